@@ -1,0 +1,1 @@
+"""FakeVLM: say whether an image is real or synthetic, and explain the artifacts in words."""

@@ -1,0 +1,79 @@
+"""What is known of the miniature's images. Real corpora have no such file; everything downstream copes with none.
+
+Truth is keyed by a record's `path` and lies in JSON lines, one image a line.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from fakevlm.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One artifact of a fake.
+
+    Attributes:
+        kind: key of `catalogue.KINDS`.
+        region: x0, y0, x1, y1 as fractions of width and height.
+        strength: 0 (invisible) to 1 (glaring).
+    """
+
+    kind: str
+    region: tuple[float, float, float, float]
+    strength: float
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Everything known of one image.
+
+    Attributes:
+        path: the record's path.
+        label: 1 real, 0 fake.
+        category: of `records.CATEGORIES` (or a benchmark's own).
+        artifacts: of a fake, the visible ones; empty for real images and for fakes without visible artifacts.
+        qualities: keys of `catalogue.QUALITIES`: what an honest observer can cite for a real image.
+    """
+
+    path: str
+    label: int
+    category: str
+    artifacts: list[Artifact] = field(default_factory=list)
+    qualities: list[str] = field(default_factory=list)
+
+    @property
+    def kinds(self) -> set[str]:
+        return {artifact.kind for artifact in self.artifacts}
+
+
+def write_truth(truths: Iterable[Truth], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", encoding="utf-8") as out:
+        for truth in truths:
+            out.write(json.dumps(asdict(truth), separators=(",", ":")) + "\n")
+
+
+def read_truth(file: Path | None) -> dict[str, Truth]:
+    """Truth by path; empty where there is no file (every profile but the miniature's).
+
+    Raises:
+        UserError: a line does not parse.
+    """
+    if file is None or not file.exists():
+        return {}
+    truths = {}
+    for n, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            row["artifacts"] = [
+                Artifact(a["kind"], tuple(a["region"]), float(a["strength"])) for a in row["artifacts"]
+            ]
+            truths[row["path"]] = Truth(**row)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{file}, line {n}: not a truth record ({error!r})", "rerun the stage that writes it"
+            ) from error
+    return truths

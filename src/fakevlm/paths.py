@@ -1,0 +1,41 @@
+"""Where things lie. Every path is absolute, so notebooks work from any folder."""
+
+import os
+from pathlib import Path
+
+from fakevlm.errors import UserError
+
+
+def root() -> Path:
+    """The repository's root: `$FAKEVLM_ROOT`, or the checkout this package is installed from (editable)."""
+    named = os.environ.get("FAKEVLM_ROOT")
+    path = Path(named).resolve() if named else Path(__file__).resolve().parents[2]
+    if not (path / "params.yaml").is_file():
+        raise UserError(
+            f"no params.yaml in {path}",
+            "install the checkout in place (`make setup`) or set FAKEVLM_ROOT to the repository's folder",
+        )
+    return path
+
+
+def resolve(path: str | Path) -> Path:
+    """A path from params.yaml: relative ones are taken from the repository's root."""
+    path = Path(path).expanduser()
+    return path if path.is_absolute() else root() / path
+
+
+def artifacts(*parts: str) -> Path:
+    """What stages make (DVC outputs), one folder a stage."""
+    return root().joinpath("artifacts", *parts)
+
+
+def runs(*parts: str) -> Path:
+    """Resumable work in progress (checkpoints, journals). Never an output; DVC never deletes it."""
+    path = root().joinpath("runs", *parts)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def figures(*parts: str) -> Path:
+    """The paper's figures and tables, kept in git."""
+    return root().joinpath("figures", *parts)

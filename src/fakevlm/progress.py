@@ -1,0 +1,45 @@
+"""Progress with a rate and the time remaining: in a terminal, in JupyterLab and in a log file alike.
+
+Everything goes to stderr: the pipeline streams it live and drops it from the executed notebooks it keeps, which
+therefore stay byte-identical from run to run.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+class _Lines:
+    """A stream that ends every update with a newline: a log file or a pipe has no carriage to return."""
+
+    def __init__(self, stream) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        text = text.strip("\r\n \x1b[A")
+        if text:
+            self.stream.write(text + "\n")
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+def bar(total: int | None, desc: str, unit: str = "img") -> tqdm:
+    """A bar to be updated by hand; use as a context manager. In pipes and logs: one line every 5 seconds."""
+    if sys.stderr.isatty():
+        return tqdm(total=total, desc=desc, unit=unit, dynamic_ncols=True)
+    return tqdm(total=total, desc=desc, unit=unit, file=_Lines(sys.stderr), ncols=88, mininterval=5, delay=2)
+
+
+def track(items: Iterable[T], desc: str, total: int | None = None, unit: str = "img") -> Iterator[T]:
+    """Yields the items, reporting progress."""
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)  # type: ignore[arg-type]
+    with bar(total, desc, unit) as progress:
+        for item in items:
+            yield item
+            progress.update()
