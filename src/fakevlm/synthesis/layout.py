@@ -1,0 +1,272 @@
+"""Page layouts: which blocks stand where. The first half of "layout first, content after" (paper section 3.1).
+
+A layout is a list of blocks in fractions of the page, so that one layout serves every page size. Layouts come from
+three places: sampled (`sample_layout`), read from COCO annotations such as M6Doc's (`layout_from_coco`), or varied from
+another (`jitter`). Who paints the page is somebody else's business.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+KINDS = ("title", "text", "figure", "caption", "table", "rule", "header", "footer")
+STYLES = ("newspaper", "paper", "magazine")
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a page.
+
+    Attributes:
+        kind: one of `KINDS`.
+        box: x0, y0, x1, y1 as fractions of the page's width and height, x0 < x1 and y0 < y1.
+    """
+
+    kind: str
+    box: Box
+
+
+# M6Doc's finer classes, by what a typesetter does with them. A class not named here and not recognised by a word in its
+# name is set as running text, which is what the remaining ones (options, questions, lists) are.
+_BY_WORD = (
+    ("caption", "caption"),
+    ("table note", "caption"),
+    ("figure", "figure"),
+    ("mugshot", "figure"),
+    ("advertisement", "figure"),
+    ("picture", "figure"),
+    ("image", "figure"),
+    ("barcode", "figure"),
+    ("qr code", "figure"),
+    ("table", "table"),
+    ("underscore", "rule"),
+    ("line of separation", "rule"),
+    ("sealing line", "rule"),
+    ("rule", "rule"),
+    ("page number", "footer"),
+    ("footer", "footer"),
+    ("footnote", "footer"),
+    ("header", "header"),
+    ("folio", "header"),
+    ("flag", "title"),
+    ("headline", "title"),
+    ("title", "title"),
+    ("subhead", "title"),
+    ("kicker", "title"),
+)
+
+
+def block_kind(category: str) -> str:
+    """The kind of block that a COCO category name stands for (`first-level title` → `title`)."""
+    name = category.lower().replace("_", " ").strip()
+    if name == "section":  # M6Doc: the name of a newspaper's section, set in the page's head
+        return "header"
+    return next((kind for word, kind in _BY_WORD if word in name), "text")
+
+
+def _clip(box: Sequence[float], least: float = 0.006) -> Box | None:
+    """The box within the page, or None if next to nothing of it is left."""
+    x0, y0, x1, y1 = (float(min(max(v, 0.0), 1.0)) for v in box)
+    return (x0, y0, x1, y1) if x1 - x0 >= least and y1 - y0 >= least else None
+
+
+def layout_from_coco(
+    annotations: Iterable[Mapping[str, Any]],
+    categories: Iterable[Mapping[str, Any]],
+    width: float,
+    height: float,
+) -> list[Block]:
+    """The layout of one page from its COCO annotations.
+
+    Args:
+        annotations: the page's annotations: `bbox` [x, y, w, h] in pixels, `category_id`.
+        categories: the file's categories: `id`, `name`.
+        width, height: the page's size in pixels.
+
+    Returns:
+        Blocks from top to bottom, left to right. Boxes reaching over the page's edge are clipped, specks and crowd
+        regions left out.
+    """
+    names = {c["id"]: str(c["name"]) for c in categories}
+    blocks = []
+    for annotation in annotations:
+        if annotation.get("iscrowd"):
+            continue
+        x, y, w, h = annotation["bbox"]
+        box = _clip((x / width, y / height, (x + w) / width, (y + h) / height))
+        if box is not None:
+            blocks.append(Block(block_kind(names.get(annotation["category_id"], "")), box))
+    return sorted(blocks, key=lambda b: (b.box[1], b.box[0], b.kind))
+
+
+def jitter(layout: Sequence[Block], rng: np.random.Generator) -> list[Block]:
+    """A new layout in the spirit of `layout`: maybe mirrored, margins moved, blocks nudged, a few changed or dropped.
+
+    Blocks never grow beyond their old place by more than a gutter, so columns do not run into one another.
+    """
+    flip = rng.random() < 0.5
+    scale = rng.uniform(0.93, 1.0, 2)
+    shift = rng.uniform(0.0, 1.0, 2) * (1.0 - scale)
+    out = []
+    for block in layout:
+        x0, y0, x1, y1 = block.box
+        if flip:
+            x0, x1 = 1.0 - x1, 1.0 - x0
+        nudge = rng.normal(0.0, 0.004, 4)
+        box = (
+            shift[0] + scale[0] * x0 + nudge[0],
+            shift[1] + scale[1] * y0 + nudge[1],
+            shift[0] + scale[0] * x1 + nudge[2],
+            shift[1] + scale[1] * y1 + nudge[3],
+        )
+        kind, draw = block.kind, rng.random()
+        if kind == "text" and draw < 0.06:
+            kind = "figure"
+        elif kind in ("figure", "table") and draw < 0.2:
+            kind = "table" if kind == "figure" else "figure"
+        elif kind in ("caption", "rule", "header", "footer") and draw < 0.12 and len(layout) > 3:
+            continue
+        clipped = _clip(box)
+        if clipped is not None:
+            out.append(replace(block, kind=kind, box=clipped))
+    return out
+
+
+def sample_layout(rng: np.random.Generator, style: str) -> list[Block]:
+    """A page's layout in one of `STYLES`: `newspaper`, `paper` (a scientific article) or `magazine`."""
+    makers = {"newspaper": _newspaper, "paper": _paper, "magazine": _magazine}
+    if style not in makers:
+        raise ValueError(f"style {style!r} is none of {STYLES}")
+    return sorted(makers[style](rng), key=lambda b: (b.box[1], b.box[0], b.kind))
+
+
+def _columns(left: float, right: float, n: int, gutter: float) -> list[tuple[float, float]]:
+    width = (right - left - gutter * (n - 1)) / n
+    return [(left + i * (width + gutter), left + i * (width + gutter) + width) for i in range(n)]
+
+
+def _fill(
+    rng: np.random.Generator,
+    x: tuple[float, float],
+    top: float,
+    bottom: float,
+    *,
+    figure: float,
+    heading: float,
+    table: float = 0.0,
+) -> list[Block]:
+    """Fills one column from top to bottom with paragraphs, now and then a heading, a figure with caption, or a table."""
+    blocks, y, gap = [], top, 0.016
+    while bottom - y > 0.05:
+        left, draw = bottom - y, rng.random()
+        if draw < figure and left > 0.24:
+            h = float(rng.uniform(0.13, min(0.26, left - 0.08)))
+            blocks.append(Block("figure", (x[0], y, x[1], y + h)))
+            blocks.append(Block("caption", (x[0], y + h + 0.008, x[1], y + h + 0.034)))
+            y += h + 0.034 + gap
+        elif draw < figure + table and left > 0.2:
+            h = float(rng.uniform(0.1, 0.17))
+            blocks.append(Block("table", (x[0], y, x[1], y + h)))
+            y += h + gap
+        elif draw < figure + table + heading and left > 0.16:
+            blocks.append(Block("title", (x[0], y, x[0] + (x[1] - x[0]) * rng.uniform(0.55, 1.0), y + 0.03)))
+            y += 0.03 + 0.012
+        else:
+            h = float(min(rng.uniform(0.1, 0.3), left))
+            h = left if left - h < 0.07 else h
+            blocks.append(Block("text", (x[0], y, x[1], y + h)))
+            y += h + gap
+    return blocks
+
+
+def _newspaper(rng: np.random.Generator) -> list[Block]:
+    m = float(rng.uniform(0.035, 0.06))
+    y = float(rng.uniform(0.03, 0.045))
+    blocks = []
+    if rng.random() < 0.55:  # a front page carries its flag, an inner page a running head
+        h = float(rng.uniform(0.06, 0.09))
+        blocks.append(
+            Block("title", (0.5 - rng.uniform(0.22, 0.38), y, 0.5 + rng.uniform(0.22, 0.38), y + h))
+        )
+    else:
+        h = 0.025
+        blocks.append(Block("header", (m, y, m + rng.uniform(0.3, 0.9 - m), y + h)))
+    y += h + 0.012
+    blocks.append(Block("rule", (m, y, 1 - m, y + 0.01)))
+    y += 0.022
+    n = int(rng.integers(3, 6))
+    columns = _columns(m, 1 - m, n, 0.028)
+    span = int(rng.integers(2, n + 1))
+    first = int(rng.integers(0, n - span + 1))
+    x0, x1 = columns[first][0], columns[first + span - 1][1]
+    lead = float(rng.uniform(0.045, 0.075))
+    blocks.append(Block("title", (x0, y, x1, y + lead)))
+    head = y + lead + 0.014
+    tops = [head if first <= i < first + span else y for i in range(n)]
+    if rng.random() < 0.75:  # the lead picture hangs under the headline
+        wide = int(rng.integers(max(1, span - 1), span + 1))
+        h = float(rng.uniform(0.18, 0.28))
+        px1 = columns[first + wide - 1][1]
+        blocks.append(Block("figure", (x0, head, px1, head + h)))
+        blocks.append(Block("caption", (x0, head + h + 0.008, px1, head + h + 0.034)))
+        for i in range(first, first + wide):
+            tops[i] = head + h + 0.05
+    for (a, b), top in zip(columns, tops, strict=True):
+        blocks += _fill(rng, (a, b), top, 0.955, figure=0.07, heading=0.22)
+    return blocks
+
+
+def _paper(rng: np.random.Generator) -> list[Block]:
+    m = float(rng.uniform(0.09, 0.12))
+    y = float(rng.uniform(0.05, 0.08))
+    blocks = []
+    first_page = rng.random() < 0.5
+    if first_page:
+        half = float(rng.uniform(0.25, 0.38))
+        blocks.append(Block("title", (0.5 - half, y, 0.5 + half, y + 0.05)))
+        blocks.append(Block("text", (0.5 - half * 0.7, y + 0.062, 0.5 + half * 0.7, y + 0.1)))
+        y += 0.125
+        if rng.random() < 0.5:
+            blocks.append(Block("text", (m + 0.06, y, 0.94 - m, y + 0.1)))
+            y += 0.12
+    elif rng.random() < 0.6:
+        blocks.append(Block("header", (m, y - 0.02, m + rng.uniform(0.25, 0.6), y)))
+        y += 0.015
+    if rng.random() < 0.45:
+        kind, h = (
+            ("figure", rng.uniform(0.16, 0.26)) if rng.random() < 0.7 else ("table", rng.uniform(0.12, 0.2))
+        )
+        blocks.append(Block(kind, (m, y, 1 - m, y + float(h))))
+        blocks.append(Block("caption", (m, y + float(h) + 0.01, 1 - m, y + float(h) + 0.038)))
+        y += float(h) + 0.055
+    n = 2 if rng.random() < 0.8 else 1
+    for a, b in _columns(m, 1 - m, n, 0.035):
+        blocks += _fill(rng, (a, b), y, 0.925, figure=0.1, heading=0.2, table=0.08)
+    number = 0.5 + float(rng.uniform(-0.01, 0.01))
+    blocks.append(Block("footer", (number - 0.025, 0.948, number + 0.025, 0.968)))
+    return blocks
+
+
+def _magazine(rng: np.random.Generator) -> list[Block]:
+    m = float(rng.uniform(0.05, 0.09))
+    blocks, y = [], m
+    if rng.random() < 0.6:  # a picture that bleeds to the page's edge
+        h = float(rng.uniform(0.28, 0.45))
+        blocks.append(Block("figure", (0.0, 0.0, 1.0, h)))
+        y = h + 0.025
+    half = float(rng.uniform(0.5, 0.9))
+    h = float(rng.uniform(0.06, 0.1))
+    blocks.append(Block("title", (m, y, m + half * (1 - 2 * m), y + h)))
+    y += h + 0.015
+    if rng.random() < 0.6:
+        blocks.append(Block("caption", (m, y, m + 0.8 * (1 - 2 * m), y + 0.03)))
+        y += 0.048
+    for a, b in _columns(m, 1 - m, int(rng.integers(2, 4)), 0.04):
+        blocks += _fill(rng, (a, b), y, 0.92, figure=0.16, heading=0.12)
+    x = m if rng.random() < 0.5 else 1 - m - 0.1
+    blocks.append(Block("footer", (x, 0.945, x + 0.1, 0.965)))
+    return blocks
