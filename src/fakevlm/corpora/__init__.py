@@ -1,0 +1,6 @@
+"""One reader a public corpus, each by the corpus's real folder layout and file formats.
+
+A reader is a function `read(root, …)` that streams records in a fixed order. It reads bytes and does not decode
+pictures: `collect` checks every image the same way. What cannot be read goes to a `Quarantine`, what is missing
+altogether stops with an error that says where to get it.
+"""

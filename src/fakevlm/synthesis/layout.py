@@ -42,11 +42,10 @@ _BY_WORD = (
     ("image", "figure"),
     ("barcode", "figure"),
     ("qr code", "figure"),
+    ("weather forecast", "figure"),
     ("table", "table"),
     ("underscore", "rule"),
-    ("line of separation", "rule"),
     ("sealing line", "rule"),
-    ("rule", "rule"),
     ("page number", "footer"),
     ("footer", "footer"),
     ("footnote", "footer"),
@@ -58,14 +57,16 @@ _BY_WORD = (
     ("subhead", "title"),
     ("kicker", "title"),
 )
+_BY_NAME = {
+    "section": "header",
+    "part": "title",
+}  # M6Doc: a newspaper's section in the page's head; a part's name
 
 
 def block_kind(category: str) -> str:
     """The kind of block that a COCO category name stands for (`first-level title` → `title`)."""
     name = category.lower().replace("_", " ").strip()
-    if name == "section":  # M6Doc: the name of a newspaper's section, set in the page's head
-        return "header"
-    return next((kind for word, kind in _BY_WORD if word in name), "text")
+    return _BY_NAME.get(name) or next((kind for word, kind in _BY_WORD if word in name), "text")
 
 
 def _clip(box: Sequence[float], least: float = 0.006) -> Box | None:
@@ -109,7 +110,7 @@ def jitter(layout: Sequence[Block], rng: np.random.Generator) -> list[Block]:
     Blocks never grow beyond their old place by more than a gutter, so columns do not run into one another.
     """
     flip = rng.random() < 0.5
-    scale = rng.uniform(0.93, 1.0, 2)
+    scale = rng.uniform(0.96, 1.0, 2)
     shift = rng.uniform(0.0, 1.0, 2) * (1.0 - scale)
     out = []
     for block in layout:
@@ -124,11 +125,11 @@ def jitter(layout: Sequence[Block], rng: np.random.Generator) -> list[Block]:
             shift[1] + scale[1] * y1 + nudge[3],
         )
         kind, draw = block.kind, rng.random()
-        if kind == "text" and draw < 0.06:
+        if kind == "text" and draw < 0.03:
             kind = "figure"
         elif kind in ("figure", "table") and draw < 0.2:
             kind = "table" if kind == "figure" else "figure"
-        elif kind in ("caption", "rule", "header", "footer") and draw < 0.12 and len(layout) > 3:
+        elif kind in ("caption", "rule", "header", "footer") and draw < 0.05 and len(layout) > 3:
             continue
         clipped = _clip(box)
         if clipped is not None:

@@ -1,0 +1,52 @@
+"""CVUSA (Workman et al., ICCV 2015; the subset of Zhai et al., CVPR 2017): ground and aerial pairs from the United States.
+
+Licence: research only, by request (https://mvrl.cse.wustl.edu/datasets/cvusa). 35,532 pairs for training and 8,884 for testing;
+only the aerial images (zoom 19) are read, all real.
+
+Layout::
+
+    <root>/splits/train-19zl.csv        rows without header: bingmap/19/0044775.jpg,streetview/panos/0044775.jpg,…
+    <root>/splits/val-19zl.csv
+    <root>/bingmap/19/0044775.jpg
+
+Without `splits` every image in `bingmap/19` is read.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from fakevlm.corpora.files import Quarantine, images, need_folder
+from fakevlm.records import REAL, Record
+
+WHERE = "ask for CVUSA at https://mvrl.cse.wustl.edu/datasets/cvusa and unpack it there"
+
+
+def _listed(root: Path) -> list[str]:
+    """The aerial images that the split lists name, each once, in order."""
+    names: dict[str, None] = {}
+    for file in sorted((root / "splits").glob("*.csv")):
+        with file.open(newline="", encoding="utf-8") as rows:
+            for row in csv.reader(rows):
+                names.update((cell.strip(), None) for cell in row if cell.strip().startswith("bingmap/19/"))
+    return list(names)
+
+
+def read(root: Path, quarantine: Quarantine | None = None) -> Iterator[Record]:
+    """Streams the aerial images; what a list names and the folder lacks goes to quarantine.
+
+    Raises:
+        UserError: the folder of aerial images is missing.
+    """
+    place = need_folder(root / "bingmap" / "19", "CVUSA", WHERE)
+    listed = _listed(root)
+    for name in listed or [f"bingmap/19/{file.name}" for file in images(place)]:
+        file = root / name
+        if not file.is_file():
+            if quarantine is not None:
+                quarantine.add("cvusa", name, "listed in splits but missing")
+            continue
+        path = f"satellite/real/{file.name}"
+        yield Record(
+            id=path, image=file.read_bytes(), label=REAL, source="satellite", item=path, category="satellite"
+        )

@@ -1,0 +1,125 @@
+"""FaceForensics++ (Rössler et al., ICCV 2019), compression c23: 1,000 videos and four manipulations of each.
+
+Licence: research only, by form at https://github.com/ondyari/FaceForensics, whose script downloads the videos
+(`download-FaceForensics.py <root> -d all -c c23 -t videos`) and whose repository holds `dataset/splits`.
+
+Layout::
+
+    <root>/original_sequences/youtube/c23/videos/033.mp4
+    <root>/manipulated_sequences/<Method>/c23/videos/033_097.mp4      <target>_<source>
+    <root>/splits/{train,val,test}.json                               [["071", "054"], …]: 360, 70, 70 pairs
+
+Method is Deepfakes, Face2Face, FaceSwap or NeuralTextures. Where a `frames` folder lies beside `videos`
+(`…/c23/frames/033_097/012.png`, as DeepfakeBench crops faces to 256×256 and FakeClue releases them), its images are taken
+instead. Frames from videos are stored as PNG, whole: face crops need DeepfakeBench's preprocessing.
+
+A video and all manipulations of it share one `item`, the target's id. The official split goes by pairs, so neither target
+nor source of a test video occurs in training.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fakevlm.corpora.files import BadImage, Quarantine, images, need_folder, need_json
+from fakevlm.corpora.video import frames, spaced
+from fakevlm.errors import UserError
+from fakevlm.records import FAKE, REAL, Record
+
+WHERE = "get FaceForensics++ by the form at https://github.com/ondyari/FaceForensics (c23 videos and dataset/splits)"
+METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
+
+
+def frame_id(method: str | None, video: str, frame: str) -> str:
+    """The record id of a frame (`000.png`) of a video; `method` None for an original."""
+    place = f"fake/{method}" if method else "real/youtube"
+    return f"ff++/{place}/c23/frames/{video}/{frame}"
+
+
+def read_splits(root: Path) -> dict[str, str]:
+    """`train`, `val` or `test` by original video id.
+
+    Raises:
+        UserError: a split file is missing or not a list of pairs.
+    """
+    splits = {}
+    for split in ("train", "val", "test"):
+        file = root / "splits" / f"{split}.json"
+        try:
+            for first, second in need_json(file, "FF++", WHERE):
+                splits[str(first)] = splits[str(second)] = split
+        except (TypeError, ValueError) as error:
+            raise UserError(f"FF++: {file} is not a list of pairs of video ids", WHERE) from error
+    return splits
+
+
+def _place(root: Path, method: str | None) -> Path:
+    parts = ("manipulated_sequences", method) if method else ("original_sequences", "youtube")
+    return root.joinpath(*parts, "c23")
+
+
+def video_frames(
+    root: Path, method: str | None, video: str, wanted: int, quarantine: Quarantine | None = None
+) -> list[tuple[str, bytes]]:
+    """Evenly spaced frames of one video as (file name, bytes): extracted ones if there are any, else decoded.
+
+    A video that does not decode gives none and goes to quarantine, and so does one that is missing.
+    """
+    place = _place(root, method)
+    folder, file = place / "frames" / video, place / "videos" / f"{video}.mp4"
+    if folder.is_dir():
+        found = list(images(folder))
+        return [(found[i].name, found[i].read_bytes()) for i in spaced(len(found), wanted)]
+    try:
+        if not file.is_file():
+            raise BadImage("video missing")
+        return [(f"{number:03d}.png", data) for number, data in frames(file, wanted)]
+    except BadImage as error:
+        if quarantine is not None:
+            quarantine.add("ff++", file.relative_to(root).as_posix(), str(error))
+        return []
+
+
+def videos(root: Path, method: str | None) -> list[str]:
+    """The ids of the videos of a method (None: originals) that lie there as frames or as videos.
+
+    Raises:
+        UserError: there is neither folder.
+    """
+    place = _place(root, method)
+    names = {p.stem for p in (place / "videos").glob("*.mp4")} if (place / "videos").is_dir() else set()
+    if (place / "frames").is_dir():
+        names |= {p.name for p in (place / "frames").iterdir() if p.is_dir()}
+    elif not (place / "videos").is_dir():
+        need_folder(place / "videos", "FF++", WHERE)
+    return sorted(names)
+
+
+def read(
+    root: Path,
+    frames_per_video: int,
+    quarantine: Quarantine | None = None,
+    methods: Sequence[str] = METHODS,
+) -> Iterator[Record]:
+    """Streams the frames of the originals, then of each method.
+
+    Raises:
+        UserError: a folder or a split file is missing, or a video stands in no split.
+    """
+    need_folder(root, "FF++", WHERE)
+    splits = read_splits(root)
+    for method in (None, *methods):
+        for video in videos(root, method):
+            target = video.split("_")[0]
+            if target not in splits:
+                raise UserError(f"FF++: video {video} stands in none of {root / 'splits'}/*.json", WHERE)
+            for name, data in video_frames(root, method, video, frames_per_video, quarantine):
+                yield Record(
+                    id=frame_id(method, video, name),
+                    image=data,
+                    label=FAKE if method else REAL,
+                    source="ff++",
+                    item=target,
+                    category="deepfake",
+                    generator=method,
+                    split=splits[target],
+                )

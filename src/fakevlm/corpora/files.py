@@ -1,0 +1,98 @@
+"""What all readers share: finding folders and images, reading JSON, and setting aside what cannot be read."""
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from fakevlm.errors import UserError
+from fakevlm.records import Record
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+
+class BadImage(ValueError):
+    """An image that does not decode; the message is the reason."""
+
+
+@dataclass
+class Quarantine:
+    """What was found but could not be used: counted and listed, never fatal.
+
+    Attributes:
+        rows: (corpus, path, reason).
+    """
+
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def add(self, corpus: str, path: str, reason: str) -> None:
+        self.rows.append((corpus, path, " ".join(reason.split())))
+
+    def frame(self) -> pd.DataFrame:
+        return pd.DataFrame(self.rows, columns=["corpus", "path", "reason"])
+
+
+def need_folder(path: Path, corpus: str, where: str) -> Path:
+    """The folder, if it is there.
+
+    Raises:
+        UserError: it is not; says which corpus wants it and where that comes from.
+    """
+    if not path.is_dir():
+        raise UserError(
+            f"{corpus}: no folder {path}", f"{where}; or leave the corpus out with null in params.yaml"
+        )
+    return path
+
+
+def need_json(path: Path, corpus: str, where: str, encoding: str | None = None) -> Any:
+    """The content of a JSON file in UTF-8 (with or without byte order mark) or UTF-16, told apart by their first bytes.
+
+    Raises:
+        UserError: the file is missing or not JSON.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{corpus}: no file {path}", where) from error
+    utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+    try:
+        return json.loads(raw.decode(encoding or ("utf-16" if utf16 else "utf-8-sig")))
+    except ValueError as error:
+        raise UserError(f"{corpus}: {path} is not readable JSON ({error})", where) from error
+
+
+def images(folder: Path) -> Iterator[Path]:
+    """The image files of one folder (not of its subfolders), by name."""
+    yield from sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+
+
+def images_below(folder: Path) -> Iterator[Path]:
+    """The image files of a folder and its subfolders, by path."""
+    yield from sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+
+
+def checked(record: Record) -> Record:
+    """The record with its width and height, its image decoded once to be sure that it can be.
+
+    Raises:
+        BadImage: empty, not an image, truncated.
+    """
+    if not record.image:
+        raise BadImage("empty file")
+    try:
+        with Image.open(io.BytesIO(record.image)) as image:
+            image.load()
+            record.width, record.height = image.size
+    except Image.DecompressionBombError as error:
+        raise BadImage(f"too many pixels: {error}") from error
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on broken files
+        # Pillow's own words for an unknown format hold the address of a buffer, which differs from run to run.
+        unknown = "cannot identify" in str(error)
+        raise BadImage("not a known image format" if unknown else str(error)) from error
+    return record

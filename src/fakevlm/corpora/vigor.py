@@ -1,0 +1,43 @@
+"""VIGOR (Zhu et al., CVPR 2021): panoramas and the aerial images around them in four cities.
+
+Licence: research only, by request (https://github.com/Jeff-Zilence/VIGOR). 90,618 aerial images; only those are read, all real.
+
+Layout::
+
+    <root>/{Chicago,NewYork,SanFrancisco,Seattle}/satellite/satellite_41.87337878187409_-87.69119741060825.png
+    <root>/<City>/panorama/<id>,<lat>,<lon>,.jpg           not read
+    <root>/splits/…                                        not read
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fakevlm.corpora.files import images, need_folder
+from fakevlm.errors import UserError
+from fakevlm.records import REAL, Record
+
+WHERE = "ask for VIGOR at https://github.com/Jeff-Zilence/VIGOR and unpack it there"
+CITIES = ("Chicago", "NewYork", "SanFrancisco", "Seattle")
+
+
+def read(root: Path) -> Iterator[Record]:
+    """Streams the aerial images, city by city.
+
+    Raises:
+        UserError: the folder is missing or no city in it has a `satellite` folder.
+    """
+    need_folder(root, "VIGOR", WHERE)
+    places = sorted(p for p in root.glob("*/satellite") if p.is_dir())
+    if not places:
+        raise UserError(f"VIGOR: no <City>/satellite folder in {root}", WHERE)
+    for place in places:
+        for file in images(place):
+            path = f"satellite/real/{file.name}"
+            yield Record(
+                id=path,
+                image=file.read_bytes(),
+                label=REAL,
+                source="satellite",
+                item=path,
+                category="satellite",
+            )
