@@ -1,0 +1,182 @@
+"""A LLaVA of any size, from random weights: the same classes and file formats as LLaVA-1.5, only smaller.
+
+The miniature's base model starts here, and so do the tests' tiny models. What is written loads with
+`LlavaForConditionalGeneration.from_pretrained` and `AutoProcessor.from_pretrained`, as llava-1.5-7b-hf does.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    GenerationConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from fakevlm.errors import UserError
+
+BOS, EOS, PAD, IMAGE = "<s>", "</s>", "<pad>", "<image>"
+# Words that must be one token each, so that P(fake) can be read off a single position of the output.
+VERDICT_WORDS = ("fake", "real", "Fake", "Real")
+
+# LLaVA-1.5's conversation: images first, then the text; an answer ends with the end-of-sequence token.
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{{- '' if message.role == 'system' else message.role | upper + ': ' -}}
+{%- if message.content is string -%}{%- set parts = [{'type': 'text', 'text': message.content}] -%}
+{%- else -%}{%- set parts = message.content -%}{%- endif -%}
+{%- for part in parts if part.type == 'image' -%}{{- '<image>\\n' -}}{%- endfor -%}
+{%- for part in parts if part.type == 'text' -%}
+{%- if message.role == 'assistant' -%}{%- generation -%}{{- part.text + '</s>' -}}{%- endgeneration -%}
+{%- else -%}{{- part.text + ' ' -}}{%- endif -%}
+{%- endfor -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- 'ASSISTANT:' -}}{%- endif -%}"""
+
+
+def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer trained on `texts`; the same texts give the same tokenizer.
+
+    The four verdict words, with and without a space before them, are one token each, and `<s>` opens every text.
+
+    Args:
+        texts: what to train on; questions, captions, answers.
+        vocab_size: at most so many tokens; 4 special ones and 256 bytes come first.
+
+    Raises:
+        UserError: `vocab_size` leaves no room for the verdict words.
+    """
+    # Each text as it will be met: after the template's words, with a space before it.
+    texts = [f"USER: \n ASSISTANT: {text}" for text in texts]
+    # As often as there are words in all texts together: then nothing outranks the verdict words, and BPE merges them first.
+    often = sum(len(text.split()) for text in texts) + 1
+    forced = [" ".join([word] * often) for word in VERDICT_WORDS] + list(VERDICT_WORDS) * often
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, BOS, EOS, IMAGE],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator([*texts, *forced], trainer=trainer)
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A",
+        pair=f"{BOS} $A {BOS} $B",
+        special_tokens=[(BOS, backend.token_to_id(BOS))],
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        extra_special_tokens={"image_token": IMAGE},
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+    for word in (*VERDICT_WORDS, *(f" {word}" for word in VERDICT_WORDS)):
+        if len(tokenizer.encode(word, add_special_tokens=False)) != 1:
+            raise UserError(
+                f"a vocabulary of {vocab_size} tokens has no room for {word!r}",
+                "use a vocab_size of 400 or more",
+            )
+    return tokenizer
+
+
+def build_processor(tokenizer: PreTrainedTokenizerFast, image_size: int, patch_size: int) -> LlavaProcessor:
+    """A `LlavaProcessor` for square images of `image_size` pixels: others are resized on their short edge and cropped."""
+    return LlavaProcessor(
+        image_processor=CLIPImageProcessor(
+            size={"shortest_edge": image_size}, crop_size={"height": image_size, "width": image_size}
+        ),
+        tokenizer=tokenizer,
+        patch_size=patch_size,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,  # CLIP's class token, which the "default" strategy drops again
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def build_llava(
+    folder: Path,
+    texts: Iterable[str],
+    *,
+    vision: dict[str, int],
+    text: dict[str, int],
+    image_size: int,
+    patch_size: int,
+    vocab_size: int,
+    seed: int,
+    vision_feature_layer: int = -1,
+    max_positions: int = 1024,
+) -> None:
+    """Writes a random `LlavaForConditionalGeneration` (safetensors) and its `LlavaProcessor` to `folder`.
+
+    Args:
+        folder: made if missing.
+        texts: what the tokenizer is trained on.
+        vision: `hidden_size`, `layers`, `heads`, `mlp` of the CLIP vision tower.
+        text: the same of the Llama language model.
+        image_size: side of the square input, pixels.
+        patch_size: side of a patch, pixels; divides `image_size`.
+        vocab_size: at most so many tokens.
+        seed: of the weights.
+        vision_feature_layer: which of the tower's hidden states the projector reads. LLaVA-1.5 reads the last but one
+            (-2) since CLIP's last is spent on CLIP's own objective; a tower trained for this model gives its last.
+        max_positions: longest sequence, image tokens included.
+
+    Raises:
+        UserError: `image_size` is no multiple of `patch_size`, or the vocabulary is too small.
+    """
+    if image_size % patch_size:
+        raise UserError(
+            f"image_size {image_size} is no multiple of patch_size {patch_size}", "choose one that divides it"
+        )
+    tokenizer = build_tokenizer(texts, vocab_size)
+    special = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=vision["hidden_size"],
+            num_hidden_layers=vision["layers"],
+            num_attention_heads=vision["heads"],
+            intermediate_size=vision["mlp"],
+            projection_dim=vision["hidden_size"],
+            hidden_act="gelu",  # as in OpenCLIP; OpenAI's quick_gelu is no quicker on today's CPUs, it takes twice as long
+            image_size=image_size,
+            patch_size=patch_size,
+        ),
+        text_config=LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=text["hidden_size"],
+            num_hidden_layers=text["layers"],
+            num_attention_heads=text["heads"],
+            num_key_value_heads=text["heads"],
+            intermediate_size=text["mlp"],
+            max_position_embeddings=max_positions,
+            **special,
+        ),
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_seq_length=(image_size // patch_size) ** 2,
+        vision_feature_layer=vision_feature_layer,
+        vision_feature_select_strategy="default",
+        **special,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlavaForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(**special)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    build_processor(tokenizer, image_size, patch_size).save_pretrained(folder)
