@@ -1,0 +1,260 @@
+"""Runs one notebook as one stage of the pipeline: `python -m fakevlm.stage 06_evaluate -p benchmark loki`.
+
+papermill executes the notebook in a fresh kernel of this very environment; what its cells print and their progress lines
+appear live. The raw run stays under `runs/notebooks/`; a normalised copy, the same bytes at every run, goes to
+`artifacts/executed/`.
+
+Exit codes: 0 done · 1 a cell failed · 2 something the user can cure (shown without traceback) · 130 interrupted.
+"""
+
+import argparse
+import ast
+import contextlib
+import fcntl
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from fakevlm import paths
+from fakevlm.errors import UserError
+from fakevlm.params import load_params
+
+KERNEL = "python3"
+DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+TRACEBACK_LINES = 15
+
+# Inherited by the kernel. Nothing here forbids the network: profiles that name models on a hub must reach it.
+ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "OMP_DYNAMIC": "false",  # a fixed number of threads sums in a fixed order
+    "MKL_DYNAMIC": "false",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what CUDA needs for deterministic matrix products
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # Agg into the notebook, whatever the user's default
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "JUPYTER_PREFER_ENV_PATH": "1",  # a kernel named python3 in the user's home may be another Python
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else debugpy warns about frozen modules at every start
+}
+_ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def notebook_path(name: str) -> Path:
+    """The file of the notebook called `name` (`06_evaluate`).
+
+    Raises:
+        UserError: there is none; the message lists those there are.
+    """
+    folder = paths.root() / "notebooks"
+    path = folder / f"{Path(name).stem if name.endswith('.ipynb') else name}.ipynb"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in folder.glob("*.ipynb"))) or "none"
+        raise UserError(f"no notebook {name!r} in {folder}", f"choose one of: {there}")
+    return path
+
+
+def parameter_names(notebook: dict) -> list[str]:
+    """The names that the notebook's cell tagged `parameters` assigns (empty: no such cell)."""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", []):
+            assigned = (node for node in ast.parse(cell["source"]).body if isinstance(node, ast.Assign))
+            return [target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)]
+    return []
+
+
+def _without_noise(output: dict) -> dict:
+    """An output without memory addresses, the one thing in it that changes by itself."""
+    if output["output_type"] == "stream":
+        output["text"] = _ADDRESS.sub("0x…", output["text"])
+    elif "text/plain" in output.get("data", {}):
+        output["data"]["text/plain"] = _ADDRESS.sub("0x…", output["data"]["text/plain"])
+    return output
+
+
+def normalise(notebook: dict) -> dict:
+    """An executed notebook without what differs from run to run; changed in place and returned.
+
+    Times, papermill's notes and stderr (progress lines) go; pieces of stdout are joined, since where a stream is cut is
+    chance; the injected cell gets a fixed id. Code, results and pictures stay.
+    """
+    notebook["metadata"].pop("papermill", None)
+    for cell in notebook["cells"]:
+        for key in ("papermill", "execution"):
+            cell["metadata"].pop(key, None)
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            cell["id"] = "injected-parameters"
+        kept: list[dict] = []
+        for output in cell.get("outputs", []):
+            stream = output["output_type"] == "stream"
+            if stream and output["name"] == "stderr":
+                continue
+            if stream and kept and kept[-1]["output_type"] == "stream":
+                kept[-1]["text"] += output["text"]
+            else:
+                kept.append(output)
+        if "outputs" in cell:
+            cell["outputs"] = [_without_noise(output) for output in kept]
+    return notebook
+
+
+def _label(name: str, extra: dict[str, str]) -> str:
+    return "_".join([Path(name).stem, *extra.values()])
+
+
+def _raw(name: str, extra: dict[str, str]) -> Path:
+    return paths.runs("notebooks") / f"{_label(name, extra)}.ipynb"
+
+
+@contextlib.contextmanager
+def _alone(label: str) -> Iterator[None]:
+    """Only one run of a stage at a time: a killed `dvc` may leave one behind, and both would write the same files."""
+    with (paths.runs("notebooks") / f"{label}.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"[{label}] another run of this stage is under way; waiting for it to end", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _cell(raw: dict, index: int) -> str:
+    """`cell 4 ("load")`, counted as in the source notebook: papermill adds cells of its own to the raw run."""
+    cells = [c for c in raw["cells"] if "papermill-error-cell-tag" not in c["metadata"].get("tags", [])]
+    added = sum("injected-parameters" in c["metadata"].get("tags", []) for c in cells[:index])
+    return f'cell {index + 1 - added} ("{cells[index]["id"]}")'
+
+
+def _last_lines(traceback: list[str]) -> str:
+    text = "\n".join(traceback)
+    if not sys.stderr.isatty():
+        text = _COLOUR.sub("", text)
+    lines = [line for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-TRACEBACK_LINES:])
+
+
+def run(name: str, profile: str | None = None, extra: dict[str, str] | None = None) -> Path:
+    """Executes `notebooks/<name>.ipynb` and keeps its normalised copy.
+
+    Args:
+        name: the notebook's name without `.ipynb`.
+        profile: the section of params.yaml; None: the one it names.
+        extra: further parameters, e.g. `{"benchmark": "loki"}`; their values join the copy's name.
+
+    Returns:
+        The normalised executed copy, in `artifacts/executed/`.
+
+    Raises:
+        UserError: unknown notebook, profile or parameter, or params.yaml does not fit. Nothing has run then.
+        PapermillExecutionError: a cell failed (also when it raised UserError: see `main`).
+    """
+    source, extra = notebook_path(name), extra or {}
+    load_params(profile)  # a typo in params.yaml stops here, before a kernel starts
+    os.environ.update(ENVIRONMENT)
+    os.environ["IPYTHONDIR"] = str(
+        paths.runs("ipython")
+    )  # the user's start-up files are not part of the experiment
+
+    import nbformat  # imports wait until the arguments are known to be right
+    import papermill
+
+    known = parameter_names(nbformat.read(source, as_version=4))
+    parameters = ({"profile": profile} if profile else {}) | extra
+    for key in parameters:
+        if key not in known:
+            raise UserError(
+                f"{source.name} has no parameter {key!r}", f"it has: {', '.join(known) or 'none at all'}"
+            )
+    label, raw = _label(name, extra), _raw(name, extra)
+    with _alone(label):
+        raw.unlink(missing_ok=True)  # a failure must not leave an older run looking like this one
+        executed = papermill.execute_notebook(
+            source,
+            raw,
+            parameters,
+            kernel_name=KERNEL,
+            cwd=paths.root(),
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            start_timeout=300,  # seconds; a busy machine is slow, not broken
+            iopub_timeout=300,
+            extra_arguments=[
+                "--IPKernelApp.log_level=40"
+            ],  # ipykernel warns that it talks to localhost unencrypted
+        )
+        copy = paths.artifacts("executed", f"{label}.ipynb")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        part = copy.with_suffix(".part")
+        part.write_text(nbformat.writes(normalise(executed)) + "\n", encoding="utf-8")
+        part.replace(copy)
+    return copy
+
+
+def _explain(error: Exception, name: str, extra: dict[str, str]) -> int:
+    """Tells what went wrong in a notebook; returns the exit code."""
+    import nbformat
+
+    raw = _raw(name, extra)
+    if getattr(error, "ename", "") == "UserError":
+        print(f"\n{name}: {error.evalue}", file=sys.stderr)
+        return USER_ERROR
+    if hasattr(error, "ename"):
+        where = _cell(nbformat.read(raw, as_version=4), error.cell_index)
+        print(f"\n{name} failed in {where}; the end of its traceback:\n", file=sys.stderr)
+        print(_last_lines(error.traceback), file=sys.stderr)
+    else:
+        print(f"\n{name}: its kernel died ({error}). Short of memory?", file=sys.stderr)
+    print(f"\nThe run up to there: {raw}", file=sys.stderr)
+    return FAILED
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m fakevlm.stage", description="Run one notebook as one stage."
+    )
+    parser.add_argument("name", help="the notebook's name, e.g. 06_evaluate")
+    parser.add_argument("--profile", help="section of params.yaml (default: the one it names)")
+    parser.add_argument(
+        "-p",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="parameters of the notebook",
+    )
+    arguments = parser.parse_args(argv)
+    if len(arguments.p) % 2:
+        parser.error(f"-p takes pairs of a key and a value, got: {' '.join(arguments.p)}")
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    arguments = _arguments(argv)
+    extra = dict(zip(arguments.p[::2], arguments.p[1::2], strict=True))
+    label = " ".join([arguments.name, *extra.values()])
+    started = time.monotonic()
+    try:
+        copy = run(arguments.name, arguments.profile, extra)
+    except UserError as error:
+        print(f"{label}: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print(f"\n{label}: interrupted; `dvc repro` goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        from nbclient.exceptions import DeadKernelError
+        from papermill.exceptions import PapermillExecutionError
+
+        if isinstance(error, PapermillExecutionError | DeadKernelError):
+            return _explain(error, arguments.name, extra)
+        raise
+    print(f"[{label}] {time.monotonic() - started:.0f} s → {copy.relative_to(paths.root())}", flush=True)
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
