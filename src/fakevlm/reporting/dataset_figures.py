@@ -1,0 +1,217 @@
+"""Figure 2: where FakeClue's images come from, what they show, and how well they are sorted and annotated."""
+
+import numpy as np
+import pandas as pd
+
+from fakevlm.reporting import style
+from fakevlm.reporting.style import Picture, drawing
+from fakevlm.reporting.words import CATEGORY_NAMES, count, percent
+
+SOURCE_NAMES = {
+    "genimage": "GenImage",
+    "ff++": "FF++",
+    "chameleon": "Chameleon",
+    "satellite": "Satellite",
+    "doc": "Documents",
+}
+
+
+def _stacked(axes, names: list[str], fake: np.ndarray, real: np.ndarray, total: int) -> None:
+    """Horizontal bars of fakes and real images, with count and share at their ends."""
+    y = np.arange(len(names))
+    axes.barh(y, fake, color=style.FAKE_COLOUR, height=0.66, label="fake")
+    axes.barh(y, real, left=fake, color=style.REAL_COLOUR, height=0.66, label="real")
+    for i, number in enumerate(fake + real):
+        style.direct_label(axes, number, i, f"{count(number)}  ({percent(number / max(total, 1))})")
+    axes.set_yticks(y, names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, max((fake + real).max(), 1) * 1.32)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("images")
+
+
+@drawing
+def sources(frame: pd.DataFrame) -> Picture:
+    """Images by source and label, and fakes by what made them (paper Fig. 2, data collection).
+
+    Args:
+        frame: source, label (1 real, 0 fake), generator, n, as in `collect/sources.csv`.
+    """
+    picture = Picture(style.WIDE, 2.6)
+    left, right = picture.subplots(1, 2, width_ratios=[1, 1])
+    table = frame.pivot_table(index="source", columns="label", values="n", aggfunc="sum", fill_value=0)
+    table = table.reindex(columns=[0, 1], fill_value=0)
+    table = table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+    names = [SOURCE_NAMES.get(name, name) for name in table.index]
+    _stacked(left, names, table[0].to_numpy(), table[1].to_numpy(), int(table.to_numpy().sum()))
+    left.set_title("Sources")
+    picture.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+
+    made = frame[(frame.label == 0) & frame.generator.notna()]
+    made = made.groupby(["source", "generator"], as_index=False).n.sum()
+    made = made.sort_values(["n", "source", "generator"], ascending=[False, True, True]).head(14)
+    if made.empty:
+        style.empty(right, "no source names its generators")
+        return picture
+    y = np.arange(len(made))
+    right.barh(y, made.n, color=style.FAKE_COLOUR, height=0.66)
+    for i, number in enumerate(made.n):
+        style.direct_label(right, number, i, count(number))
+    labels = [f"{g}  · {SOURCE_NAMES.get(s, s)}" for s, g in zip(made.source, made.generator, strict=True)]
+    right.set_yticks(y, labels, fontsize=6)
+    right.invert_yaxis()
+    right.set_xlim(0, made.n.max() * 1.15)
+    right.grid(axis="y", visible=False)
+    right.set_xlabel("fakes")
+    right.set_title("What made the fakes")
+    return picture
+
+
+@drawing
+def categories(frame: pd.DataFrame, release: pd.DataFrame | None = None) -> Picture:
+    """Images by category and label, and each category's share beside the released FakeClue's (paper Fig. 2).
+
+    Args:
+        frame: one row an image with category and label.
+        release: category, label, n of the released FakeClue (`Published.release.frame()`); None leaves the comparison out.
+    """
+    picture = Picture(style.WIDE, 2.7)
+    axes = picture.subplots(1, 2 if release is not None else 1, squeeze=False)[0]
+    table = frame.groupby(["category", "label"]).size().unstack(fill_value=0)
+    table = table.reindex(columns=[0, 1], fill_value=0)
+    table = table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+    names = [CATEGORY_NAMES.get(name, name) for name in table.index]
+    _stacked(axes[0], names, table[0].to_numpy(), table[1].to_numpy(), len(frame))
+    axes[0].set_title("Categories, this run")
+    handles, labels = axes[0].get_legend_handles_labels()
+    if release is None:
+        picture.legend(handles, labels, loc="outside upper center", ncols=2)
+        return picture
+    theirs = release.groupby("category").n.sum()
+    theirs = (theirs / theirs.sum()).reindex(table.index, fill_value=0)
+    ours = table.sum(axis=1) / max(len(frame), 1)
+    y = np.arange(len(names))
+    axes[1].barh(y - 0.19, theirs, height=0.36, color=style.PAPER_COLOUR, label="released FakeClue")
+    axes[1].barh(y + 0.19, ours, height=0.36, color=style.RUN_COLOUR, label="this run")
+    for i, (a, b) in enumerate(zip(theirs, ours, strict=True)):
+        style.direct_label(axes[1], a, i - 0.19, percent(a))
+        style.direct_label(axes[1], b, i + 0.19, percent(b))
+    axes[1].set_yticks(y, names)
+    axes[1].invert_yaxis()
+    axes[1].set_xlim(0, max(theirs.max(), ours.max()) * 1.18)
+    axes[1].xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes[1].grid(axis="y", visible=False)
+    axes[1].set_xlabel("share of all images")
+    axes[1].set_title("Shares beside the release")
+    more, names = axes[1].get_legend_handles_labels()
+    picture.legend([*handles, *more], [*labels, *names], loc="outside upper center", ncols=4)
+    return picture
+
+
+@drawing
+def confusion(frame: pd.DataFrame) -> Picture:
+    """The category classifier's confusion where the truth is known: rows sum to 100 %.
+
+    Args:
+        frame: truth, predicted, n, as in `categorize/confusion.csv`.
+    """
+    picture = Picture(style.COLUMN, 2.9)
+    axes = picture.subplots()
+    if frame.empty:
+        style.empty(axes, "no image's true category is known")
+        return picture
+    table = frame.pivot_table(index="truth", columns="predicted", values="n", aggfunc="sum", fill_value=0)
+    order = sorted(set(table.index) | set(table.columns))
+    table = table.reindex(index=order, columns=order, fill_value=0)
+    table = table.loc[table.sum(axis=1) > 0]
+    share = table.div(table.sum(axis=1), axis=0)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for i in range(len(table)):
+        for j in range(len(order)):
+            number = int(table.iat[i, j])
+            if number == 0:
+                continue
+            axes.text(
+                j,
+                i,
+                f"{percent(share.iat[i, j])}\n{count(number)}",
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                color="white" if share.iat[i, j] > 0.55 else style.INK,
+            )
+    axes.set_xticks(range(len(order)), [CATEGORY_NAMES.get(c, c) for c in order])
+    axes.set_yticks(range(len(table)), [CATEGORY_NAMES.get(c, c) for c in table.index])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true category")
+    right = sum(int(table.at[c, c]) for c in table.index)
+    total = int(table.to_numpy().sum())
+    axes.set_title(f"{percent(right / max(total, 1))} of {count(total)} right")
+    return picture
+
+
+@drawing
+def clue_quality(frame: pd.DataFrame) -> Picture:
+    """Precision, recall and F1 of the clues that each annotator names, and of their aggregate.
+
+    Args:
+        frame: annotator, precision, recall, f1, n, as in `annotate/clue_quality.csv`; the row `aggregate` comes last.
+    """
+    picture = Picture(style.COLUMN, 2.3)
+    axes = picture.subplots()
+    if frame.empty or frame[["precision", "recall", "f1"]].isna().all(axis=None):
+        style.empty(axes, "the true clues are known\nonly in the miniature")
+        return picture
+    frame = frame.sort_values(
+        "annotator", key=lambda names: [(name == "aggregate", name) for name in names], kind="stable"
+    )
+    x = np.arange(len(frame))
+    shades = {"precision": style.SKY, "recall": style.ORANGE, "f1": style.INK}
+    titles = {"precision": "precision", "recall": "recall", "f1": "F1"}
+    for k, (column, colour) in enumerate(shades.items()):
+        heights = frame[column].to_numpy(dtype=float)
+        bars = axes.bar(x + (k - 1) * 0.26, heights, width=0.24, color=colour, label=titles[column])
+        axes.bar_label(bars, [f"{h:.2f}".lstrip("0") if h < 1 else "1.0" for h in heights], fontsize=6)
+    last = len(frame) - 1
+    if frame.annotator.iloc[last] == "aggregate":
+        axes.axvspan(last - 0.5, last + 0.5, color=style.FAINT, alpha=0.45, zorder=0, linewidth=0)
+    axes.set_xticks(x, frame.annotator)
+    axes.set_ylim(0, 1.12)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
+    axes.set_ylabel("against the true clues")
+    axes.grid(axis="x", visible=False)
+    picture.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return picture
+
+
+@drawing
+def agreement(frame: pd.DataFrame) -> Picture:
+    """How often two annotators make the same observations.
+
+    Args:
+        frame: first, second, agreement (0–1), n, one row a pair, as in `annotate/agreement.csv`.
+    """
+    picture = Picture(style.COLUMN, 2.4)
+    axes = picture.subplots()
+    if frame.empty:
+        style.empty(axes, "only one annotator: nothing to agree on")
+        return picture
+    names = list(dict.fromkeys([*frame["first"], *frame["second"]]))
+    grid = np.full((len(names), len(names)), np.nan)
+    for row in frame.itertuples():
+        i, j = names.index(row.first), names.index(row.second)
+        grid[i, j] = grid[j, i] = row.agreement
+    np.fill_diagonal(grid, np.nan)
+    axes.imshow(np.ma.masked_invalid(grid), cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.argwhere(~np.isnan(grid)):
+        colour = "white" if grid[i, j] > 0.55 else style.INK
+        axes.text(j, i, f"{grid[i, j]:.2f}", ha="center", va="center", color=colour, fontsize=7.5)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    return picture

@@ -1,0 +1,275 @@
+"""Figures of scores: the four paradigms (Fig. 3), training curves, robustness, categories and kinds of artifact.
+
+All take the tidy scores that the stages write: method, benchmark, subset, metric, value, ci_low, ci_high, n.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from fakevlm.reporting import style
+from fakevlm.reporting.style import Picture, drawing
+from fakevlm.reporting.words import BENCHMARKS, CATEGORY_NAMES, METRICS, count
+
+PARADIGMS = (
+    "Frozen QA",
+    "Linear probe (vision tower)",
+    "Linear probe (LMM last layer)",
+    "Direct real/fake QA",
+    "Explanatory VQA",
+)
+PERTURBATIONS = {
+    "jpeg": "JPEG quality",
+    "resize": "resize factor",
+    "blur": "blur, σ in pixels",
+    "noise": "noise, σ of 255",
+    "crop": "crop, side kept",
+}
+_FALLING = {"jpeg", "resize", "crop"}  # a smaller value is a stronger perturbation
+_SPARE = (style.SKY, style.INK, style.ORANGE, style.GREEN)
+
+
+def _colour(method: str, position: int) -> str:
+    return style.METHOD_COLOURS.get(method, _SPARE[position % len(_SPARE)])
+
+
+def _errors(frame: pd.DataFrame) -> np.ndarray:
+    """Distances from value to the interval's ends, (2, n); 0 where there is no interval."""
+    low = (frame.value - frame.ci_low).fillna(0).clip(lower=0)
+    high = (frame.ci_high - frame.value).fillna(0).clip(lower=0)
+    return np.stack([low.to_numpy(dtype=float), high.to_numpy(dtype=float)])
+
+
+def _ordered(methods: Sequence[str], first: Sequence[str]) -> list[str]:
+    known = [m for m in first if m in set(methods)]
+    return known + sorted(set(methods) - set(known))
+
+
+@drawing
+def paradigms(scores: pd.DataFrame) -> Picture:
+    """Accuracy (bars, 95 % intervals) and AUC (diamonds) of the four paradigms on each benchmark (paper Fig. 3).
+
+    Args:
+        scores: tidy, from `study/scores.csv`; rows with subset `all` and metrics acc and auc are drawn.
+    """
+    scores = scores[scores.subset == "all"]
+    benchmarks = [b for b in BENCHMARKS if b in set(scores.benchmark)]
+    picture = Picture(style.WIDE, 2.35)
+    panels = picture.subplots(1, max(len(benchmarks), 1), sharey=True, squeeze=False)[0]
+    methods = _ordered(scores.method.unique(), PARADIGMS)
+    shades = {"Frozen QA": style.GREY, "Direct real/fake QA": style.ORANGE, "Explanatory VQA": style.BLUE}
+    y = np.arange(len(methods))
+    for axes, benchmark in zip(panels, benchmarks, strict=False):
+        part = scores[scores.benchmark == benchmark]
+        acc = part[part.metric == "acc"].set_index("method").reindex(methods)
+        auc = part[part.metric == "auc"].set_index("method").reindex(methods)
+        axes.barh(
+            y,
+            acc.value,
+            xerr=_errors(acc),
+            height=0.6,
+            color=[shades.get(m, style.SKY) for m in methods],
+            error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": style.INK},
+        )
+        axes.plot(
+            auc.value, y, "D", color=style.INK, markerfacecolor="white", markeredgewidth=0.9, label="AUC"
+        )
+        for i, value in enumerate(acc.value):
+            if np.isfinite(value):
+                # Numbers stand in a column of their own at the right: bars, whiskers and diamonds may lie anywhere else.
+                axes.text(1.03, i, f"{value:.3f}", va="center", fontsize=6.5, clip_on=False)
+        axes.axvline(0.5, color=style.QUIET, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0.5)
+        axes.set_xlim(0, 1.18)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
+        n = acc.n.dropna()
+        axes.set_title(BENCHMARKS[benchmark] + (f"  ({count(n.iloc[0])} images)" if len(n) else ""))
+        axes.grid(axis="y", visible=False)
+    panels[0].set_yticks(y, methods)
+    panels[0].invert_yaxis()
+    picture.supxlabel("accuracy (bar, 95 % interval, number) and AUC (diamond)", fontsize=7)
+    return picture
+
+
+@drawing
+def training_curves(logs: Mapping[str, pd.DataFrame]) -> Picture:
+    """Training loss of each objective, and the learning rate.
+
+    Args:
+        logs: objective → step, epoch, loss, learning_rate, as in `finetune/<objective>/log.csv`.
+    """
+    picture = Picture(style.WIDE, 2.1)
+    panels = picture.subplots(1, len(logs) + 1)
+    colours = (style.BLUE, style.ORANGE, style.GREEN)
+    titles = {
+        "explanation": "Loss, explanatory text",
+        "head": "Loss, linear head",
+        "label": "Loss, label only",
+    }
+    for i, (objective, log) in enumerate(logs.items()):
+        log = log.dropna(subset=["loss"]).sort_values("step", kind="stable")
+        window = max(1, len(log) // 25)
+        smooth = log.loss.rolling(window, min_periods=1, center=True).median()
+        panels[i].plot(log.step, log.loss, color=colours[i], alpha=0.35, linewidth=0.7)
+        panels[i].plot(log.step, smooth, color=colours[i])
+        panels[i].set_title(titles.get(objective, objective))
+        panels[i].set_ylim(bottom=0)
+        panels[i].set_xlabel("step")
+        rate = logs[objective].dropna(subset=["learning_rate"]).sort_values("step", kind="stable")
+        panels[-1].plot(
+            rate.step,
+            rate.learning_rate,
+            color=colours[i],
+            linestyle=("-", "--", ":")[i % 3],
+            label=titles.get(objective, objective).removeprefix("Loss, "),
+        )
+    panels[0].set_ylabel("loss")
+    panels[-1].set_title("Learning rate")
+    panels[-1].set_xlabel("step")
+    panels[-1].yaxis.set_major_formatter(
+        lambda value, _: f"{value:.0e}".replace("e-0", "e-") if value else "0"
+    )
+    panels[-1].legend(loc="best")
+    return picture
+
+
+def _severity(scores: pd.DataFrame, name: str) -> list[str]:
+    """The strengths of one perturbation, mildest first, as written in `subset`."""
+    texts = {s.split("=", 1)[1] for s in scores.subset.unique() if s.startswith(f"{name}=")}
+    return sorted(texts, key=float, reverse=name in _FALLING)
+
+
+@drawing
+def robustness(scores: pd.DataFrame, metrics: Sequence[str] = ("acc", "auc")) -> Picture:
+    """Scores against the strength of each perturbation, with 95 % bands; `none` is the untouched image.
+
+    Args:
+        scores: tidy, from `robustness/scores.csv`; subset is `none` or `<perturbation>=<strength>`.
+        metrics: one row of panels each; those without a value are left out.
+    """
+    metrics = [m for m in metrics if scores[scores.metric == m].value.notna().any()]
+    kinds = [k for k in PERTURBATIONS if _severity(scores, k)]
+    kinds += sorted({s.split("=")[0] for s in scores.subset if "=" in s} - set(kinds))
+    picture = Picture(style.WIDE, 0.75 + 1.45 * max(len(metrics), 1))
+    if not metrics or not kinds:
+        style.empty(picture.subplots(), "no perturbation was run")
+        return picture
+    grid = picture.subplots(len(metrics), len(kinds), sharey="row", squeeze=False)
+    methods = _ordered(scores.method.unique(), tuple(style.METHOD_COLOURS))
+    for i, metric in enumerate(metrics):
+        part = scores[scores.metric == metric]
+        for j, kind in enumerate(kinds):
+            strengths = _severity(scores, kind)
+            subsets = ["none", *(f"{kind}={s}" for s in strengths)]
+            axes = grid[i, j]
+            for k, method in enumerate(methods):
+                line = part[part.method == method].set_index("subset").reindex(subsets)
+                if line.value.isna().all():
+                    continue
+                x, colour = np.arange(len(subsets)), _colour(method, k)
+                axes.fill_between(
+                    x,
+                    line.ci_low.astype(float),
+                    line.ci_high.astype(float),
+                    color=colour,
+                    alpha=0.15,
+                    linewidth=0,
+                )
+                marker = style.METHOD_MARKERS.get(method, "o")
+                axes.plot(x, line.value.astype(float), color=colour, marker=marker, label=method)
+            axes.axhline(0.5, color=style.QUIET, linewidth=0.7, linestyle=(0, (3, 2)), zorder=0.5)
+            axes.set_xticks(range(len(subsets)), ["–", *strengths], fontsize=6.5)
+            axes.grid(axis="x", visible=False)
+            if i == len(metrics) - 1:
+                axes.set_xlabel(PERTURBATIONS.get(kind, kind))
+        grid[i, 0].set_ylabel(METRICS.get(metric, metric))
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    picture.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6))
+    return picture
+
+
+@drawing
+def per_category(scores: pd.DataFrame, metric: str = "acc") -> Picture:
+    """One metric by category and method, with 95 % intervals.
+
+    Args:
+        scores: tidy, one benchmark; rows with subset `category=<c>` are drawn.
+    """
+    part = scores[scores.subset.str.startswith("category=") & (scores.metric == metric)].copy()
+    part["category"] = part.subset.str.removeprefix("category=")
+    picture = Picture(style.WIDE, 2.4)
+    axes = picture.subplots()
+    if part.value.isna().all():
+        style.empty(axes, "no category is known")
+        return picture
+    methods = _ordered(part.method.unique(), tuple(style.METHOD_COLOURS))
+    categories = [c for c in CATEGORY_NAMES if c in set(part.category)]
+    categories += sorted(set(part.category) - set(categories))
+    step = 0.8 / len(methods)
+    for k, method in enumerate(methods):
+        line = part[part.method == method].set_index("category").reindex(categories)
+        x = np.arange(len(categories)) + (k - (len(methods) - 1) / 2) * step
+        axes.errorbar(
+            x,
+            line.value.astype(float),
+            yerr=_errors(line),
+            fmt=style.METHOD_MARKERS.get(method, "o"),
+            color=_colour(method, k),
+            markersize=3.8,
+            elinewidth=0.9,
+            label=method,
+        )
+    axes.axhline(0.5, color=style.QUIET, linewidth=0.7, linestyle=(0, (3, 2)), zorder=0.5)
+    for edge in np.arange(len(categories) - 1) + 0.5:
+        axes.axvline(edge, color=style.FAINT, linewidth=0.6)
+    axes.set_xlim(-0.5, len(categories) - 0.5)
+    sizes = part.groupby("category").n.max()
+    axes.set_xticks(
+        range(len(categories)),
+        [
+            f"{CATEGORY_NAMES.get(c, c)}\n(n = {count(sizes[c])})" if pd.notna(sizes[c]) else c
+            for c in categories
+        ],
+    )
+    axes.grid(axis="x", visible=False)
+    axes.set_ylabel(METRICS.get(metric, metric))
+    axes.set_ylim(top=1.02)
+    picture.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=6)
+    return picture
+
+
+@drawing
+def per_kind(frame: pd.DataFrame) -> Picture:
+    """How often each kind of artifact that is in a fake is named in its explanation.
+
+    Args:
+        frame: kind, family, n (fakes that show it), recall, ci_low, ci_high, as `kinds.recall_by_kind` makes it.
+    """
+    picture = Picture(style.COLUMN, max(1.4, 0.5 + 0.165 * len(frame)))
+    axes = picture.subplots()
+    if frame.empty:
+        style.empty(axes, "the true artifacts are known\nonly in the miniature")
+        return picture
+    families = {family: i for i, family in enumerate(style.FAMILY_COLOURS)}
+    frame = frame.assign(_family=frame.family.map(families)).sort_values(
+        ["_family", "recall", "kind"], ascending=[True, False, True], kind="stable"
+    )
+    y = np.arange(len(frame))
+    for family, colour in style.FAMILY_COLOURS.items():
+        mask = (frame.family == family).to_numpy()
+        part = frame[mask]
+        error = np.stack([part.recall - part.ci_low, part.ci_high - part.recall]).clip(min=0)
+        axes.barh(y[mask], part.recall, height=0.62, color=colour, alpha=0.9, label=family)
+        axes.errorbar(
+            part.recall, y[mask], xerr=error, fmt="none", ecolor=style.INK, elinewidth=0.8, capsize=1.5
+        )
+    for i, row in enumerate(frame.itertuples()):
+        axes.text(1.04, i, f"{row.recall:.2f}  (n {count(row.n)})", va="center", fontsize=6)
+    axes.set_yticks(y, frame.kind.str.replace("_", " "))
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.4)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("share of explanations that name it")
+    picture.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return picture

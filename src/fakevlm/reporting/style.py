@@ -1,0 +1,167 @@
+"""One look for every figure: sizes for a two-column paper, a palette that colour-blind readers can tell apart, fonts that
+ship with matplotlib (so that every machine draws the same bytes), and saving without dates or versions.
+
+Drawing functions are decorated with `@drawing`, take frames or records, and return a `Picture`: a matplotlib Figure that a
+notebook shows when it is a cell's last value. They keep clear of pyplot, whose state would leak from one to the next.
+"""
+
+import functools
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+COLUMN, WIDE = 3.4, 7.0  # inches: one column and the full width of a two-column page
+MAX_PNG = 600_000  # bytes
+
+INK, QUIET, FAINT = "#1a1a1a", "#6b6b6b", "#d9d9d9"
+# Okabe and Ito's palette, safe for the common kinds of colour blindness and for grey print with the markers below.
+BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#8c8c8c"
+
+FAKE_COLOUR, REAL_COLOUR = VERMILLION, BLUE
+PAPER_COLOUR, RUN_COLOUR = GREY, BLUE
+FAMILY_COLOURS = {"texture": ORANGE, "geometry": SKY, "lighting": PURPLE}
+METHOD_COLOURS = {
+    "FakeVLM": BLUE,
+    "LLaVA + Linear Head": ORANGE,
+    "CNNSpot": GREEN,
+    "UnivFD": PURPLE,
+    "Frequency": VERMILLION,
+    "LLaVA (untuned)": GREY,
+}
+METHOD_MARKERS = {
+    "FakeVLM": "o",
+    "LLaVA + Linear Head": "s",
+    "CNNSpot": "^",
+    "UnivFD": "D",
+    "Frequency": "v",
+    "LLaVA (untuned)": "x",
+}
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 7.5,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": QUIET,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.5,
+    "text.color": INK,
+    "text.parse_math": False,  # a model's answer may hold a dollar sign
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "fakevlm",
+}
+
+
+class Picture(Figure):
+    """A figure that knows how it is saved and shown."""
+
+    def __init__(self, width: float = WIDE, height: float = 2.6, **kwargs: Any) -> None:
+        kwargs.setdefault("layout", "constrained")
+        super().__init__(figsize=(width, height), **kwargs)
+        FigureCanvasAgg(self)
+
+    def png(self, dpi: int = 300) -> bytes:
+        """PNG bytes without software, version or date."""
+        out = io.BytesIO()
+        with matplotlib.rc_context(STYLE):
+            self.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
+        return out.getvalue()
+
+    def svg(self) -> bytes:
+        """SVG bytes without date or version; text as outlines, so that it looks the same everywhere."""
+        out = io.BytesIO()
+        with matplotlib.rc_context(STYLE):
+            self.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+        return out.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.png(dpi=130)
+
+
+F = TypeVar("F", bound=Callable[..., Picture])
+
+
+def drawing(function: F) -> F:
+    """Runs a drawing function in the project's style, and leaves matplotlib's settings as they were."""
+
+    @functools.wraps(function)
+    def styled(*args: Any, **kwargs: Any) -> Picture:
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()  # a user's own matplotlibrc must not change the figures
+            matplotlib.rcParams.update(STYLE)
+            return function(*args, **kwargs)
+
+    return styled  # type: ignore[return-value]
+
+
+def save(picture: Picture, folder: Path, name: str, dpi: int = 300) -> None:
+    """Writes `<name>.png` (at most 600 kB: fewer dots an inch where needed) and `<name>.svg`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for resolution in (dpi, 220, 170, 130, 100):
+        if resolution > dpi:
+            continue
+        data = _small(picture.png(resolution))
+        if len(data) <= MAX_PNG:
+            break
+    (folder / f"{name}.png").write_bytes(data)
+    (folder / f"{name}.svg").write_bytes(picture.svg())
+
+
+def _small(png: bytes) -> bytes:
+    """The same picture with a palette of its own if it has few colours (charts), untouched otherwise (photographs)."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    out = io.BytesIO()
+    colours = image.getcolors(maxcolors=256)
+    if colours is not None:
+        image = image.quantize(len(colours), dither=Image.Dither.NONE)
+    image.save(out, format="PNG", optimize=True)
+    return min(out.getvalue(), png, key=len)
+
+
+def direct_label(axes: Any, value: float, y: float, text: str, **kwargs: Any) -> None:
+    """A number beside the end of a horizontal bar, in the bar's own axes."""
+    axes.annotate(
+        text,
+        (value, y),
+        xytext=(3, 0),
+        textcoords="offset points",
+        va="center",
+        ha="left",
+        fontsize=6.5,
+        **kwargs,
+    )
+
+
+def empty(axes: Any, words: str) -> None:
+    """An axes that says why it is empty."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, words, ha="center", va="center", color=QUIET, transform=axes.transAxes, wrap=True)
