@@ -1,0 +1,176 @@
+"""Clue precision and recall on hand-made cases, and the score frame that holds everything together."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fakevlm.evaluation import scores
+from fakevlm.evaluation.clues import KIND_NAMES, clues
+from fakevlm.miniature.truth import Artifact, Truth
+from fakevlm.params import load_params
+
+BOX = (0.1, 0.1, 0.4, 0.4)
+
+
+def _truth(path: str, *kinds: str, label: int = 0) -> Truth:
+    return Truth(path, label, "animal", [Artifact(kind, BOX, 0.8) for kind in kinds])
+
+
+TRUTH = {
+    t.path: t
+    for t in (
+        _truth("a", "smooth", "halo"),
+        _truth("b", "grid"),
+        _truth("c"),
+        _truth("d", label=1),
+        _truth("e", "tint"),
+    )
+}
+SMOOTH_AND_GRID = (
+    "This is a fake image. Texture: the surface is overly smooth and waxy; a checkerboard grid is visible."
+)
+GRID = "This is a fake image. Texture: a checkerboard grid is visible, there is no halo."
+
+
+def test_counts_kinds_on_fakes_with_visible_artifacts_only() -> None:
+    found = clues(
+        ["a", "b", "c", "d", "unknown", "e"], [SMOOTH_AND_GRID, GRID, GRID, GRID, GRID, None], TRUTH
+    )
+    assert found.rows.tolist() == [0, 1, 5]
+    assert found.true.sum(axis=1).tolist() == [2, 1, 1]
+    assert found.named.sum(axis=1).tolist() == [2, 1, 0]
+    assert found.hits.sum(axis=1).tolist() == [1, 1, 0]
+    assert found.hits[0, KIND_NAMES.index("smooth")]
+    assert not found.named[1, KIND_NAMES.index("halo")]  # denied, not named
+
+
+def test_no_truth_gives_an_empty_table() -> None:
+    found = clues(["a"], [GRID], {})
+    assert found.true.shape == (0, len(KIND_NAMES))
+
+
+def _frame(method: str = "FakeVLM") -> pd.DataFrame:
+    rows = [
+        # id, label, category, generator, question, text, p_fake, verdict, reference
+        ("a", 0, "animal", "adm", None, SMOOTH_AND_GRID, 0.9, "fake", SMOOTH_AND_GRID),
+        ("b", 0, "animal", "glide", None, GRID, 0.8, "fake", ""),
+        ("e", 0, "doc", "glide", None, "This is a real image.", 0.3, "real", "This is a fake image."),
+        ("c", 0, "doc", None, None, "A dog.", 0.6, "unparsed", ""),
+        ("d", 1, "doc", None, None, "This is a real image.", 0.4, "real", ""),
+        ("f", 1, "animal", None, None, "This is a real image.", 0.2, "real", ""),
+    ]
+    columns = ["id", "label", "category", "generator", "question", "text", "p_fake", "verdict", "reference"]
+    return pd.DataFrame(rows, columns=columns).assign(method=method)
+
+
+def _encode(sentences) -> np.ndarray:
+    return np.ones((len(sentences), 1))
+
+
+@pytest.fixture(scope="module")
+def scored() -> pd.DataFrame:
+    return scores.score(_frame(), TRUTH, load_params(), "fakeclue", encode=_encode)
+
+
+def _value(frame: pd.DataFrame, subset: str, metric: str) -> tuple[float, int]:
+    row = frame[(frame["subset"] == subset) & (frame["metric"] == metric)]
+    assert len(row) == 1, (subset, metric)
+    return pytest.approx(row["value"].iloc[0]), int(row["n"].iloc[0])
+
+
+@pytest.mark.parametrize(
+    ("subset", "metric", "value", "n"),
+    [
+        ("all", "acc", 4 / 6, 6),
+        ("all", "f1_real", 4 / 5, 6),
+        ("all", "f1_fake", 4 / 6, 6),
+        ("all", "f1_macro", 11 / 15, 6),
+        ("all", "auc", 7 / 8, 6),
+        ("all", "unparsed", 1 / 6, 6),
+        ("all", "css", 1.0, 2),
+        ("all", "rouge_l", (1 + 4 / 5) / 2, 2),
+        ("all", "clue_precision", 2 / 3, 3),
+        ("all", "clue_recall", 2 / 4, 3),
+        ("all", "clue_f1", 4 / 7, 3),
+        ("label=fake", "acc", 2 / 4, 4),
+        ("label=fake", "f1_fake", 4 / 6, 4),
+        ("label=real", "f1_real", 1.0, 2),
+        ("category=doc", "acc", 1 / 3, 3),
+        ("category=animal", "clue_precision", 2 / 3, 2),
+        ("generator=glide", "acc", 1 / 2, 2),
+        ("generator=glide", "auc", 3 / 4, 4),  # its two fakes against all real images
+        ("generator=adm", "auc", 1.0, 3),
+        ("kind=smooth", "clue_recall", 1.0, 1),
+        ("kind=halo", "clue_recall", 0.0, 1),
+        ("kind=grid", "clue_precision", 1 / 2, 2),
+    ],
+)
+def test_scores_by_hand(scored: pd.DataFrame, subset: str, metric: str, value: float, n: int) -> None:
+    assert _value(scored, subset, metric) == (value, n)
+
+
+def test_undefined_metrics_have_no_row(scored: pd.DataFrame) -> None:
+    pairs = set(zip(scored["subset"], scored["metric"], strict=True))
+    assert ("label=real", "auc") not in pairs
+    assert ("label=real", "f1_fake") not in pairs
+    assert ("label=real", "rouge_l") not in pairs
+    assert ("kind=float", "clue_recall") not in pairs
+    assert scored["value"].notna().all()
+    assert list(scored.columns) == scores.COLUMNS
+    assert not scored.duplicated(["method", "benchmark", "subset", "metric"]).any()
+
+
+def test_intervals_hold_the_value_and_repeat() -> None:
+    params = load_params()
+    first, again = (scores.score(_frame(), TRUTH, params, "loki", encode=_encode) for _ in range(2))
+    pd.testing.assert_frame_equal(first, again)
+    assert (first["ci_low"] <= first["value"] + 1e-9).all()
+    assert (first["ci_high"] >= first["value"] - 1e-9).all()
+
+
+def test_methods_are_scored_apart_and_detectors_have_no_words() -> None:
+    detector = _frame("CNNSpot").assign(text=None)
+    scored = scores.score(pd.concat([_frame(), detector]), TRUTH, load_params(), "fakeclue", encode=_encode)
+    assert list(dict.fromkeys(scored["method"])) == ["FakeVLM", "CNNSpot"]
+    assert set(scored[scored["method"] == "CNNSpot"]["metric"]) == {
+        "acc",
+        "f1_real",
+        "f1_fake",
+        "f1_macro",
+        "auc",
+        "unparsed",
+    }
+
+
+def test_ddvqa_decides_on_the_whole_image_and_explains_every_question() -> None:
+    rows = [
+        (
+            "v1#0",
+            0,
+            "Does the image looks real/fake?",
+            "The image looks fake.",
+            "fake",
+            "The image looks fake.\nIt is fake.",
+        ),
+        (
+            "v1#1",
+            0,
+            "Does the person's nose look real/fake?",
+            "The nose looks real.",
+            "real",
+            "The nose looks real.",
+        ),
+        ("v2#0", 1, "Does the image looks real/fake?", "The image looks real.", "real", "Nothing to see."),
+    ]
+    frame = pd.DataFrame(rows, columns=["id", "label", "question", "text", "verdict", "reference"])
+    frame = frame.assign(
+        method="FakeVLM", category="deepfake", generator=None, p_fake=[0.9, 0.1, 0.2], item=["v1", "v1", "v2"]
+    )
+    scored = scores.score(frame, {}, load_params(), "ddvqa", encode=_encode)
+    assert _value(scored, "all", "acc") == (1.0, 2)
+    assert _value(scored, "all", "rouge_l") == (2 / 3, 3)
+
+
+def test_families_can_be_chosen() -> None:
+    scored = scores.score(_frame(), TRUTH, load_params(), "fakeclue", families=("all",), encode=_encode)
+    assert set(scored["subset"]) == {"all"}
