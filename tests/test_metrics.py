@@ -139,9 +139,11 @@ def test_interval_without_draws_has_no_bounds() -> None:
     assert np.isnan(high)
 
 
+STOCK = "This is a fake image. Texture: the waxy, over-smooth surface; Geometry the animal's legs 3 £ é don't"
+
+
 def _babble(generator: random.Random, words: int) -> str:
-    stock = "This is a fake image. Texture: the waxy, over-smooth surface; Geometry 3 £ é don't".split()
-    return " ".join(generator.choice(stock) for _ in range(words))
+    return " ".join(generator.choice(STOCK.split()) for _ in range(words))
 
 
 def test_rouge_l_is_rouge_score_s() -> None:
