@@ -70,7 +70,11 @@ class Annotate(Section):
     aggregator: Literal["embedding"]
     encoder: str
     similarity: float = Fraction
+    critical_similarity: float = Fraction
     min_annotators: int = Field(ge=1)
+    concurrency: int = Field(ge=1)
+    tagged_sources: list[str]
+    balance: bool
     val_fraction: float = Fraction
     test_fraction: float = Fraction
 

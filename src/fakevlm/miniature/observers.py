@@ -10,6 +10,7 @@ A description depends on nothing but the image's hash, the observer, the seed an
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,14 +20,7 @@ from fakevlm.errors import UserError
 from fakevlm.miniature import catalogue
 from fakevlm.miniature.catalogue import KINDS, QUALITIES, SEEN_KINDS, SUBJECTS
 from fakevlm.miniature.truth import Truth
-
-# Single parts and lettering do not occur everywhere: nobody would invent a garbled word on a cat.
-_IMPLAUSIBLE = {
-    "garble": {"animal", "human", "scene", "satellite", "deepfake"},
-    "extra_part": {"scene", "satellite", "doc", "deepfake"},
-    "asymmetry": {"scene", "satellite", "doc"},
-    "shadow": {"doc", "deepfake", "satellite"},
-}
+from fakevlm.miniature.world import FITTING
 
 
 @dataclass(frozen=True)
@@ -62,7 +56,7 @@ OBSERVERS: dict[str, Observer] = {
         hit={"texture": 0.80, "geometry": 0.74, "lighting": 0.72},
         strong=frozenset({"grid", "garble", "extra_part"}),
         weak=frozenset({"asymmetry", "tint"}),
-        quality=0.78,
+        quality=0.62,
         invent=0.26,
         spurious=0.08,
         refuse=0.0,
@@ -79,7 +73,7 @@ OBSERVERS: dict[str, Observer] = {
         hit={"texture": 0.72, "geometry": 0.81, "lighting": 0.74},
         strong=frozenset({"misaligned", "bent", "duplicate"}),
         weak=frozenset({"speckle", "smear"}),
-        quality=0.75,
+        quality=0.60,
         invent=0.30,
         spurious=0.10,
         refuse=0.01,
@@ -95,7 +89,7 @@ OBSERVERS: dict[str, Observer] = {
         hit={"texture": 0.74, "geometry": 0.72, "lighting": 0.80},
         strong=frozenset({"shadow", "halo", "repeat"}),
         weak=frozenset({"misaligned", "grid"}),
-        quality=0.72,
+        quality=0.58,
         invent=0.32,
         spurious=0.12,
         refuse=0.0,
@@ -107,8 +101,8 @@ OBSERVERS: dict[str, Observer] = {
 
 
 def plausible_kinds(category: str) -> list[str]:
-    """Kinds of artifact that somebody might believe to see in an image of `category`, in the catalogue's order."""
-    return [kind for kind in SEEN_KINDS if category not in _IMPLAUSIBLE.get(kind, ())]
+    """Kinds of artifact that somebody might believe to see in an image of `category`."""
+    return [kind for kind in SEEN_KINDS if kind in FITTING.get(category, SEEN_KINDS)]
 
 
 def sources_digest(truths: Mapping[str, Truth]) -> str:
@@ -117,8 +111,9 @@ def sources_digest(truths: Mapping[str, Truth]) -> str:
     It is the observers' model revision: a journal never answers for another script or another world.
     """
     digest = hashlib.sha256()
-    for module in (inspect.getmodule(Observer), catalogue):
-        digest.update(inspect.getsource(module).encode())  # type: ignore[arg-type]
+    for module in (sys.modules[__name__], catalogue):
+        digest.update(inspect.getsource(module).encode())
+    digest.update(repr(FITTING).encode())
     for path in sorted(truths):
         digest.update(repr(truths[path]).encode())
     return digest.hexdigest()[:12]
@@ -146,7 +141,11 @@ def describe(name: str, truth: Truth, image_sha256: str, *, seed: int, tagged: b
     rng = np.random.default_rng(int.from_bytes(key[:8], "little"))
     if truth.category in ("human", "deepfake") and rng.random() < observer.refuse:
         return None
-    seen = _artifacts_seen(observer, truth, rng, tagged) if truth.label == 0 else _qualities_seen(observer, truth, rng)
+    seen = (
+        _artifacts_seen(observer, truth, rng, tagged)
+        if truth.label == 0
+        else _qualities_seen(observer, truth, rng)
+    )
     subject = SUBJECTS.get(truth.category, "the image")
     clauses = [(family, _wording(observer, phrases, rng).format(s=subject)) for family, phrases in seen]
     return _STYLES[observer.style](clauses, truth.label == 0, observer, rng)
@@ -158,11 +157,15 @@ def _hit_rate(observer: Observer, kind: str, strength: float) -> float:
     return min(0.97, rate * (0.75 + 0.3 * strength))
 
 
-def _artifacts_seen(observer: Observer, truth: Truth, rng: np.random.Generator, tagged: bool) -> list[tuple[str, tuple]]:
+def _artifacts_seen(
+    observer: Observer, truth: Truth, rng: np.random.Generator, tagged: bool
+) -> list[tuple[str, tuple]]:
     strongest: dict[str, float] = {}
     for artifact in truth.artifacts:
         strongest[artifact.kind] = max(artifact.strength, strongest.get(artifact.kind, 0.0))
-    kinds = [kind for kind, strength in strongest.items() if rng.random() < _hit_rate(observer, kind, strength)]
+    kinds = [
+        kind for kind, strength in strongest.items() if rng.random() < _hit_rate(observer, kind, strength)
+    ]
     others = [kind for kind in plausible_kinds(truth.category) if kind not in strongest]
     # A prompt that insists on artifacts where none are seen is what makes models hallucinate (paper section 3.2).
     pressure = 1.0 if kinds else (0.6 if tagged else 2.5)
@@ -200,7 +203,11 @@ def _prose(clauses: list[tuple[str, str]], fake: bool, observer: Observer, rng: 
     if rng.random() < 0.6:
         sentences.insert(int(rng.integers(len(sentences) + 1)), _sentence(str(rng.choice(observer.fillers))))
     if not clauses:
-        return "No visible artifact." if fake else " ".join([*sentences, "This looks like an ordinary photograph."])
+        return (
+            "No visible artifact."
+            if fake
+            else " ".join([*sentences, "This looks like an ordinary photograph."])
+        )
     ending = (
         ("These details suggest that the image was generated by a machine.", "Overall, the image is fake.")
         if fake

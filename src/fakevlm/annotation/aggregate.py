@@ -1,0 +1,259 @@
+"""The aggregation A = M(A1, A2, A3) of candidate captions (paper section 3.2, Eq. 1).
+
+What the paper asks of M: extract the points common to several models; drop observations of a single model, unless they are
+critical (glaring artifacts); order the rest into texture, geometry and lighting; write a fixed format. The paper gives that
+to a language model it does not name. Here sentence embeddings and clustering do it, on any free text:
+
+1. split captions into statements (`clauses`), embed each distinct one once, subtract the mean of general descriptions
+   (`descriptions.yaml`) of the category, so that what all statements about an animal share does not count as agreement;
+2. drop verdicts and remarks, and statements of the wrong polarity: on a fake only what is wrong, on a real image only
+   what is plausible (`polarity`, and the nearest description where words do not say);
+3. cluster across annotators (average linkage, cosine at least `similarity`); keep clusters with `min_annotators` distinct
+   witnesses, and single statements near a critical description; say each in its medoid's words, under the nearest family.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from itertools import islice
+
+import numpy as np
+import yaml
+
+from fakevlm.annotation.clauses import split
+from fakevlm.annotation.polarity import polarity
+from fakevlm.encoder import encode
+from fakevlm.errors import UserError
+from fakevlm.records import FAKE, REAL
+
+FAMILIES = ("texture", "geometry", "lighting")
+VERDICT = {FAKE: "This is a fake image.", REAL: "This is a real image."}
+NOTHING = {
+    FAKE: "No visible artifact stands out.",
+    REAL: "Nothing in it speaks against a photograph.",
+}
+# By how much a statement with words of approval or disapproval must resemble a remark to be taken for one.
+_REMARK_MARGIN = 0.1
+_CHUNK = 10_000  # images embedded together; bounds memory however large the corpus is
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The captions of one image: by annotator, only those that came out well (see `Outcome`)."""
+
+    id: str
+    category: str
+    label: int
+    captions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One kept observation: its family, its words, how many annotators made it, whether it was kept as critical."""
+
+    family: str
+    statement: str
+    witnesses: int
+    critical: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """The aggregate A of one image: the answer in the fixed format, and the points in it."""
+
+    id: str
+    text: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    annotator: int
+    text: str
+    row: np.ndarray  # (d,) unit
+
+
+@dataclass(frozen=True)
+class _Knowledge:
+    """The general descriptions of one category, embedded and centred (unit rows)."""
+
+    centre: np.ndarray
+    families: dict[int, list[tuple[str, np.ndarray]]]  # by label
+    critical: np.ndarray
+    remarks: np.ndarray
+
+
+def answer(label: int, points: Sequence[Point]) -> str:
+    """The fixed format: the verdict, then statements by family, e.g.
+    `This is a fake image. Texture: the fur is waxy; a grid covers it; Lighting: the shadow is wrong.`"""
+    groups = []
+    for family in FAMILIES:
+        statements = [point.statement for point in points if point.family == family]
+        if statements:
+            groups.append(f"{family.capitalize()}: {'; '.join(statements)}")
+    return f"{VERDICT[label]} {'; '.join(groups)}." if groups else f"{VERDICT[label]} {NOTHING[label]}"
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-9)
+
+
+@lru_cache(maxsize=1)
+def _descriptions() -> dict:
+    return yaml.safe_load(
+        resources.files(__package__).joinpath("descriptions.yaml").read_text(encoding="utf-8")
+    )
+
+
+@lru_cache(maxsize=32)
+def _knowledge(category: str, encoder: str) -> _Knowledge:
+    data = _descriptions()
+    subject = data["subjects"].get(category, "the image")
+
+    def rows(texts: list[str]) -> np.ndarray:
+        return encode([text.format(s=subject) for text in texts], encoder)
+
+    raw = {
+        label: [(family, rows(data[kind][family])) for family in FAMILIES]
+        for label, kind in ((FAKE, "artifact"), (REAL, "plausible"))
+    }
+    centre = np.concatenate([block for blocks in raw.values() for _, block in blocks]).mean(axis=0)
+    return _Knowledge(
+        centre,
+        {label: [(name, _unit(block - centre)) for name, block in blocks] for label, blocks in raw.items()},
+        _unit(rows(data["critical"]) - centre),
+        _unit(rows(data["remark"]) - centre),
+    )
+
+
+def _nearest(row: np.ndarray, rows: np.ndarray) -> float:
+    return float((rows @ row).max())
+
+
+def _is_clue(statement: _Statement, label: int, knowledge: _Knowledge) -> bool:
+    """Whether a statement says what the label asks for: something wrong on a fake, something plausible on a photograph."""
+    likeness = {
+        key: max(_nearest(statement.row, rows) for _, rows in blocks)
+        for key, blocks in knowledge.families.items()
+    }
+    words = polarity(statement.text)
+    remark = _nearest(statement.row, knowledge.remarks)
+    if remark > max(likeness.values()) + (_REMARK_MARGIN if words else 0.0):
+        return False
+    says = (REAL if words > 0 else FAKE) if words else max(likeness, key=lambda key: likeness[key])
+    return says == label
+
+
+def cluster(similarity: np.ndarray, threshold: float) -> list[list[int]]:
+    """Average-linkage clusters of n items from their (n, n) cosine similarities: pairs at `threshold` or more merge."""
+    if len(similarity) < 2:
+        return [[n] for n in range(len(similarity))]
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    # Rounded: a tie must not be decided by the last bit of a float.
+    distance = np.round(1.0 - (similarity + similarity.T) / 2, 5)
+    np.fill_diagonal(distance, 0.0)
+    tree = linkage(squareform(np.maximum(distance, 0.0), checks=False), method="average")
+    groups: dict[int, list[int]] = {}
+    for n, group in enumerate(fcluster(tree, t=1.0 - threshold, criterion="distance")):
+        groups.setdefault(int(group), []).append(n)
+    return sorted(groups.values())
+
+
+class EmbeddingAggregator:
+    """M by sentence embeddings and clustering: no model to call, the same bytes every time.
+
+    Args:
+        encoder: name of the sentence encoder (`fakevlm.encoder`).
+        similarity: cosine (after centring) at which two statements say the same.
+        min_annotators: distinct witnesses that a point needs.
+        critical_similarity: cosine to a critical description at which a single witness is enough; 1 for never.
+    """
+
+    def __init__(
+        self, encoder: str, similarity: float, min_annotators: int, critical_similarity: float
+    ) -> None:
+        self.encoder = encoder
+        self.similarity = similarity
+        self.min_annotators = min_annotators
+        self.critical_similarity = critical_similarity
+
+    def aggregate(self, images: Iterable[Candidates]) -> Iterator[Annotation]:
+        """One annotation an image, in order. Distinct statements are embedded once per chunk of images."""
+        images = iter(images)
+        while chunk := list(islice(images, _CHUNK)):
+            statements = [
+                [
+                    (n, text)
+                    for n, name in enumerate(sorted(image.captions))
+                    for text in split(image.captions[name])
+                ]
+                for image in chunk
+            ]
+            distinct = sorted({text for image in statements for _, text in image})
+            rows = dict(zip(distinct, encode(distinct, self.encoder), strict=True))
+            for image, said in zip(chunk, statements, strict=True):
+                points = self.points(image.category, image.label, [(n, text, rows[text]) for n, text in said])
+                yield Annotation(image.id, answer(image.label, points), tuple(points))
+
+    def points(self, category: str, label: int, said: Sequence[tuple[int, str, np.ndarray]]) -> list[Point]:
+        """The points that the annotators of one image have in common, in the order of families.
+
+        Args:
+            category: of the image.
+            label: 1 real, 0 fake.
+            said: (annotator number, statement, its (d,) embedding), in the order said.
+        """
+        knowledge = _knowledge(category, self.encoder)
+        statements = [_Statement(n, text, _unit(row - knowledge.centre)) for n, text, row in said]
+        statements = [statement for statement in statements if _is_clue(statement, label, knowledge)]
+        if not statements:
+            return []
+        rows = np.stack([statement.row for statement in statements])
+        similarity = np.round(rows @ rows.T, 5)
+        points = []
+        for members in cluster(similarity, self.similarity):
+            witnesses = len({statements[n].annotator for n in members})
+            chosen = self._medoid(members, similarity, statements)
+            critical = label == FAKE and _nearest(chosen.row, knowledge.critical) >= self.critical_similarity
+            if witnesses >= self.min_annotators or critical:
+                families = {name: _nearest(chosen.row, block) for name, block in knowledge.families[label]}
+                family = max(families, key=lambda name: families[name])
+                points.append(Point(family, chosen.text, witnesses, witnesses < self.min_annotators))
+        # Most witnesses first within a family; the text decides the rest.
+        return sorted(points, key=lambda p: (FAMILIES.index(p.family), -p.witnesses, p.statement))
+
+    @staticmethod
+    def _medoid(members: list[int], similarity: np.ndarray, statements: Sequence[_Statement]) -> _Statement:
+        """The member most like the others; of two, the shorter."""
+        central = np.round(similarity[np.ix_(members, members)].mean(axis=1), 4)
+        order = sorted(
+            zip(
+                -central,
+                (len(statements[n].text) for n in members),
+                (statements[n].text for n in members),
+                members,
+                strict=True,
+            )
+        )
+        return statements[order[0][3]]
+
+
+AGGREGATORS: dict[str, Callable[..., EmbeddingAggregator]] = {"embedding": EmbeddingAggregator}
+
+
+def make_aggregator(params) -> EmbeddingAggregator:
+    """The aggregator that a profile's `annotate` section names.
+
+    Raises:
+        UserError: no such aggregator.
+    """
+    if params.aggregator not in AGGREGATORS:
+        raise UserError(
+            f"no aggregator {params.aggregator!r}", f"annotate.aggregator: use {', '.join(AGGREGATORS)}"
+        )
+    return AGGREGATORS[params.aggregator](
+        params.encoder, params.similarity, params.min_annotators, params.critical_similarity
+    )

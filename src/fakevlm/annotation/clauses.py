@@ -1,0 +1,78 @@
+"""From a model's prose to single statements: sentences, bullets and joined clauses apart, hedges and markup removed.
+
+Written for what large multimodal models write: Markdown, numbered lists, headings, "Texture: …", "it seems that …".
+"""
+
+import re
+
+_MARKUP = re.compile(r"[*_`#>]+")
+_BULLET = re.compile(r"^\s*(?:[-–•·+*]|\(?\d{1,2}[.):]|[a-z]\))\s+")
+# "Texture:", "Surface and colour -", "Lighting & shadows:": a title of at most five words before the statement.
+_TITLE = re.compile(r"^\s*[A-Z][\w&/'-]*(?:[ ,]+[\w&/'-]+){0,4}\s*(?::|\s[-–—]\s)\s*")
+_SENTENCE = re.compile(r"(?<=[.!?])[\"')]*\s+|;|\n|\s[–—]\s")
+# A comma and a conjunction before something that can be a subject starts a statement of its own.
+_JOINED = re.compile(
+    r",\s*(?:and|but|while|whereas|plus|although)\s+(?:also\s+)?"
+    r"(?=(?:the|its|it|there|a|an|one|some|both|several|his|her|their|this|these|part|parts|another|each)\b)",
+    re.IGNORECASE,
+)
+_OPENING = re.compile(
+    r"^(?:(?:additionally|also|furthermore|moreover|overall|first(?:ly)?|second(?:ly)?|third(?:ly)?|finally|lastly|"
+    r"notably|interestingly|however|similarly|in addition|in particular|for example|for instance|looking closely|"
+    r"(?:on|upon) (?:a )?closer (?:inspection|look|examination)|at first glance|as for|and|but|then|plus|"
+    r"perhaps|possibly|probably|maybe|presumably|arguably|apparently|potentially|"
+    r"i (?:can )?(?:think|believe|notice|see|observe|would say|suspect)(?: that)?|we (?:can )?(?:see|notice|observe)(?: that)?|"
+    r"(?:it|one|you) (?:can|could|may|might) (?:be |also )*(?:seen?|noticed?|observed?)(?: that)?|"
+    r"it (?:seems|appears|looks)(?: as if| as though| like| that)?|"
+    r"it is (?:noticeable|visible|clear|evident|apparent|obvious|worth noting|notable|possible|likely)(?: that)?|"
+    r"what stands out is(?: that)?|to me)\b[\s,:]*)+",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(
+    r"[\s,]*\(?\b(?:i think|i believe|i suppose|i guess|perhaps|possibly|probably|maybe|it seems|if i see it right|"
+    r"i would say|to my eye|as well|too)\)?$",
+    re.IGNORECASE,
+)
+# "appears to be fused" claims "is fused"; the claim is what witnesses agree on.
+_MIDDLE = (
+    (re.compile(r"\b(?:seems|appears|looks) (?:as if it is|as though it is|to be)\b", re.IGNORECASE), "is"),
+    (re.compile(r"\b(?:seem|appear|look) (?:as if they are|as though they are|to be)\b", re.IGNORECASE), "are"),
+    (re.compile(r"\b(?:seems|appears) to have\b", re.IGNORECASE), "has"),
+    (re.compile(r"\b(?:seem|appear) to have\b", re.IGNORECASE), "have"),
+    (re.compile(r"\b(?:may|might|could) (?:possibly |perhaps )?be\b", re.IGNORECASE), "is"),
+    (re.compile(r"\b(?:seem|appear) to\b\s*", re.IGNORECASE), ""),
+    (re.compile(r"\b(?:seems|appears)\b(?! to\b)(?! (?:in|on|near|at|behind|beside|twice|next|over|to)\b)", re.IGNORECASE), "is"),
+    (re.compile(r"\b(?:perhaps|possibly|probably|maybe|presumably|arguably|apparently|somewhat|a bit|rather|quite) ", re.IGNORECASE), ""),
+)  # fmt: skip
+
+
+def normalise(clause: str) -> str:
+    """A statement without markup, opening words, hedges and final stop; lower-case start. May come out empty."""
+    clause = _MARKUP.sub("", clause).strip()
+    clause = _OPENING.sub("", clause)
+    for pattern, plain in _MIDDLE:
+        clause = pattern.sub(plain, clause)
+    clause = re.sub(r"\s+", " ", clause).strip(" \t.,:;!?\"'-–—")
+    clause = _CLOSING.sub("", clause).strip(" ,")
+    first = clause.split(" ", 1)[0]
+    # Names and abbreviations (JPEG, I) keep their capitals.
+    return clause if first.isupper() and len(first) > 1 else clause[:1].lower() + clause[1:]
+
+
+def split(caption: str, least_words: int = 3) -> list[str]:
+    """The statements of a caption, normalised, in order, without repeats.
+
+    Args:
+        caption: free text, perhaps Markdown.
+        least_words: shorter pieces are headings or remains and are dropped.
+    """
+    statements: dict[str, None] = {}
+    for line in caption.splitlines():
+        line = _BULLET.sub("", _MARKUP.sub("", line))
+        line = _TITLE.sub("", line, count=1)
+        for sentence in _SENTENCE.split(line):
+            for part in _JOINED.split(sentence):
+                statement = normalise(part)
+                if len(statement.split()) >= least_words:
+                    statements.setdefault(statement)
+    return list(statements)

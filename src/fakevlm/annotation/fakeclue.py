@@ -1,0 +1,201 @@
+"""Builds FakeClue (paper section 3.2): chosen images, candidate captions, their aggregate, shards and FakeClue's JSON.
+
+Images are streamed throughout: only texts and the table without images are held in memory.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fakevlm import paths
+from fakevlm.annotation.aggregate import Annotation, Candidates, make_aggregator
+from fakevlm.annotation.annotators import Annotator, make_annotators
+from fakevlm.annotation.driver import Candidate, Task, annotate_all
+from fakevlm.annotation.journal import Journal
+from fakevlm.annotation.prompts import label_prompt
+from fakevlm.annotation.quality import AGGREGATE, agreement, clue_quality
+from fakevlm.annotation.splits import SPLITS, plan
+from fakevlm.errors import UserError
+from fakevlm.miniature.truth import read_truth
+from fakevlm.params import Params
+from fakevlm.progress import track
+from fakevlm.records import FAKE, REAL, Record, read_frame, read_records, to_fakeclue_row, write_records
+
+_CANDIDATES = pa.schema([(name, pa.string()) for name in ("id", "annotator", "outcome", "text")])
+
+
+@dataclass(frozen=True)
+class FakeClue:
+    """What the stage made, as tables for the notebook.
+
+    Attributes:
+        images: one row an image in FakeClue: id, label, category, source, generator, item, split, answer.
+        candidates: id, annotator, outcome, text.
+        quality: see `quality.clue_quality`; empty where no truth is known.
+        agreement: see `quality.agreement`.
+        metrics: the counts and main numbers, as in metrics.json.
+    """
+
+    images: pd.DataFrame
+    candidates: pd.DataFrame
+    quality: pd.DataFrame
+    agreement: pd.DataFrame
+    metrics: dict
+
+
+def build(
+    params: Params,
+    *,
+    collected: Path | None = None,
+    categorized: Path | None = None,
+    out: Path | None = None,
+    journal: Path | None = None,
+    annotators: list[Annotator] | None = None,
+) -> FakeClue:
+    """Runs the stage `annotate` and writes everything under `out`.
+
+    Args:
+        params: the profile; `params.annotate` and the seed are used.
+        collected, categorized, out: stage folders; default `artifacts/{collect,categorize,annotate}`.
+        journal: the journal's file; default `runs/annotate/journal.jsonl`.
+        annotators: default those that the profile names.
+
+    Raises:
+        UserError: inputs are missing or do not fit, or the back end lacks something.
+    """
+    settings = params.annotate
+    collected = collected or paths.artifacts("collect")
+    out = out or paths.artifacts("annotate")
+    truths = read_truth(collected / "truth.jsonl")
+    annotators = annotators or make_annotators(settings.annotators, truths, params.seed)
+    chosen = plan(
+        read_frame(collected / "records"),
+        _categories(categorized or paths.artifacts("categorize")),
+        val_fraction=settings.val_fraction,
+        test_fraction=settings.test_fraction,
+        balanced=settings.balance,
+        seed=params.seed,
+    ).set_index("id")
+
+    with Journal(journal or paths.runs("annotate") / "journal.jsonl") as book:
+        tasks = _tasks(collected / "records", chosen, set(settings.tagged_sources))
+        found = annotate_all(tasks, annotators, book, settings.concurrency, total=len(chosen))
+    candidates = _table(found)
+    captions = _captions(found)
+
+    # An image of which nobody said anything usable has no explanation to learn from: left out, and counted.
+    silent = [key for key in chosen.index if not captions.get(key)]
+    chosen = chosen.drop(index=silent)
+    images = (
+        Candidates(key, row.category, int(row.label), captions[key])
+        for key, row in zip(chosen.index, chosen.itertuples(), strict=True)
+    )
+    aggregated = list(track(make_aggregator(settings).aggregate(images), "aggregate", total=len(chosen)))
+    answers = {annotation.id: annotation.text for annotation in aggregated}
+    chosen["answer"] = chosen.index.map(answers)
+    _write(chosen, collected / "records", out)
+    pq.write_table(
+        pa.Table.from_pandas(candidates, _CANDIDATES, preserve_index=False), out / "candidates.parquet"
+    )
+
+    texts = {
+        a.model: {key: said[a.model] for key, said in captions.items() if a.model in said} for a in annotators
+    }
+    known = {key: truths[_path(key)] for key in chosen.index if _path(key) in truths}
+    quality = clue_quality({**texts, AGGREGATE: answers}, known)
+    agreed = agreement(texts, sorted(chosen.index[chosen["label"] == FAKE]))
+    quality.to_csv(out / "clue_quality.csv", index=False, float_format="%.6f")
+    agreed.to_csv(out / "agreement.csv", index=False, float_format="%.6f")
+    metrics = _metrics(chosen, found, aggregated, quality, agreed, silent)
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    return FakeClue(chosen.reset_index(), candidates, quality, agreed, metrics)
+
+
+def _path(key: str) -> str:
+    return key.split("#")[0]
+
+
+def _categories(folder: Path) -> pd.DataFrame:
+    file = folder / "categories.parquet"
+    if not file.is_file():
+        raise UserError(f"{file} is missing", "run the stage before this one: `dvc repro categorize`")
+    return pq.read_table(file, columns=["id", "category"]).to_pandas()
+
+
+def _tasks(records: Path, chosen: pd.DataFrame, tagged_sources: set[str]) -> Iterator[Task]:
+    wanted = chosen["category"].to_dict()
+    for record in read_records(records):
+        if record.id in wanted:
+            tagged = record.label == FAKE and record.source in tagged_sources
+            prompt = label_prompt(wanted[record.id], record.label, tagged)
+            yield Task(record.id, record.path, record.image, prompt)
+
+
+def _table(found: list[Candidate]) -> pd.DataFrame:
+    rows = [(c.id, c.annotator, c.outcome.status, c.outcome.text) for c in found]
+    return pd.DataFrame(rows, columns=_CANDIDATES.names).sort_values(["id", "annotator"], ignore_index=True)
+
+
+def _captions(found: list[Candidate]) -> dict[str, dict[str, str]]:
+    captions: dict[str, dict[str, str]] = {}
+    for candidate in found:
+        if candidate.outcome.usable:
+            captions.setdefault(candidate.id, {})[candidate.annotator] = candidate.outcome.text
+    return captions
+
+
+def _write(chosen: pd.DataFrame, records: Path, out: Path) -> None:
+    """The splits as shards of records and as FakeClue's JSON; records in the order they were collected."""
+    rows = chosen[["category", "split", "answer"]].to_dict("index")
+    (out / "data_json").mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:
+        listed: list[dict] = []
+
+        def annotated(split: str = split, listed: list[dict] = listed) -> Iterator[Record]:
+            for record in read_records(records):
+                row: Mapping | None = rows.get(record.id)
+                if row is not None and row["split"] == split:
+                    record = replace(
+                        record, category=row["category"], split=split, references=[row["answer"]]
+                    )
+                    listed.append(to_fakeclue_row(record, row["answer"]))
+                    yield record
+
+        write_records(annotated(), out / "fakeclue" / split)
+        text = json.dumps(listed, indent=1, ensure_ascii=False)
+        (out / "data_json" / f"{split}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _metrics(
+    chosen: pd.DataFrame,
+    found: list[Candidate],
+    aggregated: list[Annotation],
+    quality: pd.DataFrame,
+    agreed: pd.DataFrame,
+    silent: list[str],
+) -> dict:
+    points = {annotation.id: annotation.points for annotation in aggregated}
+    fakes = chosen.index[chosen["label"] == FAKE]
+    numbers = {
+        "images": {split: int((chosen["split"] == split).sum()) for split in SPLITS},
+        "fake": len(fakes),
+        "real": int((chosen["label"] == REAL).sum()),
+        "outcomes": dict(sorted(Counter(c.outcome.status for c in found).items())),
+        "left_out_without_caption": len(silent),
+        "fakes_without_agreed_artifact": sum(not points[key] for key in fakes),
+        "points_kept_from_one_witness": sum(p.critical for kept in points.values() for p in kept),
+        "points_per_image": round(sum(map(len, points.values())) / max(len(points), 1), 4),
+        "agreement_jaccard": round(float(agreed["jaccard"].mean()), 6) if len(agreed) else None,
+        "agreement_kappa": round(float(agreed["kappa"].mean()), 6) if len(agreed) else None,
+    }
+    if len(quality):
+        f1 = quality.set_index("annotator")["f1"]
+        numbers["clue_f1_aggregate"] = round(float(f1[AGGREGATE]), 6)
+        numbers["clue_f1_best_annotator"] = round(float(f1.drop(AGGREGATE).max()), 6)
+    return numbers
