@@ -1,0 +1,73 @@
+# `make help` lists what there is. Everything runs inside .venv, which the first command sets up.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test lab lint lock world base
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := uv==0.13.9
+# The first of these that is Python 3.11; name another with `make setup PYTHON=/path/to/python3.11`.
+PYTHON = $(shell for p in python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
+# What the environment was made from, and where: a change of either, or a moved folder, sets it up anew.
+STAMP := $(VENV)/.made-from
+WANTED = $(shell cat requirements.lock pyproject.toml | cksum) $(UV) $(CURDIR)
+
+# Stages are `python -m …`: DVC must find this environment's Python first.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+# DVC keeps its bookkeeping outside the checkout by default; here it goes away with it.
+export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.dvc/tmp/site
+export DVC_NO_ANALYTICS := 1
+export PYTHONHASHSEED := 0
+
+help:  ## list these commands
+	@echo "FakeVLM, from raw images to every table and figure:"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  \033[1mmake %-6s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:  ## make .venv with the pinned packages; nothing to do: returns at once
+	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$(WANTED)" ] && [ -x $(BIN)/python ]; then exit 0; fi; \
+	if [ -z "$(PYTHON)" ]; then \
+	    echo "FakeVLM needs Python 3.11; here is $$(python3 --version 2>&1 || echo none)."; \
+	    echo "  → install it (apt install python3.11-venv · brew install python@3.11 · pyenv install 3.11),"; \
+	    echo "    or name it: make setup PYTHON=/path/to/python3.11"; exit 1; fi; \
+	echo "Setting up $(VENV) with $(PYTHON): about 6 GB, one to three minutes."; \
+	rm -f $(STAMP); \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV) || { \
+	    echo "  → Python's venv module is incomplete here (Debian, Ubuntu: apt install python3.11-venv)"; exit 1; }; \
+	[ -t 2 ] || quiet=--quiet; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV)" && \
+	$(BIN)/uv pip install $$quiet -r requirements.lock && \
+	$(BIN)/uv pip install $$quiet --no-deps --editable . && \
+	echo "$(WANTED)" > $(STAMP) || { \
+	    echo "  → the set-up did not finish; \`make setup\` goes on from there. Behind a mirror, name it:"; \
+	    echo "    PIP_INDEX_URL=… UV_DEFAULT_INDEX=… make setup"; exit 1; }
+
+repro:  ## every stage that is out of date, then the main numbers beside the paper's (ARGS: for `dvc repro`)
+	@start=$$SECONDS; $(MAKE) --no-print-directory setup || exit 1; ready=$$SECONDS; \
+	dvc repro $(ARGS) || { echo; echo "The pipeline stopped. Cure what is said above, then \`make repro\` goes on from there."; exit 1; }; \
+	end=$$SECONDS; \
+	python -m fakevlm.summary || exit 1; \
+	printf '\nset-up %d min %02d s · pipeline %d min %02d s\n' \
+	    $$(((ready - start) / 60)) $$(((ready - start) % 60)) $$(((end - ready) / 60)) $$(((end - ready) % 60))
+
+test: setup  ## the whole test suite (ARGS="-k stage": part of it)
+	@python -m pytest $(ARGS)
+
+lab: setup  ## JupyterLab with the notebooks
+	@cd notebooks && jupyter lab
+
+lint: setup  ## check style and formatting
+	@ruff check src tests && ruff format --check src tests
+
+lock: setup  ## renew requirements.lock from pyproject.toml
+	@# for every 3.11.x and every platform; without index addresses, so that any mirror serves
+	@uv pip compile --quiet --upgrade --universal --extra dev --python-version 3.11 --no-header pyproject.toml -o requirements.lock
+	@git --no-pager diff --stat requirements.lock; echo "requirements.lock renewed; \`make test\` tells whether it holds."
+
+world: setup  ## draw the miniature's raw corpora anew into embedded/ (a side branch: `make repro` does not)
+	@python -m fakevlm.miniature.export $(ARGS)
+
+base: setup  ## pretrain the miniature's base model anew into embedded/base (hours; a side branch as well)
+	@python -m fakevlm.miniature.pretrain $(ARGS)
