@@ -1,0 +1,82 @@
+"""Loading LLaVA: from a folder of the project, or by name from the Hugging Face hub."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+from transformers.utils import logging
+
+from fakevlm import paths
+from fakevlm.errors import UserError
+from fakevlm.model.build import CHAT_TEMPLATE
+
+# The library's own bars say nothing about the project's progress.
+logging.disable_progress_bar()
+
+Model = TypeVar("Model", bound=LlavaForConditionalGeneration)
+
+
+def device() -> torch.device:
+    """The accelerator where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+_best_device = device  # where a parameter of that name hides it
+
+
+def locate(name: str | Path) -> str:
+    """A folder (relative ones from the repository's root) if there is one by that name, else the name itself, for the hub."""
+    folder = paths.resolve(name)
+    return str(folder) if folder.is_dir() else str(name)
+
+
+def _cannot_load(what: str, name: str | Path, error: Exception) -> UserError:
+    return UserError(
+        f"no {what} could be loaded from {str(name)!r}: {error}",
+        "name a folder in Hugging Face format (make it with `dvc repro`) or a model of the hub such as llava-hf/llava-1.5-7b-hf",
+    )
+
+
+def load_model(
+    name_or_folder: str | Path,
+    *,
+    dtype: str = "float32",
+    device: torch.device | str | None = None,
+    kind: type[Model] = LlavaForConditionalGeneration,
+) -> Model:
+    """A LLaVA in evaluation mode.
+
+    Args:
+        name_or_folder: folder in HF format, or a name on the hub.
+        dtype: torch's name of the weights' type: `float32`, `bfloat16`, …
+        device: None takes the accelerator where there is one.
+        kind: the class to load; the linear-head variant has its own.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    try:
+        model = kind.from_pretrained(locate(name_or_folder), dtype=getattr(torch, dtype))
+    except (OSError, ValueError) as error:
+        raise _cannot_load("model", name_or_folder, error) from error
+    return model.to(_best_device() if device is None else device).eval()
+
+
+def load_processor(name_or_folder: str | Path) -> LlavaProcessor:
+    """The processor (tokenizer, image preprocessing, chat template) saved with a model.
+
+    Weights published without a chat template get LLaVA-1.5's, which they were tuned from.
+
+    Raises:
+        UserError: there is none, or it is not a LLaVA's.
+    """
+    try:
+        processor = AutoProcessor.from_pretrained(locate(name_or_folder))
+    except (OSError, ValueError) as error:
+        raise _cannot_load("processor", name_or_folder, error) from error
+    if not isinstance(processor, LlavaProcessor):
+        raise _cannot_load("processor", name_or_folder, TypeError(f"it is a {type(processor).__name__}"))
+    if processor.chat_template is None:
+        processor.chat_template = CHAT_TEMPLATE
+    return processor

@@ -1,0 +1,97 @@
+"""Batches: equal to the processor's own, labels on the answer only, padding on the right side."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fakevlm.errors import UserError
+from fakevlm.model import chat
+from fakevlm.model.build import build_processor, build_tokenizer
+from fakevlm.model.collate import IGNORE, Collator, Example
+
+ANSWERS = ["This is a fake image. Texture: the surface is waxy.", "This is a real image.", "Fake"]
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return build_processor(build_tokenizer([chat.STANDARD, *ANSWERS], 600), 32, 8)
+
+
+def picture(seed: int, height: int = 32, width: int = 32) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def examples():
+    return [
+        Example(picture(n, *size), question, answer)
+        for n, (size, question, answer) in enumerate(
+            zip(
+                [(32, 32), (40, 90), (70, 33)],
+                [None, "Real or fake?", "Why do you think so?"],
+                ANSWERS,
+                strict=True,
+            )
+        )
+    ]
+
+
+def test_equals_the_processors_batch(processor, examples):
+    batch = Collator(processor)(examples)
+    own = processor(
+        images=[e.image for e in examples],
+        text=[chat.conversation(processor, e.question, e.answer) for e in examples],
+        padding=True,
+        padding_side="right",
+        return_tensors="pt",
+    )
+    assert set(own) <= set(batch)
+    for name, tensor in own.items():
+        assert torch.equal(batch[name], tensor), name
+
+
+def test_labels_are_answer_and_end_only(processor, examples):
+    batch = Collator(processor)(examples)
+    for row, answer in enumerate(ANSWERS):
+        learned = batch["labels"][row][batch["labels"][row] != IGNORE]
+        assert processor.tokenizer.decode(learned) == f" {answer}</s>"
+        assert torch.equal(batch["input_ids"][row][batch["labels"][row] != IGNORE], learned)
+
+
+def test_generation_pads_left_and_has_no_answer(processor, examples):
+    collator = Collator(processor, for_generation=True)
+    batch = collator(examples)
+    assert set(batch) == {"pixel_values", "input_ids", "attention_mask"}
+    assert batch["attention_mask"][:, -1].all()
+    assert (batch["input_ids"][batch["attention_mask"] == 0] == processor.tokenizer.pad_token_id).all()
+    for row, example in enumerate(examples):
+        alone = collator([example])["input_ids"][0]
+        assert torch.equal(batch["input_ids"][row, -len(alone) :], alone)
+        assert processor.tokenizer.decode(alone).endswith("ASSISTANT:")
+
+
+def test_image_of_the_models_size_is_untouched(processor):
+    image = picture(5)
+    (pixels,) = Collator(processor).pixels([image])
+    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), np.asarray(image))
+
+
+def test_long_answers_are_cut_and_say_so(processor):
+    collator = Collator(processor, max_length=45)
+    short, long = collator.encode(
+        [Example(picture(1), None, "Fake"), Example(picture(1), None, ANSWERS[0] * 9)]
+    )
+    assert not short.truncated
+    assert long.truncated
+    assert len(long.ids) == 45
+    batch = collator.pad([short, long])
+    assert batch["labels"][1, -1] != processor.tokenizer.eos_token_id
+
+
+def test_bad_input_is_named(processor):
+    with pytest.raises(UserError, match=r"finetune\.max_length is 20"):
+        Collator(processor, max_length=20)([Example(picture(1), None, "Fake")])
+    with pytest.raises(ValueError, match="without answer"):
+        Collator(processor)([Example(picture(1))])
+    assert Collator(processor).encode([]) == []
