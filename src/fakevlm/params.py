@@ -45,7 +45,7 @@ class Collect(Section):
     frames_per_video: int = Field(ge=1)
     synthetic_documents: int = Field(ge=0)
     synthetic_satellites: int = Field(ge=0)
-    renderer: Literal["miniature"]
+    renderer: Literal["miniature", "fonts"]
 
 
 class Categorize(Section):

@@ -31,7 +31,10 @@ class Quarantine:
     rows: list[tuple[str, str, str]] = field(default_factory=list)
 
     def add(self, corpus: str, path: str, reason: str) -> None:
-        self.rows.append((corpus, path, " ".join(reason.split())))
+        """Notes one thing set aside; the same thing met again is not counted twice."""
+        row = (corpus, path, " ".join(reason.split()))
+        if row not in self.rows:
+            self.rows.append(row)
 
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame(self.rows, columns=["corpus", "path", "reason"])

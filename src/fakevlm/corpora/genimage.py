@@ -48,7 +48,8 @@ def generator_of(folder: str) -> str | None:
 
 
 def record_id(label: int, generator: str, file: str) -> str:
-    return f"genimage/real/{file}" if label == REAL else f"genimage/fake/{generator}/{file}"
+    """`genimage/{real,fake}/<generator>/<file>`; a photograph's generator is the one whose folder it lies in."""
+    return f"genimage/{'real' if label == REAL else 'fake'}/{generator}/{file}"
 
 
 def _split_folders(root: Path) -> list[tuple[str, Path]]:

@@ -29,7 +29,7 @@ class Sizes:
         copies: GenImage photographs that lie under a second generator too.
     """
 
-    genimage: int = 2000
+    genimage: int = 1920
     chameleon: int = 400
     cvusa: int = 226
     vigor: int = 114

@@ -1,0 +1,220 @@
+"""Stage 1: all corpora become records, checked, without duplicates; synthetic documents and satellite images are added.
+
+What it writes, below one folder:
+
+* `records/`: the training corpora and the synthesized images.
+* `benchmarks/{loki,dmimage,ddvqa,ffpp}/`: images to test on; `ffpp` repeats the FF++ records of the official test split.
+* `truth.jsonl`: what is known of the images; empty where nothing is.
+* `quarantine.csv`, `duplicates.csv`, `leakage.csv`, `sources.csv`: what was set aside, dropped, found on both sides, counted.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from fakevlm import paths
+from fakevlm.corpora import chameleon, cvusa, ddvqa, dmimage, ffpp, genimage, loki, m6doc, vigor
+from fakevlm.corpora.files import BadImage, Quarantine, checked
+from fakevlm.errors import UserError
+from fakevlm.miniature.truth import Truth, read_truth, write_truth
+from fakevlm.params import Params
+from fakevlm.progress import track
+from fakevlm.records import Record, read_records, write_records
+from fakevlm.synthesis import documents, satellite
+
+BENCHMARKS = ("loki", "dmimage", "ddvqa", "ffpp")
+
+
+@dataclass
+class Collected:
+    """What the collection found, as the stage's CSV files hold it.
+
+    Attributes:
+        quarantine: corpus, path, reason.
+        duplicates: sha256, kept, dropped.
+        leakage: benchmark, path, train_path: one image in a benchmark and among what may be trained on.
+        sources: source, label, generator, n, of the training corpora.
+        benchmarks: benchmark → number of records.
+    """
+
+    quarantine: pd.DataFrame
+    duplicates: pd.DataFrame
+    leakage: pd.DataFrame
+    sources: pd.DataFrame
+    benchmarks: dict[str, int]
+
+
+@dataclass
+class Sieve:
+    """Lets good, new images pass: broken ones go to quarantine, copies by content are dropped, ids made unique.
+
+    Only hashes and ids are kept, so memory stays small however many images come.
+    """
+
+    quarantine: Quarantine
+    unique: bool = True
+    duplicates: list[tuple[str, str, str]] = field(default_factory=list)
+    seen: dict[str, tuple[str, int]] = field(default_factory=dict)
+    ids: set[str] = field(default_factory=set)
+
+    def through(self, corpus: str, records: Iterable[Record]) -> Iterator[Record]:
+        """The records that pass, with width and height."""
+        for record in records:
+            try:
+                checked(record)
+            except BadImage as error:
+                self.quarantine.add(corpus, record.id, str(error))
+                continue
+            if self.unique and self._known(corpus, record):
+                continue
+            record.id = self._free(record.id)
+            self.seen.setdefault(record.sha256, (record.id, record.label))
+            yield record
+
+    def _known(self, corpus: str, record: Record) -> bool:
+        if record.sha256 not in self.seen:
+            return False
+        first, label = self.seen[record.sha256]
+        if label != record.label:
+            self.quarantine.add(corpus, record.id, f"same content as {first}, which has the other label")
+        else:
+            self.duplicates.append((record.sha256, first, record.id))
+        return True
+
+    def _free(self, name: str) -> str:
+        """The id, or with a number before its suffix where another image already has it."""
+        stem, dot, suffix = name.rpartition(".")
+        n, free = 1, name
+        while free in self.ids:
+            n += 1
+            free = f"{stem}~{n}{dot}{suffix}"
+        self.ids.add(free)
+        return free
+
+
+def _folder(name: str | None) -> Path | None:
+    return paths.resolve(name) if name is not None else None
+
+
+def _training(params: Params, quarantine: Quarantine) -> Iterator[tuple[str, Iterable[Record]]]:
+    """(corpus, its records) for every training corpus that params names."""
+    settings = params.collect
+    readers: dict[str, Callable[[Path], Iterable[Record]]] = {
+        "genimage": genimage.read,
+        "ffpp": lambda root: ffpp.read(root, settings.frames_per_video, quarantine),
+        "chameleon": chameleon.read,
+        "cvusa": lambda root: cvusa.read(root, quarantine),
+        "vigor": vigor.read,
+        "m6doc": lambda root: m6doc.read(root, quarantine),
+    }
+    for corpus, read in readers.items():
+        root = _folder(getattr(settings.corpora, corpus))
+        if root is not None:
+            yield corpus, track(read(root), corpus)
+
+
+def _synthetic(params: Params, truths: dict[str, Truth]) -> Iterator[tuple[str, Iterable[Record]]]:
+    """(corpus, records) of what is synthesized; their truth is added to `truths` as they come."""
+    settings = params.collect
+
+    def remember(made: Iterable[tuple[Record, Truth | None]]) -> Iterator[Record]:
+        for record, truth in made:
+            if truth is not None:
+                truths[truth.path] = truth
+            yield record
+
+    root = _folder(settings.corpora.m6doc)
+    pages = m6doc.usable_layouts(root) if root is not None and settings.synthetic_documents else []
+    yield (
+        "documents",
+        remember(documents.synthesize(pages, settings.synthetic_documents, params.seed, settings.renderer)),
+    )
+    yield (
+        "satellites",
+        remember(satellite.synthesize(settings.synthetic_satellites, params.seed, settings.renderer)),
+    )
+
+
+def _benchmark(name: str, params: Params, records: Path, quarantine: Quarantine) -> Iterable[Record] | None:
+    """The records of a benchmark, None if params leaves it out."""
+    settings = params.collect
+    faces = _folder(settings.corpora.ffpp)
+    if name == "ffpp":
+        return (
+            (r for r in read_records(records) if r.source == "ff++" and r.split == "test") if faces else None
+        )
+    root = _folder(getattr(settings.benchmarks, name))
+    if root is None:
+        return None
+    if name == "loki":
+        return loki.read(root, quarantine)
+    if name == "dmimage":
+        return dmimage.read(root)
+    if faces is None:
+        raise UserError(
+            "collect.benchmarks.ddvqa is set, but collect.corpora.ffpp is null: DD-VQA asks about FF++'s frames",
+            "name FF++'s folder too, or leave DD-VQA out",
+        )
+    return ddvqa.read(root, faces, settings.frames_per_video, quarantine=quarantine)
+
+
+def collect(params: Params, out: Path | None = None) -> Collected:
+    """Runs the stage; the same inputs give the same bytes.
+
+    Args:
+        out: where to write; `artifacts/collect` by default.
+
+    Raises:
+        UserError: a corpus is missing or not in its layout, or no corpus is named at all.
+    """
+    out = out or paths.artifacts("collect")
+    out.mkdir(parents=True, exist_ok=True)
+    quarantine = Quarantine()
+    truths = read_truth(_folder(params.collect.truth))
+    sieve, counts, trainable = Sieve(quarantine), Counter(), {}
+
+    def training() -> Iterator[Record]:
+        for source in (_training(params, quarantine), _synthetic(params, truths)):
+            for corpus, records in source:
+                for record in sieve.through(corpus, records):
+                    counts[record.source, record.label, record.generator or ""] += 1
+                    if record.split in (None, "train"):
+                        trainable.setdefault(record.sha256, record.path)
+                    yield record
+
+    total = write_records(training(), out / "records")
+    sizes, leakage, known = {}, [], set(sieve.ids)
+    for name in BENCHMARKS:
+        records = _benchmark(name, params, out / "records", quarantine)
+        if records is None:
+            continue
+        passed = Sieve(quarantine, unique=False)
+
+        def tested(name: str = name, records=records, passed: Sieve = passed) -> Iterator[Record]:
+            for record in passed.through(name, track(records, name)):
+                known.add(record.path)
+                if record.sha256 in trainable:
+                    leakage.append((name, record.path, trainable[record.sha256]))
+                yield record
+
+        sizes[name] = write_records(tested(), out / "benchmarks" / name)
+    if not total + sum(sizes.values()):
+        raise UserError(
+            f"profile {params.profile!r} collects no image",
+            "name at least one corpus in collect.corpora or one benchmark in collect.benchmarks",
+        )
+    write_truth((truths[path] for path in sorted(truths) if path in known), out / "truth.jsonl")
+    rows = [(*key, n) for key, n in sorted(counts.items())]
+    found = Collected(
+        quarantine.frame(),
+        pd.DataFrame(sieve.duplicates, columns=["sha256", "kept", "dropped"]),
+        pd.DataFrame(sorted(set(leakage)), columns=["benchmark", "path", "train_path"]),
+        pd.DataFrame(rows, columns=["source", "label", "generator", "n"]),
+        sizes,
+    )
+    for name in ("quarantine", "duplicates", "leakage", "sources"):
+        getattr(found, name).to_csv(out / f"{name}.csv", index=False, lineterminator="\n")
+    return found

@@ -1,0 +1,45 @@
+"""Synthetic satellite images (paper section 3.1). Here: painted by the miniature's flawed generator, whose mistakes are known."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fakevlm.errors import UserError
+from fakevlm.miniature.truth import Truth
+from fakevlm.progress import track
+from fakevlm.records import FAKE, Record
+
+GENERATOR = "painter"
+_STREAM = 21  # sets this module's random numbers apart from others with the same seed
+
+
+def synthesize(n: int, seed: int, renderer: str) -> Iterator[tuple[Record, Truth]]:
+    """`n` synthetic satellite images with what is true of them; image i depends on the seed and i alone.
+
+    Raises:
+        UserError: the renderer cannot paint satellite images.
+    """
+    if n == 0:
+        return
+    if renderer != "miniature":
+        raise UserError(
+            f"collect.renderer {renderer!r} paints no satellite images",
+            "set collect.synthetic_satellites to 0, or the renderer to miniature",
+        )
+    from fakevlm.miniature import world
+
+    for i in track(range(n), "satellite images"):
+        shot = world.shoot("satellite", np.random.default_rng([seed, _STREAM, i]), fake=True)
+        path = f"satellite/fake/{i:07d}_fake_B.jpg"
+        yield (
+            Record(
+                id=path,
+                image=shot.jpeg,
+                label=FAKE,
+                source="satellite",
+                item=path,
+                category="satellite",
+                generator=GENERATOR,
+            ),
+            Truth(path, FAKE, "satellite", shot.artifacts, shot.qualities),
+        )
