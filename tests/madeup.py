@@ -218,8 +218,15 @@ def _annotate(root: Path, fakeclue: list[Record], rng: np.random.Generator) -> N
         pd.DataFrame(quality, columns=["annotator", "precision", "recall", "f1", "n"]),
         root / "annotate/clue_quality.csv",
     )
-    pairs = [(names[0], names[1], 0.4, 90), (names[0], names[2], 0.5, 90), (names[1], names[2], 0.45, 90)]
-    _csv(pd.DataFrame(pairs, columns=["first", "second", "agreement", "n"]), root / "annotate/agreement.csv")
+    pairs = [
+        (names[0], names[1], 0.4, 0.5, 90),
+        (names[0], names[2], 0.5, 0.55, 90),
+        (names[1], names[2], 0.45, 0.5, 90),
+    ]
+    _csv(
+        pd.DataFrame(pairs, columns=["annotator_a", "annotator_b", "jaccard", "kappa", "n"]),
+        root / "annotate/agreement.csv",
+    )
 
 
 def _categorize(root: Path) -> None:

@@ -117,7 +117,7 @@ def confusion(frame: pd.DataFrame) -> Picture:
     """
     picture = Picture(style.COLUMN, 2.9)
     axes = picture.subplots()
-    if frame.empty:
+    if frame.empty or frame.n.sum() == 0:
         style.empty(axes, "no image's true category is known")
         return picture
     table = frame.pivot_table(index="truth", columns="predicted", values="n", aggfunc="sum", fill_value=0)
@@ -189,29 +189,30 @@ def clue_quality(frame: pd.DataFrame) -> Picture:
 
 @drawing
 def agreement(frame: pd.DataFrame) -> Picture:
-    """How often two annotators make the same observations.
+    """How far each pair of annotators names the same artifacts: Jaccard index and Cohen's kappa.
 
     Args:
-        frame: first, second, agreement (0–1), n, one row a pair, as in `annotate/agreement.csv`.
+        frame: annotator_a, annotator_b, jaccard, kappa, n, one row a pair, as in `annotate/agreement.csv`.
     """
-    picture = Picture(style.COLUMN, 2.4)
+    picture = Picture(style.COLUMN, 0.95 + 0.42 * max(len(frame), 1))
     axes = picture.subplots()
     if frame.empty:
-        style.empty(axes, "only one annotator: nothing to agree on")
+        style.empty(axes, "a single annotator has none to agree with")
         return picture
-    names = list(dict.fromkeys([*frame["first"], *frame["second"]]))
-    grid = np.full((len(names), len(names)), np.nan)
-    for row in frame.itertuples():
-        i, j = names.index(row.first), names.index(row.second)
-        grid[i, j] = grid[j, i] = row.agreement
-    np.fill_diagonal(grid, np.nan)
-    axes.imshow(np.ma.masked_invalid(grid), cmap="Blues", vmin=0, vmax=1)
-    for i, j in np.argwhere(~np.isnan(grid)):
-        colour = "white" if grid[i, j] > 0.55 else style.INK
-        axes.text(j, i, f"{grid[i, j]:.2f}", ha="center", va="center", color=colour, fontsize=7.5)
-    axes.set_xticks(range(len(names)), names)
-    axes.set_yticks(range(len(names)), names)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
+    y = np.arange(len(frame))
+    for column, offset, colour, name in (
+        ("jaccard", -0.19, style.SKY, "Jaccard index"),
+        ("kappa", 0.19, style.INK, "Cohen's κ"),
+    ):
+        axes.barh(y + offset, frame[column], height=0.36, color=colour, label=name)
+        for i, value in enumerate(frame[column]):
+            if np.isfinite(value):
+                style.direct_label(axes, max(value, 0), i + offset, f"{value:.2f}")
+    names = [f"{row.annotator_a}\n{row.annotator_b}" for row in frame.itertuples()]
+    axes.set_yticks(y, names)
+    axes.invert_yaxis()
+    axes.set_xlim(min(0, frame[["jaccard", "kappa"]].min(axis=None)), 1)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("agreement on the artifacts named")
+    picture.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return picture

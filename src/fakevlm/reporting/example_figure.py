@@ -102,7 +102,7 @@ def example(
     for i, line in enumerate(below):
         frame.text(0.06, top - side - 0.07 - i * size * LEADING / 72, line, va="top", fontsize=size)
     left, bottoms = side + 0.34, []
-    for (name, lines, colour), height in zip(texts, heights, strict=True):
+    for name, lines, colour in texts:
         bottom = _box(frame, left, top, width, lines, name, colour, size)
         top = bottom - gap
         bottoms.append(bottom)

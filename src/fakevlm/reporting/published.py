@@ -149,9 +149,16 @@ class PaperFigure(_Strict):
 
 
 class Release(_Strict):
-    """The released FakeClue, counted: category → train fake, train real, test fake, test real."""
+    """The released FakeClue and its weights: not printed in the paper.
+
+    Attributes:
+        fakeclue: category → images: train fake, train real, test fake, test real.
+        fakeclue_accuracy: category → accuracy of the released weights on the test split.
+        fakeclue_answers: how the released weights answer on it (`fake_as_real`: a fake called real).
+    """
 
     fakeclue: dict[str, list[int]]
+    fakeclue_accuracy: dict[str, float]
     fakeclue_answers: dict[str, int]
 
     def frame(self) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from fakevlm.miniature.catalogue import KINDS
 from fakevlm.reporting import style
 from fakevlm.reporting.style import Picture, drawing
 from fakevlm.reporting.words import BENCHMARKS, CATEGORY_NAMES, METRICS, count
@@ -239,33 +240,35 @@ def per_category(scores: pd.DataFrame, metric: str = "acc") -> Picture:
 
 
 @drawing
-def per_kind(frame: pd.DataFrame) -> Picture:
-    """How often each kind of artifact that is in a fake is named in its explanation.
+def per_kind(scores: pd.DataFrame, method: str = "FakeVLM") -> Picture:
+    """How often each kind of artifact that a fake has is named in its explanation, with 95 % intervals.
 
     Args:
-        frame: kind, family, n (fakes that show it), recall, ci_low, ci_high, as `kinds.recall_by_kind` makes it.
+        scores: tidy, one benchmark; rows with subset `kind=<k>` and metric clue_recall are drawn.
+        method: whose.
     """
-    picture = Picture(style.COLUMN, max(1.4, 0.5 + 0.165 * len(frame)))
+    part = scores[(scores.method == method) & (scores.metric == "clue_recall") & scores.value.notna()]
+    part = part[part.subset.str.startswith("kind=")].copy()
+    picture = Picture(style.COLUMN, max(1.4, 0.7 + 0.165 * len(part)))
     axes = picture.subplots()
-    if frame.empty:
+    if part.empty:
         style.empty(axes, "the true artifacts are known\nonly in the miniature")
         return picture
-    families = {family: i for i, family in enumerate(style.FAMILY_COLOURS)}
-    frame = frame.assign(_family=frame.family.map(families)).sort_values(
-        ["_family", "recall", "kind"], ascending=[True, False, True], kind="stable"
-    )
-    y = np.arange(len(frame))
+    part["kind"] = part.subset.str.removeprefix("kind=")
+    part["family"] = [KINDS[kind].family for kind in part.kind]
+    part["rank"] = part.family.map(list(style.FAMILY_COLOURS).index)
+    part = part.sort_values(["rank", "value", "kind"], ascending=[True, False, True], kind="stable")
+    y = np.arange(len(part))
     for family, colour in style.FAMILY_COLOURS.items():
-        mask = (frame.family == family).to_numpy()
-        part = frame[mask]
-        error = np.stack([part.recall - part.ci_low, part.ci_high - part.recall]).clip(min=0)
-        axes.barh(y[mask], part.recall, height=0.62, color=colour, alpha=0.9, label=family)
+        mask = (part.family == family).to_numpy()
+        here = part[mask]
+        axes.barh(y[mask], here.value, height=0.62, color=colour, label=family)
         axes.errorbar(
-            part.recall, y[mask], xerr=error, fmt="none", ecolor=style.INK, elinewidth=0.8, capsize=1.5
+            here.value, y[mask], xerr=_errors(here), fmt="none", ecolor=style.INK, elinewidth=0.8, capsize=1.5
         )
-    for i, row in enumerate(frame.itertuples()):
-        axes.text(1.04, i, f"{row.recall:.2f}  (n {count(row.n)})", va="center", fontsize=6)
-    axes.set_yticks(y, frame.kind.str.replace("_", " "))
+    for i, row in enumerate(part.itertuples()):
+        axes.text(1.04, i, f"{row.value:.2f}  (n {count(row.n)})", va="center", fontsize=6)
+    axes.set_yticks(y, part.kind.str.replace("_", " "))
     axes.invert_yaxis()
     axes.set_xlim(0, 1.4)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])

@@ -1,0 +1,41 @@
+"""Table 5's Average for this run: the mean AUC over the four manipulations, with an interval of its own.
+
+The four AUCs share the real frames, so their mean's interval does not follow from theirs; it is bootstrapped from the
+predictions as the single ones are.
+"""
+
+import numpy as np
+import pandas as pd
+
+from fakevlm.evaluation.metrics import auc, draws, interval
+from fakevlm.reporting.tables import MANIPULATIONS
+
+REAL = 1
+
+
+def average_auc(predictions: pd.DataFrame, bootstrap: int, seed: int) -> pd.DataFrame:
+    """Each method's mean AUC over the manipulations of FF++, each against all real frames.
+
+    Args:
+        predictions: of the FF++ benchmark; `item`, where present, is the video, which is what the bootstrap draws.
+        bootstrap: number of draws.
+
+    Returns:
+        method, value, ci_low, ci_high, n (frames). Methods lacking one of the four manipulations are left out.
+    """
+    rows = []
+    for method, frame in predictions.groupby("method", sort=True):
+        frame = frame.reset_index(drop=True)
+        label, p_fake = frame.label.to_numpy(), frame.p_fake.to_numpy(dtype=float)
+        masks = [(label == REAL) | (frame.generator == name).to_numpy() for name in MANIPULATIONS.values()]
+        if not all(len(set(label[mask])) == 2 for mask in masks):
+            continue
+        items = pd.factorize(frame["item"] if "item" in frame else frame.id.str.split("#").str[0])[0]
+
+        def mean(weights: np.ndarray | None, label=label, p_fake=p_fake, masks=masks) -> np.ndarray:
+            parts = [auc(label[m], p_fake[m], None if weights is None else weights[..., m]) for m in masks]
+            return np.mean(parts, axis=0)
+
+        value, low, high = interval(mean, draws(label, items, bootstrap, seed))
+        rows.append((method, value, low, high, len(frame)))
+    return pd.DataFrame(rows, columns=["method", "value", "ci_low", "ci_high", "n"])

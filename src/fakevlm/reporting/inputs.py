@@ -1,0 +1,175 @@
+"""What the report reads: the stages' artifacts, checked on the way in. A missing one names the stage that makes it."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from fakevlm import paths
+from fakevlm.errors import UserError
+from fakevlm.miniature.truth import Truth, read_truth
+from fakevlm.params import Params
+from fakevlm.records import Record, read_frame
+from fakevlm.reporting.words import BENCHMARKS
+
+OBJECTIVES = ("explanation", "head")
+SCORES = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
+PREDICTIONS = ["method", "id", "label", "category", "text", "p_fake", "verdict", "reference"]
+
+
+def need(stage: str, *parts: str) -> Path:
+    """The path of an artifact.
+
+    Raises:
+        UserError: it is not there; names the stage to run.
+    """
+    path = paths.artifacts(*parts)
+    if not path.exists():
+        raise UserError(
+            f"the report needs {'/'.join(('artifacts', *parts))}, which stage {stage} makes",
+            f"run it first: dvc repro {stage}",
+        )
+    return path
+
+
+def _checked(frame: pd.DataFrame, columns: list[str], stage: str, path: Path) -> pd.DataFrame:
+    missing = [c for c in columns if c not in frame]
+    if missing:
+        raise UserError(
+            f"{path.name} of stage {stage} lacks the columns {', '.join(missing)}",
+            f"make it again: dvc repro -f {stage}",
+        )
+    return frame
+
+
+def table(stage: str, columns: list[str], *parts: str) -> pd.DataFrame:
+    """A stage's CSV or parquet table with at least `columns`."""
+    path = need(stage, *parts)
+    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    return _checked(frame, columns, stage, path)
+
+
+def evaluated(benchmark: str) -> Path:
+    """The folder with the records that a benchmark's predictions are about."""
+    if benchmark == "fakeclue":
+        return need("annotate", "annotate", "fakeclue", "test")
+    return need("collect", "collect", "benchmarks", benchmark)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything the report is drawn from; images stay on disk until `fetch` takes a few.
+
+    Attributes:
+        fakeclue: id, label, category, split of every FakeClue image.
+        logs: objective → training log.
+        scores: the scores of all benchmarks, tidy.
+        predictions: benchmark → predictions.
+        weights: how many weights FakeVLM has, None if its folder holds no safetensors.
+    """
+
+    params: Params
+    sources: pd.DataFrame
+    quarantine: pd.DataFrame
+    duplicates: pd.DataFrame
+    leakage: pd.DataFrame
+    truth: dict[str, Truth]
+    confusion: pd.DataFrame
+    fakeclue: pd.DataFrame
+    candidates: pd.DataFrame
+    clue_quality: pd.DataFrame
+    agreement: pd.DataFrame
+    study: pd.DataFrame
+    logs: dict[str, pd.DataFrame]
+    scores: pd.DataFrame
+    predictions: dict[str, pd.DataFrame]
+    robustness: pd.DataFrame
+    weights: int | None
+
+
+def fetch(folder: Path, ids: Iterable[str]) -> dict[str, Record]:
+    """The records of a folder with these ids, image bytes included; opens only the shards that hold one."""
+    wanted, found = set(ids), {}
+    for part in sorted(folder.glob("part-*.parquet")):
+        here = wanted.intersection(pq.read_table(part, columns=["id"])["id"].to_pylist())
+        if here:
+            for row in pq.read_table(part, filters=[("id", "in", sorted(here))]).to_pylist():
+                image = row.pop("image")
+                found[row["id"]] = Record(image=image["bytes"], **row)
+    missing = sorted(wanted - set(found))
+    if missing:
+        raise UserError(
+            f"{folder} lacks the record {missing[0]} that a prediction is about",
+            "the stages are out of step: run `dvc repro`",
+        )
+    return found
+
+
+def parameters(folder: Path) -> int | None:
+    """How many weights a model folder's safetensors hold, from their headers alone; None where there are none."""
+    total = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as handle:
+            length = int.from_bytes(handle.read(8), "little")
+            header: dict[str, Any] = json.loads(handle.read(length))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                size = 1
+                for side in tensor["shape"]:
+                    size *= side
+                total += size
+    return total or None
+
+
+def load_inputs(params: Params) -> Inputs:
+    """Reads every artifact that the report shows.
+
+    Raises:
+        UserError: one is missing or lacks a column; names the stage that makes it.
+    """
+    scores, predictions = [], {}
+    for benchmark in BENCHMARKS:
+        stage = f"evaluate@{benchmark}"
+        scores.append(table(stage, SCORES, "evaluate", benchmark, "scores.csv"))
+        predictions[benchmark] = table(stage, PREDICTIONS, "evaluate", benchmark, "predictions.parquet")
+        evaluated(benchmark)
+    splits = [
+        read_frame(need("annotate", "annotate", "fakeclue", split), ["id", "label", "category"]).assign(
+            split=split
+        )
+        for split in ("train", "val", "test")
+    ]
+    logs = {
+        objective: table(
+            f"finetune@{objective}", ["step", "loss", "learning_rate"], "finetune", objective, "log.csv"
+        )
+        for objective in OBJECTIVES
+    }
+    quality = ["annotator", "precision", "recall", "f1", "n"]
+    return Inputs(
+        params=params,
+        sources=table("collect", ["source", "label", "generator", "n"], "collect", "sources.csv"),
+        quarantine=table("collect", ["corpus", "path", "reason"], "collect", "quarantine.csv"),
+        duplicates=table("collect", ["sha256"], "collect", "duplicates.csv"),
+        leakage=table("collect", ["benchmark"], "collect", "leakage.csv"),
+        truth=read_truth(need("collect", "collect", "truth.jsonl")),
+        confusion=table("categorize", ["truth", "predicted", "n"], "categorize", "confusion.csv"),
+        fakeclue=pd.concat(splits, ignore_index=True),
+        candidates=table(
+            "annotate", ["id", "annotator", "outcome", "text"], "annotate", "candidates.parquet"
+        ),
+        clue_quality=table("annotate", quality, "annotate", "clue_quality.csv"),
+        agreement=table(
+            "annotate", ["annotator_a", "annotator_b", "jaccard", "kappa", "n"], "annotate", "agreement.csv"
+        ),
+        study=table("study", SCORES, "study", "scores.csv"),
+        logs=logs,
+        scores=pd.concat(scores, ignore_index=True),
+        predictions=predictions,
+        robustness=table("robustness", SCORES, "robustness", "scores.csv"),
+        weights=parameters(need("finetune@explanation", "finetune", "explanation", "model")),
+    )
