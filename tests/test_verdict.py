@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import pytest
 
 from fakevlm.model import verdict
@@ -311,6 +312,22 @@ class Letters:
 )
 def test_position_of_the_verdict_token(ids: list[int], position: int | None) -> None:
     assert verdict.verdict_position(ids, Letters()) == position
+
+
+def test_p_fake_is_a_softmax_and_turns_under_negation() -> None:
+    assert verdict.p_fake(0.0) == 0.5
+    assert verdict.p_fake(1.0) == pytest.approx(np.exp(3.0) / (np.exp(3.0) + np.exp(2.0)))
+    assert verdict.p_fake(2.0, negated=True) == pytest.approx(1 - verdict.p_fake(2.0))
+    assert (verdict.p_fake(-1e9), verdict.p_fake(1e9)) == (0.0, 1.0)
+
+
+def test_a_tokenizer_that_cannot_tell_the_words_apart_is_refused() -> None:
+    class Bytes(Letters):
+        def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+            return [7] * len(text)
+
+    with pytest.raises(ValueError, match="same token"):
+        verdict.word_ids(Bytes())
 
 
 def test_word_ids_are_single_tokens_and_disjoint() -> None:

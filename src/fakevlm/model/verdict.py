@@ -19,6 +19,7 @@ copula and verdict word ("this is a fake image", "it does not look real"), or an
   "real/fake?".
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -211,11 +212,11 @@ def parse(text: str, question: str | None = None) -> Verdict:
     return "fake" if asked_fake == (answer[1] == "yes") else "real"
 
 
-def verdict_position(token_ids: Sequence[int], tokenizer: Any) -> int | None:
-    """Index of the generated token in which the verdict word begins, None where the text claims nothing.
+def locate(token_ids: Sequence[int], tokenizer: Any) -> tuple[Claim, int] | None:
+    """The deciding claim of a generated text and the index of the token in which its word begins; None without a claim.
 
     Args:
-        token_ids: the generated tokens, without the prompt; special tokens are skipped in the text as in `decode`.
+        token_ids: the generated tokens, without the prompt; special tokens are skipped, as in the text.
         tokenizer: the model's tokenizer.
     """
     ids = [int(i) for i in token_ids]
@@ -230,7 +231,24 @@ def verdict_position(token_ids: Sequence[int], tokenizer: Any) -> int | None:
             high = middle
         else:
             low = middle + 1
-    return low
+    return claim, low
+
+
+def verdict_position(token_ids: Sequence[int], tokenizer: Any) -> int | None:
+    """Index of the generated token in which the verdict word begins, None where the text claims nothing."""
+    found = locate(token_ids, tokenizer)
+    return found[1] if found else None
+
+
+def p_fake(gap: float, negated: bool = False) -> float:
+    """P(fake) at the verdict's place: the softmax over the word "fake" against the word "real".
+
+    Args:
+        gap: log-sum-exp of the logits of `word_ids`' fake ids minus that of its real ids, at that place.
+        negated: the word stands under a negation ("is not …"), where the likelier word is the verdict's opposite.
+    """
+    gap = -gap if negated else gap
+    return 1 / (1 + math.exp(-gap)) if gap > -700 else 0.0
 
 
 def word_ids(tokenizer: Any) -> tuple[list[int], list[int]]:

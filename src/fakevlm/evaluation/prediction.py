@@ -1,0 +1,216 @@
+"""Ask a model about images: its words, its verdict and P(fake), all from one greedy pass.
+
+P(fake) is read where the verdict word stands in the generated text (`model.verdict`). While generating, only the difference
+of the fake and real words' logits is kept at every step, one number a row, so the full logits (vocabulary × steps × rows) are
+never held. An answer without a claim has no such place; for these rows alone the opening "This is a" is scored in a second
+pass of one step, and the row is marked `forced`.
+
+The result does not depend on the batch size beyond the rounding of sums: prompts are padded on the left, padding is masked,
+and positions are counted from each prompt's first token. Nor does it depend on being interrupted: batches are always cut in
+the same way, and the journal holds whole batches by the hash of everything that made them.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from fakevlm import progress
+from fakevlm.model import chat, verdict
+from fakevlm.model.collate import Collator, Encoded, Example
+from fakevlm.records import QUESTION, Record
+
+OPENING = "This is a"  # of every answer that the model is trained on; what P(fake) falls back on
+DIGITS = 6  # of P(fake): machines differ beyond, and so do batch sizes
+COLUMNS = ["id", "text", "p_fake", "verdict", "forced"]
+
+
+class _Gaps(LogitsProcessor):
+    """Watches the logits go by and keeps, for each step, how much the fake words outweigh the real ones. Shape (batch,)."""
+
+    def __init__(self, fake: list[int], real: list[int]) -> None:
+        self.fake, self.real = fake, real
+        self.steps: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.steps.append(_gap(scores, self.fake, self.real))
+        return scores
+
+
+def _gap(logits: torch.Tensor, fake: list[int], real: list[int]) -> torch.Tensor:
+    logits = logits.float()
+    return logits[:, fake].logsumexp(-1) - logits[:, real].logsumexp(-1)
+
+
+def _inputs(model: Any, processor: Any, encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+    batch = Collator(processor, for_generation=True).pad(encoded)
+    batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
+    return {name: tensor.to(model.device) for name, tensor in batch.items()}
+
+
+def _generate(
+    model: Any,
+    processor: Any,
+    inputs: dict[str, torch.Tensor],
+    words: tuple[list[int], list[int]],
+    max_new_tokens: int,
+) -> tuple[list[list[int]], list[list[float]]]:
+    """Greedy tokens and gaps of each row, up to and without its end-of-sequence token."""
+    tokenizer, gaps = processor.tokenizer, _Gaps(*words)
+    ends = model.generation_config.eos_token_id
+    ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends)
+    settings = GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=sorted(ends),
+        pad_token_id=pad,
+    )
+    output = model.generate(
+        **inputs, generation_config=settings, logits_processor=LogitsProcessorList([gaps])
+    )
+    tokens = output[:, inputs["input_ids"].shape[1] :].tolist()
+    steps = torch.stack(gaps.steps, dim=1).tolist()
+    lengths = [next((n for n, token in enumerate(row) if token in ends), len(row)) for row in tokens]
+    return (
+        [row[:n] for row, n in zip(tokens, lengths, strict=True)],
+        [row[:n] for row, n in zip(steps, lengths, strict=True)],
+    )
+
+
+def _forced(
+    model: Any, processor: Any, examples: list[Example], words: tuple[list[int], list[int]]
+) -> list[float]:
+    """The gap after "This is a" for rows that gave no verdict."""
+    # As in training, so that the tokens are those of a real answer; then without the end-of-sequence token.
+    opened = [Example(example.image, example.question, OPENING) for example in examples]
+    encoded = [replace(e, ids=e.ids[:-1]) for e in Collator(processor).encode(opened)]
+    inputs = _inputs(model, processor, encoded)
+    # Positions count from the first token that is not padding, as `generate` does it.
+    positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+    logits = model(**inputs, position_ids=positions, logits_to_keep=1, use_cache=False).logits[:, -1]
+    return _gap(logits, *words).tolist()
+
+
+def _answer(
+    model: Any,
+    processor: Any,
+    records: Sequence[Record],
+    questions: list[str],
+    words: tuple[list[int], list[int]],
+    max_new_tokens: int,
+) -> pd.DataFrame:
+    examples = [Example(record.pil(), question) for record, question in zip(records, questions, strict=True)]
+    inputs = _inputs(model, processor, Collator(processor, for_generation=True).encode(examples))
+    tokens, gaps = _generate(model, processor, inputs, words, max_new_tokens)
+    texts = [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
+    places = [verdict.locate(row, processor.tokenizer) for row in tokens]
+    probabilities = [
+        verdict.p_fake(row[place[1]], place[0].negated) if place else None
+        for row, place in zip(gaps, places, strict=True)
+    ]
+    silent = [n for n, place in enumerate(places) if place is None]
+    if silent:
+        scored = _forced(model, processor, [examples[n] for n in silent], words)
+        for n, gap in zip(silent, scored, strict=True):
+            probabilities[n] = verdict.p_fake(gap)
+    return pd.DataFrame(
+        {
+            "id": [record.id for record in records],
+            "text": texts,
+            "p_fake": [round(p, DIGITS) for p in probabilities],
+            "verdict": [verdict.parse(t, q) for t, q in zip(texts, questions, strict=True)],
+            "forced": [place is None for place in places],
+        }
+    )
+
+
+def _batches(processor: Any, questions: list[str], batch_size: int) -> list[list[int]]:
+    """Row numbers in batches of prompts of like length, the longest first: if memory runs out, it does so at once."""
+    lengths = {
+        question: len(processor.tokenizer.encode(chat.prompt(processor, question)))
+        for question in dict.fromkeys(questions)
+    }
+    order = sorted(range(len(questions)), key=lambda n: (-lengths[questions[n]], n))
+    return [order[n : n + batch_size] for n in range(0, len(order), batch_size)]
+
+
+def _part(journal: Path, records: Sequence[Record], prompts: list[str], settings: dict[str, Any]) -> Path:
+    rows = [[record.id, record.sha256, prompt] for record, prompt in zip(records, prompts, strict=True)]
+    digest = hashlib.sha256(json.dumps([settings, rows]).encode()).hexdigest()
+    return journal / f"part-{digest[:32]}.parquet"
+
+
+def fingerprint(folder: Path) -> str:
+    """Hash of a model folder's files (weights, configuration, tokenizer): names a journal after the model it belongs to."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        with file.open("rb") as stream:
+            digest.update(f"{file.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\0".encode())
+    return digest.hexdigest()[:32]
+
+
+def predict(
+    model: Any,
+    processor: Any,
+    records: Sequence[Record],
+    *,
+    batch_size: int,
+    max_new_tokens: int,
+    question: str | None = None,
+    journal: Path | None = None,
+    desc: str = "predict",
+) -> pd.DataFrame:
+    """Asks the model about every record.
+
+    Args:
+        model: a `LlavaForConditionalGeneration`.
+        processor: its processor, with the chat template.
+        records: n of them; each is asked its own `question` or the standard one.
+        batch_size: images at a time.
+        max_new_tokens: longest answer; longer ones are cut.
+        question: asked of all records instead of their own.
+        journal: folder for finished batches; a second call with the same model, records and settings takes up there. It
+            belongs to one model: name it after `fingerprint`.
+        desc: of the progress bar.
+
+    Returns:
+        n rows in the order of `records`: id, text, p_fake (0–1, six decimals), verdict (fake, real, unparsed) and
+        forced (p_fake comes from the forced opening, because the text gives no verdict).
+    """
+    questions = [question or record.question or QUESTION for record in records]
+    words = verdict.word_ids(processor.tokenizer)
+    settings = {"max_new_tokens": max_new_tokens, "dtype": str(model.dtype), "words": words}
+    if journal is not None:
+        journal.mkdir(parents=True, exist_ok=True)
+    model.eval()
+    frames, order = [], []
+    with progress.bar(len(records), desc) as bar, torch.inference_mode():
+        for rows in _batches(processor, questions, batch_size):
+            batch, asked = [records[n] for n in rows], [questions[n] for n in rows]
+            part = _part(journal, batch, asked, settings) if journal is not None else None
+            if part is not None and part.exists():
+                frame = pd.read_parquet(part)
+            else:
+                frame = _answer(model, processor, batch, asked, words, max_new_tokens)
+                if part is not None:  # whole or not at all, whenever the process dies
+                    frame.to_parquet(part.with_suffix(".tmp"), index=False)
+                    os.replace(part.with_suffix(".tmp"), part)
+            frames.append(frame)
+            order += rows
+            bar.update(len(rows))
+    if not frames:
+        return pd.DataFrame({name: [] for name in COLUMNS})
+    return (
+        pd.concat(frames, ignore_index=True)
+        .iloc[sorted(range(len(order)), key=order.__getitem__)]
+        .reset_index(drop=True)
+    )

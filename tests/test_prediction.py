@@ -1,0 +1,254 @@
+"""One pass gives words, verdict and P(fake), at every batch size and across interruptions. Tiny random models, no training."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from fakevlm import paths
+from fakevlm.evaluation import prediction
+from fakevlm.evaluation.prediction import predict
+from fakevlm.model import chat, verdict
+from fakevlm.model.build import build_llava
+from fakevlm.model.llava import load_model, load_processor
+from fakevlm.params import load_params
+from fakevlm.records import QUESTION, Record
+
+SENTENCES = [
+    "This is a fake image. Texture: the surface of the animal is overly smooth and waxy.",
+    "This is a real image. Texture: natural grain; Lighting: one consistent light.",
+    "This image is not real. The face looks odd.",
+]
+QUESTIONS = (None, "Does the person's skin look real/fake?", "Is it?")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> "paths.Path":
+    folder = tmp_path_factory.mktemp("llava")
+    build_llava(
+        folder,
+        [*SENTENCES, QUESTION, *filter(None, QUESTIONS)],
+        vision={"hidden_size": 32, "layers": 2, "heads": 2, "mlp": 64},
+        text={"hidden_size": 32, "layers": 2, "heads": 2, "mlp": 64},
+        image_size=32,
+        patch_size=8,
+        vocab_size=500,
+        seed=3,
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def loaded(folder):
+    return load_model(folder, device="cpu"), load_processor(folder)
+
+
+def _records(count: int, size: int = 32) -> list[Record]:
+    generator = np.random.default_rng(7)
+    records = []
+    for n in range(count):
+        stream = io.BytesIO()
+        Image.fromarray(generator.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(stream, "PNG")
+        records.append(
+            Record(
+                f"x/{n}.png",
+                stream.getvalue(),
+                n % 2,
+                "x",
+                f"{n}",
+                question=QUESTIONS[n % 3 % len(QUESTIONS)],
+            )
+        )
+    return records
+
+
+def _script(model, processor, answers: list[str]):
+    """`model.generate`, made to write `answers[k]`, k taken from the image's first pixel; what it watches are its own logits."""
+    plain = model.generate
+    tokens = [
+        [*processor.tokenizer.encode(" " + a, add_special_tokens=False), processor.tokenizer.eos_token_id]
+        for a in answers
+    ]
+
+    def generate(logits_processor, **inputs):
+        start = inputs["input_ids"].shape[1]
+        picks = [round(float(x) * 1000) % len(answers) for x in inputs["pixel_values"][:, 0, 0, 0]]
+
+        def force(ids, scores):
+            for n, pick in enumerate(picks):
+                step = ids.shape[1] - start
+                wanted = tokens[pick][step] if step < len(tokens[pick]) else processor.tokenizer.eos_token_id
+                scores[n, wanted] = 1e4
+            return scores
+
+        # Watching comes first, so that what is recorded are the model's own logits.
+        return plain(**inputs, logits_processor=[*logits_processor, force])
+
+    return generate
+
+
+def test_text_and_probability_come_out_in_order(loaded) -> None:
+    records = _records(9)
+    frame = predict(*loaded, records, batch_size=4, max_new_tokens=8)
+    assert list(frame.columns) == prediction.COLUMNS
+    assert frame["id"].tolist() == [record.id for record in records]
+    assert frame["p_fake"].between(0, 1).all()
+    assert (frame["verdict"] == [verdict.parse(t) for t in frame["text"]]).all()
+    assert (frame["p_fake"] == frame["p_fake"].round(6)).all()
+
+
+@pytest.mark.parametrize("size", [7, 32])
+def test_the_batch_size_does_not_matter(loaded, size: int) -> None:
+    records = _records(40)  # three questions of different length: left padding is at work
+    one = predict(*loaded, records, batch_size=1, max_new_tokens=12)
+    many = predict(*loaded, records, batch_size=size, max_new_tokens=12)
+    pd.testing.assert_frame_equal(one.drop(columns="p_fake"), many.drop(columns="p_fake"))
+    assert np.abs(one["p_fake"] - many["p_fake"]).max() <= 1e-5
+
+
+@pytest.mark.slow
+def test_the_batch_size_does_not_matter_to_the_shipped_base() -> None:
+    base = paths.resolve(load_params("mini").base)
+    base = base if base.is_dir() else paths.root() / "embedded" / "base"
+    if not base.is_dir():
+        pytest.skip("the base model is not there yet: `dvc repro collect` brings it in")
+    model, processor = load_model(base, device="cpu"), load_processor(base)
+    records = _records(33, processor.image_processor.crop_size["height"])
+    frames = [predict(model, processor, records, batch_size=n, max_new_tokens=24) for n in (1, 7, 32)]
+    for frame in frames[1:]:
+        pd.testing.assert_frame_equal(frames[0].drop(columns="p_fake"), frame.drop(columns="p_fake"))
+        assert np.abs(frames[0]["p_fake"] - frame["p_fake"]).max() <= 1e-5
+
+
+def _own_logits(model, processor, record: Record, answer: str) -> torch.Tensor:
+    """The model's logits for the token after `answer`, from a plain forward pass of one row without padding or cache."""
+    text = chat.prompt(processor, record.question) + " " + answer
+    inputs = processor(images=record.pil(), text=text, return_tensors="pt")
+    with torch.inference_mode():
+        return model(**inputs).logits[0, -1]
+
+
+def _expected(model, processor, record: Record, answer: str) -> float:
+    logits = _own_logits(model, processor, record, answer)
+    fake, real = (logits[ids].exp().sum().item() for ids in verdict.word_ids(processor.tokenizer))
+    return fake / (fake + real)
+
+
+@pytest.mark.parametrize(
+    ("before", "word", "negated"),
+    [
+        ("This is a", " fake image. Texture: smooth.", False),
+        ("This is a", " real image.", False),
+        ("This image is not", " real.", True),
+        ("A dog. The image looks", " fake.", False),
+    ],
+)
+def test_p_fake_is_read_at_the_verdict_word(
+    loaded, monkeypatch, before: str, word: str, negated: bool
+) -> None:
+    model, processor = loaded
+    records = _records(5)
+    monkeypatch.setattr(model, "generate", _script(model, processor, [before + word]))
+    frame = predict(model, processor, records, batch_size=3, max_new_tokens=40)
+    assert set(frame["text"]) == {before + word}
+    assert not frame["forced"].any()
+    expected = [_expected(model, processor, record, before) for record in records]
+    expected = [1 - p for p in expected] if negated else expected
+    assert frame["p_fake"].to_numpy() == pytest.approx(expected, abs=2e-6)
+    assert frame["p_fake"].nunique() > 1
+
+
+def test_an_answer_without_verdict_is_scored_by_a_forced_opening(loaded, monkeypatch) -> None:
+    model, processor = loaded
+    records = _records(6)
+    answers = ["This is a fake image.", "A dog on a sofa.", ""]
+    monkeypatch.setattr(model, "generate", _script(model, processor, answers))
+    frame = predict(model, processor, records, batch_size=6, max_new_tokens=40)
+    assert set(frame["text"]) > {"This is a fake image."}
+    assert len(set(frame["text"])) > 1
+    silent = frame["text"] != "This is a fake image."
+    assert (frame["forced"] == silent).all()
+    assert (frame["verdict"] == np.where(silent, "unparsed", "fake")).all()
+    expected = [_expected(model, processor, record, "This is a") for record in records]
+    assert frame["p_fake"].to_numpy() == pytest.approx(expected, abs=2e-6)
+
+
+def test_yes_counts_only_for_the_question_that_was_asked(loaded, monkeypatch) -> None:
+    model, processor = loaded
+    monkeypatch.setattr(model, "generate", _script(model, processor, ["Yes."]))
+    records = _records(3)
+    asked = predict(model, processor, records, batch_size=3, max_new_tokens=5, question="Is this image fake?")
+    assert set(asked["verdict"]) == {"fake"}
+    assert set(predict(model, processor, records, batch_size=3, max_new_tokens=5)["verdict"]) == {"unparsed"}
+
+
+def test_generation_stops_when_all_rows_have_ended(loaded, monkeypatch) -> None:
+    model, processor = loaded
+    scripted, steps = _script(model, processor, ["Fake."]), []
+    gaps = prediction._Gaps.__call__
+    monkeypatch.setattr(
+        prediction._Gaps, "__call__", lambda self, *args: steps.append(1) or gaps(self, *args)
+    )
+    monkeypatch.setattr(model, "generate", scripted)
+    predict(model, processor, _records(2), batch_size=2, max_new_tokens=200)
+    assert len(steps) == len(processor.tokenizer.encode(" Fake.", add_special_tokens=False)) + 1
+
+
+def test_killed_in_the_middle_it_goes_on_and_gives_the_same_bytes(loaded, tmp_path, monkeypatch) -> None:
+    records = _records(20)
+    arguments = {"batch_size": 4, "max_new_tokens": 8}
+    undisturbed = predict(*loaded, records, **arguments)
+    asked, answer = [], prediction._answer
+
+    def dies(model, processor, batch, *rest):
+        if len(asked) == 12:
+            raise KeyboardInterrupt
+        asked.extend(record.id for record in batch)
+        return answer(model, processor, batch, *rest)
+
+    monkeypatch.setattr(prediction, "_answer", dies)
+    with pytest.raises(KeyboardInterrupt):
+        predict(*loaded, records, **arguments, journal=tmp_path)
+    assert len(list(tmp_path.glob("*.parquet"))) == 3
+    monkeypatch.setattr(
+        prediction, "_answer", lambda m, p, b, *rest: asked.extend(r.id for r in b) or answer(m, p, b, *rest)
+    )
+    resumed = predict(*loaded, records, **arguments, journal=tmp_path)
+    assert sorted(asked) == sorted(record.id for record in records)  # each asked once
+    pd.testing.assert_frame_equal(undisturbed, resumed, check_exact=True)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_the_journal_is_not_mistaken_for_other_questions_settings_or_images(loaded, tmp_path) -> None:
+    records = _records(4)
+
+    def parts(**changes) -> int:
+        arguments = {"batch_size": 4, "max_new_tokens": 4, "records": records} | changes
+        predict(*loaded, **arguments, journal=tmp_path)
+        return len(list(tmp_path.glob("*.parquet")))
+
+    assert parts() == 1
+    assert parts() == 1
+    assert parts(max_new_tokens=5) == 2
+    assert parts(question="Is it fake?") == 3
+    changed = Record(
+        records[0].id, records[1].image, records[0].label, "x", "0", question=records[0].question
+    )
+    assert parts(records=[changed, *records[1:]]) == 4
+
+
+def test_fingerprint_follows_the_weights(folder, tmp_path) -> None:
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert prediction.fingerprint(tmp_path) == prediction.fingerprint(folder)
+    weights = bytearray((tmp_path / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    assert prediction.fingerprint(tmp_path) != prediction.fingerprint(folder)
+
+
+def test_nothing_to_ask_gives_an_empty_frame(loaded) -> None:
+    assert list(predict(*loaded, [], batch_size=4, max_new_tokens=4).columns) == prediction.COLUMNS
