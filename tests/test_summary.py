@@ -1,0 +1,71 @@
+"""The summary at a run's end, on small made-up tables."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fakevlm import summary
+from fakevlm.errors import UserError
+
+HEAD = "method,source,benchmark,subset,metric,value,ci_low,ci_high,n\n"
+TABLES = {
+    "table2_fakeclue_loki": (
+        "FakeVLM,paper,fakeclue,all,acc,0.986,,,\n"
+        "FakeVLM,run,fakeclue,all,acc,0.9012,0.88,0.92,640\n"
+        "FakeVLM,run,fakeclue,category=doc,acc,0.1,0.1,0.1,64\n"
+        "FakeVLM,run,fakeclue,all,auc,0.95,,,640\n"
+        "GPT-4o,paper,fakeclue,all,acc,0.474,,,\n"
+    ),
+    "table3_dmimage": "FakeVLM,paper,dmimage,Overall,acc,0.94,,,\nFakeVLM,paper,dmimage,Real,acc,0.98,,,\n",
+    "table4_ddvqa": "FakeVLM,paper,ddvqa,all,acc,0.932,,,\n",
+    "table5_ffpp": "FakeVLM,paper,ffpp,Average,auc,0.963,,,\n",
+    "table6_ablation": "LLaVA + Linear Head,run,loki,all,acc,0.61,0.55,0.67,300\n",
+}
+
+
+@pytest.fixture
+def figures(tmp_path: Path) -> Path:
+    for name, rows in TABLES.items():
+        (tmp_path / f"{name}.csv").write_text(HEAD + rows)
+    for name in ("fig3_paradigms.png", "fig3_paradigms.svg", "report.html"):
+        (tmp_path / name).write_text("")
+    return tmp_path
+
+
+def test_numbers_of_whole_benchmarks_beside_the_papers(figures: Path) -> None:
+    numbers = summary.main_numbers(figures)
+    assert numbers[:2] == [
+        ("FakeClue", "FakeVLM", "accuracy", "0.986", "0.901 [0.880, 0.920]"),
+        ("FakeClue", "FakeVLM", "AUC", "–", "0.950"),
+    ]
+    assert ("DMimage", "FakeVLM", "accuracy", "0.940", "–") in numbers
+    assert ("FF++", "FakeVLM", "AUC", "0.963", "–") in numbers
+    assert ("LOKI", "LLaVA + Linear Head", "accuracy", "–", "0.610 [0.550, 0.670]") in numbers
+    assert len(numbers) == 6  # nothing else is in the tables; GPT-4o is no main number
+
+
+def test_text_names_the_profile_and_the_pictures(figures: Path) -> None:
+    text = summary.render(figures, "mini")
+    assert "this run (mini)" in text
+    assert "fig3_paradigms.png" in text
+    assert "fig3_paradigms.svg" not in text
+    assert "report.html" in text
+    assert text.count("FakeClue") == 1  # named once for its rows
+
+
+def test_missing_and_damaged_tables_are_named(figures: Path) -> None:
+    (figures / "table4_ddvqa.csv").write_text("method,value\nFakeVLM,1\n")
+    with pytest.raises(UserError, match=r"table4_ddvqa\.csv lacks benchmark, metric, source"):
+        summary.main_numbers(figures)
+    (figures / "table4_ddvqa.csv").unlink()
+    with pytest.raises(UserError, match=r"no .*table4_ddvqa\.csv"):
+        summary.main_numbers(figures)
+
+
+def test_command_in_a_project_without_figures(project: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "fakevlm.summary"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "table2_fakeclue_loki.csv" in done.stderr
+    assert "Traceback" not in done.stderr
