@@ -10,6 +10,7 @@ UV := uv==0.13.9
 # The first of these that is Python 3.11; name another with `make setup PYTHON=/path/to/python3.11`.
 PYTHON = $(shell for p in python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
+START := $(shell date +%s)
 # What the environment was made from, and where: a change of either, or a moved folder, sets it up anew.
 STAMP := $(VENV)/.made-from
 WANTED = $(shell cat requirements.lock pyproject.toml | cksum) $(UV) $(CURDIR)
@@ -34,7 +35,7 @@ setup:  ## make .venv with the pinned packages; nothing to do: returns at once
 	    echo "    or name it: make setup PYTHON=/path/to/python3.11"; exit 1; fi; \
 	echo "Setting up $(VENV) with $(PYTHON): about 6 GB, one to three minutes."; \
 	rm -f $(STAMP); \
-	$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV) || { \
+	grep -qsF "$(CURDIR)/$(VENV)/" $(BIN)/pip || "$(PYTHON)" -m venv --clear $(VENV) || { \
 	    echo "  → Python's venv module is incomplete here (Debian, Ubuntu: apt install python3.11-venv)"; exit 1; }; \
 	[ -t 2 ] || quiet=--quiet; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV)" && \
@@ -44,13 +45,13 @@ setup:  ## make .venv with the pinned packages; nothing to do: returns at once
 	    echo "  → the set-up did not finish; \`make setup\` goes on from there. Behind a mirror, name it:"; \
 	    echo "    PIP_INDEX_URL=… UV_DEFAULT_INDEX=… make setup"; exit 1; }
 
-repro:  ## every stage that is out of date, then the main numbers beside the paper's (ARGS: for `dvc repro`)
-	@start=$$SECONDS; $(MAKE) --no-print-directory setup || exit 1; ready=$$SECONDS; \
-	dvc repro $(ARGS) || { echo; echo "The pipeline stopped. Cure what is said above, then \`make repro\` goes on from there."; exit 1; }; \
-	end=$$SECONDS; \
+repro: setup  ## every stage that is out of date, then the main numbers beside the paper's (ARGS: for `dvc repro`)
+	@ready=$$(date +%s); \
+	dvc repro $(ARGS) || { echo; echo "The pipeline stopped. Cure what is said above; \`make repro\` then goes on from there."; exit 1; }; \
+	end=$$(date +%s); \
 	python -m fakevlm.summary || exit 1; \
-	printf '\nset-up %d min %02d s · pipeline %d min %02d s\n' \
-	    $$(((ready - start) / 60)) $$(((ready - start) % 60)) $$(((end - ready) / 60)) $$(((end - ready) % 60))
+	minutes() { echo "$$(($$1 / 60)) min $$(($$1 % 60)) s"; }; \
+	echo; echo "Set-up $$(minutes $$((ready - $(START)))), pipeline $$(minutes $$((end - ready)))."
 
 test: setup  ## the whole test suite (ARGS="-k stage": part of it)
 	@python -m pytest $(ARGS)
