@@ -109,11 +109,14 @@ class Experts(Section):
 
 
 class Evaluate(Section):
+    model: str | None
+    methods: list[str] = Field(min_length=1)
+    precision: Literal["fp32", "bf16"]
     batch_size: int = Field(ge=1)
     max_new_tokens: int = Field(ge=1)
     encoder: str
     bootstrap: int = Field(ge=0)
-    limit: int | None
+    limit: int | None = Field(ge=1)
 
 
 class Robustness(Section):

@@ -1,0 +1,145 @@
+"""The five benchmarks, as records, and the whole of one evaluation: predictions and scores on disk.
+
+| name | images | asked | shows |
+|---|---|---|---|
+| fakeclue | FakeClue's test split | the standard question | Table 2, Figs. 5 and 7 |
+| loki | LOKI, never trained on | the standard question | Tables 2 and 6 |
+| dmimage | DMimage, never trained on | the standard question | Table 3 |
+| ddvqa | DD-VQA's test questions | each record's own question | Table 4, Fig. 6 |
+| ffpp | frames of FF++'s test videos | the standard question | Table 5 |
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fakevlm import paths
+from fakevlm.errors import UserError
+from fakevlm.evaluation.methods import answers, check
+from fakevlm.evaluation.scores import COLUMNS as SCORE_COLUMNS
+from fakevlm.evaluation.scores import score
+from fakevlm.miniature.truth import read_truth
+from fakevlm.params import Params
+from fakevlm.records import Record, read_records
+
+BENCHMARKS = ("fakeclue", "loki", "dmimage", "ddvqa", "ffpp")
+# The columns of predictions.parquet: one row a method and record. `item` is what the bootstrap draws; `text` is null for
+# detectors, `question` where it is the standard one; `forced` marks a P(fake) that the text itself does not give;
+# `reference` holds the references, one a line.
+SCHEMA = pa.schema(
+    [
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("label", pa.int8(), nullable=False),
+        pa.field("category", pa.string()),
+        pa.field("generator", pa.string()),
+        pa.field("question", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("p_fake", pa.float64(), nullable=False),
+        pa.field("verdict", pa.string(), nullable=False),
+        pa.field("forced", pa.bool_(), nullable=False),
+        pa.field("reference", pa.string(), nullable=False),
+    ]
+)
+
+
+def folder(benchmark: str) -> Path:
+    """Where a benchmark's records lie.
+
+    Raises:
+        UserError: there is no such benchmark.
+    """
+    if benchmark not in BENCHMARKS:
+        raise UserError(f"no benchmark {benchmark!r}", f"choose one of: {', '.join(BENCHMARKS)}")
+    if benchmark == "fakeclue":
+        return paths.artifacts("annotate", "fakeclue", "test")
+    return paths.artifacts("collect", "benchmarks", benchmark)
+
+
+def sample(records: Sequence[Record], limit: int | None, seed: int) -> list[Record]:
+    """At most `limit` images, drawn at random, in their old order; all questions about a drawn image stay together.
+
+    The order of the draw depends on the seed alone, so a larger limit adds images and drops none.
+    """
+    images = list(dict.fromkeys(record.path for record in records))
+    if limit is None or len(images) <= limit:
+        return list(records)
+    drawn = {images[n] for n in np.random.default_rng(seed).permutation(len(images))[:limit]}
+    return [record for record in records if record.path in drawn]
+
+
+def load(params: Params, benchmark: str) -> list[Record]:
+    """A benchmark's records; empty where the profile leaves the benchmark out.
+
+    Raises:
+        UserError: the stage that makes them has not run, or there is no such benchmark.
+    """
+    records = list(read_records(folder(benchmark)))
+    return sample(records, params.evaluate.limit, params.seed)
+
+
+def table(records: Sequence[Record], answered: pd.DataFrame) -> pd.DataFrame:
+    """One method's answers beside what is known of each record, in the columns of `predictions.parquet`.
+
+    Args:
+        records: n of them.
+        answered: their answers (id, text, p_fake, verdict, forced), in the same order.
+    """
+    if answered["id"].tolist() != [record.id for record in records]:
+        raise ValueError("the answers are not those of the records")
+    known = {
+        "item": [record.item for record in records],
+        "label": [record.label for record in records],
+        "category": [record.category for record in records],
+        "generator": [record.generator for record in records],
+        "question": [record.question for record in records],
+        "reference": ["\n".join(" ".join(r.split()) for r in record.references) for record in records],
+    }
+    return answered.assign(**known)
+
+
+def predictions(params: Params, records: Sequence[Record], journal: Path | None) -> pd.DataFrame:
+    """All methods' answers about all records, sorted by method and id."""
+    if not len(records):
+        return SCHEMA.empty_table().to_pandas()
+    check(params)
+    frames = [
+        table(records, answers(method, params, records, journal)).assign(method=method)
+        for method in params.evaluate.methods
+    ]
+    frame = pd.concat(frames, ignore_index=True)[SCHEMA.names]
+    return frame.sort_values(["method", "id"], kind="stable", ignore_index=True)
+
+
+def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Runs `params.evaluate.methods` on a benchmark and writes `artifacts/evaluate/<benchmark>/`.
+
+    Interrupted, it goes on where it stopped (journal in `runs/evaluate/<benchmark>/`, removed when all is written).
+
+    Returns:
+        predictions and scores, as written to `predictions.parquet` and `scores.csv`.
+
+    Raises:
+        UserError: records or a model are not there yet; the message names the stage that makes them.
+    """
+    records = load(params, benchmark)
+    journal = paths.runs("evaluate", benchmark)
+    predicted = predictions(params, records, journal)
+    if len(predicted):
+        truth = read_truth(paths.artifacts("collect", "truth.jsonl"))
+        scored = score(predicted, truth, params, benchmark)
+    else:
+        scored = pd.DataFrame({name: [] for name in SCORE_COLUMNS})
+    out = paths.artifacts("evaluate", benchmark)
+    out.mkdir(parents=True, exist_ok=True)
+    stored = pa.Table.from_pandas(predicted, SCHEMA, preserve_index=False).replace_schema_metadata()
+    pq.write_table(stored, out / "predictions.parquet")
+    scored.to_csv(out / "scores.csv", index=False, float_format="%.6f", lineterminator="\n")
+    shutil.rmtree(journal)
+    return stored.to_pandas(), scored

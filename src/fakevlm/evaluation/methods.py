@@ -1,0 +1,145 @@
+"""The methods that are compared, each from the name that tables print to answers about records.
+
+Language models (FakeVLM, its untuned base) give words, a verdict and P(fake). Detectors (the linear-head variant of Table 6
+and the experts) give P(fake) alone: their verdict is fake from one half on, and they have no words.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fakevlm import paths, progress
+from fakevlm.errors import UserError
+from fakevlm.params import Params
+from fakevlm.records import Record
+
+FAKEVLM, UNTUNED, HEAD = "FakeVLM", "LLaVA (untuned)", "LLaVA + Linear Head"
+EXPERTS = {"CNNSpot": "cnnspot", "UnivFD": "univfd", "Frequency": "frequency"}
+METHODS = (FAKEVLM, UNTUNED, HEAD, *EXPERTS)
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
+
+Detector = Callable[[list], np.ndarray]  # PIL images → P(fake)
+
+
+def need(stage: str, *parts: str) -> Path:
+    """A folder that an earlier stage makes.
+
+    Raises:
+        UserError: it is not there yet; names the stage.
+    """
+    path = paths.artifacts(*parts)
+    if not path.is_dir() or not any(path.iterdir()):
+        raise UserError(f"no model in {path}", f"make it first: `dvc repro {stage}`")
+    return path
+
+
+def tuned(params: Params) -> str | Path:
+    """FakeVLM's weights: those that `evaluate.model` names, else the ones that stage finetune made."""
+    return params.evaluate.model or need("finetune@explanation", "finetune", "explanation", "model")
+
+
+def check(params: Params) -> None:
+    """Whether all methods can run: better now than after an hour of the first.
+
+    Raises:
+        UserError: a method is unknown, or its model is not there yet.
+    """
+    for method in params.evaluate.methods:
+        if method not in METHODS:
+            raise UserError(
+                f"{params.profile}.evaluate.methods: no method {method!r}",
+                f"choose among: {', '.join(METHODS)}",
+            )
+        if method == FAKEVLM:
+            tuned(params)
+        elif method != UNTUNED:
+            _detector_folder(method)
+
+
+def _detector_folder(method: str) -> Path:
+    if method == HEAD:
+        return need("finetune@head", "finetune", "head", "model")
+    return need("experts", "experts", EXPERTS[method])
+
+
+def _speaker(
+    name: str | Path, method: str, params: Params, records: Sequence[Record], journal: Path | None
+) -> pd.DataFrame:
+    from fakevlm.evaluation.prediction import fingerprint, predict
+    from fakevlm.model.llava import load_model, load_processor, locate
+
+    model = load_model(name, dtype=PRECISIONS[params.evaluate.precision])
+    processor = load_processor(name)
+    if journal is not None:
+        place = Path(locate(name))
+        commit = str(getattr(model.config, "_commit_hash", None))  # of weights from the hub
+        slug = re.sub(r"\W+", "-", method).strip("-").lower()
+        journal = journal / f"{slug}-{fingerprint(place) if place.is_dir() else commit}"
+    return predict(
+        model,
+        processor,
+        records,
+        batch_size=params.evaluate.batch_size,
+        max_new_tokens=params.evaluate.max_new_tokens,
+        journal=journal,
+        desc=method,
+    )
+
+
+def _detector(method: str) -> Detector:
+    if method == HEAD:
+        from fakevlm.training.head import load_head
+
+        return load_head(_detector_folder(method)).predict
+    from fakevlm.evaluation.experts import load_expert
+
+    return load_expert(_detector_folder(method)).predict
+
+
+def detect(detector: Detector, records: Sequence[Record], batch_size: int, desc: str) -> pd.DataFrame:
+    """A detector's answers: no text, P(fake), a verdict at one half. Each image is looked at once, however often asked about."""
+    images = {record.sha256: record for record in records}
+    found: dict[str, float] = {}
+    with progress.bar(len(images), desc) as bar:
+        keys = list(images)
+        for start in range(0, len(keys), batch_size):
+            batch = keys[start : start + batch_size]
+            values = detector([images[key].pil() for key in batch])
+            found.update(zip(batch, (round(float(v), 6) for v in values), strict=True))
+            bar.update(len(batch))
+    p_fake = [found[record.sha256] for record in records]
+    return pd.DataFrame(
+        {
+            "id": [record.id for record in records],
+            "text": None,
+            "p_fake": p_fake,
+            "verdict": ["fake" if p >= 0.5 else "real" for p in p_fake],
+            "forced": False,
+        }
+    )
+
+
+def answers(
+    method: str, params: Params, records: Sequence[Record], journal: Path | None = None
+) -> pd.DataFrame:
+    """A method's answers about records, in their order: id, text, p_fake, verdict, forced.
+
+    Args:
+        method: of `METHODS`.
+        params: the profile.
+        records: what to look at; each is asked its own question.
+        journal: folder for work in progress.
+
+    Raises:
+        UserError: there is no such method, or its model is not there yet.
+    """
+    if method == FAKEVLM:
+        return _speaker(tuned(params), method, params, records, journal)
+    if method == UNTUNED:
+        return _speaker(params.base, method, params, records, journal)
+    if method not in METHODS:
+        raise UserError(f"no method {method!r}", f"choose among: {', '.join(METHODS)}")
+    return detect(_detector(method), records, params.evaluate.batch_size, method)

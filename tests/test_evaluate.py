@@ -1,0 +1,330 @@
+"""One benchmark evaluated from records to files, and the check of a user's own image. Tiny random models, a throwaway project."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from fakevlm import spot
+from fakevlm.errors import UserError
+from fakevlm.evaluation import benchmarks, methods, prediction
+from fakevlm.evaluation.scores import COLUMNS
+from fakevlm.miniature.truth import Artifact, Truth, write_truth
+from fakevlm.model.build import build_llava
+from fakevlm.params import Params, load_params
+from fakevlm.records import QUESTION, Record, write_records
+
+MANIPULATIONS = ("Deepfakes", "Face2Face")
+ANSWER = "This is a fake image. Texture: the surface is overly smooth and waxy."
+
+
+def _image(seed: int, size: int = 32) -> bytes:
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 40 + 5 * seed, (size, size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _fakeclue(count: int = 12) -> list[Record]:
+    return [
+        Record(
+            id=f"genimage/{n:02}.png",
+            image=_image(n),
+            label=n % 2,
+            source="genimage",
+            item=f"{n}",
+            category=("animal", "doc")[n // 6],
+            generator=None if n % 2 else "adm",
+            references=[ANSWER, "A second\nreference."],
+        )
+        for n in reversed(range(count))
+    ]
+
+
+def _ffpp() -> list[Record]:
+    records = []
+    for n in range(12):
+        method = (None, *MANIPULATIONS)[n % 3]
+        records.append(
+            Record(
+                f"ff++/{n}.png",
+                _image(n),
+                int(method is None),
+                "ff++",
+                f"{n // 3}",
+                "deepfake",
+                method,
+                "test",
+            )
+        )
+    return records
+
+
+def _ddvqa() -> list[Record]:
+    questions = ("Does the image looks real/fake?", "Does the person's nose look real/fake?")
+    return [
+        Record(
+            f"ff++/{n // 2}.png#{n % 2}", _image(n // 2), n // 2 % 2, "ddvqa", f"{n // 2}", "deepfake",
+            question=questions[n % 2], references=["The image looks fake."],
+        )
+        for n in range(8)
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("base", "tuned")):
+        build_llava(
+            folder / name,
+            [ANSWER, "This is a real image.", QUESTION],
+            vision={"hidden_size": 16, "layers": 1, "heads": 2, "mlp": 32},
+            text={"hidden_size": 16, "layers": 1, "heads": 2, "mlp": 32},
+            image_size=32,
+            patch_size=16,
+            vocab_size=420,
+            seed=seed,
+        )
+    return folder
+
+
+@pytest.fixture
+def params(project: Path, weights: Path) -> Params:
+    """A project in which every earlier stage has run."""
+    write_records(_fakeclue(), project / "artifacts/annotate/fakeclue/test")
+    write_records(_ffpp(), project / "artifacts/collect/benchmarks/ffpp")
+    write_records(_ddvqa(), project / "artifacts/collect/benchmarks/ddvqa")
+    write_records([], project / "artifacts/collect/benchmarks/loki")
+    halo = [Artifact("halo", (0.1, 0.1, 0.5, 0.5), 0.9)]
+    write_truth(
+        [Truth(r.id, r.label, "animal", halo if r.label == 0 else []) for r in _fakeclue()],
+        project / "artifacts/collect/truth.jsonl",
+    )
+    for place in ("finetune/head/model", "experts/cnnspot"):
+        (project / "artifacts" / place).mkdir(parents=True)
+        (project / "artifacts" / place / "config.json").write_text("{}")
+    return _params(load_params("mini"), weights, model=str(weights / "tuned"))
+
+
+def _params(params: Params, weights: Path, **changes) -> Params:
+    settings = {
+        "methods": ["FakeVLM", "LLaVA (untuned)", "CNNSpot"],
+        "batch_size": 5,
+        "max_new_tokens": 6,
+        "bootstrap": 50,
+    }
+    evaluate = params.evaluate.model_copy(update=settings | changes)
+    return params.model_copy(update={"base": str(weights / "base"), "evaluate": evaluate})
+
+
+def _dark(images: list[Image.Image]) -> np.ndarray:
+    """A detector that takes dark images for fake."""
+    return np.array([1 - np.asarray(image).mean() / 255 for image in images])
+
+
+@pytest.fixture(autouse=True)
+def detector(monkeypatch) -> None:
+    monkeypatch.setattr(methods, "_detector", lambda method: _dark)
+
+
+def _bytes(project: Path, benchmark: str) -> dict[str, bytes]:
+    return {f.name: f.read_bytes() for f in (project / "artifacts/evaluate" / benchmark).iterdir()}
+
+
+def test_evaluates_every_method_and_writes_both_files(params: Params, project: Path) -> None:
+    predictions, scores = benchmarks.evaluate(params, "fakeclue")
+    assert set(_bytes(project, "fakeclue")) == {"predictions.parquet", "scores.csv"}
+    stored = pd.read_parquet(project / "artifacts/evaluate/fakeclue/predictions.parquet")
+    pd.testing.assert_frame_equal(stored, predictions)
+    assert stored[["method", "id"]].apply(tuple, axis=1).is_monotonic_increasing
+    assert stored.groupby("method").size().to_dict() == {"CNNSpot": 12, "FakeVLM": 12, "LLaVA (untuned)": 12}
+    assert stored[stored["method"] == "CNNSpot"]["text"].isna().all()
+    assert stored[stored["method"] == "FakeVLM"]["text"].notna().all()
+    assert set(stored["reference"]) == {f"{ANSWER}\nA second reference."}
+    own, base = (stored[stored["method"] == m].reset_index() for m in ("FakeVLM", "LLaVA (untuned)"))
+    assert (own["p_fake"] != base["p_fake"]).any()
+    table = pd.read_csv(project / "artifacts/evaluate/fakeclue/scores.csv")
+    assert list(table.columns) == COLUMNS
+    assert len(table) == len(scores)
+    assert {"acc", "f1_real", "f1_fake", "f1_macro", "auc", "unparsed", "rouge_l", "css"} <= set(
+        table[table["method"] == "FakeVLM"]["metric"]
+    )
+    expert = table[(table["method"] == "CNNSpot") & (table["subset"] == "all")].set_index("metric")["value"]
+    frame = stored[stored["method"] == "CNNSpot"]
+    assert expert["auc"] == pytest.approx(roc_auc_score(frame["label"] == 0, frame["p_fake"]), abs=1e-6)
+    assert expert["acc"] == pytest.approx(((frame["p_fake"] < 0.5) == (frame["label"] == 1)).mean(), abs=1e-6)
+
+
+def test_a_second_run_writes_the_same_bytes_and_no_journal_is_left(params: Params, project: Path) -> None:
+    benchmarks.evaluate(params, "ffpp")
+    first = _bytes(project, "ffpp")
+    assert not (project / "runs/evaluate/ffpp").exists()
+    benchmarks.evaluate(params, "ffpp")
+    assert _bytes(project, "ffpp") == first
+
+
+def test_killed_between_batches_it_asks_nothing_twice(params: Params, project: Path, monkeypatch) -> None:
+    answer, asked = prediction._answer, []
+
+    def counted(model, processor, records, *rest):
+        asked.append([record.id for record in records])
+        if len(asked) == 5:  # the second batch of the second model
+            raise KeyboardInterrupt
+        return answer(model, processor, records, *rest)
+
+    monkeypatch.setattr(prediction, "_answer", counted)
+    with pytest.raises(KeyboardInterrupt):
+        benchmarks.evaluate(params, "fakeclue")
+    assert not (project / "artifacts/evaluate").exists()
+    benchmarks.evaluate(params, "fakeclue")
+    resumed = _bytes(project, "fakeclue")
+    assert len(asked) == 7  # 2 models × 3 batches, one of them begun twice
+    benchmarks.evaluate(params, "fakeclue")
+    assert _bytes(project, "fakeclue") == resumed
+
+
+def test_auc_of_each_manipulation_is_against_all_real_frames(params: Params) -> None:
+    predictions, scores = benchmarks.evaluate(params, "ffpp")
+    own = predictions[predictions["method"] == "CNNSpot"]
+    for manipulation in MANIPULATIONS:
+        rows = own[(own["generator"] == manipulation) | (own["label"] == 1)]
+        row = scores.query(
+            "method == 'CNNSpot' and metric == 'auc' and subset == @subset",
+            local_dict={"subset": f"generator={manipulation}"},
+        )
+        assert row["value"].item() == pytest.approx(roc_auc_score(rows["label"] == 0, rows["p_fake"]))
+        assert row["n"].item() == len(rows) == 8
+
+
+def test_ddvqa_asks_each_record_its_own_question(params: Params, monkeypatch) -> None:
+    answer, asked = prediction._answer, []
+    monkeypatch.setattr(
+        prediction,
+        "_answer",
+        lambda m, p, r, questions, *rest: asked.extend(questions) or answer(m, p, r, questions, *rest),
+    )
+    predictions, scores = benchmarks.evaluate(params, "ddvqa")
+    assert sorted(asked) == sorted(2 * [record.question for record in _ddvqa()])
+    assert set(predictions["question"]) == set(asked)
+    n = scores[(scores["method"] == "FakeVLM") & (scores["subset"] == "all")].set_index("metric")["n"]
+    assert (n["acc"], n["rouge_l"]) == (4, 8)
+
+
+def test_a_benchmark_that_the_profile_leaves_out_gives_empty_files(params: Params, project: Path) -> None:
+    predictions, scores = benchmarks.evaluate(params, "loki")
+    assert len(predictions) == len(scores) == 0
+    assert list(pd.read_csv(project / "artifacts/evaluate/loki/scores.csv").columns) == COLUMNS
+    assert (
+        list(pd.read_parquet(project / "artifacts/evaluate/loki/predictions.parquet").columns)
+        == benchmarks.SCHEMA.names
+    )
+
+
+def test_sample_keeps_questions_together_and_grows_with_the_limit() -> None:
+    records = _ddvqa()
+    drawn = [benchmarks.sample(records, limit, seed=1) for limit in (1, 2, 3)]
+    assert [len(d) for d in drawn] == [2, 4, 6]
+    ids = [[r.id for r in d] for d in drawn]
+    assert set(ids[0]) < set(ids[1]) < set(ids[2])
+    assert ids[2] == [r.id for r in records if r.id in ids[2]]
+    assert benchmarks.sample(records, None, 1) == benchmarks.sample(records, 4, 1) == records
+    assert {tuple(r.id for r in benchmarks.sample(records, 1, seed)) for seed in range(20)} != {tuple(ids[0])}
+
+
+def test_limit_is_a_parameter(params: Params, weights: Path) -> None:
+    params = _params(params, weights, methods=["CNNSpot"], limit=5)
+    assert len(benchmarks.evaluate(params, "fakeclue")[0]) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": None}, "dvc repro finetune@explanation"),
+        ({"methods": ["FakeVLM", "UnivFD"]}, "dvc repro experts"),
+        ({"methods": ["GPT-40"]}, "choose among: FakeVLM"),
+        ({"model": "no/such-folder/at-all"}, "no/such-folder/at-all"),
+    ],
+)
+def test_what_is_missing_is_named_before_anything_runs(
+    params: Params, weights: Path, project: Path, changes: dict, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        benchmarks.evaluate(_params(params, weights, **changes), "fakeclue")
+    assert not (project / "artifacts/evaluate").exists()
+
+
+def test_unknown_benchmarks_are_refused(params: Params) -> None:
+    with pytest.raises(UserError, match="choose one of: fakeclue, loki"):
+        benchmarks.evaluate(params, "imagenet")
+
+
+def test_detectors_look_once_at_each_image() -> None:
+    seen = []
+    frame = methods.detect(lambda images: seen.extend(images) or _dark(images), _ddvqa(), 3, "test")
+    assert len(seen) == 4
+    assert frame["id"].tolist() == [record.id for record in _ddvqa()]
+    assert frame["p_fake"].tolist() == pytest.approx([_dark([r.pil()])[0] for r in _ddvqa()], abs=1e-6)
+
+
+# --- a user's own image -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    file = tmp_path / "photo.png"
+    file.write_bytes(_image(9, size=50))
+    return file
+
+
+def _spot(project: Path, weights: Path, *arguments: str) -> int:
+    text = (project / "params.yaml").read_text()
+    text = text.replace(
+        "model: null                   # FakeVLM", f"model: {json.dumps(str(weights / 'tuned'))}  # FakeVLM"
+    )
+    (project / "params.yaml").write_text(text)
+    return spot.main(arguments)
+
+
+def test_spot_answers_about_images(project: Path, weights: Path, photo: Path, capsys) -> None:
+    assert _spot(project, weights, str(photo), str(photo)) == 0
+    lines = capsys.readouterr().out
+    assert lines.count(f"{photo}: ") == 2
+    assert "P(fake) = 0." in lines
+    assert not (project / "artifacts").exists()
+    assert not (project / "runs").exists()
+
+
+def test_spot_says_what_is_wrong(project: Path, weights: Path, photo: Path, capsys) -> None:
+    assert spot.main([str(photo)]) == 2
+    assert "dvc repro finetune@explanation" in capsys.readouterr().err
+    broken = photo.with_name("broken.jpg")
+    broken.write_bytes(b"not an image")
+    assert _spot(project, weights, str(broken)) == 2
+    assert "not an image" in capsys.readouterr().err
+    truncated = photo.with_name("truncated.png")
+    truncated.write_bytes(photo.read_bytes()[:200])
+    assert _spot(project, weights, str(truncated)) == 2
+    assert "truncated.png is not an image" in capsys.readouterr().err
+    assert _spot(project, weights, str(photo.with_name("none.png"))) == 2
+    assert "no image" in capsys.readouterr().err
+    assert _spot(project, weights, str(photo.parent)) == 2
+    assert "not an image" in capsys.readouterr().err
+
+
+def test_spot_turns_photographs_upright(tmp_path: Path) -> None:
+    image = Image.new("RGB", (40, 20), "red")
+    exif = image.getexif()
+    exif[0x0112] = 6  # held on its side
+    image.save(tmp_path / "side.jpg", exif=exif)
+    assert spot.read_image(tmp_path / "side.jpg").size == (20, 40)
+
+
+def test_spot_takes_the_first_test_image_by_default(params: Params) -> None:
+    name, image = spot.first_test_image()
+    assert name == f"{_fakeclue()[0].id} (in truth real)"
+    assert image.tobytes() == _fakeclue()[0].pil().tobytes()
