@@ -35,6 +35,8 @@ NOTHING = {
 }
 # By how much a statement with words of approval or disapproval must resemble a remark to be taken for one.
 _REMARK_MARGIN = 0.1
+# How much a statement without such words must resemble some description of the label's kind to be taken for a clue.
+_LEAST_LIKENESS = 0.2
 _CHUNK = 10_000  # images embedded together; bounds memory however large the corpus is
 
 
@@ -132,17 +134,19 @@ def _nearest(row: np.ndarray, rows: np.ndarray) -> float:
 
 
 def _is_clue(statement: _Statement, label: int, knowledge: _Knowledge) -> bool:
-    """Whether a statement says what the label asks for: something wrong on a fake, something plausible on a photograph."""
+    """Whether a statement says what the label asks for: something wrong on a fake, something plausible on a photograph.
+
+    The annotators were told the label and asked for just that, so a statement whose words take no side is believed to
+    answer the question, unless it is a remark or resembles no description of that kind.
+    """
     likeness = {
-        key: max(_nearest(statement.row, rows) for _, rows in blocks)
-        for key, blocks in knowledge.families.items()
+        key: max(_nearest(statement.row, rows) for _, rows in blocks) for key, blocks in knowledge.families.items()
     }
+    likeness[FAKE] = max(likeness[FAKE], _nearest(statement.row, knowledge.critical))
     words = polarity(statement.text)
-    remark = _nearest(statement.row, knowledge.remarks)
-    if remark > max(likeness.values()) + (_REMARK_MARGIN if words else 0.0):
+    if _nearest(statement.row, knowledge.remarks) > max(likeness.values()) + (_REMARK_MARGIN if words else 0.0):
         return False
-    says = (REAL if words > 0 else FAKE) if words else max(likeness, key=lambda key: likeness[key])
-    return says == label
+    return (REAL if words > 0 else FAKE) == label if words else likeness[label] >= _LEAST_LIKENESS
 
 
 def cluster(similarity: np.ndarray, threshold: float) -> list[list[int]]:

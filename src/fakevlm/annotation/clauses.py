@@ -10,14 +10,13 @@ _BULLET = re.compile(r"^\s*(?:[-–•·+*]|\(?\d{1,2}[.):]|[a-z]\))\s+")
 # "Texture:", "Surface and colour -", "Lighting & shadows:": a title of at most five words before the statement.
 _TITLE = re.compile(r"^\s*[A-Z][\w&/'-]*(?:[ ,]+[\w&/'-]+){0,4}\s*(?::|\s[-–—]\s)\s*")
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')]*\s+|;|\n|\s[–—]\s")
-# A comma and a conjunction before something that can be a subject starts a statement of its own.
+_ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|approx|vs|cf)\.(?=\W)", re.IGNORECASE)  # no end of a sentence
+# A comma, a conjunction and at least four words start a statement of its own; "fur, eyes, and ears" do not.
 _JOINED = re.compile(
-    r",\s*(?:and|but|while|whereas|plus|although)\s+(?:also\s+)?"
-    r"(?=(?:the|its|it|there|a|an|one|some|both|several|his|her|their|this|these|part|parts|another|each)\b)",
-    re.IGNORECASE,
+    r",\s*(?:and|but|while|whereas|plus|although)\s+(?:also\s+)?(?=(?:[^\s,]+\s+){3}[^\s,]+)", re.IGNORECASE
 )
 _OPENING = re.compile(
-    r"^(?:(?:additionally|also|furthermore|moreover|overall|first(?:ly)?|second(?:ly)?|third(?:ly)?|finally|lastly|"
+    r"^(?:(?:additionally|also|furthermore|moreover|overall|first(?:ly)?|second(?:ly)?|third(?:ly)?|finally|lastly|in conclusion|in summary|to sum up|"
     r"notably|interestingly|however|similarly|in addition|in particular|for example|for instance|looking closely|"
     r"(?:on|upon) (?:a )?closer (?:inspection|look|examination)|at first glance|as for|and|but|then|plus|"
     r"perhaps|possibly|probably|maybe|presumably|arguably|apparently|potentially|"
@@ -67,7 +66,7 @@ def split(caption: str, least_words: int = 3) -> list[str]:
         least_words: shorter pieces are headings or remains and are dropped.
     """
     statements: dict[str, None] = {}
-    for line in caption.splitlines():
+    for line in _ABBREVIATION.sub(lambda match: match[0].replace(".", ""), caption).splitlines():
         line = _BULLET.sub("", _MARKUP.sub("", line))
         line = _TITLE.sub("", line, count=1)
         for sentence in _SENTENCE.split(line):

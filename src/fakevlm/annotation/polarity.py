@@ -19,8 +19,8 @@ _WRONG = re.compile(
     re.IGNORECASE,
 )
 _RIGHT = re.compile(
-    r"\b(?:natural(?:ly)?|consisten(?:t|tly|cy)|coheren\w*|correct(?:ly)?|realis(?:tic|m)\w*|real|plausib\w*|proportion(?:ed|ate|al)"
-    r"|agrees?|match(?:es|ing)?|ordinary|typical\w*|normal\w*|expected|legible|readable|crisp\w*|clear\w*|even(?:ly)?|balanced"
+    r"\b(?:natural(?:ly)?|consisten(?:t|tly|cy)|coheren\w*|correct(?:ly)?|realis(?:tic|m)\w*|plausib\w*|proportion(?:ed|ate|al)"
+    r"|agrees?|match(?:es|ing)?|corresponds?|ordinary|typical\w*|normal\w*|expected|legible|readable|crisp\w*|clear\w*|even(?:ly)?|balanced"
     r"|authentic\w*|straight|continuous\w*|continues?|intact|complete|genuine\w*|convincing\w*|accurate\w*|believabl\w*"
     r"|fine(?=,? (?:\w+,? ){0,2}(?:details?|grain|strands|textures?|lines|hairs?|wrinkles))|aligned|smoothly|organic\w*|logical\w*|properly|well|individual|steady)\b",
     re.IGNORECASE,
