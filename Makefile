@@ -7,21 +7,19 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 UV := uv==0.13.9
-# The first of these that is Python 3.11; name another with `make setup PYTHON=/path/to/python3.11`.
+# The first of these that is Python 3.11, outside any environment; name another: `make setup PYTHON=/path/to/python3.11`.
 PYTHON = $(shell for p in python3.11 python3 python; do \
-	$$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
+	$$p -c 'import sys; sys.version_info[:2] == (3, 11) and print(sys._base_executable)' 2>/dev/null | grep . && break; done)
 START := $(shell date +%s)
 # What the environment was made from, and where: a change of either, or a moved folder, sets it up anew.
 STAMP := $(VENV)/.made-from
 WANTED = $(shell cat requirements.lock pyproject.toml | cksum) $(UV) $(CURDIR)
 
 # Stages are `python -m …`: DVC must find this environment's Python first.
-export PATH := $(CURDIR)/$(BIN):$(PATH)
-export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+INSIDE := export PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)";
 # DVC keeps its bookkeeping outside the checkout by default; here it goes away with it.
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.dvc/tmp/site
 export DVC_NO_ANALYTICS := 1
-export PYTHONHASHSEED := 0
 
 help:  ## list these commands
 	@echo "FakeVLM, from raw images to every table and figure:"
@@ -30,7 +28,7 @@ help:  ## list these commands
 setup:  ## make .venv with the pinned packages; nothing to do: returns at once
 	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$(WANTED)" ] && [ -x $(BIN)/python ]; then exit 0; fi; \
 	if [ -z "$(PYTHON)" ]; then \
-	    echo "FakeVLM needs Python 3.11; here is $$(python3 --version 2>&1 || echo none)."; \
+	    echo "FakeVLM needs Python 3.11; here is $$(command -v python3 >/dev/null && python3 --version || echo none)."; \
 	    echo "  → install it (apt install python3.11-venv · brew install python@3.11 · pyenv install 3.11),"; \
 	    echo "    or name it: make setup PYTHON=/path/to/python3.11"; exit 1; fi; \
 	echo "Setting up $(VENV) with $(PYTHON): about 6 GB, one to three minutes."; \
@@ -39,14 +37,14 @@ setup:  ## make .venv with the pinned packages; nothing to do: returns at once
 	    echo "  → Python's venv module is incomplete here (Debian, Ubuntu: apt install python3.11-venv)"; exit 1; }; \
 	[ -t 2 ] || quiet=--quiet; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV)" && \
-	$(BIN)/uv pip install $$quiet -r requirements.lock && \
-	$(BIN)/uv pip install $$quiet --no-deps --editable . && \
+	$(BIN)/uv pip install $$quiet --python $(BIN)/python -r requirements.lock && \
+	$(BIN)/uv pip install $$quiet --python $(BIN)/python --no-deps --editable . && \
 	echo "$(WANTED)" > $(STAMP) || { \
 	    echo "  → the set-up did not finish; \`make setup\` goes on from there. Behind a mirror, name it:"; \
 	    echo "    PIP_INDEX_URL=… UV_DEFAULT_INDEX=… make setup"; exit 1; }
 
 repro: setup  ## every stage that is out of date, then the main numbers beside the paper's (ARGS: for `dvc repro`)
-	@ready=$$(date +%s); \
+	@$(INSIDE) ready=$$(date +%s); \
 	dvc repro $(ARGS) || { echo; echo "The pipeline stopped. Cure what is said above; \`make repro\` then goes on from there."; exit 1; }; \
 	end=$$(date +%s); \
 	python -m fakevlm.summary || exit 1; \
@@ -54,21 +52,21 @@ repro: setup  ## every stage that is out of date, then the main numbers beside t
 	echo; echo "Set-up $$(minutes $$((ready - $(START)))), pipeline $$(minutes $$((end - ready)))."
 
 test: setup  ## the whole test suite (ARGS="-k stage": part of it)
-	@python -m pytest $(ARGS)
+	@$(INSIDE) python -m pytest $(ARGS)
 
 lab: setup  ## JupyterLab with the notebooks
-	@cd notebooks && jupyter lab
+	@$(INSIDE) cd notebooks && jupyter lab
 
 lint: setup  ## check style and formatting
-	@ruff check src tests && ruff format --check src tests
+	@$(INSIDE) ruff check src tests && ruff format --check src tests
 
 lock: setup  ## renew requirements.lock from pyproject.toml
 	@# for every 3.11.x and every platform; without index addresses, so that any mirror serves
-	@uv pip compile --quiet --upgrade --universal --extra dev --python-version 3.11 --no-header pyproject.toml -o requirements.lock
+	@$(INSIDE) uv pip compile --quiet --upgrade --universal --extra dev --python-version 3.11 --no-header pyproject.toml -o requirements.lock
 	@git --no-pager diff --stat requirements.lock; echo "requirements.lock renewed; \`make test\` tells whether it holds."
 
 world: setup  ## draw the miniature's raw corpora anew into embedded/ (a side branch: `make repro` does not)
-	@python -m fakevlm.miniature.export $(ARGS)
+	@$(INSIDE) python -m fakevlm.miniature.export $(ARGS)
 
 base: setup  ## pretrain the miniature's base model anew into embedded/base (hours; a side branch as well)
-	@python -m fakevlm.miniature.pretrain $(ARGS)
+	@$(INSIDE) python -m fakevlm.miniature.pretrain $(ARGS)
