@@ -274,9 +274,10 @@ def shoot(
         if found or not chosen:
             break
     jpeg, more = camera.develop(img, rng, look)
-    qualities = [*qualities, *more, "structure", "lines", "light", "colour"]
+    film = [*qualities, *more]
+    qualities = [*film, "structure", "lines", "light", "colour"]
     pixels = cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    facts = {**stage.facts, "light": "right" if light > 0 else "left"}
+    facts = {**stage.facts, "light": "right" if light > 0 else "left", "film": ",".join(film)}
     return Shot(
         pixels, jpeg, category, FAKE if fake else REAL, found, [] if fake else qualities, facts, parts, layout
     )

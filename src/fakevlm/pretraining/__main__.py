@@ -1,0 +1,13 @@
+"""`python -m fakevlm.pretraining --out embedded/base`: makes the miniature's base model (about an hour of two cores)."""
+
+import argparse
+from pathlib import Path
+
+from fakevlm.pretraining.train import Recipe, pretrain
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    pretrain(options.out, Recipe(), options.threads)

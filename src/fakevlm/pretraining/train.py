@@ -1,0 +1,236 @@
+"""Pretrains the miniature's base: first the vision tower on dense targets, then the whole LLaVA on descriptions.
+
+Each phase leaves its result in `runs/base/` and is not repeated after a kill; the finished base is a HF folder in 16-bit
+safetensors, as LLaVA-1.5 is published.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import LlavaForConditionalGeneration
+
+from fakevlm import paths
+from fakevlm.annotation.aggregate import NOTHING, VERDICT
+from fakevlm.miniature.catalogue import KINDS, QUALITIES, SUBJECTS
+from fakevlm.model.build import build_llava
+from fakevlm.model.chat import conversation, prompt
+from fakevlm.model.llava import load_processor
+from fakevlm.pretraining import dense
+from fakevlm.pretraining.pool import Pool, render
+from fakevlm.progress import bar
+from fakevlm.records import QUESTION
+
+GATE = 0.93  # a tower tuned on labels must reach this before any language model is trained
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the shipped base was made with; `make base` repeats it.
+
+    Attributes:
+        images: renders in the pool; every pass sees them mirrored at random.
+        dense_steps, caption_steps: optimizer steps of the two phases, `batch` images each.
+        dense_rate, caption_rate, tower_rate: peak learning rates; the tower's in the second phase is its own.
+    """
+
+    seed: int = 991
+    images: int = 60_000
+    batch: int = 64
+    dense_steps: int = 2_800
+    dense_rate: float = 2e-3
+    caption_steps: int = 1_000
+    caption_rate: float = 1.5e-3
+    tower_rate: float = 3e-4
+    vision: tuple[tuple[str, int], ...] = (("hidden_size", 128), ("layers", 5), ("heads", 4), ("mlp", 512))
+    text: tuple[tuple[str, int], ...] = (("hidden_size", 128), ("layers", 4), ("heads", 4), ("mlp", 352))
+    vocab_size: int = 1_200
+
+
+def tokenizer_texts(pool: Pool) -> Iterator[str]:
+    """What the tokenizer is trained on: descriptions, and the words that answers about artifacts are made of."""
+    for question, answer in pool.texts[:4000]:
+        yield question
+        yield answer
+    for entry in (*KINDS.values(), *QUALITIES.values()):
+        for phrase in entry.phrases:
+            for subject in SUBJECTS.values():
+                yield phrase.format(s=subject)
+    yield from [QUESTION] * 50
+    yield from [text for text in (*VERDICT.values(), *NOTHING.values()) for _ in range(50)]
+
+
+def pixels(
+    pool: Pool, rows: np.ndarray, flip: np.ndarray, mean: list[float], std: list[float]
+) -> torch.Tensor:
+    """Normalised images (B, 3, 96, 96), mirrored where `flip` says so."""
+    x = pool.pixels[rows]
+    x = np.where(flip[:, None, None, None], x[:, :, ::-1], x)
+    x = torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2).float().div_(255)
+    return (x - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
+
+
+def schedule(step: int, steps: int, warmup: int = 150, floor: float = 0.03) -> float:
+    """Linear warm-up, then cosine to `floor`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def batches(count: int, batch: int, steps: int, seed: int) -> Iterator[np.ndarray]:
+    """Rows in seeded order, every row once before any comes again."""
+    rng = np.random.default_rng(seed)
+    rows = np.empty(0, np.int64)
+    for _ in range(steps):
+        if len(rows) < batch:
+            rows = np.concatenate([rows, rng.permutation(count)])
+        yield rows[:batch]
+        rows = rows[batch:]
+
+
+def train_dense(
+    model: LlavaForConditionalGeneration, heads: dense.DenseHeads, pool: Pool, recipe: Recipe, norm: tuple
+) -> None:
+    """Phase 1: the tower alone, on dense targets."""
+    tower = model.model.vision_tower
+    none = np.zeros(2000, bool)
+    dense.whiten_patches(tower, pixels(pool, np.arange(2000), none, *norm))
+    weights = [*tower.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(
+        weights, recipe.dense_rate, betas=(0.9, 0.95), weight_decay=0.02, fused=True
+    )
+    rng = np.random.default_rng(recipe.seed + 1)
+    recent: list[float] = []
+    with bar(recipe.dense_steps, "base, phase 1: dense targets", "step") as progress:
+        for step, rows in enumerate(batches(len(pool.pixels), recipe.batch, recipe.dense_steps, recipe.seed)):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.dense_rate * schedule(step, recipe.dense_steps)
+            flip = rng.random(len(rows)) < 0.5
+            x = pixels(pool, rows, flip, *norm)
+            loss = dense.loss(heads, tower(pixel_values=x).last_hidden_state[:, 1:], x, pool, rows, flip)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            recent = [*recent[-199:], loss.item()]
+            progress.set_postfix_str(f"loss {np.mean(recent):.4f}", refresh=False)
+            progress.update()
+
+
+def caption_batch(processor, pool: Pool, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Token ids (B, T) and labels (B, T) of the rows' questions and answers, images expanded; and where the image starts."""
+    tokenizer, image = processor.tokenizer, processor.image_token
+    ids, labels = [], []
+    slots = dense.GRID**2
+    for row in rows:
+        question, answer = pool.texts[row]
+        start = prompt(processor, question)
+        asked = tokenizer(start.replace(image, image * slots), add_special_tokens=True)["input_ids"]
+        whole = conversation(processor, question, answer).replace(image, image * slots)
+        full = tokenizer(whole, add_special_tokens=True)["input_ids"]
+        ids.append(full)
+        labels.append([-100] * len(asked) + full[len(asked) :])
+    longest = max(map(len, ids))
+    pad = tokenizer.pad_token_id
+    first = ids[0].index(processor.image_token_id)
+    return (
+        torch.tensor([row + [pad] * (longest - len(row)) for row in ids]),
+        torch.tensor([row + [-100] * (longest - len(row)) for row in labels]),
+        first,
+    )
+
+
+def train_captions(
+    model: LlavaForConditionalGeneration,
+    heads: dense.DenseHeads,
+    processor,
+    pool: Pool,
+    recipe: Recipe,
+    norm: tuple,
+) -> None:
+    """Phase 2: the whole model on questions and answers, the dense loss kept up so that the tower forgets nothing."""
+    tower, projector, language = (
+        model.model.vision_tower,
+        model.model.multi_modal_projector,
+        model.model.language_model,
+    )
+    seeing = [*tower.parameters(), *heads.parameters()]
+    speaking = [*projector.parameters(), *language.parameters(), *model.lm_head.parameters()]
+    groups = [
+        {"params": seeing, "peak": recipe.tower_rate},
+        {"params": speaking, "peak": recipe.caption_rate},
+    ]
+    optimizer = torch.optim.AdamW(
+        groups, recipe.caption_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
+    )
+    slots = dense.GRID**2
+    recent: list[float] = []
+    with bar(recipe.caption_steps, "base, phase 2: descriptions", "step") as progress:
+        order = batches(len(pool.pixels), recipe.batch, recipe.caption_steps, recipe.seed + 2)
+        for step, rows in enumerate(order):
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * schedule(step, recipe.caption_steps)
+            still = np.zeros(len(rows), bool)  # descriptions say left and right: no mirroring here
+            x = pixels(pool, rows, still, *norm)
+            features = tower(pixel_values=x).last_hidden_state[:, 1:]
+            ids, labels, first = caption_batch(processor, pool, rows)
+            words = language.get_input_embeddings()(ids)
+            embeds = torch.cat([words[:, :first], projector(features), words[:, first + slots :]], 1)
+            hidden = language(inputs_embeds=embeds).last_hidden_state[:, first + slots - 1 : -1]
+            target = labels[:, first + slots :]
+            keep = target != -100
+            caption = nn.functional.cross_entropy(model.lm_head(hidden[keep]), target[keep])
+            loss = caption + 0.5 * dense.loss(heads, features, x, pool, rows, still)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_([*seeing, *speaking], 1.0)
+            optimizer.step()
+            recent = [*recent[-99:], caption.item()]
+            progress.set_postfix_str(f"caption loss {np.mean(recent):.4f}", refresh=False)
+            progress.update()
+
+
+def pretrain(out: Path, recipe: Recipe, threads: int = 2) -> None:
+    """Makes the base and writes it to `out` (16-bit safetensors, processor, model card)."""
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("medium")  # bf16 products where the CPU has them: twice the speed
+    torch.manual_seed(recipe.seed)
+    work = paths.runs("base")
+    stamp = work / "recipe.json"
+    if not stamp.exists() or json.loads(stamp.read_text()) != json.loads(json.dumps(asdict(recipe))):
+        shutil.rmtree(work)
+        work.mkdir()
+        stamp.write_text(json.dumps(asdict(recipe)))
+    pool = render(0, recipe.images, threads)
+    build_llava(work / "start", tokenizer_texts(pool), vision=dict(recipe.vision), text=dict(recipe.text), image_size=96, patch_size=8, vocab_size=recipe.vocab_size, seed=recipe.seed)  # fmt: skip
+    processor = load_processor(work / "start")
+    norm = (list(processor.image_processor.image_mean), list(processor.image_processor.image_std))
+    model = LlavaForConditionalGeneration.from_pretrained(
+        work / "start", dtype=torch.float32, attn_implementation="eager"
+    )
+    heads = dense.DenseHeads(dict(recipe.vision)["hidden_size"])
+    first, second = work / "dense.safetensors", work / "captions.safetensors"
+    both = nn.ModuleDict({"model": model, "heads": heads})
+    if not first.exists():
+        train_dense(model, heads, pool, recipe, norm)
+        _save(both, first)
+    both.load_state_dict(load_file(first))
+    if not second.exists():
+        train_captions(model, heads, processor, pool, recipe, norm)
+        _save(both, second)
+    both.load_state_dict(load_file(second))
+    model.half().save_pretrained(out)
+    processor.save_pretrained(out)
+
+
+def _save(module: nn.Module, file: Path) -> None:
+    part = file.with_suffix(".part")
+    save_file({k: v.contiguous().clone() for k, v in module.state_dict().items()}, part)
+    part.replace(file)
