@@ -56,13 +56,14 @@ def imported(file: Path, lazy: bool = True) -> frozenset[str]:
     return frozenset(names)
 
 
-def reached(file: Path, lazy: bool = True) -> set[str]:
-    """The package's modules that a file imports directly or through others, with the packages they lie in."""
+def reached(file: Path, lazy: bool = True, packages: bool = True) -> set[str]:
+    """The package's modules that a file imports directly or through others; `packages`: and the packages they lie in."""
     known, seen, todo = modules(), set(), [file]
     while todo:
         for name in imported(todo.pop(), lazy):
             parts = name.split(".")
-            for prefix in (".".join(parts[:i]) for i in range(1, len(parts) + 1)):
+            prefixes = [".".join(parts[:i]) for i in range(1, len(parts) + 1)] if packages else [name]
+            for prefix in prefixes:
                 if prefix in known and prefix not in seen:
                     seen.add(prefix)
                     todo.append(known[prefix])

@@ -137,8 +137,7 @@ def test_imports_run_one_way(module: str) -> None:
 
 
 def test_no_import_cycles() -> None:
-    cyclic = [name for name, file in MODULES.items() if file.name != "__init__.py" and name in reached(file)]
-    assert cyclic == []
+    assert [name for name, file in MODULES.items() if name in reached(file, packages=False)] == []
 
 
 def test_what_only_draws_or_starts_does_not_load_torch() -> None:
@@ -221,7 +220,10 @@ def test_code_dependencies_are_those_that_the_notebook_imports(name: str) -> Non
     stage = STAGES[name][0]
     (notebook,) = [dep for dep in stage["deps"] if dep.startswith("notebooks/")]
     assert Path(notebook).stem == stage["cmd"].split()[3]
-    used = {str(MODULES[m].relative_to(ROOT)) for m in reached(ROOT / notebook) - PLUMBING}
+    reach = reached(ROOT / notebook) - PLUMBING
+    if name != "report":  # elsewhere pictures are only shown: a new colour must not train a model again
+        reach = {module for module in reach if not under(module.replace(".", "/"), "fakevlm/reporting")}
+    used = {str(MODULES[module].relative_to(ROOT)) for module in reach}
     declared = [dep for dep in stage["deps"] if dep.startswith("src/")]
     # a package's empty __init__.py decides nothing
     used = {file for file in used if (ROOT / file).name != "__init__.py" or syntax(ROOT / file).body[1:]}
