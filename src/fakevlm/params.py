@@ -102,10 +102,21 @@ class Finetune(Section):
     deepspeed: str | None
 
 
+class CNNSpotSettings(Section):
+    model: str | None
+    layers: list[int] = Field(min_length=4, max_length=4)
+    width: int = Field(ge=4)
+    size: int = Field(ge=32)
+    crop: int = Field(ge=32)
+    augment: float = Fraction
+
+
 class Experts(Section):
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
+    cnnspot: CNNSpotSettings
+    spectrum_size: int = Field(ge=16, multiple_of=16)
 
 
 class Evaluate(Section):

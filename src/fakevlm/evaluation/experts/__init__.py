@@ -1,0 +1,79 @@
+"""Expert detectors, the baselines of Tables 2, 3 and 5, trained here on FakeClue's training split.
+
+Three ways to look at an image: `CNNSpot` at pixels, `UnivFD` through CLIP's eyes, `Frequency` at the spectrum. All share one
+interface (`base.Expert`) and are kept as safetensors and JSON. The modules that need torch are imported when one is asked for.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from fakevlm.errors import UserError
+from fakevlm.evaluation.experts.base import CONFIG, Expert
+from fakevlm.params import Params
+from fakevlm.records import Record
+
+NAMES = ("cnnspot", "univfd", "frequency")
+
+
+def _class(name: str) -> type[Expert]:
+    if name == "cnnspot":
+        from fakevlm.evaluation.experts.cnnspot import CNNSpot
+
+        return CNNSpot
+    if name == "univfd":
+        from fakevlm.evaluation.experts.univfd import UnivFD
+
+        return UnivFD
+    if name == "frequency":
+        from fakevlm.evaluation.experts.frequency import Frequency
+
+        return Frequency
+    raise UserError(f"no expert is called {name!r}", f"choose one of: {', '.join(NAMES)}")
+
+
+def make_expert(name: str, params: Params) -> Expert:
+    """An untrained expert.
+
+    Args:
+        name: one of `NAMES`.
+        params: its sizes are in `params.experts`; UnivFD looks through `params.base`.
+    """
+    kind = _class(name)
+    if name == "univfd":
+        return kind(params.base)
+    return kind(params.experts.cnnspot if name == "cnnspot" else params.experts.spectrum_size)
+
+
+def load_expert(folder: Path) -> Expert:
+    """An expert that `Expert.save` (or `train_experts`) wrote.
+
+    Raises:
+        UserError: there is none, or its files are unreadable.
+    """
+    try:
+        name = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["expert"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"no expert in {folder}: {error!r}", "train it: `dvc repro experts`") from error
+    return _class(name).load(folder)
+
+
+def train_experts(
+    params: Params, train: Sequence[Record], val: Sequence[Record], out: Path, names: Sequence[str] = NAMES
+) -> pd.DataFrame:
+    """Trains and saves the experts in `out/<name>/` and their log in `out/log.csv`; returns the log.
+
+    The log has the columns of `Expert.fit`'s and `expert` before them.
+    """
+    logs = []
+    for name in names:
+        expert = make_expert(name, params)
+        log = expert.fit(train, val, params, params.seed)
+        expert.save(out / name)
+        log.insert(0, "expert", expert.title)
+        logs.append(log)
+    log = pd.concat(logs, ignore_index=True)
+    log.to_csv(out / "log.csv", index=False)
+    return log

@@ -1,0 +1,141 @@
+"""CNNSpot (Wang et al., CVPR 2020): a ResNet trained to tell real from fake, with blur and JPEG augmentation (`augment`).
+
+The paper's is a ResNet-50 pretrained on ImageNet; `experts.cnnspot` names it or sizes a smaller one (timm's ResNet either way).
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from timm.models.resnet import BasicBlock, ResNet
+
+from fakevlm.errors import UserError
+from fakevlm.evaluation.experts.augment import augment
+from fakevlm.evaluation.experts.base import Expert, batches, judge, mark_best, read, square, targets, write
+from fakevlm.model.llava import device
+from fakevlm.params import CNNSpotSettings, Params
+from fakevlm.progress import bar
+from fakevlm.records import Record
+
+MEAN, STD = (
+    np.float32([0.485, 0.456, 0.406]),
+    np.float32([0.229, 0.224, 0.225]),
+)  # ImageNet's, as timm's ResNets expect
+
+
+def build(settings: CNNSpotSettings, pretrained: bool) -> torch.nn.Module:
+    """The network with one output, the logit of fake.
+
+    Args:
+        settings: `model` names a timm ResNet; None builds one of `layers` blocks a stage and widths 1, 2, 4, 8 × `width`.
+        pretrained: fetch the named model's weights (for training) or leave them random (before loading ours).
+
+    Raises:
+        UserError: timm has no such model, or its weights cannot be fetched.
+    """
+    if settings.model is None:
+        widths = tuple(settings.width * 2**stage for stage in range(4))
+        return ResNet(
+            BasicBlock, tuple(settings.layers), num_classes=1, channels=widths, stem_width=settings.width
+        )
+    try:
+        return timm.create_model(settings.model, pretrained=pretrained, num_classes=1)
+    except Exception as error:  # timm and the hub raise many kinds for one mistake: a wrong name
+        raise UserError(
+            f"experts.cnnspot.model: {settings.model!r} cannot be made ({type(error).__name__}: {error})",
+            "name a model that timm.list_pretrained('resnet*') lists, such as resnet50.tv_in1k",
+        ) from error
+
+
+def tensor(pixels: Sequence[np.ndarray]) -> torch.Tensor:
+    """(h, w, 3) uint8 images → (n, 3, h, w) float32, normalised."""
+    batch = (np.stack(pixels).astype(np.float32) / 255 - MEAN) / STD
+    return torch.from_numpy(np.ascontiguousarray(batch.transpose(0, 3, 1, 2)))
+
+
+class CNNSpot(Expert):
+    """The ResNet of the epoch with the best validation AUC."""
+
+    name, title = "cnnspot", "CNNSpot"
+
+    def __init__(self, settings: CNNSpotSettings, model: torch.nn.Module | None = None) -> None:
+        self.settings, self.model = settings, model
+
+    def _examples(
+        self, records: Sequence[Record], fake: np.ndarray, order: np.ndarray, params: Params, seed: list[int]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Augmented batches. Each image draws from its own generator: the result does not depend on the batches."""
+        for rows in batches(order, params.experts.batch_size):
+            pixels = [
+                augment(
+                    square(records[n].pil(), self.settings.size),
+                    np.random.default_rng([*seed, n]),
+                    self.settings.augment,
+                    self.settings.crop,
+                )
+                for n in rows
+            ]
+            yield tensor(pixels), torch.from_numpy(fake[rows])
+
+    def fit(self, train: Sequence[Record], val: Sequence[Record], params: Params, seed: int) -> pd.DataFrame:
+        fake, val_fake = targets(train), targets(val)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.model = build(self.settings, pretrained=True).to(device())
+        epochs, rate = params.experts.epochs, params.experts.learning_rate
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=1e-2)
+        steps = epochs * -(-len(train) // params.experts.batch_size)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, rate, total_steps=max(2, steps), pct_start=0.2
+        )
+        log, kept, best = [], {}, -1.0
+        with bar(epochs * len(train), "CNNSpot: training") as progress:
+            for epoch in range(epochs):
+                order, total = np.random.default_rng([seed, epoch]).permutation(len(train)), 0.0
+                self.model.train()
+                for pixels, wanted in self._examples(train, fake, order, params, [seed, epoch]):
+                    logits = self.model(pixels.to(device()))[:, 0]
+                    loss = F.binary_cross_entropy_with_logits(logits, wanted.to(device()))
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+                    total += loss.item() * len(wanted)
+                    progress.update(len(wanted))
+                scores = judge(val_fake, self._scores(val, params.experts.batch_size))
+                log.append({"setting": f"epoch={epoch + 1}", "train_loss": total / len(train), **scores})
+                if scores["val_auc"] > best:
+                    best = scores["val_auc"]
+                    kept = {key: value.clone() for key, value in self.model.state_dict().items()}
+        self.model.load_state_dict(kept)
+        self.model.eval()
+        return mark_best(log)
+
+    def _scores(self, records: Sequence[Record], size: int) -> np.ndarray:
+        return np.concatenate([self.predict([r.pil() for r in batch]) for batch in batches(records, size)])
+
+    @torch.inference_mode()
+    def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
+        self.model.eval()
+        edge = (self.settings.size - self.settings.crop) // 2
+        inner = slice(edge, edge + self.settings.crop)
+        pixels = tensor([square(image, self.settings.size)[inner, inner] for image in images])
+        return torch.sigmoid(self.model(pixels.to(device()))[:, 0]).float().cpu().numpy()
+
+    def save(self, folder: Path) -> None:
+        config: dict[str, Any] = {"settings": self.settings.model_dump()}
+        write(folder, CNNSpot, self.model.state_dict(), config)
+
+    @classmethod
+    def load(cls, folder: Path) -> "CNNSpot":
+        tensors, config = read(folder)
+        settings = CNNSpotSettings(**config["settings"])
+        model = build(settings, pretrained=False)
+        model.load_state_dict(tensors)
+        return cls(settings, model.eval().to(device()))
