@@ -1,0 +1,160 @@
+"""Records as training examples: encoded once and kept where they fit into memory, else decoded when they are needed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fakevlm import paths, progress
+from fakevlm.errors import UserError
+from fakevlm.model.collate import Collator, Encoded, Example
+from fakevlm.records import FAKE, Record, read_records
+
+IN_MEMORY = 4 << 30  # bytes; above, images stay on disk
+OBJECTIVES = ("explanation", "label", "head")
+
+
+class DiskRecords(Sequence[Record]):
+    """Records of a folder of shards, memory-mapped by `datasets`: any one is there at once, none is held."""
+
+    def __init__(self, folder: Path) -> None:
+        from datasets import Dataset, Image
+
+        shards = [str(file) for file in sorted(folder.glob("part-*.parquet"))]
+        table = Dataset.from_parquet(shards, cache_dir=str(paths.runs("datasets")))
+        self._table = table.cast_column("image", Image(decode=False))
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self[n] for n in range(*at.indices(len(self)))]
+        row = self._table[at]
+        return Record(**{**row, "image": row["image"]["bytes"]})
+
+    def without_images(self) -> Iterator[Record]:
+        """All records, their `image` empty."""
+        for row in self._table.remove_columns("image"):
+            yield Record(image=b"", **row)
+
+
+def open_records(folder: Path, in_memory: int = IN_MEMORY) -> Sequence[Record]:
+    """The records of a folder of shards: a list, or on disk where the images take more than `in_memory` bytes."""
+    if sum(file.stat().st_size for file in folder.glob("part-*.parquet")) > in_memory:
+        return DiskRecords(folder)
+    return list(read_records(folder))
+
+
+def without_images(records: Sequence[Record]) -> Iterator[Record]:
+    """The records for what stands beside their images, which need not be read then."""
+    return records.without_images() if isinstance(records, DiskRecords) else iter(records)
+
+
+def draw(records: Sequence[Record], limit: int, seed: int) -> Sequence[Record]:
+    """At most `limit` records, drawn at random, in their old order."""
+    if len(records) <= limit:
+        return records
+    drawn = np.random.default_rng(seed).permutation(len(records))[:limit]
+    return [records[int(n)] for n in np.sort(drawn)]
+
+
+def answer(record: Record, objective: str) -> str | None:
+    """What the model is to say: the reference explanation, the bare label, or (linear head) nothing.
+
+    Raises:
+        UserError: a record has no explanation.
+    """
+    if objective == "head":
+        return None
+    if objective == "label":
+        return "Fake" if record.label == FAKE else "Real"
+    if not record.references:
+        raise UserError(
+            f"record {record.id} has no reference answer", "train on annotated records: `dvc repro annotate`"
+        )
+    return record.references[0]
+
+
+@dataclass(slots=True)
+class Item:
+    """A record ready to be batched; `target` is 1 for fake, 0 for real (what the linear head learns)."""
+
+    encoded: Encoded
+    target: float
+
+
+class Examples(torch.utils.data.Dataset):
+    """Records as items for one objective.
+
+    Args:
+        records: n of them.
+        collator: encodes; for the objective `head` one for generation (prompts only).
+        objective: of `OBJECTIVES`.
+        in_memory: keep all items encoded (pixels as uint8 at the model's size) if they take no more bytes than this.
+        desc: of the progress bar while encoding.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        collator: Collator,
+        objective: str,
+        in_memory: int = IN_MEMORY,
+        desc: str = "encode",
+    ) -> None:
+        if not len(records):
+            raise UserError("there are no records to train on", "check artifacts/annotate/fakeclue")
+        self.records, self.collator, self.objective = records, collator, objective
+        self.items: list[Item] | None = None
+        if self._encode([records[0]])[0].encoded.pixels.numel() * len(records) <= in_memory:
+            self.items = []
+            with progress.bar(len(records), desc) as bar:
+                for start in range(0, len(records), 64):
+                    part = records[start : start + 64]
+                    self.items += self._encode(part)
+                    bar.update(len(part))
+
+    def _encode(self, records: Sequence[Record]) -> list[Item]:
+        examples = [Example(r.pil(), r.question, answer(r, self.objective)) for r in records]
+        encoded = self.collator.encode(examples)
+        return [Item(e, float(r.label == FAKE)) for e, r in zip(encoded, records, strict=True)]
+
+    @property
+    def truncated(self) -> int | None:
+        """How many answers were cut; None while that is unknown, the items not being in memory."""
+        return None if self.items is None else sum(item.encoded.truncated for item in self.items)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, at: int) -> Item:
+        return self._encode([self.records[at]])[0] if self.items is None else self.items[at]
+
+
+class Batches:
+    """Items to the model's arguments; a collator for `torch.utils.data.DataLoader`.
+
+    For text: since padding stands on the right and attention is causal, no token that counts sees any padding. So there is
+    no attention mask (which would cost the fast attention kernels), and logits are made only from the last prompt token on.
+    """
+
+    def __init__(self, collator: Collator, objective: str) -> None:
+        self.collator, self.objective = collator, objective
+
+    def __call__(self, items: Sequence[Item]) -> dict[str, Any]:
+        encoded = [item.encoded for item in items]
+        batch = self.collator.pad(encoded)
+        if self.objective == "head":
+            return {**batch, "labels": torch.tensor([item.target for item in items])}
+        keep = batch["input_ids"].shape[1] - min(e.prompt for e in encoded) + 1
+        return {
+            "pixel_values": batch["pixel_values"],
+            "input_ids": batch["input_ids"],
+            "labels": batch["labels"][:, -keep:],
+            "logits_to_keep": keep,
+            "use_cache": False,
+        }

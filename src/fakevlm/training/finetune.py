@@ -1,0 +1,190 @@
+"""Fine-tuning (paper section 4.3): full-parameter instruction tuning of a LLaVA on FakeClue, resumable to the byte.
+
+Three objectives with the same loop: `explanation` (the paper's), `label` (bare answers, for Fig. 3) and `head` (a linear head
+instead of words, for Table 6).
+"""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors import safe_open
+from transformers import LlavaForConditionalGeneration, set_seed
+
+from fakevlm import paths
+from fakevlm.errors import UserError
+from fakevlm.model import chat
+from fakevlm.model.collate import Collator
+from fakevlm.model.llava import load_model, load_processor
+from fakevlm.params import Finetune, Params
+from fakevlm.records import Record
+from fakevlm.training import checkpoints, loop
+from fakevlm.training.card import card
+from fakevlm.training.data import OBJECTIVES, Batches, Examples, draw
+from fakevlm.training.head import LlavaForVerdict
+
+VAL_LIMIT = 1000  # validation records looked at whenever a checkpoint is made
+MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
+
+
+def _class(objective: str) -> type[LlavaForConditionalGeneration]:
+    return LlavaForVerdict if objective == "head" else LlavaForConditionalGeneration
+
+
+def freeze(model: LlavaForConditionalGeneration, tune: Finetune) -> None:
+    """Leaves only those of vision tower, projector and language model trainable that `tune` names.
+
+    Raises:
+        UserError: nothing is left to train.
+    """
+    inner = model.model
+    parts = [
+        (inner.vision_tower, tune.train_vision),
+        (inner.multi_modal_projector, tune.train_projector),
+        (inner.language_model, tune.train_llm),
+        # The linear head replaces the one for words, and is always trained.
+        (model.lm_head, tune.train_llm and not isinstance(model, LlavaForVerdict)),
+    ]
+    for part, trained in parts:
+        part.requires_grad_(trained)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(
+            "finetune: vision tower, projector and language model are all frozen",
+            "set at least one of train_vision, train_projector and train_llm",
+        )
+
+
+def _model(params: Params, objective: str) -> LlavaForConditionalGeneration:
+    tune = params.finetune
+    set_seed(params.seed)  # the linear head starts from random weights
+    # Under DeepSpeed the engine holds the 32-bit master weights, otherwise the model itself does.
+    dtype = "bfloat16" if tune.deepspeed and tune.precision == "bf16" else "float32"
+    model = load_model(params.base, dtype=dtype, device="cpu", kind=_class(objective))
+    freeze(model, tune)
+    if tune.precision == "bf16" and not torch.cuda.is_available():
+        # On CPUs the fused attention's backward pass is several times slower in bf16 than plain matrix products.
+        model.set_attn_implementation("eager")
+    return model
+
+
+def _workers(examples: Examples) -> int:
+    """Encoded examples cost less to batch than to hand over between processes."""
+    return 0 if examples.items is not None else min(8, os.cpu_count() or 1)
+
+
+def read_log(checkpoint: Path) -> pd.DataFrame:
+    """What the Trainer logged: step, epoch, loss, learning_rate, val_loss; a row has a training or a validation loss."""
+    history = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    rows = [
+        (row["step"], row["epoch"], row.get("loss"), row.get("learning_rate"), row.get("eval_loss"))
+        for row in history
+        if "loss" in row or "eval_loss" in row
+    ]
+    return pd.DataFrame(
+        rows, columns=["step", "epoch", "loss", "learning_rate", "val_loss"], dtype=float
+    ).astype({"step": int})
+
+
+def _export(checkpoint: Path, params: Params, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for pattern in MODEL_FILES:
+        for file in sorted(checkpoint.glob(pattern)):
+            shutil.copyfile(file, folder / file.name)
+    if not any(folder.glob("model*.safetensors")):
+        raise UserError(
+            f"{checkpoint} holds no safetensors weights",
+            "with ZeRO-3 set stage3_gather_16bit_weights_on_model_save in the DeepSpeed configuration",
+        )
+    load_processor(params.base).save_pretrained(folder)
+
+
+def _size(folder: Path) -> int:
+    """Number of parameters in a folder's weights, from the files' headers."""
+    total = 0
+    for file in sorted(folder.glob("model*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    return total
+
+
+def finetune(
+    params: Params,
+    records_train: Sequence[Record],
+    records_val: Sequence[Record],
+    objective: str,
+    out: Path,
+    work: Path | None = None,
+    *,
+    steps: int | None = None,
+) -> pd.DataFrame:
+    """Tunes `params.base` on records and writes `out/model/` (HF format, processor, model card) and `out/log.csv`.
+
+    Killed at any time and called again, it goes on from the last complete checkpoint and ends in the same bytes as if it had
+    never been disturbed; called after it has finished, it only exports again. `forget` removes its checkpoints.
+
+    Args:
+        params: the profile; of it `seed`, `base` and `finetune`.
+        records_train: what is learned; each is asked its own `question` or the standard one.
+        records_val: the loss on these is logged at every checkpoint and at the end (on `VAL_LIMIT` of them, if more).
+        objective: `explanation` (answer: the first of `references`), `label` (`Fake` or `Real`) or `head`.
+        out: the stage's folder.
+        work: where runs keep their checkpoints; default `runs/finetune`.
+        steps: optimizer steps; default: `params.finetune.epochs` times the data.
+
+    Returns:
+        The log: step, epoch, loss, learning_rate, val_loss.
+
+    Raises:
+        UserError: nothing to train, no base model, no answers, a prompt too long, …
+    """
+    if objective not in OBJECTIVES:
+        raise UserError(f"no objective {objective!r}", f"choose one of: {', '.join(OBJECTIVES)}")
+    tune = params.finetune
+    val = draw(records_val, VAL_LIMIT, params.seed)
+    steps = steps or loop.total_steps(len(records_train), tune)
+    digests = [checkpoints.data_digest(part, objective) for part in (records_train, val)]
+    settings = tune.model_dump(exclude={"objective"})
+    parts = [params.seed, settings, steps, checkpoints.base_digest(params.base), digests]
+    run = checkpoints.run_folder(work or paths.runs("finetune"), objective, parts)
+    run.mkdir(parents=True, exist_ok=True)
+
+    collator = Collator(load_processor(params.base), tune.max_length, for_generation=objective == "head")
+    train_set = Examples(records_train, collator, objective, desc="encode train")
+    checkpoints.sweep(run)
+    done = checkpoints.completed(run)
+    if steps not in done:
+        val_set = Examples(val, collator, objective, desc="encode val")
+        args = loop.arguments(tune, run, steps=steps, seed=params.seed, workers=_workers(train_set))
+        model = _model(params, objective)
+        loop.train(
+            model, train_set, val_set, Batches(collator, objective), args, done[max(done)] if done else None
+        )
+        del model
+    last = checkpoints.completed(run)[steps]
+
+    log = read_log(last)
+    _export(last, params, out / "model")
+    log.to_csv(out / "log.csv", index=False, float_format="%.8g", lineterminator="\n")
+    text = card(
+        params,
+        objective,
+        {"train": records_train, "val": records_val},
+        prompt=chat.prompt(collator.processor),
+        steps=steps,
+        weights=_size(out / "model"),
+        truncated=train_set.truncated,
+        val_loss=float(log["val_loss"].dropna().iloc[-1]),
+    )
+    (out / "model" / "README.md").write_text(text, encoding="utf-8")
+    return log
+
+
+def forget(work: Path | None = None) -> None:
+    """Removes the checkpoints of finished and unfinished runs (default: those of stage finetune)."""
+    shutil.rmtree(work or paths.runs("finetune"), ignore_errors=True)

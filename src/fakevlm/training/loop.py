@@ -1,0 +1,146 @@
+"""The training loop: Hugging Face's Trainer with this project's parameters, progress lines and complete checkpoints."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import TRAINING_ARGS_NAME
+
+from fakevlm import paths, progress
+from fakevlm.errors import UserError
+from fakevlm.params import Finetune
+from fakevlm.training import checkpoints
+from fakevlm.training.data import Batches, Examples
+
+LOG_EVERY = 10  # steps
+
+
+def log_interval(checkpoint_every: int) -> int:
+    """Steps between log lines: at most `LOG_EVERY`, and such that a checkpoint never falls between two of them.
+
+    The loss is averaged over the steps since the last line, and this running sum is not part of a checkpoint.
+    """
+    return max(n for n in range(1, LOG_EVERY + 1) if checkpoint_every % n == 0)
+
+
+def total_steps(examples: int, tune: Finetune) -> int:
+    """Optimizer steps of the whole training, on as many processes as the launcher started."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    an_epoch = math.ceil(examples / (tune.batch_size * tune.gradient_accumulation * processes))
+    return max(1, math.ceil(tune.epochs * an_epoch))
+
+
+def deepspeed_config(tune: Finetune) -> str | None:
+    """The absolute path of DeepSpeed's JSON.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if tune.deepspeed is None:
+        return None
+    file = paths.resolve(tune.deepspeed)
+    if not file.is_file():
+        raise UserError(f"finetune.deepspeed: no file {file}", "name a DeepSpeed JSON, or null")
+    return str(file)
+
+
+def arguments(tune: Finetune, run: Path, *, steps: int, seed: int, workers: int) -> TrainingArguments:
+    """What the Trainer is told; see params.yaml for the values.
+
+    Args:
+        tune: the section `finetune`.
+        run: where checkpoints go.
+        steps: optimizer steps in all.
+        seed: of the order of the data and of all else that is drawn.
+        workers: processes that prepare batches.
+    """
+    return TrainingArguments(
+        output_dir=str(run),
+        max_steps=steps,
+        per_device_train_batch_size=tune.batch_size,
+        per_device_eval_batch_size=tune.batch_size,
+        gradient_accumulation_steps=tune.gradient_accumulation,
+        learning_rate=tune.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(tune.warmup_ratio * steps),
+        weight_decay=tune.weight_decay,
+        bf16=tune.precision == "bf16",
+        activation_checkpointing=tune.gradient_checkpointing or None,
+        deepspeed=deepspeed_config(tune),
+        seed=seed,
+        data_seed=seed,
+        logging_steps=log_interval(tune.checkpoint_every),
+        eval_strategy="steps",
+        eval_steps=tune.checkpoint_every,
+        prediction_loss_only=True,
+        save_strategy="steps",
+        save_steps=tune.checkpoint_every,
+        save_total_limit=2,
+        dataloader_num_workers=workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+        log_level="error",
+    )
+
+
+class _Progress(TrainerCallback):
+    """One bar for the whole training, with the loss, through `fakevlm.progress`."""
+
+    def __init__(self, desc: str) -> None:
+        self.desc, self.bar = desc, None
+
+    def on_train_begin(self, args, state, control, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self.bar = progress.bar(state.max_steps, self.desc, unit="step")
+            # What an earlier process did counts as done, but not for the rate.
+            self.bar.initial = self.bar.n = state.global_step
+
+    def on_step_end(self, args, state, control, **_: Any) -> None:
+        if self.bar is not None:
+            self.bar.update()
+
+    def on_log(self, args, state, control, logs: dict | None = None, **_: Any) -> None:
+        if self.bar is not None and logs and "loss" in logs:
+            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
+
+    def on_train_end(self, args, state, control, **_: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+class _Mark(TrainerCallback):
+    """Marks each checkpoint once all of it is written."""
+
+    def on_save(self, args, state, control, **_: Any) -> None:
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nothing here reads
+            checkpoints.mark(folder)
+
+
+def train(
+    model: torch.nn.Module,
+    train_set: Examples,
+    val_set: Examples,
+    batches: Batches,
+    args: TrainingArguments,
+    resume: Path | None,
+) -> None:
+    """Trains `model` in place up to `args.max_steps`, from the checkpoint `resume` on if there is one."""
+    trainer = Trainer(
+        model=model,
+        args=args,
+        data_collator=batches,
+        train_dataset=train_set,
+        eval_dataset=val_set,
+        callbacks=[_Mark(), _Progress(f"finetune {train_set.objective}")],
+    )
+    trainer.remove_callback(PrinterCallback)
+    # The Trainer writes its `use_cache` into the model's configuration; batches carry it instead.
+    del model.config.use_cache
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)

@@ -1,0 +1,84 @@
+"""A LLaVA of a few thousand random weights and records that it can learn by heart, for the tests of training and the study."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fakevlm.params import Params, load_params
+from fakevlm.records import FAKE, REAL, Record
+
+ANSWERS = {FAKE: "This is a fake image. Texture: waxy.", REAL: "This is a real image. Texture: fine grain."}
+CATEGORIES = ("animal", "doc")
+
+
+def build(folder: Path, seed: int = 5) -> Path:
+    from fakevlm.model.build import build_llava
+    from fakevlm.records import QUESTION
+
+    small = {"hidden_size": 16, "layers": 2, "heads": 2, "mlp": 32}
+    build_llava(
+        folder,
+        [*ANSWERS.values(), QUESTION] * 4,
+        vision=small,
+        text=small,
+        image_size=32,
+        patch_size=8,
+        vocab_size=450,
+        seed=seed,
+    )
+    return folder
+
+
+def records(n: int, seed: int = 0, questions: tuple[str | None, ...] = (None,), size: int = 32) -> list[Record]:
+    """Dark fakes and bright real images, by turns, as PNG."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for i in range(n):
+        label = FAKE if i % 2 == 0 else REAL
+        low = 0 if label == FAKE else 128
+        buffer = io.BytesIO()
+        pixels = rng.integers(low, low + 128, (size, size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(buffer, "PNG")
+        made.append(
+            Record(
+                id=f"made/{seed}/{i}.png",
+                image=buffer.getvalue(),
+                label=label,
+                source="made",
+                item=f"{seed}/{i}",
+                category=CATEGORIES[i // 2 % len(CATEGORIES)],
+                generator="adm" if label == FAKE else None,
+                question=questions[i % len(questions)],
+                references=[ANSWERS[label]],
+            )
+        )
+    return made
+
+
+def params(base: Path, study: dict[str, Any] | None = None, evaluate: dict[str, Any] | None = None, **tune: Any) -> Params:
+    """The mini profile's parameters with a tiny base and short training; `tune` changes the section finetune."""
+    loaded = load_params("mini")
+    short = {
+        "epochs": 2.0,
+        "batch_size": 4,
+        "gradient_accumulation": 1,
+        "learning_rate": 1e-2,
+        "precision": "fp32",
+        "max_length": 120,
+        "train_vision": True,
+        "train_projector": True,
+        "train_llm": True,
+        "gradient_checkpointing": False,
+        "checkpoint_every": 4,
+    }
+    return loaded.model_copy(
+        update={
+            "base": str(base),
+            "finetune": loaded.finetune.model_copy(update=short | tune),
+            "study": loaded.study.model_copy(update=study or {}),
+            "evaluate": loaded.evaluate.model_copy(update=evaluate or {}),
+        }
+    )
