@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import timm
+import torch
 from PIL import Image
 from timm.data import ImageNetInfo
 
@@ -186,6 +187,28 @@ def test_split_holds_out_some_of_each_category():
     assert Counter(np.array(categories)[held]) == {"animal": 6, "human": 1, "object": 3}
     np.testing.assert_array_equal(held, train.split(categories, 1))
     assert (held != train.split(categories, 2)).any()
+
+
+def test_whitened_patches_are_uncorrelated():
+    pixels = torch.randn(60, 3, 16, 16, generator=torch.Generator().manual_seed(1)).cumsum(-1).cumsum(-2) / 8
+    model = eva.build(TINY, 1)
+    train.whiten(model, pixels)
+    out = model.patch_embed.proj(pixels).flatten(2).transpose(1, 2).reshape(-1, TINY.width).detach()
+    covariance = torch.cov(out.T)
+    assert out.mean(0).abs().max() < 0.02
+    assert (covariance - torch.diag(covariance.diag())).abs().max() < 0.02
+    assert (covariance.diag() > 0.3).all()
+    assert (covariance.diag() < 1.0).all()
+
+
+def test_augmentation_keeps_shape_and_is_seeded():
+    batch = torch.rand(5, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+    first, again, other = (train.augment(batch, torch.Generator().manual_seed(s)) for s in (3, 3, 4))
+    assert first.shape == batch.shape
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.min() >= 0
+    assert first.max() <= 1
 
 
 def test_assign_learns_and_is_repeatable(tmp_path: Path):

@@ -137,7 +137,11 @@ def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outco
     table = confusion(*zip(*tested, strict=True)) if tested else confusion([], [])
     metrics = measure(table) | {"n_model": len(judged), "n_source": len(known)}
     if len(log):
-        metrics |= {"accuracy_validation": log.accuracy.iloc[-1], "n_validation": held, "n_train": len(seen)}
+        metrics |= {
+            "accuracy_validation": float(log.accuracy.iloc[-1]),
+            "n_validation": held,
+            "n_train": len(seen),
+        }
 
     out.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pandas(categories, SCHEMA, preserve_index=False), out / "categories.parquet")
