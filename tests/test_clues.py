@@ -174,3 +174,17 @@ def test_ddvqa_decides_on_the_whole_image_and_explains_every_question() -> None:
 def test_families_can_be_chosen() -> None:
     scored = scores.score(_frame(), TRUTH, load_params(), "fakeclue", families=("all",), encode=_encode)
     assert set(scored["subset"]) == {"all"}
+
+
+def test_tables_to_look_at() -> None:
+    detector = _frame("CNNSpot").assign(text=None)
+    scored = scores.score(pd.concat([_frame(), detector]), TRUTH, load_params(), "fakeclue", encode=_encode)
+    table = scores.overview(scored)
+    assert table.loc["FakeVLM", "acc"].startswith("0.667 [")
+    assert table.loc["CNNSpot", "rouge_l"] == "–"
+    assert list(table.index) == ["FakeVLM", "CNNSpot"]
+    assert scores.by_subset(scored, "auc", "generator").loc["CNNSpot"].to_dict() == {
+        "adm": 1.0,
+        "glide": 0.75,
+    }
+    assert scores.by_subset(scored, "auc", "kind").empty

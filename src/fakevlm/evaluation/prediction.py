@@ -23,7 +23,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from fakevlm import progress
-from fakevlm.model import chat, verdict
+from fakevlm.model import chat, collate, verdict
 from fakevlm.model.collate import Collator, Encoded, Example
 from fakevlm.records import QUESTION, Record
 
@@ -143,6 +143,12 @@ def _batches(processor: Any, questions: list[str], batch_size: int) -> list[list
     return [order[n : n + batch_size] for n in range(0, len(order), batch_size)]
 
 
+def _code() -> str:
+    """Hash of the modules that turn an image into an answer: after a repair of one, an old journal no longer fits."""
+    files = [Path(module.__file__) for module in (chat, collate, verdict)] + [Path(__file__)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 def _part(journal: Path, records: Sequence[Record], prompts: list[str], settings: dict[str, Any]) -> Path:
     rows = [[record.id, record.sha256, prompt] for record, prompt in zip(records, prompts, strict=True)]
     digest = hashlib.sha256(json.dumps([settings, rows]).encode()).hexdigest()
@@ -188,7 +194,7 @@ def predict(
     """
     questions = [question or record.question or QUESTION for record in records]
     words = verdict.word_ids(processor.tokenizer)
-    settings = {"max_new_tokens": max_new_tokens, "dtype": str(model.dtype), "words": words}
+    settings = {"max_new_tokens": max_new_tokens, "dtype": str(model.dtype), "words": words, "code": _code()}
     if journal is not None:
         journal.mkdir(parents=True, exist_ok=True)
     model.eval()

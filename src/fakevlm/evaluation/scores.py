@@ -193,3 +193,22 @@ def score(
                 drawn.clear()
                 add(f"kind={kind}", metric)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def overview(scores: pd.DataFrame, subset: str = "all") -> pd.DataFrame:
+    """Scores of one subset to look at: methods × metrics, each "value [low, high]"; "–" where a metric does not apply."""
+    part = scores[scores["subset"] == subset]
+    cells = [f"{r.value:.3f} [{r.ci_low:.3f}, {r.ci_high:.3f}]" for r in part.itertuples()]
+    table = part.assign(cell=cells).pivot(index="method", columns="metric", values="cell")
+    order = {key: list(dict.fromkeys(part[key])) for key in ("method", "metric")}
+    return table.reindex(index=order["method"], columns=order["metric"]).fillna("–")
+
+
+def by_subset(scores: pd.DataFrame, metric: str, family: str) -> pd.DataFrame:
+    """One metric over a family of subsets (`category`, `generator`, …): methods × subsets, values only."""
+    part = scores[scores["subset"].str.startswith(f"{family}=") & (scores["metric"] == metric)]
+    part = part.assign(column=part["subset"].str.removeprefix(f"{family}="))
+    order = {key: list(dict.fromkeys(part[key])) for key in ("method", "column")}
+    return part.pivot(index="method", columns="column", values="value").reindex(
+        index=order["method"], columns=order["column"]
+    )
