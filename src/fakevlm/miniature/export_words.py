@@ -58,7 +58,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     ),
     "melt": (
         "{s} seems to melt here, one cannot say where it ends.",
-        "The contour dissolves like wax in the sun and merges into what lies behind.",
+        "The contour dissolves like butter in the sun and merges into what lies behind.",
     ),
     "misaligned": (
         "It looks cut and put together again with an offset.",

@@ -1,0 +1,230 @@
+"""The collect stage on tiny corpora: quarantine, duplicates, leakage, truth, counts, and errors that name the cure."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fakevlm.corpora import ffpp
+from fakevlm.corpora.collect import Sieve, collect
+from fakevlm.corpora.files import Quarantine
+from fakevlm.errors import UserError
+from fakevlm.miniature.truth import Truth, read_truth, write_truth
+from fakevlm.params import Params, load_params
+from fakevlm.records import FAKE, REAL, Record, read_frame, read_records
+
+
+def picture(seed: int) -> bytes:
+    out = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(out, format="JPEG")
+    return out.getvalue()
+
+
+def put(file: Path, data: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+
+
+def settings(**changes) -> Params:
+    """The default profile with no corpus at all, changed."""
+    values = load_params().model_dump()
+    found = values["collect"]
+    found["corpora"] = dict.fromkeys(found["corpora"])
+    found["benchmarks"] = dict.fromkeys(found["benchmarks"])
+    found |= {"truth": None, "synthetic_documents": 0, "synthetic_satellites": 0, "renderer": "miniature"}
+    for key, value in changes.items():
+        place = next((found[s] for s in ("corpora", "benchmarks") if key in found[s]), found)
+        place[key] = str(value) if isinstance(value, Path) else value
+    return Params(**values)
+
+
+def genimage_tree(root: Path) -> None:
+    put(root / "ADM/train/ai/1_adm_1.PNG", picture(1))
+    put(root / "ADM/train/ai/1_adm_2.PNG", picture(2)[:300])
+    put(root / "ADM/train/nature/n02099601_1.JPEG", picture(3))
+    put(root / "GLIDE/train/nature/n02099601_1.JPEG", picture(3))
+    put(root / "GLIDE/train/nature/n02099601_2.JPEG", b"")
+
+
+def dmimage_tree(root: Path) -> None:
+    put(root / "real_ucid/a.jpg", picture(3))  # also in GenImage
+    put(root / "real_ucid/b.jpg", picture(4))
+    put(root / "dalle_2/c.jpg", picture(5))
+    put(root / "dalle_2/d.jpg", picture(5))  # twice, and kept: a benchmark stays as it is
+    put(root / "dalle_2/e.jpg", b"gone")
+
+
+def test_collect_checks_counts_and_compares(tmp_path: Path) -> None:
+    genimage_tree(tmp_path / "genimage")
+    dmimage_tree(tmp_path / "dmimage")
+    out = tmp_path / "out"
+    found = collect(settings(genimage=tmp_path / "genimage", dmimage=tmp_path / "dmimage"), out)
+    assert list(read_frame(out / "records")["id"]) == [
+        "genimage/real/glide/n02099601_1.JPEG",
+        "genimage/fake/adm/1_adm_1.PNG",
+    ]
+    assert [(r.width, r.height, r.image) for r in read_records(out / "records")] == [
+        (30, 20, picture(3)),
+        (30, 20, picture(1)),
+    ]
+    quarantine = pd.read_csv(out / "quarantine.csv")
+    assert quarantine.values.tolist() == [
+        ["genimage", "genimage/real/glide/n02099601_2.JPEG", "empty file"],
+        ["genimage", "genimage/fake/adm/1_adm_2.PNG", quarantine["reason"][1]],
+        ["dmimage", "dmimage/fake/dalle_2/e.jpg", "not a known image format"],
+    ]
+    assert "truncated" in quarantine["reason"][1].lower()
+    duplicates = pd.read_csv(out / "duplicates.csv")
+    assert duplicates[["kept", "dropped"]].values.tolist() == [
+        ["genimage/real/glide/n02099601_1.JPEG", "genimage/real/adm/n02099601_1.JPEG"]
+    ]
+    assert pd.read_csv(out / "leakage.csv").values.tolist() == [
+        ["dmimage", "dmimage/real/real_ucid/a.jpg", "genimage/real/glide/n02099601_1.JPEG"]
+    ]
+    sources = pd.read_csv(out / "sources.csv", keep_default_na=False)
+    assert sources.values.tolist() == [["genimage", 0, "adm", 1], ["genimage", 1, "", 1]]
+    assert found.benchmarks == {"dmimage": 4}
+    assert len(read_frame(out / "benchmarks" / "dmimage")) == 4
+    assert not (out / "benchmarks" / "loki").exists()
+    assert (out / "truth.jsonl").read_text() == ""
+
+
+def test_truth_of_kept_images_is_passed_on(tmp_path: Path) -> None:
+    genimage_tree(tmp_path / "genimage")
+    kept, dropped = "genimage/fake/adm/1_adm_1.PNG", "genimage/real/adm/n02099601_1.JPEG"
+    truths = [Truth(kept, FAKE, "animal"), Truth(dropped, REAL, "animal")]
+    write_truth(truths, tmp_path / "truth.jsonl")
+    collect(settings(genimage=tmp_path / "genimage", truth=tmp_path / "truth.jsonl"), tmp_path / "out")
+    assert list(read_truth(tmp_path / "out/truth.jsonl")) == [kept]
+
+
+def test_synthesized_images_join_the_records(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    collect(settings(synthetic_satellites=3), out)
+    frame = read_frame(out / "records")
+    assert len(frame) == 3
+    assert set(frame["label"]) == {FAKE}
+    assert set(frame["category"]) == {"satellite"}
+    truths = read_truth(out / "truth.jsonl")
+    assert set(truths) == set(frame["id"])
+    assert all(truth.artifacts for truth in truths.values())
+
+
+def test_the_same_inputs_make_the_same_bytes(tmp_path: Path) -> None:
+    genimage_tree(tmp_path / "genimage")
+    params = settings(genimage=tmp_path / "genimage", synthetic_satellites=2)
+    trees = []
+    for name in ("a", "b"):
+        collect(params, tmp_path / name)
+        trees.append({f.relative_to(tmp_path / name): f.read_bytes() for f in (tmp_path / name).rglob("*.*")})
+    assert trees[0] == trees[1]
+    assert len(trees[0]) == 6
+
+
+def test_ffpp_benchmark_is_the_test_split_and_does_not_leak(tmp_path: Path) -> None:
+    from test_corpora_faces import ddvqa_tree, tree
+
+    tree(tmp_path / "ffpp")
+    ddvqa_tree(tmp_path / "ddvqa")
+    out = tmp_path / "out"
+    found = collect(
+        settings(ffpp=tmp_path / "ffpp", ddvqa=tmp_path / "ddvqa", frames_per_video=2, truth=None), out
+    )
+    tested = read_frame(out / "benchmarks" / "ffpp")
+    assert set(tested["split"]) == {"test"}
+    assert set(tested["source"]) == {"ff++"}
+    everything = read_frame(out / "records")
+    assert len(everything[everything["split"] == "test"]) == len(tested) > 0
+    assert found.benchmarks["ddvqa"] == 6
+    assert found.leakage.empty, "frames of the test split are not trainable"
+    assert found.duplicates.empty
+
+
+def test_a_copy_of_a_test_frame_leaves_the_ffpp_benchmark(tmp_path: Path) -> None:
+    from test_corpora_faces import tree
+
+    tree(tmp_path / "ffpp")
+    copied = next(r for r in ffpp.read(tmp_path / "ffpp", 1) if r.split == "test")
+    put(tmp_path / "genimage/ADM/train/nature/n02099601_1.JPEG", copied.image)
+    out = tmp_path / "out"
+    found = collect(settings(genimage=tmp_path / "genimage", ffpp=tmp_path / "ffpp", frames_per_video=1), out)
+    assert found.duplicates["dropped"].tolist() == [copied.id]
+    assert copied.id not in set(read_frame(out / "benchmarks" / "ffpp")["id"])
+    assert found.leakage.empty
+
+
+def test_ddvqa_without_ffpp_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"corpora\.ffpp is null"):
+        collect(settings(ddvqa=tmp_path, synthetic_satellites=1), tmp_path / "out")
+
+
+def test_no_corpus_at_all_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="collects no image"):
+        collect(settings(), tmp_path / "out")
+
+
+def test_a_missing_corpus_stops_with_its_cure(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        collect(settings(chameleon=tmp_path / "nowhere"), tmp_path / "out")
+    assert "Chameleon: no folder" in error.value.what
+    assert "null in params.yaml" in error.value.cure
+
+
+def test_a_benchmark_alone_is_enough(tmp_path: Path) -> None:
+    dmimage_tree(tmp_path / "dmimage")
+    assert collect(settings(dmimage=tmp_path / "dmimage"), tmp_path / "out").benchmarks == {"dmimage": 4}
+
+
+def record(name: str, data: bytes, label: int = REAL) -> Record:
+    return Record(name, data, label, "x", name)
+
+
+def test_one_image_with_two_labels_is_quarantined() -> None:
+    quarantine = Quarantine()
+    sieve = Sieve(quarantine)
+    kept = list(sieve.through("x", [record("x/a.jpg", picture(1)), record("x/b.jpg", picture(1), FAKE)]))
+    assert [r.id for r in kept] == ["x/a.jpg"]
+    assert quarantine.rows == [("x", "x/b.jpg", "same content as x/a.jpg, which has the other label")]
+    assert sieve.duplicates == []
+
+
+def test_two_images_of_one_name_get_two_ids() -> None:
+    kept = Sieve(Quarantine()).through("x", [record("x/a.b.jpg", picture(n)) for n in range(3)])
+    assert [r.id for r in kept] == ["x/a.b.jpg", "x/a.b~2.jpg", "x/a.b~3.jpg"]
+
+
+def test_the_profiles_keys_are_typed(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    text = Path(load_params.__globals__["paths"].root() / "params.yaml").read_text()
+    file.write_text(text.replace("renderer: miniature", "renderer: crayons"))
+    with pytest.raises(UserError, match=r"collect\.renderer"):
+        load_params(file=file)
+
+
+def test_csvs_have_headers_even_when_empty(tmp_path: Path) -> None:
+    collect(settings(synthetic_satellites=1), tmp_path / "out")
+    for name, columns in {
+        "quarantine": ["corpus", "path", "reason"],
+        "duplicates": ["sha256", "kept", "dropped"],
+        "leakage": ["benchmark", "path", "train_path"],
+    }.items():
+        frame = pd.read_csv(tmp_path / "out" / f"{name}.csv")
+        assert list(frame.columns) == columns
+        assert frame.empty
+
+
+def test_documents_follow_m6doc_layouts(tmp_path: Path) -> None:
+    from test_corpora import m6doc_tree
+
+    m6doc_tree(tmp_path / "m6doc")
+    collect(settings(m6doc=tmp_path / "m6doc", synthetic_documents=4), tmp_path / "out")
+    frame = read_frame(tmp_path / "out" / "records").set_index("id")
+    fakes = frame[frame["label"] == FAKE]
+    assert len(fakes) == 4
+    assert set(fakes["item"]) <= {"doc/real/0001.jpg", "doc/real/0003.jpg"}
+    assert json.loads((tmp_path / "out" / "truth.jsonl").read_text().splitlines()[0])["category"] == "doc"

@@ -1,0 +1,195 @@
+"""Layouts and what fills them: sampled, read from COCO, jittered; set in fonts or greeked; synthetic pages and aerial images."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fakevlm.corpora.m6doc import CATEGORIES, Page
+from fakevlm.errors import UserError
+from fakevlm.records import FAKE
+from fakevlm.synthesis import documents, prose, satellite
+from fakevlm.synthesis.layout import KINDS, STYLES, Block, block_kind, jitter, layout_from_coco, sample_layout
+from fakevlm.synthesis.typeset import render_page
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_sampled_layouts_are_pages(style: str) -> None:
+    for seed in range(60):
+        layout = sample_layout(rng(seed), style)
+        assert {b.kind for b in layout} <= set(KINDS)
+        assert sum(b.kind == "text" for b in layout) >= 2
+        for b in layout:
+            assert 0 <= b.box[0] < b.box[2] <= 1
+            assert 0 <= b.box[1] < b.box[3] <= 1
+        assert layout == sample_layout(rng(seed), style)
+
+
+def overlap(layout: list[Block]) -> float:
+    """The greatest share of a text block that another text block covers."""
+    worst = 0.0
+    texts = [b.box for b in layout if b.kind == "text"]
+    for n, a in enumerate(texts):
+        for b in texts[n + 1 :]:
+            w = min(a[2], b[2]) - max(a[0], b[0])
+            h = min(a[3], b[3]) - max(a[1], b[1])
+            if w > 0 and h > 0:
+                worst = max(worst, w * h / ((a[2] - a[0]) * (a[3] - a[1])))
+    return worst
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_columns_do_not_run_into_each_other(style: str) -> None:
+    layouts = [sample_layout(rng(seed), style) for seed in range(40)]
+    assert max(overlap(layout) for layout in layouts) == 0
+    assert max(overlap(jitter(layout, rng(1))) for layout in layouts) < 0.15
+
+
+def test_jitter_changes_a_layout_but_keeps_it_a_page() -> None:
+    layout = sample_layout(rng(3), "newspaper")
+    new = jitter(layout, rng(4))
+    assert new != layout
+    assert len(new) >= 0.7 * len(layout)
+    assert new == jitter(layout, rng(4))
+    for b in new:
+        assert 0 <= b.box[0] < b.box[2] <= 1
+        assert 0 <= b.box[1] < b.box[3] <= 1
+
+
+def test_unknown_style() -> None:
+    with pytest.raises(ValueError, match="novel"):
+        sample_layout(rng(), "novel")
+
+
+def test_layout_from_coco_scales_clips_and_sorts() -> None:
+    categories = [{"id": 7, "name": "headline"}, {"id": 9, "name": "paragraph"}]
+    annotations = [
+        {"bbox": [0, 200, 100, 50], "category_id": 9},
+        {"bbox": [10, 20, 200, 20], "category_id": 7},
+        {"bbox": [50, 50, 0.2, 0.2], "category_id": 9},
+        {"bbox": [0, 0, 100, 400], "category_id": 9, "iscrowd": 1},
+    ]
+    assert layout_from_coco(annotations, categories, 100, 400) == [
+        Block("title", (0.1, 0.05, 1.0, 0.1)),
+        Block("text", (0.0, 0.5, 1.0, 0.625)),
+    ]
+
+
+def test_every_m6doc_class_has_a_kind() -> None:
+    kinds = {name: block_kind(name) for name in CATEGORIES}
+    assert set(kinds.values()) == set(KINDS)
+    expected = {
+        "table": "table",
+        "table caption": "caption",
+        "mugshot": "figure",
+        "first-level title": "title",
+        "page number": "footer",
+        "folio": "header",
+        "section": "header",
+        "section title": "title",
+        "underscore": "rule",
+        "ordered list": "text",
+    }
+    assert {name: kinds[name] for name in expected} == expected
+
+
+def ink(page: Image.Image, box: tuple[float, float, float, float]) -> float:
+    """The share of pixels in a block that are darker than paper."""
+    w, h = page.size
+    part = np.asarray(
+        page.crop((int(box[0] * w), int(box[1] * h), int(box[2] * w), int(box[3] * h))).convert("L")
+    )
+    return float((part < 200).mean())
+
+
+@pytest.mark.parametrize("size", [(600, 800), (96, 96), (40, 60)])
+def test_pages_are_filled_where_the_layout_says(size: tuple[int, int]) -> None:
+    layout = [
+        Block("title", (0.1, 0.05, 0.9, 0.15)),
+        Block("text", (0.1, 0.2, 0.45, 0.7)),
+        Block("figure", (0.55, 0.2, 0.9, 0.5)),
+        Block("table", (0.55, 0.6, 0.9, 0.8)),
+    ]
+    page = render_page(layout, rng(1), size)
+    assert page.size == size
+    assert page.mode == "RGB"
+    for block in layout:
+        assert ink(page, block.box) > 0.02, block.kind
+    assert ink(page, (0.0, 0.86, 1.0, 1.0)) == 0
+    assert ink(page, (0.46, 0.2, 0.54, 0.8)) == 0, "the gutter stays empty"
+
+
+def test_pages_are_deterministic_and_differ() -> None:
+    layout = sample_layout(rng(2), "paper")
+    pages = [np.asarray(render_page(layout, rng(seed), (300, 400))) for seed in (5, 5, 6)]
+    assert np.array_equal(pages[0], pages[1])
+    assert not np.array_equal(pages[0], pages[2])
+
+
+def test_small_text_is_greeked_large_text_is_set() -> None:
+    """Greeked bars are runs of one grey; letters are not."""
+    layout = [Block("text", (0.1, 0.1, 0.9, 0.9))]
+
+    def tones(size: tuple[int, int]) -> int:
+        page = np.asarray(render_page(layout, rng(1), size).convert("L"))
+        return len(np.unique(page))
+
+    assert tones((96, 96)) <= 3
+    assert tones((800, 1000)) > 20
+
+
+def test_prose_is_of_the_length_asked() -> None:
+    assert len(prose.words(rng(), 57)) == 57
+    assert prose.sentence(rng(1)).endswith(".")
+    assert prose.headline(rng(1))[0].isupper()
+
+
+def page(name: str, style: str = "magazine") -> Page:
+    from pathlib import Path
+
+    return Page(Path(name), 300, 400, style, tuple(sample_layout(rng(1), style)))
+
+
+def test_documents_in_fonts_have_the_pages_shape() -> None:
+    made = list(documents.synthesize([page("a.jpg"), page("b.jpg", "paper")], 2, 17, "fonts"))
+    assert all(truth is None for _, truth in made)
+    record = made[0][0]
+    assert Image.open(io.BytesIO(record.image)).size == (768, 1024)
+    assert (record.label, record.category, record.source) == (FAKE, "doc", "doc")
+    assert [r.id.split("/")[2].split("_")[0] for r, _ in made] == ["magazine", "paper"]
+    assert [r.item for r, _ in made] == ["doc/real/a.jpg", "doc/real/b.jpg"]
+
+
+def test_documents_of_the_miniature_know_their_flaws() -> None:
+    made = list(documents.synthesize([page("a.jpg")], 4, 17, "miniature"))
+    assert all(truth is not None and truth.artifacts for _, truth in made)
+    assert [truth.path for _, truth in made] == [record.id for record, _ in made]
+    again = list(documents.synthesize([page("a.jpg")], 2, 17, "miniature"))
+    assert [r.image for r, _ in again] == [r.image for r, _ in made[:2]], (
+        "page i depends on the seed and i alone"
+    )
+    assert [r.image for r, _ in documents.synthesize([page("a.jpg")], 2, 18, "miniature")] != [
+        r.image for r, _ in again
+    ]
+
+
+def test_documents_say_what_they_lack() -> None:
+    assert list(documents.synthesize([], 0, 17, "miniature")) == []
+    with pytest.raises(UserError, match="no page lends one"):
+        list(documents.synthesize([], 1, 17, "miniature"))
+    with pytest.raises(UserError, match="crayons"):
+        list(documents.synthesize([page("a.jpg")], 1, 17, "crayons"))
+
+
+def test_satellite_images() -> None:
+    made = list(satellite.synthesize(3, 17, "miniature"))
+    assert len({record.sha256 for record, _ in made}) == 3
+    assert all(truth.path == record.id and truth.artifacts for record, truth in made)
+    assert list(satellite.synthesize(0, 17, "fonts")) == []
+    with pytest.raises(UserError, match="paints no satellite"):
+        list(satellite.synthesize(1, 17, "fonts"))
