@@ -132,6 +132,7 @@ class Evaluate(Section):
 
 class Robustness(Section):
     images: int = Field(ge=1)
+    max_new_tokens: int = Field(ge=1)
     jpeg: list[int]
     resize: list[float]
     blur: list[float]

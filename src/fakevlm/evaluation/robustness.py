@@ -1,0 +1,277 @@
+"""How detectors bear what happens to images on their way: recompression, resizing, blur, noise, cropping.
+
+The paper announces this study for its supplement, which has not been published; kinds and strengths are ours (params.yaml). All
+methods see the same perturbed images of the same sample of FakeClue's test split, and the same bootstrap draws, so that
+differences between methods and between strengths are differences between them and not between samples.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from fakevlm import paths
+from fakevlm.errors import UserError
+from fakevlm.evaluation import benchmarks
+from fakevlm.evaluation.methods import EXPERTS, FAKEVLM, PRECISIONS, detect, need, tuned
+from fakevlm.evaluation.scores import COLUMNS, score
+from fakevlm.params import Params
+from fakevlm.progress import bar
+from fakevlm.records import Record, read_frame, read_records
+
+KINDS = ("jpeg", "resize", "blur", "noise", "crop")
+NONE = "none"
+SCHEMA = pa.schema(
+    [
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("subset", pa.string(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("label", pa.int8(), nullable=False),
+        pa.field("category", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("p_fake", pa.float64(), nullable=False),
+        pa.field("verdict", pa.string(), nullable=False),
+        pa.field("forced", pa.bool_(), nullable=False),
+    ]
+)
+
+
+def perturb(image: Image.Image, kind: str, strength: float, seed: int) -> Image.Image:
+    """A perturbed copy of an RGB image, of the same size.
+
+    Args:
+        image: RGB.
+        kind: `jpeg` (strength: quality 1–100), `resize` (down to this share of each side and up again), `blur` (Gaussian, sigma in
+            pixels), `noise` (Gaussian, sigma in grey levels of 255), `crop` (the centre, this share of each side, enlarged again).
+        strength: as above.
+        seed: of the noise; the other kinds draw nothing.
+
+    Raises:
+        UserError: no such kind, or a strength out of range.
+    """
+    limits = {"jpeg": (1, 100), "resize": (0.01, 1), "blur": (0, 100), "noise": (0, 255), "crop": (0.05, 1)}
+    if kind not in limits:
+        raise UserError(f"robustness: no perturbation {kind!r}", f"choose among: {', '.join(KINDS)}")
+    low, high = limits[kind]
+    if not low <= strength <= high:
+        raise UserError(
+            f"robustness.{kind}: {strength} is out of range", f"give a value from {low} to {high}"
+        )
+    if kind == "jpeg":
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=int(strength))
+        return Image.open(buffer).convert("RGB")
+    if kind in ("blur", "noise"):
+        pixels = np.asarray(image)
+        if kind == "blur":
+            # cv2 and not PIL, whose Gaussian is an approximation by boxes
+            pixels = cv2.GaussianBlur(pixels, (0, 0), strength) if strength > 0 else pixels
+        else:
+            grain = np.random.default_rng(seed).normal(0, strength, pixels.shape)
+            pixels = np.clip(np.rint(pixels + grain), 0, 255).astype(np.uint8)
+        return Image.fromarray(pixels)
+    width, height = (max(1, round(side * strength)) for side in image.size)
+    if kind == "crop":
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        small = image.crop((left, top, left + width, top + height))
+    else:
+        small = image.resize((width, height), Image.Resampling.BICUBIC)
+    return small.resize(image.size, Image.Resampling.BICUBIC)
+
+
+def perturbed(record: Record, kind: str, strength: float, seed: int) -> Record:
+    """The record with its image perturbed, stored without further loss (PNG). The noise depends on the record's id."""
+    own = int.from_bytes(hashlib.sha256(f"{seed} {record.id}".encode()).digest()[:8], "big")
+    buffer = io.BytesIO()
+    perturb(record.pil(), kind, strength, own).save(buffer, "PNG", compress_level=1)
+    return replace(record, image=buffer.getvalue(), sha256="")
+
+
+def stratified(frame: pd.DataFrame, count: int, seed: int) -> list[str]:
+    """Ids of about `count` rows with the shares of label and category that the whole has, at least one of each, in order.
+
+    Args:
+        frame: id, label, category.
+        count: how many; all if there are no more.
+        seed: of the draw.
+    """
+    if len(frame) <= count:
+        return frame.id.tolist()
+    shuffled = frame.iloc[np.random.default_rng(seed).permutation(len(frame))]
+    groups = shuffled.groupby(["label", "category"], dropna=False, sort=True)
+    kept = [group.id.iloc[: max(1, round(count * len(group) / len(frame)))] for _, group in groups]
+    chosen = set(pd.concat(kept))
+    return [name for name in frame.id if name in chosen]
+
+
+def sample(params: Params) -> list[Record]:
+    """The images of the study: `params.robustness.images` of FakeClue's test split, stratified by label and category."""
+    folder = benchmarks.folder("fakeclue")
+    frame = read_frame(folder, ["id", "label", "category"])
+    chosen = set(stratified(frame, params.robustness.images, params.seed))
+    return [record for record in read_records(folder) if record.id in chosen]
+
+
+def settings(params: Params) -> list[tuple[str, float]]:
+    """All (kind, strength) of the profile, in its order."""
+    section = params.robustness.model_dump()
+    return [(kind, strength) for kind in KINDS for strength in section[kind]]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A method under test.
+
+    Attributes:
+        method: as tables print it.
+        key: names its weights; answers are kept under it.
+        answer: records → id, text, p_fake, verdict, forced, in their order; loads the model when first called.
+    """
+
+    method: str
+    key: str
+    answer: Callable[[Sequence[Record]], pd.DataFrame]
+
+
+def judges(params: Params) -> list[Judge]:
+    """FakeVLM and the experts, as far as `params.evaluate.methods` lists them.
+
+    Raises:
+        UserError: a model is not there yet; the message names the stage that makes it.
+    """
+    made = []
+    for method in params.evaluate.methods:
+        if method == FAKEVLM:
+            made.append(_speaker(params, tuned(params)))
+        elif method in EXPERTS:
+            made.append(_expert(params, method, need("experts", "experts", EXPERTS[method])))
+    return made
+
+
+def _speaker(params: Params, name: str | Path) -> Judge:
+    from fakevlm.evaluation.prediction import fingerprint, predict
+    from fakevlm.model.llava import load_model, load_processor, locate
+
+    @cache
+    def loaded():
+        return load_model(name, dtype=PRECISIONS[params.evaluate.precision]), load_processor(name)
+
+    def answer(records: Sequence[Record]) -> pd.DataFrame:
+        model, processor = loaded()
+        # The verdict stands in the first sentence; the explanation after it is not scored here.
+        limit = params.robustness.max_new_tokens
+        size = params.evaluate.batch_size
+        return predict(model, processor, records, batch_size=size, max_new_tokens=limit, desc=FAKEVLM)
+
+    place = Path(locate(name))
+    return Judge(FAKEVLM, fingerprint(place) if place.is_dir() else str(name), answer)
+
+
+def _expert(params: Params, method: str, folder: Path) -> Judge:
+    from fakevlm.evaluation.experts import load_expert
+    from fakevlm.evaluation.prediction import fingerprint
+
+    @cache
+    def loaded():
+        return load_expert(folder)
+
+    def answer(records: Sequence[Record]) -> pd.DataFrame:
+        return detect(loaded().predict, records, params.evaluate.batch_size, method)
+
+    return Judge(method, fingerprint(folder), answer)
+
+
+def _kept(judge: Judge, records: Sequence[Record], params: Params, journal: Path) -> pd.DataFrame:
+    """The judge's answers, from the journal where the same weights have seen the same images with the same settings."""
+    told = [params.robustness.max_new_tokens, params.evaluate.precision, params.base, judge.key]
+    rows = [[record.id, record.sha256] for record in records]
+    digest = hashlib.sha256(json.dumps([told, rows]).encode()).hexdigest()[:32]
+    file = journal / f"{re.sub(r'[^a-z0-9]+', '-', judge.method.lower())}-{digest}.parquet"
+    if file.exists():
+        return pd.read_parquet(file)
+    answers = judge.answer(records)
+    answers.to_parquet(
+        file.with_suffix(".tmp"), index=False
+    )  # whole or not at all, whenever the process dies
+    os.replace(file.with_suffix(".tmp"), file)
+    return answers
+
+
+def study(
+    params: Params, records: Sequence[Record], judged: Sequence[Judge], journal: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every judge on every perturbation of the records.
+
+    Args:
+        params: of these, `seed`, `evaluate` and `robustness`.
+        records: n test images.
+        judged: the methods.
+        journal: folder of what is done already, one file a method and perturbation.
+
+    Returns:
+        predictions (columns of `SCHEMA`) and scores (those of `evaluation.scores`, with `jpeg=70`, …, `none` as subset), sorted as
+        the judges and then the settings are.
+    """
+    journal.mkdir(parents=True, exist_ok=True)
+    todo = [(NONE, None), *settings(params)]
+    predicted: dict[str, list[pd.DataFrame]] = {judge.method: [] for judge in judged}
+    known = {"label": [r.label for r in records], "category": [r.category for r in records]}
+    with bar(len(todo) * len(records), "robustness") as progress:
+        for kind, strength in todo:
+            subset, seen = NONE, records
+            if strength is not None:
+                subset = f"{kind}={strength:g}"
+                seen = [perturbed(record, kind, strength, params.seed) for record in records]
+            for judge in judged:
+                answers = _kept(judge, seen, params, journal)
+                frame = answers.assign(**known, method=judge.method, subset=subset)
+                predicted[judge.method].append(frame[SCHEMA.names])
+            progress.update(len(records))
+    frames = [frame for method in predicted.values() for frame in method]
+    return pd.concat(frames, ignore_index=True), _scores(params, frames, [r.item for r in records])
+
+
+def _scores(params: Params, frames: Sequence[pd.DataFrame], items: Sequence[str]) -> pd.DataFrame:
+    rows = []
+    for frame in frames:
+        # Detection only: without references and truth no explanation is scored.
+        asked = frame.assign(question=None, generator=None, reference="", item=list(items))
+        scored = score(asked, {}, params, "fakeclue", families=("all",), encode=_no_words)
+        rows.append(scored.assign(subset=frame.subset.iloc[0]))
+    return pd.concat(rows, ignore_index=True)[COLUMNS]
+
+
+def _no_words(texts: list[str]) -> np.ndarray:
+    raise AssertionError(f"nothing should be encoded here, got {len(texts)} texts")
+
+
+def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The stage: writes `artifacts/robustness/predictions.parquet` and `scores.csv`, and returns both.
+
+    Interrupted, it goes on where it stopped (journal in `runs/robustness/`, removed when all is written).
+
+    Raises:
+        UserError: records or a model are not there yet; the message names the stage that makes them.
+    """
+    journal = paths.runs("robustness")
+    predicted, scored = study(params, sample(params), judges(params), journal)
+    out = paths.artifacts("robustness")
+    out.mkdir(parents=True, exist_ok=True)
+    stored = pa.Table.from_pandas(predicted, SCHEMA, preserve_index=False).replace_schema_metadata()
+    pq.write_table(stored, out / "predictions.parquet")
+    scored.to_csv(out / "scores.csv", index=False, float_format="%.6f", lineterminator="\n")
+    shutil.rmtree(journal)
+    return predicted, scored
