@@ -7,17 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from fakevlm import spot
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks, methods, prediction
+from fakevlm.evaluation.experts import load_expert, train_experts
 from fakevlm.evaluation.scores import COLUMNS
 from fakevlm.miniature.truth import Artifact, Truth, write_truth
 from fakevlm.model.build import build_llava
+from fakevlm.model.llava import load_model, load_processor
 from fakevlm.params import Params, load_params
 from fakevlm.records import QUESTION, Record, write_records
+from fakevlm.training.head import LlavaForVerdict, load_head
 
 MANIPULATIONS = ("Deepfakes", "Face2Face")
 ANSWER = "This is a fake image. Texture: the surface is overly smooth and waxy."
@@ -127,15 +131,19 @@ def _dark(images: list[Image.Image]) -> np.ndarray:
     return np.array([1 - np.asarray(image).mean() / 255 for image in images])
 
 
+REAL_DETECTORS = methods._detector
+
+
 @pytest.fixture(autouse=True)
 def detector(monkeypatch) -> None:
-    monkeypatch.setattr(methods, "_detector", lambda method: _dark)
+    monkeypatch.setattr(methods, "_detector", lambda method, params: _dark)
 
 
 def _bytes(project: Path, benchmark: str) -> dict[str, bytes]:
     return {f.name: f.read_bytes() for f in (project / "artifacts/evaluate" / benchmark).iterdir()}
 
 
+@pytest.mark.slow  # loads the sentence encoder
 def test_evaluates_every_method_and_writes_both_files(params: Params, project: Path) -> None:
     predictions, scores = benchmarks.evaluate(params, "fakeclue")
     assert set(_bytes(project, "fakeclue")) == {"predictions.parquet", "scores.csv"}
@@ -269,6 +277,30 @@ def test_detectors_look_once_at_each_image() -> None:
     assert len(seen) == 4
     assert frame["id"].tolist() == [record.id for record in _ddvqa()]
     assert frame["p_fake"].tolist() == pytest.approx([_dark([r.pil()])[0] for r in _ddvqa()], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_the_linear_head_and_an_expert_answer_as_they_do_by_themselves(
+    params: Params, project: Path, weights: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(methods, "_detector", REAL_DETECTORS)
+    head = project / "artifacts/finetune/head/model"
+    torch.manual_seed(0)
+    model = load_model(weights / "base", kind=LlavaForVerdict)  # its head is new, hence random
+    model.save_pretrained(head)
+    load_processor(weights / "base").save_pretrained(head)
+    records = _fakeclue()
+    train_experts(params, records, records, project / "artifacts/experts", ["frequency"])
+    images = [record.pil() for record in records]
+    expected = {
+        "LLaVA + Linear Head": load_head(head).predict(images),
+        "Frequency": load_expert(project / "artifacts/experts/frequency").predict(images),
+    }
+    for method, values in expected.items():
+        answers = methods.answers(method, params, records)
+        assert answers["p_fake"].to_numpy() == pytest.approx(values, abs=1e-5)
+        assert answers["p_fake"].nunique() > 1
+        assert (answers["verdict"] == np.where(answers["p_fake"] >= 0.5, "fake", "real")).all()
 
 
 # --- a user's own image -----------------------------------------------------------------------------------------------

@@ -89,11 +89,11 @@ def _speaker(
     )
 
 
-def _detector(method: str) -> Detector:
+def _detector(method: str, params: Params) -> Detector:
     if method == HEAD:
         from fakevlm.training.head import load_head
 
-        return load_head(_detector_folder(method)).predict
+        return load_head(_detector_folder(method), PRECISIONS[params.evaluate.precision]).predict
     from fakevlm.evaluation.experts import load_expert
 
     return load_expert(_detector_folder(method)).predict
@@ -142,4 +142,4 @@ def answers(
         return _speaker(params.base, method, params, records, journal)
     if method not in METHODS:
         raise UserError(f"no method {method!r}", f"choose among: {', '.join(METHODS)}")
-    return detect(_detector(method), records, params.evaluate.batch_size, method)
+    return detect(_detector(method, params), records, params.evaluate.batch_size, method)
