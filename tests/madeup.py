@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
+from safetensors.numpy import save_file
 
 from fakevlm.miniature.catalogue import KINDS, SEEN_KINDS, SUBJECTS
 from fakevlm.miniature.truth import Artifact, Truth, write_truth
@@ -77,7 +78,7 @@ def _records(benchmark: str, n: int, rng: np.random.Generator, truths: list[Trut
             Truth(path, label, category, [Artifact(k, (0.2, 0.25, 0.6, 0.7), 0.9) for k in kinds], [])
         )
         question = (
-            ("Do the eyes look natural?", "Does the skin look real/fake?")[i % 2]
+            ("Does the image look real/fake?", "Do the eyes of the person look real/fake?")[i % 2]
             if benchmark == "ddvqa"
             else None
         )
@@ -135,7 +136,13 @@ def scores(benchmark: str, rng: np.random.Generator) -> pd.DataFrame:
                 rows.append(
                     _score(method, benchmark, subset, metric, value * SKILL[method] if writes else None)
                 )
-    return pd.DataFrame(rows)
+    rows += [
+        _score("FakeVLM", benchmark, f"kind={kind}", metric, round(float(rng.uniform(0.2, 0.95)), 4), 20)
+        for kind in SEEN_KINDS
+        for metric in ("clue_recall", "clue_precision")
+    ]
+    rows[-2]["value"] = rows[-2]["ci_low"] = 0.0  # one kind is never named
+    return pd.DataFrame(rows).dropna(subset=["value"])
 
 
 def _predictions(records: list[Record], truths: dict[str, Truth], rng: np.random.Generator) -> pd.DataFrame:
@@ -147,7 +154,7 @@ def _predictions(records: list[Record], truths: dict[str, Truth], rng: np.random
             text = answer(says, record.category or "object", kinds[:1], rng) if method in WRITERS else ""
             verdict = ("fake", "real")[says]
             if method == "LLaVA (untuned)" and rng.random() < 0.2:
-                text, verdict = "A picture with a round thing in the middle; it costs $5 or $6.", "unparsed"
+                text, verdict = "A picture with a <b>round</b> thing in the middle; it costs $5 or $6.", "unparsed"
             rows.append(
                 {
                     "method": method,
@@ -262,6 +269,13 @@ def _training(root: Path, rng: np.random.Generator) -> None:
             {"step": steps, "epoch": steps / 50, "loss": loss.round(4), "learning_rate": rate}
         )
         _csv(frame, root / "finetune" / objective / "log.csv")
+    model = root / "finetune/explanation/model"
+    model.mkdir()
+    save_file(
+        {"a": np.zeros((1000, 300), np.float32), "b": np.zeros(7, np.float32)}, model / "model.safetensors"
+    )
+    config = {"vision_config": {"image_size": 96, "patch_size": 8}, "text_config": {"hidden_size": 128}}
+    (model / "config.json").write_text(json.dumps(config))
 
 
 def _robustness(root: Path) -> None:
@@ -304,3 +318,10 @@ def make(root: Path, seed: int = 3, images: int = 84) -> Path:
         _predictions(asked, by_path, rng).to_parquet(folder / "predictions.parquet")
         _csv(scores(name, rng), folder / "scores.csv")
     return artifacts
+
+
+def params(root: Path) -> None:
+    """Copies the checkout's params.yaml under `root`, so that FAKEVLM_ROOT may point there."""
+    root.mkdir(parents=True, exist_ok=True)
+    source = Path(__file__).resolve().parents[1] / "params.yaml"
+    (root / "params.yaml").write_bytes(source.read_bytes())

@@ -30,6 +30,7 @@ class Case:
         base_verdict: its verdict.
         kinds: true artifacts, where known.
         boxes: their regions, x0, y0, x1, y1 as fractions.
+        decides: whether the question asks for a verdict on the image; one about a part of a face does not.
         chosen: how the case was drawn, e.g. `random` or `failure`.
     """
 
@@ -45,6 +46,7 @@ class Case:
     base_verdict: str | None = None
     kinds: tuple[str, ...] = ()
     boxes: tuple[tuple[float, float, float, float], ...] = field(default_factory=tuple)
+    decides: bool = True
     chosen: str = "random"
 
     @property
@@ -62,8 +64,10 @@ class Case:
         return f"{name}, {self.truth}".lstrip(", ") + (f": {kinds}" if kinds else "")
 
 
-def mark(verdict: str, truth: str) -> tuple[str, str]:
-    """(words, colour) that say what a verdict was and whether it is right."""
+def mark(verdict: str, truth: str, decides: bool = True) -> tuple[str, str]:
+    """(words, colour) that say what a verdict was and whether it is right; no mark where none was asked for."""
+    if not decides:
+        return "no verdict asked", style.QUIET
     if verdict == truth:
         return f"✓ says {verdict}", style.GREEN
     return ("✗ no verdict" if verdict == "unparsed" else f"✗ says {verdict}"), style.VERMILLION
@@ -75,6 +79,10 @@ def cases(items: Sequence[Case], *, method: str = "FakeVLM", base: str = "LLaVA 
 
     Long answers end in "…" after 15 lines. True regions of artifacts are framed.
     """
+    if not items:
+        picture = Picture(style.WIDE, 0.8)
+        style.empty(picture.subplots(), "not evaluated in this profile")
+        return picture
     size, side, gap, pad = 6.3, 1.12, 0.13, 0.05
     step = size * LEADING / 72
     texts = [method, "Reference", base]
@@ -129,7 +137,7 @@ def cases(items: Sequence[Case], *, method: str = "FakeVLM", base: str = "LLaVA 
         for left, lines, verdict in zip(lefts, cells, verdicts, strict=True):
             start = y
             if verdict is not None:
-                words, colour = mark(verdict, case.truth)
+                words, colour = mark(verdict, case.truth, case.decides)
                 frame.text(left, start, words, va="top", fontsize=size, fontweight="bold", color=colour)
                 start -= step * 1.06
             for i, line in enumerate(lines):

@@ -18,7 +18,18 @@ from fakevlm.reporting.words import BENCHMARKS
 
 OBJECTIVES = ("explanation", "head")
 SCORES = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
-PREDICTIONS = ["method", "id", "label", "category", "text", "p_fake", "verdict", "reference"]
+PREDICTIONS = [
+    "method",
+    "id",
+    "label",
+    "category",
+    "generator",
+    "question",
+    "text",
+    "p_fake",
+    "verdict",
+    "reference",
+]
 
 
 def need(stage: str, *parts: str) -> Path:
@@ -50,7 +61,13 @@ def table(stage: str, columns: list[str], *parts: str) -> pd.DataFrame:
     """A stage's CSV or parquet table with at least `columns`."""
     path = need(stage, *parts)
     frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    return _checked(frame, columns, stage, path)
+    # An empty table (a benchmark that the profile leaves out) has no types to tell: names are text all the same.
+    texts = {
+        c: object
+        for c in ("method", "benchmark", "subset", "metric", "id", "verdict")
+        if frame.empty and c in frame
+    }
+    return _checked(frame, columns, stage, path).astype(texts)
 
 
 def evaluated(benchmark: str) -> Path:

@@ -1,5 +1,8 @@
-"""Report tables as Markdown: `figures/<name>.md`."""
+"""Report tables as Markdown: `figures/<name>.md`, and the conclusions for the notebook."""
 
+from collections.abc import Sequence
+
+from fakevlm.reporting.findings import Finding
 from fakevlm.reporting.tables import ReportTable, Sheet
 
 
@@ -32,3 +35,13 @@ def markdown(table: ReportTable, profile: str) -> str:
     if table.notes:
         parts += ["## Notes", "\n".join(f"- {note}" for note in table.notes)]
     return "\n\n".join(parts) + "\n"
+
+
+def findings_table(findings: Sequence[Finding]) -> str:
+    """The paper's conclusions beside this run, as a pipe table."""
+    lines = ["| Where | The paper's conclusion | This run | Numbers |", "|---|---|---|---|"]
+    for f in findings:
+        lines.append(
+            "| " + " | ".join(map(_escape, (f.where, f.claim, f"**{f.verdict}**", f.evidence))) + " |"
+        )
+    return "\n".join(lines)

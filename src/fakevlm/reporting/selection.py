@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fakevlm.errors import UserError
+from fakevlm.evaluation.scores import asks_about_part
 from fakevlm.records import CATEGORIES
 from fakevlm.reporting.case_figures import Case
 from fakevlm.reporting.inputs import Inputs, evaluated, fetch
@@ -25,16 +26,20 @@ class Selection:
 
 
 def _own(inputs: Inputs, benchmark: str) -> pd.DataFrame:
-    """FakeVLM's predictions, sorted by id, with the true label in words and whether the verdict is right."""
+    """FakeVLM's predictions, sorted by id, with the true label in words and whether the verdict is right.
+
+    An answer about a part of a face gives no verdict on the image and so cannot fail.
+    """
     frame = inputs.predictions[benchmark]
     own = frame[frame.method == OWN].sort_values("id", kind="stable", ignore_index=True)
-    if own.empty:
+    if own.empty and len(frame):
         raise UserError(
             f"the predictions of {benchmark} hold no answers of {OWN}",
             f"make them again: dvc repro -f evaluate@{benchmark}",
         )
     truth = own.label.map(LABELS)
-    return own.assign(truth=truth, right=own.verdict == truth)
+    decides = ~own.question.map(asks_about_part).astype(bool)
+    return own.assign(truth=truth, right=(own.verdict == truth) | ~decides)
 
 
 def draw(
@@ -81,13 +86,13 @@ def _cases(inputs: Inputs, benchmark: str, ids: list[str], extra: str | None) ->
                 category=own.category if isinstance(own.category, str) else record.category,
                 words=_text(own.text),
                 verdict=own.verdict,
-                # Several references of one image lie one a line; the first stands for them in a figure.
-                reference=_text(own.reference).split("\n")[0],
+                reference=" / ".join(_text(own.reference).split("\n")),  # several lie one a line
                 question=record.question,
                 base_words=_text(base.text) if base is not None else None,
                 base_verdict=base.verdict if base is not None else None,
                 kinds=tuple(dict.fromkeys(a.kind for a in artifacts)),
                 boxes=tuple(a.region for a in artifacts),
+                decides=not asks_about_part(record.question),
                 chosen="failure" if key == extra else "random",
             )
         )
@@ -109,6 +114,8 @@ def _select(
 ) -> Selection:
     own = _own(inputs, benchmark)
     own = own[keep(own)]
+    if own.empty:
+        return Selection([], "Not evaluated in this profile.")
     rng = np.random.default_rng([inputs.params.seed, number])
     ids, extra, failures = draw(own, inputs.params.report.cases, rng, groups, column)
     how = f"Drawn at random with seed {inputs.params.seed}: {len(ids)} {what}"

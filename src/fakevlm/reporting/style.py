@@ -90,14 +90,25 @@ class Picture(Figure):
         FigureCanvasAgg(self)
 
     def png(self, dpi: int = 300) -> bytes:
-        """PNG bytes without software, version or date."""
-        out = io.BytesIO()
+        """PNG bytes without software, version or date; with a palette of its own if it has few colours, as charts do."""
+        raw = io.BytesIO()
         with matplotlib.rc_context(STYLE):
-            self.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
+            self.savefig(raw, format="rgba", dpi=dpi)
+        size = (int(self.bbox.width * dpi / self.dpi), int(self.bbox.height * dpi / self.dpi))
+        image = Image.frombytes("RGBA", size, raw.getvalue()).convert("RGB")
+        colours = image.getcolors(maxcolors=256)
+        if colours is not None:
+            image = image.quantize(len(colours), dither=Image.Dither.NONE)
+        out = io.BytesIO()
+        image.save(out, format="PNG", dpi=(dpi, dpi))
         return out.getvalue()
 
+    @functools.cached_property
     def svg(self) -> bytes:
-        """SVG bytes without date or version; text as outlines, so that it looks the same everywhere."""
+        """SVG bytes without date or version; text as outlines, so that it looks the same everywhere.
+
+        Drawn once, since a file and the report's page both want it.
+        """
         out = io.BytesIO()
         with matplotlib.rc_context(STYLE):
             self.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
@@ -118,7 +129,12 @@ def drawing(function: F) -> F:
         with matplotlib.rc_context():
             matplotlib.rcdefaults()  # a user's own matplotlibrc must not change the figures
             matplotlib.rcParams.update(STYLE)
-            return function(*args, **kwargs)
+            picture = function(*args, **kwargs)
+            # Lay out once and keep it: another pass, or another resolution, would move things by a hair, and the
+            # bytes of a file would depend on what was saved before it.
+            picture.draw_without_rendering()
+            picture.set_layout_engine("none")
+            return picture
 
     return styled  # type: ignore[return-value]
 
@@ -129,22 +145,11 @@ def save(picture: Picture, folder: Path, name: str, dpi: int = 300) -> None:
     for resolution in (dpi, 220, 170, 130, 100):
         if resolution > dpi:
             continue
-        data = _small(picture.png(resolution))
+        data = picture.png(resolution)
         if len(data) <= MAX_PNG:
             break
     (folder / f"{name}.png").write_bytes(data)
-    (folder / f"{name}.svg").write_bytes(picture.svg())
-
-
-def _small(png: bytes) -> bytes:
-    """The same picture with a palette of its own if it has few colours (charts), untouched otherwise (photographs)."""
-    image = Image.open(io.BytesIO(png)).convert("RGB")
-    out = io.BytesIO()
-    colours = image.getcolors(maxcolors=256)
-    if colours is not None:
-        image = image.quantize(len(colours), dither=Image.Dither.NONE)
-    image.save(out, format="PNG", optimize=True)
-    return min(out.getvalue(), png, key=len)
+    (folder / f"{name}.svg").write_bytes(picture.svg)
 
 
 def direct_label(axes: Any, value: float, y: float, text: str, **kwargs: Any) -> None:

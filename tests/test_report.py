@@ -1,0 +1,277 @@
+"""The whole report from made-up artifacts: every file, the same bytes twice, and errors that name the missing stage."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import madeup
+from fakevlm.errors import UserError
+from fakevlm.params import Params, load_params
+from fakevlm.reporting import build as report
+from fakevlm.reporting import findings, page, selection, style
+from fakevlm.reporting.findings import AGREES, DIFFERS, LEANS, TIES, UNKNOWN, Score, compare
+from fakevlm.reporting.inputs import fetch, load_inputs, parameters
+from fakevlm.reporting.published import load_published
+
+TABLES = (
+    "table1_datasets",
+    "table2_fakeclue_loki",
+    "table3_dmimage",
+    "table4_ddvqa",
+    "table5_ffpp",
+    "table6_ablation",
+)
+FIGURES = (
+    "fig2_sources",
+    "fig2_categories",
+    "fig2_confusion",
+    "fig2_example",
+    "fig2_clue_quality",
+    "fig2_agreement",
+    "fig3_paradigms",
+    "training_curves",
+    "per_category",
+    "per_kind_recall",
+    "robustness",
+    "fig5_cases",
+    "fig6_ddvqa_cases",
+    "fig7_real_cases",
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkout")
+    madeup.params(folder)
+    madeup.make(folder)
+    return folder
+
+
+@pytest.fixture
+def params(root: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    monkeypatch.setenv("FAKEVLM_ROOT", str(root))
+    return load_params("mini")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+@pytest.mark.slow
+def test_the_report_is_complete_and_the_same_twice(root: Path, params: Params) -> None:
+    figures = root / "figures"
+    figures.mkdir(exist_ok=True)
+    (figures / "fig9_old.png").write_bytes(b"what an earlier run drew")
+    (figures / "README").write_text("mine")
+    made = report.build(params)
+    first = contents(figures)
+    wanted = {f"{t}.{s}" for t in TABLES for s in ("csv", "md")} | {
+        f"{f}.{s}" for f in FIGURES for s in ("png", "svg")
+    }
+    assert set(first) == wanted | {"report.html", "README"}
+    for name, data in first.items():
+        assert len(data) <= style.MAX_PNG or not name.endswith(".png"), name
+    assert [table.name for table in made.tables] == list(TABLES)
+    report.build(params)
+    again = contents(figures)
+    assert [name for name in first if first[name] != again[name]] == []
+    _page(first["report.html"].decode("utf-8"), root)
+
+
+def _page(text: str, root: Path) -> None:
+    """The page stands alone, shows everything, and says what is whose."""
+    sources = re.findall(r'(?:src|href)="([^"]*)"', text)
+    outside = [s for s in sources if not s.startswith(("data:image/", "#")) and "/" in s]
+    assert outside == []
+    assert "http" not in re.sub(r"data:image/[^\"]*", "", text).replace("http://www.w3.org", "")
+    for name in (*TABLES, *FIGURES):
+        assert f'id="{name}"' in text
+    assert "this run (mini)" in text
+    assert 'name="viewport"' in text
+    assert str(root) not in text
+    assert not re.search(r"\b20\d\d-\d\d-\d\d\b|\d\d:\d\d:\d\d", re.sub(r"data:image/[^\"]*", "", text))
+    assert "Kinds of artifact that FakeClue's test split shows and FakeVLM never names" in text
+    for _, note in load_published().contradictions():
+        assert note.split("`")[0].replace("'", "&#39;")[:60] in text
+    assert "<b>round</b>" not in text  # a model's words are words
+    assert "&lt;b&gt;round&lt;/b&gt;" in text
+
+
+MISSING = {
+    "collect/sources.csv": "collect",
+    "collect/truth.jsonl": "collect",
+    "collect/benchmarks/loki": "collect",
+    "categorize/confusion.csv": "categorize",
+    "annotate/candidates.parquet": "annotate",
+    "annotate/fakeclue/test": "annotate",
+    "study/scores.csv": "study",
+    "finetune/head/log.csv": "finetune@head",
+    "evaluate/ddvqa/predictions.parquet": "evaluate@ddvqa",
+    "robustness/scores.csv": "robustness",
+}
+
+
+@pytest.mark.parametrize("path", MISSING)
+def test_a_missing_artifact_names_its_stage(path: str, root: Path, params: Params) -> None:
+    whole, away = root / "artifacts" / path, root / "away"
+    shutil.move(whole, away)
+    try:
+        with pytest.raises(UserError, match=rf"stage {MISSING[path]} ") as error:
+            report.build(params)
+        assert f"dvc repro {MISSING[path]}" in str(error.value)
+    finally:
+        shutil.move(away, whole)
+
+
+def test_a_table_without_a_column_names_it(root: Path, params: Params) -> None:
+    file = root / "artifacts/study/scores.csv"
+    before = file.read_bytes()
+    pd.read_csv(file).drop(columns="ci_low").to_csv(file, index=False)
+    try:
+        with pytest.raises(UserError, match="lacks the columns ci_low"):
+            load_inputs(params)
+    finally:
+        file.write_bytes(before)
+
+
+def test_cases_are_drawn_by_seed_with_a_failure(params: Params) -> None:
+    inputs = load_inputs(params)
+    drawn = selection.fig5(inputs)
+    assert len(drawn.cases) == params.report.cases
+    assert [c.id for c in drawn.cases] == [c.id for c in selection.fig5(inputs).cases]
+    assert {c.category for c in drawn.cases} == set(selection.FIG5_CATEGORIES)
+    assert all(c.label == 0 for c in drawn.cases)
+    assert drawn.cases[-1].chosen == "failure"
+    assert not drawn.cases[-1].correct
+    assert f"seed {params.seed}" in drawn.how
+    assert all(c.label == 1 for c in selection.fig7(inputs).cases)
+    faces = selection.fig6(inputs).cases
+    assert {c.label for c in faces} == {0, 1}
+    assert all(c.question for c in faces)
+    assert any(not c.decides for c in faces)
+    assert all(c.decides for c in faces if c.chosen == "failure")
+    fake = next(c for c in drawn.cases if c.kinds)
+    assert fake.boxes
+
+
+def test_another_seed_draws_other_cases(params: Params) -> None:
+    inputs = load_inputs(params)
+    other = load_inputs(params.model_copy(update={"seed": params.seed + 1}))
+    assert [c.id for c in selection.fig7(inputs).cases] != [c.id for c in selection.fig7(other).cases]
+
+
+def test_draw_without_failures_and_beyond_the_pool() -> None:
+    frame = pd.DataFrame({"id": list("abcd"), "right": True, "category": ["x", "x", "y", "z"]})
+    ids, extra, failures = selection.draw(frame, 6, np.random.default_rng(0), ("x", "y"))
+    assert sorted(ids) == ["a", "b", "c"]
+    assert extra is None
+    assert failures == 0
+    frame.loc[frame.id == "c", "right"] = False
+    ids, extra, failures = selection.draw(frame, 2, np.random.default_rng(0), ("x", "y"))
+    assert len(ids) == 1
+    assert extra == "c"
+    assert failures == 1
+
+
+def test_figure_2_shows_a_fake_that_all_captioned(params: Params) -> None:
+    shown = selection.fig2_example(load_inputs(params))
+    assert list(shown.captions) == [a.name for a in params.annotate.annotators]
+    assert shown.case.label == 0
+    assert shown.case.boxes
+    assert shown.case.reference.startswith("This is a fake image.")
+
+
+def test_a_benchmark_that_the_profile_leaves_out(root: Path, params: Params) -> None:
+    folder = root / "artifacts/evaluate/ddvqa"
+    before = contents(folder)
+    try:
+        pd.read_csv(folder / "scores.csv").iloc[:0].to_csv(folder / "scores.csv", index=False)
+        pd.read_parquet(folder / "predictions.parquet").iloc[:0].to_parquet(folder / "predictions.parquet")
+        inputs = load_inputs(params)
+        assert selection.fig6(inputs).cases == []
+        average = pd.DataFrame(columns=["method", "value", "ci_low", "ci_high", "n"])
+        tables = report.make_tables(inputs, load_published(), average)
+        assert (tables[3].tidy.source == "paper").all()
+        found = findings.findings(inputs.scores, average, inputs.study, inputs.clue_quality, load_published())
+        assert {f.verdict for f in found if "DD-VQA" in f.claim} == {UNKNOWN}
+    finally:
+        for name, data in before.items():
+            (folder / name).write_bytes(data)
+
+
+def test_fetch_reads_the_named_records_only(root: Path, params: Params) -> None:
+    folder = root / "artifacts/collect/benchmarks/loki"
+    found = fetch(folder, ["loki/real/0001.jpg", "loki/fake/0002.jpg"])
+    assert set(found) == {"loki/real/0001.jpg", "loki/fake/0002.jpg"}
+    assert found["loki/real/0001.jpg"].pil().size == (96, 96)
+    with pytest.raises(UserError, match="nowhere"):
+        fetch(folder, ["nowhere.jpg"])
+
+
+def test_weights_are_counted_from_the_file(root: Path, tmp_path: Path) -> None:
+    assert parameters(root / "artifacts/finetune/explanation/model") == 300_007
+    assert parameters(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("better", "other", "verdict"),
+    [
+        (Score("a", 0.9, 0.88, 0.92), Score("b", 0.8, 0.78, 0.82), AGREES),
+        (Score("a", 0.9, 0.80, 0.95), Score("b", 0.85, 0.78, 0.90), LEANS),
+        (Score("a", 0.8, 0.75, 0.88), Score("b", 0.85, 0.78, 0.90), TIES),
+        (Score("a", 0.7, 0.68, 0.72), Score("b", 0.85, 0.78, 0.90), DIFFERS),
+        (None, Score("b", 0.85, 0.78, 0.90), UNKNOWN),
+    ],
+)
+def test_verdicts_follow_the_intervals(better: Score | None, other: Score | None, verdict: str) -> None:
+    assert compare(better, other) == verdict
+
+
+def test_findings_turn_when_the_numbers_do(params: Params) -> None:
+    inputs, published = load_inputs(params), load_published()
+    average = pd.DataFrame(
+        [("FakeVLM", 0.9, 0.88, 0.92, 84), ("CNNSpot", 0.7, 0.65, 0.75, 84)],
+        columns=["method", "value", "ci_low", "ci_high", "n"],
+    )
+
+    def verdicts(study: pd.DataFrame, quality: pd.DataFrame) -> dict[str, str]:
+        found = findings.findings(inputs.scores, average, study, quality, published)
+        return {f.claim: f.verdict for f in found}
+
+    claim = "FakeClue: tuning on explanations beats the linear probe."
+    before = verdicts(inputs.study, inputs.clue_quality)
+    assert before[claim] == AGREES
+    swapped = inputs.study.assign(
+        method=inputs.study.method.replace(
+            {
+                "Explanatory VQA": "Linear probe (vision tower)",
+                "Linear probe (vision tower)": "Explanatory VQA",
+            }
+        )
+    )
+    worse = inputs.clue_quality.assign(f1=lambda f: f.f1.where(f.annotator != "aggregate", 0.1))
+    after = verdicts(swapped, worse)
+    assert after[claim] == DIFFERS
+    assert findings.order(swapped, "fakeclue")[0].startswith("Linear probe (vision tower)")
+    aggregate = next(c for c in before if c.startswith("Aggregating"))
+    assert before[aggregate] == AGREES
+    assert after[aggregate] == DIFFERS
+    leads = next(c for c in before if "leads the experts" in c)
+    assert before[leads] == AGREES
+
+
+def test_the_paper_side_of_a_finding_is_read_from_the_data() -> None:
+    published = load_published()
+    assert findings.printed(published, "table3", "dmimage/Overall/acc") == "0.940 against 0.918 (SIDA)"
+    general = findings.printed(published, "table4", "ddvqa/all/acc", general=True)
+    assert general == "0.932 against 0.595 (Qwen2-VL-72B)"
+
+
+def test_what_models_say_cannot_become_markup() -> None:
+    assert str(page._code("a < b, `x<y` and *so*")) == "a &lt; b, <code>x&lt;y</code> and <em>so</em>"
+    assert str(page._interval("0.905 [0.881, 0.927]")) == "0.905<br><small>[0.881, 0.927]</small>"
+    assert str(page._interval("<script>")) == "&lt;script&gt;"

@@ -1,0 +1,185 @@
+"""Tables 1–6: tidy files with the paper's and the run's numbers, and sheets where each column has one owner."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import madeup
+from fakevlm.params import load_params
+from fakevlm.reporting import averages, tables
+from fakevlm.reporting.inputs import load_inputs
+from fakevlm.reporting.markdown import markdown
+from fakevlm.reporting.published import TIDY, load_published
+from fakevlm.reporting.table1 import table1
+
+PUBLISHED = load_published()
+SCORES = pd.concat(
+    [madeup.scores(b, np.random.default_rng(i)) for i, b in enumerate(madeup.GENERATORS)], ignore_index=True
+)
+AVERAGE = pd.DataFrame(
+    [("FakeVLM", 0.9, 0.85, 0.95, 84), ("CNNSpot", 0.8, 0.7, 0.9, 84)],
+    columns=["method", "value", "ci_low", "ci_high", "n"],
+)
+
+
+def build(name: str) -> tables.ReportTable:
+    if name == "table5":
+        return tables.table5(PUBLISHED, SCORES, AVERAGE, "mini")
+    return getattr(tables, name)(PUBLISHED, SCORES, "mini")
+
+
+ALL = {name: build(name) for name in ("table2", "table3", "table4", "table5", "table6")}
+
+
+def value(tidy: pd.DataFrame, **where: str) -> float:
+    for column, wanted in where.items():
+        tidy = tidy[tidy[column] == wanted]
+    assert len(tidy) == 1, where
+    return float(tidy.value.iloc[0])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_tidy_holds_the_paper_unchanged_and_the_run_beside_it(name: str) -> None:
+    tidy = ALL[name].tidy
+    assert list(tidy.columns) == TIDY
+    assert set(tidy.source) == {"paper", "run"}
+    keys = ["method", "benchmark", "subset", "metric"]
+    paper = tidy[tidy.source == "paper"].set_index(keys).value
+    pd.testing.assert_series_equal(paper, PUBLISHED.frame(name).set_index(keys).value, check_names=False)
+    assert not tidy.duplicated(["source", *keys]).any()
+    run = tidy[tidy.source == "run"]
+    assert run.ci_low.notna().all()
+    assert (run.ci_low <= run.value).all()
+    assert (run.n > 0).all()
+    assert tidy[tidy.source == "paper"].ci_low.isna().all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_sheets_give_every_column_one_owner(name: str) -> None:
+    table = ALL[name]
+    for sheet in table.sheets:
+        assert len(sheet.head) == len(sheet.owners)
+        assert {len(row) for row in sheet.rows} == {len(sheet.head)}
+        for head, owner in zip(sheet.head, sheet.owners, strict=True):
+            if owner == "paper":
+                assert "paper" in head
+                assert "this run" not in head
+            if owner == "run":
+                assert "mini" in head
+    for sheet in table.sheets:
+        for row in sheet.rows:
+            for cell, owner in zip(row, sheet.owners, strict=True):
+                assert "[" not in cell or owner == "run"  # the paper prints no intervals
+
+
+def test_run_values_are_the_scores() -> None:
+    tidy = ALL["table2"].tidy
+    for metric in ("acc", "auc", "rouge_l", "clue_recall", "unparsed"):
+        wanted = value(SCORES, method="FakeVLM", benchmark="loki", subset="all", metric=metric)
+        assert value(
+            tidy, source="run", method="FakeVLM", benchmark="loki", subset="all", metric=metric
+        ) == pytest.approx(wanted, abs=1e-6)
+    assert value(
+        tidy, source="run", method="FakeVLM", benchmark="fakeclue", subset="all", metric="f1"
+    ) == value(tidy, source="run", method="FakeVLM", benchmark="fakeclue", subset="all", metric="f1_real")
+    assert (tidy.subset == "category=animal").any()
+
+
+def test_table3_takes_each_class_alone() -> None:
+    tidy = ALL["table3"].tidy
+    for subset, label, metric in (("Real", "label=real", "f1_real"), ("Fake", "label=fake", "f1_fake")):
+        wanted = value(SCORES, method="FakeVLM", benchmark="dmimage", subset=label, metric=metric)
+        assert value(tidy, source="run", method="FakeVLM", subset=subset, metric="f1") == pytest.approx(
+            wanted
+        )
+    overall = value(SCORES, method="FakeVLM", benchmark="dmimage", subset="all", metric="f1_real")
+    assert value(tidy, source="run", method="FakeVLM", subset="Overall", metric="f1") == pytest.approx(
+        overall
+    )
+    assert value(tidy, source="paper", method="FakeVLM", subset="Real", metric="acc") == pytest.approx(0.982)
+    assert not ((tidy.subset == "Real") & (tidy.metric == "auc")).any()
+
+
+def test_table5_has_the_four_manipulations_and_their_average() -> None:
+    tidy = ALL["table5"].tidy
+    wanted = value(SCORES, method="FakeVLM", benchmark="ffpp", subset="generator=Face2Face", metric="auc")
+    assert value(tidy, source="run", method="FakeVLM", subset="FF-F2F", metric="auc") == pytest.approx(wanted)
+    assert value(tidy, source="run", method="FakeVLM", subset="Average", metric="auc") == 0.9
+    assert value(tidy, source="paper", method="SRM", subset="Average", metric="auc") == pytest.approx(0.958)
+
+
+def test_table6_names_the_methods_as_the_paper_does() -> None:
+    tidy = ALL["table6"].tidy
+    assert set(tidy.method) == {"LLaVA + Linear Head", "LLaVA + Explanatory Text"}
+    wanted = value(SCORES, method="FakeVLM", benchmark="loki", subset="all", metric="acc")
+    got = value(tidy, source="run", method="LLaVA + Explanatory Text", metric="acc")
+    assert got == pytest.approx(wanted)
+    head = tidy[(tidy.method == "LLaVA + Linear Head") & (tidy.source == "run")]
+    assert not head.metric.isin(["rouge_l", "css"]).any()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_markdown_has_every_note_and_sheet(name: str) -> None:
+    table = ALL[name]
+    text = markdown(table, "mini")
+    for note in PUBLISHED.table(name).all_notes():
+        assert f"- {note.note}" in text
+    for sheet in table.sheets:
+        assert f"## {sheet.title}" in text
+    assert f"[`{table.name}.csv`]" in text
+    assert "**" in text
+
+
+def test_fmt() -> None:
+    assert tables.fmt(0.90514, 0.8806, 0.92743) == "0.905 [0.881, 0.927]"
+    assert tables.fmt(0.5) == "0.500"
+    assert tables.fmt(0.5, None, None) == "0.500"
+    assert tables.fmt(None) == tables.fmt(float("nan")) == "–"
+
+
+def test_average_auc_is_the_mean_of_the_four_with_its_own_interval() -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(400):
+        label = i % 2
+        generator = None if label else madeup.GENERATORS["ffpp"][(i // 2) % 4]
+        rows.append(
+            ("FakeVLM", f"{i}.png", label, generator, float(rng.normal(0.4 + 0.2 * (label == 0), 0.2)))
+        )
+    frame = pd.DataFrame(rows, columns=["method", "id", "label", "generator", "p_fake"])
+    got = averages.average_auc(frame, bootstrap=200, seed=1)
+    from sklearn.metrics import roc_auc_score
+
+    singles = []
+    for name in tables.MANIPULATIONS.values():
+        part = frame[(frame.label == 1) | (frame.generator == name)]
+        singles.append(roc_auc_score(part.label == 0, part.p_fake))
+    assert got.value.iloc[0] == pytest.approx(np.mean(singles))
+    assert got.ci_low.iloc[0] < got.value.iloc[0] < got.ci_high.iloc[0]
+    assert got.ci_high.iloc[0] - got.ci_low.iloc[0] < 0.2
+    pd.testing.assert_frame_equal(got, averages.average_auc(frame, bootstrap=200, seed=1))
+    lacking = frame[frame.generator != "FaceSwap"]
+    assert averages.average_auc(lacking, bootstrap=10, seed=1).empty
+
+
+def test_table1_counts_this_run(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("FAKEVLM_ROOT", str(tmp_path))
+    madeup.params(tmp_path)
+    madeup.make(tmp_path)
+    params = load_params("mini")
+    inputs = load_inputs(params)
+    table = table1(PUBLISHED, inputs.fakeclue, params)
+    tidy = table.tidy
+    run = tidy[(tidy.source == "run") & tidy.split.isna()].set_index("dataset")
+    assert run.images["FakeClue"] == 84
+    assert run.images["FakeClue"] == run.real["FakeClue"] + run.fake["FakeClue"]
+    parts = tidy[(tidy.source == "run") & tidy.split.notna()]
+    assert parts.images.sum() == 84
+    release = tidy[tidy.source == "release"]
+    assert release.images.sum() == 109_343
+    paper = tidy[tidy.source == "paper"].set_index("dataset")
+    assert paper.number["FF-VQA"] == "95K"
+    assert paper.annotator["MMTD-Set"] == "GPT"
+    text = markdown(table, "mini")
+    assert "3 × observer" in text
+    assert "19,166 / 4,795" in text
