@@ -224,7 +224,15 @@ def study(
     Returns:
         predictions (columns of `SCHEMA`) and scores (those of `evaluation.scores`, with `jpeg=70`, …, `none` as subset), sorted as
         the judges and then the settings are.
+
+    Raises:
+        UserError: nobody is to be judged.
     """
+    if not judged:
+        raise UserError(
+            f"{params.profile}.evaluate.methods names neither FakeVLM nor an expert",
+            f"list one of: {FAKEVLM}, {', '.join(EXPERTS)}",
+        )
     journal.mkdir(parents=True, exist_ok=True)
     todo = [(NONE, None), *settings(params)]
     predicted: dict[str, list[pd.DataFrame]] = {judge.method: [] for judge in judged}

@@ -106,9 +106,10 @@ def judge(fake: np.ndarray, p_fake: np.ndarray) -> dict[str, float]:
 
 
 def mark_best(log: list[dict[str, Any]]) -> pd.DataFrame:
-    """The log with a column `chosen`: true for the row of the highest val_auc, the first of equals."""
+    """The log with a column `chosen`: true for the row of the highest val_auc; among equals the lowest val_loss decides."""
     table = pd.DataFrame(log)
-    table["chosen"] = table.index == table.val_auc.idxmax()
+    best = table.sort_values(["val_auc", "val_loss"], ascending=[False, True], kind="stable").index[0]
+    table["chosen"] = table.index == best
     return table
 
 

@@ -94,7 +94,7 @@ class CNNSpot(Expert):
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, rate, total_steps=max(2, steps), pct_start=0.2
         )
-        log, kept, best = [], {}, -1.0
+        log, kept = [], {}
         with bar(epochs * len(train), "CNNSpot: training") as progress:
             for epoch in range(epochs):
                 order, total = np.random.default_rng([seed, epoch]).permutation(len(train)), 0.0
@@ -110,8 +110,7 @@ class CNNSpot(Expert):
                     progress.update(len(wanted))
                 scores = judge(val_fake, self._scores(val, params.experts.batch_size))
                 log.append({"setting": f"epoch={epoch + 1}", "train_loss": total / len(train), **scores})
-                if scores["val_auc"] > best:
-                    best = scores["val_auc"]
+                if mark_best(log).chosen.iloc[-1]:
                     kept = {key: value.clone() for key, value in self.model.state_dict().items()}
         self.model.load_state_dict(kept)
         self.model.eval()

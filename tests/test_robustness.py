@@ -1,0 +1,244 @@
+"""The robustness study: what each perturbation does to pixels, the sample, the journal, and a run of the whole."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import tinyllava
+from fakevlm.errors import UserError
+from fakevlm.evaluation import robustness
+from fakevlm.evaluation.robustness import Judge, perturb, stratified, study
+from fakevlm.params import Params, load_params
+from fakevlm.records import FAKE, write_records
+
+
+@pytest.fixture
+def noise() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(1).integers(0, 255, (48, 36, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    y, x = np.mgrid[0:48, 0:36]
+    pixels = np.stack([5 * y, 255 - 5 * x, 100 + 40 * ((x // 6 + y // 6) % 2)], -1)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def difference(a: Image.Image, b: Image.Image) -> float:
+    return float(np.abs(np.asarray(a, float) - np.asarray(b, float)).mean())
+
+
+@pytest.mark.parametrize(
+    ("kind", "mild", "strong"),
+    [("jpeg", 95, 10), ("resize", 0.9, 0.2), ("blur", 0.4, 3.0), ("noise", 2, 30), ("crop", 0.95, 0.5)],
+)
+def test_perturbations_keep_the_size_and_grow_with_strength(kind, mild, strong, photo):
+    a, b = perturb(photo, kind, mild, 1), perturb(photo, kind, strong, 1)
+    assert a.size == b.size == photo.size
+    assert a.mode == b.mode == "RGB"
+    assert 0 < difference(a, photo) < difference(b, photo)
+
+
+@pytest.mark.parametrize(("kind", "none"), [("resize", 1), ("blur", 0), ("noise", 0), ("crop", 1)])
+def test_no_strength_is_no_change(kind, none, noise):
+    assert difference(perturb(noise, kind, none, 1), noise) == 0
+
+
+def test_blur_and_noise_have_the_stated_sigma(noise):
+    flat = Image.new("RGB", (200, 200), (128, 128, 128))
+    assert np.asarray(perturb(flat, "noise", 8, 3), float).std() == pytest.approx(8, rel=0.03)
+    point = np.zeros((61, 61, 3), np.uint8)
+    point[30, 30] = 255
+    spread = np.asarray(perturb(Image.fromarray(point), "blur", 1.5, 1), float)[..., 0]
+    y, _ = np.mgrid[0:61, 0:61]
+    variance = (spread * (y - 30.0) ** 2).sum() / spread.sum()
+    assert variance**0.5 == pytest.approx(1.5, rel=0.1)
+
+
+def test_crop_shows_the_centre():
+    pixels = np.zeros((40, 40, 3), np.uint8)
+    pixels[10:30, 10:30] = (255, 0, 0)
+    out = np.asarray(perturb(Image.fromarray(pixels), "crop", 0.5, 1))
+    assert (out == (255, 0, 0)).all()
+
+
+def test_noise_is_seeded_and_differs_between_images(noise):
+    assert difference(perturb(noise, "noise", 9, 5), perturb(noise, "noise", 9, 5)) == 0
+    assert difference(perturb(noise, "noise", 9, 5), perturb(noise, "noise", 9, 6)) > 1
+    one, other = tinyllava.records(2)
+    again = robustness.perturbed(one, "noise", 9, 5)
+    assert again.image == robustness.perturbed(one, "noise", 9, 5).image
+    assert again.sha256 != one.sha256
+    assert (again.id, again.label, again.references) == (one.id, one.label, one.references)
+    grain = [
+        np.asarray(robustness.perturbed(r, "noise", 9, 5).pil(), int) - np.asarray(r.pil(), int)
+        for r in (one, other)
+    ]
+    assert np.abs(grain[0] - grain[1]).mean() > 1
+
+
+def test_jpeg_is_a_jpeg_of_that_quality(photo, tmp_path: Path):
+    photo.save(tmp_path / "a.jpg", quality=40)
+    assert difference(perturb(photo, "jpeg", 40, 1), Image.open(tmp_path / "a.jpg").convert("RGB")) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "strength"), [("jpeg", 0), ("resize", 1.5), ("crop", 0), ("noise", -1), ("fog", 1)]
+)
+def test_senseless_strengths_are_refused(kind, strength, noise):
+    with pytest.raises(UserError, match=kind):
+        perturb(noise, kind, strength, 1)
+
+
+def test_sample_keeps_the_shares():
+    frame = pd.DataFrame(
+        {
+            "id": [f"{n:03d}" for n in range(300)],
+            "label": [0] * 200 + [1] * 100,
+            "category": (["doc"] * 40 + ["animal"] * 157 + ["human"] * 3) + ["doc"] * 50 + ["animal"] * 50,
+        }
+    )
+    chosen = stratified(frame, 60, 1)
+    part = frame[frame.id.isin(chosen)].groupby(["label", "category"]).size()
+    assert part.to_dict() == {
+        (0, "animal"): 31,
+        (0, "doc"): 8,
+        (0, "human"): 1,
+        (1, "animal"): 10,
+        (1, "doc"): 10,
+    }
+    assert chosen == sorted(chosen)
+    assert chosen == stratified(frame, 60, 1) != stratified(frame, 60, 2)
+    assert stratified(frame, 300, 1) == frame.id.tolist()
+
+
+def settings() -> Params:
+    params = load_params("mini")
+    few = params.robustness.model_copy(
+        update={
+            "images": 12,
+            "max_new_tokens": 3,
+            "jpeg": [50],
+            "resize": [],
+            "blur": [1.0],
+            "noise": [],
+            "crop": [],
+        }
+    )
+    return params.model_copy(
+        update={
+            "robustness": few,
+            "evaluate": params.evaluate.model_copy(update={"bootstrap": 50, "batch_size": 5}),
+        }
+    )
+
+
+def brightness(calls: list[str], name: str = "CNNSpot", key: str = "k") -> Judge:
+    """Takes dark images for fakes, and says how often it was asked."""
+
+    def answer(records):
+        calls.append(name)
+        p = [round(1 - float(np.asarray(r.pil()).mean()) / 255, 6) for r in records]
+        verdicts = ["fake" if value >= 0.5 else "real" for value in p]
+        return pd.DataFrame(
+            {"id": [r.id for r in records], "text": None, "p_fake": p, "verdict": verdicts, "forced": False}
+        )
+
+    return Judge(name, key, answer)
+
+
+def test_study_scores_every_perturbation(tmp_path: Path):
+    records, calls = tinyllava.records(12), []
+    predicted, scored = study(settings(), records, [brightness(calls)], tmp_path)
+    assert calls == ["CNNSpot"] * 3
+    assert predicted.subset.drop_duplicates().tolist() == ["none", "jpeg=50", "blur=1"]
+    assert len(predicted) == 3 * 12
+    accuracy = scored[scored.metric == "acc"].set_index("subset")
+    assert accuracy.value.to_dict() == {"none": 1.0, "jpeg=50": 1.0, "blur=1": 1.0}
+    assert (accuracy.n == 12).all()
+    assert (accuracy.benchmark == "fakeclue").all()
+    assert {"acc", "auc", "f1_real", "f1_fake", "f1_macro", "unparsed"} == set(scored.metric)
+    plain = predicted[predicted.subset == "none"].set_index("id")
+    assert [plain.verdict[r.id] == "fake" for r in records] == [r.label == FAKE for r in records]
+    assert not np.array_equal(plain.p_fake, predicted[predicted.subset == "jpeg=50"].p_fake)
+
+
+def test_study_goes_on_where_it_stopped(tmp_path: Path):
+    records, whole = (
+        tinyllava.records(12),
+        study(settings(), tinyllava.records(12), [brightness([])], tmp_path / "a"),
+    )
+
+    def killed(judge: Judge, after: int) -> Judge:
+        done = []
+
+        def answer(asked):
+            if len(done) == after:
+                raise KeyboardInterrupt
+            done.append(1)
+            return judge.answer(asked)
+
+        return Judge(judge.method, judge.key, answer)
+
+    calls: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        study(settings(), records, [killed(brightness(calls), 2)], tmp_path / "b")
+    resumed = study(settings(), records, [brightness(calls)], tmp_path / "b")
+    assert len(calls) == 3  # two before the kill, one after: nothing twice
+    for mine, theirs in zip(resumed, whole, strict=True):
+        pd.testing.assert_frame_equal(mine, theirs)
+    study(settings(), records, [brightness(calls, key="other weights")], tmp_path / "b")
+    assert len(calls) == 6
+    study(settings(), records[:-1], [brightness(calls)], tmp_path / "b")
+    assert len(calls) == 9
+
+
+def test_nobody_to_judge_is_said(tmp_path: Path):
+    with pytest.raises(UserError, match=r"evaluate\.methods"):
+        study(settings(), tinyllava.records(4), [], tmp_path)
+
+
+def test_the_stage_runs_fakevlm_and_an_expert(project: Path):
+    """Random weights, three perturbations, all from files as in the pipeline; twice, the same bytes."""
+    from fakevlm.evaluation import experts
+    from fakevlm.params import CNNSpotSettings
+
+    base = tinyllava.build(project / "artifacts/finetune/explanation/model")
+    write_records(tinyllava.records(40), project / "artifacts/annotate/fakeclue/test")
+    params = settings()
+    sizes = CNNSpotSettings(model=None, layers=[1, 1, 1, 1], width=4, size=32, crop=32, augment=0.5)
+    params = params.model_copy(
+        update={
+            "base": str(base),
+            "experts": params.experts.model_copy(update={"epochs": 1, "cnnspot": sizes, "spectrum_size": 32}),
+            "evaluate": params.evaluate.model_copy(
+                update={"methods": ["FakeVLM", "LLaVA (untuned)", "Frequency"]}
+            ),
+        }
+    )
+    with pytest.raises(UserError, match="experts"):
+        robustness.run(params)
+    experts.train_experts(
+        params,
+        tinyllava.records(20, 1),
+        tinyllava.records(10, 2),
+        project / "artifacts/experts",
+        ["frequency"],
+    )
+    predicted, scored = robustness.run(params)
+    assert predicted.groupby(["method", "subset"], sort=False).size().to_dict() == {
+        (method, subset): 12
+        for method in ("FakeVLM", "Frequency")
+        for subset in ("none", "jpeg=50", "blur=1")
+    }
+    out = project / "artifacts/robustness"
+    stored = pd.read_csv(out / "scores.csv")
+    assert stored.columns.tolist() == scored.columns.tolist()
+    assert len(pd.read_parquet(out / "predictions.parquet")) == 72
+    assert not list((project / "runs").rglob("*.parquet"))
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    robustness.run(params)
+    assert before == {file.name: file.read_bytes() for file in out.iterdir()}
