@@ -118,7 +118,7 @@ def cases(items: Sequence[Case], *, method: str = "FakeVLM", base: str = "LLaVA 
         frame.plot([0.03, style.WIDE - 0.03], [top, top], color=style.FAINT, linewidth=0.7)
         y = top - pad
         photo = picture.add_axes((gap / style.WIDE, (y - side) / total, side / style.WIDE, side / total))
-        show(photo, case.image, case.boxes)
+        show(photo, case.image, case.boxes, side=256)
         for i, line in enumerate(about):
             frame.text(
                 gap,

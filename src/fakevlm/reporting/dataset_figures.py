@@ -7,6 +7,7 @@ from fakevlm.reporting import style
 from fakevlm.reporting.style import Picture, drawing
 from fakevlm.reporting.words import CATEGORY_NAMES, count, percent
 
+MOST = 24  # makers of fakes in a figure
 SOURCE_NAMES = {
     "genimage": "GenImage",
     "ff++": "FF++",
@@ -37,7 +38,11 @@ def sources(frame: pd.DataFrame) -> Picture:
     Args:
         frame: source, label (1 real, 0 fake), generator, n, as in `collect/sources.csv`.
     """
-    picture = Picture(style.WIDE, 2.6)
+    made = frame[(frame.label == 0) & frame.generator.notna()]
+    made = made.groupby(["source", "generator"], as_index=False).n.sum()
+    made = made.sort_values(["n", "source", "generator"], ascending=[False, True, True])
+    shown = made.head(MOST)
+    picture = Picture(style.WIDE, max(2.6, 0.95 + 0.155 * len(shown)))
     left, right = picture.subplots(1, 2, width_ratios=[1, 1])
     table = frame.pivot_table(index="source", columns="label", values="n", aggfunc="sum", fill_value=0)
     table = table.reindex(columns=[0, 1], fill_value=0)
@@ -47,23 +52,20 @@ def sources(frame: pd.DataFrame) -> Picture:
     left.set_title("Sources")
     picture.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
-    made = frame[(frame.label == 0) & frame.generator.notna()]
-    made = made.groupby(["source", "generator"], as_index=False).n.sum()
-    made = made.sort_values(["n", "source", "generator"], ascending=[False, True, True]).head(14)
-    if made.empty:
+    if shown.empty:
         style.empty(right, "no source names its generators")
         return picture
-    y = np.arange(len(made))
-    right.barh(y, made.n, color=style.FAKE_COLOUR, height=0.66)
-    for i, number in enumerate(made.n):
+    y = np.arange(len(shown))
+    right.barh(y, shown.n, color=style.FAKE_COLOUR, height=0.66)
+    for i, number in enumerate(shown.n):
         style.direct_label(right, number, i, count(number))
-    labels = [f"{g}  · {SOURCE_NAMES.get(s, s)}" for s, g in zip(made.source, made.generator, strict=True)]
+    labels = [f"{g}  · {SOURCE_NAMES.get(s, s)}" for s, g in zip(shown.source, shown.generator, strict=True)]
     right.set_yticks(y, labels, fontsize=6)
     right.invert_yaxis()
-    right.set_xlim(0, made.n.max() * 1.15)
+    right.set_xlim(0, shown.n.max() * 1.15)
     right.grid(axis="y", visible=False)
     right.set_xlabel("fakes")
-    right.set_title("What made the fakes")
+    right.set_title("What made the fakes" + (f" (the {MOST} of most images)" if len(made) > MOST else ""))
     return picture
 
 

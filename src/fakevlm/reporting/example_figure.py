@@ -22,9 +22,11 @@ def enlarged(image: Image.Image, side: int = 330) -> np.ndarray:
     return np.asarray(image.resize(size, method))
 
 
-def show(axes, image: Image.Image, boxes: Sequence[tuple[float, float, float, float]] = ()) -> None:
-    """Draws an image, and frames around `boxes` (x0, y0, x1, y1 as fractions of width and height)."""
-    pixels = enlarged(image)
+def show(
+    axes, image: Image.Image, boxes: Sequence[tuple[float, float, float, float]] = (), side: int = 330
+) -> None:
+    """Draws an image, `side` pixels large, and frames around `boxes` (x0, y0, x1, y1 as fractions of width and height)."""
+    pixels = enlarged(image, side)
     height, width = pixels.shape[:2]
     axes.imshow(pixels, interpolation="none", extent=(0, width, height, 0))
     for x0, y0, x1, y1 in boxes:
