@@ -12,6 +12,7 @@ to a language model it does not name. Here sentence embeddings and clustering do
    witnesses, and single statements near a critical description; say each in its medoid's words, under the nearest family.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,13 +31,20 @@ from fakevlm.records import FAKE, REAL
 FAMILIES = ("texture", "geometry", "lighting")
 VERDICT = {FAKE: "This is a fake image.", REAL: "This is a real image."}
 NOTHING = {
-    FAKE: "No visible artifact stands out.",
+    FAKE: "No visible artifact explains it.",
     REAL: "Nothing in it speaks against a photograph.",
 }
 # By how much a statement with words of approval or disapproval must resemble a remark to be taken for one.
 _REMARK_MARGIN = 0.1
 # How much a statement without such words must resemble some description of the label's kind to be taken for a clue.
 _LEAST_LIKENESS = 0.2
+_EMPHASIS = re.compile(
+    r"\b(?:impossibl[ey]|glaring\w*|severe\w*|gross(?:ly)?|blatant\w*|absurd\w*)\b", re.IGNORECASE
+)
+_EMPHASIS_BONUS = 0.1
+_SLIGHT = re.compile(
+    r"\b(?:slight\w*|subtle\w*|minor|mild\w*|faint\w*|a little|marginal\w*)\b", re.IGNORECASE
+)
 _CHUNK = 10_000  # images embedded together; bounds memory however large the corpus is
 
 
@@ -70,10 +78,13 @@ class Annotation:
 
 
 @dataclass(frozen=True, slots=True)
-class _Statement:
-    annotator: int
+class _Clue:
+    """A statement that is a clue: its words, its centred embedding (d,), its family, whether it is glaring."""
+
     text: str
-    row: np.ndarray  # (d,) unit
+    row: np.ndarray
+    family: str
+    critical: bool
 
 
 @dataclass(frozen=True)
@@ -133,18 +144,18 @@ def _nearest(row: np.ndarray, rows: np.ndarray) -> float:
     return float((rows @ row).max())
 
 
-def _is_clue(statement: _Statement, label: int, knowledge: _Knowledge) -> bool:
+def _is_clue(text: str, row: np.ndarray, label: int, knowledge: _Knowledge) -> bool:
     """Whether a statement says what the label asks for: something wrong on a fake, something plausible on a photograph.
 
     The annotators were told the label and asked for just that, so a statement whose words take no side is believed to
     answer the question, unless it is a remark or resembles no description of that kind.
     """
     likeness = {
-        key: max(_nearest(statement.row, rows) for _, rows in blocks) for key, blocks in knowledge.families.items()
+        key: max(_nearest(row, rows) for _, rows in blocks) for key, blocks in knowledge.families.items()
     }
-    likeness[FAKE] = max(likeness[FAKE], _nearest(statement.row, knowledge.critical))
-    words = polarity(statement.text)
-    if _nearest(statement.row, knowledge.remarks) > max(likeness.values()) + (_REMARK_MARGIN if words else 0.0):
+    likeness[FAKE] = max(likeness[FAKE], _nearest(row, knowledge.critical))
+    words = polarity(text)
+    if _nearest(row, knowledge.remarks) > max(likeness.values()) + (_REMARK_MARGIN if words else 0.0):
         return False
     return (REAL if words > 0 else FAKE) == label if words else likeness[label] >= _LEAST_LIKENESS
 
@@ -188,61 +199,56 @@ class EmbeddingAggregator:
         """One annotation an image, in order. Distinct statements are embedded once per chunk of images."""
         images = iter(images)
         while chunk := list(islice(images, _CHUNK)):
-            statements = [
-                [
-                    (n, text)
-                    for n, name in enumerate(sorted(image.captions))
-                    for text in split(image.captions[name])
-                ]
+            said = [
+                [(name, text) for name in sorted(image.captions) for text in split(image.captions[name])]
                 for image in chunk
             ]
-            distinct = sorted({text for image in statements for _, text in image})
+            distinct = sorted({text for statements in said for _, text in statements})
             rows = dict(zip(distinct, encode(distinct, self.encoder), strict=True))
-            for image, said in zip(chunk, statements, strict=True):
-                points = self.points(image.category, image.label, [(n, text, rows[text]) for n, text in said])
+            judged: dict[tuple[str, int, str], _Clue | None] = {}
+            for image, statements in zip(chunk, said, strict=True):
+                clues = []
+                for name, text in statements:
+                    key = image.category, image.label, text
+                    if key not in judged:
+                        judged[key] = self._judge(*key, rows[text])
+                    if (clue := judged[key]) is not None:
+                        clues.append((name, clue))
+                points = self._common(clues)
                 yield Annotation(image.id, answer(image.label, points), tuple(points))
 
-    def points(self, category: str, label: int, said: Sequence[tuple[int, str, np.ndarray]]) -> list[Point]:
-        """The points that the annotators of one image have in common, in the order of families.
-
-        Args:
-            category: of the image.
-            label: 1 real, 0 fake.
-            said: (annotator number, statement, its (d,) embedding), in the order said.
-        """
+    def _judge(self, category: str, label: int, text: str, row: np.ndarray) -> _Clue | None:
+        """What a statement about a category amounts to; None if it is no clue."""
         knowledge = _knowledge(category, self.encoder)
-        statements = [_Statement(n, text, _unit(row - knowledge.centre)) for n, text, row in said]
-        statements = [statement for statement in statements if _is_clue(statement, label, knowledge)]
-        if not statements:
+        row = _unit(row - knowledge.centre)
+        if not _is_clue(text, row, label, knowledge):
+            return None
+        families = {name: _nearest(row, block) for name, block in knowledge.families[label]}
+        # Near a critical description and not called slight; the bar is lower if the witness calls it impossible.
+        bar = self.critical_similarity - (_EMPHASIS_BONUS if _EMPHASIS.search(text) else 0.0)
+        glaring = _nearest(row, knowledge.critical) >= bar and not _SLIGHT.search(text)
+        return _Clue(text, row, max(families, key=lambda name: families[name]), label == FAKE and glaring)
+
+    def _common(self, clues: Sequence[tuple[str, _Clue]]) -> list[Point]:
+        """The points of (annotator, clue) pairs that enough annotators make, and the critical ones."""
+        if not clues:
             return []
-        rows = np.stack([statement.row for statement in statements])
+        rows = np.stack([clue.row for _, clue in clues])
         similarity = np.round(rows @ rows.T, 5)
         points = []
         for members in cluster(similarity, self.similarity):
-            witnesses = len({statements[n].annotator for n in members})
-            chosen = self._medoid(members, similarity, statements)
-            critical = label == FAKE and _nearest(chosen.row, knowledge.critical) >= self.critical_similarity
-            if witnesses >= self.min_annotators or critical:
-                families = {name: _nearest(chosen.row, block) for name, block in knowledge.families[label]}
-                family = max(families, key=lambda name: families[name])
-                points.append(Point(family, chosen.text, witnesses, witnesses < self.min_annotators))
+            witnesses = len({clues[n][0] for n in members})
+            # The medoid; of two, which are always equally central, the shorter.
+            central = np.round(similarity[np.ix_(members, members)].mean(axis=1), 4)
+            ranked = sorted(
+                (-c, len(clues[n][1].text), clues[n][1].text, n)
+                for c, n in zip(central, members, strict=True)
+            )
+            chosen = clues[ranked[0][3]][1]
+            if witnesses >= self.min_annotators or chosen.critical:
+                points.append(Point(chosen.family, chosen.text, witnesses, witnesses < self.min_annotators))
         # Most witnesses first within a family; the text decides the rest.
         return sorted(points, key=lambda p: (FAMILIES.index(p.family), -p.witnesses, p.statement))
-
-    @staticmethod
-    def _medoid(members: list[int], similarity: np.ndarray, statements: Sequence[_Statement]) -> _Statement:
-        """The member most like the others; of two, the shorter."""
-        central = np.round(similarity[np.ix_(members, members)].mean(axis=1), 4)
-        order = sorted(
-            zip(
-                -central,
-                (len(statements[n].text) for n in members),
-                (statements[n].text for n in members),
-                members,
-                strict=True,
-            )
-        )
-        return statements[order[0][3]]
 
 
 AGGREGATORS: dict[str, Callable[..., EmbeddingAggregator]] = {"embedding": EmbeddingAggregator}

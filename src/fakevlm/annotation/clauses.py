@@ -11,10 +11,9 @@ _BULLET = re.compile(r"^\s*(?:[-–•·+*]|\(?\d{1,2}[.):]|[a-z]\))\s+")
 _TITLE = re.compile(r"^\s*[A-Z][\w&/'-]*(?:[ ,]+[\w&/'-]+){0,4}\s*(?::|\s[-–—]\s)\s*")
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')]*\s+|;|\n|\s[–—]\s")
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|approx|vs|cf)\.(?=\W)", re.IGNORECASE)  # no end of a sentence
-# A comma, a conjunction and at least four words start a statement of its own; "fur, eyes, and ears" do not.
-_JOINED = re.compile(
-    r",\s*(?:and|but|while|whereas|plus|although)\s+(?:also\s+)?(?=(?:[^\s,]+\s+){3}[^\s,]+)", re.IGNORECASE
-)
+# A comma and a conjunction between four words or more on both sides start a statement; "fur, eyes, and ears" do not.
+_JOINED = re.compile(r",\s*(?:and|but|while|whereas|plus|although)\s+(?:also\s+)?", re.IGNORECASE)
+_LEAST_JOINED = 4
 _OPENING = re.compile(
     r"^(?:(?:additionally|also|furthermore|moreover|overall|first(?:ly)?|second(?:ly)?|third(?:ly)?|finally|lastly|in conclusion|in summary|to sum up|"
     r"notably|interestingly|however|similarly|in addition|in particular|for example|for instance|looking closely|"
@@ -38,17 +37,23 @@ _MIDDLE = (
     (re.compile(r"\b(?:seem|appear|look) (?:as if they are|as though they are|to be)\b", re.IGNORECASE), "are"),
     (re.compile(r"\b(?:seems|appears) to have\b", re.IGNORECASE), "has"),
     (re.compile(r"\b(?:seem|appear) to have\b", re.IGNORECASE), "have"),
-    (re.compile(r"\b(?:may|might|could) (?:possibly |perhaps )?be\b", re.IGNORECASE), "is"),
     (re.compile(r"\b(?:seem|appear) to\b\s*", re.IGNORECASE), ""),
     (re.compile(r"\b(?:seems|appears)\b(?! to\b)(?! (?:in|on|near|at|behind|beside|twice|next|over|to)\b)", re.IGNORECASE), "is"),
     (re.compile(r"\b(?:perhaps|possibly|probably|maybe|presumably|arguably|apparently|somewhat|a bit|rather|quite) ", re.IGNORECASE), ""),
 )  # fmt: skip
+_MODAL = re.compile(r"\b(\w+) (?:may|might|could) (?:possibly |perhaps )?be\b", re.IGNORECASE)
+
+
+def _is(match: re.Match[str]) -> str:
+    plural = match[1].endswith("s") and not match[1].endswith(("ss", "us", "is"))
+    return f"{match[1]} {'are' if plural else 'is'}"
 
 
 def normalise(clause: str) -> str:
     """A statement without markup, opening words, hedges and final stop; lower-case start. May come out empty."""
     clause = _MARKUP.sub("", clause).strip()
     clause = _OPENING.sub("", clause)
+    clause = _MODAL.sub(_is, clause)
     for pattern, plain in _MIDDLE:
         clause = pattern.sub(plain, clause)
     clause = re.sub(r"\s+", " ", clause).strip(" \t.,:;!?\"'-–—")
@@ -56,6 +61,16 @@ def normalise(clause: str) -> str:
     first = clause.split(" ", 1)[0]
     # Names and abbreviations (JPEG, I) keep their capitals.
     return clause if first.isupper() and len(first) > 1 else clause[:1].lower() + clause[1:]
+
+
+def _unjoined(sentence: str) -> list[str]:
+    parts, start = [], 0
+    for match in _JOINED.finditer(sentence):
+        before, after = sentence[start : match.start()], sentence[match.end() :].split(",")[0]
+        if min(len(before.split()), len(after.split())) >= _LEAST_JOINED:
+            parts.append(before)
+            start = match.end()
+    return [*parts, sentence[start:]]
 
 
 def split(caption: str, least_words: int = 3) -> list[str]:
@@ -70,7 +85,7 @@ def split(caption: str, least_words: int = 3) -> list[str]:
         line = _BULLET.sub("", _MARKUP.sub("", line))
         line = _TITLE.sub("", line, count=1)
         for sentence in _SENTENCE.split(line):
-            for part in _JOINED.split(sentence):
+            for part in _unjoined(sentence):
                 statement = normalise(part)
                 if len(statement.split()) >= least_words:
                     statements.setdefault(statement)

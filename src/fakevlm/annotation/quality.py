@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import pandas as pd
-from sklearn.metrics import cohen_kappa_score
 
 from fakevlm.miniature.catalogue import KINDS, kinds_named
 from fakevlm.miniature.truth import Truth
@@ -59,6 +58,17 @@ def clue_quality(texts: Mapping[str, Mapping[str, str]], truths: Mapping[str, Tr
     return pd.DataFrame(rows, columns=list(QUALITY_COLUMNS))
 
 
+def _kappa(pairs: Sequence[tuple[set[str], set[str]]]) -> float:
+    """Cohen's kappa of two annotators' yes or no to every kind of every image; NaN where chance leaves no room."""
+    total = len(pairs) * len(KINDS)
+    a, b = sum(len(x) for x, _ in pairs), sum(len(y) for _, y in pairs)
+    differ = sum(len(x ^ y) for x, y in pairs)
+    if not total:
+        return float("nan")
+    chance = (a * b + (total - a) * (total - b)) / total**2
+    return (1 - differ / total - chance) / (1 - chance) if chance < 1 else float("nan")
+
+
 def agreement(texts: Mapping[str, Mapping[str, str]], fakes: Sequence[str]) -> pd.DataFrame:
     """How far annotators agree in the kinds of artifact that they name, pair by pair; needs no truth.
 
@@ -75,16 +85,12 @@ def agreement(texts: Mapping[str, Mapping[str, str]], fakes: Sequence[str]) -> p
     for a, b in combinations(texts, 2):
         pairs = [(named[a].get(key, set()), named[b].get(key, set())) for key in fakes]
         overlaps = [len(x & y) / len(x | y) for x, y in pairs if x | y]
-        decisions = [
-            [kind in x for x, _ in pairs for kind in KINDS],
-            [kind in y for _, y in pairs for kind in KINDS],
-        ]
         rows.append(
             {
                 "annotator_a": a,
                 "annotator_b": b,
                 "jaccard": sum(overlaps) / max(len(overlaps), 1),
-                "kappa": float(cohen_kappa_score(*decisions)) if overlaps else float("nan"),
+                "kappa": _kappa(pairs),
                 "n": len(overlaps),
             }
         )

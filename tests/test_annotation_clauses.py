@@ -1,0 +1,73 @@
+"""Captions taken apart into statements, and which side a statement takes."""
+
+import pytest
+
+from fakevlm.annotation.clauses import normalise, split
+from fakevlm.annotation.polarity import polarity
+
+
+def test_markdown_lists_titles_and_headings() -> None:
+    caption = """### Analysis
+1. **Surface texture**: The dog's fur appears overly smooth.
+2. **Lighting & shadows** - The shadow points towards the sun; a halo surrounds the ears.
+* The left ear is missing!
+"""
+    assert split(caption) == [
+        "the dog's fur is overly smooth",
+        "the shadow points towards the sun",
+        "a halo surrounds the ears",
+        "the left ear is missing",
+    ]
+
+
+def test_prose_is_split_at_sentences_and_joined_clauses_but_not_in_enumerations() -> None:
+    caption = (
+        "On closer inspection, the hand has six fingers, while the other one melts into the sleeve. "
+        "Eyes, ears, and nose are well formed (e.g. the pupils are round)."
+    )
+    assert split(caption) == [
+        "the hand has six fingers",
+        "the other one melts into the sleeve",
+        "eyes, ears, and nose are well formed (eg the pupils are round)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("Perhaps the shadow seems to be wrong, I think.", "the shadow is wrong"),
+        ("It appears that the edges might be bent", "the edges are bent"),
+        ("I notice that JPEG blocks are visible.", "JPEG blocks are visible"),
+        ("JPEG blocks are visible", "JPEG blocks are visible"),
+        ("Furthermore, the fur appears somewhat waxy", "the fur is waxy"),
+        ("a copy of the wheel appears twice", "a copy of the wheel appears twice"),
+        ("**", ""),
+    ],
+)
+def test_hedges_openings_and_capitals_go(written: str, meant: str) -> None:
+    assert normalise(written) == meant
+
+
+def test_short_remains_and_repeats_are_dropped() -> None:
+    assert split("Lighting:\n- Odd.\n- The light is odd.\n- The light is odd.") == ["the light is odd"]
+    assert split("") == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "sign"),
+    [
+        ("the skin is unnaturally smooth", -1),
+        ("there is no natural grain on the skin", -1),
+        ("the two sides do not match", -1),
+        ("lines that should be straight are bent", -1),
+        ("edges continue without breaks", 1),
+        ("no unnatural distortions are visible", 1),
+        ("the shadows agree with the light", 1),
+        ("the shadows do not agree with the light", -1),
+        ("the proportions are not correct and differ between the sides", -1),
+        ("a dog lies on the carpet", 0),
+        ("the table has five legs", 0),
+    ],
+)
+def test_polarity(statement: str, sign: int) -> None:
+    assert polarity(statement) == sign
