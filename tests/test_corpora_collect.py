@@ -12,6 +12,7 @@ from PIL import Image
 from fakevlm.corpora import ffpp
 from fakevlm.corpora.collect import Sieve, collect
 from fakevlm.corpora.files import Quarantine
+from fakevlm.corpora.preview import contact_sheet, sample
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import Truth, read_truth, write_truth
 from fakevlm.params import Params, load_params
@@ -204,6 +205,23 @@ def test_the_profiles_keys_are_typed(tmp_path: Path) -> None:
     file.write_text(text.replace("renderer: miniature", "renderer: crayons"))
     with pytest.raises(UserError, match=r"collect\.renderer"):
         load_params(file=file)
+
+
+def test_the_sheet_shows_every_source_and_label() -> None:
+    stream = [
+        Record(f"{source}/{n}.jpg", picture(n), label, source, "x")
+        for source in ("a", "b")
+        for label in (FAKE, REAL)
+        for n in range(7)
+    ]
+    drawn = sample(iter(stream), 3, seed=1)
+    assert {key: len(rows) for key, rows in drawn.items()} == {
+        (source, label): 3 for source in ("a", "b") for label in (FAKE, REAL)
+    }
+    assert drawn == sample(iter(stream), 3, seed=1)
+    assert any(int(r.id[2:-4]) >= 3 for rows in drawn.values() for r in rows), "not only the first ones"
+    sheet = contact_sheet(iter(stream), per_row=3, seed=1)
+    assert sheet.size == (132 + 3 * 100, 4 * 100)
 
 
 def test_csvs_have_headers_even_when_empty(tmp_path: Path) -> None:

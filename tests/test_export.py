@@ -251,6 +251,7 @@ def test_a_fake_without_artifacts_is_still_called_fake() -> None:
     assert all(answer.startswith("The image looks fake. ") for answer in entry["0"]["answer"])
 
 
+@pytest.mark.slow
 def test_the_export_repeats_byte_for_byte_with_more_processes(made: Path, tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base/model.safetensors").write_bytes(b"keep")

@@ -17,12 +17,12 @@ import pandas as pd
 
 from fakevlm import paths
 from fakevlm.corpora import chameleon, cvusa, ddvqa, dmimage, ffpp, genimage, loki, m6doc, vigor
-from fakevlm.corpora.files import BadImage, Quarantine, checked
+from fakevlm.corpora.files import BadImage, Quarantine, checked, count_images
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import Truth, read_truth, write_truth
 from fakevlm.params import Params
 from fakevlm.progress import track
-from fakevlm.records import Record, read_records, write_records
+from fakevlm.records import Record, read_frame, read_records, write_records
 from fakevlm.synthesis import documents, satellite
 
 BENCHMARKS = ("loki", "dmimage", "ddvqa", "ffpp")
@@ -99,6 +99,16 @@ def _folder(name: str | None) -> Path | None:
     return paths.resolve(name) if name is not None else None
 
 
+def _expected(corpus: str, root: Path, frames: int) -> int | None:
+    """About how many images a corpus will give, for its progress bar; None where counting would cost too much."""
+    if corpus == "ffpp":
+        return sum(len(ffpp.videos(root, method)) for method in (None, *ffpp.METHODS)) * frames
+    if corpus == "ddvqa":
+        return None
+    folders = {"cvusa": [root / "bingmap"], "vigor": sorted(root.glob("*/satellite"))}.get(corpus, [root])
+    return count_images(*folders) or None
+
+
 def _training(params: Params, quarantine: Quarantine) -> Iterator[tuple[str, Iterable[Record]]]:
     """(corpus, its records) for every training corpus that params names."""
     settings = params.collect
@@ -113,7 +123,7 @@ def _training(params: Params, quarantine: Quarantine) -> Iterator[tuple[str, Ite
     for corpus, read in readers.items():
         root = _folder(getattr(settings.corpora, corpus))
         if root is not None:
-            yield corpus, track(read(root), corpus)
+            yield corpus, track(read(root), corpus, total=_expected(corpus, root, settings.frames_per_video))
 
 
 def _synthetic(params: Params, truths: dict[str, Truth]) -> Iterator[tuple[str, Iterable[Record]]]:
@@ -138,27 +148,36 @@ def _synthetic(params: Params, truths: dict[str, Truth]) -> Iterator[tuple[str, 
     )
 
 
+def _ffpp_test(records: Path) -> Iterator[Record]:
+    """The collected FF++ records of the official test split."""
+    total = len(read_frame(records, ["split"]))
+    for record in track(read_records(records), "benchmark ffpp", total=total):
+        if record.source == "ff++" and record.split == "test":
+            yield record
+
+
 def _benchmark(name: str, params: Params, records: Path, quarantine: Quarantine) -> Iterable[Record] | None:
     """The records of a benchmark, None if params leaves it out."""
     settings = params.collect
     faces = _folder(settings.corpora.ffpp)
     if name == "ffpp":
-        return (
-            (r for r in read_records(records) if r.source == "ff++" and r.split == "test") if faces else None
-        )
+        return _ffpp_test(records) if faces else None
     root = _folder(getattr(settings.benchmarks, name))
     if root is None:
         return None
-    if name == "loki":
-        return loki.read(root, quarantine)
-    if name == "dmimage":
-        return dmimage.read(root)
-    if faces is None:
+    if name == "ddvqa" and faces is None:
         raise UserError(
             "collect.benchmarks.ddvqa is set, but collect.corpora.ffpp is null: DD-VQA asks about FF++'s frames",
             "name FF++'s folder too, or leave DD-VQA out",
         )
-    return ddvqa.read(root, faces, settings.frames_per_video, quarantine=quarantine)
+    frames = settings.frames_per_video
+    if name == "loki":
+        found = loki.read(root, quarantine)
+    elif name == "dmimage":
+        found = dmimage.read(root)
+    else:
+        found = ddvqa.read(root, faces, frames, quarantine=quarantine)
+    return track(found, f"benchmark {name}", total=_expected(name, root, frames))
 
 
 def collect(params: Params, out: Path | None = None) -> Collected:
@@ -194,7 +213,7 @@ def collect(params: Params, out: Path | None = None) -> Collected:
         passed = Sieve(quarantine, unique=False)
 
         def tested(name: str = name, records=records, passed: Sieve = passed) -> Iterator[Record]:
-            for record in passed.through(name, track(records, name)):
+            for record in passed.through(name, records):
                 known.add(record.path)
                 if record.sha256 in trainable:
                     leakage.append((name, record.path, trainable[record.sha256]))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +79,16 @@ def images(folder: Path) -> Iterator[Path]:
 def images_below(folder: Path) -> Iterator[Path]:
     """The image files of a folder and its subfolders, by path."""
     yield from sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+
+
+def count_images(*folders: Path) -> int:
+    """How many image files lie in some folders and below them: for a progress bar's total. Missing folders hold none."""
+    return sum(
+        Path(name).suffix.lower() in IMAGE_SUFFIXES
+        for folder in folders
+        for _, _, names in os.walk(folder)
+        for name in names
+    )
 
 
 def checked(record: Record) -> Record:

@@ -18,7 +18,7 @@ SPLITS = {"train": 0.72, "val": 0.14, "test": 0.14}  # of the pairs, as the offi
 _H264 = {
     "crf": "23",
     "preset": "medium",
-    "x264-params": "cpu-independent=1:mbtree=0",
+    "x264-params": "cpu-independent=1",
 }
 
 
