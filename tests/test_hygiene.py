@@ -243,7 +243,8 @@ def test_stages_and_sections_fit_each_other() -> None:
         for s in all_
         for key in s["params"]
     }
-    assert read - {"profile"} == sections
+    assert read - {"profile", "${profile}"} == sections - {"report"}  # report: the whole profile
+    assert "${profile}" in STAGES["report"][0]["params"]
     for all_ in STAGES.values():
         for stage in all_:
             assert "profile" in stage["params"]
