@@ -162,9 +162,10 @@ def _results(inputs: Inputs) -> list[Drawn]:
             "robustness",
             "Robustness",
             "Scores under perturbation",
-            "Accuracy and AUC on a sample of FakeClue's test split under perturbations of growing strength (from left to right; “–” is "
-            "the untouched image), with 95 % bands. The paper's own table could not be retrieved.",
-            score_figures.robustness(inputs.robustness),
+            "Accuracy, AUC and (of those that explain) clue recall on a sample of FakeClue's test split under perturbations of growing "
+            "strength, from left to right; “–” is the untouched image. Bands are 95 % intervals, dashed lines one half. The paper's own "
+            "table could not be retrieved.",
+            score_figures.robustness(inputs.robustness, ("acc", "auc", "clue_recall")),
             "results",
         ),
     ]

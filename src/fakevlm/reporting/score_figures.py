@@ -178,7 +178,8 @@ def robustness(scores: pd.DataFrame, metrics: Sequence[str] = ("acc", "auc")) ->
                 )
                 marker = style.METHOD_MARKERS.get(method, "o")
                 axes.plot(x, line.value.astype(float), color=colour, marker=marker, label=method)
-            axes.axhline(0.5, color=style.QUIET, linewidth=0.7, linestyle=(0, (3, 2)), zorder=0.5)
+            if metric in ("acc", "auc"):
+                axes.axhline(0.5, color=style.QUIET, linewidth=0.7, linestyle=(0, (3, 2)), zorder=0.5)
             axes.set_xticks(range(len(subsets)), ["–", *strengths], fontsize=6.5)
             axes.grid(axis="x", visible=False)
             if i == len(metrics) - 1:
