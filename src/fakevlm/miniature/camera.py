@@ -61,7 +61,7 @@ def develop(img: np.ndarray, rng: np.random.Generator, style: Style) -> tuple[by
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)
         qualities.append("compression")
     quality = int(rng.integers(style.jpeg[0], style.jpeg[1] + 1))
-    ok, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    ok, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
     if not ok:
         raise RuntimeError("OpenCV could not encode a JPEG")
     return data.tobytes(), qualities
