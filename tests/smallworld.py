@@ -1,0 +1,87 @@
+"""A small collected and categorized world, as the stages before `annotate` leave it, for the tests of annotation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fakevlm.annotation.annotators import Outcome, Request
+from fakevlm.miniature.truth import Truth, write_truth
+from fakevlm.miniature.world import shoot
+from fakevlm.records import FAKE, REAL, Record, write_records
+
+GENERATED = ("animal", "object", "human", "scene")
+
+
+def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5) -> tuple[Path, Path]:
+    """Writes `collect/` and `categorize/` below `folder`: GenImage-like images, Chameleon-like fakes, FF++-like frames.
+
+    Returns:
+        The two folders.
+    """
+    rng = np.random.default_rng(seed)
+    records, truths, categories = [], [], []
+
+    def add(
+        key: str, category: str, label: int, source: str, item: str, split: str | None, **options
+    ) -> None:
+        shot = shoot(category, rng, fake=label == FAKE, size=64, **options)
+        known = None if source in ("genimage", "chameleon") else category
+        records.append(
+            Record(
+                key,
+                shot.jpeg,
+                label,
+                source,
+                item,
+                known,
+                None,
+                split,
+                shot.pixels.shape[1],
+                shot.pixels.shape[0],
+            )
+        )
+        truths.append(Truth(key, label, category, shot.artifacts, shot.qualities))
+        categories.append((key, category))
+
+    for n in range(per_label):
+        category = GENERATED[n % 4]
+        add(f"genimage/real/{n:03d}.jpg", category, REAL, "genimage", f"r{n}", None)
+        for extra in range(2):  # twice as many fakes as photographs
+            key = f"genimage/fake/adm/{n:03d}_{extra}.jpg"
+            add(key, category, FAKE, "genimage", key, None)
+    add("chameleon/fake/0.jpg", "scene", FAKE, "chameleon", "c0", None, count=(0, 0))
+    add("chameleon/real/0.jpg", "scene", REAL, "chameleon", "c1", None)
+    for v in range(videos):
+        split = ("train", "train", "val", "test")[v % 4]
+        for n in range(2):
+            add(f"ff++/real/{v:03d}/{n}.png", "deepfake", REAL, "ff++", f"{v:03d}", split)
+            for method in ("Deepfakes", "FaceSwap"):
+                add(f"ff++/fake/{method}/{v:03d}/{n}.png", "deepfake", FAKE, "ff++", f"{v:03d}", split)
+    write_records(records, folder / "collect" / "records", shard_rows=25)
+    write_truth(truths, folder / "collect" / "truth.jsonl")
+    (folder / "categorize").mkdir(parents=True)
+    table = pd.DataFrame(categories, columns=["id", "category"]).assign(confidence=1.0, origin="model")
+    table.to_parquet(folder / "categorize" / "categories.parquet", index=False)
+    return folder / "collect", folder / "categorize"
+
+
+class Scripted:
+    """An annotator whose answers a test writes, and whose questions it counts."""
+
+    def __init__(self, model: str, answers: Mapping[str, Outcome] | None = None, revision: str = "1") -> None:
+        self.model = model
+        self.revision = revision
+        self.sampling = {"temperature": 0.0}
+        self.asked: list[str] = []
+        self._answers = answers or {}
+
+    async def annotate(self, request: Request) -> Outcome:
+        self.asked.append(request.id)
+        return self._answers.get(request.id, Outcome("ok", f"{self.model} saw {request.id}"))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder and its bytes."""
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}

@@ -1,0 +1,188 @@
+"""FakeClue built from a small world: what is written, what is left out, and that aggregation pays."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fakevlm.annotation.annotators import Outcome
+from fakevlm.annotation.example import pick
+from fakevlm.annotation.fakeclue import FakeClue, build
+from fakevlm.errors import UserError
+from fakevlm.miniature.truth import read_truth
+from fakevlm.params import Params, load_params
+from fakevlm.records import FAKE, QUESTION, REAL, from_fakeclue_json, read_frame, read_records
+from smallworld import Scripted, content, make_world
+
+SPLITS = ("train", "val", "test")
+
+
+def run(world: Path, out: Path, params: Params | None = None, **options) -> FakeClue:
+    return build(
+        params or load_params("mini"),
+        collected=world / "collect",
+        categorized=world / "categorize",
+        out=out,
+        journal=out.parent / f"{out.name}.jsonl",
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    make_world(folder, per_label=48, videos=8)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(world: Path) -> tuple[FakeClue, Path]:
+    out = world / "annotate"
+    return run(world, out), out
+
+
+@pytest.mark.slow
+def test_records_and_json_say_the_same(made: tuple[FakeClue, Path], world: Path) -> None:
+    fakeclue, out = made
+    original = {record.id: record for record in read_records(world / "collect" / "records")}
+    answers = fakeclue.images.set_index("id")["answer"]
+    seen = []
+    for split in SPLITS:
+        records = list(read_records(out / "fakeclue" / split))
+        rows = json.loads((out / "data_json" / f"{split}.json").read_text())
+        assert len(records) == len(rows) == fakeclue.metrics["images"][split] > 0
+        for record, row in zip(records, rows, strict=True):
+            assert record.image == original[record.id].image
+            assert record.split == split
+            assert record.references == [answers[record.id]]
+            assert answers[record.id].startswith(
+                f"This is a {'real' if record.label == REAL else 'fake'} image. "
+            )
+            assert set(row) == {"image", "label", "cate", "width", "height", "conversations"}
+            assert (row["image"], row["label"], row["cate"]) == (record.path, record.label, record.category)
+            assert [turn["from"] for turn in row["conversations"]] == ["human", "gpt"]
+            assert row["conversations"][1]["value"] == answers[record.id]
+        seen += [record.id for record in records]
+    assert sorted(seen) == list(fakeclue.images["id"])
+    assert QUESTION not in (out / "data_json" / "test.json").read_text(), "the release spells it otherwise"
+
+
+@pytest.mark.slow
+def test_the_json_is_read_by_the_reader_of_the_release(
+    made: tuple[FakeClue, Path], world: Path, tmp_path: Path
+) -> None:
+    _, out = made
+    for record in read_records(world / "collect" / "records"):
+        file = tmp_path / record.path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(record.image)
+    again = list(from_fakeclue_json(out / "data_json" / "test.json", tmp_path))
+    written = list(read_records(out / "fakeclue" / "test"))
+    fields = ("id", "image", "label", "category", "references")
+    assert [[getattr(r, f) for f in fields] for r in again] == [
+        [getattr(r, f) for f in fields] for r in written
+    ]
+
+
+@pytest.mark.slow
+def test_balanced_and_split_by_item(made: tuple[FakeClue, Path], world: Path) -> None:
+    images = made[0].images
+    counts = images.groupby(["category", "split"])["label"].agg(["sum", "size"])
+    assert (2 * counts["sum"] == counts["size"]).all()
+    assert images.groupby("item")["split"].nunique().max() == 1
+    faces = images[images["source"] == "ff++"].set_index("id")["split"]
+    official = read_frame(world / "collect" / "records", ["id", "split"]).set_index("id")["split"]
+    assert (faces == official[faces.index]).all()
+    assert images["category"].notna().all()
+
+
+@pytest.mark.slow
+def test_the_aggregate_beats_every_annotator(made: tuple[FakeClue, Path]) -> None:
+    fakeclue, out = made
+    quality = pd.read_csv(out / "clue_quality.csv")
+    f1 = quality.set_index("annotator")["f1"]
+    assert list(f1.index) == ["Qwen2-VL", "InternVL2", "DeepSeek-VL2", "aggregate"]
+    assert f1["aggregate"] > f1.drop("aggregate").max() + 0.02
+    assert fakeclue.metrics["clue_f1_aggregate"] == pytest.approx(f1["aggregate"], abs=1e-5)
+    spurious = quality.set_index("annotator")["spurious_per_real"]
+    assert spurious["aggregate"] <= spurious.drop("aggregate").min()
+    assert len(pd.read_csv(out / "agreement.csv")) == 3
+    assert 0.2 < fakeclue.metrics["agreement_jaccard"] < 0.8
+
+
+@pytest.mark.slow
+def test_candidates_are_complete_and_sorted(made: tuple[FakeClue, Path]) -> None:
+    fakeclue, out = made
+    table = pd.read_parquet(out / "candidates.parquet")
+    assert list(table.columns) == ["id", "annotator", "outcome", "text"]
+    assert len(table) == 3 * len(fakeclue.images)
+    keys = list(zip(table["id"], table["annotator"], strict=True))
+    assert keys == sorted(set(keys))
+
+
+@pytest.mark.slow
+def test_the_example_was_seen_by_all_and_says_most(made: tuple[FakeClue, Path], world: Path) -> None:
+    truths = read_truth(world / "collect" / "truth.jsonl")
+    for label in (FAKE, REAL):
+        example = pick(made[0], world / "collect" / "records", truths, label)
+        assert example.record.label == label
+        assert len(example.captions) == 3
+        assert example.answer.count(": ") >= 2
+        assert len(example.boxes) == len(truths[example.record.path].artifacts)
+
+
+@pytest.mark.slow
+def test_the_same_bytes_again_and_others_with_another_seed(
+    made: tuple[FakeClue, Path], world: Path, tmp_path: Path
+) -> None:
+    run(world, tmp_path / "again")
+    assert content(tmp_path / "again") == content(made[1])
+    other = load_params("mini").model_copy(update={"seed": 99})
+    run(world, tmp_path / "other", other)
+    assert content(tmp_path / "other") != content(made[1])
+
+
+@pytest.mark.slow
+def test_prompts_by_label_and_tag_and_what_nobody_described_is_left_out(world: Path, tmp_path: Path) -> None:
+    prompts = {}
+
+    class Watching(Scripted):
+        async def annotate(self, request):
+            prompts[request.id] = request.prompt
+            return await super().annotate(request)
+
+    silent = {"genimage/real/000.jpg": Outcome("refused"), "chameleon/fake/0.jpg": Outcome("empty")}
+    annotators = [Watching("a", silent), Watching("b", silent)]
+    params = load_params("mini")
+    kept = params.annotate.model_copy(update={"balance": False})
+    fakeclue = run(
+        world, tmp_path / "out", params.model_copy(update={"annotate": kept}), annotators=annotators
+    )
+    everything = read_frame(world / "collect" / "records", ["id", "label", "source"]).set_index("id")
+    assert set(prompts) == set(everything.index), "unbalanced: all are used"
+    assert {key: prompt.label for key, prompt in prompts.items()} == everything["label"].to_dict()
+    tagged = {key for key, prompt in prompts.items() if prompt.tagged}
+    assert tagged == {"chameleon/fake/0.jpg"}
+    assert set(everything.index) - set(fakeclue.images["id"]) == set(silent)
+    assert fakeclue.metrics["left_out_without_caption"] == 2
+    assert fakeclue.metrics["outcomes"] == {"empty": 2, "ok": 2 * len(everything) - 4, "refused": 2}
+
+
+def test_missing_stages_are_named(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dvc repro"):
+        build(
+            load_params("mini"),
+            collected=tmp_path,
+            categorized=tmp_path,
+            out=tmp_path,
+            journal=tmp_path / "j",
+        )
+    with pytest.raises(UserError, match="categorize"):
+        build(
+            load_params("mini"),
+            collected=world / "collect",
+            categorized=tmp_path,
+            out=tmp_path,
+            journal=tmp_path / "j",
+        )

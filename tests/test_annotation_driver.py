@@ -1,0 +1,103 @@
+"""The driver: bounded, concurrent, in order, and every request once."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fakevlm.annotation.annotators import Outcome, Request
+from fakevlm.annotation.driver import Task, annotate_all
+from fakevlm.annotation.journal import Journal
+from fakevlm.annotation.prompts import label_prompt
+from fakevlm.errors import UserError
+from smallworld import Scripted
+
+PROMPT = label_prompt("animal", 0)
+
+
+def tasks(n: int) -> list[Task]:
+    return [Task(f"{i}.jpg", f"{i}.jpg", f"image {i}".encode(), PROMPT) for i in range(n)]
+
+
+def test_every_task_and_annotator_in_order(tmp_path: Path) -> None:
+    a, b = Scripted("a"), Scripted("b", {"1.jpg": Outcome("refused")})
+    with Journal(tmp_path / "j") as journal:
+        found = annotate_all(tasks(5), [a, b], journal, concurrency=3)
+    assert [(c.id, c.annotator) for c in found] == [(f"{i}.jpg", m) for i in range(5) for m in "ab"]
+    assert found[3].outcome.status == "refused"
+    assert found[4].outcome.text == "a saw 2.jpg"
+    assert sorted(a.asked) == sorted(b.asked) == [f"{i}.jpg" for i in range(5)]
+
+
+def test_a_rerun_asks_only_what_failed(tmp_path: Path) -> None:
+    broken = Scripted("a", {"2.jpg": Outcome("error", "connection reset")})
+    with Journal(tmp_path / "j") as journal:
+        first = annotate_all(tasks(4), [broken], journal)
+        assert first[2].outcome.status == "error"
+    mended, other = Scripted("a"), Scripted("a", revision="2")
+    with Journal(tmp_path / "j") as journal:
+        found = annotate_all(tasks(4), [mended], journal)
+        assert mended.asked == ["2.jpg"]
+        assert [c.outcome.status for c in found] == ["ok"] * 4
+        annotate_all(tasks(4), [other], journal)
+        assert len(other.asked) == 4, "another revision is another question"
+
+
+class Slow(Scripted):
+    """Answers late images first; remembers how many it answered at a time."""
+
+    now = most = 0
+
+    async def annotate(self, request: Request) -> Outcome:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.02 if request.id < "3" else 0.001)
+        self.now -= 1
+        return await super().annotate(request)
+
+
+def test_requests_overlap_up_to_the_limit_and_images_are_read_as_needed(tmp_path: Path) -> None:
+    slow, read = Slow("a"), []
+
+    def reading() -> Iterator[Task]:
+        for task in tasks(9):
+            read.append(task.id)
+            assert len(read) - len(slow.asked) <= 4
+            yield task
+
+    with Journal(tmp_path / "j") as journal:
+        found = annotate_all(reading(), [slow], journal, concurrency=4)
+    assert slow.most == 4
+    assert slow.asked != sorted(slow.asked), "they finish out of order"
+    assert [c.id for c in found] == [f"{i}.jpg" for i in range(9)], "and come back in order"
+
+
+def test_equal_images_under_way_are_asked_once(tmp_path: Path) -> None:
+    slow = Slow("a")
+    twins = [Task(name, name, b"same", PROMPT) for name in ("0.jpg", "1.jpg", "2.jpg")]
+    with Journal(tmp_path / "j") as journal:
+        found = annotate_all(twins, [slow], journal, concurrency=3)
+    assert len(slow.asked) == 1
+    assert len({c.outcome.text for c in found}) == 1
+
+
+def test_a_failure_stops_the_run_as_itself_and_keeps_what_was_answered(tmp_path: Path) -> None:
+    class Broken(Scripted):
+        async def annotate(self, request: Request) -> Outcome:
+            if request.id == "3.jpg":
+                raise UserError("no key for the server", "set it")
+            return await super().annotate(request)
+
+    with Journal(tmp_path / "j") as journal:
+        with pytest.raises(UserError, match="no key"):
+            annotate_all(tasks(6), [Broken("a")], journal, concurrency=2)
+        assert 3 <= len(journal) <= 4, "what came before is kept, the rest is not asked"
+
+
+def test_runs_inside_a_running_loop_as_in_jupyter(tmp_path: Path) -> None:
+    async def notebook() -> int:
+        with Journal(tmp_path / "j") as journal:
+            return len(annotate_all(tasks(2), [Scripted("a")], journal))
+
+    assert asyncio.run(notebook()) == 2

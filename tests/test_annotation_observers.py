@@ -1,0 +1,164 @@
+"""The scripted observers: honest in their hit rates, independent, each with a style of its own; and the interface to them."""
+
+import asyncio
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from fakevlm.annotation.annotators import BACKENDS, Outcome, Request, make_annotators
+from fakevlm.annotation.prompts import label_prompt
+from fakevlm.errors import UserError
+from fakevlm.miniature.catalogue import SEEN_KINDS, kinds_named
+from fakevlm.miniature.observers import OBSERVERS, describe, plausible_kinds, sources_digest
+from fakevlm.miniature.truth import Artifact, Truth
+from fakevlm.params import Annotator as Spec
+from fakevlm.params import load_params
+from fakevlm.records import CATEGORIES, FAKE, REAL
+
+BOX = (0.1, 0.1, 0.5, 0.5)
+
+
+def fake(*kinds: str, strength: float = 0.8, category: str = "animal") -> Truth:
+    return Truth("x", FAKE, category, [Artifact(kind, BOX, strength) for kind in kinds])
+
+
+def texts(name: str, truth: Truth, n: int, tagged: bool = False) -> list[str]:
+    return [describe(name, truth, str(i), seed=1, tagged=tagged) or "" for i in range(n)]
+
+
+@pytest.mark.parametrize("name", list(OBSERVERS))
+def test_sees_most_misses_some_and_invents_some(name: str) -> None:
+    kinds = ("smooth", "melt", "halo")
+    named = [kinds_named(text) for text in texts(name, fake(*kinds), 600)]
+    hit = np.mean([len(found & set(kinds)) / 3 for found in named])
+    invented = np.mean([len(found - set(kinds)) for found in named])
+    assert 0.65 < hit < 0.85
+    assert 0.15 < invented < 0.45
+    outside = set().union(*named) - set(plausible_kinds("animal"))
+    assert outside == set(), "invents only what could be there"
+
+
+@pytest.mark.parametrize("name", list(OBSERVERS))
+def test_sees_the_strong_more_surely_than_the_weak(name: str) -> None:
+    def rate(strength: float) -> float:
+        found = texts(name, fake("tint", strength=strength), 800)
+        return float(np.mean(["tint" in kinds_named(text) for text in found]))
+
+    assert rate(1.0) > rate(0.3) + 0.05
+
+
+def test_observers_err_independently() -> None:
+    truth = fake("smooth", "melt")
+    seen = {n: np.array(["melt" in kinds_named(t) for t in texts(n, truth, 600)], float) for n in OBSERVERS}
+    correlations = np.corrcoef(list(seen.values()))
+    assert np.abs(correlations[np.triu_indices(3, 1)]).max() < 0.12
+
+
+def test_each_writes_in_its_own_style() -> None:
+    truth = fake("smooth", "shadow", "halo")
+    prose, bullets, terse = (texts(name, truth, 40) for name in OBSERVERS)
+    assert all("\n" not in text and text[0].isupper() for text in prose)
+    assert all(
+        text.startswith("**Artifacts found:**\n- ") for text in bullets if text and "No visible" not in text
+    )
+    assert sum(text.count(";") for text in terse) > 40
+    assert any("perhaps" in text or "possibly" in text for text in terse)
+    assert not any("perhaps" in text for text in prose + bullets)
+    assert len(set(prose)) > 30
+
+
+def test_the_tag_lets_them_refrain() -> None:
+    nothing = Truth("x", FAKE, "scene")
+    for name in OBSERVERS:
+        pressed = np.mean([len(kinds_named(t)) for t in texts(name, nothing, 400)])
+        excused = np.mean([len(kinds_named(t)) for t in texts(name, nothing, 400, tagged=True)])
+        assert excused < 0.45 * pressed, "insisting on artifacts makes them up"
+        assert sum("no visible artifact" in t.lower() for t in texts(name, nothing, 100, tagged=True)) > 60
+
+
+def test_real_images_get_qualities_and_seldom_an_artifact() -> None:
+    truth = Truth("x", REAL, "doc", [], ["grain", "lines", "light", "structure"])
+    for name in OBSERVERS:
+        found = [kinds_named(t) for t in texts(name, truth, 400)]
+        assert 0.02 < np.mean([bool(kinds) for kinds in found]) < 0.2
+        assert sum("light" in t or "shad" in t for t in texts(name, truth, 100)) > 40
+
+
+def test_every_kind_is_invented_or_seen_somewhere() -> None:
+    assert {kind for category in CATEGORIES for kind in plausible_kinds(category)} == set(SEEN_KINDS)
+
+
+def test_one_of_them_refuses_people_now_and_then() -> None:
+    person = fake("smooth", category="human")
+    refusals = Counter(
+        name
+        for name in OBSERVERS
+        for i in range(600)
+        if describe(name, person, str(i), seed=1, tagged=False) is None
+    )
+    assert set(refusals) == {"InternVL2"}
+    assert refusals["InternVL2"] < 20
+
+
+def test_depends_on_image_observer_seed_and_tag_alone() -> None:
+    truth = fake("smooth", "melt", "halo")
+    again = [describe("Qwen2-VL", truth, str(i), seed=3, tagged=False) for i in range(20)]
+    assert again == [describe("Qwen2-VL", truth, str(i), seed=3, tagged=False) for i in range(20)]
+    assert again != [describe("Qwen2-VL", truth, str(i), seed=4, tagged=False) for i in range(20)]
+    with pytest.raises(UserError, match="InternVL2"):
+        describe("GPT-4o", truth, "0", seed=3, tagged=False)
+
+
+def test_revision_changes_with_the_truth() -> None:
+    one = {"a": fake("smooth")}
+    assert sources_digest(one) == sources_digest(dict(one))
+    assert sources_digest(one) != sources_digest({"a": fake("melt")})
+
+
+def ask(annotator, truth_path: str, category: str = "animal") -> Outcome:
+    request = Request(
+        "id",
+        truth_path,
+        b"image",
+        label_prompt(category, FAKE),
+        annotator.model,
+        annotator.revision,
+        annotator.sampling,
+    )
+    return asyncio.run(annotator.annotate(request))
+
+
+def test_annotators_by_back_end() -> None:
+    params = load_params("mini")
+    annotators = make_annotators(params.annotate.annotators, {"a": fake("smooth")}, params.seed)
+    assert [a.model for a in annotators] == ["Qwen2-VL", "InternVL2", "DeepSeek-VL2"]
+    assert [ask(a, "a").status for a in annotators] == ["ok"] * 3
+    assert ask(annotators[0], "unknown.jpg").status == "error"
+    assert not ask(annotators[0], "unknown.jpg").is_answer
+    assert set(BACKENDS) == set(Spec.model_fields["backend"].annotation.__args__)
+
+
+def test_mistakes_in_params_are_explained() -> None:
+    spec = Spec(name="Qwen2-VL", backend="observer")
+    with pytest.raises(UserError, match="truth"):
+        make_annotators([spec], {}, 1)
+    with pytest.raises(UserError, match="twice"):
+        make_annotators([spec, spec], {"a": fake()}, 1)
+    with pytest.raises(UserError, match="observer"):
+        make_annotators([spec.model_copy(update={"backend": "oracle"})], {"a": fake()}, 1)
+
+
+def test_which_outcomes_are_answers_and_which_are_read() -> None:
+    table = {
+        s: (Outcome(s, "text").is_answer, Outcome(s, "text").usable)
+        for s in ("ok", "refused", "truncated", "error")
+    }
+    assert table == {
+        "ok": (True, True),
+        "refused": (True, False),
+        "truncated": (True, True),
+        "error": (False, False),
+    }
+    assert not Outcome("empty").usable
+    assert not Outcome("ok", "  ").usable
