@@ -32,7 +32,9 @@ def build(folder: Path, seed: int = 5) -> Path:
     return folder
 
 
-def records(n: int, seed: int = 0, questions: tuple[str | None, ...] = (None,), size: int = 32) -> list[Record]:
+def records(
+    n: int, seed: int = 0, questions: tuple[str | None, ...] = (None,), size: int = 32
+) -> list[Record]:
     """Dark fakes and bright real images, by turns, as PNG."""
     rng = np.random.default_rng(seed)
     made = []
@@ -58,7 +60,9 @@ def records(n: int, seed: int = 0, questions: tuple[str | None, ...] = (None,), 
     return made
 
 
-def params(base: Path, study: dict[str, Any] | None = None, evaluate: dict[str, Any] | None = None, **tune: Any) -> Params:
+def params(
+    base: Path, study: dict[str, Any] | None = None, evaluate: dict[str, Any] | None = None, **tune: Any
+) -> Params:
     """The mini profile's parameters with a tiny base and short training; `tune` changes the section finetune."""
     loaded = load_params("mini")
     short = {

@@ -14,6 +14,8 @@ from fakevlm.model.build import CHAT_TEMPLATE
 # The library's own bars say nothing about the project's progress.
 logging.disable_progress_bar()
 
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # params.yaml's names of precisions
+
 Model = TypeVar("Model", bound=LlavaForConditionalGeneration)
 
 

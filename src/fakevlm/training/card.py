@@ -92,7 +92,10 @@ def card(
         ("learning rate", f"{tune.learning_rate:g}, cosine, warm-up {tune.warmup_ratio:g} of all steps"),
         ("weight decay", f"{tune.weight_decay:g}"),
         ("precision", tune.precision),
-        ("longest sequence", f"{tune.max_length} tokens; answers cut: {'not counted' if truncated is None else truncated}"),
+        (
+            "longest sequence",
+            f"{tune.max_length} tokens; answers cut: {'not counted' if truncated is None else truncated}",
+        ),
         ("seed", params.seed),
     ]
     use = USE["head" if objective == "head" else "text"].format(prompt=prompt)

@@ -59,13 +59,16 @@ def freeze(model: LlavaForConditionalGeneration, tune: Finetune) -> None:
         )
 
 
-def _model(params: Params, objective: str) -> LlavaForConditionalGeneration:
+def _model(params: Params, objective: str, weights: str | Path) -> LlavaForConditionalGeneration:
     tune = params.finetune
     set_seed(params.seed)  # the linear head starts from random weights
     # Under DeepSpeed the engine holds the 32-bit master weights, otherwise the model itself does.
     dtype = "bfloat16" if tune.deepspeed and tune.precision == "bf16" else "float32"
-    model = load_model(params.base, dtype=dtype, device="cpu", kind=_class(objective))
+    model = load_model(weights, dtype=dtype, device="cpu", kind=_class(objective))
     freeze(model, tune)
+    for tensor in (*model.parameters(), *model.buffers()):
+        # Out of the file's buffer, whose alignment depends on the file, and with it the last bit of some matrix products.
+        tensor.data = tensor.data.clone()
     if tune.precision == "bf16" and not torch.cuda.is_available():
         # On CPUs the fused attention's backward pass is several times slower in bf16 than plain matrix products.
         model.set_attn_implementation("eager")
@@ -161,10 +164,9 @@ def finetune(
     if steps not in done:
         val_set = Examples(val, collator, objective, desc="encode val")
         args = loop.arguments(tune, run, steps=steps, seed=params.seed, workers=_workers(train_set))
-        model = _model(params, objective)
-        loop.train(
-            model, train_set, val_set, Batches(collator, objective), args, done[max(done)] if done else None
-        )
+        resume = done[max(done)] if done else None
+        model = _model(params, objective, resume or params.base)
+        loop.train(model, train_set, val_set, Batches(collator, objective), args, resume)
         del model
     last = checkpoints.completed(run)[steps]
 
@@ -185,6 +187,7 @@ def finetune(
     return log
 
 
-def forget(work: Path | None = None) -> None:
-    """Removes the checkpoints of finished and unfinished runs (default: those of stage finetune)."""
-    shutil.rmtree(work or paths.runs("finetune"), ignore_errors=True)
+def forget(objective: str, work: Path | None = None) -> None:
+    """Removes the checkpoints of an objective's runs, finished or not (default: those of stage finetune)."""
+    for run in (work or paths.runs("finetune")).glob(f"{objective}-*"):
+        shutil.rmtree(run)

@@ -13,6 +13,10 @@ import torch
 from PIL import Image
 from torch import nn
 from transformers import LlavaConfig, LlavaForConditionalGeneration
+from transformers.conversion_mapping import (
+    get_checkpoint_conversion_mapping,
+    register_checkpoint_conversion_mapping,
+)
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from fakevlm import progress
@@ -63,6 +67,13 @@ class LlavaForVerdict(LlavaForConditionalGeneration):
         if labels is not None:
             loss = nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+# LLaVA's files name its weights otherwise than its classes do. The library translates for its own classes; without this line
+# it would not for this one, and leave weights random without a word.
+register_checkpoint_conversion_mapping(
+    LlavaForVerdict.__name__, get_checkpoint_conversion_mapping("llava"), overwrite=True
+)
 
 
 @torch.inference_mode()

@@ -68,6 +68,7 @@ def arguments(tune: Finetune, run: Path, *, steps: int, seed: int, workers: int)
         warmup_steps=math.ceil(tune.warmup_ratio * steps),
         weight_decay=tune.weight_decay,
         bf16=tune.precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
         activation_checkpointing=tune.gradient_checkpointing or None,
         deepspeed=deepspeed_config(tune),
         seed=seed,
@@ -123,6 +124,17 @@ class _Mark(TrainerCallback):
             checkpoints.mark(folder)
 
 
+class _Trainer(Trainer):
+    """A Trainer that is handed its model with the checkpoint's weights already in it.
+
+    Its own loading compares the names in the file with those in the model. LLaVA's differ (`save_pretrained` keeps the
+    published ones), so it would go on with the base's weights and only warn (huggingface/transformers#43701).
+    """
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        pass
+
+
 def train(
     model: torch.nn.Module,
     train_set: Examples,
@@ -131,8 +143,17 @@ def train(
     args: TrainingArguments,
     resume: Path | None,
 ) -> None:
-    """Trains `model` in place up to `args.max_steps`, from the checkpoint `resume` on if there is one."""
-    trainer = Trainer(
+    """Trains `model` in place up to `args.max_steps`.
+
+    Args:
+        model: with the weights of `resume`, if given.
+        train_set: what is learned.
+        val_set: what the validation loss is measured on.
+        batches: their collator.
+        args: from `arguments`.
+        resume: a complete checkpoint, from whose optimizer, schedule, step and random state to go on.
+    """
+    trainer = _Trainer(
         model=model,
         args=args,
         data_collator=batches,

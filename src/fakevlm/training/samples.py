@@ -1,0 +1,44 @@
+"""A look at what a tuned model says, beside what it should have said."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from fakevlm.model.collate import Collator, Example
+from fakevlm.model.llava import load_model, load_processor
+from fakevlm.records import FAKE, Record
+from fakevlm.training.head import load_head
+
+
+def some(records: Sequence[Record], n: int) -> list[Record]:
+    """About `n` records, fakes and real ones by turns, spread evenly over the data."""
+    kinds = [[r for r in records if (r.label == FAKE) == fake] for fake in (True, False)]
+    wanted = min((n + 1) // 2, *map(len, kinds))
+    spread = [[kind[i * len(kind) // wanted] for i in range(wanted)] for kind in kinds]
+    return [record for pair in zip(*spread, strict=True) for record in pair][:n]
+
+
+@torch.inference_mode()
+def samples(
+    folder: Path, objective: str, records: Sequence[Record], max_new_tokens: int = 96
+) -> pd.DataFrame:
+    """What the model in `folder` says about records: id, label, said, reference (greedy; a linear head gives P(fake))."""
+    if objective == "head":
+        said = [f"P(fake) = {p:.2f}" for p in load_head(folder).predict([record.pil() for record in records])]
+    else:
+        model, processor = load_model(folder), load_processor(folder)
+        batch = Collator(processor, for_generation=True)([Example(r.pil(), r.question) for r in records])
+        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        tokens = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
+        answers = tokens[:, batch["input_ids"].shape[1] :]
+        said = [text.strip() for text in processor.batch_decode(answers, skip_special_tokens=True)]
+    return pd.DataFrame(
+        {
+            "id": [record.id for record in records],
+            "label": ["fake" if record.label == FAKE else "real" for record in records],
+            "said": said,
+            "reference": [record.references[0] if record.references else "" for record in records],
+        }
+    )

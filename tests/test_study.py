@@ -1,0 +1,179 @@
+"""The study of Fig. 3: features of a frozen model, probes, scores, and the whole of it on a tiny world."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import tinyllava
+from fakevlm import study
+from fakevlm.model.collate import Collator, Example
+from fakevlm.model.llava import load_model, load_processor
+from fakevlm.records import FAKE, REAL, write_records
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tinyllava.build(tmp_path_factory.mktemp("base"))
+
+
+def test_features_are_those_of_the_model_in_any_batch(base):
+    model, processor = load_model(base, device="cpu"), load_processor(base)
+    records = tinyllava.records(5)
+    found = study.features(model, processor, records, 5)
+    assert {name: rows.shape for name, rows in found.items()} == {
+        "vision": (5, 16),
+        "last": (5, 16),
+        "mean": (5, 16),
+    }
+    for name, rows in study.features(model, processor, records, 2).items():
+        assert np.allclose(rows, found[name], atol=1e-5)
+    batch = Collator(processor, for_generation=True)([Example(record.pil()) for record in records])
+    with torch.no_grad():
+        states = model.model(**batch).last_hidden_state
+        tower = model.model.vision_tower(batch["pixel_values"], output_hidden_states=True)
+    assert np.allclose(found["last"], states[:, -1], atol=1e-5)
+    assert np.allclose(found["mean"], states.mean(1), atol=1e-5)
+    # vision_feature_layer −1: the last layer's output, without the class token
+    assert np.allclose(found["vision"], tower.hidden_states[-1][:, 1:].mean(1), atol=1e-5)
+
+
+def test_probe_takes_the_pooling_that_tells_the_classes_apart():
+    rng = np.random.default_rng(0)
+    truth = {part: np.repeat([FAKE, REAL], 60) for part in ("train", "val")}
+    parts = {
+        part: {
+            "last": rng.normal(size=(120, 3)),
+            "mean": rng.normal(size=(120, 3)) + 4 * truth[part][:, None],
+        }
+        for part in truth
+    }
+    classifier, chosen = study.probe(
+        parts["train"], truth["train"], parts["val"], truth["val"], ("last", "mean")
+    )
+    assert chosen["pooling"] == "mean"
+    assert chosen["val_acc"] > 0.95
+    assert chosen["C"] in study.STRENGTHS
+    assert classifier.predict([[4.0, 4.0, 4.0]]) == [REAL]
+    # Among equals the strongest regularisation: here nothing can be told apart but the classes' sizes.
+    blind = {"last": np.zeros((120, 2))}
+    _, chosen = study.probe(blind, truth["train"], blind, truth["val"], ("last",))
+    assert chosen == {"pooling": "last", "C": study.STRENGTHS[0], "val_acc": 0.5}
+
+
+def predictions(verdicts, labels, p_fake=None):
+    n = len(labels)
+    return pd.DataFrame(
+        {
+            "method": "Frozen QA",
+            "benchmark": "loki",
+            "id": [str(i) for i in range(n)],
+            "item": [str(i) for i in range(n)],
+            "label": labels,
+            "category": ["animal", None] * (n // 2),
+            "text": "",
+            "p_fake": p_fake or [0.5] * n,
+            "verdict": verdicts,
+        }
+    )
+
+
+def test_unparsed_counts_as_wrong():
+    frame = predictions(
+        ["fake", "unparsed", "unparsed", "real"], [FAKE, FAKE, REAL, REAL], [0.9, 0.6, 0.4, 0.1]
+    )
+    scores = study.score(frame, draws=50, seed=1).set_index(["subset", "metric"])
+    assert scores.loc[("all", "acc"), "value"] == 0.5
+    assert scores.loc[("all", "unparsed"), "value"] == 0.5
+    assert scores.loc[("all", "auc"), "value"] == 1.0
+    assert scores.loc[("all", "f1_fake"), "value"] == pytest.approx(2 / 3)
+    assert scores.loc[("label=fake", "acc"), ["value", "n"]].tolist() == [0.5, 2]
+    assert scores.loc[("category=animal", "acc"), "n"] == 2
+    row = scores.loc[("all", "acc")]
+    assert row["ci_low"] <= row["value"] <= row["ci_high"]
+    assert list(study.score(frame, 50, 1).columns) == study.SCORE_COLUMNS
+
+
+def test_a_benchmark_of_one_class_has_no_auc():
+    scores = study.score(predictions(["fake"] * 4, [FAKE] * 4), draws=20, seed=1)
+    assert "auc" not in set(scores["metric"])
+    assert scores[scores["metric"] == "acc"]["value"].tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.fixture
+def world(project):
+    """The artifacts that the study reads."""
+    for place, n, seed in (
+        ("annotate/fakeclue/train", 16, 0),
+        ("annotate/fakeclue/val", 6, 1),
+        ("annotate/fakeclue/test", 8, 2),
+        ("collect/benchmarks/loki", 6, 3),
+    ):
+        write_records(tinyllava.records(n, seed), project / "artifacts" / place)
+    return project
+
+
+@pytest.mark.slow
+def test_the_whole_study(base, world, monkeypatch):
+    params = tinyllava.params(
+        base,
+        study={"steps": 12, "probe_images": 12},
+        evaluate={"batch_size": 4, "max_new_tokens": 12, "bootstrap": 40, "limit": None},
+    )
+    # It dies when the second tuning starts, and is run again.
+    honest, calls = study.finetune, []
+
+    def dying(*args, **kwargs):
+        calls.append(args[3])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return honest(*args, **kwargs)
+
+    monkeypatch.setattr(study, "finetune", dying)
+    with pytest.raises(KeyboardInterrupt):
+        study.run(params)
+    kept = {file: file.stat().st_mtime_ns for file in (world / "runs/study/answers").rglob("*.parquet")}
+    assert len(kept) == 2 * (2 + 2)  # frozen and label, each 8 images of fakeclue and 6 of loki by fours
+    answered = []
+    real_predict = study.predict
+    monkeypatch.setattr(study, "predict", lambda *a, **k: answered.append(k["desc"]) or real_predict(*a, **k))
+    predicted, scores, chosen = study.run(params)
+    assert calls == ["label", "explanation", "label", "explanation"]
+    assert len(answered) == 6
+    assert not (world / "runs/study").exists()
+
+    out = world / "artifacts/study"
+    assert sorted(file.name for file in out.iterdir()) == [
+        "log.csv",
+        "predictions.parquet",
+        "probes.csv",
+        "scores.csv",
+    ]
+    assert list(scores["benchmark"].unique()) == ["fakeclue", "loki"]
+    assert set(scores["method"]) == set(study.METHODS)
+    assert (predicted.groupby(["benchmark", "method"]).size().unstack("benchmark") == [8, 6]).all(axis=None)
+    assert set(chosen["method"]) == {study.VISION_PROBE, study.LMM_PROBE}
+    assert (chosen["images"] == 12).all()
+    acc = scores[(scores["metric"] == "acc") & (scores["subset"] == "all")].set_index(
+        ["benchmark", "method"]
+    )["value"]
+    # Dark against bright is easy: whatever learns, learns it. The untuned base knows no English.
+    for method in (study.VISION_PROBE, study.LMM_PROBE, *study.TUNED.values()):
+        assert acc["fakeclue", method] == 1.0, method
+    assert acc["fakeclue", study.FROZEN] <= 0.5
+    # Both tunings had the same budget.
+    log = pd.read_csv(out / "log.csv").groupby("objective")["step"].max()
+    assert log.to_dict() == {"label": 12, "explanation": 12}
+
+    first = {file.name: file.read_bytes() for file in out.iterdir()}
+    study.run(params)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == first
+
+
+def test_a_profile_may_leave_loki_out(project):
+    write_records(tinyllava.records(6, 2), project / "artifacts/annotate/fakeclue/test")
+    write_records([], project / "artifacts/collect/benchmarks/loki")
+    params = tinyllava.params(project, evaluate={"limit": 4})
+    tests = study.load_tests(params)
+    assert list(tests) == ["fakeclue"]
+    assert len(tests["fakeclue"]) == 4
