@@ -183,7 +183,7 @@ def _cases(inputs: Inputs) -> list[Drawn]:
             "FakeVLM's answer and verdict, the reference, and what the untuned base says; ✓ and ✗ mark verdicts against the truth. "
             + chosen.how
         )
-        drawn.append(Drawn(name, number, title, caption, cases(chosen.cases), "cases", chosen.cases, dpi=220))
+        drawn.append(Drawn(name, number, title, caption, cases(chosen.cases), "cases", chosen.cases, dpi=200))
     return drawn
 
 

@@ -142,7 +142,7 @@ def drawing(function: F) -> F:
 def save(picture: Picture, folder: Path, name: str, dpi: int = 300) -> None:
     """Writes `<name>.png` (at most 600 kB: fewer dots an inch where needed) and `<name>.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for resolution in (dpi, 220, 170, 130, 100):
+    for resolution in (dpi, 250, 220, 200, 180, 160, 130, 100):
         if resolution > dpi:
             continue
         data = picture.png(resolution)
