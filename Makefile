@@ -69,4 +69,4 @@ world: setup  ## draw the miniature's raw corpora anew into embedded/ (a side br
 	@$(INSIDE) python -m fakevlm.miniature.export $(ARGS)
 
 base: setup  ## pretrain the miniature's base model anew into embedded/base (hours; a side branch as well)
-	@$(INSIDE) python -m fakevlm.miniature.pretrain $(ARGS)
+	@$(INSIDE) python -m fakevlm.pretraining $(ARGS)

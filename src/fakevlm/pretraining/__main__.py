@@ -3,11 +3,13 @@
 import argparse
 from pathlib import Path
 
-from fakevlm.pretraining.train import Recipe, pretrain
+from fakevlm import paths
+from fakevlm.pretraining.recipe import Recipe
+from fakevlm.pretraining.train import pretrain
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=paths.root() / "embedded" / "base")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     pretrain(options.out, Recipe(), options.threads)
