@@ -181,9 +181,8 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
             stderr_file=sys.stderr,
             start_timeout=300,  # seconds; a busy machine is slow, not broken
             iopub_timeout=300,
-            extra_arguments=[
-                "--IPKernelApp.log_level=40"
-            ],  # ipykernel warns that it talks to localhost unencrypted
+            # else ipykernel warns that it talks to localhost unencrypted, and of being shut down
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
         copy = paths.artifacts("executed", f"{label}.ipynb")
         copy.parent.mkdir(parents=True, exist_ok=True)
