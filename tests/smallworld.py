@@ -75,11 +75,11 @@ class Scripted:
         self.revision = revision
         self.sampling = {"temperature": 0.0}
         self.asked: list[str] = []
-        self._answers = answers or {}
+        self.answers = answers or {}
 
     async def annotate(self, request: Request) -> Outcome:
         self.asked.append(request.id)
-        return self._answers.get(request.id, Outcome("ok", f"{self.model} saw {request.id}"))
+        return self.answers.get(request.id, Outcome("ok", f"{self.model} saw {request.id}"))
 
 
 def content(folder: Path) -> dict[str, bytes]:

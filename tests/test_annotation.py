@@ -9,6 +9,7 @@ import pytest
 from fakevlm.annotation.annotators import Outcome
 from fakevlm.annotation.example import pick
 from fakevlm.annotation.fakeclue import FakeClue, build
+from fakevlm.annotation.threshold import sweep
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import read_truth
 from fakevlm.params import Params, load_params
@@ -133,6 +134,15 @@ def test_the_example_was_seen_by_all_and_says_most(made: tuple[FakeClue, Path], 
 
 
 @pytest.mark.slow
+def test_the_threshold_is_near_the_best_on_training_images(made: tuple[FakeClue, Path], world: Path) -> None:
+    params = load_params("mini")
+    grid = [0.1, params.annotate.similarity, 0.5, 0.8]
+    f1 = sweep(params, made[1], world / "collect" / "truth.jsonl", grid).set_index("similarity")["f1"]
+    assert f1[params.annotate.similarity] >= f1.max() - 0.02
+    assert f1[0.8] < f1.max() - 0.05, "the threshold matters"
+
+
+@pytest.mark.slow
 def test_the_same_bytes_again_and_others_with_another_seed(
     made: tuple[FakeClue, Path], world: Path, tmp_path: Path
 ) -> None:
@@ -150,7 +160,7 @@ def test_prompts_by_label_and_tag_and_what_nobody_described_is_left_out(world: P
     class Watching(Scripted):
         async def annotate(self, request):
             prompts[request.id] = request.prompt
-            return await super().annotate(request)
+            return self.answers.get(request.id, Outcome("ok", "the surface is waxy"))
 
     silent = {"genimage/real/000.jpg": Outcome("refused"), "chameleon/fake/0.jpg": Outcome("empty")}
     annotators = [Watching("a", silent), Watching("b", silent)]

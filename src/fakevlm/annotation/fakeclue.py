@@ -72,8 +72,6 @@ def build(
     settings = params.annotate
     collected = collected or paths.artifacts("collect")
     out = out or paths.artifacts("annotate")
-    truths = read_truth(collected / "truth.jsonl")
-    annotators = annotators or make_annotators(settings.annotators, truths, params.seed)
     chosen = plan(
         read_frame(collected / "records"),
         _categories(categorized or paths.artifacts("categorize")),
@@ -82,6 +80,8 @@ def build(
         balanced=settings.balance,
         seed=params.seed,
     ).set_index("id")
+    truths = read_truth(collected / "truth.jsonl")
+    annotators = annotators or make_annotators(settings.annotators, truths, params.seed)
 
     with Journal(journal or paths.runs("annotate") / "journal.jsonl") as book:
         tasks = _tasks(collected / "records", chosen, set(settings.tagged_sources))
