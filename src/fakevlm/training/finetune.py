@@ -70,7 +70,7 @@ def _model(params: Params, objective: str, weights: str | Path) -> LlavaForCondi
         # Out of the file's buffer, whose alignment depends on the file, and with it the last bit of some matrix products.
         tensor.data = tensor.data.clone()
     if tune.precision == "bf16" and not torch.cuda.is_available():
-        # On CPUs the fused attention's backward pass is several times slower in bf16 than plain matrix products.
+        # On CPUs the fused attention is several times slower than plain products of bf16 factors (`loop.products`).
         model.set_attn_implementation("eager")
     return model
 

@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,22 @@ def deepspeed_config(tune: Finetune) -> str | None:
     return str(file)
 
 
+@contextmanager
+def products(tune: Finetune) -> Iterator[None]:
+    """How matrix products are computed meanwhile: with `bf16` on a CPU, from factors rounded to 16 bit.
+
+    Weights, sums and all else stay 32-bit. A CPU with bf16 instructions trains about twice as fast so, one without them
+    computes as in `fp32`; autocast, which serves GPUs, is slower than `fp32` on both.
+    """
+    before = torch.get_float32_matmul_precision()
+    if tune.precision == "bf16" and not torch.cuda.is_available():
+        torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def arguments(tune: Finetune, run: Path, *, steps: int, seed: int, workers: int) -> TrainingArguments:
     """What the Trainer is told; see params.yaml for the values.
 
@@ -67,7 +85,7 @@ def arguments(tune: Finetune, run: Path, *, steps: int, seed: int, workers: int)
         lr_scheduler_type="cosine",
         warmup_steps=math.ceil(tune.warmup_ratio * steps),
         weight_decay=tune.weight_decay,
-        bf16=tune.precision == "bf16",
+        bf16=tune.precision == "bf16" and torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
         activation_checkpointing=tune.gradient_checkpointing or None,
         deepspeed=deepspeed_config(tune),

@@ -1,0 +1,82 @@
+"""The miniature must not be easy in the wrong way: statistics of the whole image hardly tell fake from real.
+
+If a logistic regression on global statistics could, detectors would be praised for reading grain or file size.
+"""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from conftest import ROOT
+from fakevlm.annotation.splits import assign_splits, balance
+from fakevlm.corpora.collect import collect
+from fakevlm.miniature.truth import read_truth
+from fakevlm.params import load_params
+from fakevlm.records import Record, read_frame, read_records
+
+BANDS = (
+    (1, 4),
+    (4, 8),
+    (8, 16),
+    (16, 24),
+    (24, 34),
+    (34, 48),
+    (48, 70),
+)  # radii in the 2-D spectrum, cycles an image
+
+
+def statistics(record: Record) -> list[float]:
+    """Channel moments, gradient energy, energy in spectrum bands, sizes as a file and as a JPEG of fixed quality."""
+    image = record.pil()
+    pixels = np.asarray(image, np.float32)
+    found = []
+    for channel in np.moveaxis(pixels, -1, 0):
+        mean, deviation = float(channel.mean()), float(channel.std())
+        z = (channel - mean) / (deviation + 1e-6)
+        found += [mean, deviation, float((z**3).mean()), float((z**4).mean())]
+    grey = pixels.mean(-1)
+    found += [float(np.abs(np.diff(grey, axis=axis)).mean()) for axis in (0, 1)]
+    found.append(float(cv2.Laplacian(grey, cv2.CV_32F).var()))
+    spectrum = np.abs(np.fft.fftshift(np.fft.fft2(grey - grey.mean()))) ** 2
+    height, width = grey.shape
+    ys, xs = np.mgrid[:height, :width]
+    radius = np.hypot(ys - height // 2, xs - width // 2)
+    found += [float(np.log(spectrum[(radius >= a) & (radius < b)].mean() + 1)) for a, b in BANDS]
+    jpeg = io.BytesIO()
+    image.save(jpeg, "JPEG", quality=90)
+    return [*found, len(record.image), jpeg.tell()]
+
+
+@pytest.mark.slow
+def test_global_statistics_hardly_tell_fake_from_real(project: Path):
+    (project / "data").symlink_to(ROOT / "embedded")
+    params = load_params("mini")
+    collect(params, project / "collected")
+    truths = read_truth(project / "collected" / "truth.jsonl")
+    frame = read_frame(project / "collected" / "records")
+    frame["category"] = [truths[path].category for path in frame.id]
+    frame["split"] = assign_splits(
+        frame, params.annotate.val_fraction, params.annotate.test_fraction, params.seed
+    )
+    splits = balance(frame, params.seed).set_index("id").split
+    features: dict[str, list] = {"train": [], "val": [], "test": []}
+    labels: dict[str, list] = {"train": [], "val": [], "test": []}
+    for record in read_records(project / "collected" / "records"):
+        if record.id in splits.index:
+            features[splits[record.id]].append(statistics(record))
+            labels[splits[record.id]].append(record.label)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=3000)).fit(
+        features["train"], labels["train"]
+    )
+    assert len(labels["test"]) >= 600
+    assert np.mean(labels["test"]) == pytest.approx(0.5, abs=0.02)
+    accuracy = model.score(features["test"], labels["test"])
+    assert accuracy <= 0.65, f"global statistics alone reach {accuracy:.3f}"
+    # The statistics are not noise either: the detectors have honest traces to find.
+    assert model.score(features["train"], labels["train"]) > 0.52
