@@ -228,6 +228,9 @@ def _annotation(quality: pd.DataFrame) -> Finding:
     others = f1.drop("aggregate")
     verdict = AGREES if f1["aggregate"] > others.max() else DIFFERS
     evidence = f"aggregate {f1['aggregate']:.3f}, best annotator {others.idxmax()} {others.max():.3f}; the paper does not measure it"
+    if "spurious_per_real" in quality:
+        spurious = quality.set_index("annotator").spurious_per_real
+        evidence += f". Artifacts claimed of a real image: aggregate {spurious['aggregate']:.3f}, annotators {spurious.drop('aggregate').mean():.3f} on average"
     return Finding("Section 3.2", claim, verdict, evidence)
 
 
