@@ -123,7 +123,7 @@ def test_candidates_are_complete_and_sorted(made: tuple[FakeClue, Path]) -> None
 
 
 @pytest.mark.slow
-def test_the_example_was_seen_by_all_and_says_most(made: tuple[FakeClue, Path], world: Path) -> None:
+def test_the_example_was_seen_by_all_and_names_two_families(made: tuple[FakeClue, Path], world: Path) -> None:
     truths = read_truth(world / "collect" / "truth.jsonl")
     for label in (FAKE, REAL):
         example = pick(made[0], world / "collect" / "records", truths, label)
