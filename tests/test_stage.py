@@ -38,7 +38,7 @@ def write(
 
 def command(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "fakevlm.stage", *arguments], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "fakevlm.stage", *arguments], capture_output=True, text=True, timeout=600
     )
 
 
