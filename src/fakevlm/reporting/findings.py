@@ -9,7 +9,7 @@ import pandas as pd
 
 from fakevlm.reporting.published import Published
 from fakevlm.reporting.tables import MANIPULATIONS, fmt
-from fakevlm.reporting.words import BENCHMARKS
+from fakevlm.reporting.words import BENCHMARKS, percent
 
 OWN, BASE, HEAD = "FakeVLM", "LLaVA (untuned)", "LLaVA + Linear Head"
 EXPERTS = ("CNNSpot", "UnivFD", "Frequency")
@@ -29,9 +29,15 @@ class Score:
     value: float
     low: float
     high: float
+    unparsed: float = 0.0  # share of answers without a verdict, which count as wrong
 
     def __str__(self) -> str:
-        return f"{self.name} {fmt(self.value, self.low, self.high)}"
+        text = f"{self.name} {fmt(self.value, self.low, self.high)}"
+        return (
+            f"{text} ({percent(self.unparsed)} of its answers without a verdict)"
+            if self.unparsed >= 0.01
+            else text
+        )
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,11 @@ def score(frame: pd.DataFrame, method: str, benchmark: str, metric: str, subset:
         return None
     row = part.iloc[0]
     low, high = (row.value if pd.isna(v) else v for v in (row.ci_low, row.ci_high))
-    return Score(method, float(row.value), float(low), float(high))
+    unparsed = 0.0
+    if metric == "acc":
+        blank = score(frame, method, benchmark, "unparsed", subset)
+        unparsed = blank.value if blank else 0.0
+    return Score(method, float(row.value), float(low), float(high), unparsed)
 
 
 def compare(better: Score | None, other: Score | None) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from fakevlm.miniature.catalogue import KINDS
 from fakevlm.reporting import style
 from fakevlm.reporting.style import Picture, drawing
-from fakevlm.reporting.words import BENCHMARKS, CATEGORY_NAMES, METRICS, count
+from fakevlm.reporting.words import BENCHMARKS, CATEGORY_NAMES, METRICS, count, percent
 
 PARADIGMS = (
     "Frozen QA",
@@ -65,6 +65,7 @@ def paradigms(scores: pd.DataFrame) -> Picture:
         part = scores[scores.benchmark == benchmark]
         acc = part[part.metric == "acc"].set_index("method").reindex(methods)
         auc = part[part.metric == "auc"].set_index("method").reindex(methods)
+        unparsed = part[part.metric == "unparsed"].set_index("method").value.reindex(methods).fillna(0)
         axes.barh(
             y,
             acc.value,
@@ -79,16 +80,20 @@ def paradigms(scores: pd.DataFrame) -> Picture:
         for i, value in enumerate(acc.value):
             if np.isfinite(value):
                 # Numbers stand in a column of their own at the right: bars, whiskers and diamonds may lie anywhere else.
-                axes.text(1.03, i, f"{value:.3f}", va="center", fontsize=6.5, clip_on=False)
+                blank = f"\n({percent(unparsed.iloc[i])} mute)" if unparsed.iloc[i] >= 0.01 else ""
+                axes.text(1.03, i, f"{value:.3f}{blank}", va="center", fontsize=6.5, linespacing=1.0)
         axes.axvline(0.5, color=style.QUIET, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0.5)
-        axes.set_xlim(0, 1.18)
+        axes.set_xlim(0, 1.3)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
         n = acc.n.dropna()
         axes.set_title(BENCHMARKS[benchmark] + (f"  ({count(n.iloc[0])} images)" if len(n) else ""))
         axes.grid(axis="y", visible=False)
     panels[0].set_yticks(y, methods)
     panels[0].invert_yaxis()
-    picture.supxlabel("accuracy (bar, 95 % interval, number) and AUC (diamond)", fontsize=7)
+    picture.supxlabel(
+        "accuracy (bar, 95 % interval, number) and AUC (diamond); mute: answers without a verdict, which count as wrong",
+        fontsize=7,
+    )
     return picture
 
 

@@ -38,7 +38,7 @@ def _own(inputs: Inputs, benchmark: str) -> pd.DataFrame:
             f"make them again: dvc repro -f evaluate@{benchmark}",
         )
     truth = own.label.map(LABELS)
-    decides = ~own.question.map(asks_about_part).astype(bool)
+    decides = ~own.question.fillna("").map(asks_about_part).astype(bool)
     return own.assign(truth=truth, right=(own.verdict == truth) | ~decides)
 
 

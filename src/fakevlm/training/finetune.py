@@ -166,7 +166,8 @@ def finetune(
         args = loop.arguments(tune, run, steps=steps, seed=params.seed, workers=_workers(train_set))
         resume = done[max(done)] if done else None
         model = _model(params, objective, resume or params.base)
-        loop.train(model, train_set, val_set, Batches(collator, objective), args, resume)
+        with loop.products(tune):
+            loop.train(model, train_set, val_set, Batches(collator, objective), args, resume)
         del model
     last = checkpoints.completed(run)[steps]
 
