@@ -236,6 +236,41 @@ def test_bars_have_the_heights_of_the_scores(artifacts: Path) -> None:
     assert drawn == pytest.approx([wanted[m] for m in score_figures.PARADIGMS])
 
 
+def test_answers_without_a_verdict_are_said_so() -> None:
+    rows = [
+        ("Frozen QA", "loki", "all", m, v, v, v, 9)
+        for m, v in (("acc", 0.0), ("auc", 0.5), ("unparsed", 1.0))
+    ]
+    frame = pd.DataFrame(
+        rows, columns=["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
+    )
+    assert "0.000 (100 % mute)" in _words(score_figures.paradigms(frame))
+
+
+def test_a_method_that_never_decides_is_named_and_not_drawn() -> None:
+    scores = madeup.scores("loki", np.random.default_rng(0))
+    zero = (scores.method == "LLaVA (untuned)") & (scores.metric == "acc")
+    scores.loc[zero, ["value", "ci_low", "ci_high"]] = 0.0
+    picture = score_figures.per_category(scores)
+    assert "LLaVA (untuned): 0" in _words(picture)
+    assert picture.axes[0].get_ylim()[0] > 0.3
+
+
+def test_validation_losses_are_drawn_where_measured(artifacts: Path) -> None:
+    log = pd.read_csv(artifacts / "finetune/head/log.csv")
+    assert "validation" not in _words(score_figures.training_curves({"head": log}))
+    log["val_loss"] = np.where(log.step % 50 == 0, 0.4, np.nan)
+    picture = score_figures.training_curves({"head": log})
+    assert "validation" in _words(picture)
+    assert len(picture.axes[0].lines[-1].get_xdata()) == 4
+
+
+def test_a_category_that_the_classifier_got_wrong_is_said_so() -> None:
+    assert case(true_category="object", kinds=()).about() == "animals (in truth objects), fake"
+    assert case(true_category="animal", kinds=()).about() == "animals, fake"
+    assert case(category=None, kinds=()).about() == "fake"
+
+
 def test_cases_mark_right_and_wrong() -> None:
     assert mark("fake", "fake")[0] == "✓ says fake"
     assert mark("real", "fake")[0] == "✗ says real"

@@ -264,6 +264,21 @@ def test_findings_turn_when_the_numbers_do(params: Params) -> None:
     assert before[leads] == AGREES
 
 
+def test_a_finding_says_when_the_other_never_answers() -> None:
+    rows = [("LLaVA (untuned)", "loki", "all", m, v, v, v, 9) for m, v in (("acc", 0.0), ("unparsed", 1.0))]
+    frame = pd.DataFrame(
+        rows, columns=["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
+    )
+    assert "(100 % of its answers without a verdict)" in str(
+        findings.score(frame, "LLaVA (untuned)", "loki", "acc")
+    )
+
+
+def test_several_references_show_the_first_and_say_how_many() -> None:
+    assert selection._first(["a", "b", "c"]) == "a (and 2 more)"
+    assert selection._first(["a"]) == "a"
+
+
 def test_the_paper_side_of_a_finding_is_read_from_the_data() -> None:
     published = load_published()
     assert findings.printed(published, "table3", "dmimage/Overall/acc") == "0.940 against 0.918 (SIDA)"

@@ -145,7 +145,7 @@ def _results(inputs: Inputs) -> list[Drawn]:
             "per_category",
             "By category",
             "Accuracy on FakeClue by category",
-            "Accuracy of every method of this run on FakeClue's test split by category, with 95 % intervals; the dashed line is one half.",
+            "Accuracy of every method of this run on FakeClue's test split by category, with 95 % intervals; the dashed line is one half. A method that never gives a verdict has accuracy 0 and is named, not drawn.",
             score_figures.per_category(fakeclue),
             "results",
         ),
@@ -183,7 +183,7 @@ def _cases(inputs: Inputs) -> list[Drawn]:
             "FakeVLM's answer and verdict, the reference, and what the untuned base says; ✓ and ✗ mark verdicts against the truth. "
             + chosen.how
         )
-        drawn.append(Drawn(name, number, title, caption, cases(chosen.cases), "cases", chosen.cases, dpi=200))
+        drawn.append(Drawn(name, number, title, caption, cases(chosen.cases), "cases", chosen.cases, dpi=180))
     return drawn
 
 

@@ -21,7 +21,8 @@ class Case:
         id: the record's id.
         image: the picture itself.
         label: 1 real, 0 fake.
-        category: of the image, None where unknown.
+        category: of the image, as the data set has it, None where unknown.
+        true_category: the same where the truth is known; a classifier may have sorted the image wrongly.
         question: what was asked, None for the standard question.
         words: FakeVLM's answer.
         verdict: `fake`, `real` or `unparsed`, as read from it.
@@ -46,6 +47,7 @@ class Case:
     base_verdict: str | None = None
     kinds: tuple[str, ...] = ()
     boxes: tuple[tuple[float, float, float, float], ...] = field(default_factory=tuple)
+    true_category: str | None = None
     decides: bool = True
     chosen: str = "random"
 
@@ -60,6 +62,8 @@ class Case:
     def about(self) -> str:
         """A line on the image: category, truth and its true artifacts."""
         name = CATEGORY_NAMES.get(self.category or "", self.category or "")
+        if self.true_category and self.true_category != self.category:
+            name += f" (in truth {CATEGORY_NAMES.get(self.true_category, self.true_category)})"
         kinds = ", ".join(kind.replace("_", " ") for kind in self.kinds)
         return f"{name}, {self.truth}".lstrip(", ") + (f": {kinds}" if kinds else "")
 
@@ -86,7 +90,7 @@ def cases(items: Sequence[Case], *, method: str = "FakeVLM", base: str = "LLaVA 
     size, side, gap, pad = 6.3, 1.12, 0.13, 0.05
     step = size * LEADING / 72
     texts = [method, "Reference", base]
-    width = (style.WIDE - side - 4 * gap) / 3
+    width = (style.WIDE - side - 4.4 * gap) / 3
     rows = []
     for case in items:
         base_words = case.base_words if case.base_words is not None else "(not asked)"

@@ -102,7 +102,8 @@ def training_curves(logs: Mapping[str, pd.DataFrame]) -> Picture:
     """Training loss of each objective, and the learning rate.
 
     Args:
-        logs: objective → step, epoch, loss, learning_rate, as in `finetune/<objective>/log.csv`.
+        logs: objective → step, epoch, loss, learning_rate and, where measured, val_loss, as in
+            `finetune/<objective>/log.csv`.
     """
     picture = Picture(style.WIDE, 2.1)
     panels = picture.subplots(1, len(logs) + 1)
@@ -117,7 +118,11 @@ def training_curves(logs: Mapping[str, pd.DataFrame]) -> Picture:
         window = max(1, len(log) // 25)
         smooth = log.loss.rolling(window, min_periods=1, center=True).median()
         panels[i].plot(log.step, log.loss, color=colours[i], alpha=0.35, linewidth=0.7)
-        panels[i].plot(log.step, smooth, color=colours[i])
+        panels[i].plot(log.step, smooth, color=colours[i], label="training")
+        if "val_loss" in logs[objective]:
+            held = logs[objective].dropna(subset=["val_loss"])
+            panels[i].plot(held.step, held.val_loss, "D", color=style.INK, label="validation")
+            panels[i].legend(loc="best")
         panels[i].set_title(titles.get(objective, objective))
         panels[i].set_ylim(bottom=0)
         panels[i].set_xlabel("step")
@@ -215,6 +220,11 @@ def per_category(scores: pd.DataFrame, metric: str = "acc") -> Picture:
     step = 0.8 / len(methods)
     for k, method in enumerate(methods):
         line = part[part.method == method].set_index("category").reindex(categories)
+        if line.value.max() == 0:  # drawn, a method that never decides would squeeze all others into a corner
+            axes.plot(
+                [], [], style.METHOD_MARKERS.get(method, "o"), color=_colour(method, k), label=f"{method}: 0"
+            )
+            continue
         x = np.arange(len(categories)) + (k - (len(methods) - 1) / 2) * step
         axes.errorbar(
             x,
@@ -241,7 +251,13 @@ def per_category(scores: pd.DataFrame, metric: str = "acc") -> Picture:
     axes.grid(axis="x", visible=False)
     axes.set_ylabel(METRICS.get(metric, metric))
     axes.set_ylim(top=1.02)
-    picture.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=6)
+    handles = {
+        label.split(":")[0]: (handle, label)
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    picture.legend(
+        *zip(*(handles[m] for m in methods if m in handles), strict=True), loc="outside upper center", ncols=6
+    )
     return picture
 
 

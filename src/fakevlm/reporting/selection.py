@@ -86,17 +86,22 @@ def _cases(inputs: Inputs, benchmark: str, ids: list[str], extra: str | None) ->
                 category=own.category if isinstance(own.category, str) else record.category,
                 words=_text(own.text),
                 verdict=own.verdict,
-                reference=" / ".join(_text(own.reference).split("\n")),  # several lie one a line
+                reference=_first(_text(own.reference).split("\n")),  # several lie one a line
                 question=record.question,
                 base_words=_text(base.text) if base is not None else None,
                 base_verdict=base.verdict if base is not None else None,
                 kinds=tuple(dict.fromkeys(a.kind for a in artifacts)),
                 boxes=tuple(a.region for a in artifacts),
+                true_category=truth.category if truth else None,
                 decides=not asks_about_part(record.question),
                 chosen="failure" if key == extra else "random",
             )
         )
     return cases
+
+
+def _first(references: list[str]) -> str:
+    return references[0] + (f" (and {len(references) - 1} more)" if len(references) > 1 else "")
 
 
 def _text(value: object) -> str:
@@ -202,6 +207,7 @@ def fig2_example(inputs: Inputs) -> Example:
         words="",
         verdict="",
         reference=record.references[0] if record.references else "",
+        true_category=inputs.truth[key].category if key in inputs.truth else None,
         kinds=tuple(dict.fromkeys(a.kind for a in artifacts)),
         boxes=tuple(a.region for a in artifacts),
     )
