@@ -256,6 +256,24 @@ def test_cheaper_ways_reach_about_the_same_loss(base, tuned, tmp_path, tune):
     assert {w.dtype for w in load_file(tmp_path / "out/model/model.safetensors").values()} == {torch.float32}
 
 
+def test_bf16_on_a_cpu_rounds_factors_while_it_trains_and_not_after(base, tmp_path, monkeypatch):
+    seen, honest = [], loop.train
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    def watched(*args):
+        seen.append(torch.get_float32_matmul_precision())
+        honest(*args)
+
+    monkeypatch.setattr(loop, "train", watched)
+    before = torch.get_float32_matmul_precision()
+    for precision in "bf16", "fp32":
+        params = tinyllava.params(base, precision=precision)
+        data = tinyllava.records(4), tinyllava.records(2, 1)
+        finetune(params, *data, "label", tmp_path / "o", tmp_path / "w", steps=1)
+        assert torch.get_float32_matmul_precision() == before
+    assert seen == ["medium", before]
+
+
 def test_steps_override_epochs(base, tmp_path):
     log = finetune(
         tinyllava.params(base),
