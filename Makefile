@@ -37,7 +37,7 @@ setup:  ## make .venv with the pinned packages; nothing to do: returns at once
 	    echo "  → Python's venv module is incomplete here (Debian, Ubuntu: apt install python3.11-venv)"; exit 1; }; \
 	[ -t 2 ] || quiet=--quiet; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV)" && \
-	$(BIN)/uv pip install $$quiet --python $(BIN)/python -r requirements.lock && \
+	$(BIN)/uv pip install $$quiet --compile-bytecode --python $(BIN)/python -r requirements.lock && \
 	$(BIN)/uv pip install $$quiet --python $(BIN)/python --no-deps --editable . && \
 	echo "$(WANTED)" > $(STAMP) || { \
 	    echo "  → the set-up did not finish; \`make setup\` goes on from there. Behind a mirror, name it:"; \
