@@ -208,12 +208,7 @@ def test_augmentation_keeps_shape_and_is_seeded():
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.min() >= 0
-    assert first.max() <= 1.4
-    green = torch.zeros(64, 3, 24, 24)
-    green[:, 1] = 1
-    shown = train.augment(green, torch.Generator().manual_seed(1)).mean((2, 3))
-    assert ((shown > 0.5).sum(1) == 1).all()  # one channel still carries it
-    assert 0.2 < (shown.argmax(1) != 1).float().mean() < 0.5  # two thirds of one half swap it away
+    assert first.max() <= 1
 
 
 def test_assign_learns_and_is_repeatable(tmp_path: Path):

@@ -215,23 +215,3 @@ def test_errors_name_what_is_wrong(params: Params, tmp_path: Path):
     )
     with pytest.raises(UserError, match="resnet_of_nowhere"):
         expert.fit(tinyllava.records(4), tinyllava.records(4, 1), params, 1)
-
-
-def test_detail_is_what_a_blur_takes_away():
-    import torch
-
-    from fakevlm.evaluation.experts.cnnspot import Detailed
-
-    seen = []
-    network = Detailed(torch.nn.Identity())
-    network.network.register_forward_hook(lambda module, given, out: seen.append(out))
-    flat, spot = torch.full((1, 3, 16, 16), 0.4), torch.zeros(1, 3, 16, 16)
-    spot[0, 1, 8, 8] = 1
-    network(torch.cat([flat, spot]))
-    image, detail = seen[0][:, :3], seen[0][:, 3:]
-    assert torch.equal(image, torch.cat([flat, spot]))
-    assert detail[0].abs().max() < 1e-5
-    assert detail[1, 1, 8, 8] > 2
-    assert detail[1, 1, 8, 7] < 0
-    assert detail[1, 0].abs().max() == 0
-    assert abs(detail[1].sum()) < 1e-4

@@ -1,8 +1,7 @@
-"""CNNSpot's augmentation: blur and JPEG now and then, so that the detector cannot live on what compression erases.
+"""CNNSpot's augmentation: blur and JPEG, each half of the time, so that the detector cannot live on what compression erases.
 
-After Wang et al. (CVPR 2020), "CNN-generated images are surprisingly easy to spot… for now": Gaussian blur with sigma drawn from
-[0, 3] pixels and JPEG with quality drawn from {30, …, 100}, each with the same probability. They train with 0.5 and with 0.1; three
-pixels are much in the miniature's 96, which takes the smaller.
+After Wang et al. (CVPR 2020), "CNN-generated images are surprisingly easy to spot… for now", the setting Blur+JPEG (0.5):
+Gaussian blur with sigma drawn from [0, 3] pixels and JPEG with quality drawn from {30, …, 100}, each with the same probability.
 """
 
 import cv2
@@ -27,7 +26,7 @@ def augment(pixels: np.ndarray, rng: np.random.Generator, chance: float, crop: i
 
     Args:
         pixels: (size, size, 3) uint8 RGB.
-        chance: of blur, and independently of JPEG (0.5 or 0.1 in the paper).
+        chance: of blur, and independently of JPEG (0.5 in the paper).
         crop: side of the crop, at most size.
 
     Returns:

@@ -1,9 +1,6 @@
 """CNNSpot (Wang et al., CVPR 2020): a ResNet trained to tell real from fake, with blur and JPEG augmentation (`augment`).
 
 The paper's is a ResNet-50 pretrained on ImageNet; `experts.cnnspot` names it or sizes a smaller one (timm's ResNet either way).
-A small one starts from random weights, and a few thousand images do not teach it the filters for fine detail that ImageNet
-taught the other: it stayed near chance (validation AUC .58 to .61). So it is given the detail beside the image (`Detailed`), and
-pools by mean and maximum, since an artifact may cover a corner only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,45 +29,21 @@ MEAN, STD = (
 )  # ImageNet's, as timm's ResNets expect
 
 
-class Detailed(torch.nn.Module):
-    """A network that sees, beside the image, what a blur would take from it, amplified: 3 + 3 channels."""
-
-    GAIN = 5.0
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        bell = torch.exp(-(torch.arange(-2.0, 3.0) ** 2) / 2)
-        kernel = torch.outer(bell, bell) / bell.sum() ** 2
-        self.register_buffer("blur", kernel.expand(3, 1, 5, 5).contiguous())
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(n, 3, h, w) → (n, 1)."""
-        blurred = F.conv2d(F.pad(images, (2, 2, 2, 2), mode="reflect"), self.blur, groups=3)
-        return self.network(torch.cat([images, self.GAIN * (images - blurred)], 1))
-
-
 def build(settings: CNNSpotSettings, pretrained: bool) -> torch.nn.Module:
     """The network with one output, the logit of fake.
 
     Args:
-        settings: `model` names a timm ResNet; None builds one of `layers` blocks a stage and widths 1, 2, 4, 8 × `width`, `Detailed`.
+        settings: `model` names a timm ResNet; None builds one of `layers` blocks a stage and widths 1, 2, 4, 8 × `width`.
         pretrained: fetch the named model's weights (for training) or leave them random (before loading ours).
 
     Raises:
         UserError: timm has no such model, or its weights cannot be fetched.
     """
     if settings.model is None:
-        network = ResNet(
-            BasicBlock,
-            tuple(settings.layers),
-            num_classes=1,
-            in_chans=6,
-            global_pool="catavgmax",
-            channels=tuple(settings.width * 2**stage for stage in range(4)),
-            stem_width=settings.width,
+        widths = tuple(settings.width * 2**stage for stage in range(4))
+        return ResNet(
+            BasicBlock, tuple(settings.layers), num_classes=1, channels=widths, stem_width=settings.width
         )
-        return Detailed(network)
     try:
         return timm.create_model(settings.model, pretrained=pretrained, num_classes=1)
     except Exception as error:  # timm and the hub raise many kinds for one mistake: a wrong name
