@@ -154,7 +154,10 @@ def _predictions(records: list[Record], truths: dict[str, Truth], rng: np.random
             text = answer(says, record.category or "object", kinds[:1], rng) if method in WRITERS else ""
             verdict = ("fake", "real")[says]
             if method == "LLaVA (untuned)" and rng.random() < 0.2:
-                text, verdict = "A picture with a <b>round</b> thing in the middle; it costs $5 or $6.", "unparsed"
+                text, verdict = (
+                    "A picture with a <b>round</b> thing in the middle; it costs $5 or $6.",
+                    "unparsed",
+                )
             rows.append(
                 {
                     "method": method,

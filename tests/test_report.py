@@ -14,7 +14,7 @@ from fakevlm.params import Params, load_params
 from fakevlm.reporting import build as report
 from fakevlm.reporting import findings, page, selection, style
 from fakevlm.reporting.findings import AGREES, DIFFERS, LEANS, TIES, UNKNOWN, Score, compare
-from fakevlm.reporting.inputs import fetch, load_inputs, parameters
+from fakevlm.reporting.inputs import annotator_names, fetch, load_inputs, parameters
 from fakevlm.reporting.published import load_published
 
 TABLES = (
@@ -290,3 +290,9 @@ def test_what_models_say_cannot_become_markup() -> None:
     assert str(page._code("a < b, `x<y` and *so*")) == "a &lt; b, <code>x&lt;y</code> and <em>so</em>"
     assert str(page._interval("0.905 [0.881, 0.927]")) == "0.905<br><small>[0.881, 0.927]</small>"
     assert str(page._interval("<script>")) == "&lt;script&gt;"
+
+
+def test_scripted_observers_never_bear_a_models_bare_name() -> None:
+    params = load_params("mini")
+    assert {a.backend for a in params.annotate.annotators} == {"observer"}
+    assert annotator_names(params)["Qwen2-VL"] == "Qwen2-VL (scripted)"

@@ -5,7 +5,7 @@ Every answer states what can be seen; nothing in it says whether that is as it s
 
 import numpy as np
 
-from fakevlm.miniature.catalogue import FAMILIES, KINDS
+from fakevlm.miniature.catalogue import FAMILIES, KINDS, SUBJECTS
 from fakevlm.miniature.truth import Artifact
 from fakevlm.miniature.world import Shot
 
@@ -54,16 +54,6 @@ FILM = {
     "focus": "the background is out of focus",
     "compression": "compression blocks are visible",
 }
-SUBJECT = {
-    "animal": "the animal",
-    "human": "the person",
-    "object": "the object",
-    "scene": "the scene",
-    "satellite": "the terrain",
-    "doc": "the page",
-    "deepfake": "the face",
-    "medicine": "the scan",
-}
 QUESTIONS = {
     "texture": ("Describe the texture.", "What does the surface look like?"),
     "geometry": ("Describe the shapes.", "What do the lines and shapes look like?"),
@@ -94,7 +84,7 @@ def _looks(artifact: Artifact, subject: str, light: str, rng: np.random.Generato
 
 def family_text(shot: Shot, family: str, rng: np.random.Generator) -> str:
     """What one family (texture, geometry, lighting) looks like in the shot."""
-    subject, light = SUBJECT[shot.category], shot.facts["light"]
+    subject, light = SUBJECTS[shot.category], shot.facts["light"]
     seen = [a for a in shot.artifacts if KINDS[a.kind].family == family]
     if not seen:
         dark = "left" if light == "right" else "right"

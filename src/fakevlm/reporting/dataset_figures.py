@@ -180,7 +180,7 @@ def clue_quality(frame: pd.DataFrame) -> Picture:
     last = len(frame) - 1
     if frame.annotator.iloc[last] == "aggregate":
         axes.axvspan(last - 0.5, last + 0.5, color=style.FAINT, alpha=0.45, zorder=0, linewidth=0)
-    axes.set_xticks(x, frame.annotator)
+    axes.set_xticks(x, [name.replace(" (", "\n(") for name in frame.annotator])
     axes.set_ylim(0, 1.12)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
     axes.set_ylabel("against the true clues")
