@@ -179,7 +179,7 @@ def test_draw_without_failures_and_beyond_the_pool() -> None:
 
 def test_figure_2_shows_a_fake_that_all_captioned(params: Params) -> None:
     shown = selection.fig2_example(load_inputs(params))
-    assert list(shown.captions) == [a.name for a in params.annotate.annotators]
+    assert list(shown.captions) == [f"{a.name} (scripted)" for a in params.annotate.annotators]
     assert shown.case.label == 0
     assert shown.case.boxes
     assert shown.case.reference.startswith("This is a fake image.")
