@@ -216,7 +216,7 @@ def _annotate(root: Path, fakeclue: list[Record], rng: np.random.Generator) -> N
     parts = {"train": fakeclue[:thirds], "val": fakeclue[thirds : thirds + 7], "test": fakeclue[thirds + 7 :]}
     for split, part in parts.items():
         write_records(part, root / "annotate/fakeclue" / split)
-    names = ("DeepSeek-VL2", "InternVL2", "Qwen2-VL")
+    names = ("DeepSeek-VL2 (scripted)", "InternVL2 (scripted)", "Qwen2-VL (scripted)")
     rows = [
         {"id": r.id, "annotator": name, "outcome": "ok", "text": f"{name} notes: {r.references[0]}"}
         for r in parts["train"]

@@ -11,6 +11,7 @@ from fakevlm.annotation.example import pick
 from fakevlm.annotation.fakeclue import FakeClue, build
 from fakevlm.annotation.threshold import sweep
 from fakevlm.errors import UserError
+from fakevlm.miniature.observers import OBSERVERS
 from fakevlm.miniature.truth import read_truth
 from fakevlm.params import Params, load_params
 from fakevlm.records import FAKE, QUESTION, REAL, from_fakeclue_json, read_frame, read_records
@@ -103,7 +104,7 @@ def test_the_aggregate_beats_every_annotator(made: tuple[FakeClue, Path]) -> Non
     fakeclue, out = made
     quality = pd.read_csv(out / "clue_quality.csv")
     f1 = quality.set_index("annotator")["f1"]
-    assert list(f1.index) == ["Qwen2-VL", "InternVL2", "DeepSeek-VL2", "aggregate"]
+    assert list(f1.index) == [*OBSERVERS, "aggregate"]
     assert f1["aggregate"] > f1.drop("aggregate").max() + 0.02
     assert fakeclue.metrics["clue_f1_aggregate"] == pytest.approx(f1["aggregate"], abs=1e-5)
     spurious = quality.set_index("annotator")["spurious_per_real"]

@@ -97,15 +97,15 @@ def test_one_of_them_refuses_people_now_and_then() -> None:
         for i in range(600)
         if describe(name, person, str(i), seed=1, tagged=False) is None
     )
-    assert set(refusals) == {"InternVL2"}
-    assert refusals["InternVL2"] < 20
+    assert set(refusals) == {"InternVL2 (scripted)"}
+    assert refusals["InternVL2 (scripted)"] < 20
 
 
 def test_depends_on_image_observer_seed_and_tag_alone() -> None:
     truth = fake("smooth", "melt", "halo")
-    again = [describe("Qwen2-VL", truth, str(i), seed=3, tagged=False) for i in range(20)]
-    assert again == [describe("Qwen2-VL", truth, str(i), seed=3, tagged=False) for i in range(20)]
-    assert again != [describe("Qwen2-VL", truth, str(i), seed=4, tagged=False) for i in range(20)]
+    again = [describe("Qwen2-VL (scripted)", truth, str(i), seed=3, tagged=False) for i in range(20)]
+    assert again == [describe("Qwen2-VL (scripted)", truth, str(i), seed=3, tagged=False) for i in range(20)]
+    assert again != [describe("Qwen2-VL (scripted)", truth, str(i), seed=4, tagged=False) for i in range(20)]
     with pytest.raises(UserError, match="InternVL2"):
         describe("GPT-4o", truth, "0", seed=3, tagged=False)
 
@@ -132,7 +132,11 @@ def ask(annotator, truth_path: str, category: str = "animal") -> Outcome:
 def test_annotators_by_back_end() -> None:
     params = load_params("mini")
     annotators = make_annotators(params.annotate.annotators, {"a": fake("smooth")}, params.seed)
-    assert [a.model for a in annotators] == ["Qwen2-VL", "InternVL2", "DeepSeek-VL2"]
+    assert [a.model for a in annotators] == [
+        "Qwen2-VL (scripted)",
+        "InternVL2 (scripted)",
+        "DeepSeek-VL2 (scripted)",
+    ]
     assert [ask(a, "a").status for a in annotators] == ["ok"] * 3
     assert ask(annotators[0], "unknown.jpg").status == "error"
     assert not ask(annotators[0], "unknown.jpg").is_answer
@@ -140,7 +144,7 @@ def test_annotators_by_back_end() -> None:
 
 
 def test_mistakes_in_params_are_explained() -> None:
-    spec = Spec(name="Qwen2-VL", backend="observer")
+    spec = Spec(name="Qwen2-VL (scripted)", backend="observer")
     with pytest.raises(UserError, match="truth"):
         make_annotators([spec], {}, 1)
     with pytest.raises(UserError, match="twice"):

@@ -10,11 +10,12 @@ import pytest
 
 import madeup
 from fakevlm.errors import UserError
+from fakevlm.miniature.observers import OBSERVERS
 from fakevlm.params import Params, load_params
 from fakevlm.reporting import build as report
 from fakevlm.reporting import findings, page, selection, style
 from fakevlm.reporting.findings import AGREES, DIFFERS, LEANS, TIES, UNKNOWN, Score, compare
-from fakevlm.reporting.inputs import annotator_names, fetch, load_inputs, parameters
+from fakevlm.reporting.inputs import fetch, load_inputs, parameters
 from fakevlm.reporting.published import load_published
 
 TABLES = (
@@ -179,7 +180,7 @@ def test_draw_without_failures_and_beyond_the_pool() -> None:
 
 def test_figure_2_shows_a_fake_that_all_captioned(params: Params) -> None:
     shown = selection.fig2_example(load_inputs(params))
-    assert list(shown.captions) == [f"{a.name} (scripted)" for a in params.annotate.annotators]
+    assert list(shown.captions) == [a.name for a in params.annotate.annotators]
     assert shown.case.label == 0
     assert shown.case.boxes
     assert shown.case.reference.startswith("This is a fake image.")
@@ -295,4 +296,5 @@ def test_what_models_say_cannot_become_markup() -> None:
 def test_scripted_observers_never_bear_a_models_bare_name() -> None:
     params = load_params("mini")
     assert {a.backend for a in params.annotate.annotators} == {"observer"}
-    assert annotator_names(params)["Qwen2-VL"] == "Qwen2-VL (scripted)"
+    assert all(a.name.endswith(" (scripted)") for a in params.annotate.annotators)
+    assert set(OBSERVERS) == {a.name for a in params.annotate.annotators}

@@ -85,7 +85,6 @@ class Study(Section):
 
 
 class Finetune(Section):
-    objective: Literal["explanation", "label", "head"]
     epochs: float = Field(gt=0)
     batch_size: int = Field(ge=1)
     gradient_accumulation: int = Field(ge=1)

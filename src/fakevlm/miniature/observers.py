@@ -1,5 +1,7 @@
 """Three scripted observers: the miniature's stand-ins for Qwen2-VL, InternVL2 and DeepSeek-VL2.
 
+Their names say that they are scripted, so that no table or picture shows their words under a model's bare name.
+
 Each looks at an image's truth and sees part of it: a strong artifact more surely than a weak one, some kinds better than
 others. Each also invents: now and then it names an artifact that is not there, more often if the prompt demands one and
 there is nothing to see. Each writes in its own style (prose, a list, hedged remarks), picks its own words from the
@@ -52,7 +54,7 @@ class Observer:
 
 
 OBSERVERS: dict[str, Observer] = {
-    "Qwen2-VL": Observer(
+    "Qwen2-VL (scripted)": Observer(
         hit={"texture": 0.80, "geometry": 0.74, "lighting": 0.72},
         strong=frozenset({"grid", "garble", "extra_part"}),
         weak=frozenset({"asymmetry", "tint"}),
@@ -69,7 +71,7 @@ OBSERVERS: dict[str, Observer] = {
             "The colours give the picture a calm mood",
         ),
     ),
-    "InternVL2": Observer(
+    "InternVL2 (scripted)": Observer(
         hit={"texture": 0.72, "geometry": 0.81, "lighting": 0.74},
         strong=frozenset({"misaligned", "bent", "duplicate"}),
         weak=frozenset({"speckle", "smear"}),
@@ -85,7 +87,7 @@ OBSERVERS: dict[str, Observer] = {
             "Mood: quiet and plain",
         ),
     ),
-    "DeepSeek-VL2": Observer(
+    "DeepSeek-VL2 (scripted)": Observer(
         hit={"texture": 0.74, "geometry": 0.72, "lighting": 0.80},
         strong=frozenset({"shadow", "halo", "repeat"}),
         weak=frozenset({"misaligned", "grid"}),

@@ -123,7 +123,7 @@ def wavy(
     length = float(np.hypot(*along)) + 1e-6
     normal = np.array([-along[1], along[0]]) / length
     waves = brief.uniform(1.0, 1.6)
-    amplitude = (0.035 + 0.035 * brief.flaws[flaw]) * min(1.0, length / 0.4 + 0.35)
+    amplitude = (0.05 + 0.035 * brief.flaws[flaw]) * min(1.0, length / 0.4 + 0.35)
     wave = np.sin(2 * np.pi * waves * t + brief.uniform(0, 6.28)) * amplitude
     pts = p_ + t[:, None] * along + wave[:, None] * normal
     return [(float(x), float(y)) for x, y in pts]

@@ -3,11 +3,13 @@
 from fakevlm.pretraining.recipe import Recipe
 
 
-def card(recipe: Recipe, accuracy: float, auc: float, minutes: float, threads: int) -> str:
+def card(
+    recipe: Recipe, before: tuple[float, float], after: tuple[float, float], minutes: float, threads: int
+) -> str:
     """The README.md beside the weights: what it is, what it saw, how long it took, what it was never told.
 
     Args:
-        accuracy, auc: of the gate (`gate.supervised`).
+        before, after: accuracy and AUC of the gate (`gate.supervised`) after phase 1, and of the shipped tower.
         minutes: what the phases took that were not already done when the command was called.
         threads: CPU threads used.
     """
@@ -22,8 +24,8 @@ license: mit
 # The miniature's base model
 
 A small `LlavaForConditionalGeneration` that stands in for LLaVA-1.5-7B in profile `mini`. It has learned to see and to describe
-procedural scenes. It was never told which image is real and which is fake, and the words "real" and "fake" occur in nothing
-it was trained on.
+procedural scenes. It was never told which image is real and which is fake, and neither word occurs in
+anything its weights were trained on (the tokenizer's merges were learned from the verdict sentences too, so that they stay short).
 
 | part | |
 |---|---|
@@ -47,7 +49,8 @@ vocabulary of perception matches the miniature's artifacts. Numbers of profile `
 
 ## Gate
 
-A copy of the tower of phase 1, tuned on labels of 3,000 fresh renders, reaches accuracy {accuracy:.3f} and AUC {auc:.3f} on 1,000 others.
+A copy of the tower, tuned on labels of 3,000 fresh renders, tells fake from real on 1,000 others with accuracy {before[0]:.3f}
+(AUC {before[1]:.3f}) after phase 1, and {after[0]:.3f} (AUC {after[1]:.3f}) after both, as shipped here.
 
 ## How long
 

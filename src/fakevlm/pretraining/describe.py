@@ -64,6 +64,22 @@ QUESTIONS = {
 }
 
 
+# What a thing is called in "an image of …", where its key is no noun.
+NOUNS = {
+    "country": "a country landscape",
+    "urban": "an urban area from above",
+    "suburban": "a suburban area from above",
+    "natural": "natural terrain from above",
+    "paper": "a page of a paper",
+    "newspaper": "a newspaper page",
+    "magazine": "a magazine page",
+}
+
+
+def _noun(subject: str) -> str:
+    return NOUNS.get(subject) or f"{'an' if subject[0] in 'aeiou' else 'a'} {subject}"
+
+
 def where(region: tuple[float, float, float, float]) -> str:
     """The rough place of a region: upper left, middle, lower right …"""
     x, y = (region[0] + region[2]) / 2, (region[1] + region[3]) / 2
@@ -98,7 +114,7 @@ def ask(shot: Shot, rng: np.random.Generator) -> tuple[str, str]:
     topic = str(
         rng.choice(
             ["texture", "geometry", "lighting", "subject", "camera", "all"],
-            p=[0.16, 0.16, 0.12, 0.06, 0.06, 0.44],
+            p=[0.1, 0.1, 0.06, 0.04, 0.04, 0.66],
         )
     )
     question = _pick(rng, QUESTIONS[topic])
@@ -107,7 +123,7 @@ def ask(shot: Shot, rng: np.random.Generator) -> tuple[str, str]:
     if topic == "subject":
         facts = shot.facts
         counts = [f"{facts[k]} {k}" for k in ("legs", "arms", "wheels", "houses") if k in facts]
-        return question, f"This is an image of a {facts['subject']}" + (
+        return question, f"This is an image of {_noun(facts['subject'])}" + (
             f" with {' and '.join(counts)}." if counts else "."
         )
     if topic == "camera":
@@ -116,7 +132,7 @@ def ask(shot: Shot, rng: np.random.Generator) -> tuple[str, str]:
         ]
         return question, _sentence("; ".join(said))
     parts = "; ".join(f"{family.capitalize()}: {family_text(shot, family, rng)}" for family in FAMILIES)
-    return question, f"This is an image of a {shot.facts['subject']}. {parts}."
+    return question, f"This is an image of {_noun(shot.facts['subject'])}. {parts}."
 
 
 def _sentence(text: str) -> str:

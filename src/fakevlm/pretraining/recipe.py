@@ -14,13 +14,13 @@ class Recipe:
     """
 
     seed: int = 991
-    images: int = 60_000
+    images: int = 80_000
     batch: int = 64
-    dense_steps: int = 2_800
+    dense_steps: int = 3_600
     dense_rate: float = 2e-3
-    caption_steps: int = 550
+    caption_steps: int = 1_300
     caption_rate: float = 1.5e-3
-    tower_rate: float = 3e-4
+    tower_rate: float = 6e-4
     vision: tuple[tuple[str, int], ...] = (("hidden_size", 128), ("layers", 5), ("heads", 4), ("mlp", 512))
-    text: tuple[tuple[str, int], ...] = (("hidden_size", 128), ("layers", 4), ("heads", 4), ("mlp", 352))
+    text: tuple[tuple[str, int], ...] = (("hidden_size", 128), ("layers", 3), ("heads", 4), ("mlp", 352))
     vocab_size: int = 1_200

@@ -47,14 +47,6 @@ def need(stage: str, *parts: str) -> Path:
     return path
 
 
-def annotator_names(params: Params) -> dict[str, str]:
-    """How the report calls each annotator: a scripted observer is never shown under the bare name of the model it stands in for."""
-    return {
-        annotator.name: f"{annotator.name} (scripted)" if annotator.backend == "observer" else annotator.name
-        for annotator in params.annotate.annotators
-    }
-
-
 def _checked(frame: pd.DataFrame, columns: list[str], stage: str, path: Path) -> pd.DataFrame:
     missing = [c for c in columns if c not in frame]
     if missing:
@@ -175,7 +167,6 @@ def load_inputs(params: Params) -> Inputs:
         for objective in OBJECTIVES
     }
     quality = ["annotator", "precision", "recall", "f1", "n"]
-    names = annotator_names(params)
     pair = ["annotator_a", "annotator_b", "jaccard", "kappa", "n"]
     return Inputs(
         params=params,
@@ -188,11 +179,9 @@ def load_inputs(params: Params) -> Inputs:
         fakeclue=pd.concat(splits, ignore_index=True),
         candidates=table(
             "annotate", ["id", "annotator", "outcome", "text"], "annotate", "candidates.parquet"
-        ).replace({"annotator": names}),
-        clue_quality=table("annotate", quality, "annotate", "clue_quality.csv").replace({"annotator": names}),
-        agreement=table("annotate", pair, "annotate", "agreement.csv").replace(
-            {"annotator_a": names, "annotator_b": names}
         ),
+        clue_quality=table("annotate", quality, "annotate", "clue_quality.csv"),
+        agreement=table("annotate", pair, "annotate", "agreement.csv"),
         study=table("study", SCORES, "study", "scores.csv"),
         logs=logs,
         scores=pd.concat(scores, ignore_index=True),

@@ -10,7 +10,7 @@ from fakevlm.errors import UserError
 from fakevlm.evaluation.scores import asks_about_part
 from fakevlm.records import CATEGORIES
 from fakevlm.reporting.case_figures import Case
-from fakevlm.reporting.inputs import Inputs, annotator_names, evaluated, fetch
+from fakevlm.reporting.inputs import Inputs, evaluated, fetch
 from fakevlm.reporting.words import LABELS
 
 OWN, BASE = "FakeVLM", "LLaVA (untuned)"
@@ -182,7 +182,7 @@ def fig2_example(inputs: Inputs) -> Example:
 
     Where the truth is known, a fake with visible artifacts.
     """
-    names = list(annotator_names(inputs.params).values())
+    names = [annotator.name for annotator in inputs.params.annotate.annotators]
     usable = inputs.candidates[inputs.candidates.outcome.isin(["ok", "truncated"])]
     said = usable.groupby("id").annotator.nunique()
     train = inputs.fakeclue[(inputs.fakeclue.split == "train") & (inputs.fakeclue.label == 0)]

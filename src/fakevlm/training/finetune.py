@@ -152,7 +152,7 @@ def finetune(
     val = draw(records_val, VAL_LIMIT, params.seed)
     steps = steps or loop.total_steps(len(records_train), tune)
     digests = [checkpoints.data_digest(part, objective) for part in (records_train, val)]
-    settings = tune.model_dump(exclude={"objective"})
+    settings = tune.model_dump()
     parts = [params.seed, settings, steps, checkpoints.base_digest(params.base), digests]
     run = checkpoints.run_folder(work or paths.runs("finetune"), objective, parts)
     run.mkdir(parents=True, exist_ok=True)

@@ -45,9 +45,11 @@ def _chair(c: Canvas, brief: Brief, x: float, s: float) -> Set:
     shadow = cast_shadow(c, brief, x, foot - 0.01, half * 1.1)
     spots = [-0.92, -0.45, 0.45, 0.92]
     flawed: dict[str, Box] = {}
-    if "extra_part" in brief.flaws:
-        spots.append(u(-0.1, 0.1))
-        flawed["extra_part"] = box((x + spots[-1] * half, seat), (x + spots[-1] * half, foot), pad=0.04)
+    if "extra_part" in brief.flaws:  # a fifth leg, off to one side
+        side = -1 if brief.rng.random() < 0.5 else 1
+        p, q = (x + side * half * 0.9, seat), (x + side * half * u(1.6, 2.1), seat + u(0.14, 0.26) * s)
+        c.line([p, q], 0.032, wood, Part.THING)
+        flawed["extra_part"] = box(p, q, pad=0.04)
     for n, k in enumerate(spots):
         c.line(
             [(x + k * half, seat), (x + k * half + (0.02 if k > 0 else -0.02), foot)],
@@ -84,7 +86,7 @@ def _chair(c: Canvas, brief: Brief, x: float, s: float) -> Set:
         (x, (back + foot) / 2, half + 0.03, (foot - back) / 2),
         flawed,
         {"seat": box((x - half, seat - 0.03), (x + half, seat + 0.05))},
-        facts={"legs": str(len(spots))},
+        facts={"legs": str(len(spots) + ("extra_part" in flawed))},
     )
 
 
@@ -97,7 +99,7 @@ def _bottle(c: Canvas, brief: Brief, x: float, s: float) -> Set:
     left = right = half
     flawed: dict[str, Box] = {}
     if "asymmetry" in brief.flaws:
-        k = 1.65 + 0.25 * brief.flaws["asymmetry"]
+        k = 1.9 + 0.25 * brief.flaws["asymmetry"]
         if brief.rng.random() < 0.5:
             left *= k
         else:
@@ -182,7 +184,7 @@ def _car(c: Canvas, brief: Brief, x: float, s: float) -> Set:
         )
     if "asymmetry" in brief.flaws:
         n = int(brief.rng.integers(2))
-        wheels[n] = (wheels[n][0], 1.75)
+        wheels[n] = (wheels[n][0], 1.9)
         flawed["asymmetry"] = box(
             (x + wheels[n][0] * half - 2 * r, foot - 3.5 * r),
             (x + wheels[n][0] * half + 2 * r, foot),

@@ -1,0 +1,144 @@
+"""What the design's choices are worth on this machine: `python benchmarks/hot_paths.py`, about two minutes.
+
+Each row compares two ways to the same result within one run, in turns, so that a busy machine slows both; the figure is a
+ratio, and that the results agree is checked before anything is timed.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import itertools
+
+import numpy as np
+import torch
+from rouge_score.rouge_scorer import RougeScorer
+
+from fakevlm import paths
+from fakevlm.evaluation.prediction import predict
+from fakevlm.evaluation.text import rouge_l
+from fakevlm.miniature.world import shoot
+from fakevlm.model.collate import Collator, Example
+from fakevlm.model.llava import load_model, load_processor
+from fakevlm.records import CATEGORIES, Record
+
+ROUNDS = 5
+
+
+def seconds(*ways: Callable[[], object]) -> list[float]:
+    """The median time of each way, run in turns."""
+    times: list[list[float]] = [[] for _ in ways]
+    for way in ways:
+        way()  # warm up
+    for _ in range(ROUNDS):
+        for way, taken in zip(ways, times, strict=True):
+            start = time.perf_counter()
+            way()
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in times]
+
+
+def records(count: int) -> list[Record]:
+    """Drawn images of all categories, real and fake in turns."""
+    made = []
+    for n in range(count):
+        shot = shoot(CATEGORIES[n % 7], np.random.default_rng([n, 7]), fake=n % 2 == 0)
+        made.append(Record(f"{n}.jpg", shot.jpeg, n % 2, "drawn", str(n), CATEGORIES[n % 7]))
+    return made
+
+
+def rendering() -> tuple[str, float]:
+    rng = np.random.default_rng(1)
+    ours, one_hundredth = seconds(
+        lambda: [shoot(CATEGORIES[n % 7], rng, fake=n % 2 == 0) for n in range(100)], lambda: time.sleep(1)
+    )
+    return (
+        "100 images drawn, against the second that the design allows for them (one core)",
+        one_hundredth / ours,
+    )
+
+
+def rouge(texts: list[str]) -> tuple[str, float]:
+    pairs = list(itertools.pairwise(texts))
+    oracle = RougeScorer(["rougeL"])
+    for text, reference in pairs:
+        assert abs(rouge_l(text, [reference]) - oracle.score(reference, text)["rougeL"].fmeasure) < 1e-9
+    ours, theirs = seconds(
+        lambda: [rouge_l(text, [reference]) for text, reference in pairs],
+        lambda: [oracle.score(reference, text) for text, reference in pairs],
+    )
+    return "ROUGE-L by rapidfuzz, against the package rouge-score (equal values)", theirs / ours
+
+
+def batching(model, processor, images: list[Record]) -> tuple[str, float]:
+    def asked(size: int):
+        return predict(model, processor, images, batch_size=size, max_new_tokens=48, desc=f"batch {size}")
+
+    assert asked(1).text.tolist() == asked(len(images)).text.tolist()
+    together, single = seconds(lambda: asked(len(images)), lambda: asked(1))
+    return (
+        f"answers for {len(images)} images in one batch, against one by one (equal words)",
+        single / together,
+    )
+
+
+def one_pass(model, processor, images: list[Record]) -> tuple[str, float]:
+    """Words and P(fake) from one pass, against generating and then scoring the answer again for its probability."""
+
+    def again() -> None:
+        answered = predict(model, processor, images, batch_size=len(images), max_new_tokens=48)
+        examples = [Example(r.pil(), r.question, text) for r, text in zip(images, answered.text, strict=True)]
+        batch = Collator(processor)(examples)
+        batch.pop("labels", None)
+        with torch.inference_mode():
+            model(**batch)
+
+    once, twice = seconds(
+        lambda: predict(model, processor, images, batch_size=len(images), max_new_tokens=48), again
+    )
+    return "words and P(fake) from one pass, against a second pass for P(fake)", twice / once
+
+
+def training_step(model, processor, images: list[Record], texts: list[str]) -> tuple[str, float]:
+    examples = [Example(r.pil(), r.question, text) for r, text in zip(images, texts, strict=True)]
+    batch = Collator(processor)(examples)
+
+    def step(precision: str) -> None:
+        torch.set_float32_matmul_precision(precision)
+        model(**batch).loss.backward()
+        model.zero_grad()
+
+    half, full = seconds(lambda: step("medium"), lambda: step("highest"))
+    torch.set_float32_matmul_precision("highest")
+    return (
+        "a training step with products of 16-bit factors, against 32-bit (CPUs with AVX512-BF16 or AMX)",
+        full / half,
+    )
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    base = paths.root() / "embedded" / "base"
+    model, processor = load_model(base), load_processor(base)
+    images = records(32)
+    texts = predict(
+        model, processor, records(96), batch_size=96, max_new_tokens=48, desc="texts"
+    ).text.tolist()
+    rows = [
+        rendering(),
+        rouge(texts),
+        batching(model, processor, images),
+        one_pass(model, processor, images),
+        training_step(model, processor, images, texts[: len(images)]),
+    ]
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {ROUNDS}")
+    print("| what, against what | times as fast |\n|---|---|")
+    for what, ratio in rows:
+        print(f"| {what} | {ratio:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
