@@ -85,6 +85,12 @@ def video_frames(
         return []
 
 
+def has_video(root: Path, method: str | None, video: str) -> bool:
+    """Whether a video lies there, as frames or as a file."""
+    place = _place(root, method)
+    return (place / "frames" / video).is_dir() or (place / "videos" / f"{video}.mp4").is_file()
+
+
 def videos(root: Path, method: str | None) -> list[str]:
     """The ids of the videos of a method (None: originals) that lie there as frames or as videos.
 
