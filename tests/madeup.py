@@ -204,7 +204,10 @@ def _collect(root: Path, records: dict[str, list[Record]], truths: list[Truth]) 
         root / "collect/quarantine.csv",
     )
     _csv(pd.DataFrame(columns=["sha256", "kept", "dropped"]), root / "collect/duplicates.csv")
-    _csv(pd.DataFrame(columns=["benchmark", "path", "train_path"]), root / "collect/leakage.csv")
+    _csv(
+        pd.DataFrame(columns=["benchmark", "path", "train_path", "kind", "distance"]),
+        root / "collect/leakage.csv",
+    )
     for name, part in records.items():
         if name != "fakeclue":
             write_records(part, root / "collect/benchmarks" / name)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fakevlm.corpora import chameleon, cvusa, dmimage, genimage, loki, m6doc, vigor
-from fakevlm.corpora.files import BadImage, Quarantine, checked, need_json
+from fakevlm.corpora.files import BadImage, Quarantine, decoded, need_json
 from fakevlm.errors import UserError
 from fakevlm.records import FAKE, REAL, Record
 
@@ -301,9 +301,11 @@ def record(data: bytes) -> Record:
     return Record("x/a.jpg", data, REAL, "x", "x/a.jpg")
 
 
-def test_checked_fills_the_size() -> None:
-    good = checked(record(picture(1, size=(31, 17))))
-    assert (good.width, good.height) == (31, 17)
+def test_decoding_fills_the_size() -> None:
+    good = record(picture(1, size=(31, 17)))
+    image = decoded(good)
+    assert (good.width, good.height) == image.size == (31, 17)
+    assert image.convert("RGB").tobytes() == good.pil().tobytes(), "usable after the file is closed"
 
 
 @pytest.mark.parametrize(
@@ -318,12 +320,12 @@ def test_checked_fills_the_size() -> None:
 )
 def test_broken_images_are_told_apart(data: bytes, reason: str) -> None:
     with pytest.raises(BadImage, match=reason):
-        checked(record(data))
+        decoded(record(data))
 
 
 def test_the_reason_is_the_same_in_every_run() -> None:
     with pytest.raises(BadImage) as error:
-        checked(record(b"<html>"))
+        decoded(record(b"<html>"))
     assert "0x" not in str(error.value)
 
 

@@ -85,7 +85,7 @@ def test_collect_checks_counts_and_compares(tmp_path: Path) -> None:
         ["genimage/real/glide/n02099601_1.JPEG", "genimage/real/adm/n02099601_1.JPEG"]
     ]
     assert pd.read_csv(out / "leakage.csv").values.tolist() == [
-        ["dmimage", "dmimage/real/real_ucid/a.jpg", "genimage/real/glide/n02099601_1.JPEG"]
+        ["dmimage", "dmimage/real/real_ucid/a.jpg", "genimage/real/glide/n02099601_1.JPEG", "content", 0]
     ]
     sources = pd.read_csv(out / "sources.csv", keep_default_na=False)
     assert sources.values.tolist() == [["genimage", 0, "adm", 1], ["genimage", 1, "", 1]]
@@ -229,7 +229,7 @@ def test_csvs_have_headers_even_when_empty(tmp_path: Path) -> None:
     for name, columns in {
         "quarantine": ["corpus", "path", "reason"],
         "duplicates": ["sha256", "kept", "dropped"],
-        "leakage": ["benchmark", "path", "train_path"],
+        "leakage": ["benchmark", "path", "train_path", "kind", "distance"],
     }.items():
         frame = pd.read_csv(tmp_path / "out" / f"{name}.csv")
         assert list(frame.columns) == columns

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fakevlm.corpora import chameleon, cvusa, ddvqa, dmimage, ffpp, genimage, loki, m6doc, vigor
-from fakevlm.corpora.files import BadImage, checked
+from fakevlm.corpora.files import BadImage, decoded
 from fakevlm.errors import UserError
 from fakevlm.miniature import export, export_plan, export_words
 from fakevlm.miniature.catalogue import KINDS, SEEN_KINDS, kinds_named
@@ -95,7 +95,7 @@ def test_broken_files_are_really_broken(records: dict[str, list]) -> None:
     bad = []
     for r in records["genimage"]:
         try:
-            checked(r)
+            decoded(r)
         except BadImage:
             bad.append(r.id)
     assert sorted(bad) == [

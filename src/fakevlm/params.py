@@ -46,6 +46,7 @@ class Collect(Section):
     synthetic_documents: int = Field(ge=0)
     synthetic_satellites: int = Field(ge=0)
     renderer: Literal["miniature", "fonts"]
+    leakage_distance: int = Field(ge=0, le=16)
 
 
 class Categorize(Section):

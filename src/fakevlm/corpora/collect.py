@@ -11,13 +11,16 @@ What it writes, below one folder:
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
 from fakevlm import paths
 from fakevlm.corpora import chameleon, cvusa, ddvqa, dmimage, ffpp, genimage, loki, m6doc, vigor
-from fakevlm.corpora.files import BadImage, Quarantine, checked, count_images
+from fakevlm.corpora.files import BadImage, Quarantine, count_images, decoded
+from fakevlm.corpora.leakage import Leakage
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import Truth, read_truth, write_truth
 from fakevlm.params import Params
@@ -35,7 +38,9 @@ class Collected:
     Attributes:
         quarantine: corpus, path, reason.
         duplicates: sha256, kept, dropped.
-        leakage: benchmark, path, train_path: one image in a benchmark and among what may be trained on.
+        leakage: benchmark, path, train_path, kind, distance: one image in a benchmark, and one like it among what may be
+            trained on (see `leakage.Leakage`).
+        flat: benchmark, or "training" → images without contrast, of which `leakage` compares the bytes alone.
         sources: source, label, generator, n, of the training corpora.
         benchmarks: benchmark → number of records.
     """
@@ -45,6 +50,7 @@ class Collected:
     leakage: pd.DataFrame
     sources: pd.DataFrame
     benchmarks: dict[str, int]
+    flat: dict[str, int]
 
 
 @dataclass
@@ -60,11 +66,16 @@ class Sieve:
     seen: dict[str, tuple[str, int]] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
 
-    def through(self, corpus: str, records: Iterable[Record]) -> Iterator[Record]:
-        """The records that pass, with width and height."""
+    def through(
+        self,
+        corpus: str,
+        records: Iterable[Record],
+        look: Callable[[Record, Image.Image], None] | None = None,
+    ) -> Iterator[Record]:
+        """The records that pass, with width and height; `look` sees each with its image, so that it is decoded only once."""
         for record in records:
             try:
-                checked(record)
+                image = decoded(record)
             except BadImage as error:
                 self.quarantine.add(corpus, record.id, str(error))
                 continue
@@ -72,6 +83,8 @@ class Sieve:
                 continue
             record.id = self._free(record.id)
             self.seen.setdefault(record.sha256, (record.id, record.label))
+            if look is not None:
+                look(record, image)
             yield record
 
     def _known(self, corpus: str, record: Record) -> bool:
@@ -193,19 +206,17 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     out.mkdir(parents=True, exist_ok=True)
     quarantine = Quarantine()
     truths = read_truth(_folder(params.collect.truth))
-    sieve, counts, trainable = Sieve(quarantine), Counter(), {}
+    sieve, counts, leakage = Sieve(quarantine), Counter(), Leakage(params.collect.leakage_distance)
 
     def training() -> Iterator[Record]:
         for source in (_training(params, quarantine), _synthetic(params, truths)):
             for corpus, records in source:
-                for record in sieve.through(corpus, records):
+                for record in sieve.through(corpus, records, leakage.trained):
                     counts[record.source, record.label, record.generator or ""] += 1
-                    if record.split in (None, "train"):
-                        trainable.setdefault(record.sha256, record.path)
                     yield record
 
     total = write_records(training(), out / "records")
-    sizes, leakage, known = {}, [], set(sieve.ids)
+    sizes, known = {}, set(sieve.ids)
     for name in BENCHMARKS:
         records = _benchmark(name, params, out / "records", quarantine)
         if records is None:
@@ -213,10 +224,8 @@ def collect(params: Params, out: Path | None = None) -> Collected:
         passed = Sieve(quarantine, unique=False)
 
         def tested(name: str = name, records=records, passed: Sieve = passed) -> Iterator[Record]:
-            for record in passed.through(name, records):
+            for record in passed.through(name, records, partial(leakage.tested, name)):
                 known.add(record.path)
-                if record.sha256 in trainable:
-                    leakage.append((name, record.path, trainable[record.sha256]))
                 yield record
 
         sizes[name] = write_records(tested(), out / "benchmarks" / name)
@@ -230,9 +239,10 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     found = Collected(
         quarantine.frame(),
         pd.DataFrame(sieve.duplicates, columns=["sha256", "kept", "dropped"]),
-        pd.DataFrame(sorted(set(leakage)), columns=["benchmark", "path", "train_path"]),
+        leakage.frame(),
         pd.DataFrame(rows, columns=["source", "label", "generator", "n"]),
         sizes,
+        dict(leakage.flat),
     )
     for name in ("quarantine", "duplicates", "leakage", "sources"):
         getattr(found, name).to_csv(out / f"{name}.csv", index=False, lineterminator="\n")

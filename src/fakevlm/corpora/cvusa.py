@@ -22,7 +22,7 @@ from fakevlm.records import REAL, Record
 WHERE = "ask for CVUSA at https://mvrl.cse.wustl.edu/datasets/cvusa and unpack it there"
 
 
-def _listed(root: Path) -> list[str]:
+def listed(root: Path) -> list[str]:
     """The aerial images that the split lists name, each once, in order."""
     names: dict[str, None] = {}
     for file in sorted((root / "splits").glob("*.csv")):
@@ -39,8 +39,8 @@ def read(root: Path, quarantine: Quarantine | None = None) -> Iterator[Record]:
         UserError: the folder of aerial images is missing.
     """
     place = need_folder(root / "bingmap" / "19", "CVUSA", WHERE)
-    listed = _listed(root)
-    for name in listed or [f"bingmap/19/{file.name}" for file in images(place)]:
+    names = listed(root)
+    for name in names or [f"bingmap/19/{file.name}" for file in images(place)]:
         file = root / name
         if not file.is_file():
             if quarantine is not None:

@@ -58,6 +58,25 @@ def _questions(entry: dict, file: Path, key: str) -> list[tuple[str, str, list[s
         ) from error
 
 
+def entries(root: Path, split: str) -> Iterator[tuple[str | None, str, list[tuple[str, str, list[str]]]]]:
+    """What one split asks: (FF++ method, None for an original; video; its questions as (number, question, answers)).
+
+    Raises:
+        UserError: the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.
+    """
+    base = root / "DQ_FF++" if (root / "DQ_FF++").is_dir() else root
+    place = need_folder(base / f"{split}_set", "DD-VQA", WHERE)
+    files = sorted(place.glob("*/*.json"))
+    if not files:
+        raise UserError(f"DD-VQA: no <Method>/<Method>.json in {place}", WHERE)
+    for file in files:
+        for key, entry in need_json(file, "DD-VQA", WHERE).items():
+            mid, _, video = key.partition("_")
+            if mid not in METHODS or not video:
+                raise UserError(f"DD-VQA: {file}, entry {key!r}: not <method>_<video>", WHERE)
+            yield METHODS[mid], video, _questions(entry, file, key)
+
+
 def read(
     root: Path,
     ffpp_root: Path,
@@ -74,30 +93,19 @@ def read(
     Raises:
         UserError: the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.
     """
-    base = root / "DQ_FF++" if (root / "DQ_FF++").is_dir() else root
-    place = need_folder(base / f"{split}_set", "DD-VQA", WHERE)
-    files = sorted(place.glob("*/*.json"))
-    if not files:
-        raise UserError(f"DD-VQA: no <Method>/<Method>.json in {place}", WHERE)
-    for file in files:
-        for key, entry in need_json(file, "DD-VQA", WHERE).items():
-            mid, _, video = key.partition("_")
-            if mid not in METHODS or not video:
-                raise UserError(f"DD-VQA: {file}, entry {key!r}: not <method>_<video>", WHERE)
-            method = METHODS[mid]
-            questions = _questions(entry, file, key)
-            frames = ffpp.video_frames(ffpp_root, method, video, frames_per_video, quarantine)
-            for n, (number, question, answers) in enumerate(questions if frames else []):
-                name, data = frames[n % len(frames)]
-                yield Record(
-                    id=f"{ffpp.frame_id(method, video, name)}#{number}",
-                    image=data,
-                    label=FAKE if method else REAL,
-                    source="ddvqa",
-                    item=video.split("_")[0],
-                    category="deepfake",
-                    generator=method,
-                    split=split,
-                    question=question,
-                    references=answers,
-                )
+    for method, video, questions in entries(root, split):
+        frames = ffpp.video_frames(ffpp_root, method, video, frames_per_video, quarantine)
+        for n, (number, question, answers) in enumerate(questions if frames else []):
+            name, data = frames[n % len(frames)]
+            yield Record(
+                id=f"{ffpp.frame_id(method, video, name)}#{number}",
+                image=data,
+                label=FAKE if method else REAL,
+                source="ddvqa",
+                item=video.split("_")[0],
+                category="deepfake",
+                generator=method,
+                split=split,
+                question=question,
+                references=answers,
+            )

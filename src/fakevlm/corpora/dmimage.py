@@ -21,6 +21,7 @@ from fakevlm.records import FAKE, REAL, Record
 
 WHERE = "get DMimage's test set from https://github.com/grip-unina/DMimageDetection and put the real images beside it"
 
+REAL_SETS = ("real_coco_valid", "real_imagenet_valid", "real_ucid")
 # The folders as the authors' evaluation groups them.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "ProGAN": ("progan_lsun",),

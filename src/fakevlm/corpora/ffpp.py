@@ -27,6 +27,7 @@ from fakevlm.records import FAKE, REAL, Record
 
 WHERE = "get FaceForensics++ by the form at https://github.com/ondyari/FaceForensics (c23 videos and dataset/splits)"
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
+SPLITS = ("train", "val", "test")
 
 
 def frame_id(method: str | None, video: str, frame: str) -> str:
@@ -35,21 +36,26 @@ def frame_id(method: str | None, video: str, frame: str) -> str:
     return f"ff++/{place}/c23/frames/{video}/{frame}"
 
 
+def pairs(root: Path, split: str) -> list[tuple[str, str]]:
+    """The pairs of original video ids of one official split; each was manipulated in both directions.
+
+    Raises:
+        UserError: the split's file is missing or not a list of pairs.
+    """
+    file = root / "splits" / f"{split}.json"
+    try:
+        return [(str(first), str(second)) for first, second in need_json(file, "FF++", WHERE)]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"FF++: {file} is not a list of pairs of video ids", WHERE) from error
+
+
 def read_splits(root: Path) -> dict[str, str]:
     """`train`, `val` or `test` by original video id.
 
     Raises:
         UserError: a split file is missing or not a list of pairs.
     """
-    splits = {}
-    for split in ("train", "val", "test"):
-        file = root / "splits" / f"{split}.json"
-        try:
-            for first, second in need_json(file, "FF++", WHERE):
-                splits[str(first)] = splits[str(second)] = split
-        except (TypeError, ValueError) as error:
-            raise UserError(f"FF++: {file} is not a list of pairs of video ids", WHERE) from error
-    return splits
+    return {video: split for split in SPLITS for pair in pairs(root, split) for video in pair}
 
 
 def _place(root: Path, method: str | None) -> Path:
@@ -77,6 +83,12 @@ def video_frames(
         if quarantine is not None:
             quarantine.add("ff++", file.relative_to(root).as_posix(), str(error))
         return []
+
+
+def has_video(root: Path, method: str | None, video: str) -> bool:
+    """Whether a video lies there, as frames or as a file."""
+    place = _place(root, method)
+    return (place / "frames" / video).is_dir() or (place / "videos" / f"{video}.mp4").is_file()
 
 
 def videos(root: Path, method: str | None) -> list[str]:

@@ -91,8 +91,8 @@ def count_images(*folders: Path) -> int:
     )
 
 
-def checked(record: Record) -> Record:
-    """The record with its width and height, its image decoded once to be sure that it can be.
+def decoded(record: Record) -> Image.Image:
+    """The record's image, decoded to be sure that it can be; the record gets its width and height.
 
     Raises:
         BadImage: empty, not an image, truncated.
@@ -103,10 +103,10 @@ def checked(record: Record) -> Record:
         with Image.open(io.BytesIO(record.image)) as image:
             image.load()
             record.width, record.height = image.size
+            return image
     except Image.DecompressionBombError as error:
         raise BadImage(f"too many pixels: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on broken files
         # Pillow's own words for an unknown format hold the address of a buffer, which differs from run to run.
         unknown = "cannot identify" in str(error)
         raise BadImage("not a known image format" if unknown else str(error)) from error
-    return record

@@ -27,24 +27,25 @@ from fakevlm.records import FAKE, REAL, Record
 
 WHERE = "get GenImage from https://github.com/GenImage-Dataset/GenImage and unpack it there"
 
-# The generator's key and what its folder's name contains once lower-cased and stripped to letters and digits.
+# The generator's key, its published folder, and what a folder's name contains once lower-cased and stripped to letters and digits.
 _FOLDERS = (
-    ("midjourney", r"midjourney"),
-    ("vqdm", r"vqdm"),
-    ("wukong", r"wukong"),
-    ("sdv1.4", r"stablediffusionv?14|sdv1?4"),
-    ("sdv1.5", r"stablediffusionv?15|sdv1?5"),
-    ("glide", r"glide"),
-    ("biggan", r"biggan"),
-    ("adm", r"adm"),
+    ("midjourney", "Midjourney", r"midjourney"),
+    ("vqdm", "VQDM", r"vqdm"),
+    ("wukong", "Wukong", r"wukong"),
+    ("sdv1.4", "Stable Diffusion V1.4", r"stablediffusionv?14|sdv1?4"),
+    ("sdv1.5", "Stable Diffusion V1.5", r"stablediffusionv?15|sdv1?5"),
+    ("glide", "GLIDE", r"glide"),
+    ("biggan", "BigGAN", r"biggan"),
+    ("adm", "ADM", r"adm"),
 )
-GENERATORS = tuple(key for key, _ in _FOLDERS)
+GENERATORS = tuple(key for key, _, _ in _FOLDERS)
+PUBLISHED = {key: folder for key, folder, _ in _FOLDERS}
 
 
 def generator_of(folder: str) -> str | None:
     """The generator's key for a folder's name (`Stable Diffusion V1.4`, `imagenet_ai_0419_sdv4` → `sdv1.4`)."""
     bare = re.sub(r"[^a-z0-9]", "", folder.lower())
-    return next((key for key, pattern in _FOLDERS if re.search(pattern, bare)), None)
+    return next((key for key, _, pattern in _FOLDERS if re.search(pattern, bare)), None)
 
 
 def record_id(label: int, generator: str, file: str) -> str:
@@ -52,7 +53,7 @@ def record_id(label: int, generator: str, file: str) -> str:
     return f"genimage/{'real' if label == REAL else 'fake'}/{generator}/{file}"
 
 
-def _split_folders(root: Path) -> list[tuple[str, Path]]:
+def split_folders(root: Path) -> list[tuple[str, Path]]:
     """(generator, folder that holds `train` and `val`), by generator in the order of `GENERATORS`."""
     found = []
     for folder in sorted(p for p in root.iterdir() if p.is_dir()):
@@ -71,7 +72,7 @@ def read(root: Path) -> Iterator[Record]:
         UserError: the folder is missing or holds no generator's folder with `train` or `val`.
     """
     need_folder(root, "GenImage", WHERE)
-    folders = _split_folders(root)
+    folders = split_folders(root)
     if not folders:
         raise UserError(f"GenImage: no <Generator>/{{train,val}} folder in {root}", WHERE)
     for generator, folder in folders:

@@ -45,7 +45,12 @@ def reference(problems: dict[str, Any]) -> str:
     return " ".join(texts)
 
 
-def _references(root: Path) -> dict[str, str]:
+def references(root: Path) -> dict[str, str]:
+    """What people described, by image path; an empty text where they wrote nothing.
+
+    Raises:
+        UserError: open_ended_vqa.json is missing or not LOKI's.
+    """
     file = root / "data_json" / "image" / "open_ended_vqa.json"
     try:
         return {
@@ -55,17 +60,13 @@ def _references(root: Path) -> dict[str, str]:
         raise UserError(f"LOKI: {file}: a row is not LOKI's ({error!r})", WHERE) from error
 
 
-def read(root: Path, quarantine: Quarantine | None = None) -> Iterator[Record]:
-    """Streams one record an image, in the order of `true_or_false.json`.
-
-    Images that the JSON names and the folder lacks go to quarantine.
+def truths(root: Path) -> dict[str, tuple[str, str]]:
+    """(`real` or `fake`, LOKI's own category) by image path, in the order of `true_or_false.json`.
 
     Raises:
-        UserError: the folder or a JSON is missing, a row is not LOKI's, or two rows of an image disagree on its truth.
+        UserError: the JSON is missing, a row is not LOKI's, or two rows of an image disagree on its truth.
     """
-    need_folder(root, "LOKI", WHERE)
     file = root / "data_json" / "image" / "true_or_false.json"
-    references = _references(root)
     truth: dict[str, tuple[str, str]] = {}
     for n, row in enumerate(need_json(file, "LOKI", WHERE)):
         try:
@@ -77,13 +78,26 @@ def read(root: Path, quarantine: Quarantine | None = None) -> Iterator[Record]:
         stated = (match.group(1), match.group(3))
         if truth.setdefault(path, stated) != stated:
             raise UserError(f"LOKI: {file}, row {n}: {path} is called both {truth[path]} and {stated}", WHERE)
-    for path, (kind, category) in truth.items():
+    return truth
+
+
+def read(root: Path, quarantine: Quarantine | None = None) -> Iterator[Record]:
+    """Streams one record an image, in the order of `true_or_false.json`.
+
+    Images that the JSON names and the folder lacks go to quarantine.
+
+    Raises:
+        UserError: the folder or a JSON is missing, a row is not LOKI's, or two rows of an image disagree on its truth.
+    """
+    need_folder(root, "LOKI", WHERE)
+    described = references(root)
+    for path, (kind, category) in truths(root).items():
         image = root / path
         if not image.is_file():
             if quarantine is not None:
                 quarantine.add("loki", path, "named in true_or_false.json but missing")
             continue
-        text = references.get(path, "")
+        text = described.get(path, "")
         yield Record(
             id=f"loki/{path}",
             image=image.read_bytes(),

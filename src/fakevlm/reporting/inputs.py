@@ -173,7 +173,7 @@ def load_inputs(params: Params) -> Inputs:
         sources=table("collect", ["source", "label", "generator", "n"], "collect", "sources.csv"),
         quarantine=table("collect", ["corpus", "path", "reason"], "collect", "quarantine.csv"),
         duplicates=table("collect", ["sha256"], "collect", "duplicates.csv"),
-        leakage=table("collect", ["benchmark"], "collect", "leakage.csv"),
+        leakage=table("collect", ["benchmark", "kind"], "collect", "leakage.csv"),
         truth=read_truth(need("collect", "collect", "truth.jsonl")),
         confusion=table("categorize", ["truth", "predicted", "n"], "categorize", "confusion.csv"),
         fakeclue=pd.concat(splits, ignore_index=True),

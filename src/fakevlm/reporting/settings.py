@@ -87,11 +87,13 @@ def settings(inputs: Inputs, published: Published, config: dict[str, Any]) -> li
 
 def counts(inputs: Inputs) -> list[tuple[str, str]]:
     """(what, how many) of the run's data: collected, quarantined, dropped, asked."""
+    same = (inputs.leakage["kind"] == "content").tolist()
     rows = [
         ("images collected from the training corpora", count(inputs.sources.n.sum())),
         ("unreadable images quarantined", count(len(inputs.quarantine))),
         ("duplicates dropped", count(len(inputs.duplicates))),
-        ("benchmark images also found in the training corpora", count(len(inputs.leakage))),
+        ("benchmark images that are in the training corpora, byte for byte", count(sum(same))),
+        ("benchmark images that look like one in the training corpora", count(len(same) - sum(same))),
         ("captions by annotators", count(len(inputs.candidates))),
         ("images in FakeClue", count(len(inputs.fakeclue))),
         ("images whose true artifacts are known", count(len(inputs.truth))),

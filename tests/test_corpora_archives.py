@@ -1,0 +1,180 @@
+"""Unpacking archives: what is good arrives whole, what is hostile is refused with nothing written outside the folder."""
+
+import io
+import stat
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from fakevlm.corpora import archives
+from fakevlm.corpora.archives import main, unpack
+from fakevlm.errors import UserError
+
+GOOD = {"a/1.png": b"one" * 50, "a/b/2.png": b"two" * 70, "3.json": b"{}"}
+
+
+def make_zip(file: Path, entries: dict[str, bytes], mode: int = 0, method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, data in entries.items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr, info.compress_type = mode << 16, method
+            archive.writestr(info, data)
+    return file
+
+
+def make_tar(file: Path, entries: list[tarfile.TarInfo | tuple[str, bytes]], mode: str = "w") -> Path:
+    with tarfile.open(file, mode) as archive:
+        for entry in entries:
+            if isinstance(entry, tarfile.TarInfo):
+                archive.addfile(entry)
+            else:
+                info = tarfile.TarInfo(entry[0])
+                info.size = len(entry[1])
+                archive.addfile(info, io.BytesIO(entry[1]))
+    return file
+
+
+def special(name: str, kind: bytes, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz", "x.tar.xz", "x.tgz"])
+def test_good_archives_arrive_whole(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    if name.endswith(".zip"):
+        make_zip(file, {"a/": b"", **GOOD})
+    else:
+        pack = {"tar": "w", "gz": "w:gz", "xz": "w:xz", "tgz": "w:gz"}[name.split(".")[-1]]
+        make_tar(file, [special("a", tarfile.DIRTYPE), *GOOD.items()], pack)
+    assert unpack(file, tmp_path / "new/place") == 3
+    assert content(tmp_path / "new/place") == GOOD
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["place"], "nothing temporary is left"
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil", "a\\..\\..\\evil", "C:/evil"])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_paths_out_of_the_folder_are_refused(tmp_path: Path, name: str, kind: str) -> None:
+    entries = {"good": b"x", name: b"x"}
+    file = tmp_path / f"x.{kind}"
+    make_zip(file, entries) if kind == "zip" else make_tar(file, list(entries.items()))
+    with pytest.raises(UserError, match="refused"):
+        unpack(file, tmp_path / "in/place")
+    assert not list(tmp_path.rglob("*evil*"))
+    assert not (tmp_path / "in/place").exists(), "a refused archive leaves no finished folder"
+
+
+@pytest.mark.parametrize("mode", [stat.S_IFLNK | 0o777, stat.S_IFCHR | 0o666, stat.S_IFIFO | 0o666])
+def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, mode: int) -> None:
+    with pytest.raises(UserError, match="link or a device"):
+        unpack(make_zip(tmp_path / "x.zip", {"a": b"/etc/passwd"}, mode), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [special("a", tarfile.SYMTYPE, "/etc")],
+        [special("a/b", tarfile.SYMTYPE, "../../x")],
+        [special("p/q", tarfile.SYMTYPE, ".."), special("t", tarfile.SYMTYPE, "p/q/../x")],
+        [special("a", tarfile.SYMTYPE, "b"), ("a/c", b"written through a link")],
+        [special("a", tarfile.LNKTYPE, "../x")],
+        [special("a", tarfile.LNKTYPE, "nothing before it")],
+        [special("a", tarfile.CHRTYPE)],
+        [special("a", tarfile.FIFOTYPE)],
+        [("a", b"1"), ("a", b"2")],
+    ],
+)
+@pytest.mark.parametrize("standard", [True, False])
+def test_hostile_tars_are_refused(
+    tmp_path: Path, entries: list, standard: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not standard:  # our own checks hold where Python has none
+        monkeypatch.delattr(tarfile, "data_filter")
+    file = make_tar(tmp_path / "x.tar", entries)
+    with pytest.raises(UserError, match="refused"):
+        unpack(file, tmp_path / "in/out")
+    assert not (tmp_path / "in/out").exists()
+    assert not (tmp_path / "x").exists()
+
+
+def test_links_inside_a_tar_are_kept(tmp_path: Path) -> None:
+    entries = [("a/1", b"one"), special("a/2", tarfile.LNKTYPE, "a/1"), special("b", tarfile.SYMTYPE, "a/1")]
+    unpack(make_tar(tmp_path / "x.tar", entries), tmp_path / "out")
+    assert content(tmp_path / "out") == {"a/1": b"one", "a/2": b"one", "b": b"one"}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_bombs_are_refused(tmp_path: Path, kind: str) -> None:
+    data = bytes(archives.NO_DANGER + 2_000_000)
+    if kind == "zip":
+        file = make_zip(tmp_path / "x.zip", {"a": data}, method=zipfile.ZIP_DEFLATED)
+    else:
+        file = make_tar(tmp_path / "x.tar.gz", [("a", data)], "w:gz")
+    with pytest.raises(UserError, match=r"more than 100 times its size\n.*--max-ratio"):
+        unpack(file, tmp_path / "out")
+    with pytest.raises(UserError, match="more than 1,000 bytes"):
+        unpack(file, tmp_path / "out", max_bytes=1000)
+    assert unpack(file, tmp_path / "out", max_ratio=1e5) == 1
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_interrupted_run_goes_on(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, out = tmp_path / f"x.{kind}", tmp_path / "out"
+    make_zip(file, GOOD) if kind == "zip" else make_tar(file, list(GOOD.items()))
+    replace, moved = archives.os.replace, []
+
+    def breaks(source: Path, target: Path) -> None:
+        moved.append(target.name)
+        if target.name == "2.png":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(archives.os, "replace", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        unpack(file, out)
+    assert not out.exists()
+    monkeypatch.setattr(archives.os, "replace", lambda s, t: (moved.append(t.name), replace(s, t)))
+    assert unpack(file, out) == 3
+    assert moved == ["1.png", "2.png", "2.png", "3.json"], "what was there is not written again"
+    assert content(out) == GOOD
+
+
+def test_a_piece_of_a_multi_part_zip_says_how_to_join(tmp_path: Path) -> None:
+    for name in ("imagenet_ai_0508_adm.zip", "imagenet_ai_0508_adm.z01"):
+        (tmp_path / name).write_bytes(b"PK")
+    for name in ("imagenet_ai_0508_adm.zip", "imagenet_ai_0508_adm.z01"):
+        with pytest.raises(UserError, match=r"`zip -s 0 imagenet_ai_0508_adm\.zip --out whole\.zip`"):
+            unpack(tmp_path / name, tmp_path / "out")
+
+
+def test_damaged_unknown_and_misplaced_archives_are_named(tmp_path: Path) -> None:
+    file = make_zip(tmp_path / "x.zip", GOOD)
+    (tmp_path / "cut.zip").write_bytes(file.read_bytes()[:-40])
+    (tmp_path / "cut.tar.gz").write_bytes(b"\x1f\x8b\x08nothing")
+    (tmp_path / "x.rar").write_bytes(b"Rar!")
+    for name in ("cut.zip", "cut.tar.gz"):
+        with pytest.raises(UserError, match="is damaged"):
+            unpack(tmp_path / name, tmp_path / "out")
+    with pytest.raises(UserError, match="not an archive known here"):
+        unpack(tmp_path / "x.rar", tmp_path / "out")
+    with pytest.raises(UserError, match="no archive"):
+        unpack(tmp_path / "nowhere.zip", tmp_path / "out")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").write_text("mine")
+    with pytest.raises(UserError, match="already and not empty"):
+        unpack(file, tmp_path / "full")
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = make_zip(tmp_path / "x.zip", GOOD)
+    assert main([str(file), str(tmp_path / "out")]) == 0
+    assert "3 files" in capsys.readouterr().out
+    assert main([str(file), str(tmp_path / "out")]) == 1
+    assert "already and not empty" in capsys.readouterr().err
