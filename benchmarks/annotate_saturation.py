@@ -4,7 +4,9 @@ Three models at once, each behind a server process that answers `--capacity` req
 seconds: it can do capacity / latency requests a second and no more. The client keeps half as many again under way, so that the
 server always has the next one waiting, as one does with vLLM. Prints a row of a Markdown table: the client's rate over the
 server's, in the whole run and without its first and last two rounds, when there is nothing to answer yet or any more. Each
-request costs the client some CPU (last column): where that times the servers' rate nears one core, the core is measured.
+request costs the client some CPU: where that times the servers' rate nears one core, the core is measured. The last column
+is the share of the time in which the client was ready to run and other programs had the cores: above a few percent the run
+says more about them (Linux only).
 """
 
 import argparse
@@ -58,6 +60,14 @@ class Timed(EndpointAnnotator):
         )
 
 
+def waited() -> float | None:
+    """Seconds that this thread was ready to run and did not; None where the system does not tell."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return None
+
+
 def images(n: int, size: int) -> list[Task]:
     """n different JPEGs of about 100 kB at the default size."""
     noise = np.random.default_rng(1).integers(0, 255, (size, size, 3), dtype=np.uint8)
@@ -105,10 +115,11 @@ def main() -> None:
             annotate_all([warm], annotators, journal, concurrency=1)
         for annotator in annotators:
             annotator.times.clear()
-        used = time.process_time()
+        used, stood, started = time.process_time(), waited(), time.perf_counter()
         with Journal(folder / "journal.jsonl") as journal:
             annotate_all(tasks, annotators, journal, total=len(tasks))
         used = time.process_time() - used
+        share = None if stood is None else (waited() - stood) / (time.perf_counter() - started)
 
     saturated = options.capacity / options.latency
     rates = [annotator.rates(options.capacity) for annotator in annotators]
@@ -118,12 +129,13 @@ def main() -> None:
     failed = sum(annotator.failed for annotator in annotators)
     asked = len(MODELS) * len(tasks)
     print(
-        "| capacity, latency | image | requests | failed | servers, 1/s | ratio, steady | ratio, whole | CPU each |"
+        "| capacity, latency | image | requests | failed | servers, 1/s | ratio, steady | ratio, whole | CPU each | no core |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     print(
         f"| {options.capacity}, {options.latency:g} s | {len(tasks[0].image) / 1e3:.0f} kB | {asked} | {failed} "
-        f"| {len(MODELS)} × {saturated:g} | {steady} | {whole} | {1e3 * used / asked:.2f} ms |"
+        f"| {len(MODELS)} × {saturated:g} | {steady} | {whole} | {1e3 * used / asked:.2f} ms "
+        f"| {'?' if share is None else f'{share:.0%}'} |"
     )
 
 

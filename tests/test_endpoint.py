@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tqdm import tqdm
 
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.driver import Candidate, Task, annotate_all
@@ -20,6 +22,7 @@ from fakevlm.annotation.prompts import label_prompt
 from fakevlm.annotation.replicas import Replica, backoff, retry_after
 from fakevlm.errors import UserError
 from fakevlm.params import Endpoint
+from imports import imported, modules, reached
 from misbehaving import image, requests, serving
 
 PROMPT = label_prompt("animal", 0)
@@ -168,6 +171,13 @@ def test_images_go_as_data_with_the_prompt_the_sampling_and_the_key(
     assert "sk-" not in journal.read_text()
 
 
+def test_the_miniature_pays_nothing_for_it() -> None:
+    for name in ("fakeclue", "annotators", "driver", "endpoint", "estimate"):
+        file = modules()[f"fakevlm.annotation.{name}"]
+        files = [file, *(modules()[inner] for inner in reached(file, lazy=False))]
+        assert not {"openai", "httpx2"} & set().union(*(imported(each, lazy=False) for each in files)), name
+
+
 def test_the_type_of_an_image_is_read_from_its_bytes() -> None:
     import io
 
@@ -212,6 +222,24 @@ def test_of_two_replicas_one_is_dead(tmp_path: Path) -> None:
         found = ask(tmp_path / "j", tasks(["ok"] * 60), entry(dead, url))
     assert {c.outcome.status for c in found} == {"ok"}
     assert len(found) == len(requests(log)) == 60
+
+
+def test_a_replica_that_dies_on_the_way(tmp_path: Path) -> None:
+    mortal = contextlib.ExitStack()
+    with mortal, serving(tmp_path / "b", latency=0.02) as url:
+        doomed = mortal.enter_context(serving(tmp_path / "a", latency=0.02))
+
+        class Killing(EndpointAnnotator):
+            async def annotate(self, request):
+                if request.id == "20.jpg":
+                    mortal.close()  # with requests of ours under way there
+                return await super().annotate(request)
+
+        with Journal(tmp_path / "j") as book:
+            found = annotate_all(tasks(["ok"] * 60), [Killing(entry(doomed, url), 1)], book, concurrency=8)
+    assert [c.outcome.status for c in found] == ["ok"] * 60
+    assert len((tmp_path / "j").read_text().splitlines()) == 60
+    assert requests(tmp_path / "a"), "it had its share before"
 
 
 def test_a_replica_that_asks_to_wait_rests_and_the_other_works_on(tmp_path: Path) -> None:
@@ -289,6 +317,24 @@ def test_a_slow_model_does_not_hold_up_the_others(tmp_path: Path) -> None:
             found = annotate_all(wanted, [Watching(each, 1) for each in entries], book)
     assert [(c.id, c.annotator) for c in found] == [(t.id, n) for t in wanted for n in ("slow", "fast")]
     assert ended.index("slow") >= 8, "the fast one is nearly through before the slow one's first answer"
+
+
+def test_progress_tells_rate_cost_and_what_remains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def talkative(*args: Any, **options: Any) -> tqdm:
+        return tqdm(*args, **{**options, "mininterval": 0, "delay": 0})
+
+    monkeypatch.setattr("fakevlm.progress.tqdm", talkative)
+    spec = {"price_input": 1.0, "price_output": 50.0}
+    with serving(tmp_path / "log", latency=0.02) as url:
+        ask(tmp_path / "j", tasks(["ok"] * 20 + ["500"]), entry(url, retries=1, **spec), concurrency=1)
+    lines = capsys.readouterr().err.splitlines()
+    assert re.search(
+        r"annotate Qwen2-VL: .* 10/21 \[\d+:\d+<\d+:\d+, .*caption.*, cost 0.02, 300\+40 tokens each",
+        "\n".join(lines),
+    )
+    assert "1 failed, to be asked again by the next run" in lines[-1]
 
 
 def test_one_model_under_two_names_is_asked_once(tmp_path: Path) -> None:

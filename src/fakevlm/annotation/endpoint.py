@@ -161,11 +161,11 @@ class EndpointAnnotator:
 
     def note(self) -> str:
         """What was spent so far, for the progress line."""
-        price = cost(self.spec, self.spent.tokens_in, self.spent.tokens_out)
-        each = max(self.spent.requests, 1)
-        said = [f"{self.spent.tokens_in / each:.0f}+{self.spent.tokens_out / each:.0f} tokens each"]
-        said += [f"{self.spent.failures} retried"] if self.spent.failures else []
-        said += [f"cost {price:.2f}"] if price is not None else []
+        spent, each = self.spent, max(self.spent.requests, 1)
+        price = cost(self.spec, spent.tokens_in, spent.tokens_out)
+        said = [f"cost {price:.2f}"] if price is not None else []
+        said += [f"{spent.tokens_in / each:.0f}+{spent.tokens_out / each:.0f} tokens each"]
+        said += [f"{spent.failures} retried"] if spent.failures else []
         return ", ".join(said)
 
     async def close(self) -> None:
@@ -182,10 +182,11 @@ class EndpointAnnotator:
         import openai
 
         if variable := self.spec.api_key_env:
-            self._key = os.environ.get(variable, "")
-            if not self._key:
+            self._key = os.environ.get(variable, "").strip()
+            if not self._key or not self._key.isascii():
+                what = "holds letters that no key has" if self._key else "is not set"
                 raise UserError(
-                    f"annotator {self.name}: the environment variable {variable} is not set",
+                    f"annotator {self.name}: the environment variable {variable} {what}",
                     f"export {variable}=… with the server's key, or set annotate.annotators[].api_key_env to null",
                 )
         timeout = openai.Timeout(self.spec.timeout, connect=min(_CONNECT_SECONDS, self.spec.timeout))

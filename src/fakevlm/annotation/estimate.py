@@ -184,7 +184,7 @@ def main() -> int:
     parser.add_argument(
         "--rate",
         type=float,
-        help="requests a second of one replica, as a progress line showed it; "
+        help="requests a second of one replica (a progress line shows that of all together); "
         "default: annotate.annotators[].requests_per_second",
     )
     options = parser.parse_args()
