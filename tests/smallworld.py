@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fakevlm.annotation.annotators import Outcome, Request
+from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.miniature.truth import Truth, write_truth
 from fakevlm.miniature.world import shoot
 from fakevlm.records import FAKE, REAL, Record, write_records

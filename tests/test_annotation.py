@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fakevlm.annotation.annotators import Outcome
 from fakevlm.annotation.example import pick
 from fakevlm.annotation.fakeclue import FakeClue, build
+from fakevlm.annotation.protocol import Outcome
 from fakevlm.annotation.threshold import sweep
 from fakevlm.errors import UserError
 from fakevlm.miniature.observers import OBSERVERS

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fakevlm.annotation.annotators import Outcome, Request
 from fakevlm.annotation.driver import Task, annotate_all
 from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import label_prompt
+from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.errors import UserError
 from smallworld import Scripted
 
@@ -71,6 +71,60 @@ def test_requests_overlap_up_to_the_limit_and_images_are_read_as_needed(tmp_path
     assert slow.most == 4
     assert slow.asked != sorted(slow.asked), "they finish out of order"
     assert [c.id for c in found] == [f"{i}.jpg" for i in range(9)], "and come back in order"
+
+
+def test_each_annotator_has_requests_and_a_pace_of_its_own(tmp_path: Path) -> None:
+    class Read(list):
+        """Counts what is taken from it each time that it is walked through."""
+
+        def __iter__(self) -> Iterator[Task]:
+            counts.append(0)
+            walk = len(counts) - 1
+            for task in super().__iter__():
+                counts[walk] += 1
+                yield task
+
+    class Blocked(Slow):
+        concurrency = 2
+
+        async def annotate(self, request: Request) -> Outcome:
+            while len(quick.asked) < 9:
+                await asyncio.sleep(0.001)
+            held.append(counts[0])
+            return await super().annotate(request)
+
+    counts: list[int] = []
+    held: list[int] = []
+    quick, blocked = Slow("quick"), Blocked("blocked")
+    with Journal(tmp_path / "j") as journal:
+        found = annotate_all(Read(tasks(9)), [blocked, quick], journal, concurrency=3)
+    assert held[0] == 2, "one that waits holds as many images as it has requests, while the other is through"
+    assert (blocked.most, quick.most) == (2, 3)
+    assert [(c.id, c.annotator) for c in found] == [
+        (f"{i}.jpg", name) for i in range(9) for name in ("blocked", "quick")
+    ]
+
+
+def test_an_iterator_cannot_be_shared(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal, pytest.raises(TypeError, match="iterator"):
+        annotate_all(iter(tasks(2)), [Scripted("a"), Scripted("b")], journal)
+
+
+def test_connections_are_ended_and_the_rejected_are_not_asked_again(tmp_path: Path) -> None:
+    class Closing(Scripted):
+        closed = 0
+
+        async def close(self) -> None:
+            self.closed += 1
+
+    a = Closing("a", {"0.jpg": Outcome("rejected", "too small")})
+    for _ in range(2):
+        with Journal(tmp_path / "j") as journal:
+            found = annotate_all(tasks(2), [a], journal)
+    assert a.closed == 2
+    assert len(a.asked) == 2
+    assert found[0].outcome == Outcome("rejected", "too small")
+    assert not found[0].outcome.usable
 
 
 def test_equal_images_under_way_are_asked_once(tmp_path: Path) -> None:

@@ -6,13 +6,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from fakevlm.annotation.annotators import BACKENDS, Outcome, Request, make_annotators
+from fakevlm.annotation.annotators import BACKENDS, make_annotators
 from fakevlm.annotation.prompts import label_prompt
+from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.errors import UserError
 from fakevlm.miniature.catalogue import SEEN_KINDS, kinds_named
 from fakevlm.miniature.observers import OBSERVERS, describe, plausible_kinds, sources_digest
 from fakevlm.miniature.truth import Artifact, Truth
-from fakevlm.params import Annotator as Spec
+from fakevlm.params import BACKENDS as SPECS
+from fakevlm.params import Observer as Spec
 from fakevlm.params import load_params
 from fakevlm.records import CATEGORIES, FAKE, REAL
 
@@ -140,7 +142,7 @@ def test_annotators_by_back_end() -> None:
     assert [ask(a, "a").status for a in annotators] == ["ok"] * 3
     assert ask(annotators[0], "unknown.jpg").status == "error"
     assert not ask(annotators[0], "unknown.jpg").is_answer
-    assert set(BACKENDS) == set(Spec.model_fields["backend"].annotation.__args__)
+    assert set(BACKENDS) == set(SPECS)
 
 
 def test_mistakes_in_params_are_explained() -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from fakevlm.annotation.annotators import Outcome, Request, make_annotators
+from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.fakeclue import build
 from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import label_prompt
+from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import read_truth
 from fakevlm.params import load_params

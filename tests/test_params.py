@@ -8,7 +8,7 @@ import yaml
 
 from conftest import ROOT
 from fakevlm.errors import UserError
-from fakevlm.params import Params, load_params
+from fakevlm.params import Endpoint, Observer, Params, load_params
 
 KEEP = object()
 PROFILES = [name for name in yaml.safe_load((ROOT / "params.yaml").read_text()) if name != "profile"]
@@ -89,6 +89,68 @@ def test_wrong_values_are_named(tmp_path: Path, key: str, value: Any) -> None:
     text = message(edited(tmp_path, f"mini.{key}", value))
     assert f"mini.{key}" in text
     assert "got" in text
+
+
+ENDPOINT = {
+    "name": "Qwen2-VL",
+    "backend": "endpoint",
+    "model": "Qwen/Qwen2-VL-72B-Instruct",
+    "revision": "abc",
+    "urls": ["http://localhost:8000/v1"],
+    "max_tokens": 512,
+    "temperature": 0.0,
+}
+
+
+def with_endpoint(tmp_path: Path, **changes: Any) -> Path:
+    values = {key: value for key, value in {**ENDPOINT, **changes}.items() if value is not KEEP}
+    return edited(tmp_path, "mini.annotate.annotators.1", values)
+
+
+def test_back_ends_stand_side_by_side(tmp_path: Path) -> None:
+    loaded = load_params("mini", with_endpoint(tmp_path)).annotate.annotators
+    assert [(type(a), a.backend) for a in loaded] == [
+        (Observer, "observer"),
+        (Endpoint, "endpoint"),
+        (Observer, "observer"),
+    ]
+    assert loaded[1].retries == 5
+    assert loaded[1].api_key_env is None
+
+
+def test_keys_of_one_back_end_are_refused_on_the_other(tmp_path: Path) -> None:
+    observer = {"name": "Qwen2-VL", "backend": "observer", "urls": ["http://localhost:8000/v1"]}
+    text = message(edited(tmp_path, "mini.annotate.annotators.0", observer))
+    assert (
+        "mini.annotate.annotators.0.urls: unknown key of back end observer (it belongs to endpoint)" in text
+    )
+    assert text.split("allowed here: ")[1].startswith("name, backend\n")
+    text = message(with_endpoint(tmp_path, url="http://localhost:8000/v1"))
+    assert "mini.annotate.annotators.1.url: unknown key; allowed here: name, backend, model" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": KEEP}, "annotators.1.model: missing"),
+        ({"backend": KEEP}, "annotators.1.backend: missing; allowed here: observer, endpoint"),
+        (
+            {"backend": "vllm"},
+            "annotators.1.backend: no such back end; allowed here: observer, endpoint, got 'vllm'",
+        ),
+        ({"urls": []}, "annotators.1.urls"),
+        ({"urls": ["localhost:8000"]}, "no server's address such as"),
+        ({"urls": ["http://a/v1", "http://a/v1"]}, "appears twice"),
+        ({"urls": ["http://user:sk-secret@host/v1"]}, "api_key_env"),
+        ({"api_key_env": "sk-secret"}, "never the key itself"),
+        ({"temperature": "0"}, "annotators.1.temperature"),
+        ({"retries": -1}, "annotators.1.retries"),
+    ],
+)
+def test_what_an_endpoint_cannot_be(tmp_path: Path, changes: dict, said: str) -> None:
+    text = message(with_endpoint(tmp_path, **changes))
+    assert said in text
+    assert "sk-secret" not in text
 
 
 def test_unknown_profile_lists_those_there_are(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ A profile is a section; in it each stage has its own. Unknown keys, wrong types 
 key's full name and what is allowed. PyYAML reads `2e-5` as a string, so numbers are written `2.0e-5`; the loader says so.
 """
 
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fakevlm import paths
 from fakevlm.errors import UserError
@@ -61,9 +63,65 @@ class Categorize(Section):
     learning_rate: float = Field(gt=0)
 
 
-class Annotator(Section):
+class Observer(Section):
+    """A scripted observer of the miniature; `name` says which."""
+
     name: str
     backend: Literal["observer"]
+
+
+class Endpoint(Section):
+    """A model behind OpenAI-compatible servers: vLLM, SGLang, a hosted API."""
+
+    name: str  # as tables call it
+    backend: Literal["endpoint"]
+    model: str = Field(min_length=1)  # as the server calls it
+    revision: str = Field(
+        min_length=1
+    )  # a commit or tag; no server tells it, and other weights give other answers
+    urls: list[str] = Field(min_length=1)  # one a replica, with its /v1
+    api_key_env: str | None = (
+        None  # the NAME of the environment variable that holds the key; null: none is needed
+    )
+    max_tokens: int = Field(ge=1)
+    temperature: float = Field(ge=0.0, le=2.0)
+    seed: int | None = None  # null: the profile's
+    concurrency: int | None = Field(
+        default=None, ge=1, le=1000
+    )  # over all replicas; null: annotate.concurrency
+    timeout: float = Field(default=300.0, gt=0)  # seconds for one request
+    retries: int = Field(default=5, ge=0)  # after the first attempt
+    price_input: float | None = Field(default=None, ge=0)  # per million tokens, in whatever currency
+    price_output: float | None = Field(default=None, ge=0)
+    gpus: int = Field(default=1, ge=1)  # of one replica
+    requests_per_second: float | None = Field(default=None, gt=0)  # that one replica answers, as measured
+
+    @field_validator("urls")
+    @classmethod
+    def _addresses(cls, urls: list[str]) -> list[str]:
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+                raise ValueError(f"{url!r} is no server's address such as http://localhost:8000/v1")
+            if parts.username or parts.password:
+                raise ValueError("an address must not hold a password: name its variable in api_key_env")
+        if len(set(urls)) < len(urls):
+            raise ValueError(
+                "an address appears twice: name each replica once, and raise concurrency instead"
+            )
+        return urls
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable(cls, name: str | None) -> str | None:
+        # The value is not repeated: whoever puts the key itself here must not find it in a log.
+        if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+            raise ValueError("give the NAME of an environment variable (capitals), never the key itself")
+        return name
+
+
+BACKENDS: dict[str, type[Section]] = {"observer": Observer, "endpoint": Endpoint}
+Annotator = Annotated[Observer | Endpoint, Field(discriminator="backend")]
 
 
 class Annotate(Section):
@@ -168,24 +226,50 @@ class Params(Section):
 def _explain(error: ValidationError, profile: str, file: Path) -> UserError:
     lines = []
     for problem in error.errors():
-        where = ".".join([profile, *(str(part) for part in problem["loc"])])
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{where}: unknown key; allowed here: {', '.join(_allowed(problem['loc'][:-1]))}")
-        elif problem["type"] == "missing":
+        kind, path = problem["type"], _as_written(problem["loc"])
+        where = ".".join([profile, *(str(part) for part in path)])
+        if kind == "extra_forbidden":
+            allowed = _allowed(problem["loc"][:-1])
+            whose = [
+                name
+                for name, keys in BACKENDS.items()
+                if len(path) < len(problem["loc"]) and path[-1] in keys.model_fields
+            ]
+            belongs = f" of back end {problem['loc'][-2]} (it belongs to {', '.join(whose)})" if whose else ""
+            lines.append(f"{where}: unknown key{belongs}; allowed here: {', '.join(allowed)}")
+        elif kind == "missing":
             lines.append(f"{where}: missing")
+        elif kind == "union_tag_not_found":
+            lines.append(f"{where}.backend: missing; allowed here: {', '.join(BACKENDS)}")
+        elif kind == "union_tag_invalid":
+            given = problem["ctx"]["tag"]
+            lines.append(
+                f"{where}.backend: no such back end; allowed here: {', '.join(BACKENDS)}, got {given!r}"
+            )
+        elif kind == "value_error":  # ours: it says all there is to say
+            lines.append(f"{where}: {problem['ctx']['error']}")
         else:
             given = problem.get("input")
             hint = ""
-            if isinstance(given, str) and problem["type"].startswith("float"):
+            if isinstance(given, str) and kind.startswith("float"):
                 hint = " (YAML reads 2e-5 as text: write 2.0e-5)"
             lines.append(f"{where}: {problem['msg']}, got {given!r}{hint}")
     return UserError(f"{file.name} does not fit:\n  " + "\n  ".join(lines), f"edit {file}")
+
+
+def _as_written(loc: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A problem's place as params.yaml has it: pydantic puts the back end's name behind an annotator's number."""
+    tagged = loc[:2] == ("annotate", "annotators") and len(loc) > 3
+    return (*loc[:3], *loc[4:]) if tagged else loc
 
 
 def _allowed(loc: tuple[Any, ...]) -> list[str]:
     model: Any = Params
     for part in loc:
         if isinstance(part, int):
+            continue
+        if part in BACKENDS:
+            model = BACKENDS[part]
             continue
         annotation = model.model_fields[part].annotation
         inner = getattr(annotation, "__args__", None)

@@ -32,7 +32,7 @@ def bar(total: int | None, desc: str, unit: str = "img") -> tqdm:
     """A bar to be updated by hand; use as a context manager. In pipes and logs: one line every 5 seconds."""
     if sys.stderr.isatty():
         return tqdm(total=total, desc=desc, unit=unit, dynamic_ncols=True)
-    return tqdm(total=total, desc=desc, unit=unit, file=_Lines(sys.stderr), ncols=88, mininterval=5, delay=2)
+    return tqdm(total=total, desc=desc, unit=unit, file=_Lines(sys.stderr), ncols=120, mininterval=5, delay=2)
 
 
 def track(items: Iterable[T], desc: str, total: int | None = None, unit: str = "img") -> Iterator[T]:

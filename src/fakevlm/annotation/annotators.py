@@ -1,91 +1,11 @@
-"""One interface for whoever writes candidate captions: a scripted observer here, a model behind a server elsewhere.
+"""The annotators that a profile names: scripted observers, models behind servers (`endpoint`)."""
 
-An annotator gets a request (image, prompt, what identifies the model) and gives an outcome. It never raises for what one
-image or one answer does: the outcome's status says it, and the journal keeps it.
-"""
-
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal, Protocol
 
-from fakevlm.annotation.prompts import Prompt
+from fakevlm.annotation.protocol import Annotator, Outcome, Request
 from fakevlm.errors import UserError
 from fakevlm.miniature import observers
 from fakevlm.miniature.truth import Truth
-
-Status = Literal["ok", "refused", "empty", "truncated", "error"]
-
-
-@dataclass(frozen=True)
-class Request:
-    """One image put to one model.
-
-    Attributes:
-        id: the record's id, carried along; not part of what is asked.
-        path: the image's path relative to the image root.
-        image: the encoded image, byte for byte.
-        prompt: the label prompt.
-        model: the annotator's name.
-        revision: the exact version of the model (a commit, a tag; a scripted observer's digest).
-        sampling: everything else that decides the answer (temperature, seed, maximum of tokens …), JSON values.
-    """
-
-    id: str
-    path: str
-    image: bytes
-    prompt: Prompt
-    model: str
-    revision: str
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def image_sha256(self) -> str:
-        return hashlib.sha256(self.image).hexdigest()
-
-    @cached_property
-    def key(self) -> str:
-        """Hash of (image bytes, prompt, model, revision, sampling): equal keys ask the same question."""
-        parts = [self.image_sha256, self.prompt.text, self.model, self.revision, dict(self.sampling)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came back.
-
-    Attributes:
-        status: `ok`; `refused` (the model declined), `empty` (it said nothing), `truncated` (cut off at the token limit;
-            text holds what there is), `error` (no answer: the transport failed; text says how). All but `error` are
-            answers: asking again would give the same, and a rerun does not.
-        text: the caption.
-    """
-
-    status: Status
-    text: str = ""
-
-    @property
-    def is_answer(self) -> bool:
-        return self.status != "error"
-
-    @property
-    def usable(self) -> bool:
-        """Whether the aggregation may read it: whole answers, and cut-off ones, whose statements are still statements."""
-        return self.status in ("ok", "truncated") and bool(self.text.strip())
-
-
-class Annotator(Protocol):
-    """Writes captions. `model`, `revision` and `sampling` go into every request's key."""
-
-    model: str
-    revision: str
-    sampling: Mapping[str, Any]
-
-    async def annotate(self, request: Request) -> Outcome:
-        """The caption for one request; failures of transport come back as status `error`."""
-        ...
 
 
 class ObserverAnnotator:
@@ -128,15 +48,21 @@ def _observer(spec, truths: Mapping[str, Truth], seed: int) -> Annotator:
     return ObserverAnnotator(spec.name, truths, seed)
 
 
+def _endpoint(spec, truths: Mapping[str, Truth], seed: int) -> Annotator:
+    from fakevlm.annotation.endpoint import EndpointAnnotator  # the miniature does without it
+
+    return EndpointAnnotator(spec, seed)
+
+
 # A back end: (its entry in annotate.annotators, the truth if there is any, the seed) -> annotator.
-BACKENDS: dict[str, Callable[..., Annotator]] = {"observer": _observer}
+BACKENDS: dict[str, Callable[..., Annotator]] = {"observer": _observer, "endpoint": _endpoint}
 
 
 def make_annotators(specs: Sequence, truths: Mapping[str, Truth], seed: int) -> list[Annotator]:
     """The annotators of a profile, in the order of params.yaml.
 
     Args:
-        specs: entries of `annotate.annotators` (name, backend).
+        specs: entries of `annotate.annotators`.
 
     Raises:
         UserError: an unknown back end, two annotators of one name, or what the back end itself lacks.

@@ -2,13 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fakevlm.annotation.annotators import Annotator, Outcome, Request
 from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import Prompt
+from fakevlm.annotation.protocol import Annotator, Outcome, Request, name_of
 from fakevlm.progress import bar
 
 T = TypeVar("T")
@@ -42,18 +42,25 @@ def annotate_all(
 ) -> list[Candidate]:
     """Every task put to every annotator; what the journal already answers is not asked again.
 
-    Tasks may be a generator that reads images as they are needed: at most `concurrency` are held at a time.
+    Each annotator walks through the tasks at its own pace with requests of its own under way, so a slow one holds up no
+    other. Tasks may read images as they are needed: an annotator holds no more of them than its requests under way.
 
     Args:
-        tasks: the images.
+        tasks: the images; with several annotators something that can be walked through more than once.
         annotators: those to ask.
         journal: opened for writing.
-        concurrency: requests under way at a time.
-        total: number of tasks, for the progress bar.
+        concurrency: requests under way at a time, for each annotator that does not say so itself.
+        total: number of tasks, for the progress bars.
 
     Returns:
         One candidate a task and annotator, in the order of tasks, then annotators.
+
+    Raises:
+        TypeError: several annotators, and tasks can be walked through only once.
+        UserError: an annotator cannot go on; what was answered is in the journal.
     """
+    if len(annotators) > 1 and iter(tasks) is tasks:
+        raise TypeError("several annotators cannot share an iterator: give a list, or what makes one anew")
     return _run(_annotate_all(tasks, annotators, journal, concurrency, total))
 
 
@@ -64,54 +71,77 @@ async def _annotate_all(
     concurrency: int,
     total: int | None,
 ) -> list[Candidate]:
-    found: dict[int, Candidate] = {}
-    under_way: dict[str, asyncio.Future[Outcome]] = {}  # by key: two equal images are one request
-    asked = 0
+    walks = [_Walk(tasks, annotator, journal, total) for annotator in annotators]
+    # If one fails, the others are cancelled: nothing may still write when this returns.
+    try:
+        async with asyncio.TaskGroup() as group:
+            for walk in walks:
+                for _ in range(getattr(walk.annotator, "concurrency", None) or concurrency):
+                    group.create_task(walk.work())
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None  # a UserError must arrive as itself
+    finally:
+        for walk in walks:
+            await walk.close()
+    return [walk.found[n] for n in sorted(walks[0].found) for walk in walks] if walks else []
 
-    def requests() -> Iterator[tuple[Annotator, Request]]:
-        for task in tasks:
-            for a in annotators:
-                yield a, Request(task.id, task.path, task.image, task.prompt, a.model, a.revision, a.sampling)
 
-    queue = enumerate(requests())
+class _Walk:
+    """One annotator's way through the tasks. Any number of workers share it."""
 
-    async def ask(annotator: Annotator, request: Request) -> Outcome:
-        nonlocal asked
-        answered = journal.get(request)
+    def __init__(
+        self, tasks: Iterable[Task], annotator: Annotator, journal: Journal, total: int | None
+    ) -> None:
+        self.annotator = annotator
+        self.found: dict[int, Candidate] = {}
+        self._queue = enumerate(tasks)
+        self._journal = journal
+        self._under_way: dict[str, asyncio.Future[Outcome]] = {}  # by key: two equal images are one request
+        self._asked = 0
+        self._name = name_of(annotator)
+        self._note = getattr(annotator, "note", str)
+        self._progress = bar(total, f"annotate {self._name}", unit="caption")
+
+    async def work(self) -> None:
+        # Workers run in one thread and take from the queue between awaits.
+        for n, task in self._queue:
+            outcome = await self._ask(task)
+            self.found[n] = Candidate(task.id, self._name, outcome)
+            if note := self._note():
+                self._progress.set_postfix_str(note, refresh=False)
+            self._progress.update()
+
+    async def close(self) -> None:
+        """Ends the annotator's connections and the bar."""
+        if close := getattr(self.annotator, "close", None):
+            await close()
+        known = len(self.found) - self._asked
+        failed = sum(not candidate.outcome.is_answer for candidate in self.found.values())
+        notes = [f"{known} from the journal"] if known else []
+        notes += [f"{failed} failed, to be asked again by the next run"] if failed else []
+        if notes:
+            self._progress.set_postfix_str(", ".join(filter(None, [*notes, self._note()])))
+        self._progress.close()
+
+    async def _ask(self, task: Task) -> Outcome:
+        a = self.annotator
+        request = Request(task.id, task.path, task.image, task.prompt, a.model, a.revision, a.sampling)
+        await asyncio.sleep(0)  # one that never waits must still let the others through, and their failures
+        answered = self._journal.get(request)
         if answered is not None:
             return answered
-        if request.key in under_way:
-            return await under_way[request.key]
-        asked += 1
-        future = under_way[request.key] = asyncio.get_running_loop().create_future()
+        if request.key in self._under_way:
+            return await self._under_way[request.key]
+        self._asked += 1
+        future = self._under_way[request.key] = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.sleep(0)  # an annotator that never waits must still let another's failure through
-            outcome = await annotator.annotate(request)
-            journal.put(request, outcome)
+            outcome = await a.annotate(request)
+            self._journal.put(request, outcome)
             future.set_result(outcome)
         finally:
             future.cancel()  # no effect on a future that has its result
-            del under_way[request.key]
+            del self._under_way[request.key]
         return outcome
-
-    async def work(progress) -> None:
-        # One generator feeds all workers; they run in one thread and take from it between awaits.
-        for n, (annotator, request) in queue:
-            outcome = await ask(annotator, request)
-            found[n] = Candidate(request.id, request.model, outcome)
-            progress.update()
-
-    with bar(None if total is None else total * len(annotators), "annotate", unit="caption") as progress:
-        # If one fails, the others are cancelled: nothing may still write when this returns.
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(concurrency):
-                    group.create_task(work(progress))
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None  # a UserError must arrive as itself
-        if asked < len(found):
-            progress.set_postfix_str(f"{len(found) - asked} from the journal")
-    return [found[n] for n in sorted(found)]
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

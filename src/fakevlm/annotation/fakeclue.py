@@ -5,7 +5,7 @@ Images are streamed throughout: only texts and the table without images are held
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 
 from fakevlm import paths
 from fakevlm.annotation.aggregate import Annotation, Candidates, make_aggregator
-from fakevlm.annotation.annotators import Annotator, make_annotators
+from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.driver import Candidate, Task, annotate_all
 from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import label_prompt
+from fakevlm.annotation.protocol import Annotator, name_of
 from fakevlm.annotation.quality import AGGREGATE, agreement, clue_quality
 from fakevlm.annotation.splits import SPLITS, plan
 from fakevlm.errors import UserError
@@ -72,19 +73,11 @@ def build(
     settings = params.annotate
     collected = collected or paths.artifacts("collect")
     out = out or paths.artifacts("annotate")
-    chosen = plan(
-        read_frame(collected / "records"),
-        _categories(categorized or paths.artifacts("categorize")),
-        val_fraction=settings.val_fraction,
-        test_fraction=settings.test_fraction,
-        balanced=settings.balance,
-        seed=params.seed,
-    ).set_index("id")
+    chosen, tasks = planned(params, collected, categorized)
     truths = read_truth(collected / "truth.jsonl")
     annotators = annotators or make_annotators(settings.annotators, truths, params.seed)
 
     with Journal(journal or paths.runs("annotate") / "journal.jsonl") as book:
-        tasks = _tasks(collected / "records", chosen, set(settings.tagged_sources))
         found = annotate_all(tasks, annotators, book, settings.concurrency, total=len(chosen))
     candidates = _table(found)
     captions = _captions(found)
@@ -105,7 +98,8 @@ def build(
     )
 
     texts = {
-        a.model: {key: said[a.model] for key, said in captions.items() if a.model in said} for a in annotators
+        name: {key: said[name] for key, said in captions.items() if name in said}
+        for name in map(name_of, annotators)
     }
     known = {key: truths[_path(key)] for key in chosen.index if _path(key) in truths}
     quality = clue_quality({**texts, AGGREGATE: answers}, known)
@@ -117,6 +111,49 @@ def build(
     return FakeClue(chosen.reset_index(), candidates, quality, agreed, metrics)
 
 
+class Tasks:
+    """The images to annotate with their prompts, read from the records each time they are walked through.
+
+    Args:
+        records: the folder of records.
+        chosen: the images to take, by id; column category.
+        tagged_sources: whose fakes get the tag that lets an annotator refrain.
+    """
+
+    def __init__(self, records: Path, chosen: pd.DataFrame, tagged_sources: Collection[str]) -> None:
+        self._records = records
+        self._category = chosen["category"].to_dict()
+        self._tagged = frozenset(tagged_sources)
+
+    def __iter__(self) -> Iterator[Task]:
+        for record in read_records(self._records):
+            if record.id in self._category:
+                tagged = record.label == FAKE and record.source in self._tagged
+                prompt = label_prompt(self._category[record.id], record.label, tagged)
+                yield Task(record.id, record.path, record.image, prompt)
+
+
+def planned(
+    params: Params, collected: Path | None = None, categorized: Path | None = None
+) -> tuple[pd.DataFrame, Tasks]:
+    """What the stage will annotate: the chosen images by id (see `splits.plan`) and the tasks.
+
+    Raises:
+        UserError: inputs are missing or do not fit.
+    """
+    settings = params.annotate
+    records = (collected or paths.artifacts("collect")) / "records"
+    chosen = plan(
+        read_frame(records),
+        _categories(categorized or paths.artifacts("categorize")),
+        val_fraction=settings.val_fraction,
+        test_fraction=settings.test_fraction,
+        balanced=settings.balance,
+        seed=params.seed,
+    ).set_index("id")
+    return chosen, Tasks(records, chosen, settings.tagged_sources)
+
+
 def _path(key: str) -> str:
     return key.split("#")[0]
 
@@ -126,15 +163,6 @@ def _categories(folder: Path) -> pd.DataFrame:
     if not file.is_file():
         raise UserError(f"{file} is missing", "run the stage before this one: `dvc repro categorize`")
     return pq.read_table(file, columns=["id", "category"]).to_pandas()
-
-
-def _tasks(records: Path, chosen: pd.DataFrame, tagged_sources: set[str]) -> Iterator[Task]:
-    wanted = chosen["category"].to_dict()
-    for record in read_records(records):
-        if record.id in wanted:
-            tagged = record.label == FAKE and record.source in tagged_sources
-            prompt = label_prompt(wanted[record.id], record.label, tagged)
-            yield Task(record.id, record.path, record.image, prompt)
 
 
 def _table(found: list[Candidate]) -> pd.DataFrame:

@@ -12,10 +12,37 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from fakevlm.annotation.annotators import Outcome, Request
+from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.errors import UserError
 
 _SYNC_LINES, _SYNC_SECONDS = 256, 2.0
+
+
+def _parse(file: Path, content: bytes) -> dict[str, Outcome]:
+    answers = {}
+    for n, line in enumerate(content.splitlines(), 1):
+        try:
+            row = json.loads(line)
+            outcome = Outcome(row["status"], row["text"])
+            key = row["key"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{file}, line {n}: not a journal line ({error!r})",
+                "delete that line; its request will be asked again",
+            ) from error
+        if outcome.is_answer:
+            answers[key] = outcome
+    return answers
+
+
+def read_answers(file: Path) -> dict[str, Outcome]:
+    """The answers by request key in a journal that is not opened for writing, perhaps while another run writes it.
+
+    Raises:
+        UserError: a line is not the journal's.
+    """
+    content = file.read_bytes() if file.is_file() else b""
+    return _parse(file, content[: content.rfind(b"\n") + 1])
 
 
 class Journal:
@@ -49,20 +76,7 @@ class Journal:
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             os.ftruncate(self._fd, whole)
-        answers = {}
-        for n, line in enumerate(content[:whole].splitlines(), 1):
-            try:
-                row = json.loads(line)
-                outcome = Outcome(row["status"], row["text"])
-                key = row["key"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"{self.file}, line {n}: not a journal line ({error!r})",
-                    "delete that line; its request will be asked again",
-                ) from error
-            if outcome.is_answer:
-                answers[key] = outcome
-        return answers
+        return _parse(self.file, content[:whole])
 
     def __len__(self) -> int:
         return len(self._answers)

@@ -1,0 +1,143 @@
+"""How much of its servers' throughput the annotation driver uses: `python benchmarks/annotate_saturation.py`.
+
+Three models at once, each behind a server process that answers `--capacity` requests at a time, each after `--latency`
+seconds: it can do capacity / latency requests a second and no more. The client keeps half as many again under way, so that the
+server always has the next one waiting, as one does with vLLM. Prints a row of a Markdown table: the client's rate over the
+server's, in the whole run and without its first and last two rounds, when there is nothing to answer yet or any more. Each
+request costs the client some CPU: where that times the servers' rate nears one core, the core is measured. The last column
+is the share of the time in which the client was ready to run and other programs had the cores: above a few percent the run
+says more about them (Linux only).
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fakevlm.annotation.driver import Task, annotate_all
+from fakevlm.annotation.endpoint import EndpointAnnotator
+from fakevlm.annotation.journal import Journal
+from fakevlm.annotation.prompts import label_prompt
+from fakevlm.annotation.protocol import Outcome, Request
+from fakevlm.params import Endpoint
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from misbehaving import serving
+
+MODELS = ("Qwen2-VL", "InternVL2", "DeepSeek-VL2")
+
+
+class Timed(EndpointAnnotator):
+    """Remembers when it was first asked and when it answered."""
+
+    def __init__(self, spec: Endpoint, seed: int) -> None:
+        super().__init__(spec, seed)
+        self.times: list[float] = []
+        self.failed = 0
+
+    async def annotate(self, request: Request) -> Outcome:
+        if not self.times:
+            self.times.append(time.perf_counter())
+        outcome = await super().annotate(request)
+        self.times.append(time.perf_counter())
+        self.failed += outcome.status != "ok"
+        return outcome
+
+    def rates(self, capacity: int) -> tuple[float, float]:
+        """Answers a second: of the whole run, and from the end of its second round to that of its last but two."""
+        answered, early = len(self.times) - 1, 2 * capacity
+        late = answered - 2 * capacity
+        return (
+            answered / (self.times[-1] - self.times[0]),
+            (late - early) / (self.times[late] - self.times[early]),
+        )
+
+
+def waited() -> float | None:
+    """Seconds that this thread was ready to run and did not; None where the system does not tell."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def images(n: int, size: int) -> list[Task]:
+    """n different JPEGs of about 100 kB at the default size."""
+    noise = np.random.default_rng(1).integers(0, 255, (size, size, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).resize((2 * size, 2 * size)).save(out, "JPEG", quality=85)
+    prompt = label_prompt("animal", 0)
+    return [Task(f"{i}.jpg", f"{i}.jpg", out.getvalue() + str(i).encode(), prompt) for i in range(n)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--capacity", type=int, default=32)
+    parser.add_argument("--latency", type=float, default=2.0)
+    parser.add_argument(
+        "--rounds", type=int, default=30, help="requests a model, in multiples of the capacity"
+    )
+    parser.add_argument("--size", type=int, default=192, help="half the images' side in pixels")
+    options = parser.parse_args()
+    os.environ["NO_PROXY"] = "127.0.0.1"
+
+    tasks = images(options.capacity * options.rounds, options.size)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        serve = [
+            stack.enter_context(serving(None, options.latency, options.capacity, good=True)) for _ in MODELS
+        ]
+        annotators = [
+            Timed(
+                Endpoint(
+                    name=name,
+                    backend="endpoint",
+                    model=name,
+                    revision="1",
+                    urls=[url],
+                    max_tokens=256,
+                    temperature=0.0,
+                    concurrency=options.capacity * 3 // 2,
+                ),
+                seed=1,
+            )
+            for name, url in zip(MODELS, serve, strict=True)
+        ]
+        warm = Task("warm", "warm", tasks[0].image + b"warm", tasks[0].prompt)  # imports are no throughput
+        with Journal(folder / "warm.jsonl") as journal:
+            annotate_all([warm], annotators, journal, concurrency=1)
+        for annotator in annotators:
+            annotator.times.clear()
+        used, stood, started = time.process_time(), waited(), time.perf_counter()
+        with Journal(folder / "journal.jsonl") as journal:
+            annotate_all(tasks, annotators, journal, total=len(tasks))
+        used = time.process_time() - used
+        share = None if stood is None else (waited() - stood) / (time.perf_counter() - started)
+
+    saturated = options.capacity / options.latency
+    rates = [annotator.rates(options.capacity) for annotator in annotators]
+    whole, steady = (
+        ", ".join(f"{rate / saturated:.3f}" for rate in each) for each in zip(*rates, strict=True)
+    )
+    failed = sum(annotator.failed for annotator in annotators)
+    asked = len(MODELS) * len(tasks)
+    print(
+        "| capacity, latency | image | requests | failed | servers, 1/s | ratio, steady | ratio, whole | CPU each | no core |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    print(
+        f"| {options.capacity}, {options.latency:g} s | {len(tasks[0].image) / 1e3:.0f} kB | {asked} | {failed} "
+        f"| {len(MODELS)} × {saturated:g} | {steady} | {whole} | {1e3 * used / asked:.2f} ms "
+        f"| {'?' if share is None else f'{share:.0%}'} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

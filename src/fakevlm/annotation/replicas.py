@@ -1,0 +1,131 @@
+"""Which replica of a model's server gets the next request: the least busy one that is not resting.
+
+A replica that told us to wait (Retry-After) rests as long as it said. One that fails again and again, or that cannot be
+reached at all, rests longer each time; after that a single request probes it, and only an answer brings the rest back.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+_FAILURES = 3  # in a row, before a replica that does answer the door must rest
+_FIRST_REST, _LONGEST_REST = 1.0, 60.0
+_LONGEST_WAIT = 600.0  # a server that asks for more is asked again after this
+_BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0
+
+
+def backoff(attempt: int) -> float:
+    """Seconds to wait after failed attempt number `attempt` (from 0): random up to a bound that doubles each time.
+
+    All of the interval is drawn from ("full jitter"), so that requests which failed together do not come back together.
+    """
+    return random.uniform(0, min(_LONGEST_BACKOFF, _BACKOFF * 2**attempt))
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that a server asks to wait, given in seconds, milliseconds or as a date; 0 if it asks for nothing."""
+    wait = 0.0
+    with contextlib.suppress(ValueError, TypeError):
+        if "retry-after-ms" in headers:
+            wait = float(headers["retry-after-ms"]) / 1000
+        elif (value := headers.get("retry-after")) is not None:
+            try:
+                wait = float(value)
+            except ValueError:
+                wait = parsedate_to_datetime(value).timestamp() - time.time()
+    return min(wait, _LONGEST_WAIT) if wait > 0 else 0.0  # also what is no number
+
+
+@dataclass(eq=False)
+class Replica:
+    """One server of several that serve the same model.
+
+    Attributes:
+        url: its address.
+        client: whatever asks it.
+        busy: requests under way there.
+        taken: requests it was given so far.
+        failures: failed requests in a row.
+        suspect: it failed so often that only one request at a time may try it.
+        until: the clock's time before which it is left alone.
+    """
+
+    url: str
+    client: Any
+    busy: int = 0
+    taken: int = 0
+    failures: int = 0
+    suspect: bool = False
+    until: float = 0.0
+    _rest: float = field(default=_FIRST_REST, repr=False)
+
+    def ready(self, now: float) -> bool:
+        return now >= self.until and not (self.suspect and self.busy)
+
+    def succeeded(self) -> None:
+        """It answered, be it with a refusal: it works."""
+        self.failures, self.suspect, self._rest = 0, False, _FIRST_REST
+
+    def failed(self, now: float, wait: float = 0.0, unreachable: bool = False) -> None:
+        """It did not answer as it should.
+
+        Args:
+            now: the clock's time.
+            wait: seconds it asked for.
+            unreachable: there is nobody at that address.
+        """
+        self.until = max(self.until, now + wait)
+        self.failures += 1
+        if not wait and (unreachable or self.failures >= _FAILURES):
+            # Requests that were under way together fail together: one rest for all of them.
+            if now >= self.until:
+                self.until = now + self._rest * random.uniform(0.8, 1.2)
+                self._rest = min(2 * self._rest, _LONGEST_REST)
+            self.suspect = True
+
+
+class Pool:
+    """The replicas of one model.
+
+    Args:
+        clients: what asks each server, by its address.
+    """
+
+    def __init__(self, clients: Mapping[str, Any]) -> None:
+        self.replicas = [Replica(url, client) for url, client in clients.items()]
+        self._changed = asyncio.Event()
+        self._now: Callable[[], float] = asyncio.get_running_loop().time
+
+    @contextlib.asynccontextmanager
+    async def lend(self):
+        """Waits until a replica is ready, and holds a place at the least busy one."""
+        replica = await self._take()
+        try:
+            yield replica
+        finally:
+            replica.busy -= 1
+            self._changed.set()  # wakes all that wait now
+            self._changed.clear()
+
+    def failed(self, replica: Replica, wait: float = 0.0, unreachable: bool = False) -> None:
+        """Notes a failure at the present time; see `Replica.failed`."""
+        replica.failed(self._now(), wait, unreachable)
+
+    async def _take(self) -> Replica:
+        while True:
+            now = self._now()
+            ready = [replica for replica in self.replicas if replica.ready(now)]
+            if ready:
+                chosen = min(ready, key=lambda replica: (replica.busy, replica.taken))
+                chosen.busy += 1
+                chosen.taken += 1
+                return chosen
+            # Until the first rest is over; with a probe under way, until that comes back.
+            ends = [replica.until - now for replica in self.replicas if replica.until > now]
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), min(ends) + 0.001 if ends else None)

@@ -1,0 +1,198 @@
+"""A server that speaks OpenAI's chat completions and misbehaves as each image tells it to. Standard library only.
+
+`python tests/misbehaving.py --log FILE [--latency S] [--capacity N] [--good]` prints its port and serves until it is killed.
+What it is to do stands behind the image's own bytes (`image("500*2", "429")`: two errors, one 429, then a proper answer);
+without a number, for ever. Each request is written to the log as a line of JSON.
+"""
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import hashlib
+import io
+import json
+import struct
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MARK = b"#behave:"
+
+
+def image(*behaviours: str, name: str = "") -> bytes:
+    """A JPEG of its own for each name and list of behaviours."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.new("RGB", (32, 32), (10, 20, 30)).save(out, "JPEG")
+    return out.getvalue() + name.encode() + MARK + ",".join(behaviours).encode()
+
+
+@contextmanager
+def serving(log: Path | None, latency: float = 0.0, capacity: int = 0, good: bool = False) -> Iterator[str]:
+    """A server process; yields its address."""
+    options = ["--latency", str(latency), "--capacity", str(capacity)]
+    options += ["--log", str(log)] if log else []
+    options += ["--good"] if good else []
+    process = subprocess.Popen([sys.executable, __file__, *options], stdout=subprocess.PIPE, text=True)
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def requests(log: Path) -> list[dict]:
+    """What a server was asked."""
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def _due(behaviours: str, attempt: int) -> str:
+    for behaviour in filter(None, behaviours.split(",")):
+        kind, _, times = behaviour.partition("*")
+        if not times or attempt < int(times):
+            return kind
+        attempt -= int(times)
+    return "ok"
+
+
+def _completion(text: str | None, finish: str | None = "stop", **message) -> bytes:
+    choice = {
+        "index": 0,
+        "finish_reason": finish,
+        "message": {"role": "assistant", "content": text, **message},
+    }
+    usage = {"prompt_tokens": 300, "completion_tokens": 40, "total_tokens": 340}
+    body = {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [choice],
+        "usage": usage,
+    }
+    return json.dumps(body).encode()
+
+
+def _error(message: str, code: str | None = None) -> bytes:
+    return json.dumps({"error": {"message": message, "type": "invalid", "code": code}}).encode()
+
+
+class Server:
+    def __init__(self, log: Path | None, latency: float, capacity: int, good: bool) -> None:
+        self.good = good
+        self.log = log.open("a", buffering=1) if log else None
+        self.latency = latency
+        self.slots = asyncio.Semaphore(capacity) if capacity else None
+        self.attempts: Counter[str] = Counter()
+
+    async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await self.request(reader, writer):
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Serves one request; whether the connection lives on."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head.split("\r\n")[1:])}
+        body = await reader.readexactly(int(headers["content-length"]))
+        if self.good and not self.log:  # for benchmarks: the machine's cores are the client's
+            await self.work()
+            return await self.answer(writer, "ok", "it")
+        asked = json.loads(body)
+        url = next(p["image_url"]["url"] for p in asked["messages"][0]["content"] if p["type"] == "image_url")
+        kind, _, data = url.partition(",")
+        pixels = base64.b64decode(data)
+        digest = hashlib.sha256(pixels).hexdigest()
+        due = "ok" if self.good else _due(pixels.partition(MARK)[2].decode(), self.attempts[digest])
+        self.attempts[digest] += 1
+        if self.log:
+            text = [p["text"] for p in asked["messages"][0]["content"] if p["type"] == "text"]
+            kept = {k: v for k, v in asked.items() if k != "messages"}
+            row = {
+                "time": time.time(),
+                "image": digest,
+                "kind": kind,
+                "due": due,
+                "prompt": text,
+                "key": headers.get("authorization"),
+            }
+            self.log.write(json.dumps({**row, "asked": kept}) + "\n")
+        await self.work()
+        return await self.answer(writer, due, digest)
+
+    async def work(self) -> None:
+        async with self.slots or contextlib.nullcontext():
+            await asyncio.sleep(self.latency)
+
+    async def answer(self, writer: asyncio.StreamWriter, due: str, digest: str) -> bool:
+        whole = _completion(f"The fur of {digest[:8]} is waxy.")
+        if due == "reset":
+            # No polite end of the connection: the client gets a reset.
+            writer.get_extra_info("socket").setsockopt(1, 13, struct.pack("ii", 1, 0))
+            return False
+        if due in ("cut", "drip"):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+            writer.write(b"Content-Length: %d\r\n\r\n" % len(whole))
+            for n in range(len(whole) // 2):
+                writer.write(whole[n : n + 1])
+                if due == "drip":
+                    await writer.drain()
+                    await asyncio.sleep(0.05)
+            return False
+        if due == "hang":
+            await asyncio.sleep(3600)
+        answers: dict[str, tuple[int, bytes]] = {
+            "ok": (200, whole),
+            "empty": (200, _completion("  \n")),
+            "null": (200, _completion(None)),
+            "length": (200, _completion("The fur is wa", "length")),
+            "filter": (200, _completion("", "content_filter")),
+            "refusal": (200, _completion(None, refusal="I will not judge people.")),
+            "half": (200, _completion("The fur", None)),
+            "nochoice": (200, json.dumps({"id": "c", "choices": []}).encode()),
+            "badjson": (200, b'{"id": "c", "choices": [{"message"'),
+            "html": (200, b"<html>It works!</html>"),
+            "filtered": (400, _error("flagged", "content_filter")),
+            "400": (400, _error("the image is too small")),
+            "401": (401, _error("wrong key sk-secret-of-ours")),
+            "404": (404, _error("no such model")),
+            "413": (413, b"too large"),
+            "429": (429, _error("slow down")),
+            "429after": (429, _error("slow down")),
+            "500": (500, _error("out of memory")),
+            "503": (503, b"<html>Service Unavailable</html>"),
+        }
+        status, body = answers[due]
+        kind = b"text/html" if body.startswith(b"<") else b"application/json"
+        head = b"HTTP/1.1 %d X\r\nContent-Type: %s\r\nContent-Length: %d\r\n" % (status, kind, len(body))
+        head += b"Retry-After: 1\r\n" if due == "429after" else b""
+        writer.write(head + b"\r\n" + body)
+        return True
+
+
+async def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--log", type=Path)
+    parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--capacity", type=int, default=0, help="requests answered at a time; 0: any number")
+    parser.add_argument("--good", action="store_true", help="whatever the images say")
+    options = parser.parse_args()
+    server = Server(options.log, options.latency, options.capacity, options.good)
+    listening = await asyncio.start_server(server.connection, "127.0.0.1", 0, limit=1 << 20, backlog=1000)
+    print(listening.sockets[0].getsockname()[1], flush=True)
+    async with listening:
+        await listening.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())
