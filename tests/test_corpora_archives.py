@@ -166,6 +166,9 @@ def test_damaged_unknown_and_misplaced_archives_are_named(tmp_path: Path) -> Non
         unpack(tmp_path / "x.rar", tmp_path / "out")
     with pytest.raises(UserError, match="no archive"):
         unpack(tmp_path / "nowhere.zip", tmp_path / "out")
+    both = make_zip(tmp_path / "both.zip", {"a": b"file", "a/b": b"and folder"})
+    with pytest.raises(UserError, match="unpacking stopped"):
+        unpack(both, tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").write_text("mine")
     with pytest.raises(UserError, match="already and not empty"):

@@ -131,6 +131,17 @@ def test_damaged_entries_are_quarantined_and_counted(tmp_path: Path) -> None:
     assert len(quarantine.frame()) == 6
 
 
+def test_an_entry_too_large_for_an_image_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release(tmp_path)
+    monkeypatch.setattr(fakeclue, "_LARGEST", 100)
+    quarantine = Quarantine()
+    assert list(fakeclue.read(tmp_path, quarantine)) == []
+    assert {reason for _, _, reason in quarantine.rows} == {
+        "more than 100 bytes in train.zip",
+        "more than 100 bytes in test.zip",
+    }
+
+
 def test_a_path_out_of_the_folder_is_never_read(tmp_path: Path) -> None:
     release(tmp_path / "release", zipped=False)
     (tmp_path / "secret.png").write_bytes(picture(9))
