@@ -38,13 +38,13 @@ def row(path: str, label: int, category: str, seed: int) -> dict:
     return to_fakeclue_row(record, f"This is a {word} image. Clue {seed}; another")
 
 
-def release(root: Path, prefix: str = "", zipped: bool = True) -> None:
+def release(root: Path, prefix: str = "", zipped: bool = True, method: int = zipfile.ZIP_STORED) -> None:
     (root / "data_json").mkdir(parents=True)
     for split, images in (("train", TRAIN), ("test", TEST)):
         listed = [row(*image, seed) for seed, image in enumerate(images)]
         (root / f"data_json/{split}.json").write_text(json.dumps(listed))
         if zipped:
-            with zipfile.ZipFile(root / f"{split}.zip", "w") as archive:
+            with zipfile.ZipFile(root / f"{split}.zip", "w", method) as archive:
                 for seed, (path, _, _) in enumerate(images):
                     archive.writestr(prefix + path, picture(seed))
         else:
@@ -101,14 +101,15 @@ def test_unpacked_images_give_the_same_records(tmp_path: Path, folder: str) -> N
     assert list(fakeclue.read(tmp_path / "folder")) == list(fakeclue.read(tmp_path / "zipped"))
 
 
-def test_damaged_entries_are_quarantined_and_counted(tmp_path: Path) -> None:
-    release(tmp_path)
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_damaged_entries_are_quarantined_and_counted(tmp_path: Path, method: int) -> None:
+    release(tmp_path, method=method)
     file = tmp_path / "train.zip"
     with zipfile.ZipFile(file) as archive:
         at = archive.getinfo(TRAIN[2][0])
-        start = at.header_offset + 30 + len(at.filename) + at.compress_size // 2
+        start = at.header_offset + 30 + len(at.filename)
     raw = bytearray(file.read_bytes())
-    raw[start] ^= 0xFF  # one byte of one image: its checksum no longer fits
+    raw[start] ^= 0xFF  # one byte of one image: its checksum no longer fits, or it no longer inflates
     file.write_bytes(raw)
 
     def change(listed: list) -> None:
@@ -129,6 +130,17 @@ def test_damaged_entries_are_quarantined_and_counted(tmp_path: Path) -> None:
         ("train.json, row 6", "not a FakeClue row"),
     ]
     assert len(quarantine.frame()) == 6
+
+
+def test_an_entry_too_large_for_an_image_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release(tmp_path)
+    monkeypatch.setattr(fakeclue, "_LARGEST", 100)
+    quarantine = Quarantine()
+    assert list(fakeclue.read(tmp_path, quarantine)) == []
+    assert {reason for _, _, reason in quarantine.rows} == {
+        "more than 100 bytes in train.zip",
+        "more than 100 bytes in test.zip",
+    }
 
 
 def test_a_path_out_of_the_folder_is_never_read(tmp_path: Path) -> None:

@@ -224,6 +224,10 @@ def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_ratio: f
             f"{archive} is damaged ({type(error).__name__}: {error})",
             "fetch it again; what was unpacked so far is kept and used",
         ) from error
+    except OSError as error:  # no room, no rights, a name that is both file and folder
+        raise UserError(
+            f"{archive}: unpacking stopped ({error})", "cure that and run it again; it goes on from there"
+        ) from error
     if folder.is_dir():
         folder.rmdir()
     staging.rename(folder)

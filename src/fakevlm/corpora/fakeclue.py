@@ -30,6 +30,7 @@ from fakevlm.records import CATEGORIES, FAKE, REAL, Record
 
 WHERE = "get FakeClue from https://huggingface.co/datasets/lingcco/FakeClue (data_json/*.json, train.zip, test.zip)"
 SPLITS = ("train", "test")
+_LARGEST = 200_000_000  # bytes; an entry of a zip that claims more is no image, and would fill the memory
 _PROBES = 200  # rows that are tried to find out below which folder of the zip the images lie
 
 
@@ -89,6 +90,8 @@ class Images:
         try:
             if self.archive is None:
                 return (self.place / name).read_bytes()
+            if self.archive.getinfo(self.prefix + name).file_size > _LARGEST:
+                raise BadImage(f"more than {_LARGEST:,} bytes in {self.place.name}")
             return self.archive.read(self.prefix + name)
         # What zipfile raises: a wrong checksum, a broken stream, a short file, an unknown method, a password.
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:

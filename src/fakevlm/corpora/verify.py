@@ -85,13 +85,10 @@ def verify(key: str, root: Path | None, faces: Path | None = None) -> Report:
     """Holds one corpus's folder against the catalogue.
 
     Args:
+        key: its key in the catalogue.
+        root: its folder; None where nobody names one.
         faces: FaceForensics++'s folder, where DD-VQA's frames come from; None: those are not looked for.
-
-    Raises:
-        UserError: no corpus has that key.
     """
-    if key not in catalogue():
-        raise UserError(f"no corpus {key!r}", f"one of: {', '.join(catalogue())}")
     report = Report(key, catalogue()[key], root)
     if root is None:
         return report
@@ -166,6 +163,8 @@ def _chosen(arguments: list[str], known: dict[str, Path | None]) -> dict[str, Pa
     chosen = {}
     for argument in arguments:
         key, given, folder = argument.partition("=")
+        if key not in known:
+            raise UserError(f"no corpus {key!r}", f"one of: {', '.join(known)}")
         chosen[key] = Path(folder).expanduser() if given else known.get(key)
     return chosen
 
@@ -187,17 +186,18 @@ def main(argv: list[str] | None = None) -> int:
         params = load_params(arguments.profile)
         known = folders(params)
         chosen = _chosen(arguments.corpus, known)
-        reports = [verify(key, root, chosen.get("ffpp") or known["ffpp"]) for key, root in chosen.items()]
     except UserError as error:
         print(error, file=sys.stderr)
         return USER_ERROR
-    for report in reports:
-        print("\n".join(lines(report)), end="\n\n")
-    whole = sum(report.complete for report in reports)
+    whole = 0
+    for key, root in chosen.items():  # told one by one: counting a million files takes minutes
+        report = verify(key, root, chosen.get("ffpp") or known["ffpp"])
+        whole += report.complete
+        print("\n".join(lines(report)), end="\n\n", flush=True)
     left_out = [key for key in known if key not in chosen]
-    print(f"profile {params.profile}: {whole} of {len(reports)} complete", end="")
+    print(f"profile {params.profile}: {whole} of {len(chosen)} complete", end="")
     print(f"; not looked at: {', '.join(left_out)}" if left_out else "")
-    return COMPLETE if whole == len(reports) else INCOMPLETE
+    return COMPLETE if whole == len(chosen) else INCOMPLETE
 
 
 if __name__ == "__main__":
