@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+import torch
+
 from fakevlm import paths
 from fakevlm.pretraining.recipe import Recipe
 from fakevlm.pretraining.train import pretrain
@@ -12,4 +14,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=paths.root() / "embedded" / "base")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.set_float32_matmul_precision("medium")  # bf16 products where the CPU has them: twice the speed
     pretrain(options.out, Recipe(), options.threads)

@@ -185,8 +185,6 @@ def train_captions(
 
 def pretrain(out: Path, recipe: Recipe, threads: int = 2) -> None:
     """Makes the base and writes it to `out` (16-bit safetensors, processor, model card)."""
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("medium")  # bf16 products where the CPU has them: twice the speed
     torch.manual_seed(recipe.seed)
     work = paths.runs("base")
     stamp = work / "recipe.json"
