@@ -49,6 +49,9 @@ def width(text: str, size: float, weight: str = "normal", style: str = "normal")
     return _PATHS.get_text_width_height_descent(text, font, ismath=False)[0]
 
 
+SLACK = 0.97  # glyphs fitted to pixels are drawn a little wider than their outlines measure
+
+
 def wrap(
     text: str, points: float, size: float, *, weight: str = "normal", style: str = "normal", lines: int = 0
 ) -> list[str]:
@@ -57,6 +60,7 @@ def wrap(
     Args:
         lines: at most so many, the last one ending in "…" if words are left; 0 for no limit.
     """
+    points *= SLACK
     rows: list[str] = []
     for paragraph in text.split("\n"):
         row = ""
