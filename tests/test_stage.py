@@ -146,14 +146,20 @@ def test_normalised_copy_loses_only_what_changes_by_itself() -> None:
             "execution": {"iopub.status.busy": "2026-01-01"},
         },
         outputs=[
-            new_output("stream", name="stdout", text="a\n"),
+            new_output(
+                "stream", name="stdout", text="[2026-01-02 03:04:05,678] [WARNING] [x.py:2:f] no GPU\na\n"
+            ),
             new_output("stream", name="stderr", text="12% 3 img/s\n"),
             new_output("stream", name="stdout", text="b <x at 0x7f00deadbeef>\n"),
             new_output("execute_result", data={"text/plain": "0x10 stays", "text/html": "<b>1</b>"}),
         ],
     )
+    stamped = new_output("stream", name="stdout", text="[2026-01-02 03:04:05,678] [INFO] [x.py:2:f] hello\n")
+    chatty = new_code_cell("y", outputs=[stamped])
     text = new_markdown_cell("Read me", id="prose", metadata={"papermill": {}})
-    notebook = new_notebook(cells=[text, cell], metadata={"papermill": {"start": "now"}, "kernelspec": SPEC})
+    notebook = new_notebook(
+        cells=[text, cell, chatty], metadata={"papermill": {"start": "now"}, "kernelspec": SPEC}
+    )
     normal = stage.normalise(notebook)
     assert normal.metadata == {"kernelspec": SPEC}
     assert normal.cells[0] == {"cell_type": "markdown", "id": "prose", "metadata": {}, "source": "Read me"}
@@ -162,6 +168,7 @@ def test_normalised_copy_loses_only_what_changes_by_itself() -> None:
     stream, result = normal.cells[1].outputs
     assert stream.text == "a\nb <x at 0x…>\n"
     assert result.data == {"text/plain": "0x10 stays", "text/html": "<b>1</b>"}
+    assert normal.cells[2].outputs == []
 
 
 def test_starting_costs_no_heavy_import() -> None:

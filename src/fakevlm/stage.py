@@ -39,6 +39,8 @@ ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else debugpy warns about frozen modules at every start
 }
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
+# Log lines of libraries that stamp the time (DeepSpeed's, on stdout): "[2026-11-24 15:24:03,928] [WARNING] [file:line] …".
+_LOG_LINE = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\] \[[A-Z]+\] .*\n?", re.MULTILINE)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -66,9 +68,9 @@ def parameter_names(notebook: dict) -> list[str]:
 
 
 def _without_noise(output: dict) -> dict:
-    """An output without memory addresses, the one thing in it that changes by itself."""
+    """An output without what changes by itself: memory addresses and time-stamped log lines."""
     if output["output_type"] == "stream":
-        output["text"] = _ADDRESS.sub("0x…", output["text"])
+        output["text"] = _ADDRESS.sub("0x…", _LOG_LINE.sub("", output["text"]))
     elif "text/plain" in output.get("data", {}):
         output["data"]["text/plain"] = _ADDRESS.sub("0x…", output["data"]["text/plain"])
     return output
@@ -96,7 +98,8 @@ def normalise(notebook: dict) -> dict:
             else:
                 kept.append(output)
         if "outputs" in cell:
-            cell["outputs"] = [_without_noise(output) for output in kept]
+            quiet = [_without_noise(output) for output in kept]
+            cell["outputs"] = [o for o in quiet if o["output_type"] != "stream" or o["text"]]
     return notebook
 
 
