@@ -15,3 +15,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setenv("FAKEVLM_ROOT", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def quick_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Local servers without a proxy, short rests and waits, and somebody else's key, which must never be sent."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-somebody-else")
+    for name, seconds in {"_BACKOFF": 0.02, "_FIRST_REST": 0.05, "_LONGEST_REST": 0.2}.items():
+        monkeypatch.setattr(f"fakevlm.annotation.replicas.{name}", seconds)

@@ -1,73 +1,24 @@
 """Annotators behind servers, against a server process that misbehaves: every image ends with exactly one outcome."""
 
-import contextlib
 import json
 import re
-import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tqdm import tqdm
 
-from fakevlm.annotation.annotators import make_annotators
-from fakevlm.annotation.driver import Candidate, Task, annotate_all
+from fakevlm.annotation.driver import Task, annotate_all
 from fakevlm.annotation.endpoint import EndpointAnnotator, data_url
 from fakevlm.annotation.journal import Journal, read_answers
-from fakevlm.annotation.prompts import label_prompt
-from fakevlm.annotation.replicas import Replica, backoff, retry_after
 from fakevlm.errors import UserError
-from fakevlm.params import Endpoint
 from imports import imported, modules, reached
-from misbehaving import image, requests, serving
+from misbehaving import requests, serving
+from served import PROMPT, ask, entry, kill_after_lines, tasks
 
-PROMPT = label_prompt("animal", 0)
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-somebody-else")
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fakevlm.annotation.replicas._BACKOFF", 0.02)
-    monkeypatch.setattr("fakevlm.annotation.replicas._FIRST_REST", 0.05)
-    monkeypatch.setattr("fakevlm.annotation.replicas._LONGEST_REST", 0.2)
-
-
-def entry(*urls: str, **changes: Any) -> Endpoint:
-    values = {
-        "name": "Qwen2-VL",
-        "backend": "endpoint",
-        "model": "Qwen/Qwen2-VL-72B-Instruct",
-        "revision": "abc",
-        "urls": list(urls),
-        "max_tokens": 50,
-        "temperature": 0.0,
-        "timeout": 5.0,
-        "retries": 3,
-    }
-    return Endpoint(**{**values, **changes})
-
-
-def tasks(behaviours: list[str]) -> list[Task]:
-    return [
-        Task(f"{n}.jpg", f"{n}.jpg", image(behaviour, name=str(n)), PROMPT)
-        for n, behaviour in enumerate(behaviours)
-    ]
-
-
-def ask(journal: Path, wanted: list[Task], *entries: Endpoint, concurrency: int = 8) -> list[Candidate]:
-    annotators = make_annotators(entries, {}, seed=17)
-    with Journal(journal) as book:
-        return annotate_all(wanted, annotators, book, concurrency, total=len(wanted))
-
+pytestmark = pytest.mark.usefixtures("quick_servers")
 
 EXPECTED = {
     "ok": "ok",
@@ -199,77 +150,6 @@ def test_what_is_no_image_is_rejected_without_asking(tmp_path: Path) -> None:
     assert requests(log) == []
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def test_two_replicas_share_the_work(tmp_path: Path) -> None:
-    logs = tmp_path / "a", tmp_path / "b"
-    with serving(logs[0], latency=0.02) as a, serving(logs[1], latency=0.02) as b:
-        found = ask(tmp_path / "j", tasks(["ok"] * 40), entry(a, b))
-    assert {c.outcome.status for c in found} == {"ok"}
-    shares = [len(requests(log)) for log in logs]
-    assert sum(shares) == 40
-    assert min(shares) >= 12
-
-
-def test_of_two_replicas_one_is_dead(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    with serving(log) as url:
-        dead = f"http://127.0.0.1:{_free_port()}/v1"
-        found = ask(tmp_path / "j", tasks(["ok"] * 60), entry(dead, url))
-    assert {c.outcome.status for c in found} == {"ok"}
-    assert len(found) == len(requests(log)) == 60
-
-
-def test_a_replica_that_dies_on_the_way(tmp_path: Path) -> None:
-    mortal = contextlib.ExitStack()
-    with mortal, serving(tmp_path / "b", latency=0.02) as url:
-        doomed = mortal.enter_context(serving(tmp_path / "a", latency=0.02))
-
-        class Killing(EndpointAnnotator):
-            async def annotate(self, request):
-                if request.id == "20.jpg":
-                    mortal.close()  # with requests of ours under way there
-                return await super().annotate(request)
-
-        with Journal(tmp_path / "j") as book:
-            found = annotate_all(tasks(["ok"] * 60), [Killing(entry(doomed, url), 1)], book, concurrency=8)
-    assert [c.outcome.status for c in found] == ["ok"] * 60
-    assert len((tmp_path / "j").read_text().splitlines()) == 60
-    assert requests(tmp_path / "a"), "it had its share before"
-
-
-def test_a_replica_that_asks_to_wait_rests_and_the_other_works_on(tmp_path: Path) -> None:
-    logs = tmp_path / "a", tmp_path / "b"
-    with serving(logs[0], latency=0.02) as a, serving(logs[1], latency=0.05, good=True) as b:
-        found = ask(tmp_path / "j", tasks(["429after*1"] + ["ok"] * 40), entry(a, b), concurrency=1)
-    assert {c.outcome.status for c in found} == {"ok"}
-    first, second = requests(logs[0]), requests(logs[1])
-    assert first[0]["due"] == "429after", "of two that are free the first is taken"
-    back = first[1]["time"] if len(first) > 1 else float("inf")
-    assert back - first[0]["time"] >= 1.0
-    assert sum(r["time"] < back for r in second) >= 5, "the other works on meanwhile"
-
-
-def test_retry_after_is_kept_to(tmp_path: Path) -> None:
-    with serving(tmp_path / "log") as url:
-        started = time.monotonic()
-        found = ask(tmp_path / "j", tasks(["429after*1"]), entry(url))
-        assert found[0].outcome.status == "ok"
-        assert time.monotonic() - started >= 1.0
-
-
-def test_nobody_there_stops_the_run(tmp_path: Path) -> None:
-    dead = f"http://127.0.0.1:{_free_port()}/v1"
-    with pytest.raises(UserError, match="no server answers at") as caught:
-        ask(tmp_path / "j", tasks(["ok"] * 200), entry(dead, retries=0))
-    assert "start the servers" in str(caught.value)
-    assert len((tmp_path / "j").read_text().splitlines()) < 30
-
-
 @pytest.mark.parametrize(("status", "cure"), [("401", "VLM_KEY"), ("404", "/models")])
 def test_a_users_mistake_stops_the_run_and_is_not_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str, cure: str
@@ -351,7 +231,7 @@ CLIENT = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-import test_endpoint as t
+import served as t
 t.ask(Path(sys.argv[2]), t.tasks(["ok"] * 60), t.entry(sys.argv[3]), concurrency=4)
 """
 
@@ -364,15 +244,7 @@ def test_killed_in_the_middle_it_repeats_nothing_that_was_answered(tmp_path: Pat
         client = subprocess.Popen(
             [sys.executable, "-c", CLIENT, here, journal, url], stderr=subprocess.DEVNULL
         )
-        try:
-            deadline = time.monotonic() + 90
-            while not journal.exists() or journal.read_bytes().count(b"\n") < 15:
-                assert client.poll() is None, "the client ended before it could be killed"
-                assert time.monotonic() < deadline
-                time.sleep(0.005)
-        finally:
-            client.send_signal(signal.SIGKILL)
-            client.wait()
+        kill_after_lines(client, journal, 15)
         answered, before = read_answers(journal), len(requests(log))
         assert 15 <= len(answered) < 60
         found = ask(journal, tasks(["ok"] * 60), entry(url))
@@ -380,85 +252,3 @@ def test_killed_in_the_middle_it_repeats_nothing_that_was_answered(tmp_path: Pat
     assert [c.outcome.status for c in found] == ["ok"] * 60
     assert len(later) == len(set(later)) == 60 - len(answered), "only what had no answer, once"
     assert len(read_answers(journal)) == 60
-
-
-# ── a real server ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-SERVE = "import sys; from transformers.cli.transformers import main; sys.argv[:1] = ['transformers', 'serve']; main()"
-
-
-@pytest.mark.slow
-def test_a_real_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transformers.utils.import_utils import is_serve_available
-
-    import tinyqwen
-
-    if not is_serve_available():
-        pytest.skip("transformers[serving] is not installed")
-    model, port, log = str(tinyqwen.build(tmp_path / "qwen")), _free_port(), (tmp_path / "log").open("w")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    options = [model, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    server = subprocess.Popen([sys.executable, "-c", SERVE, *options], stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 180
-        while server.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.2)
-        else:
-            pytest.fail((tmp_path / "log").read_text())
-        spec = entry(f"http://127.0.0.1:{port}/v1", model=model, timeout=120.0)
-        annotator = EndpointAnnotator(spec, seed=17)
-        with Journal(tmp_path / "j") as book:
-            found = annotate_all(tasks(["", "", "ok"]), [annotator], book, concurrency=2)
-        assert [c.outcome.status for c in found] == ["ok"] * 3, found
-        assert all(len(c.outcome.text) == 1 and c.outcome.text.islower() for c in found)
-        assert annotator.spent.requests == 3
-        assert annotator.spent.tokens_in > 3 * 100, "the prompt was read"
-    finally:
-        server.kill()
-        server.wait()
-        log.close()
-
-
-# ── replicas ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_retry_after_in_all_its_forms() -> None:
-    from datetime import UTC, datetime, timedelta
-    from email.utils import format_datetime
-
-    assert retry_after({"retry-after": "7"}) == 7.0
-    assert retry_after({"retry-after-ms": "250", "retry-after": "7"}) == 0.25
-    date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    assert 25 < retry_after({"retry-after": date}) <= 30
-    for nothing in ({}, {"retry-after": "soon"}, {"retry-after": "-3"}, {"retry-after": "nan"}):
-        assert retry_after(nothing) == 0.0
-    assert retry_after({"retry-after": "1e9"}) == 600.0, "nobody waits for ever"
-
-
-def test_waits_grow_and_differ() -> None:
-    assert all(0 <= backoff(n) <= 30 for n in range(50))
-    assert len({backoff(4) for _ in range(20)}) == 20
-
-
-def test_a_failing_replica_rests_and_one_request_probes_it() -> None:
-    replica = Replica("u", None)
-    replica.failed(now=0.0)
-    assert replica.ready(0.0), "one failure may be the image's"
-    replica.failed(now=0.0)
-    replica.failed(now=0.0)
-    assert not replica.ready(0.01)
-    later = replica.until
-    replica.failed(now=0.01)
-    assert replica.until == later, "requests under way together fail together"
-    replica.busy = 1
-    assert not replica.ready(later), "a probe is under way"
-    replica.busy = 0
-    assert replica.ready(later)
-    replica.succeeded()
-    replica.busy = 5
-    assert replica.ready(later)
-    replica.failed(now=10.0, wait=4.0)
-    assert not replica.ready(13.9)
-    assert replica.ready(14.0)

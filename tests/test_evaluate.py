@@ -1,7 +1,6 @@
-"""One benchmark evaluated from records to files, and the check of a user's own image. Tiny random models, a throwaway project."""
+"""One benchmark evaluated from records to files. Tiny random models, a throwaway project."""
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from fakevlm import spot
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks, methods, prediction
 from fakevlm.evaluation.experts import load_expert, train_experts
@@ -301,62 +299,3 @@ def test_the_linear_head_and_an_expert_answer_as_they_do_by_themselves(
         assert answers["p_fake"].to_numpy() == pytest.approx(values, abs=1e-5)
         assert answers["p_fake"].nunique() > 1
         assert (answers["verdict"] == np.where(answers["p_fake"] >= 0.5, "fake", "real")).all()
-
-
-# --- a user's own image -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    file = tmp_path / "photo.png"
-    file.write_bytes(_image(9, size=50))
-    return file
-
-
-def _spot(project: Path, weights: Path, *arguments: str) -> int:
-    text = (project / "params.yaml").read_text()
-    text = text.replace(
-        "model: null                   # FakeVLM", f"model: {json.dumps(str(weights / 'tuned'))}  # FakeVLM"
-    )
-    (project / "params.yaml").write_text(text)
-    return spot.main(arguments)
-
-
-def test_spot_answers_about_images(project: Path, weights: Path, photo: Path, capsys) -> None:
-    assert _spot(project, weights, str(photo), str(photo)) == 0
-    lines = capsys.readouterr().out
-    assert lines.count(f"{photo}: ") == 2
-    assert "P(fake) = 0." in lines
-    assert not (project / "artifacts").exists()
-    assert not (project / "runs").exists()
-
-
-def test_spot_says_what_is_wrong(project: Path, weights: Path, photo: Path, capsys) -> None:
-    assert spot.main([str(photo)]) == 2
-    assert "dvc repro finetune@explanation" in capsys.readouterr().err
-    broken = photo.with_name("broken.jpg")
-    broken.write_bytes(b"not an image")
-    assert _spot(project, weights, str(broken)) == 2
-    assert "not an image" in capsys.readouterr().err
-    truncated = photo.with_name("truncated.png")
-    truncated.write_bytes(photo.read_bytes()[:200])
-    assert _spot(project, weights, str(truncated)) == 2
-    assert "truncated.png is not an image" in capsys.readouterr().err
-    assert _spot(project, weights, str(photo.with_name("none.png"))) == 2
-    assert "no image" in capsys.readouterr().err
-    assert _spot(project, weights, str(photo.parent)) == 2
-    assert "not an image" in capsys.readouterr().err
-
-
-def test_spot_turns_photographs_upright(tmp_path: Path) -> None:
-    image = Image.new("RGB", (40, 20), "red")
-    exif = image.getexif()
-    exif[0x0112] = 6  # held on its side
-    image.save(tmp_path / "side.jpg", exif=exif)
-    assert spot.read_image(tmp_path / "side.jpg").size == (20, 40)
-
-
-def test_spot_takes_the_first_test_image_by_default(params: Params) -> None:
-    name, image = spot.first_test_image()
-    assert name == f"{_fakeclue()[0].id} (in truth real)"
-    assert image.tobytes() == _fakeclue()[0].pil().tobytes()

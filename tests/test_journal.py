@@ -1,10 +1,8 @@
 """The journal: nothing is asked twice, not after a torn line, not after kill -9 in the middle of annotation."""
 
 import json
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import read_truth
 from fakevlm.params import load_params
+from served import kill_after_lines
 from smallworld import content, make_world
 
 PROMPT = label_prompt("animal", 0)
@@ -151,15 +150,7 @@ def test_killed_in_the_middle_it_resumes_and_ends_with_the_same_bytes(tmp_path: 
     make_world(world)
     journal, out = tmp_path / "killed" / "journal.jsonl", tmp_path / "killed" / "out"
     child = subprocess.Popen([sys.executable, "-c", CHILD, world, out, journal], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 90
-        while not journal.exists() or journal.read_bytes().count(b"\n") < 40:
-            assert child.poll() is None, "the child ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+    kill_after_lines(child, journal, 40)
     left = journal.read_bytes()
     before = {json.loads(line)["key"] for line in left[: left.rfind(b"\n") + 1].splitlines()}
     assert not (out / "metrics.json").exists()

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.utils.data import DataLoader
 from transformers import LlavaForConditionalGeneration
 
 import tinyllava
@@ -14,9 +13,8 @@ from fakevlm.errors import UserError
 from fakevlm.model import chat
 from fakevlm.model.collate import IGNORE, Collator
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.records import FAKE, REAL, write_records
 from fakevlm.training import loop
-from fakevlm.training.data import Batches, DiskRecords, Examples, answer, draw, open_records, without_images
+from fakevlm.training.data import Batches, Examples
 from fakevlm.training.finetune import finetune, forget, freeze
 from fakevlm.training.head import LlavaForVerdict, load_head, predict_head
 
@@ -291,54 +289,6 @@ def test_intervals_and_totals(base):
     assert [loop.log_interval(n) for n in (1, 7, 25, 100, 101)] == [1, 7, 5, 10, 1]
     tune = tinyllava.params(base, epochs=2.5, batch_size=4, gradient_accumulation=2).finetune
     assert loop.total_steps(17, tune) == 8  # 3 steps an epoch
-
-
-# ── records ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_records_on_disk_equal_those_in_memory(project):
-    records = tinyllava.records(5, 0, QUESTIONS)
-    write_records(records, project / "shards", shard_rows=2)
-    held, mapped = open_records(project / "shards"), open_records(project / "shards", in_memory=0)
-    assert isinstance(mapped, DiskRecords)
-    assert list(mapped) == list(held)
-    assert mapped[1:3] == held[1:3]
-    assert [(r.sha256, r.references) for r in without_images(mapped)] == [
-        (r.sha256, r.references) for r in held
-    ]
-
-
-def test_examples_decoded_when_needed_equal_those_kept(base):
-    collator = Collator(load_processor(base), 120)
-    records = tinyllava.records(6)
-    kept, lazy = (Examples(records, collator, "explanation", in_memory=m) for m in (1 << 20, 0))
-    assert kept.items is not None
-    assert lazy.items is None
-    assert lazy.truncated is None
-    loaders = [DataLoader(e, 3, collate_fn=Batches(collator, "explanation")) for e in (kept, lazy)]
-    for one, other in zip(*loaders, strict=True):
-        assert one.keys() == other.keys()
-        assert all(torch.equal(torch.as_tensor(one[k]), torch.as_tensor(other[k])) for k in one)
-
-
-def test_draw_is_seeded_and_keeps_order():
-    records = tinyllava.records(20)
-    drawn = draw(records, 7, 3)
-    assert drawn == draw(records, 7, 3) != draw(records, 7, 4)
-    assert len(drawn) == 7
-    assert [records.index(r) for r in drawn] == sorted(records.index(r) for r in drawn)
-    assert draw(records, 20, 3) == records
-
-
-def test_answers():
-    fake, real = tinyllava.records(2)
-    assert (fake.label, real.label) == (FAKE, REAL)
-    assert [answer(r, "label") for r in (fake, real)] == ["Fake", "Real"]
-    assert answer(fake, "explanation") == fake.references[0]
-    assert answer(fake, "head") is None
-    fake.references.clear()
-    with pytest.raises(UserError, match="no reference answer"):
-        answer(fake, "explanation")
 
 
 # ── mistakes ─────────────────────────────────────────────────────────────────────────────────────────────────────────

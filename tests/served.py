@@ -1,0 +1,64 @@
+"""What the tests of served annotators share: an entry of params.yaml, images that say how the server shall behave, a run."""
+
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from fakevlm.annotation.annotators import make_annotators
+from fakevlm.annotation.driver import Candidate, Task, annotate_all
+from fakevlm.annotation.journal import Journal
+from fakevlm.annotation.prompts import label_prompt
+from fakevlm.params import Endpoint
+from misbehaving import image
+
+PROMPT = label_prompt("animal", 0)
+
+
+def entry(*urls: str, **changes: Any) -> Endpoint:
+    values = {
+        "name": "Qwen2-VL",
+        "backend": "endpoint",
+        "model": "Qwen/Qwen2-VL-72B-Instruct",
+        "revision": "abc",
+        "urls": list(urls),
+        "max_tokens": 50,
+        "temperature": 0.0,
+        "timeout": 5.0,
+        "retries": 3,
+    }
+    return Endpoint(**{**values, **changes})
+
+
+def tasks(behaviours: list[str]) -> list[Task]:
+    return [
+        Task(f"{n}.jpg", f"{n}.jpg", image(behaviour, name=str(n)), PROMPT)
+        for n, behaviour in enumerate(behaviours)
+    ]
+
+
+def ask(journal: Path, wanted: list[Task], *entries: Endpoint, concurrency: int = 8) -> list[Candidate]:
+    annotators = make_annotators(entries, {}, seed=17)
+    with Journal(journal) as book:
+        return annotate_all(wanted, annotators, book, concurrency, total=len(wanted))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def kill_after_lines(child: subprocess.Popen, journal: Path, lines: int) -> None:
+    """Kills (-9) a process once it has written so many lines of its journal."""
+    try:
+        deadline = time.monotonic() + 90
+        while not journal.exists() or journal.read_bytes().count(b"\n") < lines:
+            assert child.poll() is None, "the process ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
