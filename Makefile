@@ -68,5 +68,5 @@ lock: setup  ## renew requirements.lock from pyproject.toml
 world: setup  ## draw the miniature's raw corpora anew into embedded/ (a side branch: `make repro` does not)
 	@$(INSIDE) python -m fakevlm.miniature.export $(ARGS)
 
-base: setup  ## pretrain the miniature's base model anew into embedded/base (hours; a side branch as well)
+base: setup  ## pretrain the miniature's base model anew into embedded/base (an hour and a half; a side branch as well)
 	@$(INSIDE) python -m fakevlm.pretraining $(ARGS)

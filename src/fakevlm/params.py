@@ -76,19 +76,16 @@ class Endpoint(Section):
     name: str  # as tables call it
     backend: Literal["endpoint"]
     model: str = Field(min_length=1)  # as the server calls it
-    revision: str = Field(
-        min_length=1
-    )  # a commit or tag; no server tells it, and other weights give other answers
+    # A commit or tag: no server tells it, and other weights give other answers.
+    revision: str = Field(min_length=1)
     urls: list[str] = Field(min_length=1)  # one a replica, with its /v1
-    api_key_env: str | None = (
-        None  # the NAME of the environment variable that holds the key; null: none is needed
-    )
+    # The NAME of the environment variable that holds the key; null: none is needed.
+    api_key_env: str | None = None
     max_tokens: int = Field(ge=1)
     temperature: float = Field(ge=0.0, le=2.0)
     seed: int | None = None  # null: the profile's
-    concurrency: int | None = Field(
-        default=None, ge=1, le=1000
-    )  # over all replicas; null: annotate.concurrency
+    # Over all replicas; null: annotate.concurrency.
+    concurrency: int | None = Field(default=None, ge=1, le=1000)
     timeout: float = Field(default=300.0, gt=0)  # seconds for one request
     retries: int = Field(default=5, ge=0)  # after the first attempt
     price_input: float | None = Field(default=None, ge=0)  # per million tokens, in whatever currency

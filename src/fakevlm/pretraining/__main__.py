@@ -1,4 +1,4 @@
-"""`python -m fakevlm.pretraining --out embedded/base`: makes the miniature's base model (about an hour of two cores)."""
+"""`python -m fakevlm.pretraining --out embedded/base`: makes the miniature's base model (about an hour and a half of two cores)."""
 
 import argparse
 from pathlib import Path
@@ -15,5 +15,7 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    torch.set_float32_matmul_precision("medium")  # bf16 products where the CPU has them: twice the speed
+    torch.set_float32_matmul_precision(
+        "medium"
+    )  # products of 16-bit factors, for CPUs with AMX; without it 32 bit may be faster (benchmarks/hot_paths.py)
     pretrain(options.out, Recipe(), options.threads)
