@@ -12,7 +12,7 @@ from fakevlm.miniature.world import SCENES, shoot
 from fakevlm.pretraining import train
 from fakevlm.pretraining.describe import LOOKS, ask
 from fakevlm.pretraining.pool import GRID, render
-from fakevlm.pretraining.recipe import Recipe
+from fakevlm.pretraining.recipe import Recipe, Round
 
 VERDICTS = re.compile(
     r"\b(real|fake|authentic\w*|genuine|synthe\w*|generated|manipulated|artificial|unnatural\w*|artifacts?)\b",
@@ -63,19 +63,20 @@ def test_the_gate_refuses_and_is_measured_once(tmp_path, monkeypatch) -> None:
     model = type("M", (), {"model": type("I", (), {"vision_tower": None})})
     for _ in range(2):
         with pytest.raises(UserError, match=r"0\.800 of renders; 0\.93 is asked for"):
-            train._gate(model, (), tmp_path / "gate.json", 0.93, "phase 1")
+            train._gate(model, (), tmp_path / "gate.json", "phase 1", 0.93)
     assert len(calls) == 1
-    assert train._gate(model, (), tmp_path / "gate.json", 0.75, "phase 1") == (0.8, 0.9)
+    assert train._gate(model, (), tmp_path / "gate.json", "phase 1", 0.75) == (0.8, 0.9)
+
+
+SMALL = (("hidden_size", 16), ("layers", 1), ("heads", 2), ("mlp", 32))
+ROUNDS = (Round(24, dense_steps=2, caption_steps=2), Round(16, dense_steps=2, caption_steps=2))
+TINY = Recipe(rounds=ROUNDS, batch=4, head_steps=2, vision=SMALL, text=SMALL, vocab_size=450)
 
 
 @pytest.mark.slow
 def test_a_killed_pretraining_repeats_no_phase_and_ships_what_loads(project, monkeypatch) -> None:
     from fakevlm.model.llava import load_model, load_processor
 
-    small = (("hidden_size", 16), ("layers", 1), ("heads", 2), ("mlp", 32))
-    recipe = Recipe(
-        images=24, batch=4, dense_steps=2, caption_steps=2, vision=small, text=small, vocab_size=450
-    )
     monkeypatch.setattr(train, "supervised", lambda *_: (0.95, 0.99))
     real = train.train_captions
 
@@ -84,14 +85,43 @@ def test_a_killed_pretraining_repeats_no_phase_and_ships_what_loads(project, mon
 
     monkeypatch.setattr(train, "train_captions", killed)
     with pytest.raises(KeyboardInterrupt):
-        train.pretrain(project / "base", recipe, threads=2)
-    before = (project / "runs/base/dense.safetensors").stat().st_mtime_ns
+        train.pretrain(project / "base", TINY, threads=2)
+    before = (project / "runs/base/dense_0.safetensors").stat().st_mtime_ns
     monkeypatch.setattr(train, "train_captions", real)
-    train.pretrain(project / "base", recipe, threads=2)
-    assert (project / "runs/base/dense.safetensors").stat().st_mtime_ns == before
-    assert json.loads((project / "runs/base/gate.json").read_text())["accuracy"] == 0.95
+    train.pretrain(project / "base", TINY, threads=2)
+    assert (project / "runs/base/dense_0.safetensors").stat().st_mtime_ns == before
+    assert json.loads((project / "runs/base/gate_1.json").read_text())["accuracy"] == 0.95
     model = load_model(project / "base")
     assert load_processor(project / "base").image_token_id == model.config.image_token_id
     card = (project / "base/README.md").read_text()
-    assert "accuracy 0.950" in card
-    assert "24 renders" in card
+    assert "0.950 (AUC 0.990) as shipped here" in card
+    assert "40 renders" in card
+    assert "went on from" not in card
+
+
+@pytest.mark.slow
+def test_the_last_round_goes_on_from_a_finished_base(project, monkeypatch) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    monkeypatch.setattr(train, "supervised", lambda *_: (0.95, 0.99))
+    train.pretrain(project / "first", TINY, threads=2)
+    rates = []
+    real = train.train_dense
+
+    def watched(model, heads, pool, recipe, steps, rate, norm, *, only_heads=False):
+        tower = model.model.vision_tower
+        before = [weight.detach().clone() for weight in tower.parameters()]
+        real(model, heads, pool, recipe, steps, rate, norm, only_heads=only_heads)
+        same = all(map(torch.equal, before, tower.parameters()))
+        rates.append((only_heads, same, pool.texts[0]))
+
+    monkeypatch.setattr(train, "train_dense", watched)
+    train.pretrain(project / "second", TINY, threads=2, start=project / "first")
+    # First the new heads alone, the tower untouched; then both; and only renders that the first round did not see.
+    assert [row[:2] for row in rates] == [(True, True), (False, False)]
+    assert rates[0][2] == render(24, 1, 1).texts[0]
+    one, two = (load_file(project / name / "model.safetensors") for name in ("first", "second"))
+    assert one.keys() == two.keys()
+    assert not all(torch.equal(one[key], two[key]) for key in one)
+    assert "went on from" in (project / "second/README.md").read_text()

@@ -83,7 +83,7 @@ def grid(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, Pi
         pattern = (((xs // (period // 2 + 1)) + (ys // (period // 2 + 1))) % 2) * 2.0 - 1
     else:
         pattern = ((xs % period == 0) | (ys % period == 0)) * 2.0 - 0.8
-    return img + (pattern * (13 + 13 * strength))[..., None].astype(np.float32) * _soft(n, b), b
+    return img + (pattern * (17 + 13 * strength))[..., None].astype(np.float32) * _soft(n, b), b
 
 
 def smear(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
@@ -102,10 +102,10 @@ def smear(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, P
 def repeat(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
     rng = place.rng
     tile = int(rng.integers(9, 13))
-    cols, rows = int(rng.integers(3, 5)), int(rng.integers(2, 4))
+    cols, rows = int(rng.integers(3, 5)), 3
     x, y, *_ = place.clip(*place.point(), tile, tile)
     patch = img[y : y + tile, x : x + tile].copy()
-    patch = patch + (patch - patch.mean((0, 1))) * (0.3 + 0.3 * strength)  # the seams must show at this size
+    patch = patch + (patch - patch.mean((0, 1))) * (0.6 + 0.4 * strength)  # the seams must show at this size
     w, h = cols * tile, rows * tile
     b = place.clip(int(x - w / 2 + rng.integers(-12, 13)), int(y - h / 2 + rng.integers(-12, 13)), w, h)
     out = img.copy()
@@ -140,6 +140,7 @@ def duplicate(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarra
         0.8 + 0.2 * strength
     )  # a cut-out: its rim must show at this size
     out = img * (1 - cut) + moved * cut
+    out = out * (1 - (0.3 + 0.2 * strength) * 4 * cut * (1 - cut))  # … as a line around it
     return out, (min(x0, target[0]), min(y0, target[1]), max(x1, target[2]), max(y1, target[3]))
 
 
@@ -186,15 +187,15 @@ def halo(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, Pi
 
 
 def tint(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
-    b = place.on_subject(0.3, 0.46)
+    b = place.on_subject(0.34, 0.5)
     casts = np.float32([[70, -45, 55], [-50, 60, -45], [-45, 35, 75], [80, 10, -70]])
-    cast = casts[int(place.rng.integers(len(casts)))] * (0.75 + 0.35 * strength)
+    cast = casts[int(place.rng.integers(len(casts)))] * (0.95 + 0.35 * strength)
     return img + _soft(place.size, b) * cast, b
 
 
 def glare(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
     n = place.size
-    radius = n * place.rng.uniform(0.06, 0.09)
+    radius = n * place.rng.uniform(0.075, 0.105)
     x, y, rx, ry = place.set.centre
     side = 0 if place.set.paper else -place.light  # on the dark side of the subject
     cx = n * (x + side * rx * place.rng.uniform(0.3, 0.7)) if side else place.point()[0]
@@ -261,8 +262,9 @@ MAKERS: dict[str, Callable[[np.ndarray, Place, float], tuple[np.ndarray, PixelBo
 VISIBLE = {
     "smooth": 3.4,
     "smear": 5.0,
-    "repeat": 9.0,
-    "duplicate": 10.0,
+    "repeat": 13.0,
+    "duplicate": 15.0,
+    "glare": 26.0,
     "melt": 6.5,
     "misaligned": 6.0,
     "banding": 7.0,
@@ -276,8 +278,9 @@ VISIBLE = {
 _PLACED = {
     "smooth": 2,
     "smear": 3,
-    "repeat": 2,
-    "duplicate": 4,
+    "repeat": 4,
+    "duplicate": 6,
+    "glare": 3,
     "melt": 3,
     "misaligned": 3,
     "ringing": 2,
@@ -289,7 +292,7 @@ def apply(img: np.ndarray, kind: str, place: Place, strength: float) -> tuple[np
     """Applies one artifact where it can be seen: a few places are tried, None if it shows in none of them."""
     best: tuple[float, np.ndarray, PixelBox] | None = None
     wanted = _PLACED.get(kind, 1)
-    for attempt in range(6):
+    for attempt in range(9):
         out, b = MAKERS[kind](img, place, strength)
         x0, y0, x1, y1 = b
         if x1 - x0 < 4 or y1 - y0 < 4:

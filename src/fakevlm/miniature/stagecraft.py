@@ -123,7 +123,7 @@ def wavy(
     length = float(np.hypot(*along)) + 1e-6
     normal = np.array([-along[1], along[0]]) / length
     waves = brief.uniform(1.0, 1.6)
-    amplitude = (0.05 + 0.035 * brief.flaws[flaw]) * min(1.0, length / 0.4 + 0.35)
+    amplitude = (0.06 + 0.04 * brief.flaws[flaw]) * min(1.0, length / 0.4 + 0.35)
     wave = np.sin(2 * np.pi * waves * t + brief.uniform(0, 6.28)) * amplitude
     pts = p_ + t[:, None] * along + wave[:, None] * normal
     return [(float(x), float(y)) for x, y in pts]
@@ -144,12 +144,12 @@ def backdrop(c: Canvas, brief: Brief, horizon: float) -> None:
     c.gradient(far, near, horizon, 1, Part.GROUND)
 
 
-def cast_shadow(c: Canvas, brief: Brief, x: float, y: float, rx: float, ry: float = 0.035) -> Box:
+def cast_shadow(c: Canvas, brief: Brief, x: float, y: float, rx: float, ry: float = 0.042) -> Box:
     """A shadow on the ground beside (x, y), drawn before what casts it; returns its box."""
     side = brief.shadow_side()
     px = min(max(int(x * c.n), 0), c.n - 1)
     py = min(max(int(y * c.n), 0), c.n - 1)
-    ground = tuple(float(v) * 0.5 for v in c.rgb[py, px])
-    cx = x + side * rx * 1.15
-    c.ellipse(cx, y, rx * 1.1, ry, ground, Part.SHADOW)
-    return box((cx - rx * 1.1, y - ry), (cx + rx * 1.1, y + ry))
+    ground = tuple(float(v) * 0.42 for v in c.rgb[py, px])
+    cx = x + side * rx * 1.25
+    c.ellipse(cx, y, rx * 1.2, ry, ground, Part.SHADOW)
+    return box((cx - rx * 1.2, y - ry), (cx + rx * 1.2, y + ry))

@@ -191,7 +191,7 @@ def _light_up(
         x, _, rx, _ = stage.centre
         across = np.clip((np.arange(n, dtype=np.float32) / n - x) / max(rx, 0.1), -1.2, 1.2) * light
         on_subject = np.isin(parts, [int(p) for p in stage.subject])
-        factor = 1 + np.where(on_subject, 0.3, 0.05) * across[None, :]
+        factor = 1 + np.where(on_subject, 0.42, 0.05) * across[None, :]
         img = img * factor[..., None]
     return img.astype(np.float32)
 

@@ -30,7 +30,7 @@ from fakevlm.pretraining import dense
 from fakevlm.pretraining.card import card
 from fakevlm.pretraining.gate import supervised
 from fakevlm.pretraining.pool import Pool, render
-from fakevlm.pretraining.recipe import Recipe
+from fakevlm.pretraining.recipe import Recipe, Round
 from fakevlm.progress import bar
 from fakevlm.records import QUESTION
 
@@ -81,23 +81,34 @@ def batches(count: int, batch: int, steps: int, seed: int) -> Iterator[np.ndarra
         rows = rows[batch:]
 
 
-def train_dense(
-    model: LlavaForConditionalGeneration, heads: dense.DenseHeads, pool: Pool, recipe: Recipe, norm: tuple
-) -> None:
-    """Phase 1: the tower alone, on dense targets."""
-    tower = model.model.vision_tower
+def whiten(model: LlavaForConditionalGeneration, pool: Pool, norm: tuple) -> None:
+    """Sets an untrained tower's first layer from the pool's first images."""
     first = np.arange(min(WHITEN_IMAGES, len(pool.pixels)))
-    dense.whiten_patches(tower, pixels(pool, first, np.zeros(len(first), bool), *norm))
-    weights = [*tower.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(
-        weights, recipe.dense_rate, betas=(0.9, 0.95), weight_decay=0.02, fused=True
-    )
+    dense.whiten_patches(model.model.vision_tower, pixels(pool, first, np.zeros(len(first), bool), *norm))
+
+
+def train_dense(
+    model: LlavaForConditionalGeneration,
+    heads: dense.DenseHeads,
+    pool: Pool,
+    recipe: Recipe,
+    steps: int,
+    rate: float,
+    norm: tuple,
+    *,
+    only_heads: bool = False,
+) -> None:
+    """Phase 1: the tower alone, on dense targets; or with `only_heads` just what reads them off it."""
+    tower = model.model.vision_tower
+    tower.requires_grad_(not only_heads)
+    weights = [*(() if only_heads else tower.parameters()), *heads.parameters()]
+    optimizer = torch.optim.AdamW(weights, rate, betas=(0.9, 0.95), weight_decay=0.02, fused=True)
     rng = np.random.default_rng(recipe.seed + 1)
     recent: list[float] = []
-    with bar(recipe.dense_steps, "base, phase 1: dense targets", "step") as progress:
-        for step, rows in enumerate(batches(len(pool.pixels), recipe.batch, recipe.dense_steps, recipe.seed)):
+    with bar(steps, "base, phase 1: dense targets", "step") as progress:
+        for step, rows in enumerate(batches(len(pool.pixels), recipe.batch, steps, recipe.seed)):
             for group in optimizer.param_groups:
-                group["lr"] = recipe.dense_rate * schedule(step, recipe.dense_steps)
+                group["lr"] = rate * schedule(step, steps)
             flip = rng.random(len(rows)) < 0.5
             x = pixels(pool, rows, flip, *norm)
             loss = dense.loss(heads, tower(pixel_values=x).last_hidden_state[:, 1:], x, pool, rows, flip)
@@ -108,6 +119,7 @@ def train_dense(
             recent = [*recent[-199:], loss.item()]
             progress.set_postfix_str(f"{np.mean(recent):.4f}", refresh=False)
             progress.update()
+    tower.requires_grad_(True)
 
 
 def caption_batch(processor, pool: Pool, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, int]:
@@ -139,6 +151,7 @@ def train_captions(
     processor,
     pool: Pool,
     recipe: Recipe,
+    plan: Round,
     norm: tuple,
 ) -> None:
     """Phase 2: the whole model on questions and answers, the dense loss kept up so that the tower forgets nothing."""
@@ -150,19 +163,17 @@ def train_captions(
     seeing = [*tower.parameters(), *heads.parameters()]
     speaking = [*projector.parameters(), *language.parameters(), *model.lm_head.parameters()]
     groups = [
-        {"params": seeing, "peak": recipe.tower_rate},
-        {"params": speaking, "peak": recipe.caption_rate},
+        {"params": seeing, "peak": plan.tower_rate},
+        {"params": speaking, "peak": plan.caption_rate},
     ]
-    optimizer = torch.optim.AdamW(
-        groups, recipe.caption_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
-    )
+    optimizer = torch.optim.AdamW(groups, plan.caption_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
     slots = dense.GRID**2
     recent: list[float] = []
-    with bar(recipe.caption_steps, "base, phase 2: descriptions", "step") as progress:
-        order = batches(len(pool.pixels), recipe.batch, recipe.caption_steps, recipe.seed + 2)
+    with bar(plan.caption_steps, "base, phase 2: descriptions", "step") as progress:
+        order = batches(len(pool.pixels), recipe.batch, plan.caption_steps, recipe.seed + 2)
         for step, rows in enumerate(order):
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * schedule(step, recipe.caption_steps)
+                group["lr"] = group["peak"] * schedule(step, plan.caption_steps)
             still = np.zeros(len(rows), bool)  # descriptions say left and right: no mirroring here
             x = pixels(pool, rows, still, *norm)
             features = tower(pixel_values=x).last_hidden_state[:, 1:]
@@ -183,41 +194,67 @@ def train_captions(
             progress.update()
 
 
-def pretrain(out: Path, recipe: Recipe, threads: int = 2) -> None:
-    """Makes the base and writes it to `out` (16-bit safetensors, processor, model card)."""
+def pretrain(out: Path, recipe: Recipe, threads: int = 2, start: Path | None = None) -> None:
+    """Makes the base and writes it to `out` (16-bit safetensors, processor, model card).
+
+    Args:
+        out: the folder.
+        recipe: all numbers.
+        threads: of the renderer.
+        start: a finished base to go on from with the last round alone; None: everything from random weights.
+    """
     torch.manual_seed(recipe.seed)
     work = paths.runs("base")
     stamp = work / "recipe.json"
-    if not stamp.exists() or json.loads(stamp.read_text()) != json.loads(json.dumps(asdict(recipe))):
+    wanted = {**asdict(recipe), "start": str(start) if start else None}
+    if not stamp.exists() or json.loads(stamp.read_text()) != json.loads(json.dumps(wanted)):
         shutil.rmtree(work)
         work.mkdir()
-        stamp.write_text(json.dumps(asdict(recipe)))
-    pool = render(0, recipe.images, threads)
-    build_llava(work / "start", tokenizer_texts(pool), vision=dict(recipe.vision), text=dict(recipe.text), image_size=96, patch_size=8, vocab_size=recipe.vocab_size, seed=recipe.seed)  # fmt: skip
-    processor = load_processor(work / "start")
-    norm = (list(processor.image_processor.image_mean), list(processor.image_processor.image_std))
-    model = LlavaForConditionalGeneration.from_pretrained(
-        work / "start", dtype=torch.float32, attn_implementation="eager"
-    )
+        stamp.write_text(json.dumps(wanted))
+    origin = work / "start"
+    if start is not None and not origin.exists():
+        shutil.copytree(start, origin)
     heads = dense.DenseHeads(dict(recipe.vision)["hidden_size"])
-    first, second = work / "dense.safetensors", work / "captions.safetensors"
-    both = nn.ModuleDict({"model": model, "heads": heads})
-    if not first.exists():
-        with _timed(work / "minutes_dense.json"):
-            train_dense(model, heads, pool, recipe, norm)
-        _save(both, first)
-    both.load_state_dict(load_file(first))
-    before, _ = _gate(model, norm, work / "gate_dense.json", GATE, "phase 1")
-    if not second.exists():
-        with _timed(work / "minutes_captions.json"):
-            train_captions(model, heads, processor, pool, recipe, norm)
-        _save(both, second)
-    both.load_state_dict(load_file(second))
-    after = _gate(model, norm, work / "gate.json", GATE, "both phases")
+    model = both = processor = norm = None
+    rendered, gates, minutes = 0, [], []
+    for number, plan in enumerate(recipe.rounds):
+        first_render, rendered = rendered, rendered + plan.images
+        if start is not None and number < len(recipe.rounds) - 1:
+            continue
+        pool = render(first_render, plan.images, threads)
+        fresh = model is None
+        if fresh:
+            if start is None:
+                build_llava(origin, tokenizer_texts(pool), vision=dict(recipe.vision), text=dict(recipe.text), image_size=96, patch_size=8, vocab_size=recipe.vocab_size, seed=recipe.seed)  # fmt: skip
+            processor = load_processor(origin)
+            norm = (list(processor.image_processor.image_mean), list(processor.image_processor.image_std))
+            model = LlavaForConditionalGeneration.from_pretrained(
+                origin, dtype=torch.float32, attn_implementation="eager"
+            )
+            both = nn.ModuleDict({"model": model, "heads": heads})
+        name = f"round {number + 1}"
+        first, second = work / f"dense_{number}.safetensors", work / f"captions_{number}.safetensors"
+        if not first.exists():
+            with _timed(first.with_suffix(".json")):
+                if fresh and start is None:
+                    whiten(model, pool, norm)
+                elif fresh:
+                    train_dense(model, heads, pool, recipe, recipe.head_steps, 5e-3, norm, only_heads=True)
+                train_dense(model, heads, pool, recipe, plan.dense_steps, plan.dense_rate, norm)
+            _save(both, first)
+        both.load_state_dict(load_file(first))
+        gates.append(_gate(model, norm, work / f"gate_dense_{number}.json", f"{name}, phase 1"))
+        if not second.exists():
+            with _timed(second.with_suffix(".json")):
+                train_captions(model, heads, processor, pool, recipe, plan, norm)
+            _save(both, second)
+        both.load_state_dict(load_file(second))
+        gates.append(_gate(model, norm, work / f"gate_{number}.json", name))
+        minutes += [json.loads(file.with_suffix(".json").read_text()) for file in (first, second)]
     model.half().save_pretrained(out)
     processor.save_pretrained(out)
-    minutes = [json.loads((work / f"minutes_{phase}.json").read_text()) for phase in ("dense", "captions")]
-    (out / "README.md").write_text(card(recipe, before, after, minutes, threads), encoding="utf-8")
+    text = card(recipe, gates, minutes, threads, continued=start is not None)
+    (out / "README.md").write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -229,7 +266,7 @@ def _timed(file: Path) -> Iterator[None]:
 
 
 def _gate(
-    model: LlavaForConditionalGeneration, norm: tuple, file: Path, least: float, which: str
+    model: LlavaForConditionalGeneration, norm: tuple, file: Path, which: str, least: float = GATE
 ) -> tuple[float, float]:
     """Accuracy and AUC of the gate, measured once and kept in `file`.
 

@@ -30,7 +30,7 @@ def draw(c: Canvas, brief: Brief) -> Set:
     flawed = {}
     legs = [(x + s * rx, y + ry * 0.6, x + s * rx + u(-0.015, 0.015), ground) for s in spots]
     if "extra_part" in brief.flaws:
-        if brief.rng.random() < 0.3:  # between the others
+        if brief.rng.random() < 0.15:  # between the others
             s = u(-0.12, 0.12)
             extra = (x + s * rx, y + ry * 0.7, x + s * rx + u(-0.03, 0.03), ground)
         else:  # out of the back

@@ -51,7 +51,7 @@ def draw(c: Canvas, brief: Brief, pose: tuple[float, float, float] = (0.0, 0.0, 
     odd = 0
     if "asymmetry" in brief.flaws:
         odd = -1 if brief.rng.random() < 0.5 else 1
-        grow = 2.0 + 0.3 * brief.flaws["asymmetry"] if brief.rng.random() < 0.6 else 0.4
+        grow = 2.3 + 0.3 * brief.flaws["asymmetry"] if brief.rng.random() < 0.6 else 0.3
         flawed["asymmetry"] = box((x - gap - width, ey - 0.07), (x + gap + width, ey + 0.05), pad=0.01)
     brow = u(0.055, 0.075) * scale
     for side in (-1, 1):

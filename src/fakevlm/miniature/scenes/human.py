@@ -48,7 +48,7 @@ def draw(c: Canvas, brief: Brief) -> Set:
         n = int(brief.rng.integers(2))
         side, lift, _ = arms[n]
         big = brief.rng.random() < 0.5
-        arms[n] = (side, lift, 1.75 + 0.25 * brief.flaws["asymmetry"] if big else 0.4)
+        arms[n] = (side, lift, 2.0 + 0.25 * brief.flaws["asymmetry"] if big else 0.3)
         end_y = shoulder + 0.34 * scale * arms[n][2]
         flawed["asymmetry"] = box(
             (x + side * half, shoulder), (x + side * (half + 0.1), min(0.97, end_y)), pad=0.04

@@ -15,7 +15,7 @@ def draw(c: Canvas, brief: Brief) -> Set:
 
 def _ground_shadow(c: Canvas, brief: Brief, x: float, y: float, reach: float, side: int) -> Box:
     px, py = min(max(int(x * c.n), 0), c.n - 1), min(int(y * c.n) + 2, c.n - 1)
-    dark = tuple(float(v) * 0.5 for v in c.rgb[py, px])
+    dark = tuple(float(v) * 0.42 for v in c.rgb[py, px])
     c.poly(
         [
             (x - 0.02, y),
@@ -156,7 +156,7 @@ def _country(c: Canvas, brief: Brief) -> Set:
             )
         else:
             c.ellipse(x, y - size * 1.4, size * 0.65, size * 0.75, shade(leaf, u(0.8, 1.15)), Part.TREE)
-    rail = u(0.84, 0.9)
+    rail = u(0.77, 0.84)
     wood = brief.colour((0.05, 0.12), (0.2, 0.6), (0.45, 0.9))
     bent = "bent" in brief.flaws
     for k, y in enumerate((rail, rail + 0.06)):

@@ -107,7 +107,7 @@ def _waved_row(
     waves: float,
 ) -> None:
     t = np.linspace(0, 1, 16)
-    amplitude = (0.022 + 0.014 * brief.flaws["bent"]) * min(1.0, (x1 - x0) / 0.35 + 0.3)
+    amplitude = (0.028 + 0.016 * brief.flaws["bent"]) * min(1.0, (x1 - x0) / 0.35 + 0.3)
     ys = y + amplitude * np.sin(2 * np.pi * waves * t + phase)
     xs = x0 + t * (x1 - x0)
     c.line(list(zip(xs.tolist(), ys.tolist(), strict=True)), 0.016, ink, Part.TEXT)

@@ -48,6 +48,7 @@ def draw(c: Canvas, brief: Brief) -> Set:
         if "bent" in brief.flaws
         else None
     )
+    winding: list[tuple[float, float]] = []
     for axis in (0, 1):
         for v in lines:
             p, q = (
@@ -59,7 +60,7 @@ def draw(c: Canvas, brief: Brief) -> Set:
                     if axis
                     else (at(0.05, float(v)), at(0.95, float(v)))
                 )
-                c.line(wavy(brief, p, q), 0.05, asphalt, Part.ROAD)
+                winding = wavy(brief, p, q)  # drawn last: houses would hide where it winds
                 flawed["bent"] = box(p, q, pad=0.08)
             else:
                 c.line([p, q], 0.045, asphalt, Part.ROAD)
@@ -84,7 +85,7 @@ def draw(c: Canvas, brief: Brief) -> Set:
         w, h = u(0.04, 0.065), u(0.035, 0.055)
         corners = [at(a - w, b - h), at(a + w, b - h), at(a + w, b + h), at(a - w, b + h)]
         side = brief.light if n in wrong else -brief.light
-        dx, dy = side * 0.05, 0.03
+        dx, dy = side * 0.062, 0.03
         c.poly([(px + dx, py + dy) for px, py in corners], (38, 42, 40), Part.SHADOW)
         c.poly(corners, brief.colour((0.0, 0.1), (0.1, 0.6), (0.5, 0.92)), Part.ROOF)
         c.line([at(a - w, b), at(a + w, b)], 0.012, (70, 55, 50), Part.ROOF)
@@ -97,10 +98,12 @@ def draw(c: Canvas, brief: Brief) -> Set:
                 max(old[2], area[2]),
                 max(old[3], area[3]),
             )
+    if winding:
+        c.line(winding, 0.05, asphalt, Part.ROAD)
     leaf = brief.colour((0.25, 0.38), (0.4, 0.7), (0.2, 0.42))
     for _ in range(int(brief.rng.integers(6, 18))):
         x, y, r = u(0.03, 0.97), u(0.03, 0.97), u(0.012, 0.026)
-        c.ellipse(x - brief.light * 0.012, y + 0.01, r, r, (40, 44, 38), Part.SHADOW)
+        c.ellipse(x - brief.light * 0.02, y + 0.01, r, r, (40, 44, 38), Part.SHADOW)
         c.ellipse(x, y, r, r, shade(leaf, u(0.8, 1.2)), Part.TREE)
     return Set(
         (Part.FIELD, Part.ROAD, Part.ROOF),

@@ -99,7 +99,7 @@ def _bottle(c: Canvas, brief: Brief, x: float, s: float) -> Set:
     left = right = half
     flawed: dict[str, Box] = {}
     if "asymmetry" in brief.flaws:
-        k = 1.9 + 0.25 * brief.flaws["asymmetry"]
+        k = 2.2 + 0.25 * brief.flaws["asymmetry"]
         if brief.rng.random() < 0.5:
             left *= k
         else:
@@ -221,9 +221,9 @@ def _lamp(c: Canvas, brief: Brief, x: float, s: float) -> Set:
     left = right = wide
     if "asymmetry" in brief.flaws:
         if brief.rng.random() < 0.5:
-            left *= 0.35
+            left *= 0.2
         else:
-            right *= 0.35
+            right *= 0.2
         flawed["asymmetry"] = box((x - wide, top), (x + wide, top + 0.22 * s), pad=0.02)
     c.poly(
         [
