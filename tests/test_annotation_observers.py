@@ -10,12 +10,12 @@ from fakevlm.annotation.annotators import BACKENDS, make_annotators
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.errors import UserError
+from fakevlm.explain import back_ends
 from fakevlm.miniature.catalogue import SEEN_KINDS, kinds_named
 from fakevlm.miniature.observers import OBSERVERS, describe, plausible_kinds, sources_digest
 from fakevlm.miniature.truth import Artifact, Truth
-from fakevlm.params import BACKENDS as SPECS
+from fakevlm.params import Annotator, load_params
 from fakevlm.params import Observer as Spec
-from fakevlm.params import load_params
 from fakevlm.records import CATEGORIES, FAKE, REAL
 
 BOX = (0.1, 0.1, 0.5, 0.5)
@@ -142,7 +142,7 @@ def test_annotators_by_back_end() -> None:
     assert [ask(a, "a").status for a in annotators] == ["ok"] * 3
     assert ask(annotators[0], "unknown.jpg").status == "error"
     assert not ask(annotators[0], "unknown.jpg").is_answer
-    assert set(BACKENDS) == set(SPECS)
+    assert set(BACKENDS) == set(back_ends(Annotator))
 
 
 def test_mistakes_in_params_are_explained() -> None:

@@ -19,13 +19,13 @@ Status = Literal["ok", "refused", "empty", "truncated", "rejected", "error"]
 
 @dataclass(frozen=True)
 class Request:
-    """One image put to one model.
+    """One image, or only a text, put to one model.
 
     Attributes:
         id: the record's id, carried along; not part of what is asked.
         path: the image's path relative to the image root.
-        image: the encoded image, byte for byte.
-        prompt: the label prompt.
+        image: the encoded image, byte for byte; None: the prompt alone is asked.
+        prompt: the label prompt, or what an aggregator is asked.
         model: the model asked, as its server calls it; a scripted observer's name.
         revision: the exact version of the model (a commit, a tag; a scripted observer's digest).
         sampling: everything else that decides the answer (temperature, seed, maximum of tokens …), JSON values.
@@ -33,7 +33,7 @@ class Request:
 
     id: str
     path: str
-    image: bytes
+    image: bytes | None
     prompt: Prompt
     model: str
     revision: str
@@ -41,7 +41,7 @@ class Request:
 
     @cached_property
     def image_sha256(self) -> str:
-        return hashlib.sha256(self.image).hexdigest()
+        return "" if self.image is None else hashlib.sha256(self.image).hexdigest()
 
     @cached_property
     def key(self) -> str:
