@@ -5,9 +5,12 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fakevlm.annotation.aggregate import Annotation, Candidates
+from fakevlm.annotation.aggregate_llm import LLMAggregator
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.driver import Candidate, Task, annotate_all
 from fakevlm.annotation.journal import Journal
@@ -60,6 +63,13 @@ def ask(journal: Path, wanted: list[Task], *entries: Endpoint, concurrency: int 
     annotators = make_annotators(entries, {}, seed=17)
     with Journal(journal) as book:
         return annotate_all(wanted, annotators, book, concurrency, total=len(wanted))
+
+
+def aggregate(
+    journal: Path, images: list[Candidates], spec: ServedAggregator, seen: Sequence[Task] = ()
+) -> list[Annotation]:
+    with Journal(journal) as book:
+        return list(LLMAggregator(spec, 2, 17, book, seen, concurrency=8).aggregate(images))
 
 
 def free_port() -> int:

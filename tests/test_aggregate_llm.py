@@ -196,6 +196,7 @@ def test_an_unfit_answer_is_asked_again_with_what_was_wrong() -> None:
     assert second.text.startswith(first.text)
     assert json.dumps(wrong.text) in second.text
     assert "the image is fake, and the verdict says real" in second.text
+    assert follow(FAKE_DOG, [wrong, wrong], SPEC, 2) != second, "nor is the same question asked twice"
     assert follow(FAKE_DOG, [wrong, good], SPEC, 2) == made(good.text)
     cut = follow(FAKE_DOG, [wrong, Outcome("truncated", '{"verdict"')], SPEC, 2)
     assert f"cut off at {SPEC.max_tokens} tokens" in cut.text

@@ -107,9 +107,11 @@ def question(image: Candidates, min_annotators: int, with_image: bool) -> Prompt
     return Prompt("aggregate", text, image.label, image.category)
 
 
-def _again(asked: Prompt, given: str, problem: str) -> Prompt:
+def _again(asked: Prompt, attempt: int, given: str, problem: str) -> Prompt:
+    """The question, the last answer and what was wrong with it. The number keeps a third from being the second anew."""
     shown = json.dumps(given if len(given) <= _SHOWN else given[:_SHOWN] + "…", ensure_ascii=False)
-    return replace(asked, text=_texts()["again"].format(question=asked.text, answer=shown, problem=problem))
+    text = _texts()["again"].format(question=asked.text, attempt=attempt, answer=shown, problem=problem)
+    return replace(asked, text=text)
 
 
 def _read(text: str, image: Candidates) -> _Reply:
@@ -185,7 +187,7 @@ def follow(
         made = judge(image, outcome, spec, min_annotators)
         if made.outcome not in _ASKED_AGAIN or attempt == spec.attempts:
             return made
-        asked = _again(first, outcome.text, made.problem)
+        asked = _again(first, attempt + 1, outcome.text, made.problem)
     return asked
 
 

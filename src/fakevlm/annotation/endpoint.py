@@ -174,7 +174,11 @@ class EndpointAnnotator:
         spent, each = self.spent, max(self.spent.requests, 1)
         price = cost(self.spec, spent.tokens_in, spent.tokens_out)
         said = [f"cost {price:.2f}"] if price is not None else []
-        said += [f"{spent.tokens_in / each:.0f}+{spent.tokens_out / each:.0f} tokens each"]
+        said += (
+            [f"{spent.tokens_in / each:.0f}+{spent.tokens_out / each:.0f} tokens each"]
+            if spent.requests
+            else []
+        )
         said += [f"{spent.failures} retried"] if spent.failures else []
         return ", ".join(said)
 
