@@ -24,6 +24,12 @@ class Task:
     prompt: Prompt
 
 
+def request_for(task: Task, annotator: Annotator) -> Request:
+    """What is asked of an annotator about a task."""
+    model, revision, sampling = annotator.model, annotator.revision, annotator.sampling
+    return Request(task.id, task.path, task.image, task.prompt, model, revision, sampling)
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """What one annotator said about one image."""
@@ -127,8 +133,7 @@ class _Walk:
         self._progress.close()
 
     async def _ask(self, task: Task) -> Outcome:
-        a = self.annotator
-        request = Request(task.id, task.path, task.image, task.prompt, a.model, a.revision, a.sampling)
+        request = request_for(task, self.annotator)
         await asyncio.sleep(0)  # one that never waits must still let the others through, and their failures
         answered = self._journal.get(request)
         if answered is not None:
@@ -138,7 +143,7 @@ class _Walk:
         self._asked += 1
         future = self._under_way[request.key] = asyncio.get_running_loop().create_future()
         try:
-            outcome = await a.annotate(request)
+            outcome = await self.annotator.annotate(request)
             self._journal.put(request, outcome)
             future.set_result(outcome)
         finally:
