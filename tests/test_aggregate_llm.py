@@ -233,4 +233,4 @@ def test_it_knows_nothing_of_the_catalogue_and_costs_the_miniature_nothing() -> 
     ] == []
     files = [modules()["fakevlm.annotation.aggregators"]]
     files += [modules()[inner] for inner in reached(files[0], lazy=False)]
-    assert not {"openai", "httpx2"} & set().union(*(imported(each, lazy=False) for each in files))
+    assert not {"openai", "aiohttp"} & set().union(*(imported(each, lazy=False) for each in files))
