@@ -10,7 +10,7 @@ from fakevlm.annotation.aggregate_llm import RESPONSE_FORMAT, follow, judge, que
 from fakevlm.annotation.aggregators import BACKENDS
 from fakevlm.annotation.prompts import Prompt
 from fakevlm.annotation.protocol import Outcome
-from fakevlm.explain import back_ends
+from fakevlm.explain import choices
 from fakevlm.model.verdict import parse
 from fakevlm.params import Aggregator, load_params
 from fakevlm.records import CATEGORIES, FAKE, REAL
@@ -224,7 +224,7 @@ def test_what_would_end_alike_is_not_asked_again(status: str) -> None:
 
 
 def test_aggregators_are_those_of_params() -> None:
-    assert set(BACKENDS) == set(back_ends(Aggregator))
+    assert set(BACKENDS) == set(choices(Aggregator).sections)
 
 
 def test_it_knows_nothing_of_the_catalogue_and_costs_the_miniature_nothing() -> None:

@@ -81,7 +81,7 @@ class Aggregation:
 
     def add(self, task: Task, said: Mapping[str, Outcome | None]) -> None:
         """Counts one image, given what the journal holds from each annotator about it."""
-        captions = {name: known.text for name, known in said.items() if known is not None and known.usable}
+        captions = {name: known.caption for name, known in said.items() if known is not None and known.usable}
         image = Candidates(task.id, task.prompt.category, task.prompt.label, captions)
         outcomes: list[Outcome] = []
         waiting = [name for name, known in said.items() if known is None]

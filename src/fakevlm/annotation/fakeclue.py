@@ -185,7 +185,7 @@ def _captions(found: list[Candidate]) -> dict[str, dict[str, str]]:
     captions: dict[str, dict[str, str]] = {}
     for candidate in found:
         if candidate.outcome.usable:
-            captions.setdefault(candidate.id, {})[candidate.annotator] = candidate.outcome.text
+            captions.setdefault(candidate.id, {})[candidate.annotator] = candidate.outcome.caption
     return captions
 
 

@@ -7,12 +7,17 @@ spoil every request alike (no key, an unknown model), and the run stops.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from fakevlm.annotation.prompts import Prompt
+
+_STATEMENTS = re.compile(
+    r".*(?:[.!?][\"')*_]*(?=\s|\Z)|\n)", re.DOTALL
+)  # up to the last end of a sentence or line
 
 Status = Literal["ok", "refused", "empty", "truncated", "rejected", "error"]
 
@@ -70,9 +75,17 @@ class Outcome:
         return self.status != "error"
 
     @property
+    def caption(self) -> str:
+        """What the aggregation may read: a whole answer, the whole statements of one that was cut off, else nothing."""
+        if self.status == "truncated":
+            whole = _STATEMENTS.match(self.text)
+            return whole[0] if whole else ""
+        return self.text if self.status == "ok" else ""
+
+    @property
     def usable(self) -> bool:
-        """Whether the aggregation may read it: whole answers, and cut-off ones, whose statements are still statements."""
-        return self.status in ("ok", "truncated") and bool(self.text.strip())
+        """Whether there is anything for the aggregation to read."""
+        return bool(self.caption.strip())
 
 
 class Annotator(Protocol):

@@ -12,6 +12,7 @@ import pandas as pd
 
 from fakevlm import paths
 from fakevlm.annotation.aggregate import Candidates, EmbeddingAggregator
+from fakevlm.annotation.protocol import Outcome
 from fakevlm.annotation.quality import clue_quality
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import read_truth
@@ -55,10 +56,10 @@ def sweep(
     order = np.random.default_rng([params.seed, 7]).permutation(len(fakes))[:images]
     fakes = fakes.iloc[np.sort(order)]
     said = pd.read_parquet(annotated / "candidates.parquet")
-    said = said[said["outcome"].isin(["ok", "truncated"])].set_index("id")
-    captions = {
-        key: dict(zip(rows["annotator"], rows["text"], strict=True)) for key, rows in said.groupby(level=0)
-    }
+    captions: dict[str, dict[str, str]] = {}
+    for row in said.itertuples():
+        if caption := Outcome(row.outcome, row.text).caption.strip():
+            captions.setdefault(row.id, {})[row.annotator] = caption
     chosen = [Candidates(r.id, r.category, FAKE, captions[r.id]) for r in fakes.itertuples()]
     known = {image.id: truths[image.id] for image in chosen}
     rows = []
