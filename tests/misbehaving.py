@@ -2,7 +2,7 @@
 
 `python tests/misbehaving.py --log FILE [--latency S] [--capacity N] [--good]` prints its port and serves until it is killed.
 What it is to do stands behind the image's own bytes (`image("500*2", "429")`: two errors, one 429, then a proper answer);
-without a number, for ever. Each request is written to the log as a line of JSON.
+without a number, for ever; in a request without an image, in its text (`mark`). Each request is written to the log as a line of JSON.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import io
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MARK = b"#behave:"
+_IN_TEXT = re.compile(r"#behave:([^#]*)#\w*")
 
 
 def image(*behaviours: str, name: str = "") -> bytes:
@@ -31,6 +33,16 @@ def image(*behaviours: str, name: str = "") -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (32, 32), (10, 20, 30)).save(out, "JPEG")
     return out.getvalue() + name.encode() + MARK + ",".join(behaviours).encode()
+
+
+def mark(*behaviours: str, name: str = "") -> str:
+    """The same for a text: to be put anywhere in it."""
+    return f"{MARK.decode()}{','.join(behaviours)}#{name}"
+
+
+def say(text: str, finish: str = "stop") -> str:
+    """The behaviour of answering with this text, ended like this."""
+    return f"say={base64.urlsafe_b64encode(text.encode()).decode()}={finish}"
 
 
 @contextmanager
@@ -109,14 +121,18 @@ class Server:
             await self.work()
             return await self.answer(writer, "ok", "it")
         asked = json.loads(body)
-        url = next(p["image_url"]["url"] for p in asked["messages"][0]["content"] if p["type"] == "image_url")
-        kind, _, data = url.partition(",")
-        pixels = base64.b64decode(data)
-        digest = hashlib.sha256(pixels).hexdigest()
-        due = "ok" if self.good else _due(pixels.partition(MARK)[2].decode(), self.attempts[digest])
+        parts = asked["messages"][0]["content"]
+        text = [p["text"] for p in parts if p["type"] == "text"]
+        if url := next((p["image_url"]["url"] for p in parts if p["type"] == "image_url"), None):
+            kind, _, data = url.partition(",")
+            pixels = base64.b64decode(data)
+            wanted, digest = pixels.partition(MARK)[2].decode(), hashlib.sha256(pixels).hexdigest()
+        else:  # the mark, not the text, tells which question it is: the same may be put in other words
+            kind, found = "", _IN_TEXT.search(text[0])
+            wanted, digest = (found[1], found[0]) if found else ("", text[0])
+        due = "ok" if self.good else _due(wanted, self.attempts[digest])
         self.attempts[digest] += 1
         if self.log:
-            text = [p["text"] for p in asked["messages"][0]["content"] if p["type"] == "text"]
             kept = {k: v for k, v in asked.items() if k != "messages"}
             row = {
                 "time": time.time(),
@@ -151,6 +167,9 @@ class Server:
             return False
         if due == "hang":
             await asyncio.sleep(3600)
+        if due.startswith("say="):
+            _, said, *_, finish = due.split("=")
+            due, whole = "ok", _completion(base64.urlsafe_b64decode(said + "==").decode(), finish)
         answers: dict[str, tuple[int, bytes]] = {
             "ok": (200, whole),
             "empty": (200, _completion("  \n")),

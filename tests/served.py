@@ -1,24 +1,28 @@
 """What the tests of served annotators share: an entry of params.yaml, images that say how the server shall behave, a run."""
 
+import json
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fakevlm.annotation.aggregate import Annotation, Candidates
+from fakevlm.annotation.aggregate_llm import LLMAggregator
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.driver import Candidate, Task, annotate_all
 from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.params import Endpoint
+from fakevlm.params import Endpoint, ServedAggregator
 from misbehaving import image
 
 PROMPT = label_prompt("animal", 0)
 
 
-def entry(*urls: str, **changes: Any) -> Endpoint:
-    values = {
+def _values(*urls: str) -> dict[str, Any]:
+    return {
         "name": "Qwen2-VL",
         "backend": "endpoint",
         "model": "Qwen/Qwen2-VL-72B-Instruct",
@@ -29,7 +33,23 @@ def entry(*urls: str, **changes: Any) -> Endpoint:
         "timeout": 5.0,
         "retries": 3,
     }
-    return Endpoint(**{**values, **changes})
+
+
+def entry(*urls: str, **changes: Any) -> Endpoint:
+    return Endpoint(**{**_values(*urls), **changes})
+
+
+def aggregator_entry(*urls: str, **changes: Any) -> ServedAggregator:
+    return ServedAggregator(**{**_values(*urls), "name": "Qwen2.5", "with_image": False, **changes})
+
+
+def clause(statement: str, *annotators: Any, critical: Any = False) -> dict[str, Any]:
+    return {"statement": statement, "annotators": list(annotators), "critical": critical}
+
+
+def reply(verdict: str, **families: Any) -> str:
+    """An aggregator's answer; families not given are empty."""
+    return json.dumps({"verdict": verdict, "texture": [], "geometry": [], "lighting": [], **families})
 
 
 def tasks(behaviours: list[str]) -> list[Task]:
@@ -43,6 +63,13 @@ def ask(journal: Path, wanted: list[Task], *entries: Endpoint, concurrency: int 
     annotators = make_annotators(entries, {}, seed=17)
     with Journal(journal) as book:
         return annotate_all(wanted, annotators, book, concurrency, total=len(wanted))
+
+
+def aggregate(
+    journal: Path, images: list[Candidates], spec: ServedAggregator, seen: Sequence[Task] = ()
+) -> list[Annotation]:
+    with Journal(journal) as book:
+        return list(LLMAggregator(spec, 2, 17, book, seen, concurrency=8).aggregate(images))
 
 
 def free_port() -> int:

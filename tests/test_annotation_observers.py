@@ -10,12 +10,12 @@ from fakevlm.annotation.annotators import BACKENDS, make_annotators
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.errors import UserError
+from fakevlm.explain import choices
 from fakevlm.miniature.catalogue import SEEN_KINDS, kinds_named
 from fakevlm.miniature.observers import OBSERVERS, describe, plausible_kinds, sources_digest
 from fakevlm.miniature.truth import Artifact, Truth
-from fakevlm.params import BACKENDS as SPECS
+from fakevlm.params import Annotator, load_params
 from fakevlm.params import Observer as Spec
-from fakevlm.params import load_params
 from fakevlm.records import CATEGORIES, FAKE, REAL
 
 BOX = (0.1, 0.1, 0.5, 0.5)
@@ -142,7 +142,7 @@ def test_annotators_by_back_end() -> None:
     assert [ask(a, "a").status for a in annotators] == ["ok"] * 3
     assert ask(annotators[0], "unknown.jpg").status == "error"
     assert not ask(annotators[0], "unknown.jpg").is_answer
-    assert set(BACKENDS) == set(SPECS)
+    assert set(BACKENDS) == set(choices(Annotator).sections)
 
 
 def test_mistakes_in_params_are_explained() -> None:
@@ -157,14 +157,17 @@ def test_mistakes_in_params_are_explained() -> None:
 
 def test_which_outcomes_are_answers_and_which_are_read() -> None:
     table = {
-        s: (Outcome(s, "text").is_answer, Outcome(s, "text").usable)
+        s: (Outcome(s, "A text. Or").is_answer, Outcome(s, "A text. Or").caption)
         for s in ("ok", "refused", "truncated", "error")
     }
     assert table == {
-        "ok": (True, True),
-        "refused": (True, False),
-        "truncated": (True, True),
-        "error": (False, False),
+        "ok": (True, "A text. Or"),
+        "refused": (True, ""),
+        "truncated": (True, "A text."),
+        "error": (False, ""),
     }
     assert not Outcome("empty").usable
+    assert not Outcome("truncated", "The fur is wa").usable, "half a statement is none"
+    assert Outcome("truncated", "- waxy fur (3.5 px)\n- a bent le").caption == "- waxy fur (3.5 px)\n"
+    assert Outcome("truncated", "It is **odd.** The e.g").caption == "It is **odd.**"
     assert not Outcome("ok", "  ").usable

@@ -5,14 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from fakevlm.annotation.aggregate import Candidates
+from fakevlm.annotation.aggregate_llm import question, served_model
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.driver import Task, annotate_all
-from fakevlm.annotation.estimate import dry_run, estimate, main, table
+from fakevlm.annotation.estimate import Aggregation, Estimate, dry_run, estimate, main, table
 from fakevlm.annotation.journal import Journal, read_answers
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.annotation.protocol import Outcome
+from fakevlm.annotation.protocol import Annotator, Outcome, name_of
 from fakevlm.params import Endpoint, load_params
+from fakevlm.records import FAKE
 from misbehaving import image
+from served import aggregator_entry, reply
 from smallworld import Scripted, make_world
 
 PROMPT = label_prompt("animal", 0)
@@ -29,6 +33,16 @@ SPEC = Endpoint(
     price_output=10.0,
     gpus=4,
 )
+
+
+OTHER = SPEC.model_copy(update={"name": "InternVL2", "model": "n", "max_tokens": 60})
+
+
+def as_scripted(annotator: Annotator, answers: dict[str, Outcome]) -> Scripted:
+    """One whose requests are the annotator's."""
+    scripted = Scripted(annotator.model, answers, annotator.revision)
+    scripted.name, scripted.sampling = name_of(annotator), annotator.sampling
+    return scripted
 
 
 def tasks(n: int) -> list[Task]:
@@ -56,14 +70,56 @@ def test_what_the_journal_answers_is_not_counted_and_tells_how_long_answers_are(
         "1.jpg": Outcome("refused"),
         "2.jpg": Outcome("error", "reset"),
     }
-    scripted = Scripted(real.model, answers, real.revision)
-    scripted.sampling = real.sampling
     with Journal(tmp_path / "j") as journal:
-        annotate_all(tasks(3), [scripted], journal)
+        annotate_all(tasks(3), [as_scripted(real, answers)], journal)
     (made,) = estimate(tasks(10), [SPEC], [real], read_answers(tmp_path / "j"))
     assert (made.answered, made.requests) == (2, 8), "an error is asked again"
     assert made.tokens_out == 8 * 20
     assert made.hours is None
+
+
+def test_the_aggregator_is_counted_once_an_image_and_again_where_its_answer_does_not_fit(
+    tmp_path: Path,
+) -> None:
+    spec = aggregator_entry("http://a/v1", max_tokens=200, price_input=1.0)
+    annotators, specs = make_annotators([SPEC, OTHER], {}, seed=1), [SPEC, OTHER]
+    *_, none = estimate(tasks(10), specs, annotators, {}, 1.0, Aggregation(spec, 2, 1, {}))
+    assert (none.name, none.requests, none.answered) == ("Qwen2.5 (aggregator)", 10, 0)
+    empty = question(Candidates("x", "animal", FAKE, {}), 2, with_image=False)
+    captions = 10 * (SPEC.max_tokens + OTHER.max_tokens)
+    assert none.tokens_in == 10 * math.ceil(len(empty.text) / 4) + captions, "captions as long as may be"
+    assert none.tokens_out == 10 * 200
+    assert none.cost == pytest.approx(none.tokens_in / 1e6)
+
+    refused = {"4.jpg": Outcome("refused")}
+    with Journal(tmp_path / "j") as journal:
+        scripted = [as_scripted(annotators[0], refused), as_scripted(annotators[1], refused)]
+        found = annotate_all(tasks(8), scripted, journal)
+        said = {
+            key: {c.annotator: c.outcome.text for c in found if c.id == key}
+            for key in ("0.jpg", "1.jpg", "2.jpg")
+        }
+        asked = [
+            Task(key, key, None, question(Candidates(key, "animal", FAKE, texts), 2, with_image=False))
+            for key, texts in said.items()
+        ]
+        replies = {
+            "0.jpg": Outcome("ok", reply("fake")),
+            "1.jpg": Outcome("ok", "no"),
+            "2.jpg": Outcome("refused"),
+        }
+        annotate_all(asked, [as_scripted(served_model(spec, 1), replies)], journal)
+    answers = read_answers(tmp_path / "j")
+    *_, made = estimate(tasks(10), specs, annotators, answers, 1.0, Aggregation(spec, 2, 1, answers))
+    assert (made.answered, made.requests) == (2, 7), "done: 0 and 2; 1 again; 3 and 5 to 9; 4 has no captions"
+    assert 10 * math.ceil(len(empty.text) / 4) > made.tokens_in > 7 * math.ceil(len(empty.text) / 4)
+    assert made.tokens_out == math.ceil(7 * (len(reply("fake")) + len("no")) / 4 / 2)
+
+
+def test_the_aggregator_starts_when_the_annotators_are_through() -> None:
+    rows = [Estimate("a", 0, 1, 1, 1, 0.0, 3.0, 3.0), Estimate("b", 0, 1, 1, 1, 0.0, 5.0, 5.0)]
+    rows.append(Estimate("c", 0, 1, 1, 1, 0.0, 2.0, 2.0, afterwards=True))
+    assert table(rows).splitlines()[-1].endswith("| 0.00 | 7.00 | 10.00 |")
 
 
 @pytest.mark.slow
@@ -73,9 +129,11 @@ def test_a_dry_run_counts_what_the_stage_would_ask_and_leaves_no_trace(
     make_world(project / "artifacts")
     before = sorted(project.rglob("*"))
     params, served = load_params("mini"), SPEC.model_copy(update={"name": "Qwen2-VL (served)"})
-    annotate = params.annotate.model_copy(update={"annotators": [*params.annotate.annotators, served]})
-    made = dry_run(params.model_copy(update={"annotate": annotate}))
-    assert [e.name for e in made] == [*(a.name for a in load_params("mini").annotate.annotators), served.name]
+    aggregator = aggregator_entry("http://a/v1", with_image=True)
+    changes = {"annotators": [*params.annotate.annotators, served], "aggregator": aggregator}
+    made = dry_run(params.model_copy(update={"annotate": params.annotate.model_copy(update=changes)}))
+    names = [*(a.name for a in load_params("mini").annotate.annotators), served.name]
+    assert [e.name for e in made] == [*names, "Qwen2.5 (aggregator)"]
     assert len({e.requests for e in made}) == 1
     assert made[0].requests > 20
     assert made[0].cost is None

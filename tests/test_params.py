@@ -8,7 +8,7 @@ import yaml
 
 from conftest import ROOT
 from fakevlm.errors import UserError
-from fakevlm.params import Endpoint, Observer, Params, load_params
+from fakevlm.params import Embedding, Endpoint, Observer, Params, ServedAggregator, load_params
 
 KEEP = object()
 PROFILES = [name for name in yaml.safe_load((ROOT / "params.yaml").read_text()) if name != "profile"]
@@ -151,6 +151,42 @@ def test_what_an_endpoint_cannot_be(tmp_path: Path, changes: dict, said: str) ->
     text = message(with_endpoint(tmp_path, **changes))
     assert said in text
     assert "sk-secret" not in text
+
+
+def with_aggregator(tmp_path: Path, **changes: Any) -> Path:
+    values = {**ENDPOINT, "with_image": False, **changes}
+    return edited(
+        tmp_path, "mini.annotate.aggregator", {key: v for key, v in values.items() if v is not KEEP}
+    )
+
+
+def test_the_aggregator_may_be_a_server(tmp_path: Path) -> None:
+    assert isinstance(load_params("mini").annotate.aggregator, Embedding)
+    loaded = load_params("mini", with_aggregator(tmp_path)).annotate.aggregator
+    assert isinstance(loaded, ServedAggregator)
+    assert (loaded.attempts, loaded.retries, loaded.with_image) == (3, 5, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"with_image": KEEP}, "aggregator.with_image: missing"),
+        ({"attempts": 0}, "aggregator.attempts"),
+        ({"similarity": 0.3}, "aggregator.similarity: unknown key of back end endpoint (it belongs to embedding)"),
+        ({"model": KEEP}, "aggregator.model: missing"),
+        ({"backend": KEEP}, "aggregator.backend: missing; allowed here: embedding, endpoint"),
+        ({"backend": "observer"}, "aggregator.backend: no such back end; allowed here: embedding, endpoint, got 'observer'"),
+        ({"urls": ["http://user:sk-secret@host/v1"]}, "api_key_env"),
+    ],
+)  # fmt: skip
+def test_what_an_aggregator_cannot_be(tmp_path: Path, changes: dict, said: str) -> None:
+    text = message(with_aggregator(tmp_path, **changes))
+    assert said in text
+    assert "sk-secret" not in text
+
+
+def test_an_aggregator_by_its_bare_name_is_refused(tmp_path: Path) -> None:
+    assert "mini.annotate.aggregator" in message(edited(tmp_path, "mini.annotate.aggregator", "embedding"))
 
 
 def test_unknown_profile_lists_those_there_are(tmp_path: Path) -> None:

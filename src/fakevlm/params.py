@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from fakevlm import paths
 from fakevlm.errors import UserError
+from fakevlm.explain import explain
 
 
 class Section(BaseModel):
@@ -117,16 +118,31 @@ class Endpoint(Section):
         return name
 
 
-BACKENDS: dict[str, type[Section]] = {"observer": Observer, "endpoint": Endpoint}
 Annotator = Annotated[Observer | Endpoint, Field(discriminator="backend")]
+
+
+class Embedding(Section):
+    """Aggregation by sentence embeddings: offline, nothing to call."""
+
+    backend: Literal["embedding"]
+    encoder: str
+    similarity: float = Fraction
+    critical_similarity: float = Fraction
+
+
+class ServedAggregator(Endpoint):
+    """Aggregation by a language model behind OpenAI-compatible servers."""
+
+    with_image: bool  # whether the model sees the image too; then it must be one that can
+    attempts: int = Field(default=3, ge=1)  # answers asked for until one fits the schema
+
+
+Aggregator = Annotated[Embedding | ServedAggregator, Field(discriminator="backend")]
 
 
 class Annotate(Section):
     annotators: list[Annotator] = Field(min_length=1)
-    aggregator: Literal["embedding"]
-    encoder: str
-    similarity: float = Fraction
-    critical_similarity: float = Fraction
+    aggregator: Aggregator
     min_annotators: int = Field(ge=1)
     concurrency: int = Field(ge=1)
     tagged_sources: list[str]
@@ -222,60 +238,6 @@ class Params(Section):
         return {"profile": self.profile, "seed": self.seed, **getattr(self, stage).model_dump()}
 
 
-def _explain(error: ValidationError, profile: str, file: Path) -> UserError:
-    lines = []
-    for problem in error.errors():
-        kind, path = problem["type"], _as_written(problem["loc"])
-        where = ".".join([profile, *(str(part) for part in path)])
-        if kind == "extra_forbidden":
-            allowed = _allowed(problem["loc"][:-1])
-            whose = [
-                name
-                for name, keys in BACKENDS.items()
-                if len(path) < len(problem["loc"]) and path[-1] in keys.model_fields
-            ]
-            belongs = f" of back end {problem['loc'][-2]} (it belongs to {', '.join(whose)})" if whose else ""
-            lines.append(f"{where}: unknown key{belongs}; allowed here: {', '.join(allowed)}")
-        elif kind == "missing":
-            lines.append(f"{where}: missing")
-        elif kind == "union_tag_not_found":
-            lines.append(f"{where}.backend: missing; allowed here: {', '.join(BACKENDS)}")
-        elif kind == "union_tag_invalid":
-            given = problem["ctx"]["tag"]
-            lines.append(
-                f"{where}.backend: no such back end; allowed here: {', '.join(BACKENDS)}, got {given!r}"
-            )
-        elif kind == "value_error":  # ours: it says all there is to say
-            lines.append(f"{where}: {problem['ctx']['error']}")
-        else:
-            given = problem.get("input")
-            hint = ""
-            if isinstance(given, str) and kind.startswith("float"):
-                hint = " (YAML reads 2e-5 as text: write 2.0e-5)"
-            lines.append(f"{where}: {problem['msg']}, got {given!r}{hint}")
-    return UserError(f"{file.name} does not fit:\n  " + "\n  ".join(lines), f"edit {file}")
-
-
-def _as_written(loc: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A problem's place as params.yaml has it: pydantic puts the back end's name behind an annotator's number."""
-    tagged = loc[:2] == ("annotate", "annotators") and len(loc) > 3
-    return (*loc[:3], *loc[4:]) if tagged else loc
-
-
-def _allowed(loc: tuple[Any, ...]) -> list[str]:
-    model: Any = Params
-    for part in loc:
-        if isinstance(part, int):
-            continue
-        if part in BACKENDS:
-            model = BACKENDS[part]
-            continue
-        annotation = model.model_fields[part].annotation
-        inner = getattr(annotation, "__args__", None)
-        model = inner[0] if inner else annotation
-    return [name for name in model.model_fields if name != "profile"]
-
-
 def load_params(profile: str | None = None, file: Path | None = None) -> Params:
     """The values of `profile` (default: the one that params.yaml names).
 
@@ -300,4 +262,4 @@ def load_params(profile: str | None = None, file: Path | None = None) -> Params:
     try:
         return Params(profile=profile, **values)
     except ValidationError as error:
-        raise _explain(error, profile, file) from error
+        raise explain(error, Params, profile, file) from error

@@ -2,7 +2,8 @@
 
 What the paper asks of M: extract the points common to several models; drop observations of a single model, unless they are
 critical (glaring artifacts); order the rest into texture, geometry and lighting; write a fixed format. The paper gives that
-to a language model it does not name. Here sentence embeddings and clustering do it, on any free text:
+to a language model it does not name (`aggregate_llm` does so too). Here sentence embeddings and clustering do it, on any
+free text, offline:
 
 1. split captions into statements (`clauses`), embed each distinct one once, subtract the mean of general descriptions
    (`descriptions.yaml`) of the category, so that what all statements about an animal share does not count as agreement;
@@ -13,11 +14,12 @@ to a language model it does not name. Here sentence embeddings and clustering do
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 import yaml
@@ -25,7 +27,6 @@ import yaml
 from fakevlm.annotation.clauses import split
 from fakevlm.annotation.polarity import polarity
 from fakevlm.encoder import encode
-from fakevlm.errors import UserError
 from fakevlm.records import FAKE, REAL
 
 FAMILIES = ("texture", "geometry", "lighting")
@@ -70,11 +71,29 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """The aggregate A of one image: the answer in the fixed format, and the points in it."""
+    """The aggregate A of one image.
+
+    Attributes:
+        id: the record's.
+        text: the answer in the fixed format; empty if there is none.
+        points: what stands in it.
+        outcome: `ok`; else why there is no answer, as `protocol.Outcome` has it, or `invalid`: none that fits the schema.
+        problem: in that case, what was wrong.
+    """
 
     id: str
     text: str
     points: tuple[Point, ...]
+    outcome: str = "ok"
+    problem: str = ""
+
+
+class Aggregator(Protocol):
+    """M of Eq. 1."""
+
+    def aggregate(self, images: Iterable[Candidates]) -> Iterator[Annotation]:
+        """One annotation an image, in order."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +125,11 @@ def answer(label: int, points: Sequence[Point]) -> str:
         if statements:
             groups.append(f"{family.capitalize()}: {'; '.join(statements)}")
     return f"{VERDICT[label]} {'; '.join(groups)}." if groups else f"{VERDICT[label]} {NOTHING[label]}"
+
+
+def in_order(points: Iterable[Point]) -> tuple[Point, ...]:
+    """By family; in it, what most annotators say first. The text decides the rest."""
+    return tuple(sorted(points, key=lambda p: (FAMILIES.index(p.family), -p.witnesses, p.statement)))
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -215,7 +239,7 @@ class EmbeddingAggregator:
                     if (clue := judged[key]) is not None:
                         clues.append((name, clue))
                 points = self._common(clues)
-                yield Annotation(image.id, answer(image.label, points), tuple(points))
+                yield Annotation(image.id, answer(image.label, points), points)
 
     def _judge(self, category: str, label: int, text: str, row: np.ndarray) -> _Clue | None:
         """What a statement about a category amounts to; None if it is no clue."""
@@ -229,10 +253,10 @@ class EmbeddingAggregator:
         glaring = _nearest(row, knowledge.critical) >= bar and not _SLIGHT.search(text)
         return _Clue(text, row, max(families, key=lambda name: families[name]), label == FAKE and glaring)
 
-    def _common(self, clues: Sequence[tuple[str, _Clue]]) -> list[Point]:
+    def _common(self, clues: Sequence[tuple[str, _Clue]]) -> tuple[Point, ...]:
         """The points of (annotator, clue) pairs that enough annotators make, and the critical ones."""
         if not clues:
-            return []
+            return ()
         rows = np.stack([clue.row for _, clue in clues])
         similarity = np.round(rows @ rows.T, 5)
         points = []
@@ -247,23 +271,4 @@ class EmbeddingAggregator:
             chosen = clues[ranked[0][3]][1]
             if witnesses >= self.min_annotators or chosen.critical:
                 points.append(Point(chosen.family, chosen.text, witnesses, witnesses < self.min_annotators))
-        # Most witnesses first within a family; the text decides the rest.
-        return sorted(points, key=lambda p: (FAMILIES.index(p.family), -p.witnesses, p.statement))
-
-
-AGGREGATORS: dict[str, Callable[..., EmbeddingAggregator]] = {"embedding": EmbeddingAggregator}
-
-
-def make_aggregator(params) -> EmbeddingAggregator:
-    """The aggregator that a profile's `annotate` section names.
-
-    Raises:
-        UserError: no such aggregator.
-    """
-    if params.aggregator not in AGGREGATORS:
-        raise UserError(
-            f"no aggregator {params.aggregator!r}", f"annotate.aggregator: use {', '.join(AGGREGATORS)}"
-        )
-    return AGGREGATORS[params.aggregator](
-        params.encoder, params.similarity, params.min_annotators, params.critical_similarity
-    )
+        return in_order(points)

@@ -16,12 +16,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An image to be annotated and the prompt for it."""
+    """An image (None: only its prompt is put) and the prompt for it."""
 
     id: str
     path: str
-    image: bytes
+    image: bytes | None
     prompt: Prompt
+
+
+def request_for(task: Task, annotator: Annotator) -> Request:
+    """What is asked of an annotator about a task."""
+    model, revision, sampling = annotator.model, annotator.revision, annotator.sampling
+    return Request(task.id, task.path, task.image, task.prompt, model, revision, sampling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ def annotate_all(
     journal: Journal,
     concurrency: int = 8,
     total: int | None = None,
+    what: str = "annotate",
 ) -> list[Candidate]:
     """Every task put to every annotator; what the journal already answers is not asked again.
 
@@ -51,6 +58,7 @@ def annotate_all(
         journal: opened for writing.
         concurrency: requests under way at a time, for each annotator that does not say so itself.
         total: number of tasks, for the progress bars.
+        what: what the bars call it.
 
     Returns:
         One candidate a task and annotator, in the order of tasks, then annotators.
@@ -61,7 +69,7 @@ def annotate_all(
     """
     if len(annotators) > 1 and iter(tasks) is tasks:
         raise TypeError("several annotators cannot share an iterator: give a list, or what makes one anew")
-    return _run(_annotate_all(tasks, annotators, journal, concurrency, total))
+    return _run(_annotate_all(tasks, annotators, journal, concurrency, total, what))
 
 
 async def _annotate_all(
@@ -70,8 +78,9 @@ async def _annotate_all(
     journal: Journal,
     concurrency: int,
     total: int | None,
+    what: str,
 ) -> list[Candidate]:
-    walks = [_Walk(tasks, annotator, journal, total) for annotator in annotators]
+    walks = [_Walk(tasks, annotator, journal, total, what) for annotator in annotators]
     # If one fails, the others are cancelled: nothing may still write when this returns.
     try:
         async with asyncio.TaskGroup() as group:
@@ -90,7 +99,7 @@ class _Walk:
     """One annotator's way through the tasks. Any number of workers share it."""
 
     def __init__(
-        self, tasks: Iterable[Task], annotator: Annotator, journal: Journal, total: int | None
+        self, tasks: Iterable[Task], annotator: Annotator, journal: Journal, total: int | None, what: str
     ) -> None:
         self.annotator = annotator
         self.found: dict[int, Candidate] = {}
@@ -100,7 +109,7 @@ class _Walk:
         self._asked = 0
         self._name = name_of(annotator)
         self._note = getattr(annotator, "note", str)
-        self._progress = bar(total, f"annotate {self._name}", unit="caption")
+        self._progress = bar(total, f"{what} {self._name}", unit="caption")
 
     async def work(self) -> None:
         # Workers run in one thread and take from the queue between awaits.
@@ -124,8 +133,7 @@ class _Walk:
         self._progress.close()
 
     async def _ask(self, task: Task) -> Outcome:
-        a = self.annotator
-        request = Request(task.id, task.path, task.image, task.prompt, a.model, a.revision, a.sampling)
+        request = request_for(task, self.annotator)
         await asyncio.sleep(0)  # one that never waits must still let the others through, and their failures
         answered = self._journal.get(request)
         if answered is not None:
@@ -135,7 +143,7 @@ class _Walk:
         self._asked += 1
         future = self._under_way[request.key] = asyncio.get_running_loop().create_future()
         try:
-            outcome = await a.annotate(request)
+            outcome = await self.annotator.annotate(request)
             self._journal.put(request, outcome)
             future.set_result(outcome)
         finally:

@@ -9,7 +9,9 @@ at the next run. What would spoil every request alike (a wrong key, an unknown m
 import asyncio
 import base64
 import io
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.annotation.replicas import Pool, Replica, backoff, retry_after
+from fakevlm.annotation.transport import Door, Refused, Unanswered
 from fakevlm.errors import UserError
 from fakevlm.params import Endpoint
 
@@ -25,7 +28,7 @@ _RETRIED = (408, 409, 429)  # of the 4xx; all from 500 on too
 _MISTAKES = (401, 403, 404)  # the user's, and the same for every request
 # So many requests in a row that end alike, without one answer between, will go on ending so.
 _ALL_REJECTED, _NOBODY_THERE = 100, 16
-_CONNECT_SECONDS = 10.0
+_HERE = "data:"  # where the image goes, which stands before all else that anybody wrote
 _MESSAGE = 500  # characters of a server's message that are kept
 
 
@@ -45,7 +48,7 @@ class _Usage(BaseModel):
 
 
 class _Answer(BaseModel):
-    """The part of a chat completion that is read. The package's own classes do not check what they are given."""
+    """The part of a chat completion that is read."""
 
     choices: list[_Choice] = Field(min_length=1)
     usage: _Usage | None = None
@@ -104,11 +107,19 @@ class EndpointAnnotator:
     """A model behind OpenAI-compatible servers.
 
     Args:
-        spec: the entry in `annotate.annotators`.
+        spec: the entry in params.yaml.
         seed: the profile's seed, used if the entry has none.
+        sampling: more that goes into every request, such as `response_format`.
+        entry: the entry's place in params.yaml, for errors.
     """
 
-    def __init__(self, spec: Endpoint, seed: int) -> None:
+    def __init__(
+        self,
+        spec: Endpoint,
+        seed: int,
+        sampling: Mapping[str, Any] | None = None,
+        entry: str = "annotate.annotators[]",
+    ) -> None:
         self.spec = spec
         self.name = spec.name
         self.model = spec.model
@@ -117,7 +128,9 @@ class EndpointAnnotator:
             "max_tokens": spec.max_tokens,
             "temperature": spec.temperature,
             "seed": seed if spec.seed is None else spec.seed,
+            **(sampling or {}),
         }
+        self._entry = entry
         self.concurrency = spec.concurrency
         self.spent = Spent()
         self._pool: Pool | None = None
@@ -132,19 +145,15 @@ class EndpointAnnotator:
             UserError: the key is missing or refused, the model unknown, the servers not there, or all requests rejected.
         """
         try:
-            content = [
-                {"type": "image_url", "image_url": {"url": data_url(request.image)}},
-                {"type": "text", "text": request.prompt.text},
-            ]
+            body = self._body(request)
         except ValueError as error:
             return Outcome("rejected", str(error))
-        asked = {"messages": [{"role": "user", "content": content}], "model": self.model, **request.sampling}
         pool, outcome = self._connected(), Outcome("error")
         for attempt in range(self.spec.retries + 1):
             try:
                 async with pool.lend() as replica:
                     try:
-                        outcome = await self._attempt(replica, asked)
+                        outcome = await self._attempt(replica, body)
                         replica.succeeded()
                     except _Failure as failure:
                         pool.failed(replica, failure.wait, failure.unreachable)
@@ -159,12 +168,32 @@ class EndpointAnnotator:
         self._watch(outcome, outcome.status == "error" and unreachable)
         return outcome
 
+    def _body(self, request: Request) -> bytes:
+        """The request as JSON.
+
+        Raises:
+            ValueError: the image is none.
+        """
+        content: list[dict[str, Any]] = [{"type": "text", "text": request.prompt.text}]
+        if request.image is not None:
+            content.insert(0, {"type": "image_url", "image_url": {"url": _HERE}})
+        asked = {"messages": [{"role": "user", "content": content}], "model": self.model, **request.sampling}
+        text = json.dumps(asked)
+        if request.image is not None:
+            # Put in afterwards: JSON would look at each of its hundred thousand characters, none of which needs escaping.
+            text = text.replace(f'"{_HERE}"', f'"{data_url(request.image)}"', 1)
+        return text.encode()
+
     def note(self) -> str:
         """What was spent so far, for the progress line."""
         spent, each = self.spent, max(self.spent.requests, 1)
         price = cost(self.spec, spent.tokens_in, spent.tokens_out)
         said = [f"cost {price:.2f}"] if price is not None else []
-        said += [f"{spent.tokens_in / each:.0f}+{spent.tokens_out / each:.0f} tokens each"]
+        said += (
+            [f"{spent.tokens_in / each:.0f}+{spent.tokens_out / each:.0f} tokens each"]
+            if spent.requests
+            else []
+        )
         said += [f"{spent.failures} retried"] if spent.failures else []
         return ", ".join(said)
 
@@ -179,52 +208,33 @@ class EndpointAnnotator:
         loop = asyncio.get_running_loop()
         if self._pool is not None and self._loop is loop:
             return self._pool
-        import openai
-
         if variable := self.spec.api_key_env:
             self._key = os.environ.get(variable, "").strip()
             if not self._key or not self._key.isascii():
                 what = "holds letters that no key has" if self._key else "is not set"
                 raise UserError(
                     f"annotator {self.name}: the environment variable {variable} {what}",
-                    f"export {variable}=… with the server's key, or set annotate.annotators[].api_key_env to null",
+                    f"export {variable}=… with the server's key, or set {self._entry}.api_key_env to null",
                 )
-        timeout = openai.Timeout(self.spec.timeout, connect=min(_CONNECT_SECONDS, self.spec.timeout))
-        # Without a key of ours the package would look for one of its own and send that to whatever server.
-        options = {"api_key": self._key or "none", "timeout": timeout, "max_retries": 0}
-        clients = {url: openai.AsyncOpenAI(base_url=url, **options) for url in self.spec.urls}
+        clients = {url: Door(url, self._key, self.spec.timeout) for url in self.spec.urls}
         self._pool, self._loop = Pool(clients), loop
         return self._pool
 
-    async def _attempt(self, replica: Replica, asked: dict[str, Any]) -> Outcome:
+    async def _attempt(self, replica: Replica, body: bytes) -> Outcome:
         """One attempt at one replica.
 
         Raises:
             _Failure: it may be repeated.
             UserError: it is the user's mistake.
         """
-        import httpx2
-        import openai
-
         try:
-            # The package's own timeout starts anew with every byte that trickles in.
-            async with asyncio.timeout(self.spec.timeout):
-                # Not `chat.completions.create`: that looks into every part of a request we know to be right, which
-                # takes longer than sending it, and into nothing of the answer.
-                answer = await replica.client.post("/chat/completions", body=asked, cast_to=httpx2.Response)
-        except (TimeoutError, openai.APITimeoutError) as error:
-            silent = isinstance(error.__cause__, httpx2.ConnectTimeout)
-            where = "connection" if silent else "answer"
-            what = f"no {where} from {replica.url} within {self.spec.timeout:g} s"
-            raise _Failure(what, unreachable=silent) from error
-        except openai.APIStatusError as error:
+            answer = await replica.client.post("/chat/completions", body)
+        except Unanswered as error:
+            raise _Failure(f"{replica.url}: {error}", unreachable=error.unreachable) from error
+        except Refused as error:
             return self._refusal(replica, error)
-        except openai.APIConnectionError as error:
-            cause = error.__cause__ or error
-            nobody = isinstance(cause, httpx2.ConnectError)
-            raise _Failure(f"{replica.url}: {type(cause).__name__}: {cause}", unreachable=nobody) from error
         try:
-            return self._read(_Answer.model_validate_json(answer.content))
+            return self._read(_Answer.model_validate_json(answer))
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"])) or "body"
@@ -246,25 +256,21 @@ class EndpointAnnotator:
         self.spent.requests += 1
         return outcome
 
-    def _refusal(self, replica: Replica, error: Any) -> Outcome:
+    def _refusal(self, replica: Replica, error: Refused) -> Outcome:
         """What an HTTP status other than success amounts to."""
-        body = error.body if isinstance(error.body, dict) else {}
-        status, said = (
-            error.status_code,
-            self._clean(str(body.get("message") or body.get("detail") or error.message)),
-        )
+        status, said = error.status, self._clean(error.message)
         where = f"annotator {self.name}: {replica.url}"
         if status in _MISTAKES:
             cures = {
-                401: f"check the key in the variable {self.spec.api_key_env or '(none: annotate.annotators[].api_key_env)'}",
-                403: "ask for access to this model, or use another key (annotate.annotators[].api_key_env)",
-                404: f"{replica.url}/models lists what is served there; set annotate.annotators[].model or urls to match",
+                401: f"check the key in the variable {self.spec.api_key_env or '(none: ' + self._entry + '.api_key_env)'}",
+                403: f"ask for access to this model, or use another key ({self._entry}.api_key_env)",
+                404: f"{replica.url}/models lists what is served there; set {self._entry}.model or urls to match",
             }
             raise UserError(
                 f"{where} answers {status} for model {self.model!r}: {said}", cures[status]
             ) from error
         if status in _RETRIED or status >= 500:
-            wait = retry_after(error.response.headers)
+            wait = retry_after(error.headers)
             raise _Failure(f"{replica.url}: status {status}: {said}", wait=wait) from error
         if error.code == "content_filter":
             return Outcome("refused", said)
@@ -283,11 +289,11 @@ class EndpointAnnotator:
         if self._unreached >= _NOBODY_THERE:
             raise UserError(
                 f"annotator {self.name}: no server answers at {', '.join(self.spec.urls)} ({outcome.text})",
-                "start the servers, or correct annotate.annotators[].urls; a new run goes on from here",
+                f"start the servers, or correct {self._entry}.urls; a new run goes on from here",
             )
         if self._rejected >= _ALL_REJECTED and not self.spent.requests:
             raise UserError(
                 f"annotator {self.name}: the first {self._rejected} requests were all rejected, the last with: {outcome.text}",
-                "correct the entry in annotate.annotators or the server's options; then delete the lines with the status "
+                f"correct the entry {self._entry} or the server's options; then delete the lines with the status "
                 "rejected from the journal (runs/annotate/journal.jsonl), or give another revision: what was rejected is not asked again",
             )

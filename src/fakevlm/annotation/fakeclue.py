@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fakevlm import paths
-from fakevlm.annotation.aggregate import Annotation, Candidates, make_aggregator
+from fakevlm.annotation.aggregate import Annotation, Candidates
+from fakevlm.annotation.aggregators import make_aggregator
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.driver import Candidate, Task, annotate_all
 from fakevlm.annotation.journal import Journal
@@ -79,23 +80,33 @@ def build(
 
     with Journal(journal or paths.runs("annotate") / "journal.jsonl") as book:
         found = annotate_all(tasks, annotators, book, settings.concurrency, total=len(chosen))
+        captions = _captions(found)
+        # An image of which nobody said anything usable has no explanation to learn from: left out, and counted.
+        silent = [key for key in chosen.index if not captions.get(key)]
+        chosen = chosen.drop(index=silent)
+        images = (
+            Candidates(key, row.category, int(row.label), captions[key])
+            for key, row in zip(chosen.index, chosen.itertuples(), strict=True)
+        )
+        aggregator = make_aggregator(settings, params.seed, book, tasks)
+        made = list(track(aggregator.aggregate(images), "aggregate", total=len(chosen)))
     candidates = _table(found)
-    captions = _captions(found)
-
-    # An image of which nobody said anything usable has no explanation to learn from: left out, and counted.
-    silent = [key for key in chosen.index if not captions.get(key)]
-    chosen = chosen.drop(index=silent)
-    images = (
-        Candidates(key, row.category, int(row.label), captions[key])
-        for key, row in zip(chosen.index, chosen.itertuples(), strict=True)
-    )
-    aggregated = list(track(make_aggregator(settings).aggregate(images), "aggregate", total=len(chosen)))
+    # Nor has one whose captions a served model did not aggregate: left out, and listed with the reason.
+    aggregated, failed = [a for a in made if a.outcome == "ok"], [a for a in made if a.outcome != "ok"]
+    if failed and not aggregated:
+        raise UserError(
+            f"none of {len(failed)} images was aggregated; the last: {failed[-1].outcome}, {failed[-1].problem}",
+            "correct the entry annotate.aggregator; with another model or revision all are asked again",
+        )
+    chosen = chosen.drop(index=[annotation.id for annotation in failed])
     answers = {annotation.id: annotation.text for annotation in aggregated}
     chosen["answer"] = chosen.index.map(answers)
     _write(chosen, collected / "records", out)
     pq.write_table(
         pa.Table.from_pandas(candidates, _CANDIDATES, preserve_index=False), out / "candidates.parquet"
     )
+    lost = pd.DataFrame([(a.id, a.outcome, a.problem) for a in failed], columns=["id", "outcome", "problem"])
+    lost.to_csv(out / "not_aggregated.csv", index=False)
 
     texts = {
         name: {key: said[name] for key, said in captions.items() if name in said}
@@ -106,7 +117,7 @@ def build(
     agreed = agreement(texts, sorted(chosen.index[chosen["label"] == FAKE]))
     quality.to_csv(out / "clue_quality.csv", index=False, float_format="%.6f")
     agreed.to_csv(out / "agreement.csv", index=False, float_format="%.6f")
-    metrics = _metrics(chosen, found, aggregated, quality, agreed, silent)
+    metrics = _metrics(chosen, found, aggregated, failed, quality, agreed, silent)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return FakeClue(chosen.reset_index(), candidates, quality, agreed, metrics)
 
@@ -174,7 +185,7 @@ def _captions(found: list[Candidate]) -> dict[str, dict[str, str]]:
     captions: dict[str, dict[str, str]] = {}
     for candidate in found:
         if candidate.outcome.usable:
-            captions.setdefault(candidate.id, {})[candidate.annotator] = candidate.outcome.text
+            captions.setdefault(candidate.id, {})[candidate.annotator] = candidate.outcome.caption
     return captions
 
 
@@ -204,6 +215,7 @@ def _metrics(
     chosen: pd.DataFrame,
     found: list[Candidate],
     aggregated: list[Annotation],
+    failed: list[Annotation],
     quality: pd.DataFrame,
     agreed: pd.DataFrame,
     silent: list[str],
@@ -216,6 +228,7 @@ def _metrics(
         "real": int((chosen["label"] == REAL).sum()),
         "outcomes": dict(sorted(Counter(c.outcome.status for c in found).items())),
         "left_out_without_caption": len(silent),
+        "left_out_not_aggregated": dict(sorted(Counter(a.outcome for a in failed).items())),
         "fakes_without_agreed_artifact": sum(not points[key] for key in fakes),
         "points_kept_from_one_witness": sum(p.critical for kept in points.values() for p in kept),
         "points_per_image": round(sum(map(len, points.values())) / max(len(points), 1), 4),

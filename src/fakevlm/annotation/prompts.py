@@ -30,7 +30,7 @@ class Prompt:
     """What an annotator is asked.
 
     Attributes:
-        name: the type, `<group>-<fake|real>`; one of 12. A tag does not make another type.
+        name: the type, `<group>-<fake|real>`; one of 12. A tag does not make another type. An aggregator's is `aggregate`.
         text: the full text.
         label: 1 real, 0 fake: the prior knowledge in the text.
         category: the image's category.
@@ -58,6 +58,11 @@ def _group(category: str) -> str:
         f"no label prompt knows the category {category!r}",
         f"use one of {', '.join(known)}, or add a group to src/fakevlm/annotation/prompts.yaml",
     )
+
+
+def subject(category: str) -> str:
+    """What an image of a category is called in prompts, e.g. `an image of an animal`."""
+    return _data()["groups"][_group(category)]["subject"]
 
 
 def label_prompt(category: str, label: int, tagged: bool = False) -> Prompt:

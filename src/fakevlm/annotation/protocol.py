@@ -7,6 +7,7 @@ spoil every request alike (no key, an unknown model), and the run stops.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,18 +15,22 @@ from typing import Any, Literal, Protocol
 
 from fakevlm.annotation.prompts import Prompt
 
+_STATEMENTS = re.compile(
+    r".*(?:[.!?][\"')*_]*(?=\s|\Z)|\n)", re.DOTALL
+)  # up to the last end of a sentence or line
+
 Status = Literal["ok", "refused", "empty", "truncated", "rejected", "error"]
 
 
 @dataclass(frozen=True)
 class Request:
-    """One image put to one model.
+    """One image, or only a text, put to one model.
 
     Attributes:
         id: the record's id, carried along; not part of what is asked.
         path: the image's path relative to the image root.
-        image: the encoded image, byte for byte.
-        prompt: the label prompt.
+        image: the encoded image, byte for byte; None: the prompt alone is asked.
+        prompt: the label prompt, or what an aggregator is asked.
         model: the model asked, as its server calls it; a scripted observer's name.
         revision: the exact version of the model (a commit, a tag; a scripted observer's digest).
         sampling: everything else that decides the answer (temperature, seed, maximum of tokens …), JSON values.
@@ -33,7 +38,7 @@ class Request:
 
     id: str
     path: str
-    image: bytes
+    image: bytes | None
     prompt: Prompt
     model: str
     revision: str
@@ -41,7 +46,7 @@ class Request:
 
     @cached_property
     def image_sha256(self) -> str:
-        return hashlib.sha256(self.image).hexdigest()
+        return "" if self.image is None else hashlib.sha256(self.image).hexdigest()
 
     @cached_property
     def key(self) -> str:
@@ -70,9 +75,17 @@ class Outcome:
         return self.status != "error"
 
     @property
+    def caption(self) -> str:
+        """What the aggregation may read: a whole answer, the whole statements of one that was cut off, else nothing."""
+        if self.status == "truncated":
+            whole = _STATEMENTS.match(self.text)
+            return whole[0] if whole else ""
+        return self.text if self.status == "ok" else ""
+
+    @property
     def usable(self) -> bool:
-        """Whether the aggregation may read it: whole answers, and cut-off ones, whose statements are still statements."""
-        return self.status in ("ok", "truncated") and bool(self.text.strip())
+        """Whether there is anything for the aggregation to read."""
+        return bool(self.caption.strip())
 
 
 class Annotator(Protocol):

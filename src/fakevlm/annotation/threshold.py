@@ -1,4 +1,4 @@
-"""Where `annotate.similarity` comes from: clue quality of the aggregate at several thresholds, on training images only.
+"""Where `annotate.aggregator.similarity` comes from: clue quality of the aggregate at several thresholds, on training images only.
 
 A side tool, not a stage: `python -m fakevlm.annotation.threshold` after `dvc repro annotate`, where the truth is known.
 """
@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from fakevlm import paths
-from fakevlm.annotation.aggregate import Candidates, make_aggregator
+from fakevlm.annotation.aggregate import Candidates, EmbeddingAggregator
+from fakevlm.annotation.protocol import Outcome
 from fakevlm.annotation.quality import clue_quality
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import read_truth
-from fakevlm.params import Params, load_params
+from fakevlm.params import Embedding, Params, load_params
 from fakevlm.records import FAKE, read_frame
 
 GRID = (0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.60, 0.70)
@@ -27,7 +28,7 @@ def sweep(
     """Precision, recall and F1 of the aggregate's clues by threshold, on fakes drawn from the training split.
 
     Args:
-        params: the profile; `annotate.similarity` is replaced by each value of `grid`.
+        params: the profile; `annotate.aggregator.similarity` is replaced by each value of `grid`.
         annotated: folder of the stage `annotate`.
         truth: `collect/truth.jsonl`.
         grid: thresholds to try.
@@ -37,8 +38,14 @@ def sweep(
         Columns similarity, precision, recall, f1, n.
 
     Raises:
-        UserError: no truth is known of the training images.
+        UserError: no truth is known of the training images, or the profile's aggregator has no threshold.
     """
+    spec = params.annotate.aggregator
+    if not isinstance(spec, Embedding):
+        raise UserError(
+            f"profile {params.profile}: annotate.aggregator.backend is {spec.backend}, which has no threshold",
+            "tune a profile whose aggregator is embedding",
+        )
     train = read_frame(annotated / "fakeclue" / "train", ["id", "label", "category"])
     truths = read_truth(truth)
     fakes = train[(train["label"] == FAKE) & train["id"].isin(truths)].sort_values("id")
@@ -49,15 +56,17 @@ def sweep(
     order = np.random.default_rng([params.seed, 7]).permutation(len(fakes))[:images]
     fakes = fakes.iloc[np.sort(order)]
     said = pd.read_parquet(annotated / "candidates.parquet")
-    said = said[said["outcome"].isin(["ok", "truncated"])].set_index("id")
-    captions = {
-        key: dict(zip(rows["annotator"], rows["text"], strict=True)) for key, rows in said.groupby(level=0)
-    }
+    captions: dict[str, dict[str, str]] = {}
+    for row in said.itertuples():
+        if caption := Outcome(row.outcome, row.text).caption.strip():
+            captions.setdefault(row.id, {})[row.annotator] = caption
     chosen = [Candidates(r.id, r.category, FAKE, captions[r.id]) for r in fakes.itertuples()]
     known = {image.id: truths[image.id] for image in chosen}
     rows = []
     for similarity in grid:
-        aggregator = make_aggregator(params.annotate.model_copy(update={"similarity": similarity}))
+        aggregator = EmbeddingAggregator(
+            spec.encoder, similarity, params.annotate.min_annotators, spec.critical_similarity
+        )
         answers = {made.id: made.text for made in aggregator.aggregate(chosen)}
         quality = clue_quality({"aggregate": answers}, known).iloc[0]
         rows.append({"similarity": similarity, **quality[["precision", "recall", "f1", "n"]].to_dict()})
@@ -65,7 +74,9 @@ def sweep(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Clue quality of the aggregate by annotate.similarity.")
+    parser = argparse.ArgumentParser(
+        description="Clue quality of the aggregate by annotate.aggregator.similarity."
+    )
     parser.add_argument("--profile", help="a section of params.yaml; default: the one it names")
     params = load_params(parser.parse_args().profile)
     table = sweep(params, paths.artifacts("annotate"), paths.artifacts("collect", "truth.jsonl"))
