@@ -19,6 +19,7 @@ from PIL import Image
 
 from fakevlm import paths
 from fakevlm.corpora import chameleon, cvusa, ddvqa, dmimage, ffpp, genimage, loki, m6doc, vigor
+from fakevlm.corpora.faces import Cropper, make_cropper
 from fakevlm.corpora.files import BadImage, Quarantine, count_images, decoded
 from fakevlm.corpora.leakage import Leakage
 from fakevlm.errors import UserError
@@ -122,12 +123,14 @@ def _expected(corpus: str, root: Path, frames: int) -> int | None:
     return count_images(*folders) or None
 
 
-def _training(params: Params, quarantine: Quarantine) -> Iterator[tuple[str, Iterable[Record]]]:
+def _training(
+    params: Params, quarantine: Quarantine, crop: Cropper | None
+) -> Iterator[tuple[str, Iterable[Record]]]:
     """(corpus, its records) for every training corpus that params names."""
     settings = params.collect
     readers: dict[str, Callable[[Path], Iterable[Record]]] = {
         "genimage": genimage.read,
-        "ffpp": lambda root: ffpp.read(root, settings.frames_per_video, quarantine),
+        "ffpp": lambda root: ffpp.read(root, settings.frames_per_video, quarantine, crop=crop),
         "chameleon": chameleon.read,
         "cvusa": lambda root: cvusa.read(root, quarantine),
         "vigor": vigor.read,
@@ -169,7 +172,9 @@ def _ffpp_test(records: Path) -> Iterator[Record]:
             yield record
 
 
-def _benchmark(name: str, params: Params, records: Path, quarantine: Quarantine) -> Iterable[Record] | None:
+def _benchmark(
+    name: str, params: Params, records: Path, quarantine: Quarantine, crop: Cropper | None
+) -> Iterable[Record] | None:
     """The records of a benchmark, None if params leaves it out."""
     settings = params.collect
     faces = _folder(settings.corpora.ffpp)
@@ -189,7 +194,7 @@ def _benchmark(name: str, params: Params, records: Path, quarantine: Quarantine)
     elif name == "dmimage":
         found = dmimage.read(root)
     else:
-        found = ddvqa.read(root, faces, frames, quarantine=quarantine)
+        found = ddvqa.read(root, faces, frames, quarantine=quarantine, crop=crop)
     return track(found, f"benchmark {name}", total=_expected(name, root, frames))
 
 
@@ -205,11 +210,12 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     out = out or paths.artifacts("collect")
     out.mkdir(parents=True, exist_ok=True)
     quarantine = Quarantine()
+    crop = make_cropper(params.collect.face_crop)
     truths = read_truth(_folder(params.collect.truth))
     sieve, counts, leakage = Sieve(quarantine), Counter(), Leakage(params.collect.leakage_distance)
 
     def training() -> Iterator[Record]:
-        for source in (_training(params, quarantine), _synthetic(params, truths)):
+        for source in (_training(params, quarantine, crop), _synthetic(params, truths)):
             for corpus, records in source:
                 for record in sieve.through(corpus, records, leakage.trained):
                     counts[record.source, record.label, record.generator or ""] += 1
@@ -218,7 +224,7 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     total = write_records(training(), out / "records")
     sizes, known = {}, set(sieve.ids)
     for name in BENCHMARKS:
-        records = _benchmark(name, params, out / "records", quarantine)
+        records = _benchmark(name, params, out / "records", quarantine, crop)
         if records is None:
             continue
         passed = Sieve(quarantine, unique=False)

@@ -29,13 +29,15 @@ class Quarantine:
         rows: (corpus, path, reason).
     """
 
-    rows: list[tuple[str, str, str]] = field(default_factory=list)
+    _rows: dict[tuple[str, str, str], None] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[tuple[str, str, str]]:
+        return list(self._rows)
 
     def add(self, corpus: str, path: str, reason: str) -> None:
         """Notes one thing set aside; the same thing met again is not counted twice."""
-        row = (corpus, path, " ".join(reason.split()))
-        if row not in self.rows:
-            self.rows.append(row)
+        self._rows.setdefault((corpus, path, " ".join(reason.split())))
 
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame(self.rows, columns=["corpus", "path", "reason"])
