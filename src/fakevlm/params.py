@@ -68,8 +68,24 @@ class Collect(Section):
     leakage_distance: int = Field(ge=0, le=16)
 
 
+class Person(Section):
+    """When an image shows people, whatever the classifier says (categorize/person.py)."""
+
+    kind: Literal["detector", "head"]
+    model: str = Field(min_length=1)
+    score: float = Field(gt=0.0, le=1.0)
+    min_area: float | None = Field(default=None, gt=0.0, le=1.0)  # of a detector: share of the image
+
+    @model_validator(mode="after")
+    def _area(self) -> "Person":
+        if (self.kind == "detector") != (self.min_area is not None):
+            raise ValueError("kind detector needs min_area, head has none")
+        return self
+
+
 class Categorize(Section):
     model: str | None
+    person: Person | None
     image_size: int = Field(ge=16)
     patch_size: int = Field(ge=2)
     width: int = Field(ge=8)

@@ -22,6 +22,7 @@ from fakevlm.corpora import chameleon, cvusa, ddvqa, dmimage, ffpp, genimage, lo
 from fakevlm.corpora.faces import Cropper, make_cropper
 from fakevlm.corpora.files import BadImage, Quarantine, count_images, decoded
 from fakevlm.corpora.leakage import Leakage
+from fakevlm.corpora.ondisk import DiskDict
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import Truth, read_truth, write_truth
 from fakevlm.params import Params
@@ -58,14 +59,18 @@ class Collected:
 class Sieve:
     """Lets good, new images pass: broken ones go to quarantine, copies by content are dropped, ids made unique.
 
-    Only hashes and ids are kept, so memory stays small however many images come.
+    Hashes and ids are kept on disk, so memory stays the same however many images come.
+
+    Attributes:
+        seen: label and id (`1genimage/real/…`) by the hash of the content.
+        ids: all that were given out; a value says nothing.
     """
 
     quarantine: Quarantine
     unique: bool = True
     duplicates: list[tuple[str, str, str]] = field(default_factory=list)
-    seen: dict[str, tuple[str, int]] = field(default_factory=dict)
-    ids: set[str] = field(default_factory=set)
+    seen: DiskDict = field(default_factory=DiskDict)
+    ids: DiskDict = field(default_factory=DiskDict)
 
     def through(
         self,
@@ -83,15 +88,16 @@ class Sieve:
             if self.unique and self._known(corpus, record):
                 continue
             record.id = self._free(record.id)
-            self.seen.setdefault(record.sha256, (record.id, record.label))
+            self.seen.add(bytes.fromhex(record.sha256), f"{record.label}{record.id}")
             if look is not None:
                 look(record, image)
             yield record
 
     def _known(self, corpus: str, record: Record) -> bool:
-        if record.sha256 not in self.seen:
+        found = self.seen.get(bytes.fromhex(record.sha256))
+        if found is None:
             return False
-        first, label = self.seen[record.sha256]
+        label, first = int(found[0]), found[1:]
         if label != record.label:
             self.quarantine.add(corpus, record.id, f"same content as {first}, which has the other label")
         else:
@@ -102,10 +108,9 @@ class Sieve:
         """The id, or with a number before its suffix where another image already has it."""
         stem, dot, suffix = name.rpartition(".")
         n, free = 1, name
-        while free in self.ids:
+        while not self.ids.add(free, ""):
             n += 1
             free = f"{stem}~{n}{dot}{suffix}"
-        self.ids.add(free)
         return free
 
 
@@ -166,10 +171,11 @@ def _synthetic(params: Params, truths: dict[str, Truth]) -> Iterator[tuple[str, 
 
 def _ffpp_test(records: Path) -> Iterator[Record]:
     """The collected FF++ records of the official test split."""
-    total = len(read_frame(records, ["split"]))
-    for record in track(read_records(records), "benchmark ffpp", total=total):
-        if record.source == "ff++" and record.split == "test":
-            yield record
+    frame = read_frame(records, ["source", "split"])
+    total = int(((frame["source"] == "ff++") & (frame["split"] == "test")).sum())
+    yield from track(
+        read_records(records, {"source": "ff++", "split": "test"}), "benchmark ffpp", total=total
+    )
 
 
 def _benchmark(
@@ -213,16 +219,19 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     crop = make_cropper(params.collect.face_crop)
     truths = read_truth(_folder(params.collect.truth))
     sieve, counts, leakage = Sieve(quarantine), Counter(), Leakage(params.collect.leakage_distance)
+    known: set[str] = set()  # the collected images whose truth there is
 
     def training() -> Iterator[Record]:
         for source in (_training(params, quarantine, crop), _synthetic(params, truths)):
             for corpus, records in source:
                 for record in sieve.through(corpus, records, leakage.trained):
                     counts[record.source, record.label, record.generator or ""] += 1
+                    if record.id in truths:
+                        known.add(record.id)
                     yield record
 
     total = write_records(training(), out / "records")
-    sizes, known = {}, set(sieve.ids)
+    sizes = {}
     for name in BENCHMARKS:
         records = _benchmark(name, params, out / "records", quarantine, crop)
         if records is None:
@@ -231,7 +240,8 @@ def collect(params: Params, out: Path | None = None) -> Collected:
 
         def tested(name: str = name, records=records, passed: Sieve = passed) -> Iterator[Record]:
             for record in passed.through(name, records, partial(leakage.tested, name)):
-                known.add(record.path)
+                if record.path in truths:
+                    known.add(record.path)
                 yield record
 
         sizes[name] = write_records(tested(), out / "benchmarks" / name)
@@ -240,7 +250,7 @@ def collect(params: Params, out: Path | None = None) -> Collected:
             f"profile {params.profile!r} collects no image",
             "name at least one corpus in collect.corpora or one benchmark in collect.benchmarks",
         )
-    write_truth((truths[path] for path in sorted(truths) if path in known), out / "truth.jsonl")
+    write_truth((truths[path] for path in sorted(known)), out / "truth.jsonl")
     rows = [(*key, n) for key, n in sorted(counts.items())]
     found = Collected(
         quarantine.frame(),
