@@ -16,20 +16,22 @@ from fakevlm.params import Person, load_params
 from fakevlm.records import write_records
 from test_categorize import TINY, collected
 
-# A piece of WordNet 3.0's data.noun: person, below it a ruler and (an instance of ruler) a king; a thing beside it.
+# In the form of WordNet 3.0's data.noun: person, below it a ruler, a sovereign and, as an instance, Circe; a thing beside them.
 NOUNS = """\
   1 This software and database is being provided to you, the LICENSEE, by Princeton University
 00007846 03 n 02 person 0 soul 1 002 @ 00004475 n 0000 + 01761706 a 0101 | a human being
-10541229 18 n 02 ruler 0 swayer 0 002 @ 00007846 n 0000 ~ 10230801 n 0000 | a person who rules
-10230801 18 n 01 king 0 001 @i 10541229 n 0000 | a male sovereign
+10541229 18 n 02 ruler 0 swayer 0 002 @ 00007846 n 0000 ~ 10628644 n 0000 | a person who rules
+10628644 18 n 03 sovereign 0 crowned_head 0 monarch 0 001 @ 10541229 n 0000 | a nation's ruler
+09493983 18 n 01 Circe 0 001 @i 10628644 n 0000 | a queen of a sort | who sings
 04118538 06 n 02 ruler 0 rule 0 001 @ 03733925 n 0000 | measuring stick
 """
 
 
 def test_people_are_what_stands_below_person() -> None:
     above = wordnet.hypernyms(NOUNS.splitlines())
-    assert above["n10230801"] == ["n10541229"]
-    assert wordnet.below(wordnet.PERSON, above) == {"n00007846", "n10541229", "n10230801"}
+    assert above["n09493983"] == ["n10628644"]
+    assert above["n00007846"] == ["n00004475"], "other pointers are no hypernyms"
+    assert wordnet.below(wordnet.PERSON, above) == {"n00007846", "n10541229", "n10628644", "n09493983"}
 
 
 def test_the_list_of_people_is_imagenets(tmp_path: Path) -> None:

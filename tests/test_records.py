@@ -46,8 +46,8 @@ def test_large_images_are_read_few_at_a_time(tmp_path: Path, monkeypatch: pytest
         return batches(self, batch_size, **options)
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
-    monkeypatch.setattr(records, "BATCH_BYTES", 10_000)
-    for size in (10, 3_000, 50_000):
+    monkeypatch.setattr(records, "BATCH_BYTES", 100_000)
+    for size in (10, 30_000, 500_000):
         write_records(some(5, size), tmp_path)
         assert list(read_records(tmp_path)) == some(5, size)
     assert sizes[1:] == [3, 1]
