@@ -22,6 +22,7 @@ from fakevlm.records import Record, write_records
 
 TINY = Categorize(
     model=None,
+    person=None,
     image_size=16,
     patch_size=4,
     width=16,

@@ -246,6 +246,13 @@ def test_m6doc_reads_pages_of_the_three_types(tmp_path: Path, last: str) -> None
     assert len(list(m6doc.read(tmp_path, styles=None))) == 3
 
 
+def test_m6doc_with_its_last_folder_under_either_name(tmp_path: Path) -> None:
+    m6doc_tree(tmp_path)
+    (tmp_path / "test2017").rename(tmp_path / "test")
+    put(tmp_path / "test/0003.jpg", picture(4))
+    assert "doc/real/0003.jpg" in [r.id for r in m6doc.read(tmp_path)]
+
+
 def test_m6doc_layouts(tmp_path: Path) -> None:
     m6doc_tree(tmp_path)
     page = next(p for p in m6doc.pages(tmp_path) if p.file.name == "0001.jpg")
@@ -329,8 +336,8 @@ def test_the_reason_is_the_same_in_every_run() -> None:
     assert "0x" not in str(error.value)
 
 
-def test_json_in_any_of_three_encodings(tmp_path: Path) -> None:
-    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+def test_json_in_any_encoding(tmp_path: Path) -> None:
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"):
         put(tmp_path / "a.json", json.dumps({"ä": 1}, ensure_ascii=False).encode(encoding))
         assert need_json(tmp_path / "a.json", "X", "get it") == {"ä": 1}
     put(tmp_path / "a.json", "{broken")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fakevlm import paths
 from fakevlm.errors import UserError
@@ -41,19 +41,52 @@ class Benchmarks(Section):
     ddvqa: str | None
 
 
+class FaceCrop(Section):
+    """How faces are cut from FF++'s video frames (corpora/faces.py)."""
+
+    detector: Literal["landmarks", "opencv"]
+    model: str | None = None  # of opencv: the YuNet file
+    score: float = Field(default=0.9, ge=0.0, le=1.0)  # of opencv: the least
+    size: int = Field(default=256, ge=16)
+    scale: float = Field(default=1.3, ge=1.0)
+
+    @model_validator(mode="after")
+    def _model(self) -> "FaceCrop":
+        if (self.detector == "opencv") != (self.model is not None):
+            raise ValueError("detector opencv needs model, a YuNet file; landmarks has none")
+        return self
+
+
 class Collect(Section):
     corpora: Corpora
     benchmarks: Benchmarks
     truth: str | None
     frames_per_video: int = Field(ge=1)
+    face_crop: FaceCrop | None
     synthetic_documents: int = Field(ge=0)
     synthetic_satellites: int = Field(ge=0)
     renderer: Literal["miniature", "fonts"]
     leakage_distance: int = Field(ge=0, le=16)
 
 
+class Person(Section):
+    """When an image shows people, whatever the classifier says (categorize/person.py)."""
+
+    kind: Literal["detector", "head"]
+    model: str = Field(min_length=1)
+    score: float = Field(gt=0.0, le=1.0)
+    min_area: float | None = Field(default=None, gt=0.0, le=1.0)  # of a detector: share of the image
+
+    @model_validator(mode="after")
+    def _area(self) -> "Person":
+        if (self.kind == "detector") != (self.min_area is not None):
+            raise ValueError("kind detector needs min_area, head has none")
+        return self
+
+
 class Categorize(Section):
     model: str | None
+    person: Person | None
     image_size: int = Field(ge=16)
     patch_size: int = Field(ge=2)
     width: int = Field(ge=8)

@@ -30,6 +30,7 @@ from fakevlm.progress import track
 from fakevlm.records import FAKE, REAL, Record, read_frame, read_records, to_fakeclue_row, write_records
 
 _CANDIDATES = pa.schema([(name, pa.string()) for name in ("id", "annotator", "outcome", "text")])
+_COLUMNS = ["id", "label", "category", "source", "generator", "item", "split", "sha256"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class FakeClue:
     """What the stage made, as tables for the notebook.
 
     Attributes:
-        images: one row an image in FakeClue: id, label, category, source, generator, item, split, answer.
+        images: one row an image in FakeClue: id, label, category, source, generator, item, split, sha256, answer.
         candidates: id, annotator, outcome, text.
         quality: see `quality.clue_quality`; empty where no truth is known.
         agreement: see `quality.agreement`.
@@ -155,7 +156,7 @@ def planned(
     settings = params.annotate
     records = (collected or paths.artifacts("collect")) / "records"
     chosen = plan(
-        read_frame(records),
+        read_frame(records, _COLUMNS),
         _categories(categorized or paths.artifacts("categorize")),
         val_fraction=settings.val_fraction,
         test_fraction=settings.test_fraction,

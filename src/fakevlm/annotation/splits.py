@@ -9,6 +9,8 @@ import zlib
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fakevlm.errors import UserError
 
@@ -29,7 +31,12 @@ def with_categories(records: pd.DataFrame, categories: pd.DataFrame) -> pd.DataF
     Raises:
         UserError: a record has a category from neither.
     """
-    found = records["id"].map(dict(zip(categories["id"], categories["category"], strict=True)))
+    # By Arrow, which needs no Python object for each of a million ids.
+    ids, known, names = (
+        pa.array(column.astype("str"), pa.string())
+        for column in (records["id"], categories["id"], categories["category"])
+    )
+    found = names.take(pc.index_in(ids, known)).to_pandas().set_axis(records.index)
     records = records.assign(category=records["category"].where(records["category"].notna(), found))
     lost = records.loc[records["category"].isna(), "id"]
     if len(lost):
@@ -41,11 +48,12 @@ def with_categories(records: pd.DataFrame, categories: pd.DataFrame) -> pd.DataF
 
 
 def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: float, seed: int) -> pd.Series:
-    """The split of every record, by item: a corpus's own split is kept, other items are drawn within category and label.
+    """The split of every record, by item: a split that a record has is kept, other items are drawn within category and label.
 
     Args:
-        records: columns id, label, category, item, split (None where the corpus has none).
-        val_fraction, test_fraction: shares of the records without a split of their own.
+        records: columns id, label, category, item, split (None where there is none yet).
+        val_fraction, test_fraction: shares of the records. Those that have a split count: where many are in train already, fewer
+            of the others go there; where too few are free, the shares are what they can be.
         seed: the run's seed.
 
     Returns:
@@ -59,28 +67,52 @@ def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: flo
             f"annotate.val_fraction + annotate.test_fraction = {val_fraction + test_fraction:g}",
             "leave something to train on",
         )
-    own = records.dropna(subset="split").groupby("item")["split"].unique()
-    torn = own[own.map(len) > 1]
+    items, names = pd.factorize(records["item"], sort=True)
+    sizes, sides = np.bincount(items), _own(records, items, names)
+    for stratum, where in _strata(records, items).items():
+        size, own = sizes[where], sides[where]
+        held = {split: int(size[own == split].sum()) for split in SPLITS}
+        group, total = where[pd.isna(own)], int(size.sum())
+        order = group[_rng(seed, "split", *stratum).permutation(len(group))]
+        test = test_fraction - held["test"] / total
+        val = val_fraction - held["val"] / total
+        # The share of records that come before an item decides where it goes: works for items of any size.
+        before = (sizes[order].cumsum() - sizes[order]) / total
+        drawn = np.where(before < test - 1e-9, 2, np.where(before < max(test, 0) + val - 1e-9, 1, 0))
+        sides[order] = np.array(SPLITS, object)[drawn]
+    return pd.Series(sides[items], records.index, dtype="str")
+
+
+def _own(records: pd.DataFrame, items: np.ndarray, names: pd.Index) -> np.ndarray:
+    """The split that each item has already, None where it has none.
+
+    Raises:
+        UserError: an item has two.
+    """
+    given, known = pd.factorize(records["split"])  # -1: none
+    least, most = np.full(len(names), len(known)), np.full(len(names), -1)
+    np.minimum.at(least, items[given >= 0], given[given >= 0])
+    np.maximum.at(most, items[given >= 0], given[given >= 0])
+    torn = np.flatnonzero((most >= 0) & (least != most))
     if len(torn):
+        splits = sorted(set(records["split"][items == torn[0]].dropna()))
         raise UserError(
-            f"item {torn.index[0]} is in the corpus's splits {', '.join(sorted(torn.iloc[0]))} at once",
+            f"item {names[torn[0]]} is in the corpus's splits {', '.join(splits)} at once",
             "check the corpus's split files",
         )
-    splits = own.map(lambda values: values[0]).to_dict()
-    free = records[~records["item"].isin(splits)].sort_values("id")
-    items = free.groupby("item", sort=True).agg(
-        category=("category", "first"),
-        labels=("label", lambda labels: str(sorted(set(labels)))),
-        n=("id", "size"),
-    )
-    for stratum, group in items.groupby(["category", "labels"], sort=True):
-        order = group.iloc[_rng(seed, "split", *stratum).permutation(len(group))]
-        # The share of records that come before an item decides where it goes: works for items of any size.
-        before = (order["n"].cumsum() - order["n"]) / order["n"].sum()
-        for item, share in before.items():
-            in_test, in_val = share < test_fraction - 1e-9, share < test_fraction + val_fraction - 1e-9
-            splits[item] = "test" if in_test else "val" if in_val else "train"
-    return records["item"].map(splits)
+    return np.array([*known, None], object)[most]
+
+
+def _strata(records: pd.DataFrame, items: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+    """The items (by number) of each category and set of labels; the category is that of an item's first record by id."""
+    ranked = records["id"].argsort().to_numpy()
+    first = ranked[np.unique(items[ranked], return_index=True)[1]]
+    values = sorted(set(records["label"]))
+    has = np.stack([np.bincount(items[records["label"] == v], minlength=items.max() + 1) > 0 for v in values])
+    bits, sets = np.unique((1 << np.arange(len(values))) @ has, return_inverse=True)
+    texts = np.array([str([v for n, v in enumerate(values) if bit >> n & 1]) for bit in bits], object)
+    table = pd.DataFrame({"category": records["category"].to_numpy()[first], "labels": texts[sets]})
+    return table.groupby(["category", "labels"]).indices
 
 
 def balance(records: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -99,13 +131,14 @@ def balance(records: pd.DataFrame, seed: int) -> pd.DataFrame:
             f"category {alone.index[0]} has images of one label only, so nothing is left of it at 1:1",
             "add the other label's corpus (collect.corpora), or set annotate.balance: false",
         )
-    kept = []
-    for (category, split), group in records.sort_values("id").groupby(["category", "split"], sort=True):
+    order = records["id"].argsort().to_numpy()
+    slim, kept = records[["category", "split", "label"]].iloc[order].reset_index(drop=True), []
+    for (category, split), group in slim.groupby(["category", "split"], sort=True):
         least = group["label"].value_counts().reindex([0, 1], fill_value=0).min()
         for label, side in group.groupby("label", sort=True):
             chosen = _rng(seed, "balance", category, split, label).permutation(len(side))[:least]
-            kept.append(side.iloc[np.sort(chosen)])
-    return pd.concat(kept).sort_values("id")
+            kept.append(side.index.to_numpy()[chosen])
+    return records.iloc[order[np.sort(np.concatenate(kept))]]
 
 
 def plan(

@@ -1,21 +1,23 @@
 """Gives every collected record a category: the source's own where it has one, the classifier's elsewhere."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fakevlm.categorize import eva, train
+from fakevlm.categorize import eva, person, train
 from fakevlm.categorize.synsets import FOUR, nature_category, true_category
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import read_truth
 from fakevlm.params import Params
 from fakevlm.progress import bar
-from fakevlm.records import Record, read_frame, read_records
+from fakevlm.records import Record, read_frame, read_headers, read_records
 
 SCHEMA = pa.schema(
     [
@@ -25,6 +27,7 @@ SCHEMA = pa.schema(
         pa.field("origin", pa.string(), nullable=False),  # source | model
     ]
 )
+JUDGED = pa.schema([("id", pa.string()), ("category", pa.string()), ("confidence", pa.float64())])
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Outcome:
         confusion: truth, predicted, n: all sixteen pairs, over images that the model judged, was not trained on, and whose
             truth is known.
         metrics: accuracy and n (of the confusion), accuracy_validation, n_validation and n_train (of a model trained here),
-            n_model, n_source, and the recall of each category.
+            n_model, n_source, n_human_by_person (where `categorize.person` is set: images that the classifier took for something else),
+            and the recall of each category.
         log: epoch, loss, accuracy of a model trained here; empty where one was named.
     """
 
@@ -65,24 +69,38 @@ def learn(records: Iterable[Record], params: Params) -> tuple[eva.Classifier, pd
 
 
 def classify(
-    records: Iterable[Record], classifier: eva.Classifier, batch_size: int, total: int | None = None
-) -> pd.DataFrame:
-    """The classifier's category and its probability for each record: id, category, confidence."""
-    rows = []
+    records: Iterable[Record],
+    classifier: eva.Classifier,
+    batch_size: int,
+    total: int | None = None,
+    people: person.Judge | None = None,
+) -> tuple[pd.DataFrame, int]:
+    """The classifier's category and its probability for each record, unless `people` sees people in it.
+
+    Returns:
+        id, category, confidence; and the number of images that only `people` calls human.
+    """
+    tables, overruled = [], 0
     with bar(total, "categorize: EVA-02") as progress:
         for batch in eva.batches(records, batch_size):
-            scores = classifier.probabilities([record.pil() for record in batch])
-            best = scores.argmax(1)
-            rows += [(r.id, FOUR[k], float(row[k])) for r, k, row in zip(batch, best, scores, strict=True)]
+            images = [record.pil() for record in batch]
+            scores = classifier.probabilities(images)
+            best, sure = scores.argmax(1), scores.max(1)
+            if people is not None:
+                seen = people(images)
+                overruled += int(((seen > 0) & (best != person.HUMAN)).sum())
+                best, sure = np.where(seen > 0, person.HUMAN, best), np.where(seen > 0, seen, sure)
+            found = [[r.id for r in batch], [FOUR[k] for k in best], [float(p) for p in sure]]
+            tables.append(pa.table(dict(zip(JUDGED.names, found, strict=True)), JUDGED))
             progress.update(len(batch))
-    return pd.DataFrame(rows, columns=["id", "category", "confidence"])
+    return pa.concat_tables([JUDGED.empty_table(), *tables]).to_pandas(), overruled
 
 
 def confusion(truth: Iterable[str], predicted: Iterable[str]) -> pd.DataFrame:
     """How often each category was taken for each: truth, predicted, n; all sixteen pairs, zeros too."""
-    pairs = list(zip(truth, predicted, strict=True))
+    pairs = Counter(zip(truth, predicted, strict=True))
     return pd.DataFrame(
-        [(t, p, pairs.count((t, p))) for t in FOUR for p in FOUR], columns=["truth", "predicted", "n"]
+        [(t, p, pairs[t, p]) for t in FOUR for p in FOUR], columns=["truth", "predicted", "n"]
     )
 
 
@@ -124,18 +142,21 @@ def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outco
             f"two records are called {given.id[given.id.duplicated()].iloc[0]!r}", "rerun collect"
         )
     unknown = (record for record in read_records(folder) if record.category is None)
-    judged = classify(unknown, classifier, settings.batch_size, int(given.category.isna().sum()))
+    total = int(given.category.isna().sum())
+    people = person.make_judge(settings.person)
+    judged, overruled = classify(unknown, classifier, settings.batch_size, total, people)
     known = given.dropna().assign(confidence=1.0, origin="source")
     categories = pd.concat([known, judged.assign(origin="model")]).sort_values("id", ignore_index=True)
 
-    said = dict(zip(judged.id, judged.category, strict=True))
     tested = [
-        (true, said[record.id])
-        for record in _headers(folder, said)
+        (true, said)
+        for record, said in zip(_uncategorized(folder), judged.category, strict=True)
         if record.id not in seen and (true := true_category(record, truths))
     ]
-    table = confusion(*zip(*tested, strict=True)) if tested else confusion([], [])
+    table = confusion((true for true, _ in tested), (said for _, said in tested))
     metrics = measure(table) | {"n_model": len(judged), "n_source": len(known)}
+    if people is not None:
+        metrics |= {"n_human_by_person": overruled}
     if len(log):
         metrics |= {
             "accuracy_validation": float(log.accuracy.iloc[-1]),
@@ -151,8 +172,9 @@ def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outco
     return Outcome(categories, table, metrics, log)
 
 
-def _headers(folder: Path, wanted: dict[str, str]) -> Iterable[Record]:
-    """The wanted records without their images."""
-    for row in read_frame(folder, ["id", "label", "source", "item"]).to_dict("records"):
-        if row["id"] in wanted:
-            yield Record(image=b"", **row)
+def _uncategorized(folder: Path) -> Iterable[Record]:
+    """The records whose source has no category, in order, without their images."""
+    columns = ("id", "label", "source", "item", "category")
+    for key, label, source, item, category in read_headers(folder, columns):
+        if category is None:
+            yield Record(key, b"", label, source, item)

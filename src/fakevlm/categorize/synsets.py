@@ -10,8 +10,9 @@ classes of ImageNet-1k. How it was decided:
   Vehicles, furniture and single things stay objects, however large (mobile home, totem pole, radio telescope).
 * object: the rest, food and plants among them.
 
-ImageNet-1k knows next to no people. A model with the 22k head does, and its 21,841 synsets are too many for a table;
-there WordNet's own division decides (`lexicographer_category`), except for the synsets that the table lists.
+ImageNet-1k knows next to no people. A model with the 22k head does, and its 21,841 synsets are too many for such a table:
+people are what stands below "person" in WordNet (`persons.txt`, made by `wordnet`), and for the rest WordNet's own division
+into files decides (`lexicographer_category`).
 """
 
 import csv
@@ -32,8 +33,8 @@ FOUR = ("animal", "human", "object", "scene")
 # noun.location and noun.object (landforms, waters); noun.person.
 _RANGES = (
     ("animal", 1_313_093, 2_666_196),
-    ("scene", 8_489_000, 9_475_000),
-    ("human", 9_475_000, 11_430_000),
+    ("scene", 8_489_000, 9_483_700),
+    ("human", 9_483_700, 11_408_500),
 )
 _ROOTS = {7846: "human", 15388: "animal"}  # "person" and "animal" themselves stand in noun.Tops
 
@@ -53,8 +54,15 @@ def table() -> tuple[dict[str, str], ...]:
 
 
 @cache
+def persons() -> frozenset[str]:
+    """The classes of ImageNet-22k that are people: `persons.txt`, made by `wordnet`."""
+    return frozenset(files("fakevlm.categorize").joinpath("persons.txt").read_text(encoding="utf-8").split())
+
+
+@cache
 def _by_synset() -> dict[str, str]:
-    return {row["synset"]: row["category"] for row in table()}
+    people = dict.fromkeys(persons(), "human")
+    return people | {row["synset"]: row["category"] for row in table()}
 
 
 def lexicographer_category(synset: str) -> str:
@@ -78,7 +86,7 @@ def lexicographer_category(synset: str) -> str:
 
 
 def synset_category(synset: str) -> str:
-    """The category of a synset: by the table where it lists it, else by WordNet's files."""
+    """The category of a synset: by the tables where they list it, else by WordNet's files."""
     return _by_synset().get(synset) or lexicographer_category(synset)
 
 

@@ -19,8 +19,10 @@ from PIL import Image
 
 from fakevlm import paths
 from fakevlm.corpora import chameleon, cvusa, ddvqa, dmimage, ffpp, genimage, loki, m6doc, vigor
+from fakevlm.corpora.faces import Cropper, make_cropper
 from fakevlm.corpora.files import BadImage, Quarantine, count_images, decoded
 from fakevlm.corpora.leakage import Leakage
+from fakevlm.corpora.ondisk import DiskDict
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import Truth, read_truth, write_truth
 from fakevlm.params import Params
@@ -57,14 +59,18 @@ class Collected:
 class Sieve:
     """Lets good, new images pass: broken ones go to quarantine, copies by content are dropped, ids made unique.
 
-    Only hashes and ids are kept, so memory stays small however many images come.
+    Hashes and ids are kept on disk, so memory stays the same however many images come.
+
+    Attributes:
+        seen: label and id (`1genimage/real/…`) by the hash of the content.
+        ids: all that were given out; a value says nothing.
     """
 
     quarantine: Quarantine
     unique: bool = True
     duplicates: list[tuple[str, str, str]] = field(default_factory=list)
-    seen: dict[str, tuple[str, int]] = field(default_factory=dict)
-    ids: set[str] = field(default_factory=set)
+    seen: DiskDict = field(default_factory=DiskDict)
+    ids: DiskDict = field(default_factory=DiskDict)
 
     def through(
         self,
@@ -82,15 +88,16 @@ class Sieve:
             if self.unique and self._known(corpus, record):
                 continue
             record.id = self._free(record.id)
-            self.seen.setdefault(record.sha256, (record.id, record.label))
+            self.seen.add(bytes.fromhex(record.sha256), f"{record.label}{record.id}")
             if look is not None:
                 look(record, image)
             yield record
 
     def _known(self, corpus: str, record: Record) -> bool:
-        if record.sha256 not in self.seen:
+        found = self.seen.get(bytes.fromhex(record.sha256))
+        if found is None:
             return False
-        first, label = self.seen[record.sha256]
+        label, first = int(found[0]), found[1:]
         if label != record.label:
             self.quarantine.add(corpus, record.id, f"same content as {first}, which has the other label")
         else:
@@ -101,10 +108,9 @@ class Sieve:
         """The id, or with a number before its suffix where another image already has it."""
         stem, dot, suffix = name.rpartition(".")
         n, free = 1, name
-        while free in self.ids:
+        while not self.ids.add(free, ""):
             n += 1
             free = f"{stem}~{n}{dot}{suffix}"
-        self.ids.add(free)
         return free
 
 
@@ -122,12 +128,14 @@ def _expected(corpus: str, root: Path, frames: int) -> int | None:
     return count_images(*folders) or None
 
 
-def _training(params: Params, quarantine: Quarantine) -> Iterator[tuple[str, Iterable[Record]]]:
+def _training(
+    params: Params, quarantine: Quarantine, crop: Cropper | None
+) -> Iterator[tuple[str, Iterable[Record]]]:
     """(corpus, its records) for every training corpus that params names."""
     settings = params.collect
     readers: dict[str, Callable[[Path], Iterable[Record]]] = {
         "genimage": genimage.read,
-        "ffpp": lambda root: ffpp.read(root, settings.frames_per_video, quarantine),
+        "ffpp": lambda root: ffpp.read(root, settings.frames_per_video, quarantine, crop=crop),
         "chameleon": chameleon.read,
         "cvusa": lambda root: cvusa.read(root, quarantine),
         "vigor": vigor.read,
@@ -163,13 +171,16 @@ def _synthetic(params: Params, truths: dict[str, Truth]) -> Iterator[tuple[str, 
 
 def _ffpp_test(records: Path) -> Iterator[Record]:
     """The collected FF++ records of the official test split."""
-    total = len(read_frame(records, ["split"]))
-    for record in track(read_records(records), "benchmark ffpp", total=total):
-        if record.source == "ff++" and record.split == "test":
-            yield record
+    frame = read_frame(records, ["source", "split"])
+    total = int(((frame["source"] == "ff++") & (frame["split"] == "test")).sum())
+    yield from track(
+        read_records(records, {"source": "ff++", "split": "test"}), "benchmark ffpp", total=total
+    )
 
 
-def _benchmark(name: str, params: Params, records: Path, quarantine: Quarantine) -> Iterable[Record] | None:
+def _benchmark(
+    name: str, params: Params, records: Path, quarantine: Quarantine, crop: Cropper | None
+) -> Iterable[Record] | None:
     """The records of a benchmark, None if params leaves it out."""
     settings = params.collect
     faces = _folder(settings.corpora.ffpp)
@@ -189,7 +200,7 @@ def _benchmark(name: str, params: Params, records: Path, quarantine: Quarantine)
     elif name == "dmimage":
         found = dmimage.read(root)
     else:
-        found = ddvqa.read(root, faces, frames, quarantine=quarantine)
+        found = ddvqa.read(root, faces, frames, quarantine=quarantine, crop=crop)
     return track(found, f"benchmark {name}", total=_expected(name, root, frames))
 
 
@@ -205,27 +216,32 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     out = out or paths.artifacts("collect")
     out.mkdir(parents=True, exist_ok=True)
     quarantine = Quarantine()
+    crop = make_cropper(params.collect.face_crop)
     truths = read_truth(_folder(params.collect.truth))
     sieve, counts, leakage = Sieve(quarantine), Counter(), Leakage(params.collect.leakage_distance)
+    known: set[str] = set()  # the collected images whose truth there is
 
     def training() -> Iterator[Record]:
-        for source in (_training(params, quarantine), _synthetic(params, truths)):
+        for source in (_training(params, quarantine, crop), _synthetic(params, truths)):
             for corpus, records in source:
                 for record in sieve.through(corpus, records, leakage.trained):
                     counts[record.source, record.label, record.generator or ""] += 1
+                    if record.id in truths:
+                        known.add(record.id)
                     yield record
 
     total = write_records(training(), out / "records")
-    sizes, known = {}, set(sieve.ids)
+    sizes = {}
     for name in BENCHMARKS:
-        records = _benchmark(name, params, out / "records", quarantine)
+        records = _benchmark(name, params, out / "records", quarantine, crop)
         if records is None:
             continue
         passed = Sieve(quarantine, unique=False)
 
         def tested(name: str = name, records=records, passed: Sieve = passed) -> Iterator[Record]:
             for record in passed.through(name, records, partial(leakage.tested, name)):
-                known.add(record.path)
+                if record.path in truths:
+                    known.add(record.path)
                 yield record
 
         sizes[name] = write_records(tested(), out / "benchmarks" / name)
@@ -234,7 +250,7 @@ def collect(params: Params, out: Path | None = None) -> Collected:
             f"profile {params.profile!r} collects no image",
             "name at least one corpus in collect.corpora or one benchmark in collect.benchmarks",
         )
-    write_truth((truths[path] for path in sorted(truths) if path in known), out / "truth.jsonl")
+    write_truth((truths[path] for path in sorted(known)), out / "truth.jsonl")
     rows = [(*key, n) for key, n in sorted(counts.items())]
     found = Collected(
         quarantine.frame(),

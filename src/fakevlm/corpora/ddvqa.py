@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fakevlm.corpora import ffpp
+from fakevlm.corpora.faces import Cropper
 from fakevlm.corpora.files import Quarantine, need_folder, need_json
 from fakevlm.errors import UserError
 from fakevlm.records import FAKE, REAL, Record
@@ -83,18 +84,20 @@ def read(
     frames_per_video: int,
     split: str = "test",
     quarantine: Quarantine | None = None,
+    crop: Cropper | None = None,
 ) -> Iterator[Record]:
     """Streams one record a question of one split, with the answers as references.
 
     Args:
         ffpp_root: FaceForensics++, where the frames come from. Videos that it lacks go to quarantine.
         split: `train` or `test`.
+        crop: cuts faces from FF++'s frames, as there.
 
     Raises:
         UserError: the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.
     """
     for method, video, questions in entries(root, split):
-        frames = ffpp.video_frames(ffpp_root, method, video, frames_per_video, quarantine)
+        frames = ffpp.video_frames(ffpp_root, method, video, frames_per_video, quarantine, crop)
         for n, (number, question, answers) in enumerate(questions if frames else []):
             name, data = frames[n % len(frames)]
             yield Record(

@@ -11,7 +11,7 @@ Layout::
 
 Method is Deepfakes, Face2Face, FaceSwap or NeuralTextures. Where a `frames` folder lies beside `videos`
 (`…/c23/frames/033_097/012.png`, as DeepfakeBench crops faces to 256×256 and FakeClue releases them), its images are taken
-instead. Frames from videos are stored as PNG, whole: face crops need DeepfakeBench's preprocessing.
+instead, as they are. Frames from videos are stored as PNG: whole, or the face's crop where `collect.face_crop` says so (`faces`).
 
 A video and all manipulations of it share one `item`, the target's id. The official split goes by pairs, so neither target
 nor source of a test video occurs in training.
@@ -20,6 +20,9 @@ nor source of a test video occurs in training.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from fakevlm.corpora.faces import Cropper
 from fakevlm.corpora.files import BadImage, Quarantine, images, need_folder, need_json
 from fakevlm.corpora.video import frames, spaced
 from fakevlm.errors import UserError
@@ -64,24 +67,38 @@ def _place(root: Path, method: str | None) -> Path:
 
 
 def video_frames(
-    root: Path, method: str | None, video: str, wanted: int, quarantine: Quarantine | None = None
+    root: Path,
+    method: str | None,
+    video: str,
+    wanted: int,
+    quarantine: Quarantine | None = None,
+    crop: Cropper | None = None,
 ) -> list[tuple[str, bytes]]:
-    """Evenly spaced frames of one video as (file name, bytes): extracted ones if there are any, else decoded.
+    """Evenly spaced frames of one video as (file name, bytes): extracted ones if there are any, else decoded and cropped.
 
-    A video that does not decode gives none and goes to quarantine, and so does one that is missing.
+    A video that does not decode gives none and goes to quarantine, so does one that is missing, and a frame without a face.
     """
+    quarantine = quarantine or Quarantine()
     place = _place(root, method)
     folder, file = place / "frames" / video, place / "videos" / f"{video}.mp4"
     if folder.is_dir():
         found = list(images(folder))
         return [(found[i].name, found[i].read_bytes()) for i in spaced(len(found), wanted)]
+    name = file.relative_to(root).as_posix()
+
+    def look(number: int, pixels: np.ndarray) -> np.ndarray | None:
+        try:
+            return crop(pixels, place / "landmarks" / video / f"{number:03d}.npy")
+        except BadImage as error:
+            quarantine.add("ff++", f"{name}#{number:03d}", str(error))
+            return None
+
     try:
         if not file.is_file():
             raise BadImage("video missing")
-        return [(f"{number:03d}.png", data) for number, data in frames(file, wanted)]
+        return [(f"{number:03d}.png", data) for number, data in frames(file, wanted, look if crop else None)]
     except BadImage as error:
-        if quarantine is not None:
-            quarantine.add("ff++", file.relative_to(root).as_posix(), str(error))
+        quarantine.add("ff++", name, str(error))
         return []
 
 
@@ -111,6 +128,7 @@ def read(
     frames_per_video: int,
     quarantine: Quarantine | None = None,
     methods: Sequence[str] = METHODS,
+    crop: Cropper | None = None,
 ) -> Iterator[Record]:
     """Streams the frames of the originals, then of each method.
 
@@ -124,7 +142,7 @@ def read(
             target = video.split("_")[0]
             if target not in splits:
                 raise UserError(f"FF++: video {video} stands in none of {root / 'splits'}/*.json", WHERE)
-            for name, data in video_frames(root, method, video, frames_per_video, quarantine):
+            for name, data in video_frames(root, method, video, frames_per_video, quarantine, crop):
                 yield Record(
                     id=frame_id(method, video, name),
                     image=data,

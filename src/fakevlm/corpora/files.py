@@ -29,13 +29,15 @@ class Quarantine:
         rows: (corpus, path, reason).
     """
 
-    rows: list[tuple[str, str, str]] = field(default_factory=list)
+    _rows: dict[tuple[str, str, str], None] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[tuple[str, str, str]]:
+        return list(self._rows)
 
     def add(self, corpus: str, path: str, reason: str) -> None:
         """Notes one thing set aside; the same thing met again is not counted twice."""
-        row = (corpus, path, " ".join(reason.split()))
-        if row not in self.rows:
-            self.rows.append(row)
+        self._rows.setdefault((corpus, path, " ".join(reason.split())))
 
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame(self.rows, columns=["corpus", "path", "reason"])
@@ -54,8 +56,8 @@ def need_folder(path: Path, corpus: str, where: str) -> Path:
     return path
 
 
-def need_json(path: Path, corpus: str, where: str, encoding: str | None = None) -> Any:
-    """The content of a JSON file in UTF-8 (with or without byte order mark) or UTF-16, told apart by their first bytes.
+def need_json(path: Path, corpus: str, where: str) -> Any:
+    """The content of a JSON file in UTF-8, UTF-16 or UTF-32, with or without byte order mark: `json` tells them apart.
 
     Raises:
         UserError: the file is missing or not JSON.
@@ -64,9 +66,8 @@ def need_json(path: Path, corpus: str, where: str, encoding: str | None = None) 
         raw = path.read_bytes()
     except OSError as error:
         raise UserError(f"{corpus}: no file {path}", where) from error
-    utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
-        return json.loads(raw.decode(encoding or ("utf-16" if utf16 else "utf-8-sig")))
+        return json.loads(raw)
     except ValueError as error:
         raise UserError(f"{corpus}: {path} is not readable JSON ({error})", where) from error
 

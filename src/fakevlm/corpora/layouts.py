@@ -152,6 +152,7 @@ def _lists_loki(root: Path, _: Path | None) -> Listed:
     missing = tuple(path for path in truths if not (root / path).is_file())
     counts = Counter(f"{kind} {category}" for kind, category in truths.values())
     counts |= {"images asked about": len(truths), "images described": len(loki.references(root))}
+    counts["questions"] = len(loki.questions(root))
     return Listed([Item("images in true_or_false.json", len(truths) - len(missing), missing)], counts)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from fakevlm.corpora.ondisk import DiskDict
 from fakevlm.corpora.perceptual import nearest, phash
 from fakevlm.records import Record
 
@@ -16,7 +17,7 @@ COLUMNS = ["benchmark", "path", "train_path", "kind", "distance"]
 class Leakage:
     """Sees every image once, keeps its hashes, and compares at the end.
 
-    Kept are a content hash and a path for each trainable image, and 16 bytes more for the perceptual hash.
+    Kept are a content hash and a path for each trainable image on disk, and 8 bytes for its perceptual hash in memory.
 
     Args:
         distance: bits of 64 in which two perceptual hashes may differ.
@@ -28,22 +29,23 @@ class Leakage:
     def __init__(self, distance: int) -> None:
         self.distance = distance
         self.flat: Counter[str] = Counter()
-        self._content: dict[str, str] = {}
-        self._paths: list[str] = []
+        self._content = DiskDict()  # path by the content's hash
+        self._paths = DiskDict()  # path by the place in `_hashes`
         self._hashes = array("Q")
         self._same: dict[tuple[str, str], str] = {}
         self._asked: dict[tuple[str, str], int] = {}
 
     def trained(self, record: Record, image: Image.Image) -> None:
         """Notes an image of the training corpora; those of a corpus's own validation and test split are not trainable."""
-        if record.split not in (None, "train") or record.sha256 in self._content:
+        if record.split not in (None, "train"):
             return
-        path = self._content[record.sha256] = record.path
+        if not self._content.add(bytes.fromhex(record.sha256), record.path):
+            return
         looks = phash(image)
         if looks is None:
             self.flat["training"] += 1
         else:
-            self._paths.append(path)
+            self._paths.add(len(self._hashes), record.path)
             self._hashes.append(looks)
 
     def tested(self, benchmark: str, record: Record, image: Image.Image) -> None:
@@ -51,8 +53,8 @@ class Leakage:
         key = (benchmark, record.path)
         if key in self._same or key in self._asked:
             return
-        if record.sha256 in self._content:
-            self._same[key] = self._content[record.sha256]
+        if path := self._content.get(bytes.fromhex(record.sha256)):
+            self._same[key] = path
         elif (looks := phash(image)) is None:
             self.flat[benchmark] += 1
         else:
@@ -68,5 +70,5 @@ class Leakage:
         found = nearest(np.array(self._hashes, np.uint64), asked, self.distance)
         for key, which, apart in zip(self._asked, *found, strict=True):
             if which >= 0:
-                rows.append((*key, self._paths[which], "perceptual", int(apart)))
+                rows.append((*key, self._paths.get(int(which)), "perceptual", int(apart)))
         return pd.DataFrame(sorted(rows), columns=COLUMNS)

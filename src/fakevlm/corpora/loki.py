@@ -60,6 +60,15 @@ def references(root: Path) -> dict[str, str]:
         raise UserError(f"LOKI: {file}: a row is not LOKI's ({error!r})", WHERE) from error
 
 
+def questions(root: Path) -> list[Any]:
+    """The rows of `true_or_false.json`, unchecked.
+
+    Raises:
+        UserError: the JSON is missing.
+    """
+    return need_json(root / "data_json" / "image" / "true_or_false.json", "LOKI", WHERE)
+
+
 def truths(root: Path) -> dict[str, tuple[str, str]]:
     """(`real` or `fake`, LOKI's own category) by image path, in the order of `true_or_false.json`.
 
@@ -68,7 +77,7 @@ def truths(root: Path) -> dict[str, tuple[str, str]]:
     """
     file = root / "data_json" / "image" / "true_or_false.json"
     truth: dict[str, tuple[str, str]] = {}
-    for n, row in enumerate(need_json(file, "LOKI", WHERE)):
+    for n, row in enumerate(questions(root)):
         try:
             path, match = _clean(row["image_path"]), _TYPE.search(row["question_type"])
         except (KeyError, TypeError, AttributeError) as error:

@@ -7,7 +7,7 @@ Layout::
     <root>/annotations/instances_train2017.json, instances_val2017.json, instances_test2017.json   COCO
     <root>/{train2017,val2017,test2017}/<file>.jpg
 
-(The README calls the last JSON `instances_test.json`; both names are understood.) FakeClue uses newspapers, papers (scientific articles) and
+(The README calls the last JSON `instances_test.json`; both names are understood, and `test` for its folder.) FakeClue uses newspapers, papers (scientific articles) and
 magazines. No field says a page's type, so `page_style` reads it from the file's name or from the classes on the page.
 
 This reader is also where synthetic documents get their layouts (`pages`).
@@ -114,9 +114,8 @@ def pages(root: Path) -> Iterator[Page]:
         raise UserError(f"M6Doc: no instances_*.json in {root / 'annotations'}", WHERE)
     for file in files:
         split = file.stem.removeprefix("instances_")
-        folder = next(
-            (root / name for name in (split, f"{split}2017") if (root / name).is_dir()), root / split
-        )
+        names = (split, f"{split}2017", split.removesuffix("2017"))
+        folder = next((root / name for name in names if (root / name).is_dir()), root / split)
         need_folder(folder, "M6Doc", WHERE)
         coco = need_json(file, "M6Doc", WHERE)
         try:

@@ -1,6 +1,7 @@
 """Frames of a video, as PNG bytes."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -11,8 +12,11 @@ from fakevlm.corpora.files import BadImage
 
 
 def spaced(total: int, wanted: int) -> list[int]:
-    """`wanted` different indices evenly spaced over `total`, first and last included; all where there are fewer."""
-    return sorted({round(float(i)) for i in np.linspace(0, total - 1, min(wanted, total))}) if total else []
+    """`wanted` different indices evenly spaced over `total`, first and last included, rounded down; all where there are fewer.
+
+    The same frames as DeepfakeBench's `fixed_num_frames`.
+    """
+    return np.unique(np.linspace(0, total - 1, wanted, dtype=int)).tolist() if total else []
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -29,24 +33,33 @@ def _count(file: Path) -> int:
         return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
 
 
-def frames(file: Path, wanted: int) -> list[tuple[int, bytes]]:
+def frames(
+    file: Path, wanted: int, look: Callable[[int, np.ndarray], np.ndarray | None] | None = None
+) -> list[tuple[int, bytes]]:
     """`wanted` evenly spaced frames of a video as (frame number from 0, PNG bytes).
+
+    Args:
+        look: gets each frame's number and (H, W, 3) uint8 RGB pixels, and gives the pixels to keep; None leaves the frame out.
 
     Raises:
         BadImage: the file is not a video, has no frame, or breaks off while decoding.
     """
     try:
         numbers = spaced(_count(file), wanted)
-        picked = []
+        seen, picked = 0, []
         with av.open(str(file)) as container:
             container.streams.video[0].thread_type = "NONE"  # one thread: the same bytes on every machine
             for number, frame in enumerate(container.decode(video=0)):
                 if number in numbers:
-                    picked.append((number, png(frame.to_ndarray(format="rgb24"))))
+                    seen += 1
+                    pixels = frame.to_ndarray(format="rgb24")
+                    kept = pixels if look is None else look(number, pixels)
+                    if kept is not None:
+                        picked.append((number, png(kept)))
                 if numbers and number >= numbers[-1]:
                     break
     except (av.FFmpegError, IndexError, OSError, ValueError) as error:
         raise BadImage(f"video does not decode: {type(error).__name__}") from error
-    if not picked:
+    if not seen:
         raise BadImage("video without frames")
     return picked

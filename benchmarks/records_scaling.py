@@ -1,0 +1,195 @@
+"""Memory and time from 10,000 to a million records: `python benchmarks/records_scaling.py`; sizes may be named.
+
+Generated records with tiny images, no two alike, go through what every image goes through: writing and reading shards, the tables
+without images, the collection's sieve and leakage check, the bookkeeping of `categorize` (a stand-in answers for the classifier),
+the plan of `annotate` (categories, splits, choice) with a walk through its tasks, and the records on disk that training reads. Every
+step runs in a process of its own. Told are the most memory it ever held, imports included, what of it came after the imports, and
+the processor's time a record as a ratio to the smallest size's (seconds of the wall say nothing on a busy machine). At the end,
+`dvc status` on a throwaway repository with as many shards as the records would be in at 400 kB an image.
+
+A million records need 3 GB in the folder for temporary files; everything is deleted at the end.
+"""
+
+import io
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fakevlm.records import Record, read_frame, read_records, write_records
+
+SIZES = (10_000, 100_000, 1_000_000)
+KILOBYTES = 400  # of a typical image of GenImage's
+PROBED = 2_000  # records that training fetches at random
+
+
+def peak() -> float:
+    """The most memory this process has held, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def records(count: int) -> Iterator[Record]:
+    """Records with images of 12×12 pixels of noise, no two alike, and ids as long as GenImage's."""
+    rng = np.random.default_rng(0)
+    for n in range(count):
+        out = io.BytesIO()
+        Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)).save(out, "BMP")
+        path = f"genimage/fake/midjourney/{n:07d}_midjourney_{n}.bmp"
+        split = "train" if n % 8 < 2 else None
+        yield Record(path, out.getvalue(), n % 2, "genimage", path, generator="midjourney", split=split)
+
+
+class Guess:
+    """Stands in for the classifier of `categorize`: categories drawn at random."""
+
+    def probabilities(self, images: list[Image.Image]) -> np.ndarray:
+        return np.random.default_rng(images[0].getpixel((0, 0))[0]).dirichlet(np.ones(4), len(images))
+
+
+def write(count: int, folder: Path) -> int:
+    return write_records(records(count), folder / "records")
+
+
+def read(count: int, folder: Path) -> int:
+    return sum(1 for _ in read_records(folder / "records"))
+
+
+def frame(count: int, folder: Path) -> int:
+    return len(read_frame(folder / "records"))
+
+
+def collect(count: int, folder: Path) -> int:
+    from fakevlm.corpora.collect import Sieve
+    from fakevlm.corpora.files import Quarantine
+    from fakevlm.corpora.leakage import Leakage
+
+    leakage = Leakage(4)
+    passed = Sieve(Quarantine()).through("genimage", read_records(folder / "records"), leakage.trained)
+    total = write_records(passed, folder / "again")
+    leakage.frame()
+    return total
+
+
+def categorize(count: int, folder: Path) -> int:
+    from fakevlm.categorize import assign, eva
+    from fakevlm.params import load_params
+
+    eva.load = lambda name: Guess()
+    params = load_params("mini")
+    params = params.model_copy(update={"categorize": params.categorize.model_copy(update={"model": "x"})})
+    return len(assign.assign(params, folder / "records", None, folder / "categorize").categories)
+
+
+def plan(count: int, folder: Path) -> int:
+    from fakevlm.annotation.fakeclue import planned
+    from fakevlm.params import load_params
+
+    chosen, tasks = planned(load_params("mini"), folder, folder / "categorize")
+    assert sum(1 for _ in tasks) == len(chosen) > 0.9 * count
+    return count
+
+
+def training(count: int, folder: Path) -> int:
+    from fakevlm.training.data import DiskRecords
+
+    held = DiskRecords(folder / "records")
+    for n in np.random.default_rng(1).integers(count, size=PROBED):
+        held[int(n)].pil()
+    return sum(1 for _ in held.without_images())
+
+
+STEPS = {
+    "write": write,
+    "read": read,
+    "table": frame,
+    "sieve, leakage": collect,
+    "categorize": categorize,
+    "annotate's plan": plan,
+    "training's data": training,
+}
+IMPORTS = {
+    "sieve, leakage": "fakevlm.corpora.collect",
+    "categorize": "fakevlm.categorize.assign",
+    "annotate's plan": "fakevlm.annotation.fakeclue",
+    "training's data": "fakevlm.training.data",
+}
+
+
+def measured(name: str, count: int, folder: Path) -> dict[str, float]:
+    """Time and memory of one step."""
+    list(records(1))
+    if name in IMPORTS:
+        __import__(IMPORTS[name])
+    before, start = peak(), time.process_time()
+    assert STEPS[name](count, folder) == count
+    taken = time.process_time() - start
+    return {"microseconds": taken / count * 1e6, "peak": peak(), "above": peak() - before}
+
+
+def dvc_status(count: int, folder: Path) -> tuple[int, float]:
+    """(shards, the processor's seconds for `dvc status`) where `count` records would lie in shards."""
+    shards = -(-count * KILOBYTES // (128 << 10))
+    folder.mkdir()
+    stage = "stages:\n  collect:\n    cmd: python make.py\n    outs: [records]\n"
+    (folder / "dvc.yaml").write_text(stage)
+    make = f"from pathlib import Path\nPath('records').mkdir()\nfor n in range({shards}):\n"
+    (folder / "make.py").write_text(
+        make + "    Path(f'records/part-{n:05d}.parquet').write_text(str(n) * 999)\n"
+    )
+    dvc = [sys.executable, "-m", "dvc"]
+    for command in (["git", "init", "-q"], [*dvc, "init", "-q"], [*dvc, "repro", "-q"]):
+        subprocess.run(command, cwd=folder, check=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    told = subprocess.run([*dvc, "status"], cwd=folder, check=True, capture_output=True, text=True).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "up to date" in told, told
+    return shards, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def main(sizes: list[int]) -> None:
+    print(
+        f"{'step':<16} {'records':>9} {'peak memory':>13} {'above imports':>15} {'µs a record':>12} {'× smallest':>11}"
+    )
+    place = Path(tempfile.mkdtemp(prefix="records_scaling_"))
+    os.environ |= {"HF_HUB_OFFLINE": "1", "FAKEVLM_ROOT": str(place)}
+    shutil.copy(Path(__file__).resolve().parents[1] / "params.yaml", place)
+    first: dict[str, float] = {}
+    try:
+        for count in sizes:  # one size after the other, so that the disk holds one
+            folder = place / str(count)
+            for name in STEPS:
+                command = [sys.executable, __file__, name, str(count), str(folder)]
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                row = json.loads(done.stdout)
+                ratio = row["microseconds"] / first.setdefault(name, row["microseconds"])
+                print(
+                    f"{name:<16} {count:>9,} {row['peak']:>10.0f} MB {row['above']:>12.0f} MB"
+                    f" {row['microseconds']:>12.0f} {ratio:>11.2f}",
+                    flush=True,
+                )
+            shutil.rmtree(folder)
+            shutil.rmtree(place / "runs", ignore_errors=True)
+            shards, seconds = dvc_status(count, place / "dvc")
+            shutil.rmtree(place / "dvc")
+            print(
+                f"dvc status       {count:>9,} in {shards:,} shards: {seconds:.1f} s of processor time",
+                flush=True,
+            )
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 4 and sys.argv[1] in STEPS:
+        print(json.dumps(measured(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))))
+    else:
+        main([int(size) for size in sys.argv[1:]] or list(SIZES))
