@@ -44,6 +44,28 @@ def test_examples_decoded_when_needed_equal_those_kept(base):
         assert all(torch.equal(torch.as_tensor(one[k]), torch.as_tensor(other[k])) for k in one)
 
 
+def test_mirror_flips_half_of_the_images_anew_each_epoch_and_nothing_else(base):
+    collator = Collator(load_processor(base), 120)
+    records = tinyllava.records(60)
+    plain = Examples(records, collator, "explanation")
+    kept, lazy = (Examples(records, collator, "explanation", m, mirror=3) for m in (1 << 20, 0))
+
+    def flipped(examples, epoch):
+        examples.epoch = epoch
+        for one, other in zip(plain, examples, strict=True):
+            assert one.target == other.target
+            assert torch.equal(one.encoded.ids, other.encoded.ids)
+            same = torch.equal(one.encoded.pixels, other.encoded.pixels)
+            assert same or torch.equal(one.encoded.pixels.flip(-1), other.encoded.pixels)
+            yield not same
+
+    first, second = list(flipped(kept, 0)), list(flipped(kept, 1))
+    assert 18 <= sum(first) <= 42
+    assert first != second
+    assert list(flipped(lazy, 1)) == second
+    assert list(flipped(kept, 0)) == first  # what is kept stays as it was
+
+
 def test_draw_is_seeded_and_keeps_order():
     records = tinyllava.records(20)
     drawn = draw(records, 7, 3)

@@ -89,8 +89,15 @@ def test_goes_on_where_it_was(base, undisturbed, tmp_path, monkeypatch, batches)
     assert contents(tmp_path / "out") == undisturbed
 
 
-def test_with_accumulation_and_a_head(base, tmp_path, monkeypatch):
-    more = {"gradient_accumulation": 3, "batch_size": 2, "objective": "head"}
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"gradient_accumulation": 3, "batch_size": 2, "objective": "head"},
+        {"mirror": True, "vision_learning_rate": 2e-3, "batch_size": 2, "checkpoint_every": 3},
+    ],
+    ids=["accumulation and a head", "mirrored, two rates"],
+)
+def test_goes_on_where_it_was_in_other_ways_too(base, tmp_path, monkeypatch, more):
     tune(base, tmp_path / "a", **more)
     with monkeypatch.context() as patch:
         die_after(40, patch)
@@ -118,7 +125,10 @@ def test_only_complete_checkpoints_count(tmp_path):
 @pytest.mark.slow
 def test_survives_kill_9(base, undisturbed, tmp_path):
     command = [sys.executable, "-c", RUN, str(base), str(tmp_path / "out"), str(tmp_path / "work")]
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+    }
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 180
     while not list((tmp_path / "work").glob("*/checkpoint-*/complete")):

@@ -70,11 +70,13 @@ def params(
         "batch_size": 4,
         "gradient_accumulation": 1,
         "learning_rate": 1e-2,
+        "vision_learning_rate": None,
         "precision": "fp32",
         "max_length": 120,
         "train_vision": True,
         "train_projector": True,
         "train_llm": True,
+        "mirror": False,
         "gradient_checkpointing": False,
         "checkpoint_every": 4,
     }

@@ -145,6 +145,7 @@ class Finetune(Section):
     batch_size: int = Field(ge=1)
     gradient_accumulation: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
+    vision_learning_rate: float | None = Field(gt=0)  # of the vision tower; null: learning_rate
     warmup_ratio: float = Fraction
     weight_decay: float = Field(ge=0)
     precision: Literal["fp32", "bf16"]
@@ -152,6 +153,7 @@ class Finetune(Section):
     train_vision: bool
     train_projector: bool
     train_llm: bool
+    mirror: bool
     gradient_checkpointing: bool
     checkpoint_every: int = Field(ge=1)
     deepspeed: str | None

@@ -98,6 +98,10 @@ def card(
         ),
         ("seed", params.seed),
     ]
+    if tune.vision_learning_rate is not None:
+        settings.append(("learning rate of the vision tower", f"{tune.vision_learning_rate:g}"))
+    if tune.mirror:
+        settings.append(("images mirrored", "each with chance one half, anew each epoch"))
     use = USE["head" if objective == "head" else "text"].format(prompt=prompt)
     return f"""\
 ---

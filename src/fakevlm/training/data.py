@@ -1,7 +1,7 @@
 """Records as training examples: encoded once and kept where they fit into memory, else decoded when they are needed."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,11 @@ class Examples(torch.utils.data.Dataset):
         objective: of `OBJECTIVES`.
         in_memory: keep all items encoded (pixels as uint8 at the model's size) if they take no more bytes than this.
         desc: of the progress bar while encoding.
+        mirror: seed of which images are flipped left to right, each with chance one half and anew each `epoch`. None: none
+            is. No question or answer names sides, so the text stays true.
+
+    Attributes:
+        epoch: which pass over the records this is, from 0; the training loop sets it before each.
     """
 
     def __init__(
@@ -105,10 +110,12 @@ class Examples(torch.utils.data.Dataset):
         objective: str,
         in_memory: int = IN_MEMORY,
         desc: str = "encode",
+        mirror: int | None = None,
     ) -> None:
         if not len(records):
             raise UserError("there are no records to train on", "check artifacts/annotate/fakeclue")
         self.records, self.collator, self.objective = records, collator, objective
+        self.mirror, self.epoch = mirror, 0
         self.items: list[Item] | None = None
         if self._encode([records[0]])[0].encoded.pixels.numel() * len(records) <= in_memory:
             self.items = []
@@ -132,7 +139,14 @@ class Examples(torch.utils.data.Dataset):
         return len(self.records)
 
     def __getitem__(self, at: int) -> Item:
-        return self._encode([self.records[at]])[0] if self.items is None else self.items[at]
+        item = self._encode([self.records[at]])[0] if self.items is None else self.items[at]
+        if self.mirror is None:
+            return item
+        # Drawn from seed, epoch and record, not from a running state: a resumed training draws the same.
+        if np.random.default_rng((self.mirror, self.epoch, at)).random() < 0.5:
+            flipped = replace(item.encoded, pixels=item.encoded.pixels.flip(-1))
+            return replace(item, encoded=flipped)
+        return item
 
 
 class Batches:

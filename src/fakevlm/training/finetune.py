@@ -40,7 +40,7 @@ def freeze(model: LlavaForConditionalGeneration, tune: Finetune) -> None:
     """Leaves only those of vision tower, projector and language model trainable that `tune` names.
 
     Raises:
-        UserError: nothing is left to train.
+        UserError: nothing is left to train, or the frozen vision tower has a learning rate.
     """
     inner = model.model
     parts = [
@@ -56,6 +56,11 @@ def freeze(model: LlavaForConditionalGeneration, tune: Finetune) -> None:
         raise UserError(
             "finetune: vision tower, projector and language model are all frozen",
             "set at least one of train_vision, train_projector and train_llm",
+        )
+    if tune.vision_learning_rate is not None and not tune.train_vision:
+        raise UserError(
+            "finetune: vision_learning_rate is set, but the vision tower is frozen",
+            "set train_vision: true, or vision_learning_rate: null",
         )
 
 
@@ -158,7 +163,8 @@ def finetune(
     run.mkdir(parents=True, exist_ok=True)
 
     collator = Collator(load_processor(params.base), tune.max_length, for_generation=objective == "head")
-    train_set = Examples(records_train, collator, objective, desc="encode train")
+    mirror = params.seed if tune.mirror else None
+    train_set = Examples(records_train, collator, objective, desc="encode train", mirror=mirror)
     checkpoints.sweep(run)
     done = checkpoints.completed(run)
     if steps not in done:
@@ -167,7 +173,8 @@ def finetune(
         resume = done[max(done)] if done else None
         model = _model(params, objective, resume or params.base)
         with loop.products(tune):
-            loop.train(model, train_set, val_set, Batches(collator, objective), args, resume)
+            batches = Batches(collator, objective)
+            loop.train(model, train_set, val_set, batches, args, resume, tune.vision_learning_rate)
         del model
     last = checkpoints.completed(run)[steps]
 

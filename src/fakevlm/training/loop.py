@@ -132,6 +132,16 @@ class _Progress(TrainerCallback):
             self.bar.close()
 
 
+class _Epochs(TrainerCallback):
+    """Tells the training examples which epoch begins."""
+
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
+
+    def on_epoch_begin(self, args, state, control, **_: Any) -> None:
+        self.examples.epoch = int(state.epoch or 0)
+
+
 class _Mark(TrainerCallback):
     """Marks each checkpoint once all of it is written."""
 
@@ -143,14 +153,29 @@ class _Mark(TrainerCallback):
 
 
 class _Trainer(Trainer):
-    """A Trainer that is handed its model with the checkpoint's weights already in it.
+    """A Trainer that is handed its model with the checkpoint's weights already in it, and a learning rate for its vision tower.
 
     Its own loading compares the names in the file with those in the model. LLaVA's differ (`save_pretrained` keeps the
     published ones), so it would go on with the base's weights and only warn (huggingface/transformers#43701).
     """
 
+    vision_learning_rate: float | None = None
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         pass
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        made = self.optimizer is not None
+        optimizer = super().create_optimizer(model)
+        if self.vision_learning_rate is not None and not made:
+            tower = {id(p) for p in (model or self.model).model.vision_tower.parameters()}
+            groups = list(optimizer.param_groups)
+            for group in groups:
+                its = [p for p in group["params"] if id(p) in tower]
+                group["params"] = [p for p in group["params"] if id(p) not in tower]
+                optimizer.add_param_group({**group, "params": its, "lr": self.vision_learning_rate})
+            optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+        return optimizer
 
 
 def train(
@@ -160,6 +185,7 @@ def train(
     batches: Batches,
     args: TrainingArguments,
     resume: Path | None,
+    vision_learning_rate: float | None = None,
 ) -> None:
     """Trains `model` in place up to `args.max_steps`.
 
@@ -170,6 +196,7 @@ def train(
         batches: their collator.
         args: from `arguments`.
         resume: a complete checkpoint, from whose optimizer, schedule, step and random state to go on.
+        vision_learning_rate: of the vision tower; None: that of `args`, as all the rest.
     """
     trainer = _Trainer(
         model=model,
@@ -177,8 +204,9 @@ def train(
         data_collator=batches,
         train_dataset=train_set,
         eval_dataset=val_set,
-        callbacks=[_Mark(), _Progress(f"finetune {train_set.objective}")],
+        callbacks=[_Mark(), _Epochs(train_set), _Progress(f"finetune {train_set.objective}")],
     )
+    trainer.vision_learning_rate = vision_learning_rate
     trainer.remove_callback(PrinterCallback)
     # The Trainer writes its `use_cache` into the model's configuration; batches carry it instead.
     del model.config.use_cache
