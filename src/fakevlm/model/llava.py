@@ -64,6 +64,9 @@ def load_model(
     except (OSError, ValueError) as error:
         raise _cannot_load("model", name_or_folder, error) from error
     if is_deepspeed_zero3_enabled():
+        # Files' names differ from the model's; on saving, the library turns back what it did on loading. With ZeRO-3 it would
+        # also turn back what it never did, and save names that nobody can load.
+        model._weight_conversions = [change for change in model._weight_conversions if change.was_used()]
         return model.eval()  # its weights are spread over the ranks' devices already
     return model.to(_best_device() if device is None else device).eval()
 

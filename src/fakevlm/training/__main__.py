@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+import traceback
 from pathlib import Path
 
 from fakevlm.errors import UserError
@@ -28,7 +29,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, help="where runs keep their checkpoints")
     parser.add_argument("--steps", type=int, help="optimizer steps (default: finetune.epochs)")
     parser.add_argument("--root", help="the repository's root (default: that of the installed checkout)")
-    parser.add_argument("--error", type=Path, help="file to tell a mistake of the user's in")
+    parser.add_argument("--error", type=Path, help="file to tell a failure in")
     parser.add_argument(
         "--watch", action="store_true", help="end when stdin ends: whoever started this is gone"
     )
@@ -61,6 +62,14 @@ def _train(arguments: argparse.Namespace) -> None:
     ranks.leave()
 
 
+def _tell(file: Path | None, error: dict[str, str]) -> None:
+    """Leaves a failure where `launch` looks for it; of several ranks' the first one stays, which the others follow from."""
+    if file is not None and not file.exists():
+        part = file.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(error), encoding="utf-8")
+        part.replace(file)
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     arguments = _arguments(argv)
@@ -73,11 +82,11 @@ def main(argv: list[str] | None = None) -> int:
         _train(arguments)
     except UserError as error:
         print(f"finetune {arguments.objective}: {error}", file=sys.stderr, flush=True)
-        if arguments.error:
-            part = arguments.error.with_suffix(f".{os.getpid()}")
-            part.write_text(json.dumps({"what": error.what, "cure": error.cure}), encoding="utf-8")
-            part.replace(arguments.error)
+        _tell(arguments.error, {"what": error.what, "cure": error.cure})
         return USER_ERROR
+    except Exception:
+        _tell(arguments.error, {"traceback": traceback.format_exc()})
+        raise
     return DONE
 
 

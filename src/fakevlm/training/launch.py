@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections import deque
@@ -47,6 +48,13 @@ def _hostfile(section: DeepSpeed) -> Path:
     return file
 
 
+def _port() -> int:
+    """A port that is free here, and hardly ever taken on the first node; two trainings must not share DeepSpeed's default."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return free.getsockname()[1]
+
+
 def command(section: DeepSpeed, arguments: list[str]) -> list[str]:
     """The launcher's command line.
 
@@ -68,6 +76,7 @@ def command(section: DeepSpeed, arguments: list[str]) -> list[str]:
         torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={section.processes}"]
         return [sys.executable, "-m", *torchrun, "-m", *module, "--watch"]
     nodes = [f"--hostfile={_hostfile(section)}", f"--num_nodes={section.nodes}"]
+    nodes += [f"--master_port={_port()}"]
     slots = [f"--num_gpus={section.processes}", "--no_local_rank", "--module"]
     return [sys.executable, "-m", "deepspeed.launcher.runner", *nodes, *slots, *module]
 
@@ -131,12 +140,12 @@ def start(run: Run, arguments: list[str]) -> None:
     line = command(section, [*arguments, f"--error={told}", f"--root={paths.root()}"])
     with _started(line) as process:
         last = _watch(process, log)
-    if told.is_file():
-        error = json.loads(told.read_text(encoding="utf-8"))
+    error = json.loads(told.read_text(encoding="utf-8")) if told.is_file() else {}
+    if "what" in error:
         raise UserError(error["what"], error["cure"])
     if process.returncode or not run.done:
-        end = "\n".join(last)
-        raise RuntimeError(f"the ranks ended with exit code {process.returncode}; the end of {log}:\n{end}")
+        end = error.get("traceback", "\n".join(last))
+        raise RuntimeError(f"a rank failed (exit code {process.returncode}); all of it is in {log}\n{end}")
 
 
 def finetune(

@@ -1,7 +1,7 @@
 """The training loop: Hugging Face's Trainer with this project's parameters, progress lines and complete checkpoints."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -173,6 +173,7 @@ def train(
     args: TrainingArguments,
     resume: Path | None,
     vision_learning_rate: float | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
     """Trains `model` in place up to `args.max_steps`.
 
@@ -184,6 +185,7 @@ def train(
         args: from `arguments`.
         resume: a complete checkpoint, from whose optimizer, schedule, step and random state to go on.
         vision_learning_rate: of the vision tower; None: that of `args`, as all the rest.
+        callbacks: further ones, of who measures.
     """
     trainer = _Trainer(
         model=model,
@@ -191,7 +193,7 @@ def train(
         data_collator=batches,
         train_dataset=train_set,
         eval_dataset=val_set,
-        callbacks=[_Mark(), _Epochs(train_set), _Progress(f"finetune {train_set.objective}")],
+        callbacks=[_Mark(), _Epochs(train_set), _Progress(f"finetune {train_set.objective}"), *callbacks],
     )
     trainer.vision_learning_rate = vision_learning_rate
     trainer.remove_callback(PrinterCallback)
