@@ -124,7 +124,7 @@ def test_the_whole_study(base, world, monkeypatch):
     honest, calls = study.finetune, []
 
     def dying(*args, **kwargs):
-        calls.append(args[3])
+        calls.append(args[1])
         if len(calls) == 2:
             raise KeyboardInterrupt
         return honest(*args, **kwargs)

@@ -13,6 +13,7 @@ from fakevlm.errors import UserError
 from fakevlm.model import chat
 from fakevlm.model.collate import IGNORE, Collator
 from fakevlm.model.llava import load_model, load_processor
+from fakevlm.params import DeepSpeed
 from fakevlm.training import loop
 from fakevlm.training.data import Batches, Examples
 from fakevlm.training.finetune import finetune, forget, freeze
@@ -299,8 +300,9 @@ def test_mistakes_are_named(base, tmp_path):
     places = tmp_path / "out", tmp_path / "work"
     with pytest.raises(UserError, match="no objective 'labels'"):
         finetune(tinyllava.params(base), records, val, "labels", *places)
-    with pytest.raises(UserError, match=r"no file .*none\.json"):
-        finetune(tinyllava.params(base, deepspeed="none.json"), records, val, "label", *places)
+    two = DeepSpeed(stage=2, processes=2)
+    with pytest.raises(UserError, match=r"says 2 process\(es\), and 1 were started"):
+        finetune(tinyllava.params(base, deepspeed=two), records, val, "label", *places)
     with pytest.raises(UserError, match=r"max_length is 20"):
         finetune(tinyllava.params(base, max_length=20), records, val, "label", *places)
     with pytest.raises(UserError, match="no records to train on"):

@@ -189,6 +189,30 @@ class Study(Section):
     probe_images: int = Field(ge=10)
 
 
+class DeepSpeed(Section):
+    """Training by several processes: how many, where, and what ZeRO spreads over them."""
+
+    stage: Literal[2, 3]  # of ZeRO: 2 spreads gradients and the optimizer's state, 3 the weights as well
+    # To the node's memory: the optimizer's state, or that and the weights (stage 3).
+    offload: Literal["optimizer", "parameters"] | None = None
+    processes: int = Field(ge=1)  # a node; one a GPU
+    nodes: int = Field(default=1, ge=1)
+    hostfile: str | None = (
+        None  # DeepSpeed's: a line `name slots=8` a node; null: this machine alone, or Slurm
+    )
+
+    @model_validator(mode="after")
+    def _offloadable(self) -> "DeepSpeed":
+        if self.offload == "parameters" and self.stage != 3:
+            raise ValueError("offload: parameters needs stage: 3; stage 2 keeps all weights on every GPU")
+        return self
+
+    @property
+    def ranks(self) -> int:
+        """Processes in all."""
+        return self.processes * self.nodes
+
+
 class Finetune(Section):
     epochs: float = Field(gt=0)
     batch_size: int = Field(ge=1)
@@ -205,7 +229,12 @@ class Finetune(Section):
     mirror: bool
     gradient_checkpointing: bool
     checkpoint_every: int = Field(ge=1)
-    deepspeed: str | None
+    deepspeed: DeepSpeed | None  # null: in one process
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together; a step sees the batches of all of them."""
+        return self.deepspeed.ranks if self.deepspeed else 1
 
 
 class CNNSpotSettings(Section):

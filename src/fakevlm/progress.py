@@ -28,11 +28,17 @@ class _Lines:
         self.stream.flush()
 
 
-def bar(total: int | None, desc: str, unit: str = "img") -> tqdm:
-    """A bar to be updated by hand; use as a context manager. In pipes and logs: one line every 5 seconds."""
+def bar(total: int | None, desc: str, unit: str = "img", shown: bool = True) -> tqdm:
+    """A bar to be updated by hand; use as a context manager. In pipes and logs: one line every 5 seconds.
+
+    Of several processes at the same work only one has its bar `shown`.
+    """
     if sys.stderr.isatty():
-        return tqdm(total=total, desc=desc, unit=unit, dynamic_ncols=True)
-    return tqdm(total=total, desc=desc, unit=unit, file=_Lines(sys.stderr), ncols=120, mininterval=5, delay=2)
+        return tqdm(total=total, desc=desc, unit=unit, dynamic_ncols=True, disable=not shown)
+    lines = _Lines(sys.stderr)
+    return tqdm(
+        total=total, desc=desc, unit=unit, file=lines, ncols=120, mininterval=5, delay=2, disable=not shown
+    )
 
 
 def track(items: Iterable[T], desc: str, total: int | None = None, unit: str = "img") -> Iterator[T]:

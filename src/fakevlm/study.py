@@ -30,7 +30,7 @@ from fakevlm.model.llava import DTYPES, load_model, load_processor, locate
 from fakevlm.params import Params
 from fakevlm.records import Record
 from fakevlm.training.data import draw, open_records
-from fakevlm.training.finetune import finetune
+from fakevlm.training.launch import finetune
 
 FROZEN, VISION_PROBE, LMM_PROBE = "Frozen QA", "Linear probe (vision tower)", "Linear probe (LMM last layer)"
 TUNED = {"label": "Direct real/fake QA", "explanation": "Explanatory VQA"}
@@ -247,9 +247,8 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     answers[FROZEN] = _asked(params, params.base, FROZEN, tests, work / "answers")
     logs = []
     for objective, method in TUNED.items():
-        log = finetune(
-            params, train, val, objective, work / objective, work / "checkpoints", steps=params.study.steps
-        )
+        places = {"out": work / objective, "work": work / "checkpoints"}
+        log = finetune(params, objective, **places, steps=params.study.steps)
         logs.append(log.assign(objective=objective))
         answers[method] = _asked(params, work / objective / "model", method, tests, work / "answers")
 

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import torch
 from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import logging
 
 from fakevlm import paths
@@ -62,6 +63,11 @@ def load_model(
         model = kind.from_pretrained(locate(name_or_folder), dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
         raise _cannot_load("model", name_or_folder, error) from error
+    if is_deepspeed_zero3_enabled():
+        # Files' names differ from the model's; on saving, the library turns back what it did on loading. With ZeRO-3 it would
+        # also turn back what it never did, and save names that nobody can load.
+        model._weight_conversions = [change for change in model._weight_conversions if change.was_used()]
+        return model.eval()  # its weights are spread over the ranks' devices already
     return model.to(_best_device() if device is None else device).eval()
 
 

@@ -66,7 +66,7 @@ def settings(inputs: Inputs, published: Published, config: dict[str, Any]) -> li
         (
             "Images a step",
             f"{per_step} ({theirs['gpus'].value} GPUs × {theirs['batch_per_gpu'].value})",
-            _number(tune.batch_size * tune.gradient_accumulation),
+            _number(tune.batch_size * tune.gradient_accumulation * tune.ranks),
         ),
         (
             "Learning rate",

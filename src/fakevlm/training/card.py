@@ -82,13 +82,19 @@ def card(
         "projector": tune.train_projector,
         "language model": tune.train_llm,
     }
+    each = tune.batch_size * tune.gradient_accumulation
+    images = f"{each} a process"
+    if tune.deepspeed:
+        images = (
+            f"{each * tune.ranks}: {images}, {tune.ranks} of them (DeepSpeed ZeRO-{tune.deepspeed.stage})"
+        )
     settings = [
         ("profile", params.profile),
         ("base model", f"`{params.base}`"),
         ("parameters of the model", f"{weights:,}"),
         ("trained", ", ".join(name for name, on in parts.items() if on)),
         ("optimizer steps", f"{steps:,}"),
-        ("images a step", f"{tune.batch_size * tune.gradient_accumulation} a process"),
+        ("images a step", images),
         ("learning rate", f"{tune.learning_rate:g}, cosine, warm-up {tune.warmup_ratio:g} of all steps"),
         ("weight decay", f"{tune.weight_decay:g}"),
         ("precision", tune.precision),

@@ -60,9 +60,10 @@ def completed(run: Path) -> dict[int, Path]:
     return {step: found[step] for step in sorted(found) if (found[step] / MARK).is_file()}
 
 
-def sweep(run: Path) -> None:
-    """Removes checkpoints that were never completed."""
-    whole = set(completed(run).values())
+def sweep(run: Path) -> dict[int, Path]:
+    """Removes checkpoints that were never completed; returns those that were, as `completed` does."""
+    whole = completed(run)
     for path in run.glob("checkpoint-*"):
-        if path not in whole:
+        if path not in whole.values():
             shutil.rmtree(path)
+    return whole

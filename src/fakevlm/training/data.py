@@ -12,6 +12,7 @@ from fakevlm import paths, progress
 from fakevlm.errors import UserError
 from fakevlm.model.collate import Collator, Encoded, Example
 from fakevlm.records import FAKE, Record, read_records
+from fakevlm.training import ranks
 
 IN_MEMORY = 4 << 30  # bytes; above, images stay on disk
 OBJECTIVES = ("explanation", "label", "head")
@@ -119,7 +120,7 @@ class Examples(torch.utils.data.Dataset):
         self.items: list[Item] | None = None
         if self._encode([records[0]])[0].encoded.pixels.numel() * len(records) <= in_memory:
             self.items = []
-            with progress.bar(len(records), desc) as bar:
+            with progress.bar(len(records), desc, shown=ranks.rank() == 0) as bar:
                 for start in range(0, len(records), 64):
                     part = records[start : start + 64]
                     self.items += self._encode(part)

@@ -9,7 +9,9 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -23,9 +25,9 @@ from fakevlm.model.collate import Collator
 from fakevlm.model.llava import load_model, load_processor
 from fakevlm.params import Finetune, Params
 from fakevlm.records import Record
-from fakevlm.training import checkpoints, loop
+from fakevlm.training import checkpoints, loop, ranks
 from fakevlm.training.card import card
-from fakevlm.training.data import OBJECTIVES, Batches, Examples, draw
+from fakevlm.training.data import IN_MEMORY, OBJECTIVES, Batches, Examples, draw
 from fakevlm.training.head import LlavaForVerdict
 
 VAL_LIMIT = 1000  # validation records looked at whenever a checkpoint is made
@@ -71,18 +73,19 @@ def _model(params: Params, objective: str, weights: str | Path) -> LlavaForCondi
     dtype = "bfloat16" if tune.deepspeed and tune.precision == "bf16" else "float32"
     model = load_model(weights, dtype=dtype, device="cpu", kind=_class(objective))
     freeze(model, tune)
-    for tensor in (*model.parameters(), *model.buffers()):
-        # Out of the file's buffer, whose alignment depends on the file, and with it the last bit of some matrix products.
-        tensor.data = tensor.data.clone()
+    if tune.deepspeed is None:
+        for tensor in (*model.parameters(), *model.buffers()):
+            # Out of the file's buffer, whose alignment depends on the file, and with it the last bit of some matrix products.
+            tensor.data = tensor.data.clone()
     if tune.precision == "bf16" and not torch.cuda.is_available():
         # On CPUs the fused attention is several times slower than plain products of bf16 factors (`loop.products`).
         model.set_attn_implementation("eager")
     return model
 
 
-def _workers(examples: Examples) -> int:
+def _workers(examples: Examples, processes: int) -> int:
     """Encoded examples cost less to batch than to hand over between processes."""
-    return 0 if examples.items is not None else min(8, os.cpu_count() or 1)
+    return 0 if examples.items is not None else min(8, max(1, (os.cpu_count() or 1) // processes))
 
 
 def read_log(checkpoint: Path) -> pd.DataFrame:
@@ -107,7 +110,7 @@ def _export(checkpoint: Path, params: Params, folder: Path) -> None:
     if not any(folder.glob("model*.safetensors")):
         raise UserError(
             f"{checkpoint} holds no safetensors weights",
-            "with ZeRO-3 set stage3_gather_16bit_weights_on_model_save in the DeepSpeed configuration",
+            "remove that folder, and the training goes on from the checkpoint before it",
         )
     load_processor(params.base).save_pretrained(folder)
 
@@ -121,6 +124,140 @@ def _size(folder: Path) -> int:
     return total
 
 
+class Run:
+    """One training: what it learns from, for how long, and where it keeps its checkpoints.
+
+    Killed at any time and trained again, it goes on from the last complete checkpoint and ends in the same bytes as if it had
+    never been disturbed (several ranks: the same but for rounding).
+
+    Args:
+        params: the profile; of it `seed`, `base` and `finetune`.
+        records_train: what is learned; each is asked its own `question` or the standard one.
+        records_val: the loss on these is logged at every checkpoint and at the end (on `VAL_LIMIT` of them, if more).
+        objective: `explanation` (answer: the first of `references`), `label` (`Fake` or `Real`) or `head`.
+        work: where runs keep their checkpoints; default `runs/finetune`. All nodes must see it.
+        steps: optimizer steps; default: `params.finetune.epochs` times the data.
+
+    Raises:
+        UserError: no such objective, or no such base model.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        records_train: Sequence[Record],
+        records_val: Sequence[Record],
+        objective: str,
+        work: Path | None = None,
+        *,
+        steps: int | None = None,
+    ) -> None:
+        if objective not in OBJECTIVES:
+            raise UserError(f"no objective {objective!r}", f"choose one of: {', '.join(OBJECTIVES)}")
+        self.params, self.objective = params, objective
+        self.train_records, self.val_records = records_train, draw(records_val, VAL_LIMIT, params.seed)
+        self.steps = steps or loop.total_steps(len(records_train), params.finetune)
+        work = work or paths.runs("finetune")
+        self.folder = ranks.agree(lambda: checkpoints.run_folder(work, objective, self._parts()))
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _parts(self) -> list[Any]:
+        """All that decides the weights, and whether a checkpoint can be gone on from."""
+        tune = self.params.finetune
+        settings = tune.model_dump()
+        if tune.deepspeed:
+            # Ranks keep a part each of the optimizer's state, cut in another way by each stage.
+            settings["deepspeed"] = [tune.deepspeed.stage, tune.ranks]
+        digests = [
+            checkpoints.data_digest(part, self.objective) for part in (self.train_records, self.val_records)
+        ]
+        return [self.params.seed, settings, self.steps, checkpoints.base_digest(self.params.base), digests]
+
+    @cached_property
+    def collator(self) -> Collator:
+        """Of the base's processor."""
+        processor, length = load_processor(self.params.base), self.params.finetune.max_length
+        return Collator(processor, length, for_generation=self.objective == "head")
+
+    @cached_property
+    def train_set(self) -> Examples:
+        """What is learned, encoded where it fits into memory."""
+        mirror = self.params.seed if self.params.finetune.mirror else None
+        return self._examples(self.train_records, "encode train", mirror)
+
+    def _examples(self, records: Sequence[Record], desc: str, mirror: int | None = None) -> Examples:
+        return Examples(records, self.collator, self.objective, self._memory, desc, mirror)
+
+    @property
+    def _processes(self) -> int:
+        """On this machine."""
+        section = self.params.finetune.deepspeed
+        return section.processes if section else 1
+
+    @property
+    def _memory(self) -> int:
+        return IN_MEMORY // self._processes
+
+    @property
+    def done(self) -> bool:
+        """Whether the last checkpoint is complete: there is nothing left to train."""
+        return self.steps in checkpoints.completed(self.folder)
+
+    def train(self) -> None:
+        """Trains up to the last step, in all ranks; returns at once where that is done.
+
+        Raises:
+            UserError: nothing to train, no answers, a prompt too long, …
+            UserError: params.yaml names another number of ranks than there are.
+        """
+        tune = self.params.finetune
+        if tune.ranks != ranks.count() or bool(tune.deepspeed) != ranks.launched():
+            raise UserError(
+                f"finetune.deepspeed says {tune.ranks} process(es), and {ranks.count()} were started",
+                "start them by `fakevlm.training.launch` (the notebook does), or with the launcher's numbers as in params.yaml",
+            )
+        done = ranks.agree(lambda: checkpoints.sweep(self.folder))
+        train_set = self.train_set  # a mistake in the data shows even where nothing is left to train
+        if self.steps in done:
+            return
+        val_set = self._examples(self.val_records, "encode val")
+        args = loop.arguments(
+            tune,
+            self.folder,
+            steps=self.steps,
+            seed=self.params.seed,
+            workers=_workers(train_set, self._processes),
+        )
+        resume = done[max(done)] if done else None
+        model = _model(self.params, self.objective, resume or self.params.base)
+        with loop.products(tune):
+            batches = Batches(self.collator, self.objective)
+            loop.train(model, train_set, val_set, batches, args, resume, tune.vision_learning_rate)
+
+    def export(self, out: Path) -> pd.DataFrame:
+        """Writes `out/model/` (HF format, processor, model card) and `out/log.csv` of a run that is `done`.
+
+        Returns:
+            The log: step, epoch, loss, learning_rate, val_loss.
+        """
+        last = checkpoints.completed(self.folder)[self.steps]
+        log = read_log(last)
+        _export(last, self.params, out / "model")
+        log.to_csv(out / "log.csv", index=False, float_format="%.8g", lineterminator="\n")
+        text = card(
+            self.params,
+            self.objective,
+            {"train": self.train_records, "val": self.val_records},
+            prompt=chat.prompt(self.collator.processor),
+            steps=self.steps,
+            weights=_size(out / "model"),
+            truncated=self.train_set.truncated,
+            val_loss=float(log["val_loss"].dropna().iloc[-1]),
+        )
+        (out / "model" / "README.md").write_text(text, encoding="utf-8")
+        return log
+
+
 def finetune(
     params: Params,
     records_train: Sequence[Record],
@@ -131,19 +268,10 @@ def finetune(
     *,
     steps: int | None = None,
 ) -> pd.DataFrame:
-    """Tunes `params.base` on records and writes `out/model/` (HF format, processor, model card) and `out/log.csv`.
-
-    Killed at any time and called again, it goes on from the last complete checkpoint and ends in the same bytes as if it had
-    never been disturbed; called after it has finished, it only exports again. `forget` removes its checkpoints.
+    """Trains in this process and exports: see `Run`. Called after it has finished, it only exports again.
 
     Args:
-        params: the profile; of it `seed`, `base` and `finetune`.
-        records_train: what is learned; each is asked its own `question` or the standard one.
-        records_val: the loss on these is logged at every checkpoint and at the end (on `VAL_LIMIT` of them, if more).
-        objective: `explanation` (answer: the first of `references`), `label` (`Fake` or `Real`) or `head`.
-        out: the stage's folder.
-        work: where runs keep their checkpoints; default `runs/finetune`.
-        steps: optimizer steps; default: `params.finetune.epochs` times the data.
+        out: the stage's folder, which gets `model/` and `log.csv`.
 
     Returns:
         The log: step, epoch, loss, learning_rate, val_loss.
@@ -151,48 +279,9 @@ def finetune(
     Raises:
         UserError: nothing to train, no base model, no answers, a prompt too long, …
     """
-    if objective not in OBJECTIVES:
-        raise UserError(f"no objective {objective!r}", f"choose one of: {', '.join(OBJECTIVES)}")
-    tune = params.finetune
-    val = draw(records_val, VAL_LIMIT, params.seed)
-    steps = steps or loop.total_steps(len(records_train), tune)
-    digests = [checkpoints.data_digest(part, objective) for part in (records_train, val)]
-    settings = tune.model_dump()
-    parts = [params.seed, settings, steps, checkpoints.base_digest(params.base), digests]
-    run = checkpoints.run_folder(work or paths.runs("finetune"), objective, parts)
-    run.mkdir(parents=True, exist_ok=True)
-
-    collator = Collator(load_processor(params.base), tune.max_length, for_generation=objective == "head")
-    mirror = params.seed if tune.mirror else None
-    train_set = Examples(records_train, collator, objective, desc="encode train", mirror=mirror)
-    checkpoints.sweep(run)
-    done = checkpoints.completed(run)
-    if steps not in done:
-        val_set = Examples(val, collator, objective, desc="encode val")
-        args = loop.arguments(tune, run, steps=steps, seed=params.seed, workers=_workers(train_set))
-        resume = done[max(done)] if done else None
-        model = _model(params, objective, resume or params.base)
-        with loop.products(tune):
-            batches = Batches(collator, objective)
-            loop.train(model, train_set, val_set, batches, args, resume, tune.vision_learning_rate)
-        del model
-    last = checkpoints.completed(run)[steps]
-
-    log = read_log(last)
-    _export(last, params, out / "model")
-    log.to_csv(out / "log.csv", index=False, float_format="%.8g", lineterminator="\n")
-    text = card(
-        params,
-        objective,
-        {"train": records_train, "val": records_val},
-        prompt=chat.prompt(collator.processor),
-        steps=steps,
-        weights=_size(out / "model"),
-        truncated=train_set.truncated,
-        val_loss=float(log["val_loss"].dropna().iloc[-1]),
-    )
-    (out / "model" / "README.md").write_text(text, encoding="utf-8")
-    return log
+    run = Run(params, records_train, records_val, objective, work, steps=steps)
+    run.train()
+    return run.export(out)
 
 
 def forget(objective: str, work: Path | None = None) -> None:

@@ -1,8 +1,7 @@
 """The training loop: Hugging Face's Trainer with this project's parameters, progress lines and complete checkpoints."""
 
 import math
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
 
-from fakevlm import paths, progress
-from fakevlm.errors import UserError
+from fakevlm import progress
 from fakevlm.params import Finetune
-from fakevlm.training import checkpoints
+from fakevlm.training import checkpoints, ranks, zero
 from fakevlm.training.data import Batches, Examples
 
 LOG_EVERY = 10  # steps
@@ -29,24 +27,9 @@ def log_interval(checkpoint_every: int) -> int:
 
 
 def total_steps(examples: int, tune: Finetune) -> int:
-    """Optimizer steps of the whole training, on as many processes as the launcher started."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    an_epoch = math.ceil(examples / (tune.batch_size * tune.gradient_accumulation * processes))
+    """Optimizer steps of the whole training, by as many ranks as `tune` says."""
+    an_epoch = math.ceil(examples / (tune.batch_size * tune.gradient_accumulation * tune.ranks))
     return max(1, math.ceil(tune.epochs * an_epoch))
-
-
-def deepspeed_config(tune: Finetune) -> str | None:
-    """The absolute path of DeepSpeed's JSON.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    if tune.deepspeed is None:
-        return None
-    file = paths.resolve(tune.deepspeed)
-    if not file.is_file():
-        raise UserError(f"finetune.deepspeed: no file {file}", "name a DeepSpeed JSON, or null")
-    return str(file)
 
 
 @contextmanager
@@ -75,6 +58,7 @@ def arguments(tune: Finetune, run: Path, *, steps: int, seed: int, workers: int)
         seed: of the order of the data and of all else that is drawn.
         workers: processes that prepare batches.
     """
+    on_gpu = torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(run),
         max_steps=steps,
@@ -85,10 +69,11 @@ def arguments(tune: Finetune, run: Path, *, steps: int, seed: int, workers: int)
         lr_scheduler_type="cosine",
         warmup_steps=math.ceil(tune.warmup_ratio * steps),
         weight_decay=tune.weight_decay,
-        bf16=tune.precision == "bf16" and torch.cuda.is_available(),
-        use_cpu=not torch.cuda.is_available(),
+        # Under DeepSpeed weights are 16-bit on CPUs as well: what runs there is what GPUs do.
+        bf16=tune.precision == "bf16" and (on_gpu or tune.deepspeed is not None),
+        use_cpu=not on_gpu,
         activation_checkpointing=tune.gradient_checkpointing or None,
-        deepspeed=deepspeed_config(tune),
+        deepspeed=zero.config(tune.deepspeed, overlap=on_gpu) if tune.deepspeed else None,
         seed=seed,
         data_seed=seed,
         logging_steps=log_interval(tune.checkpoint_every),
@@ -99,7 +84,7 @@ def arguments(tune: Finetune, run: Path, *, steps: int, seed: int, workers: int)
         save_steps=tune.checkpoint_every,
         save_total_limit=2,
         dataloader_num_workers=workers,
-        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",
@@ -143,9 +128,10 @@ class _Epochs(TrainerCallback):
 
 
 class _Mark(TrainerCallback):
-    """Marks each checkpoint once all of it is written."""
+    """Marks each checkpoint once all ranks have written their part of it."""
 
     def on_save(self, args, state, control, **_: Any) -> None:
+        ranks.wait()
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nothing here reads
@@ -156,7 +142,8 @@ class _Trainer(Trainer):
     """A Trainer that is handed its model with the checkpoint's weights already in it, and a learning rate for its vision tower.
 
     Its own loading compares the names in the file with those in the model. LLaVA's differ (`save_pretrained` keeps the
-    published ones), so it would go on with the base's weights and only warn (huggingface/transformers#43701).
+    published ones), so it would go on with the base's weights and only warn (huggingface/transformers#43701). DeepSpeed's
+    engine does load a checkpoint's weights: from its own files, by the model's names, and strictly.
     """
 
     vision_learning_rate: float | None = None
@@ -186,6 +173,7 @@ def train(
     args: TrainingArguments,
     resume: Path | None,
     vision_learning_rate: float | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
     """Trains `model` in place up to `args.max_steps`.
 
@@ -197,6 +185,7 @@ def train(
         args: from `arguments`.
         resume: a complete checkpoint, from whose optimizer, schedule, step and random state to go on.
         vision_learning_rate: of the vision tower; None: that of `args`, as all the rest.
+        callbacks: further ones, of who measures.
     """
     trainer = _Trainer(
         model=model,
@@ -204,7 +193,7 @@ def train(
         data_collator=batches,
         train_dataset=train_set,
         eval_dataset=val_set,
-        callbacks=[_Mark(), _Epochs(train_set), _Progress(f"finetune {train_set.objective}")],
+        callbacks=[_Mark(), _Epochs(train_set), _Progress(f"finetune {train_set.objective}"), *callbacks],
     )
     trainer.vision_learning_rate = vision_learning_rate
     trainer.remove_callback(PrinterCallback)
