@@ -6,11 +6,11 @@ key's full name and what is allowed. PyYAML reads `2e-5` as a string, so numbers
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fakevlm import paths
 from fakevlm.errors import UserError
@@ -63,6 +63,30 @@ class Categorize(Section):
     learning_rate: float = Field(gt=0)
 
 
+def _addresses(urls: list[str]) -> list[str]:
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+            raise ValueError(f"{url!r} is no server's address such as http://localhost:8000/v1")
+        if parts.username or parts.password:
+            raise ValueError("an address must not hold a password: name its variable in api_key_env")
+    if len(set(urls)) < len(urls):
+        raise ValueError("an address appears twice: name each replica once, and raise concurrency instead")
+    return urls
+
+
+def _variable(name: str | None) -> str | None:
+    # The value is not repeated: whoever puts the key itself here must not find it in a log.
+    if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        raise ValueError("give the NAME of an environment variable (capitals), never the key itself")
+    return name
+
+
+# Replicas of one model, each with its /v1; the NAME of the variable that holds their key, null where none is needed.
+Addresses = Annotated[list[str], Field(min_length=1), AfterValidator(_addresses)]
+KeyVariable = Annotated[str | None, AfterValidator(_variable)]
+
+
 class Observer(Section):
     """A scripted observer of the miniature; `name` says which."""
 
@@ -78,9 +102,8 @@ class Endpoint(Section):
     model: str = Field(min_length=1)  # as the server calls it
     # A commit or tag: no server tells it, and other weights give other answers.
     revision: str = Field(min_length=1)
-    urls: list[str] = Field(min_length=1)  # one a replica, with its /v1
-    # The NAME of the environment variable that holds the key; null: none is needed.
-    api_key_env: str | None = None
+    urls: Addresses
+    api_key_env: KeyVariable = None
     max_tokens: int = Field(ge=1)
     temperature: float = Field(ge=0.0, le=2.0)
     seed: int | None = None  # null: the profile's
@@ -92,29 +115,6 @@ class Endpoint(Section):
     price_output: float | None = Field(default=None, ge=0)
     gpus: int = Field(default=1, ge=1)  # of one replica
     requests_per_second: float | None = Field(default=None, gt=0)  # that one replica answers, as measured
-
-    @field_validator("urls")
-    @classmethod
-    def _addresses(cls, urls: list[str]) -> list[str]:
-        for url in urls:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-                raise ValueError(f"{url!r} is no server's address such as http://localhost:8000/v1")
-            if parts.username or parts.password:
-                raise ValueError("an address must not hold a password: name its variable in api_key_env")
-        if len(set(urls)) < len(urls):
-            raise ValueError(
-                "an address appears twice: name each replica once, and raise concurrency instead"
-            )
-        return urls
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _variable(cls, name: str | None) -> str | None:
-        # The value is not repeated: whoever puts the key itself here must not find it in a log.
-        if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
-            raise ValueError("give the NAME of an environment variable (capitals), never the key itself")
-        return name
 
 
 BACKENDS: dict[str, type[Section]] = {"observer": Observer, "endpoint": Endpoint}
@@ -174,8 +174,39 @@ class Experts(Section):
     spectrum_size: int = Field(ge=16, multiple_of=16)
 
 
+class LocalEngine(Section):  # language models answer in this process
+    kind: Literal["local"]
+
+
+class RayEngine(Section):
+    """Language models answer in worker processes of a Ray cluster, each of which loads the model once."""
+
+    kind: Literal["ray"]
+    address: str | None  # null: a cluster of this machine, for the run alone; auto; host:port
+    workers: int = Field(ge=1, le=4096)
+    gpus_per_worker: float = Field(ge=0)
+
+
+class ServersEngine(Section):
+    """FakeVLM behind vLLM or SGLang servers; `evaluate.model` names the same weights, for their tokenizer and template."""
+
+    kind: Literal["servers"]
+    urls: Addresses
+    model: str = Field(min_length=1)  # as the servers call it
+    api_key_env: KeyVariable = None
+    concurrency: int = Field(default=64, ge=1, le=1000)  # requests under way, over all replicas
+    timeout: float = Field(default=300.0, gt=0)  # seconds for one request
+    retries: int = Field(default=5, ge=0)
+    top_logprobs: int = Field(default=20, ge=2)  # likeliest tokens asked for at each place
+
+
+ENGINES: dict[str, type[Section]] = {"local": LocalEngine, "ray": RayEngine, "servers": ServersEngine}
+Engine = Annotated[LocalEngine | RayEngine | ServersEngine, Field(discriminator="kind")]
+
+
 class Evaluate(Section):
     model: str | None
+    engine: Engine
     methods: list[str] = Field(min_length=1)
     precision: Literal["fp32", "bf16"]
     batch_size: int = Field(ge=1)
@@ -227,22 +258,20 @@ def _explain(error: ValidationError, profile: str, file: Path) -> UserError:
         where = ".".join([profile, *(str(part) for part in path)])
         if kind == "extra_forbidden":
             allowed = _allowed(problem["loc"][:-1])
-            whose = [
-                name
-                for name, keys in BACKENDS.items()
-                if len(path) < len(problem["loc"]) and path[-1] in keys.model_fields
-            ]
-            belongs = f" of back end {problem['loc'][-2]} (it belongs to {', '.join(whose)})" if whose else ""
+            belongs = ""
+            if len(path) < len(problem["loc"]) and (kinds := _kinds(problem["loc"])):
+                whose = ", ".join(name for name, k in kinds.classes.items() if path[-1] in k.model_fields)
+                belongs = f" of {kinds.noun} {problem['loc'][-2]} (it belongs to {whose})" if whose else ""
             lines.append(f"{where}: unknown key{belongs}; allowed here: {', '.join(allowed)}")
         elif kind == "missing":
             lines.append(f"{where}: missing")
         elif kind == "union_tag_not_found":
-            lines.append(f"{where}.backend: missing; allowed here: {', '.join(BACKENDS)}")
+            kinds = _kinds(problem["loc"])
+            lines.append(f"{where}.{kinds.key}: missing; allowed here: {', '.join(kinds.classes)}")
         elif kind == "union_tag_invalid":
-            given = problem["ctx"]["tag"]
-            lines.append(
-                f"{where}.backend: no such back end; allowed here: {', '.join(BACKENDS)}, got {given!r}"
-            )
+            kinds, given = _kinds(problem["loc"]), problem["ctx"]["tag"]
+            allowed = ", ".join(kinds.classes)
+            lines.append(f"{where}.{kinds.key}: no such {kinds.noun}; allowed here: {allowed}, got {given!r}")
         elif kind == "value_error":  # ours: it says all there is to say
             lines.append(f"{where}: {problem['ctx']['error']}")
         else:
@@ -254,23 +283,41 @@ def _explain(error: ValidationError, profile: str, file: Path) -> UserError:
     return UserError(f"{file.name} does not fit:\n  " + "\n  ".join(lines), f"edit {file}")
 
 
+class _Kinds(NamedTuple):
+    """A section of which there are several kinds."""
+
+    place: tuple[str, ...]
+    depth: int  # keys and numbers that lead to it
+    key: str  # which says the kind
+    noun: str
+    classes: dict[str, type[Section]]
+
+
+_KINDS = (
+    _Kinds(("annotate", "annotators"), 3, "backend", "back end", BACKENDS),
+    _Kinds(("evaluate", "engine"), 2, "kind", "engine", ENGINES),
+)
+
+
+def _kinds(loc: tuple[Any, ...]) -> _Kinds | None:
+    return next((kinds for kinds in _KINDS if loc[: len(kinds.place)] == kinds.place), None)
+
+
 def _as_written(loc: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A problem's place as params.yaml has it: pydantic puts the back end's name behind an annotator's number."""
-    tagged = loc[:2] == ("annotate", "annotators") and len(loc) > 3
-    return (*loc[:3], *loc[4:]) if tagged else loc
+    """A problem's place as params.yaml has it: pydantic puts a section's kind behind its name (or number)."""
+    kinds = _kinds(loc)
+    return (*loc[: kinds.depth], *loc[kinds.depth + 1 :]) if kinds and len(loc) > kinds.depth else loc
 
 
 def _allowed(loc: tuple[Any, ...]) -> list[str]:
     model: Any = Params
-    for part in loc:
-        if isinstance(part, int):
-            continue
-        if part in BACKENDS:
-            model = BACKENDS[part]
-            continue
-        annotation = model.model_fields[part].annotation
-        inner = getattr(annotation, "__args__", None)
-        model = inner[0] if inner else annotation
+    kinds = _kinds(loc)
+    for depth, part in enumerate(loc):
+        if kinds and depth == kinds.depth:
+            model = kinds.classes[part]
+        elif not isinstance(part, int):
+            annotation = model.model_fields[part].annotation
+            model = getattr(annotation, "__args__", (annotation,))[0]
     return [name for name in model.model_fields if name != "profile"]
 
 
