@@ -34,9 +34,30 @@ class _Message(BaseModel):
     refusal: str | None = None
 
 
-class _Choice(BaseModel):
+class Likely(BaseModel):
+    """A token that could stand at a place, and its log-probability."""
+
+    token: str
+    logprob: float
+
+
+class Place(Likely):
+    """The token that was generated at a place, and the likeliest there."""
+
+    top_logprobs: list[Likely] = []
+
+
+class _Logprobs(BaseModel):
+    content: list[Place] | None = None
+
+
+class Choice(BaseModel):
+    """An answer; what stands below `finish_reason` is there only where it was asked for."""
+
     message: _Message
     finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+    token_ids: list[int] | None = None
 
 
 class _Usage(BaseModel):
@@ -44,11 +65,12 @@ class _Usage(BaseModel):
     completion_tokens: int = 0
 
 
-class _Answer(BaseModel):
+class Completion(BaseModel):
     """The part of a chat completion that is read. The package's own classes do not check what they are given."""
 
-    choices: list[_Choice] = Field(min_length=1)
+    choices: list[Choice] = Field(min_length=1)
     usage: _Usage | None = None
+    prompt_token_ids: list[int] | None = None
 
 
 class _Failure(Exception):
@@ -108,6 +130,8 @@ class EndpointAnnotator:
         seed: the profile's seed, used if the entry has none.
     """
 
+    WHO, KEYS = "annotator", "annotate.annotators[]"  # how messages call it, and where its settings stand
+
     def __init__(self, spec: Endpoint, seed: int) -> None:
         self.spec = spec
         self.name = spec.name
@@ -126,11 +150,7 @@ class EndpointAnnotator:
         self._rejected = self._unreached = 0  # requests in a row
 
     async def annotate(self, request: Request) -> Outcome:
-        """Asks until there is an outcome, at most `retries` times more than once.
-
-        Raises:
-            UserError: the key is missing or refused, the model unknown, the servers not there, or all requests rejected.
-        """
+        """Asks until there is an outcome; see `ask`."""
         try:
             content = [
                 {"type": "image_url", "image_url": {"url": data_url(request.image)}},
@@ -139,12 +159,26 @@ class EndpointAnnotator:
         except ValueError as error:
             return Outcome("rejected", str(error))
         asked = {"messages": [{"role": "user", "content": content}], "model": self.model, **request.sampling}
-        pool, outcome = self._connected(), Outcome("error")
+        return (await self.ask(asked))[0]
+
+    async def ask(self, asked: dict[str, Any]) -> tuple[Outcome, Completion | None]:
+        """Asks until there is an outcome, at most `retries` times more than once.
+
+        Args:
+            asked: the request's body.
+
+        Returns:
+            The outcome, and what the server sent where it sent an answer.
+
+        Raises:
+            UserError: the key is missing or refused, the model unknown, the servers not there, or all requests rejected.
+        """
+        pool, outcome, answer = self._connected(), Outcome("error"), None
         for attempt in range(self.spec.retries + 1):
             try:
                 async with pool.lend() as replica:
                     try:
-                        outcome = await self._attempt(replica, asked)
+                        outcome, answer = await self._attempt(replica, asked)
                         replica.succeeded()
                     except _Failure as failure:
                         pool.failed(replica, failure.wait, failure.unreachable)
@@ -157,7 +191,7 @@ class EndpointAnnotator:
                 if attempt < self.spec.retries:
                     await asyncio.sleep(backoff(attempt))
         self._watch(outcome, outcome.status == "error" and unreachable)
-        return outcome
+        return outcome, answer
 
     def note(self) -> str:
         """What was spent so far, for the progress line."""
@@ -186,8 +220,8 @@ class EndpointAnnotator:
             if not self._key or not self._key.isascii():
                 what = "holds letters that no key has" if self._key else "is not set"
                 raise UserError(
-                    f"annotator {self.name}: the environment variable {variable} {what}",
-                    f"export {variable}=… with the server's key, or set annotate.annotators[].api_key_env to null",
+                    f"{self.WHO} {self.name}: the environment variable {variable} {what}",
+                    f"export {variable}=… with the server's key, or set {self.KEYS}.api_key_env to null",
                 )
         timeout = openai.Timeout(self.spec.timeout, connect=min(_CONNECT_SECONDS, self.spec.timeout))
         # Without a key of ours the package would look for one of its own and send that to whatever server.
@@ -196,7 +230,7 @@ class EndpointAnnotator:
         self._pool, self._loop = Pool(clients), loop
         return self._pool
 
-    async def _attempt(self, replica: Replica, asked: dict[str, Any]) -> Outcome:
+    async def _attempt(self, replica: Replica, asked: dict[str, Any]) -> tuple[Outcome, Completion | None]:
         """One attempt at one replica.
 
         Raises:
@@ -218,19 +252,20 @@ class EndpointAnnotator:
             what = f"no {where} from {replica.url} within {self.spec.timeout:g} s"
             raise _Failure(what, unreachable=silent) from error
         except openai.APIStatusError as error:
-            return self._refusal(replica, error)
+            return self._refusal(replica, error), None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             nobody = isinstance(cause, httpx2.ConnectError)
             raise _Failure(f"{replica.url}: {type(cause).__name__}: {cause}", unreachable=nobody) from error
         try:
-            return self._read(_Answer.model_validate_json(answer.content))
+            completion = Completion.model_validate_json(answer.content)
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"])) or "body"
             raise _Failure(f"{replica.url}: no chat completion ({where}: {problem['msg']})") from error
+        return self._read(completion), completion
 
-    def _read(self, answer: _Answer) -> Outcome:
+    def _read(self, answer: Completion) -> Outcome:
         choice, usage = answer.choices[0], answer.usage or _Usage()
         text, refusal = (choice.message.content or "").strip(), choice.message.refusal
         self.spent.tokens_in += usage.prompt_tokens
@@ -253,12 +288,12 @@ class EndpointAnnotator:
             error.status_code,
             self._clean(str(body.get("message") or body.get("detail") or error.message)),
         )
-        where = f"annotator {self.name}: {replica.url}"
+        where = f"{self.WHO} {self.name}: {replica.url}"
         if status in _MISTAKES:
             cures = {
-                401: f"check the key in the variable {self.spec.api_key_env or '(none: annotate.annotators[].api_key_env)'}",
-                403: "ask for access to this model, or use another key (annotate.annotators[].api_key_env)",
-                404: f"{replica.url}/models lists what is served there; set annotate.annotators[].model or urls to match",
+                401: f"check the key in the variable {self.spec.api_key_env or '(none: {self.KEYS}.api_key_env)'}",
+                403: f"ask for access to this model, or use another key ({self.KEYS}.api_key_env)",
+                404: f"{replica.url}/models lists what is served there; set {self.KEYS}.model or urls to match",
             }
             raise UserError(
                 f"{where} answers {status} for model {self.model!r}: {said}", cures[status]
@@ -282,8 +317,8 @@ class EndpointAnnotator:
         self._unreached = self._unreached + 1 if unreachable else 0
         if self._unreached >= _NOBODY_THERE:
             raise UserError(
-                f"annotator {self.name}: no server answers at {', '.join(self.spec.urls)} ({outcome.text})",
-                "start the servers, or correct annotate.annotators[].urls; a new run goes on from here",
+                f"{self.WHO} {self.name}: no server answers at {', '.join(self.spec.urls)} ({outcome.text})",
+                f"start the servers, or correct {self.KEYS}.urls; a new run goes on from here",
             )
         if self._rejected >= _ALL_REJECTED and not self.spent.requests:
             raise UserError(
