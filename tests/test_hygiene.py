@@ -21,6 +21,7 @@ FLOORS = (
     ("params",),
     ("records",),
     ("progress",),
+    ("cluster",),
     ("encoder",),
     ("corpora", "miniature", "synthesis"),
     ("categorize",),
@@ -35,7 +36,7 @@ FLOORS = (
 MODULES = modules()
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 # Modules that decide no number: a change of theirs runs no stage again.
-PLUMBING = {"fakevlm", "fakevlm.errors", "fakevlm.paths", "fakevlm.params", "fakevlm.progress"}
+PLUMBING = {f"fakevlm.{name}" for name in ("errors", "paths", "params", "progress", "cluster")} | {"fakevlm"}
 
 
 def tracked() -> list[Path]:
