@@ -1,12 +1,13 @@
 """A server that speaks chat completions as vLLM or SGLang do, with a tiny LLaVA behind it.
 
-`python tests/llavaserver.py MODEL --style STYLE [--answers JSON] [--template FILE]` prints its port and serves until killed.
+`python tests/llavaserver.py MODEL [ANSWERS as JSON]` prints its port and serves until killed. Its address says how it speaks:
+`http://127.0.0.1:<port>/<style>/v1`, with anything between style and v1, so that one process is several replicas.
 
 Styles: `vllm` gives the tokens that were asked for, `old` (a vLLM that does not know that field) the likeliest, both by their
-numbers; `sglang` the likeliest by their text, and token ids beside; `bare` only texts, as a hosted API does.
+numbers; `sglang` the likeliest by their text, and token ids beside; `bare` only texts, as a hosted API does; `other` is `vllm`
+with another chat template.
 """
 
-import argparse
 import base64
 import io
 import json
@@ -19,17 +20,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-STYLES = ("vllm", "old", "sglang", "bare")
-
 
 @contextmanager
-def serving(model: Path, style: str, answers: list[str] | None = None, template: str = "") -> Iterator[str]:
-    """A server process; yields its address."""
-    options = ["--style", style, "--answers", json.dumps(answers), "--template", template]
-    command = [sys.executable, __file__, str(model), *options]
+def serving(model: Path, answers: list[str] | None = None) -> Iterator[str]:
+    """A server process; yields its address without the style."""
+    command = [sys.executable, __file__, str(model), json.dumps(answers)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
     finally:
         process.kill()
         process.communicate()
@@ -38,17 +36,16 @@ def serving(model: Path, style: str, answers: list[str] | None = None, template:
 class Model:
     """Greedy answers to request bodies, one at a time."""
 
-    def __init__(self, folder: Path, style: str, answers: list[str] | None, template: str) -> None:
+    def __init__(self, folder: Path, answers: list[str] | None) -> None:
         import tinyllava
         from fakevlm.model.llava import load_model, load_processor
 
-        self.style, self.lock = style, threading.Lock()
+        self.lock = threading.Lock()
         self.model, self.processor = load_model(folder, device="cpu"), load_processor(folder)
-        self.processor.chat_template = template or self.processor.chat_template
         if answers:
             self.model.generate = tinyllava.scripted(self.model, self.processor, answers)
 
-    def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+    def complete(self, style: str, body: dict[str, Any]) -> dict[str, Any]:
         import torch
         from PIL import Image
         from transformers import LogitsProcessorList
@@ -69,6 +66,7 @@ class Model:
             add_generation_prompt=body.get("add_generation_prompt", True),
             continue_final_message=body.get("continue_final_message", False),
         )
+        text = text.replace("USER", "HUMAN") if style == "other" else text
         inputs = self.processor(
             images=image, text=text, return_tensors="pt", add_special_tokens=body["add_special_tokens"]
         )
@@ -84,10 +82,12 @@ class Model:
             )
         prompt = inputs["input_ids"][0].tolist()
         ids = made[0, len(prompt) :].tolist()
-        return self._completion(body, prompt, ids, rows)
+        return self._completion(style, body, prompt, ids, rows)
 
-    def _completion(self, body: dict, prompt: list[int], ids: list[int], rows: list) -> dict[str, Any]:
-        tokenizer, numbers = self.processor.tokenizer, self.style in ("vllm", "old")
+    def _completion(
+        self, style: str, body: dict, prompt: list[int], ids: list[int], rows: list
+    ) -> dict[str, Any]:
+        tokenizer, numbers = self.processor.tokenizer, style in ("vllm", "old", "other")
 
         def one(token: int, row: Any) -> dict[str, Any]:
             text = f"token_id:{token}" if numbers else tokenizer.decode([token])
@@ -96,7 +96,7 @@ class Model:
         content = []
         for token, row in zip(ids, rows, strict=True):
             shown = row.topk(body["top_logprobs"]).indices.tolist()
-            if self.style == "vllm":
+            if style in ("vllm", "other"):
                 shown = [token, *body["logprob_token_ids"]]
             content.append({**one(token, row), "top_logprobs": [one(other, row) for other in shown]})
         text = tokenizer.decode(ids, skip_special_tokens=True)
@@ -106,8 +106,8 @@ class Model:
             "logprobs": {"content": content},
             "finish_reason": "stop" if ids[-1] == tokenizer.eos_token_id else "length",
         }
-        told = {} if self.style == "bare" else {"prompt_token_ids": prompt}
-        choice |= {"token_ids": ids} if self.style == "sglang" else {}
+        told = {} if style == "bare" else {"prompt_token_ids": prompt}
+        choice |= {"token_ids": ids} if style == "sglang" else {}
         return {
             "id": "c",
             "object": "chat.completion",
@@ -119,20 +119,14 @@ class Model:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--style", choices=STYLES)
-    parser.add_argument("--answers", type=json.loads)
-    parser.add_argument("--template")
-    options = parser.parse_args()
-    model = Model(options.model, options.style, options.answers, options.template)
+    model = Model(Path(sys.argv[1]), json.loads(sys.argv[2]))
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            answer = json.dumps(model.complete(body)).encode()
+            answer = json.dumps(model.complete(self.path.split("/")[1], body)).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(answer)))

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import tinyllava
 from fakevlm import cluster
 from fakevlm.errors import UserError
 from fakevlm.evaluation import engines, prediction
-from fakevlm.params import Params, RayEngine
+from fakevlm.params import LocalEngine, RayEngine
 
 pytestmark = pytest.mark.slow  # Ray takes seconds to start, and each worker loads torch
 
@@ -51,16 +52,18 @@ def _numbers(count: int) -> Iterator[dict]:
 
 
 def test_every_batch_comes_back_once_over_several_windows(ray, monkeypatch) -> None:
-    monkeypatch.setattr(cluster, "WINDOW", 150)  # bytes: a few batches each
-    found = list(cluster.run(_numbers(9), Doubler, {}, TWO))
-    assert sorted((row["number"], *row["twice"]) for row in found) == [(n, 2 * n) for n in range(9)]
-    assert os.getpid() not in {row["pid"] for row in found}
-    assert len({row["pid"] for row in found}) > 2, "each window has workers of its own"
+    monkeypatch.setattr(cluster, "WINDOW", 6 * pa.Table.from_pylist(list(_numbers(1))).nbytes)
+    found = list(cluster.run(_numbers(11), Doubler, {}, TWO))
+    assert sorted((row["number"], *row["twice"]) for row in found) == [(n, 2 * n) for n in range(11)]
+    workers = [{row["pid"] for row in found if (row["number"] < 6) == early} for early in (True, False)]
+    assert workers[0].isdisjoint(workers[1]), "each window has workers of its own"
+    assert os.getpid() not in workers[0] | workers[1]
 
 
 def test_what_a_worker_refuses_reaches_the_user(ray) -> None:
+    one = TWO.model_copy(update={"workers": 1})
     with pytest.raises(UserError, match="this one not\n  → leave it out"):
-        list(cluster.run(_numbers(4), Doubler, {"refuse": 2}, TWO))
+        list(cluster.run(_numbers(4), Doubler, {"refuse": 2}, one))
 
 
 def test_gpus_that_no_machine_has_are_not_waited_for(ray) -> None:
@@ -72,11 +75,6 @@ def test_gpus_that_no_machine_has_are_not_waited_for(ray) -> None:
 def test_without_batches_nothing_starts() -> None:
     nowhere = RayEngine(kind="ray", address="192.0.2.1:1", workers=1, gpus_per_worker=0.0)
     assert list(cluster.run([], Doubler, {}, nowhere)) == []
-
-
-def _params(folder: Path, **engine) -> Params:
-    evaluate = {"batch_size": 3, "engine": TWO.model_copy(update=engine)} if engine is not None else {}
-    return tinyllava.params(folder, evaluate=evaluate)
 
 
 def _mortal(folder: Path):
@@ -110,10 +108,8 @@ def test_with_one_worker_killed_the_result_is_that_of_one_process(ray, tmp_path,
     monkeypatch.setattr(engines, "Asked", _mortal(notes))
     disturbed = engines.speaker(params, folder, "test")(records, 8, journal)
 
-    alone = params.evaluate.model_copy(update={"engine": {"kind": "local"}})
-    undisturbed = prediction.predict(
-        engines.load_model(folder), engines.load_processor(folder), records, batch_size=3, max_new_tokens=8
-    )
+    model, processor = engines.load_model(folder), engines.load_processor(folder)
+    undisturbed = prediction.predict(model, processor, records, batch_size=3, max_new_tokens=8)
     pd.testing.assert_frame_equal(disturbed, undisturbed, check_exact=True)
     assert disturbed["id"].tolist() == [record.id for record in records]
 
@@ -124,4 +120,11 @@ def test_with_one_worker_killed_the_result_is_that_of_one_process(ray, tmp_path,
     assert len(tried[4]) == 2, "done again, by whoever"
     assert len(list(notes.glob("worker-*"))) >= 3, "two, and one started anew"
     assert len(list(journal.glob("part-*.parquet"))) == 9
-    assert alone
+
+    # Begun on Ray, gone on with here: nothing is asked again.
+    monkeypatch.setattr(prediction, "_answer", None)
+    local = params.evaluate.model_copy(update={"engine": LocalEngine(kind="local")})
+    resumed = engines.speaker(params.model_copy(update={"evaluate": local}), folder, "test")(
+        records, 8, journal
+    )
+    pd.testing.assert_frame_equal(resumed, undisturbed, check_exact=True)

@@ -69,7 +69,7 @@ def doc(label: int, references: list[str] | None = None, question: str | None = 
 
 ANSWERED = [
     (doc(0), "This is a fake image. Texture: waxy."),
-    (doc(0), "This image is unrealistic, hence fake."),
+    (doc(0), "This unrealistic image is fake."),
     (doc(0), "This is a real image."),
     (doc(1), "This is a real image. Texture: fine grain."),
     (doc(1), "A dog on a sofa."),
@@ -101,7 +101,9 @@ def test_metrics_are_those_of_the_project() -> None:
     assert all(set(row) == set(names) for row in judged)
     json.dumps(judged)  # lmms-eval writes them to a file
     values = {
-        m["metric"]: m["aggregation"]([row[m["metric"]] for row in judged]) for m in loaded["metric_list"]
+        metric["metric"]: metric["aggregation"]([row[metric["metric"]] for row in judged])
+        for metric in loaded["metric_list"]
+        if metric["metric"] != "fakeclue_css"  # below: it loads the sentence encoder
     }
     truth, said = [0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, -1, 1, 0]
     for positive, name in enumerate(("fake", "real")):
