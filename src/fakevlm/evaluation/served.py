@@ -223,13 +223,10 @@ class Served:
         return (ids[: ids.index(end)] if end in ids else ids), places
 
     def _gap(self, place: Place) -> _Gap:
-        likely = [*place.top_logprobs]
-        if place.token not in {other.token for other in likely}:
-            likely.append(place)
-        words = [
-            [other.logprob for other in likely if self._is(other.token, n)] for n in range(len(self._words))
-        ]
-        least = min(other.logprob for other in likely)
+        # A set: the token that was generated stands among the likeliest too, and is to count once.
+        likely = {(other.token, other.logprob) for other in (place, *place.top_logprobs)}
+        words = [[value for token, value in likely if self._is(token, n)] for n in range(len(self._words))]
+        least = min(value for _, value in likely)
         fake, real = (_logsumexp(word or [least]) for word in words)
         return _Gap(fake - real, sum(not word for word in words))
 
@@ -268,7 +265,7 @@ def _one_image(ids: list[int], processor: Any) -> tuple[int, ...]:
 
 def _logsumexp(values: list[float]) -> float:
     top = max(values)
-    return top + math.log(sum(math.exp(value - top) for value in values))
+    return top + math.log(math.fsum(math.exp(value - top) for value in values))
 
 
 def _first(failures: BaseExceptionGroup) -> BaseException:
