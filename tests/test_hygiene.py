@@ -22,6 +22,7 @@ FLOORS = (
     ("params",),
     ("records",),
     ("progress",),
+    ("cluster",),
     ("encoder",),
     ("corpora", "miniature", "synthesis"),
     ("categorize",),
@@ -36,7 +37,9 @@ FLOORS = (
 MODULES = modules()
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 # Modules that decide no number: a change of theirs runs no stage again.
-PLUMBING = {f"fakevlm{name}" for name in ("", ".errors", ".paths", ".explain", ".params", ".progress")}
+PLUMBING = {
+    f"fakevlm{name}" for name in ("", ".errors", ".paths", ".explain", ".params", ".progress", ".cluster")
+}
 
 
 def tracked() -> list[Path]:

@@ -8,7 +8,16 @@ import yaml
 
 from conftest import ROOT
 from fakevlm.errors import UserError
-from fakevlm.params import Embedding, Endpoint, Observer, Params, ServedAggregator, load_params
+from fakevlm.params import (
+    Embedding,
+    Endpoint,
+    Observer,
+    Params,
+    RayEngine,
+    ServedAggregator,
+    ServersEngine,
+    load_params,
+)
 
 KEEP = object()
 PROFILES = [name for name in yaml.safe_load((ROOT / "params.yaml").read_text()) if name != "profile"]
@@ -187,6 +196,38 @@ def test_what_an_aggregator_cannot_be(tmp_path: Path, changes: dict, said: str) 
 
 def test_an_aggregator_by_its_bare_name_is_refused(tmp_path: Path) -> None:
     assert "mini.annotate.aggregator" in message(edited(tmp_path, "mini.annotate.aggregator", "embedding"))
+
+
+def test_engines_are_told_by_their_kind(tmp_path: Path) -> None:
+    engine = {"kind": "ray", "address": None, "workers": 4, "gpus_per_worker": 1}
+    loaded = load_params("mini", edited(tmp_path, "mini.evaluate.engine", engine)).evaluate.engine
+    assert (type(loaded), loaded.workers, loaded.gpus_per_worker) == (RayEngine, 4, 1.0)
+    engine = {"kind": "servers", "urls": ["http://a:8000/v1", "http://b:8000/v1"], "model": "lingcco/fakeVLM"}
+    loaded = load_params("mini", edited(tmp_path, "mini.evaluate.engine", engine)).evaluate.engine
+    assert (type(loaded), loaded.top_logprobs) == (ServersEngine, 20)
+
+
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [
+        ({}, "evaluate.engine.kind: missing; allowed here: local, ray, servers"),
+        ({"kind": "slurm"}, "engine.kind: no such kind; allowed here: local, ray, servers, got 'slurm'"),
+        ({"kind": "ray", "address": None, "gpus_per_worker": 1}, "mini.evaluate.engine.workers: missing"),
+        (
+            {"kind": "local", "workers": 2},
+            "mini.evaluate.engine.workers: unknown key of kind local (it belongs to ray); allowed here: kind\n",
+        ),
+        (
+            {"kind": "local", "worker": 2},
+            "mini.evaluate.engine.worker: unknown key; allowed here: kind\n",
+        ),
+        ({"kind": "servers", "urls": ["gpu1:8000"], "model": "m"}, "engine.urls: 'gpu1:8000' is no server's"),
+        ({"kind": "servers", "urls": ["http://a/v1"], "model": "m", "api_key_env": "sk-1"}, "never the key itself"),
+        ("ray", "mini.evaluate.engine"),
+    ],
+)  # fmt: skip
+def test_what_an_engine_cannot_be(tmp_path: Path, engine: Any, said: str) -> None:
+    assert said in message(edited(tmp_path, "mini.evaluate.engine", engine))
 
 
 def test_unknown_profile_lists_those_there_are(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+import tinyllava
 from fakevlm import paths
 from fakevlm.evaluation import prediction
 from fakevlm.evaluation.prediction import predict
@@ -63,31 +64,6 @@ def _records(count: int, size: int = 32) -> list[Record]:
             )
         )
     return records
-
-
-def _script(model, processor, answers: list[str]):
-    """`model.generate`, made to write `answers[k]`, k taken from the image's first pixel; what it watches are its own logits."""
-    plain = model.generate
-    tokens = [
-        [*processor.tokenizer.encode(" " + a, add_special_tokens=False), processor.tokenizer.eos_token_id]
-        for a in answers
-    ]
-
-    def generate(logits_processor, **inputs):
-        start = inputs["input_ids"].shape[1]
-        picks = [round(float(x) * 1000) % len(answers) for x in inputs["pixel_values"][:, 0, 0, 0]]
-
-        def force(ids, scores):
-            for n, pick in enumerate(picks):
-                step = ids.shape[1] - start
-                wanted = tokens[pick][step] if step < len(tokens[pick]) else processor.tokenizer.eos_token_id
-                scores[n, wanted] = 1e4
-            return scores
-
-        # Watching comes first, so that what is recorded are the model's own logits.
-        return plain(**inputs, logits_processor=[*logits_processor, force])
-
-    return generate
 
 
 def test_text_and_probability_come_out_in_order(loaded) -> None:
@@ -151,7 +127,7 @@ def test_p_fake_is_read_at_the_verdict_word(
 ) -> None:
     model, processor = loaded
     records = _records(5)
-    monkeypatch.setattr(model, "generate", _script(model, processor, [before + word]))
+    monkeypatch.setattr(model, "generate", tinyllava.scripted(model, processor, [before + word]))
     frame = predict(model, processor, records, batch_size=3, max_new_tokens=40)
     assert set(frame["text"]) == {before + word}
     assert not frame["forced"].any()
@@ -165,7 +141,7 @@ def test_an_answer_without_verdict_is_scored_by_a_forced_opening(loaded, monkeyp
     model, processor = loaded
     records = _records(6)
     answers = ["This is a fake image.", "A dog on a sofa.", ""]
-    monkeypatch.setattr(model, "generate", _script(model, processor, answers))
+    monkeypatch.setattr(model, "generate", tinyllava.scripted(model, processor, answers))
     frame = predict(model, processor, records, batch_size=6, max_new_tokens=40)
     assert set(frame["text"]) > {"This is a fake image."}
     assert len(set(frame["text"])) > 1
@@ -178,7 +154,7 @@ def test_an_answer_without_verdict_is_scored_by_a_forced_opening(loaded, monkeyp
 
 def test_yes_counts_only_for_the_question_that_was_asked(loaded, monkeypatch) -> None:
     model, processor = loaded
-    monkeypatch.setattr(model, "generate", _script(model, processor, ["Yes."]))
+    monkeypatch.setattr(model, "generate", tinyllava.scripted(model, processor, ["Yes."]))
     records = _records(3)
     asked = predict(model, processor, records, batch_size=3, max_new_tokens=5, question="Is this image fake?")
     assert set(asked["verdict"]) == {"fake"}
@@ -187,7 +163,7 @@ def test_yes_counts_only_for_the_question_that_was_asked(loaded, monkeypatch) ->
 
 def test_generation_stops_when_all_rows_have_ended(loaded, monkeypatch) -> None:
     model, processor = loaded
-    scripted, steps = _script(model, processor, ["Fake."]), []
+    scripted, steps = tinyllava.scripted(model, processor, ["Fake."]), []
     gaps = prediction._Gaps.__call__
     monkeypatch.setattr(
         prediction._Gaps, "__call__", lambda self, *args: steps.append(1) or gaps(self, *args)

@@ -88,3 +88,28 @@ def params(
             "evaluate": loaded.evaluate.model_copy(update=evaluate or {}),
         }
     )
+
+
+def scripted(model: Any, processor: Any, answers: list[str]) -> Any:
+    """`model.generate`, made to write `answers[k]`, k taken from the image's first pixel; what it watches are its own logits."""
+    plain = model.generate
+    tokens = [
+        [*processor.tokenizer.encode(" " + a, add_special_tokens=False), processor.tokenizer.eos_token_id]
+        for a in answers
+    ]
+
+    def generate(logits_processor, **inputs):
+        start = inputs["input_ids"].shape[1]
+        picks = [round(float(x) * 1000) % len(answers) for x in inputs["pixel_values"][:, 0, 0, 0]]
+
+        def force(ids, scores):
+            for n, pick in enumerate(picks):
+                step = ids.shape[1] - start
+                wanted = tokens[pick][step] if step < len(tokens[pick]) else processor.tokenizer.eos_token_id
+                scores[n, wanted] = 1e4
+            return scores
+
+        # Watching comes first, so that what is recorded are the model's own logits.
+        return plain(**inputs, logits_processor=[*logits_processor, force])
+
+    return generate

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fakevlm import paths
 from fakevlm.errors import UserError
@@ -97,6 +97,30 @@ class Categorize(Section):
     learning_rate: float = Field(gt=0)
 
 
+def _addresses(urls: list[str]) -> list[str]:
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+            raise ValueError(f"{url!r} is no server's address such as http://localhost:8000/v1")
+        if parts.username or parts.password:
+            raise ValueError("an address must not hold a password: name its variable in api_key_env")
+    if len(set(urls)) < len(urls):
+        raise ValueError("an address appears twice: name each replica once, and raise concurrency instead")
+    return urls
+
+
+def _variable(name: str | None) -> str | None:
+    # The value is not repeated: whoever puts the key itself here must not find it in a log.
+    if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        raise ValueError("give the NAME of an environment variable (capitals), never the key itself")
+    return name
+
+
+# Replicas of one model, each with its /v1; the NAME of the variable that holds their key, null where none is needed.
+Addresses = Annotated[list[str], Field(min_length=1), AfterValidator(_addresses)]
+KeyVariable = Annotated[str | None, AfterValidator(_variable)]
+
+
 class Observer(Section):
     """A scripted observer of the miniature; `name` says which."""
 
@@ -112,9 +136,8 @@ class Endpoint(Section):
     model: str = Field(min_length=1)  # as the server calls it
     # A commit or tag: no server tells it, and other weights give other answers.
     revision: str = Field(min_length=1)
-    urls: list[str] = Field(min_length=1)  # one a replica, with its /v1
-    # The NAME of the environment variable that holds the key; null: none is needed.
-    api_key_env: str | None = None
+    urls: Addresses
+    api_key_env: KeyVariable = None
     max_tokens: int = Field(ge=1)
     temperature: float = Field(ge=0.0, le=2.0)
     seed: int | None = None  # null: the profile's
@@ -126,29 +149,6 @@ class Endpoint(Section):
     price_output: float | None = Field(default=None, ge=0)
     gpus: int = Field(default=1, ge=1)  # of one replica
     requests_per_second: float | None = Field(default=None, gt=0)  # that one replica answers, as measured
-
-    @field_validator("urls")
-    @classmethod
-    def _addresses(cls, urls: list[str]) -> list[str]:
-        for url in urls:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-                raise ValueError(f"{url!r} is no server's address such as http://localhost:8000/v1")
-            if parts.username or parts.password:
-                raise ValueError("an address must not hold a password: name its variable in api_key_env")
-        if len(set(urls)) < len(urls):
-            raise ValueError(
-                "an address appears twice: name each replica once, and raise concurrency instead"
-            )
-        return urls
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _variable(cls, name: str | None) -> str | None:
-        # The value is not repeated: whoever puts the key itself here must not find it in a log.
-        if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
-            raise ValueError("give the NAME of an environment variable (capitals), never the key itself")
-        return name
 
 
 Annotator = Annotated[Observer | Endpoint, Field(discriminator="backend")]
@@ -254,8 +254,38 @@ class Experts(Section):
     spectrum_size: int = Field(ge=16, multiple_of=16)
 
 
+class LocalEngine(Section):  # language models answer in this process
+    kind: Literal["local"]
+
+
+class RayEngine(Section):
+    """Language models answer in worker processes of a Ray cluster, each of which loads the model once."""
+
+    kind: Literal["ray"]
+    address: str | None  # null: a cluster of this machine, for the run alone; auto; host:port
+    workers: int = Field(ge=1, le=4096)
+    gpus_per_worker: float = Field(ge=0)
+
+
+class ServersEngine(Section):
+    """FakeVLM behind vLLM or SGLang servers; `evaluate.model` names the same weights, for their tokenizer and template."""
+
+    kind: Literal["servers"]
+    urls: Addresses
+    model: str = Field(min_length=1)  # as the servers call it
+    api_key_env: KeyVariable = None
+    concurrency: int = Field(default=64, ge=1, le=1000)  # requests under way, over all replicas
+    timeout: float = Field(default=300.0, gt=0)  # seconds for one request
+    retries: int = Field(default=5, ge=0)
+    top_logprobs: int = Field(default=20, ge=2)  # likeliest tokens asked for at each place
+
+
+Engine = Annotated[LocalEngine | RayEngine | ServersEngine, Field(discriminator="kind")]
+
+
 class Evaluate(Section):
     model: str | None
+    engine: Engine
     methods: list[str] = Field(min_length=1)
     precision: Literal["fp32", "bf16"]
     batch_size: int = Field(ge=1)

@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
+from fakevlm.annotation.completion import Completion, Usage
 from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.annotation.replicas import Pool, Replica, backoff, retry_after
 from fakevlm.annotation.transport import Door, Refused, Unanswered
@@ -30,28 +31,6 @@ _MISTAKES = (401, 403, 404)  # the user's, and the same for every request
 _ALL_REJECTED, _NOBODY_THERE = 100, 16
 _HERE = "data:"  # where the image goes, which stands before all else that anybody wrote
 _MESSAGE = 500  # characters of a server's message that are kept
-
-
-class _Message(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class _Answer(BaseModel):
-    """The part of a chat completion that is read."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
 
 
 class _Failure(Exception):
@@ -111,6 +90,7 @@ class EndpointAnnotator:
         seed: the profile's seed, used if the entry has none.
         sampling: more that goes into every request, such as `response_format`.
         entry: the entry's place in params.yaml, for errors.
+        who: how errors call it.
     """
 
     def __init__(
@@ -119,6 +99,7 @@ class EndpointAnnotator:
         seed: int,
         sampling: Mapping[str, Any] | None = None,
         entry: str = "annotate.annotators[]",
+        who: str = "annotator",
     ) -> None:
         self.spec = spec
         self.name = spec.name
@@ -130,7 +111,7 @@ class EndpointAnnotator:
             "seed": seed if spec.seed is None else spec.seed,
             **(sampling or {}),
         }
-        self._entry = entry
+        self._entry, self._who = entry, f"{who} {spec.name}"
         self.concurrency = spec.concurrency
         self.spent = Spent()
         self._pool: Pool | None = None
@@ -139,21 +120,31 @@ class EndpointAnnotator:
         self._rejected = self._unreached = 0  # requests in a row
 
     async def annotate(self, request: Request) -> Outcome:
-        """Asks until there is an outcome, at most `retries` times more than once.
-
-        Raises:
-            UserError: the key is missing or refused, the model unknown, the servers not there, or all requests rejected.
-        """
+        """Asks until there is an outcome; see `ask`."""
         try:
             body = self._body(request)
         except ValueError as error:
             return Outcome("rejected", str(error))
-        pool, outcome = self._connected(), Outcome("error")
+        return (await self.ask(body))[0]
+
+    async def ask(self, body: bytes) -> tuple[Outcome, Completion | None]:
+        """Asks until there is an outcome, at most `retries` times more than once.
+
+        Args:
+            body: the request as JSON.
+
+        Returns:
+            The outcome, and what the server sent where it sent an answer.
+
+        Raises:
+            UserError: the key is missing or refused, the model unknown, the servers not there, or all requests rejected.
+        """
+        pool, outcome, answer = self._connected(), Outcome("error"), None
         for attempt in range(self.spec.retries + 1):
             try:
                 async with pool.lend() as replica:
                     try:
-                        outcome = await self._attempt(replica, body)
+                        outcome, answer = await self._attempt(replica, body)
                         replica.succeeded()
                     except _Failure as failure:
                         pool.failed(replica, failure.wait, failure.unreachable)
@@ -166,7 +157,7 @@ class EndpointAnnotator:
                 if attempt < self.spec.retries:
                     await asyncio.sleep(backoff(attempt))
         self._watch(outcome, outcome.status == "error" and unreachable)
-        return outcome
+        return outcome, answer
 
     def _body(self, request: Request) -> bytes:
         """The request as JSON.
@@ -213,14 +204,14 @@ class EndpointAnnotator:
             if not self._key or not self._key.isascii():
                 what = "holds letters that no key has" if self._key else "is not set"
                 raise UserError(
-                    f"annotator {self.name}: the environment variable {variable} {what}",
+                    f"{self._who}: the environment variable {variable} {what}",
                     f"export {variable}=… with the server's key, or set {self._entry}.api_key_env to null",
                 )
         clients = {url: Door(url, self._key, self.spec.timeout) for url in self.spec.urls}
         self._pool, self._loop = Pool(clients), loop
         return self._pool
 
-    async def _attempt(self, replica: Replica, body: bytes) -> Outcome:
+    async def _attempt(self, replica: Replica, body: bytes) -> tuple[Outcome, Completion | None]:
         """One attempt at one replica.
 
         Raises:
@@ -232,16 +223,17 @@ class EndpointAnnotator:
         except Unanswered as error:
             raise _Failure(f"{replica.url}: {error}", unreachable=error.unreachable) from error
         except Refused as error:
-            return self._refusal(replica, error)
+            return self._refusal(replica, error), None
         try:
-            return self._read(_Answer.model_validate_json(answer))
+            completion = Completion.model_validate_json(answer)
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"])) or "body"
             raise _Failure(f"{replica.url}: no chat completion ({where}: {problem['msg']})") from error
+        return self._read(completion), completion
 
-    def _read(self, answer: _Answer) -> Outcome:
-        choice, usage = answer.choices[0], answer.usage or _Usage()
+    def _read(self, answer: Completion) -> Outcome:
+        choice, usage = answer.choices[0], answer.usage or Usage()
         text, refusal = (choice.message.content or "").strip(), choice.message.refusal
         self.spent.tokens_in += usage.prompt_tokens
         self.spent.tokens_out += usage.completion_tokens
@@ -259,7 +251,7 @@ class EndpointAnnotator:
     def _refusal(self, replica: Replica, error: Refused) -> Outcome:
         """What an HTTP status other than success amounts to."""
         status, said = error.status, self._clean(error.message)
-        where = f"annotator {self.name}: {replica.url}"
+        where = f"{self._who}: {replica.url}"
         if status in _MISTAKES:
             cures = {
                 401: f"check the key in the variable {self.spec.api_key_env or '(none: ' + self._entry + '.api_key_env)'}",
@@ -288,12 +280,12 @@ class EndpointAnnotator:
         self._unreached = self._unreached + 1 if unreachable else 0
         if self._unreached >= _NOBODY_THERE:
             raise UserError(
-                f"annotator {self.name}: no server answers at {', '.join(self.spec.urls)} ({outcome.text})",
+                f"{self._who}: no server answers at {', '.join(self.spec.urls)} ({outcome.text})",
                 f"start the servers, or correct {self._entry}.urls; a new run goes on from here",
             )
         if self._rejected >= _ALL_REJECTED and not self.spent.requests:
             raise UserError(
-                f"annotator {self.name}: the first {self._rejected} requests were all rejected, the last with: {outcome.text}",
+                f"{self._who}: the first {self._rejected} requests were all rejected, the last with: {outcome.text}",
                 f"correct the entry {self._entry} or the server's options; then delete the lines with the status "
-                "rejected from the journal (runs/annotate/journal.jsonl), or give another revision: what was rejected is not asked again",
+                "rejected from its journal under runs/, or give another revision: what was rejected is not asked again",
             )

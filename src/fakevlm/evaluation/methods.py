@@ -4,7 +4,6 @@ Language models (FakeVLM, its untuned base) give words, a verdict and P(fake). D
 and the experts) give P(fake) alone: their verdict is fake from one half on, and they have no words.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -53,6 +52,11 @@ def check(params: Params) -> None:
                 f"{params.profile}.evaluate.methods: no method {method!r}",
                 f"choose among: {', '.join(METHODS)}",
             )
+        if method == UNTUNED and params.evaluate.engine.kind == "servers":
+            raise UserError(
+                f"{params.profile}.evaluate: the engine's servers serve {FAKEVLM}, and {UNTUNED} is to be asked too",
+                f"take {UNTUNED} out of evaluate.methods, or evaluate it with the engine local or ray",
+            )
         if method == FAKEVLM:
             tuned(params)
         elif method != UNTUNED:
@@ -68,25 +72,11 @@ def _detector_folder(method: str) -> Path:
 def _speaker(
     name: str | Path, method: str, params: Params, records: Sequence[Record], journal: Path | None
 ) -> pd.DataFrame:
-    from fakevlm.evaluation.prediction import fingerprint, predict
-    from fakevlm.model.llava import load_model, load_processor, locate
+    from fakevlm.evaluation.engines import journal_of, speaker
 
-    model = load_model(name, dtype=PRECISIONS[params.evaluate.precision])
-    processor = load_processor(name)
-    if journal is not None:
-        place = Path(locate(name))
-        commit = str(getattr(model.config, "_commit_hash", None))  # of weights from the hub
-        slug = re.sub(r"\W+", "-", method).strip("-").lower()
-        journal = journal / f"{slug}-{fingerprint(place) if place.is_dir() else commit}"
-    return predict(
-        model,
-        processor,
-        records,
-        batch_size=params.evaluate.batch_size,
-        max_new_tokens=params.evaluate.max_new_tokens,
-        journal=journal,
-        desc=method,
-    )
+    ask = speaker(params, name, method)
+    kept = journal_of(journal, method, name) if journal is not None else None
+    return ask(records, params.evaluate.max_new_tokens, kept)
 
 
 def _detector(method: str, params: Params) -> Detector:

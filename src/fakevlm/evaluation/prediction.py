@@ -13,8 +13,8 @@ the same way, and the journal holds whole batches by the hash of everything that
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,20 @@ from fakevlm.records import QUESTION, Record
 OPENING = "This is a"  # of every answer that the model is trained on; what P(fake) falls back on
 DIGITS = 6  # of P(fake): machines differ beyond, and so do batch sizes
 COLUMNS = ["id", "text", "p_fake", "verdict", "forced"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records that are asked together; `number` counts the batches of one prediction."""
+
+    number: int
+    records: list[Record]
+    questions: list[str]
+
+
+Answer = Callable[
+    [Iterator[Batch]], Iterator[tuple[int, pd.DataFrame]]
+]  # batches → their numbers and answers, in any order
 
 
 class _Gaps(LogitsProcessor):
@@ -149,8 +163,8 @@ def _code() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _part(journal: Path, records: Sequence[Record], prompts: list[str], settings: dict[str, Any]) -> Path:
-    rows = [[record.id, record.sha256, prompt] for record, prompt in zip(records, prompts, strict=True)]
+def _part(journal: Path, batch: Batch, settings: dict[str, Any]) -> Path:
+    rows = [[r.id, r.sha256, asked] for r, asked in zip(batch.records, batch.questions, strict=True)]
     digest = hashlib.sha256(json.dumps([settings, rows]).encode()).hexdigest()
     return journal / f"part-{digest[:32]}.parquet"
 
@@ -175,7 +189,7 @@ def predict(
     journal: Path | None = None,
     desc: str = "predict",
 ) -> pd.DataFrame:
-    """Asks the model about every record.
+    """Asks the model about every record, in this process.
 
     Args:
         model: a `LlavaForConditionalGeneration`.
@@ -189,34 +203,101 @@ def predict(
         desc: of the progress bar.
 
     Returns:
+        n rows in the order of `records`; see `gather`.
+    """
+    words = verdict.word_ids(processor.tokenizer)
+    model.eval()
+
+    def answer(batches: Iterator[Batch]) -> Iterator[tuple[int, pd.DataFrame]]:
+        for batch in batches:
+            yield batch.number, answer_batch(model, processor, batch, words, max_new_tokens)
+
+    settings = settings_of(processor, str(model.dtype), max_new_tokens)
+    return gather(
+        answer,
+        processor,
+        records,
+        settings,
+        batch_size=batch_size,
+        question=question,
+        journal=journal,
+        desc=desc,
+    )
+
+
+def answer_batch(
+    model: Any, processor: Any, batch: Batch, words: tuple[list[int], list[int]], max_new_tokens: int
+) -> pd.DataFrame:
+    """The model's answers about one batch, in its order; `words` as `verdict.word_ids` gives them."""
+    with torch.inference_mode():
+        return _answer(model, processor, batch.records, batch.questions, words, max_new_tokens)
+
+
+def settings_of(processor: Any, dtype: str, max_new_tokens: int) -> dict[str, Any]:
+    """What, beside model, image and prompt, decides an answer: the journal's parts are named after it."""
+    words = verdict.word_ids(processor.tokenizer)
+    return {"max_new_tokens": max_new_tokens, "dtype": dtype, "words": words, "code": _code()}
+
+
+def gather(
+    answer: Answer,
+    processor: Any,
+    records: Sequence[Record],
+    settings: dict[str, Any],
+    *,
+    batch_size: int,
+    question: str | None = None,
+    journal: Path | None = None,
+    desc: str = "predict",
+) -> pd.DataFrame:
+    """Cuts records into batches, has those answered that the journal does not hold, and puts the answers in order.
+
+    How batches are cut depends on the records and `batch_size` alone: not on who answers, nor on what was done before.
+
+    Args:
+        answer: who answers; takes batches as it can work on them, and gives them back as they are done.
+        processor: of the model, for its chat template.
+        records: n of them.
+        settings: see `settings_of`.
+        batch_size, question, journal, desc: as in `predict`.
+
+    Returns:
         n rows in the order of `records`: id, text, p_fake (0–1, six decimals), verdict (fake, real, unparsed) and
         forced (p_fake comes from the forced opening, because the text gives no verdict).
     """
     questions = [question or record.question or QUESTION for record in records]
-    words = verdict.word_ids(processor.tokenizer)
-    settings = {"max_new_tokens": max_new_tokens, "dtype": str(model.dtype), "words": words, "code": _code()}
+    plan = _batches(processor, questions, batch_size)
     if journal is not None:
         journal.mkdir(parents=True, exist_ok=True)
-    model.eval()
-    frames, order = [], []
-    with progress.bar(len(records), desc) as bar, torch.inference_mode():
-        for rows in _batches(processor, questions, batch_size):
-            batch, asked = [records[n] for n in rows], [questions[n] for n in rows]
-            part = _part(journal, batch, asked, settings) if journal is not None else None
-            if part is not None and part.exists():
-                frame = pd.read_parquet(part)
-            else:
-                frame = _answer(model, processor, batch, asked, words, max_new_tokens)
-                if part is not None:  # whole or not at all, whenever the process dies
-                    frame.to_parquet(part.with_suffix(".tmp"), index=False)
-                    os.replace(part.with_suffix(".tmp"), part)
-            frames.append(frame)
-            order += rows
-            bar.update(len(rows))
-    if not frames:
+    frames: dict[int, pd.DataFrame] = {}
+    parts: dict[int, Path | None] = {}
+    with progress.bar(len(records), desc) as bar:
+
+        def todo() -> Iterator[Batch]:
+            for number, rows in enumerate(plan):
+                batch = Batch(number, [records[n] for n in rows], [questions[n] for n in rows])
+                part = _part(journal, batch, settings) if journal is not None else None
+                if part is not None and part.exists():
+                    frames[number] = pd.read_parquet(part)
+                    bar.update(len(rows))
+                else:
+                    parts[number] = part
+                    yield batch
+
+        for number, frame in answer(todo()):
+            part = parts.pop(number)  # an answer that nobody waits for is a fault: KeyError
+            if part is not None:  # whole or not at all, whenever the process dies
+                frame.to_parquet(part.with_suffix(".tmp"), index=False)
+                os.replace(part.with_suffix(".tmp"), part)
+            frames[number] = frame
+            bar.update(len(frame))
+    if parts or len(frames) < len(plan):
+        raise RuntimeError(f"{len(plan) - len(frames)} of {len(plan)} batches were not answered")
+    if not plan:
         return pd.DataFrame({name: [] for name in COLUMNS})
+    order = [n for rows in plan for n in rows]
     return (
-        pd.concat(frames, ignore_index=True)
+        pd.concat([frames[number] for number in range(len(plan))], ignore_index=True)
         .iloc[sorted(range(len(order)), key=order.__getitem__)]
         .reset_index(drop=True)
     )

@@ -26,7 +26,7 @@ from PIL import Image
 from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
-from fakevlm.evaluation.methods import EXPERTS, FAKEVLM, PRECISIONS, detect, need, tuned
+from fakevlm.evaluation.methods import EXPERTS, FAKEVLM, detect, need, tuned
 from fakevlm.evaluation.scores import COLUMNS, score
 from fakevlm.params import Params
 from fakevlm.progress import bar
@@ -162,19 +162,15 @@ def judges(params: Params) -> list[Judge]:
 
 
 def _speaker(params: Params, name: str | Path) -> Judge:
-    from fakevlm.evaluation.prediction import fingerprint, predict
-    from fakevlm.model.llava import load_model, load_processor, locate
+    from fakevlm.evaluation.engines import speaker
+    from fakevlm.evaluation.prediction import fingerprint
+    from fakevlm.model.llava import locate
 
-    @cache
-    def loaded():
-        return load_model(name, dtype=PRECISIONS[params.evaluate.precision]), load_processor(name)
+    ask = speaker(params, name, FAKEVLM)
 
     def answer(records: Sequence[Record]) -> pd.DataFrame:
-        model, processor = loaded()
         # The verdict stands in the first sentence; the explanation after it is not scored here.
-        limit = params.robustness.max_new_tokens
-        size = params.evaluate.batch_size
-        return predict(model, processor, records, batch_size=size, max_new_tokens=limit, desc=FAKEVLM)
+        return ask(records, params.robustness.max_new_tokens, None)
 
     place = Path(locate(name))
     return Judge(FAKEVLM, fingerprint(place) if place.is_dir() else str(name), answer)

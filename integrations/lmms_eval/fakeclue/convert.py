@@ -1,0 +1,44 @@
+"""Makes record shards of the released FakeClue's test split, for the task `fakeclue_released`.
+
+python integrations/lmms_eval/fakeclue/convert.py FOLDER      (with data_json/test.json and test.zip, or the unpacked images)
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from fakevlm import paths
+from fakevlm.corpora.fakeclue import read
+from fakevlm.corpora.files import Quarantine
+from fakevlm.errors import UserError
+from fakevlm.records import write_records
+
+
+def convert(release: Path, out: Path) -> int:
+    """Writes the shards; returns how many images they hold.
+
+    Raises:
+        UserError: a file is missing, or rows cannot be read: a benchmark without them would be another benchmark.
+    """
+    quarantine = Quarantine()
+    written = write_records(read(release, quarantine, ["test"]), out)
+    if quarantine.rows:
+        raise UserError(
+            f"{len(quarantine.rows)} rows of {release} cannot be read, the first: {quarantine.rows[0]}",
+            "fetch the release again",
+        )
+    return written
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("release", type=Path, help="folder of the release")
+    try:
+        out = paths.runs("lmms_eval", "fakeclue", "test")
+        print(f"{convert(parser.parse_args().release, out)} images in {out}")
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Where a language model answers: in this process, in the workers of a Ray cluster, or behind servers (`evaluate.engine`).
+
+All three cut the same batches, keep the same kind of journal and give the same columns. Ray's workers compute what this
+process would, so local and Ray share the journal's parts: a run begun with one may go on with the other. Servers compute
+with kernels of their own, so their parts bear another name (see `evaluation.served`).
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fakevlm import cluster
+from fakevlm.errors import UserError
+from fakevlm.evaluation.prediction import (
+    COLUMNS,
+    Batch,
+    answer_batch,
+    fingerprint,
+    gather,
+    predict,
+    settings_of,
+)
+from fakevlm.model import verdict
+from fakevlm.model.llava import DTYPES, load_model, load_processor, locate
+from fakevlm.params import Params, RayEngine, ServersEngine
+from fakevlm.records import Record
+
+# records, longest answer in tokens, the model's journal → see `prediction.gather`
+Speaker = Callable[[Sequence[Record], int, Path | None], pd.DataFrame]
+
+
+def speaker(params: Params, name: str | Path, desc: str) -> Speaker:
+    """Asks a model on the profile's engine. Models are loaded with the first question, and once.
+
+    Args:
+        params: the profile; of `evaluate`: engine, precision, batch_size.
+        name: a model's folder or its name on the hub.
+        desc: the method's name, for the progress bar.
+
+    Raises:
+        UserError: (when asked) there is no such model, or the engine cannot be had.
+    """
+    evaluate, dtype = params.evaluate, DTYPES[params.evaluate.precision]
+    engine, size = evaluate.engine, evaluate.batch_size
+
+    @cache
+    def processor() -> Any:
+        return load_processor(name)
+
+    @cache
+    def model() -> Any:
+        return load_model(name, dtype=dtype)
+
+    def local(records: Sequence[Record], longest: int, journal: Path | None) -> pd.DataFrame:
+        return predict(
+            model(), processor(), records, batch_size=size, max_new_tokens=longest, journal=journal, desc=desc
+        )
+
+    def on_ray(records: Sequence[Record], longest: int, journal: Path | None) -> pd.DataFrame:
+        settings = settings_of(processor(), f"torch.{dtype}", longest)
+        answer = _ray(engine, locate(name), dtype, longest)
+        return gather(answer, processor(), records, settings, batch_size=size, journal=journal, desc=desc)
+
+    def on_servers(records: Sequence[Record], longest: int, journal: Path | None) -> pd.DataFrame:
+        from fakevlm.evaluation.served import Served
+
+        served = Served(engine, desc, processor(), longest, size)
+        settings = settings_of(processor(), "served", longest) | served.settings
+        return gather(
+            served.answer, processor(), records, settings, batch_size=size, journal=journal, desc=desc
+        )
+
+    if isinstance(engine, RayEngine):
+        return on_ray
+    return on_servers if isinstance(engine, ServersEngine) else local
+
+
+def journal_of(journal: Path, method: str, name: str | Path) -> Path:
+    """The folder, in `journal`, of one model's answers: named after the method and the weights."""
+    place = Path(locate(name))
+    slug = re.sub(r"\W+", "-", method).strip("-").lower()
+    return journal / f"{slug}-{fingerprint(place) if place.is_dir() else _commit(str(name))}"
+
+
+def _commit(name: str) -> str:
+    """The commit of weights on the hub; asking for the configuration alone costs no weights."""
+    from transformers import AutoConfig
+
+    try:
+        return str(getattr(AutoConfig.from_pretrained(name), "_commit_hash", None))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no model could be found under {name!r}: {error}",
+            "name a folder in Hugging Face format or a model of the hub in evaluate.model",
+        ) from error
+
+
+def _ray(engine: RayEngine, name: str, dtype: str, longest: int) -> Callable[[Iterator[Batch]], Iterator]:
+    import torch
+
+    arguments = {"name": name, "dtype": dtype, "longest": longest}
+    # Sums depend on how many threads share them: without GPUs, workers have as many as this process.
+    arguments["threads"] = None if engine.gpus_per_worker else torch.get_num_threads()
+
+    def answer(batches: Iterator[Batch]) -> Iterator[tuple[int, pd.DataFrame]]:
+        for row in cluster.run(map(_sent, batches), Asked, arguments, engine):
+            number = row.pop("number")
+            yield number, pd.DataFrame({name: row[name] for name in COLUMNS})
+
+    return answer
+
+
+def _sent(batch: Batch) -> dict[str, Any]:
+    """A batch as it travels: encoded images, byte for byte, and what is asked about them."""
+    return {
+        "number": batch.number,
+        "id": [record.id for record in batch.records],
+        "image": [record.image for record in batch.records],
+        "question": batch.questions,
+    }
+
+
+class Asked:
+    """What a Ray worker holds: the model. Called with a batch it gives the answers, one list a column."""
+
+    def __init__(self, name: str, dtype: str, longest: int, threads: int | None) -> None:
+        if threads:
+            import torch
+
+            torch.set_num_threads(threads)
+        self.model, self.processor = load_model(name, dtype=dtype), load_processor(name)
+        self.words = verdict.word_ids(self.processor.tokenizer)
+        self.longest = longest
+
+    def __call__(self, sent: dict[str, Any]) -> dict[str, Any]:
+        records = [
+            Record(id=id, image=image, label=0, source="", item="")
+            for id, image in zip(sent["id"], sent["image"], strict=True)
+        ]
+        batch = Batch(sent["number"], records, sent["question"])
+        frame = answer_batch(self.model, self.processor, batch, self.words, self.longest)
+        return {"number": batch.number, **frame.to_dict("list")}

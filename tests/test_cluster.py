@@ -1,0 +1,130 @@
+"""Prediction on a local Ray cluster of two worker processes: what one process says, also where one of the two is killed."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import tinyllava
+from fakevlm import cluster
+from fakevlm.errors import UserError
+from fakevlm.evaluation import engines, prediction
+from fakevlm.params import LocalEngine, RayEngine
+
+pytestmark = pytest.mark.slow  # Ray takes seconds to start, and each worker loads torch
+
+TWO = RayEngine(kind="ray", address=None, workers=2, gpus_per_worker=0.0)
+QUESTIONS = (None, "Does the person's skin look real/fake?", "Is it?")
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator:
+    with cluster.connected(TWO):
+        import ray
+
+        yield ray
+    assert not ray.is_initialized()
+
+
+class Doubler:
+    """A worker without a model."""
+
+    def __init__(self, refuse: int | None = None) -> None:
+        self.refuse = refuse
+
+    def __call__(self, batch: dict) -> dict:
+        if batch["number"] == self.refuse:
+            raise UserError("this one not", "leave it out")
+        return {
+            "number": batch["number"],
+            "twice": [2 * byte for byte in batch["image"][0]],
+            "pid": os.getpid(),
+        }
+
+
+def _numbers(count: int) -> Iterator[dict]:
+    return ({"number": n, "image": [bytes([n])]} for n in range(count))
+
+
+def test_every_batch_comes_back_once_over_several_windows(ray, monkeypatch) -> None:
+    monkeypatch.setattr(cluster, "WINDOW", 6 * pa.Table.from_pylist(list(_numbers(1))).nbytes)
+    found = list(cluster.run(_numbers(11), Doubler, {}, TWO))
+    assert sorted((row["number"], *row["twice"]) for row in found) == [(n, 2 * n) for n in range(11)]
+    workers = [{row["pid"] for row in found if (row["number"] < 6) == early} for early in (True, False)]
+    assert workers[0].isdisjoint(workers[1]), "each window has workers of its own"
+    assert os.getpid() not in workers[0] | workers[1]
+
+
+def test_what_a_worker_refuses_reaches_the_user(ray) -> None:
+    one = TWO.model_copy(update={"workers": 1})
+    with pytest.raises(UserError, match="this one not\n  → leave it out"):
+        list(cluster.run(_numbers(4), Doubler, {"refuse": 2}, one))
+
+
+def test_gpus_that_no_machine_has_are_not_waited_for(ray) -> None:
+    greedy = TWO.model_copy(update={"gpus_per_worker": 500.0})
+    with pytest.raises(UserError, match="2 workers with 500 each need 1000"):
+        list(cluster.run(_numbers(1), Doubler, {}, greedy))
+
+
+def test_without_batches_nothing_starts() -> None:
+    nowhere = RayEngine(kind="ray", address="192.0.2.1:1", workers=1, gpus_per_worker=0.0)
+    assert list(cluster.run([], Doubler, {}, nowhere)) == []
+
+
+def _mortal(folder: Path):
+    """The worker, except that it is killed (-9) in the middle of its batch number 4, once; it notes what it does."""
+
+    class Mortal(engines.Asked):
+        def __init__(self, **arguments) -> None:
+            super().__init__(**arguments)
+            (folder / f"worker-{os.getpid()}").touch()
+
+        def __call__(self, sent: dict) -> dict:
+            deadline = time.monotonic() + 60  # both are to take part
+            while len(list(folder.glob("worker-*"))) < 2 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            with (folder / f"batch-{sent['number']}").open("a") as log:
+                log.write(f"{os.getpid()}\n")
+            answer = super().__call__(sent)
+            if sent["number"] == 4 and not (folder / "killed").exists():
+                (folder / "killed").write_text(str(os.getpid()))
+                os.kill(os.getpid(), signal.SIGKILL)
+            return answer
+
+    return Mortal
+
+
+def test_with_one_worker_killed_the_result_is_that_of_one_process(ray, tmp_path, monkeypatch) -> None:
+    folder, journal, notes = tinyllava.build(tmp_path / "model"), tmp_path / "journal", tmp_path / "notes"
+    notes.mkdir()
+    records = tinyllava.records(25, questions=QUESTIONS)
+    params = tinyllava.params(folder, evaluate={"batch_size": 3, "engine": TWO})
+    monkeypatch.setattr(engines, "Asked", _mortal(notes))
+    disturbed = engines.speaker(params, folder, "test")(records, 8, journal)
+
+    model, processor = engines.load_model(folder), engines.load_processor(folder)
+    undisturbed = prediction.predict(model, processor, records, batch_size=3, max_new_tokens=8)
+    pd.testing.assert_frame_equal(disturbed, undisturbed, check_exact=True)
+    assert disturbed["id"].tolist() == [record.id for record in records]
+
+    killed = (notes / "killed").read_text()
+    tried = {int(f.name.split("-")[1]): f.read_text().split() for f in notes.glob("batch-*")}
+    assert sorted(tried) == list(range(9))
+    assert tried[4][0] == killed
+    assert len(tried[4]) == 2, "done again, by whoever"
+    assert len(list(notes.glob("worker-*"))) >= 3, "two, and one started anew"
+    assert len(list(journal.glob("part-*.parquet"))) == 9
+
+    # Begun on Ray, gone on with here: nothing is asked again.
+    monkeypatch.setattr(prediction, "_answer", None)
+    local = params.evaluate.model_copy(update={"engine": LocalEngine(kind="local")})
+    resumed = engines.speaker(params.model_copy(update={"evaluate": local}), folder, "test")(
+        records, 8, journal
+    )
+    pd.testing.assert_frame_equal(resumed, undisturbed, check_exact=True)
