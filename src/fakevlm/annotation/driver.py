@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fakevlm.annotation.journal import Journal
-from fakevlm.annotation.prompts import Prompt
-from fakevlm.annotation.protocol import Annotator, Outcome, Request, name_of
+from fakevlm.annotation.protocol import Annotator, Outcome, Prompt, Request, name_of
 from fakevlm.progress import bar
 
 T = TypeVar("T")
@@ -16,11 +15,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An image to be annotated and the prompt for it."""
+    """An image (None: only its prompt is put) and the prompt for it."""
 
     id: str
     path: str
-    image: bytes
+    image: bytes | None
     prompt: Prompt
 
 
@@ -39,6 +38,7 @@ def annotate_all(
     journal: Journal,
     concurrency: int = 8,
     total: int | None = None,
+    what: str = "annotate",
 ) -> list[Candidate]:
     """Every task put to every annotator; what the journal already answers is not asked again.
 
@@ -51,6 +51,7 @@ def annotate_all(
         journal: opened for writing.
         concurrency: requests under way at a time, for each annotator that does not say so itself.
         total: number of tasks, for the progress bars.
+        what: what the bars call it.
 
     Returns:
         One candidate a task and annotator, in the order of tasks, then annotators.
@@ -61,7 +62,7 @@ def annotate_all(
     """
     if len(annotators) > 1 and iter(tasks) is tasks:
         raise TypeError("several annotators cannot share an iterator: give a list, or what makes one anew")
-    return _run(_annotate_all(tasks, annotators, journal, concurrency, total))
+    return _run(_annotate_all(tasks, annotators, journal, concurrency, total, what))
 
 
 async def _annotate_all(
@@ -70,8 +71,9 @@ async def _annotate_all(
     journal: Journal,
     concurrency: int,
     total: int | None,
+    what: str,
 ) -> list[Candidate]:
-    walks = [_Walk(tasks, annotator, journal, total) for annotator in annotators]
+    walks = [_Walk(tasks, annotator, journal, total, what) for annotator in annotators]
     # If one fails, the others are cancelled: nothing may still write when this returns.
     try:
         async with asyncio.TaskGroup() as group:
@@ -90,7 +92,7 @@ class _Walk:
     """One annotator's way through the tasks. Any number of workers share it."""
 
     def __init__(
-        self, tasks: Iterable[Task], annotator: Annotator, journal: Journal, total: int | None
+        self, tasks: Iterable[Task], annotator: Annotator, journal: Journal, total: int | None, what: str
     ) -> None:
         self.annotator = annotator
         self.found: dict[int, Candidate] = {}
@@ -100,7 +102,7 @@ class _Walk:
         self._asked = 0
         self._name = name_of(annotator)
         self._note = getattr(annotator, "note", str)
-        self._progress = bar(total, f"annotate {self._name}", unit="caption")
+        self._progress = bar(total, f"{what} {self._name}", unit="caption")
 
     async def work(self) -> None:
         # Workers run in one thread and take from the queue between awaits.

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import io
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,11 +105,19 @@ class EndpointAnnotator:
     """A model behind OpenAI-compatible servers.
 
     Args:
-        spec: the entry in `annotate.annotators`.
+        spec: the entry in params.yaml.
         seed: the profile's seed, used if the entry has none.
+        sampling: more that goes into every request, such as `response_format`.
+        entry: the entry's place in params.yaml, for errors.
     """
 
-    def __init__(self, spec: Endpoint, seed: int) -> None:
+    def __init__(
+        self,
+        spec: Endpoint,
+        seed: int,
+        sampling: Mapping[str, Any] | None = None,
+        entry: str = "annotate.annotators[]",
+    ) -> None:
         self.spec = spec
         self.name = spec.name
         self.model = spec.model
@@ -117,7 +126,9 @@ class EndpointAnnotator:
             "max_tokens": spec.max_tokens,
             "temperature": spec.temperature,
             "seed": seed if spec.seed is None else spec.seed,
+            **(sampling or {}),
         }
+        self._entry = entry
         self.concurrency = spec.concurrency
         self.spent = Spent()
         self._pool: Pool | None = None
@@ -131,11 +142,10 @@ class EndpointAnnotator:
         Raises:
             UserError: the key is missing or refused, the model unknown, the servers not there, or all requests rejected.
         """
+        content: list[dict[str, Any]] = [{"type": "text", "text": request.prompt.text}]
         try:
-            content = [
-                {"type": "image_url", "image_url": {"url": data_url(request.image)}},
-                {"type": "text", "text": request.prompt.text},
-            ]
+            if request.image is not None:
+                content.insert(0, {"type": "image_url", "image_url": {"url": data_url(request.image)}})
         except ValueError as error:
             return Outcome("rejected", str(error))
         asked = {"messages": [{"role": "user", "content": content}], "model": self.model, **request.sampling}
@@ -187,7 +197,7 @@ class EndpointAnnotator:
                 what = "holds letters that no key has" if self._key else "is not set"
                 raise UserError(
                     f"annotator {self.name}: the environment variable {variable} {what}",
-                    f"export {variable}=… with the server's key, or set annotate.annotators[].api_key_env to null",
+                    f"export {variable}=… with the server's key, or set {self._entry}.api_key_env to null",
                 )
         timeout = openai.Timeout(self.spec.timeout, connect=min(_CONNECT_SECONDS, self.spec.timeout))
         # Without a key of ours the package would look for one of its own and send that to whatever server.
@@ -256,9 +266,9 @@ class EndpointAnnotator:
         where = f"annotator {self.name}: {replica.url}"
         if status in _MISTAKES:
             cures = {
-                401: f"check the key in the variable {self.spec.api_key_env or '(none: annotate.annotators[].api_key_env)'}",
-                403: "ask for access to this model, or use another key (annotate.annotators[].api_key_env)",
-                404: f"{replica.url}/models lists what is served there; set annotate.annotators[].model or urls to match",
+                401: f"check the key in the variable {self.spec.api_key_env or '(none: ' + self._entry + '.api_key_env)'}",
+                403: f"ask for access to this model, or use another key ({self._entry}.api_key_env)",
+                404: f"{replica.url}/models lists what is served there; set {self._entry}.model or urls to match",
             }
             raise UserError(
                 f"{where} answers {status} for model {self.model!r}: {said}", cures[status]
@@ -283,11 +293,11 @@ class EndpointAnnotator:
         if self._unreached >= _NOBODY_THERE:
             raise UserError(
                 f"annotator {self.name}: no server answers at {', '.join(self.spec.urls)} ({outcome.text})",
-                "start the servers, or correct annotate.annotators[].urls; a new run goes on from here",
+                f"start the servers, or correct {self._entry}.urls; a new run goes on from here",
             )
         if self._rejected >= _ALL_REJECTED and not self.spent.requests:
             raise UserError(
                 f"annotator {self.name}: the first {self._rejected} requests were all rejected, the last with: {outcome.text}",
-                "correct the entry in annotate.annotators or the server's options; then delete the lines with the status "
-                "rejected from the journal (runs/annotate/journal.jsonl), or give another revision: what was rejected is not asked again",
+                f"correct the entry {self._entry} or the server's options; then delete the lines with the status "
+                "rejected from its journal under runs/, or give another revision: what was rejected is not asked again",
             )
