@@ -33,7 +33,7 @@ def load_clip(name: str) -> nn.Module:
         model, found = CLIPVisionModelWithProjection.from_pretrained(
             locate(name), dtype="float32", output_loading_info=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"no CLIP could be loaded from {name!r}: {error}",
             "set `features` to a folder with CLIP ViT-L/14, or to openai/clip-vit-large-patch14",
