@@ -205,6 +205,24 @@ def test_baselines_and_experts_are_methods_among_others(params: Params, project:
     assert average_auc(frame, 20, 1)["method"].tolist() == ["CNNSpot", "SRM"], "Table 5 needs P(fake)"
 
 
+def test_a_dry_run_counts_what_is_left_to_ask_and_asks_nothing(params: Params, project: Path) -> None:
+    from fakevlm.evaluation.estimate import dry_run
+    from fakevlm.records import write_records
+
+    write_records(ffpp(), project / "artifacts/collect/benchmarks/ffpp")
+    with serving(project / "log") as url:
+        spec = entry(url, benchmarks=["ffpp"], price_input=2.0)
+        baselines.answers(spec, params.seed, ffpp()[:4], project / "runs/baselines/ffpp")
+        before = len(requests(project / "log"))
+        settings = params.evaluate.model_copy(update={"baselines": [spec]})
+        (found,) = dry_run(params.model_copy(update={"evaluate": settings}))
+        assert len(requests(project / "log")) == before
+    assert (found.name, found.answered, found.requests) == ("Qwen2-VL-7B, ffpp", 4, 6)
+    assert found.cost == pytest.approx(2e-6 * found.tokens_in)
+    assert found.tokens_in > 6 * len(baselines.standard_prompt()) / 4
+    assert dry_run(params) == []
+
+
 def test_a_missing_file_stops_before_anything_is_asked(params: Params) -> None:
     settings = {
         "methods": ["CNNSpot"],

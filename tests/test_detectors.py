@@ -168,9 +168,11 @@ def test_another_methods_checkpoint_is_refused(tmp_path: Path) -> None:
             detectors.load_detector(entry(kind, file))
 
 
-def test_half_precision_and_several_gpus_come_out_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("zipped", [True, False], ids=["today's format", "that of 2020"])
+def test_half_precision_and_several_gpus_come_out_the_same(zipped: bool, tmp_path: Path) -> None:
     half = {"module.a": torch.ones(2).half(), "module.b": torch.tensor(3)}
-    found = read_checkpoint(checkpoint(tmp_path / "f", {"model": half}), "model")
+    torch.save({"model": half}, tmp_path / "f", _use_new_zipfile_serialization=zipped)
+    found = read_checkpoint(str(tmp_path / "f"), "model")
     assert {name: t.dtype for name, t in found.items()} == {"a": torch.float32, "b": torch.int64}
 
 

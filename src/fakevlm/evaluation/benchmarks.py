@@ -12,6 +12,7 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,8 +26,10 @@ from fakevlm.evaluation.methods import answers, check
 from fakevlm.evaluation.scores import COLUMNS as SCORE_COLUMNS
 from fakevlm.evaluation.scores import score
 from fakevlm.miniature.truth import read_truth
-from fakevlm.params import Params
+from fakevlm.params import Baseline, Params, PublishedExpert
 from fakevlm.records import Record, read_records
+
+Entry = TypeVar("Entry", Baseline, PublishedExpert)
 
 BENCHMARKS = ("fakeclue", "loki", "dmimage", "ddvqa", "ffpp")
 # The columns of predictions.parquet: one row a method and record. `item` is what the bootstrap draws; `text` is null for
@@ -107,15 +110,17 @@ def table(records: Sequence[Record], answered: pd.DataFrame) -> pd.DataFrame:
     return answered.assign(outcome=answered.get("outcome"), **known)
 
 
+def meant_for(entries: Sequence[Entry], benchmark: str) -> list[Entry]:
+    """The entries that name this benchmark, or none and so mean all."""
+    return [entry for entry in entries if entry.benchmarks is None or benchmark in entry.benchmarks]
+
+
 def _answered(
     params: Params, benchmark: str, records: Sequence[Record], journal: Path | None
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Name and answers of all methods: those of `evaluate.methods`, then others' detectors, then models behind servers."""
     settings = params.evaluate
-    experts, served = (
-        [entry for entry in entries if entry.benchmarks is None or benchmark in entry.benchmarks]
-        for entries in (settings.experts, settings.baselines)
-    )
+    experts = meant_for(settings.experts, benchmark)
     check(params)
     for expert in experts:
         detectors.check(expert)
@@ -123,7 +128,7 @@ def _answered(
         yield method, answers(method, params, records, journal)
     for expert in experts:
         yield expert.name, detectors.answers(expert, records, settings.batch_size)
-    for baseline in served:
+    for baseline in meant_for(settings.baselines, benchmark):
         kept = paths.runs("baselines", benchmark)
         yield baseline.name, baselines.answers(baseline, params.seed, records, kept)
 

@@ -41,15 +41,28 @@ def standard_prompt() -> str:
     return data["standard"]
 
 
-class _Tasks:
-    """The records as tasks, made as they are needed: their images are in memory once, not twice."""
+class Tasks:
+    """Records as a baseline is asked about them; made as they are needed, so that images are in memory once.
 
-    def __init__(self, records: Sequence[Record], prompt: str) -> None:
-        self.records, self.prompt = records, prompt
+    Args:
+        spec: the baseline's entry in `evaluate.baselines`.
+        records: each is asked its own question if it has one, else the entry's prompt, else the standard one.
+    """
+
+    def __init__(self, spec: Baseline, records: Sequence[Record]) -> None:
+        self.records, self.prompt = records, spec.prompt or standard_prompt()
+
+    def question(self, record: Record) -> str:
+        return record.question or self.prompt
 
     def __iter__(self) -> Iterator[Task]:
         for record in self.records:
-            yield Task(record.id, record.path, record.image, Question(record.question or self.prompt))
+            yield Task(record.id, record.path, record.image, Question(self.question(record)))
+
+
+def journal_of(spec: Baseline, folder: Path) -> Path:
+    """The file in `folder` that keeps a baseline's answers."""
+    return folder / f"{re.sub(r'[^a-z0-9]+', '-', spec.name.lower()).strip('-')}.jsonl"
 
 
 def _said(outcome: Outcome) -> str | None:
@@ -63,7 +76,7 @@ def answers(spec: Baseline, seed: int, records: Sequence[Record], journal: Path)
     Args:
         spec: its entry in `evaluate.baselines`.
         seed: the profile's, used if the entry has none.
-        records: each is asked its own question if it has one, else the entry's prompt, else the standard one.
+        records: see `Tasks`.
         journal: folder of the journal.
 
     Returns:
@@ -76,11 +89,10 @@ def answers(spec: Baseline, seed: int, records: Sequence[Record], journal: Path)
     """
     from fakevlm.annotation.endpoint import EndpointAnnotator
 
-    prompt = spec.prompt or standard_prompt()
+    tasks = Tasks(spec, records)
     annotator = EndpointAnnotator(spec, seed, entry="evaluate.baselines[]")
-    file = journal / f"{re.sub(r'[^a-z0-9]+', '-', spec.name.lower()).strip('-')}.jsonl"
-    with Journal(file) as book:
-        found = annotate_all(_Tasks(records, prompt), [annotator], book, total=len(records), what="ask")
+    with Journal(journal_of(spec, journal)) as book:
+        found = annotate_all(tasks, [annotator], book, total=len(records), what="ask")
     outcomes = [candidate.outcome for candidate in found]
     failed = [outcome for outcome in outcomes if not outcome.is_answer]
     if failed:
@@ -88,15 +100,14 @@ def answers(spec: Baseline, seed: int, records: Sequence[Record], journal: Path)
             f"baseline {spec.name}: {len(failed)} of {len(records)} requests failed, the last with: {failed[-1].text}",
             "run the stage again: only these are asked, the rest is in the journal",
         )
-    questions = [record.question or prompt for record in records]
     return pd.DataFrame(
         {
             "id": [record.id for record in records],
             "text": [_said(outcome) for outcome in outcomes],
             "p_fake": float("nan"),
             "verdict": [
-                verdict.parse(outcome.text, question) if outcome.usable else "unparsed"
-                for outcome, question in zip(outcomes, questions, strict=True)
+                verdict.parse(outcome.text, tasks.question(record)) if outcome.usable else "unparsed"
+                for outcome, record in zip(outcomes, records, strict=True)
             ],
             "forced": False,
             "outcome": [outcome.status for outcome in outcomes],
