@@ -27,6 +27,9 @@ from fakevlm.params import Baseline
 from fakevlm.records import Record
 
 
+SPOKEN = ("ok", "truncated")  # outcomes whose text is an answer; the verdict comes first, before any cut
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What a baseline is asked, in full."""
@@ -106,7 +109,9 @@ def answers(spec: Baseline, seed: int, records: Sequence[Record], journal: Path)
             "text": [_said(outcome) for outcome in outcomes],
             "p_fake": float("nan"),
             "verdict": [
-                verdict.parse(outcome.text, tasks.question(record)) if outcome.usable else "unparsed"
+                verdict.parse(outcome.text, tasks.question(record))
+                if outcome.status in SPOKEN
+                else "unparsed"
                 for outcome, record in zip(outcomes, records, strict=True)
             ],
             "forced": False,
