@@ -26,7 +26,6 @@ from fakevlm.model import verdict
 from fakevlm.params import Baseline
 from fakevlm.records import Record
 
-
 SPOKEN = ("ok", "truncated")  # outcomes whose text is an answer; the verdict comes first, before any cut
 
 
