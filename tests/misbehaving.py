@@ -172,6 +172,10 @@ class Server:
             due, whole = "ok", _completion(base64.urlsafe_b64decode(said + "==").decode(), finish)
         answers: dict[str, tuple[int, bytes]] = {
             "ok": (200, whole),
+            "fake": (200, _completion("This is a fake image. The fur is waxy.")),
+            "real": (200, _completion("This is a real image. The fur looks natural.")),
+            "no": (200, _completion("No, it is too smooth.")),
+            "cutfake": (200, _completion("This is a fake image. The fur is wa", "length")),
             "empty": (200, _completion("  \n")),
             "null": (200, _completion(None)),
             "length": (200, _completion("The fur is wa", "length")),

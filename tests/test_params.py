@@ -230,6 +230,42 @@ def test_what_an_engine_cannot_be(tmp_path: Path, engine: Any, said: str) -> Non
     assert said in message(edited(tmp_path, "mini.evaluate.engine", engine))
 
 
+EXPERT = {"name": "Gram-Net", "kind": "gramnet", "weights": "data/gram.pth"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (
+            "baselines",
+            [{**ENDPOINT, "url": "x"}],
+            "baselines.0.url: unknown key; allowed here: name, backend",
+        ),
+        ("baselines", [{**ENDPOINT, "benchmarks": ["imagenet"]}], "baselines.0.benchmarks.0"),
+        ("baselines", [{**ENDPOINT, "name": "UnivFD"}], "UnivFD appears twice among methods, baselines"),
+        ("experts", [EXPERT, EXPERT], "Gram-Net appears twice"),
+        ("experts", [{**EXPERT, "kind": "gram"}], "experts.0.kind"),
+        ("experts", [{**EXPERT, "weight": "x"}], "experts.0.weight: unknown key; allowed here: name, kind"),
+        ("experts", [{"name": "SRM"}], "experts.0: give kind and weights, or scores"),
+        ("experts", [{**EXPERT, "scores": "a.csv"}], "experts.0: give either scores, or kind"),
+        ("experts", [{**EXPERT, "features": "clip"}], "experts.0: features is for kind univfd"),
+        ("experts", [{**EXPERT, "kind": "lnp"}], "experts.0: features is for kind univfd"),
+        ("experts", [{**EXPERT, "threshold": 0.1}], "experts.0: threshold is for scores"),
+    ],
+)
+def test_what_further_methods_cannot_be(tmp_path: Path, key: str, value: list, said: str) -> None:
+    assert said in message(edited(tmp_path, f"mini.evaluate.{key}", value))
+
+
+def test_further_methods_are_entries(tmp_path: Path) -> None:
+    file = edited(tmp_path, "mini.evaluate.baselines", [{**ENDPOINT, "benchmarks": ["loki"]}])
+    (entry,) = load_params("mini", file).evaluate.baselines
+    assert (entry.benchmarks, entry.prompt, entry.retries) == (["loki"], None, 5)
+    served = {"name": "SRM", "scores": "srm.csv", "threshold": 0.3}
+    (entry,) = load_params("mini", edited(tmp_path, "mini.evaluate.experts", [served])).evaluate.experts
+    assert (entry.kind, entry.threshold) == (None, 0.3)
+
+
 def test_unknown_profile_lists_those_there_are(tmp_path: Path) -> None:
     text = message(ROOT / "params.yaml", "papper")
     assert "no profile 'papper'" in text

@@ -282,17 +282,63 @@ class ServersEngine(Section):
 
 Engine = Annotated[LocalEngine | RayEngine | ServersEngine, Field(discriminator="kind")]
 
+Benchmark = Literal["fakeclue", "loki", "dmimage", "ddvqa", "ffpp"]
+
+
+class Baseline(Endpoint):
+    """A language model behind servers, asked about the benchmarks' images: a row of Tables 2 and 4."""
+
+    prompt: str | None = Field(default=None, min_length=1)  # null: that of evaluation/baselines/prompts.yaml
+    benchmarks: list[Benchmark] | None = Field(default=None, min_length=1)  # null: all
+
+
+class PublishedExpert(Section):
+    """A detector with its authors' weights, or with the scores that it gave elsewhere: a row of Tables 3 and 5."""
+
+    name: str
+    kind: Literal["cnnspot", "univfd", "gramnet", "fusing", "lnp"] | None = None
+    weights: str | None = None  # the checkpoint as its authors publish it
+    features: str | None = (
+        None  # univfd: CLIP ViT-L/14, a folder or a name on the hub; lnp: the denoiser's checkpoint
+    )
+    scores: str | None = None  # instead of all these: a CSV with columns id and p_fake, or id and score
+    threshold: float | None = None  # with a column score: fake from here on
+    benchmarks: list[Benchmark] | None = Field(default=None, min_length=1)  # null: all
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "PublishedExpert":
+        if self.scores is not None and (self.kind or self.weights or self.features):
+            raise ValueError("give either scores, or kind and weights")
+        if self.scores is None and not (self.kind and self.weights):
+            raise ValueError("give kind and weights, or scores")
+        if (self.features is not None) != (self.kind in ("univfd", "lnp")):
+            raise ValueError(
+                "features is for kind univfd (its CLIP) and kind lnp (its denoiser), which need it"
+            )
+        if self.threshold is not None and self.scores is None:
+            raise ValueError("threshold is for scores; weights say fake from one half on")
+        return self
+
 
 class Evaluate(Section):
     model: str | None
     engine: Engine
     methods: list[str] = Field(min_length=1)
+    baselines: list[Baseline]
+    experts: list[PublishedExpert]
     precision: Literal["fp32", "bf16"]
     batch_size: int = Field(ge=1)
     max_new_tokens: int = Field(ge=1)
     encoder: str
     bootstrap: int = Field(ge=0)
     limit: int | None = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _one_row_a_name(self) -> "Evaluate":
+        names = [*self.methods, *(entry.name for entry in (*self.baselines, *self.experts))]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} appears twice among methods, baselines and experts")
+        return self
 
 
 class Robustness(Section):

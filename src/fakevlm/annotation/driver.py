@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fakevlm.annotation.journal import Journal
-from fakevlm.annotation.prompts import Prompt
-from fakevlm.annotation.protocol import Annotator, Outcome, Request, name_of
+from fakevlm.annotation.protocol import Annotator, Outcome, Prompt, Request, name_of
 from fakevlm.progress import bar
 
 T = TypeVar("T")

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
-from fakevlm.annotation.prompts import Prompt
+
+class Prompt(Protocol):
+    """Whatever has a text to be asked: a label prompt (`annotation.prompts`), a baseline's question."""
+
+    @property
+    def text(self) -> str: ...
+
 
 _STATEMENTS = re.compile(
     r".*(?:[.!?][\"')*_]*(?=\s|\Z)|\n)", re.DOTALL

@@ -10,8 +10,9 @@
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,17 +21,21 @@ import pyarrow.parquet as pq
 
 from fakevlm import paths
 from fakevlm.errors import UserError
+from fakevlm.evaluation import baselines, detectors
 from fakevlm.evaluation.methods import answers, check
 from fakevlm.evaluation.scores import COLUMNS as SCORE_COLUMNS
 from fakevlm.evaluation.scores import score
 from fakevlm.miniature.truth import read_truth
-from fakevlm.params import Params
+from fakevlm.params import Baseline, Params, PublishedExpert
 from fakevlm.records import Record, read_records
+
+Entry = TypeVar("Entry", Baseline, PublishedExpert)
 
 BENCHMARKS = ("fakeclue", "loki", "dmimage", "ddvqa", "ffpp")
 # The columns of predictions.parquet: one row a method and record. `item` is what the bootstrap draws; `text` is null for
-# detectors, `question` where it is the standard one; `forced` marks a P(fake) that the text itself does not give;
-# `reference` holds the references, one a line.
+# detectors, `question` where it is the standard one; `p_fake` is null for models behind servers, who give words alone, and
+# `outcome` (ok, refused, …) for all others; `forced` marks a P(fake) that the text itself does not give; `reference` holds
+# the references, one a line.
 SCHEMA = pa.schema(
     [
         pa.field("method", pa.string(), nullable=False),
@@ -41,9 +46,10 @@ SCHEMA = pa.schema(
         pa.field("generator", pa.string()),
         pa.field("question", pa.string()),
         pa.field("text", pa.string()),
-        pa.field("p_fake", pa.float64(), nullable=False),
+        pa.field("p_fake", pa.float64()),
         pa.field("verdict", pa.string(), nullable=False),
         pa.field("forced", pa.bool_(), nullable=False),
+        pa.field("outcome", pa.string()),
         pa.field("reference", pa.string(), nullable=False),
     ]
 )
@@ -89,7 +95,7 @@ def table(records: Sequence[Record], answered: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         records: n of them.
-        answered: their answers (id, text, p_fake, verdict, forced), in the same order.
+        answered: their answers (id, text, p_fake, verdict, forced, perhaps outcome), in the same order.
     """
     if answered["id"].tolist() != [record.id for record in records]:
         raise ValueError("the answers are not those of the records")
@@ -101,26 +107,51 @@ def table(records: Sequence[Record], answered: pd.DataFrame) -> pd.DataFrame:
         "question": [record.question for record in records],
         "reference": ["\n".join(" ".join(r.split()) for r in record.references) for record in records],
     }
-    return answered.assign(**known)
+    return answered.assign(outcome=answered.get("outcome"), **known)
 
 
-def predictions(params: Params, records: Sequence[Record], journal: Path | None) -> pd.DataFrame:
-    """All methods' answers about all records, sorted by method and id."""
+def meant_for(entries: Sequence[Entry], benchmark: str) -> list[Entry]:
+    """The entries that name this benchmark, or none and so mean all."""
+    return [entry for entry in entries if entry.benchmarks is None or benchmark in entry.benchmarks]
+
+
+def _answered(
+    params: Params, benchmark: str, records: Sequence[Record], journal: Path | None
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Name and answers of all methods: those of `evaluate.methods`, then others' detectors, then models behind servers."""
+    settings = params.evaluate
+    experts = meant_for(settings.experts, benchmark)
+    check(params)
+    for expert in experts:
+        detectors.check(expert)
+    for method in settings.methods:
+        yield method, answers(method, params, records, journal)
+    for expert in experts:
+        yield expert.name, detectors.answers(expert, records, settings.batch_size)
+    for baseline in meant_for(settings.baselines, benchmark):
+        kept = paths.runs("baselines", benchmark)
+        yield baseline.name, baselines.answers(baseline, params.seed, records, kept)
+
+
+def predictions(
+    params: Params, benchmark: str, records: Sequence[Record], journal: Path | None
+) -> pd.DataFrame:
+    """All methods' answers about all records of a benchmark, sorted by method and id."""
     if not len(records):
         return SCHEMA.empty_table().to_pandas()
-    check(params)
     frames = [
-        table(records, answers(method, params, records, journal)).assign(method=method)
-        for method in params.evaluate.methods
+        table(records, frame).assign(method=method)
+        for method, frame in _answered(params, benchmark, records, journal)
     ]
     frame = pd.concat(frames, ignore_index=True)[SCHEMA.names]
     return frame.sort_values(["method", "id"], kind="stable", ignore_index=True)
 
 
 def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Runs `params.evaluate.methods` on a benchmark and writes `artifacts/evaluate/<benchmark>/`.
+    """Runs `params.evaluate`'s methods, experts and baselines on a benchmark and writes `artifacts/evaluate/<benchmark>/`.
 
-    Interrupted, it goes on where it stopped (journal in `runs/evaluate/<benchmark>/`, removed when all is written).
+    Interrupted, it goes on where it stopped (journal in `runs/evaluate/<benchmark>/`, removed when all is written; what
+    servers answered stays in `runs/baselines/<benchmark>/`).
 
     Returns:
         predictions and scores, as written to `predictions.parquet` and `scores.csv`.
@@ -130,7 +161,7 @@ def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame
     """
     records = load(params, benchmark)
     journal = paths.runs("evaluate", benchmark)
-    predicted = predictions(params, records, journal)
+    predicted = predictions(params, benchmark, records, journal)
     if len(predicted):
         truth = read_truth(paths.artifacts("collect", "truth.jsonl"))
         scored = score(predicted, truth, params, benchmark)

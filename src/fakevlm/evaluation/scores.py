@@ -15,7 +15,7 @@ Subsets
   the benchmark, as Table 5 has it for the manipulations of FF++.
 * `kind=…`: clue recall over the fakes with this kind of artifact, clue precision over those said to have it.
 
-A metric that a subset does not define (AUC with one class, ROUGE-L without references) has no row. `n` counts the rows that
+A metric that a subset does not define (AUC with one class or without P(fake), ROUGE-L without references) has no row. `n` counts the rows that
 entered.
 """
 
@@ -114,7 +114,8 @@ class _Scorer:
             yield "f1_fake", both, partial(metrics.f1, label, verdict, FAKE)
         if len(classes) == 2:
             yield "f1_macro", both, partial(metrics.f1_macro, label, verdict)
-            yield "auc", both, partial(metrics.auc, label, p_fake)
+            if not np.isnan(p_fake).any():
+                yield "auc", both, partial(metrics.auc, label, p_fake)
         yield "unparsed", own, partial(metrics.mean, self.verdict[own] == metrics.VERDICTS["unparsed"])
 
     def explanation(self, rows: np.ndarray) -> Iterator[Metric]:

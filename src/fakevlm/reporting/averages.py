@@ -21,14 +21,14 @@ def average_auc(predictions: pd.DataFrame, bootstrap: int, seed: int) -> pd.Data
         bootstrap: number of draws.
 
     Returns:
-        method, value, ci_low, ci_high, n (frames). Methods lacking one of the four manipulations are left out.
+        method, value, ci_low, ci_high, n (frames). Methods lacking P(fake) or one of the four manipulations are left out.
     """
     rows = []
     for method, frame in predictions.groupby("method", sort=True):
         frame = frame.reset_index(drop=True)
         label, p_fake = frame.label.to_numpy(), frame.p_fake.to_numpy(dtype=float)
         masks = [(label == REAL) | (frame.generator == name).to_numpy() for name in MANIPULATIONS.values()]
-        if not all(len(set(label[mask])) == 2 for mask in masks):
+        if np.isnan(p_fake).any() or not all(len(set(label[mask])) == 2 for mask in masks):
             continue
         items = pd.factorize(frame["item"] if "item" in frame else frame.id.str.split("#").str[0])[0]
 

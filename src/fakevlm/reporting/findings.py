@@ -12,7 +12,11 @@ from fakevlm.reporting.tables import MANIPULATIONS, fmt
 from fakevlm.reporting.words import BENCHMARKS, percent
 
 OWN, BASE, HEAD = "FakeVLM", "LLaVA (untuned)", "LLaVA + Linear Head"
-EXPERTS = ("CNNSpot", "UnivFD", "Frequency")
+# Detectors alone, whether trained here or with their authors' weights or scores.
+EXPERTS = (
+    *("CNNSpot", "UnivFD", "Frequency", "Gram-Net", "Fusing", "LNP"),
+    *("FWA", "Face X-ray", "SRM", "CDFA"),
+)
 PROBES = ("Linear probe (vision tower)", "Linear probe (LMM last layer)")
 AGREES, LEANS, TIES, DIFFERS, UNKNOWN = (
     "agrees",

@@ -1,0 +1,83 @@
+"""Detectors of others as rows of Tables 3 and 5: with the weights that their authors publish, or with scores from a file.
+
+| kind | method | checkpoint | image as the authors' code has it |
+|---|---|---|---|
+| cnnspot | CNNSpot (Wang et al., CVPR 2020) | `blur_jpg_prob0.5.pth` | whole, unresized, ImageNet's mean and deviation |
+| univfd | UnivFD (Ojha et al., CVPR 2023) | `fc_weights.pth`, on CLIP ViT-L/14 | centre of 224 pixels, unresized, CLIP's |
+| gramnet | Gram-Net (Liu et al., CVPR 2020) | state dict of the authors' module, or AIGCDetectBenchmark's `Gram.pth` | see `gramnet` |
+| fusing | Fusing (Ju et al., ICIP 2022) | `model_epoch_best.pth` | whole and six windows of it, ImageNet's |
+| lnp | LNP (Liu et al., ECCV 2022) | `model_epoch_best.pth`, on the denoiser `sidd_rgb.pth` | see `lnp` |
+
+All have the interface of the experts that are trained here: `predict(images)` gives P(fake). What is printed in the paper and not
+listed (AntifakePrompt, SIDA; FWA, Face X-ray, SRM, CDFA of DeepfakeBench) enters by its scores (`given`).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from fakevlm import paths
+from fakevlm.errors import UserError
+from fakevlm.evaluation.detectors.given import read_scores
+from fakevlm.evaluation.methods import detect
+from fakevlm.params import PublishedExpert
+from fakevlm.records import Record
+
+if TYPE_CHECKING:
+    from fakevlm.evaluation.detectors.base import Detector
+
+
+def load_detector(spec: PublishedExpert) -> "Detector":
+    """The detector of an entry with weights.
+
+    Raises:
+        UserError: a file is missing, is no plain checkpoint, or holds other tensors than this kind has.
+    """
+    if spec.kind == "cnnspot":
+        from fakevlm.evaluation.detectors.cnnspot import CNNSpot
+
+        return CNNSpot(spec.weights)
+    if spec.kind == "univfd":
+        from fakevlm.evaluation.detectors.univfd import UnivFD
+
+        return UnivFD(spec.weights, spec.features)
+    if spec.kind == "gramnet":
+        from fakevlm.evaluation.detectors.gramnet import GramNet
+
+        return GramNet(spec.weights)
+    if spec.kind == "fusing":
+        from fakevlm.evaluation.detectors.fusing import Fusing
+
+        return Fusing(spec.weights)
+    from fakevlm.evaluation.detectors.lnp import LNP
+
+    return LNP(spec.weights, spec.features)
+
+
+def check(spec: PublishedExpert) -> None:
+    """Whether an entry's files are there: better known now than after hours of other methods.
+
+    Raises:
+        UserError: one is not.
+    """
+    files = {"weights": spec.weights, "scores": spec.scores}
+    if spec.kind == "lnp":
+        files["features"] = spec.features
+    for key, name in files.items():
+        if name is not None and not Path(paths.resolve(name)).is_file():
+            raise UserError(
+                f"expert {spec.name}: no file {name}", f"get it, or correct evaluate.experts[].{key}"
+            )
+
+
+def answers(spec: PublishedExpert, records: Sequence[Record], batch_size: int) -> pd.DataFrame:
+    """A detector's answers about n records, in their order: id, text (null), p_fake, verdict, forced (False).
+
+    Raises:
+        UserError: a file does not fit; with scores: some record has none.
+    """
+    if spec.scores is not None:
+        return read_scores(spec, records)
+    return detect(load_detector(spec).predict, records, batch_size, spec.name)

@@ -1,0 +1,119 @@
+"""Fusing (Ju et al., ICIP 2022, "Fusing Global and Local Features for Generalized AI-Synthesized Image Detection").
+
+After github.com/littlejuyan/FusingGlobalandLocal (`networks/trainer.py`, `networks/resnet.py`, `data/dataset_train.py`): a ResNet-50
+looks at the whole image; where its last features are strongest, three windows of 224 and three of 112 pixels are cut from
+the unresized image; three layers of self-attention fuse the seven embeddings; one output, the logit of fake. Checkpoints
+(`model_epoch_best.pth`) keep the state dict under `model`, with the unused head of the ResNet (1,000 classes) in it.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision.transforms.functional as TF
+from PIL import Image
+from torch import Tensor, nn
+
+from fakevlm.evaluation.detectors.base import IMAGENET, Detector, build, read_checkpoint, to_tensor
+from fakevlm.evaluation.detectors.cnnspot import resnet50
+
+SIZE, WIDTH, HEADS, LAYERS = 224, 128, 4, 3
+WINDOWS = ((3, 224), (2, 112))  # cells of the feature map that are averaged, side of the window in pixels
+EACH = 3  # windows of a size
+
+
+def _position(cell: int, cells: int, sides: int, side: int, base: int) -> int:
+    """Pixel at which a window is centred. In 32 bits as in the authors' code: one rounding further, one pixel further."""
+    rate = np.float32(2 * cell + sides - cells + 1) / np.float32(2 * sides)
+    return int(np.float32(base) + np.float32(side) * rate)
+
+
+def _span(centre: int, size: int, length: int) -> tuple[int, int]:
+    """Start and end of a window of `size` around `centre`, pushed into 0 … length; a longer one starts at 0."""
+    start = max(0, centre - size // 2)
+    return max(0, start - max(0, start + size - length)), min(start + size, length)
+
+
+def windows(features: Tensor, height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """Where to look closer: top, left, bottom, right of six windows, in pixels.
+
+    Args:
+        features: (c, s, s) of the image's centre square, not negative.
+        height, width: of the whole image.
+    """
+    sides, side = features.shape[-1], min(height, width)
+    found = []
+    for kernel, size in WINDOWS:
+        scores = F.avg_pool2d(features[None], kernel, stride=1).sum(1, keepdim=True)
+        cells = scores.shape[-1]
+        for _ in range(EACH):
+            row, column = divmod(int(scores.argmax()), cells)
+            # Where the strongest cell is the strongest of its neighbourhood too, it hides its neighbours from the next window.
+            scores = scores * (F.max_pool2d(scores, 3, stride=1, padding=1) != scores.max())
+            top, bottom = _span(_position(row, cells, sides, side, (height - side) // 2), size, height)
+            left, right = _span(_position(column, cells, sides, side, (width - side) // 2), size, width)
+            found.append((top, left, bottom, right))
+    return found
+
+
+class _Attention(nn.Module):
+    """Self-attention over embeddings (n, 7, WIDTH), each part added to what came before and normalised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mha = nn.MultiheadAttention(WIDTH, HEADS)
+        self.ln1 = nn.LayerNorm(WIDTH)
+        self.fc1 = nn.Linear(WIDTH, WIDTH)
+        self.fc2 = nn.Linear(WIDTH, WIDTH)
+        self.ln2 = nn.LayerNorm(WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1)
+        x = self.ln1(x + self.mha(x, x, x)[0])
+        return self.ln2(x + self.fc2(F.relu(self.fc1(x)))).transpose(0, 1)
+
+
+class FusingNetwork(nn.Module):
+    """The network, with the published tensors' names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resnet = resnet50(1000)
+        self.mha_list = nn.Sequential(*(_Attention() for _ in range(LAYERS)))
+        self.fc1 = nn.Linear(2048, WIDTH)
+        self.fc = nn.Linear(WIDTH, 1)
+
+    def _embed(self, features: Tensor) -> Tensor:
+        return F.relu(self.fc1(features.mean((2, 3))))
+
+    def forward(self, image: Tensor, square: Tensor) -> Tensor:
+        """The logit of fake, (1, 1).
+
+        Args:
+            image: (1, 3, h, w), whole and unresized.
+            square: (1, 3, SIZE, SIZE), its centre.
+        """
+        features = self.resnet.forward_features(square)
+        parts = [
+            F.interpolate(
+                image[..., top:bottom, left:right], (SIZE, SIZE), mode="bilinear", align_corners=True
+            )
+            for top, left, bottom, right in windows(features[0], *image.shape[-2:])
+        ]
+        closer = self.resnet.forward_features(torch.cat(parts))
+        embeddings = torch.cat([self._embed(closer), self._embed(features)])[None]
+        return self.fc(self.mha_list(embeddings)[:, -1])
+
+
+class Fusing(Detector):
+    """The published network.
+
+    Args:
+        weights: the checkpoint.
+    """
+
+    def __init__(self, weights: str) -> None:
+        self.network = build(FusingNetwork, read_checkpoint(weights, "model"), weights)
+
+    def p_fake(self, image: Image.Image) -> Tensor:
+        square = TF.center_crop(TF.resize(image, SIZE), [SIZE, SIZE])
+        return self.network(to_tensor(image, IMAGENET), to_tensor(square, IMAGENET)).sigmoid()

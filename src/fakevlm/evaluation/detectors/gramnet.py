@@ -1,0 +1,111 @@
+"""Gram-Net (Liu et al., CVPR 2020, "Global Texture Enhancement for Fake Face Detection in the Wild").
+
+A ResNet-18 beside which six branches look at texture: each takes the features of one depth (from the image itself to layer 3), forms
+the Gram matrix of 32 channels and reduces it to 32 numbers. Two published forms, told apart by the last layer:
+
+* **The authors'** (github.com/liuzhengzhe/Global_Texture_Enhancement_for_Fake_Face_Detection_in_the-Wild, `resnet18_gram.py`,
+  `demo.py`): two outputs, 0 fake and 1 real. The image is brought to 512 × 512 pixels (bilinear), channels in the order BGR,
+  values 0–255. Their files (`stylegan-ffhq.pth`, …) are pickled networks, which are not opened here: save `network.state_dict()`.
+* **AIGCDetectBenchmark's** (github.com/Ekko-zn/AIGCDetectBenchmark, `networks/resnet_gram.py`, trained on CNNSpot's images), a
+  state dict under `netC`: one output, the logit of fake. The image is taken whole, with ImageNet's mean and deviation.
+"""
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from timm.models.resnet import BasicBlock, ResNet
+from torch import Tensor, nn
+
+from fakevlm.evaluation.detectors.base import IMAGENET, Detector, build, read_checkpoint, to_tensor
+from fakevlm.model.llava import device
+
+SIZE = 512  # pixels a side of what the authors' form sees
+# A branch: its name in the published tensors, the channels it gets, the names of its two reducing layers.
+BRANCHES = (
+    ("interi", 3, "gi_fc1", "gi_fc2"),
+    ("inter0", 64, "g0_fc1", "g0_fc2"),
+    ("inter1", 64, "g_fc1r", "g_fc2r"),
+    ("inter2", 64, "g2_fc1", "g2_fc2"),
+    ("inter3", 128, "g3_fc1", "g3_fc2"),
+    ("inter4", 256, "g4_fc1", "g4_fc2"),
+)
+
+
+def gram(features: Tensor) -> Tensor:
+    """Gram matrices of features (n, c, h, w), divided by c·h·w: (n, 1, c, c)."""
+    n, channels, height, width = features.shape
+    flat = features.reshape(n, channels, height * width)
+    return (flat @ flat.mT / (channels * height * width))[:, None]
+
+
+def _reduce(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class _Scale(nn.Module):
+    """One learnt factor, common to all branches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class GramResNet(ResNet):
+    """The network, with the published tensors' names.
+
+    Args:
+        outputs: 2 (the authors') or 1 (AIGCDetectBenchmark's).
+    """
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__(BasicBlock, (2, 2, 2, 2), num_classes=0)
+        self.scale = _Scale()
+        self.fcnewr = nn.Sequential(
+            nn.Linear(512 + 32 * len(BRANCHES), 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, outputs)
+        )
+        for name, channels, first, second in BRANCHES:
+            setattr(self, f"conv_{name}_0", _reduce(channels, 32, 1))
+            setattr(self, first, _reduce(1, 16, 2))
+            setattr(self, second, _reduce(16, 32, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, 3, h, w) → (n, outputs) logits."""
+        early = self.act1(self.bn1(self.conv1(x)))
+        pooled = self.maxpool(early)
+        one = self.layer1(pooled)
+        two = self.layer2(one)
+        three = self.layer3(two)
+        parts = [self.layer4(three).mean((2, 3))]
+        for (name, _, first, second), features in zip(
+            BRANCHES, (x, early, pooled, one, two, three), strict=True
+        ):
+            texture = gram(getattr(self, f"conv_{name}_0")(features))
+            texture = getattr(self, second)(getattr(self, first)(texture))
+            parts.append(self.scale(texture.mean((2, 3))))
+        return self.fcnewr(torch.cat(parts, 1))
+
+
+class GramNet(Detector):
+    """The published network, in either form.
+
+    Args:
+        weights: the checkpoint.
+    """
+
+    def __init__(self, weights: str) -> None:
+        tensors = read_checkpoint(weights, "netC")
+        last = tensors.get("fcnewr.3.weight")
+        self.outputs = 1 if last is not None and len(last) == 1 else 2
+        self.network = build(lambda: GramResNet(self.outputs), tensors, weights)
+
+    def p_fake(self, image: Image.Image) -> Tensor:
+        if self.outputs == 1:
+            return self.network(to_tensor(image, IMAGENET)).sigmoid()
+        pixels = cv2.resize(np.asarray(image)[..., ::-1], (SIZE, SIZE)).astype(np.float32)
+        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(device())
+        return self.network(batch).softmax(1)[0, 0]

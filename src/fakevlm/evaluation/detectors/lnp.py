@@ -1,0 +1,132 @@
+"""LNP (Liu et al., ECCV 2022, "Detecting Generated Images by Real Images"): a ResNet-50 on an image's learnt noise pattern.
+
+After github.com/Tangsenghenshou/Detecting-Generated-Images-by-Real-Images (`denoising_rgb.py`, `test_sidd_rgb.py`, `resnet.py`) and
+github.com/Ekko-zn/AIGCDetectBenchmark (`data/process.py`). The pattern is what CycleISP's denoiser (`sidd_rgb.pth`, state dict under
+`state_dict`) takes off the image, cut to 0–1. It is written to disk and read again by the authors' scripts, in eight bits, times 255
+(which wraps around: 1 becomes 255, 2 becomes 254) and with red and blue exchanged; that is repeated here, because the
+classifier was trained on such files. Its checkpoint keeps the state dict under `model`; two forms, told apart by the first layer:
+
+* the authors', five channels: the pattern, and the grey amplitude and phase of its spectrum;
+* AIGCDetectBenchmark's, three channels: the pattern alone.
+"""
+
+import numpy as np
+import torch
+import torchvision.transforms.functional as TF
+from PIL import Image
+from torch import Tensor, nn
+
+from fakevlm.evaluation.detectors.base import IMAGENET, Detector, build, read_checkpoint, to_tensor
+from fakevlm.evaluation.detectors.cnnspot import resnet50
+from fakevlm.model.llava import device
+
+CHANNELS, REDUCTION, GROUPS, BLOCKS = 64, 16, 4, 8
+GREY = (0.11, 0.59, 0.3)  # weights of the pattern's channels, which stand in the order BGR
+
+
+def _conv(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+class _ChannelAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        inner = CHANNELS // REDUCTION
+        self.conv_du = nn.Sequential(
+            nn.Conv2d(CHANNELS, inner, 1), nn.ReLU(), nn.Conv2d(inner, CHANNELS, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.conv_du(x.mean((2, 3), keepdim=True))
+
+
+class _SpatialAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spatial = nn.ModuleDict({"conv": nn.Conv2d(2, 1, 3, padding=1, bias=False)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1)
+        return x * self.spatial["conv"](pooled).sigmoid()
+
+
+class _DualAttention(nn.Module):
+    """Two convolutions, weighted by place and by channel, added to what came in."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        self.SA, self.CA = _SpatialAttention(), _ChannelAttention()
+        self.body = nn.Sequential(_conv(CHANNELS, CHANNELS), activation, _conv(CHANNELS, CHANNELS))
+        self.conv1x1 = nn.Conv2d(2 * CHANNELS, CHANNELS, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.body(x)
+        return x + self.conv1x1(torch.cat([self.SA(found), self.CA(found)], 1))
+
+
+class _Group(nn.Module):
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        blocks = [_DualAttention(activation) for _ in range(BLOCKS)]
+        self.body = nn.Sequential(*blocks, _conv(CHANNELS, CHANNELS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class Denoiser(nn.Module):
+    """CycleISP's denoiser of sRGB images (Zamir et al., CVPR 2020), with the published tensors' names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        activation = nn.PReLU(
+            CHANNELS
+        )  # one for all layers, as published: its tensor appears under many names
+        groups = [_Group(activation) for _ in range(GROUPS)]
+        self.head = nn.Sequential(_conv(3, CHANNELS))
+        self.body = nn.Sequential(*groups, _conv(CHANNELS, CHANNELS), activation)
+        self.tail = nn.Sequential(_conv(CHANNELS, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What is to be added to an image (n, 3, h, w) in 0–1 to clean it."""
+        return self.tail(self.body(self.head(x)))
+
+
+def pattern(denoiser: nn.Module, image: Image.Image) -> Image.Image:
+    """The noise pattern of an RGB image as the authors' scripts leave it on disk, of the same size."""
+    noise = -denoiser(TF.to_tensor(image)[None].to(device()))[0].clamp(-1, 0)
+    levels = np.rint(noise.cpu().numpy() * 255).astype(np.uint8)
+    wrapped = levels * np.uint8(255)  # modulo 256
+    return Image.fromarray(np.ascontiguousarray(wrapped.transpose(1, 2, 0)[..., ::-1]))
+
+
+def with_spectrum(x: Tensor) -> Tensor:
+    """A pattern (n, 3, h, w) and, as fourth and fifth channel, the grey amplitude (to the power .8) and phase of its spectrum."""
+    spectrum = torch.fft.fftn(x, dim=(2, 3), norm="ortho")
+    amplitude = (spectrum.abs() + 1e-8) ** 0.8
+    phase = torch.atan2(spectrum.imag + 1e-8, spectrum.real + 1e-8)
+    weights = torch.tensor(GREY, device=x.device)[:, None, None]
+    grey = [
+        torch.fft.ifftshift((part * weights).sum(1, keepdim=True), dim=(2, 3)) for part in (amplitude, phase)
+    ]
+    return torch.cat([x, *grey], 1)
+
+
+class LNP(Detector):
+    """The published classifier on the pattern, in either form.
+
+    Args:
+        weights: the classifier's checkpoint.
+        features: the denoiser's.
+    """
+
+    def __init__(self, weights: str, features: str) -> None:
+        self.denoiser = build(Denoiser, read_checkpoint(features, "state_dict"), features)
+        tensors = read_checkpoint(weights, "model")
+        first = tensors.get("conv1.weight")
+        self.channels = 3 if first is not None and first.dim() == 4 and first.shape[1] == 3 else 5
+        self.network = build(lambda: resnet50(1, self.channels), tensors, weights)
+
+    def p_fake(self, image: Image.Image) -> Tensor:
+        x = to_tensor(pattern(self.denoiser, image), IMAGENET)
+        return self.network(with_spectrum(x) if self.channels == 5 else x).sigmoid()

@@ -1,0 +1,94 @@
+"""Checkpoints of published detectors in their authors' layout, with weights that a recipe makes from the tensors' names.
+
+`golden/detectors.json` holds, of each detector, the names and shapes of the tensors in its authors' own network, and what its
+authors' own code says about `IMAGES` with the recipe's weights: their repositories were run once to write it (which files of them,
+the modules' headings say). ResNet-50s have the names of torchvision's, as the authors' copies of it do.
+"""
+
+import json
+import zlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+GOLDEN = json.loads((Path(__file__).parent / "golden/detectors.json").read_text())
+SIZES = ((150, 97), (64, 80), (301, 260))  # width, height of IMAGES
+
+
+def picture(width: int, height: int) -> Image.Image:
+    """A coarse random pattern with grain: the same everywhere."""
+    rng = np.random.default_rng([width, height])
+    coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3))
+    pixels = coarse.repeat(8, 0).repeat(8, 1)[:height, :width] + rng.integers(-12, 13, (height, width, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+IMAGES = [picture(*size) for size in SIZES]
+
+
+@cache
+def resnet50(outputs: int, channels: int = 3) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a ResNet-50's tensors."""
+    from torchvision.models import resnet50
+
+    with torch.device("meta"):
+        shapes = {name: tuple(t.shape) for name, t in resnet50(num_classes=outputs).state_dict().items()}
+    return {**shapes, "conv1.weight": (64, channels, 7, 7)}
+
+
+def shapes(kind: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes as the authors' network of a kind has them."""
+    if kind == "cnnspot":
+        return resnet50(1)
+    if kind.startswith("lnp"):
+        return resnet50(1, int(kind[-1]))
+    found = {name: tuple(shape) for name, shape in GOLDEN["tensors"][kind].items()}
+    if kind == "fusing":
+        found |= {f"resnet.{name}": shape for name, shape in resnet50(1000).items()}
+    return found
+
+
+def _tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    leaf = name.rsplit(".", 1)[-1]
+    if leaf == "num_batches_tracked":
+        return torch.tensor(7)
+    if leaf == "running_var":
+        values = rng.uniform(0.75, 1.25, shape)
+    elif leaf == "scale":
+        values = np.array([1.7])
+    elif (
+        len(shape) == 1 and leaf == "weight"
+    ):  # of a normalisation; a block's last is small, lest sums explode
+        values = rng.uniform(0.75, 1.25, shape) * (0.2 if "bn3" in name else 1.0)
+    elif len(shape) == 1:
+        values = rng.normal(0, 0.05, shape)
+    else:
+        values = rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
+    return torch.from_numpy(np.asarray(values, np.float32))
+
+
+@cache
+def weights(kind: str) -> dict[str, torch.Tensor]:
+    """The recipe's state dict of a kind of network."""
+    found = {name: _tensor(name, shape) for name, shape in shapes(kind).items()}
+    for name, tensor in found.items():
+        if kind == "denoiser" and tensor.dim() == 1 and name.endswith("weight"):
+            tensor.fill_(0.25)  # one activation under many names
+        if kind == "denoiser" and name.endswith(("conv1x1.weight", "tail.0.weight")):
+            tensor.mul_(0.05)  # so that the pattern is faint, as it is in photographs
+        if kind.startswith("gramnet") and name.endswith("bn2.weight"):
+            tensor.mul_(0.2)  # the last of a block here
+        if kind == "gramnet2" and name in ("bn1.running_var", "conv_interi_0.1.running_var"):
+            tensor.mul_(1e4)  # it sees 0–255
+    return found
+
+
+def checkpoint(file: Path, content: Any) -> str:
+    """Saves as authors do; returns the file's name."""
+    torch.save(content, file)
+    return str(file)

@@ -1,0 +1,234 @@
+"""Language models behind servers as baselines, against a server process that misbehaves."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fakevlm.annotation.journal import read_answers
+from fakevlm.errors import UserError
+from fakevlm.evaluation import baselines, benchmarks, methods
+from fakevlm.evaluation.scores import score
+from fakevlm.model import verdict
+from fakevlm.params import Baseline, Params, PublishedExpert, load_params
+from fakevlm.records import Record
+from fakevlm.reporting.averages import average_auc
+from misbehaving import image, requests, serving
+from served import kill_after_lines
+
+pytestmark = pytest.mark.usefixtures("quick_servers")
+
+# What the server does → outcome, verdict, text.
+EXPECTED = {
+    "fake": ("ok", "fake", "This is a fake image. The fur is waxy."),
+    "real": ("ok", "real", "This is a real image. The fur looks natural."),
+    "cutfake": ("truncated", "fake", "This is a fake image. The fur is wa"),
+    "length": ("truncated", "unparsed", "The fur is wa"),
+    "empty": ("empty", "unparsed", ""),
+    "refusal": ("refused", "unparsed", "I will not judge people."),
+    "400": ("rejected", "unparsed", None),
+    "500*1,429*1,fake": ("ok", "fake", "This is a fake image. The fur is waxy."),
+}
+NOSE = "Does the person's nose look fake?"
+
+
+def entry(*urls: str, **changes: Any) -> Baseline:
+    values = {
+        "name": "Qwen2-VL-7B",
+        "backend": "endpoint",
+        "model": "Qwen/Qwen2-VL-7B-Instruct",
+        "revision": "abc",
+        "urls": list(urls),
+        "max_tokens": 50,
+        "temperature": 0.0,
+        "timeout": 5.0,
+        "retries": 3,
+    }
+    return Baseline(**{**values, **changes})
+
+
+def records(behaviours: list[str], question: str | None = None) -> list[Record]:
+    return [
+        Record(f"{n}.jpg", image(b, name=str(n)), n % 2, "genimage", f"{n}", "animal", question=question)
+        for n, b in enumerate(behaviours)
+    ]
+
+
+def test_every_image_has_one_outcome_and_the_verdict_that_its_text_claims(tmp_path: Path) -> None:
+    wanted = records(list(EXPECTED))
+    with serving(tmp_path / "log") as url:
+        frame = baselines.answers(entry(url), 17, wanted, tmp_path)
+        assert frame["id"].tolist() == [record.id for record in wanted]
+        told = frame[["outcome", "verdict", "text"]].astype(object).replace({np.nan: None})
+        found = [tuple(row) for row in told.itertuples(index=False)]
+        assert found == list(EXPECTED.values())
+        assert frame["p_fake"].isna().all()
+        assert not frame["forced"].any()
+        before = len(requests(tmp_path / "log"))
+        again = baselines.answers(entry(url), 17, wanted, tmp_path)
+        assert len(requests(tmp_path / "log")) == before, "what was answered, however, is not asked again"
+    pd.testing.assert_frame_equal(again, frame)
+    assert (tmp_path / "qwen2-vl-7b.jsonl").exists()
+
+
+def test_own_questions_are_passed_through_and_prompts_can_be_replaced(tmp_path: Path) -> None:
+    wanted = [
+        *records(["no"]),
+        *(Record(f"0.jpg#{n}", image("no", name="0"), 0, "ddvqa", "0", question=NOSE) for n in (1, 2)),
+    ]
+    with serving(tmp_path / "log") as url:
+        frame = baselines.answers(entry(url), 17, wanted, tmp_path)
+        baselines.answers(entry(url, prompt="Real or fake?"), 17, records(["no"]), tmp_path)
+    asked = [row["prompt"] for row in requests(tmp_path / "log")]
+    assert sorted(asked[:2]) == sorted([[baselines.standard_prompt()], [NOSE]]), "equal requests are one"
+    assert asked[2:] == [["Real or fake?"]]
+    assert frame["verdict"].tolist() == ["unparsed", "real", "real"], "No answers a question about fake alone"
+
+
+def test_the_standard_prompt_asks_for_sentences_that_the_parser_reads() -> None:
+    text = baselines.standard_prompt()
+    asked = [part for part in text.split('"')[1::2]]
+    assert [verdict.parse(sentence, text) for sentence in asked] == ["real", "fake"]
+    assert verdict.parse("Yes.", text) == verdict.parse("No.", text) == "unparsed"
+
+
+def test_failed_requests_are_no_answers_and_alone_are_asked_again(tmp_path: Path) -> None:
+    wanted, log = records(["fake", "500*4,real", "real", "cut*4,fake"]), tmp_path / "log"
+    with serving(log) as url:
+        with pytest.raises(UserError, match="Qwen2-VL-7B: 2 of 4 requests failed"):
+            baselines.answers(entry(url), 17, wanted, tmp_path)
+        before = len(requests(log))
+        frame = baselines.answers(entry(url), 17, wanted, tmp_path)
+        assert len(requests(log)) == before + 2
+    assert frame["verdict"].tolist() == ["fake", "real", "real", "fake"]
+
+
+def test_mistakes_name_the_entry_of_the_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLM_KEY", raising=False)
+    with pytest.raises(UserError, match=r"evaluate\.baselines\[\]\.api_key_env"):
+        baselines.answers(
+            entry("http://127.0.0.1:1/v1", api_key_env="VLM_KEY"), 17, records(["fake"]), tmp_path
+        )
+
+
+CLIENT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import test_baselines as t
+t.baselines.answers(t.entry(sys.argv[3], concurrency=4), 17, t.records(["fake", "real"] * 30), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_repeats_nothing_that_was_answered(tmp_path: Path) -> None:
+    journal, log = tmp_path / "qwen2-vl-7b.jsonl", tmp_path / "log"
+    with serving(log, latency=0.05) as url:
+        here = str(Path(__file__).parent)
+        client = subprocess.Popen(
+            [sys.executable, "-c", CLIENT, here, tmp_path, url], stderr=subprocess.DEVNULL
+        )
+        kill_after_lines(client, journal, 15)
+        answered, before = read_answers(journal), len(requests(log))
+        assert 15 <= len(answered) < 60
+        frame = baselines.answers(entry(url), 17, records(["fake", "real"] * 30), tmp_path)
+        later = [row["image"] for row in requests(log)[before:]]
+    assert frame["verdict"].tolist() == ["fake", "real"] * 30
+    assert len(later) == len(set(later)) == 60 - len(answered)
+    assert len([json.loads(line) for line in journal.read_text().splitlines()]) == 60
+
+
+# ── as methods of an evaluation ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def ffpp() -> list[Record]:
+    """Frames of three manipulations and of originals; the server calls all but one by their names."""
+    from fakevlm.corpora import ffpp as corpus
+
+    found = []
+    for n in range(10):
+        method = (None, *corpus.METHODS)[n % 5]
+        said = "empty" if n == 7 else "fake" if method else "real"
+        data = image(said, name=f"frame{n}")
+        found.append(Record(f"ff++/{n}.jpg", data, int(method is None), "ff++", f"{n}", "deepfake", method))
+    return found
+
+
+@pytest.fixture
+def params(project: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    (project / "artifacts/experts/cnnspot").mkdir(parents=True)
+    (project / "artifacts/experts/cnnspot/config.json").write_text("{}")
+    monkeypatch.setattr(
+        methods, "_detector", lambda method, params: lambda images: np.full(len(images), 0.25)
+    )
+    return load_params("mini")
+
+
+def test_baselines_and_experts_are_methods_among_others(params: Params, project: Path) -> None:
+    scores = project / "srm.csv"
+    scores.write_text("id,score\n" + "".join(f"{r.id},{-r.label * 5}\n" for r in ffpp()))
+    with serving(project / "log") as url:
+        settings = {
+            "methods": ["CNNSpot"],
+            "baselines": [entry(url), entry(url, name="GPT-4o", benchmarks=["fakeclue"])],
+            "experts": [
+                PublishedExpert(name="SRM", scores=str(scores), threshold=-1.0, benchmarks=["ffpp"]),
+                PublishedExpert(name="LNP", kind="lnp", weights="no", features="no", benchmarks=["dmimage"]),
+            ],
+            "bootstrap": 20,
+        }
+        params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=settings)})
+        frame = benchmarks.predictions(params, "ffpp", ffpp(), None)
+        assert len(requests(project / "log")) == 10
+        assert benchmarks.predictions(params, "ffpp", ffpp(), None).equals(frame)
+        assert len(requests(project / "log")) == 10, "a later run of the stage pays for nothing twice"
+    assert frame.columns.tolist() == benchmarks.SCHEMA.names
+    assert frame.groupby("method").size().to_dict() == {"CNNSpot": 10, "Qwen2-VL-7B": 10, "SRM": 10}
+    stored = benchmarks.pa.Table.from_pandas(frame, benchmarks.SCHEMA, preserve_index=False).to_pandas()
+    assert stored.groupby("method")["outcome"].count().to_dict() == {
+        "CNNSpot": 0,
+        "Qwen2-VL-7B": 10,
+        "SRM": 0,
+    }
+    values = score(frame, {}, params, "ffpp").set_index(["method", "subset", "metric"])["value"]
+    assert values["Qwen2-VL-7B", "all", "acc"] == 0.9
+    assert values["Qwen2-VL-7B", "all", "unparsed"] == 0.1
+    assert ("Qwen2-VL-7B", "all", "f1_macro") in values
+    assert values["SRM", "all", "auc"] == values["SRM", "all", "acc"] == 1.0
+    assert values["CNNSpot", "generator=Deepfakes", "auc"] == 0.5
+    assert not [key for key in values.index if key[0] == "Qwen2-VL-7B" and key[2] == "auc"]
+    assert average_auc(frame, 20, 1)["method"].tolist() == ["CNNSpot", "SRM"], "Table 5 needs P(fake)"
+
+
+def test_a_dry_run_counts_what_is_left_to_ask_and_asks_nothing(params: Params, project: Path) -> None:
+    from fakevlm.evaluation.estimate import dry_run
+    from fakevlm.records import write_records
+
+    write_records(ffpp(), project / "artifacts/collect/benchmarks/ffpp")
+    with serving(project / "log") as url:
+        spec = entry(url, benchmarks=["ffpp"], price_input=2.0)
+        baselines.answers(spec, params.seed, ffpp()[:4], project / "runs/baselines/ffpp")
+        before = len(requests(project / "log"))
+        settings = params.evaluate.model_copy(update={"baselines": [spec]})
+        (found,) = dry_run(params.model_copy(update={"evaluate": settings}))
+        assert len(requests(project / "log")) == before
+    assert (found.name, found.answered, found.requests) == ("Qwen2-VL-7B, ffpp", 4, 6)
+    assert found.cost == pytest.approx(2e-6 * found.tokens_in)
+    assert found.tokens_in > 6 * len(baselines.standard_prompt()) / 4
+    assert dry_run(params) == []
+
+
+def test_a_missing_file_stops_before_anything_is_asked(params: Params) -> None:
+    settings = {
+        "methods": ["CNNSpot"],
+        "baselines": [entry("http://127.0.0.1:1/v1")],
+        "experts": [PublishedExpert(name="Gram-Net", kind="gramnet", weights="data/no-such.pth")],
+    }
+    params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=settings)})
+    with pytest.raises(UserError, match=r"Gram-Net: no file data/no-such\.pth"):
+        benchmarks.predictions(params, "ffpp", ffpp(), None)
