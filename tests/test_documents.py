@@ -9,7 +9,8 @@ from PIL import Image
 from fakevlm.corpora.m6doc import CATEGORIES, Page
 from fakevlm.errors import UserError
 from fakevlm.records import FAKE
-from fakevlm.synthesis import documents, prose, satellite
+from fakevlm.synthesis import documents, prose
+from fakevlm.synthesis.satellite import painted
 from fakevlm.synthesis.layout import KINDS, STYLES, Block, block_kind, jitter, layout_from_coco, sample_layout
 from fakevlm.synthesis.typeset import render_page
 
@@ -187,9 +188,9 @@ def test_documents_say_what_they_lack() -> None:
 
 
 def test_satellite_images() -> None:
-    made = list(satellite.synthesize(3, 17, "miniature"))
+    made = list(painted.synthesize(3, 17, "miniature"))
     assert len({record.sha256 for record, _ in made}) == 3
     assert all(truth.path == record.id and truth.artifacts for record, truth in made)
-    assert list(satellite.synthesize(0, 17, "fonts")) == []
+    assert list(painted.synthesize(0, 17, "fonts")) == []
     with pytest.raises(UserError, match="paints no satellite"):
-        list(satellite.synthesize(1, 17, "fonts"))
+        list(painted.synthesize(1, 17, "fonts"))
