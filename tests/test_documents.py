@@ -10,8 +10,8 @@ from fakevlm.corpora.m6doc import CATEGORIES, Page
 from fakevlm.errors import UserError
 from fakevlm.records import FAKE
 from fakevlm.synthesis import documents, prose
-from fakevlm.synthesis.satellite import painted
 from fakevlm.synthesis.layout import KINDS, STYLES, Block, block_kind, jitter, layout_from_coco, sample_layout
+from fakevlm.synthesis.satellite import painted
 from fakevlm.synthesis.typeset import render_page
 
 

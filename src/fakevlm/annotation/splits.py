@@ -41,11 +41,12 @@ def with_categories(records: pd.DataFrame, categories: pd.DataFrame) -> pd.DataF
 
 
 def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: float, seed: int) -> pd.Series:
-    """The split of every record, by item: a corpus's own split is kept, other items are drawn within category and label.
+    """The split of every record, by item: a split that a record has is kept, other items are drawn within category and label.
 
     Args:
-        records: columns id, label, category, item, split (None where the corpus has none).
-        val_fraction, test_fraction: shares of the records without a split of their own.
+        records: columns id, label, category, item, split (None where there is none yet).
+        val_fraction, test_fraction: shares of the records. Those that have a split count: aerial images that generators learned
+            from are in train already, so fewer of the others go there. Where too few are free, the shares are what they can be.
         seed: the run's seed.
 
     Returns:
@@ -67,18 +68,26 @@ def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: flo
             "check the corpus's split files",
         )
     splits = own.map(lambda values: values[0]).to_dict()
-    free = records[~records["item"].isin(splits)].sort_values("id")
-    items = free.groupby("item", sort=True).agg(
-        category=("category", "first"),
-        labels=("label", lambda labels: str(sorted(set(labels)))),
-        n=("id", "size"),
+    items = (
+        records.sort_values("id")
+        .groupby("item", sort=True)
+        .agg(
+            category=("category", "first"),
+            labels=("label", lambda labels: str(sorted(set(labels)))),
+            n=("id", "size"),
+        )
     )
-    for stratum, group in items.groupby(["category", "labels"], sort=True):
+    for stratum, everything in items.groupby(["category", "labels"], sort=True):
+        has = everything.index.map(splits)
+        held = {split: int(everything["n"][has == split].sum()) for split in SPLITS}
+        group, total = everything[has.isna()], int(everything["n"].sum())
         order = group.iloc[_rng(seed, "split", *stratum).permutation(len(group))]
+        test = test_fraction - held["test"] / total
+        val = val_fraction - held["val"] / total
         # The share of records that come before an item decides where it goes: works for items of any size.
-        before = (order["n"].cumsum() - order["n"]) / order["n"].sum()
+        before = (order["n"].cumsum() - order["n"]) / total
         for item, share in before.items():
-            in_test, in_val = share < test_fraction - 1e-9, share < test_fraction + val_fraction - 1e-9
+            in_test, in_val = share < test - 1e-9, share < max(test, 0) + val - 1e-9
             splits[item] = "test" if in_test else "val" if in_val else "train"
     return records["item"].map(splits)
 

@@ -6,6 +6,7 @@ noise is an input channel, not dropout at sampling time, so that an image depend
 
 import json
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -43,13 +44,12 @@ class Generator(nn.Module):
         widths = _widths(shape)
         self.head = nn.Conv2d(4, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
-            nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(a, b, 4, 2, 1), _norm(b))
-            for a, b in zip(widths, widths[1:], strict=False)
+            nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(a, b, 4, 2, 1), _norm(b)) for a, b in pairwise(widths)
         )
         self.up = nn.ModuleList(
             # Enlarging and a plain convolution instead of a transposed one, which leaves checkerboards.
             nn.Sequential(nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(b, a, 3, padding=1), _norm(a))
-            for a, b in zip(widths, widths[1:], strict=False)
+            for a, b in pairwise(widths)
         )
         self.join = nn.ModuleList(nn.Conv2d(2 * a, a, 3, padding=1) for a in widths[:-1])
         self.tail = nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(widths[0], 3, 3, padding=1), nn.Tanh())
