@@ -21,6 +21,10 @@ KINDS = ("smooth", "speckle", "grid", "tint")
 PERCENTILE = 98.0
 _WINDOWS = 5  # a side; each is a third of the image, half overlapping the next
 _LONGEST = 6.0  # pixels; slower waves than this are the scene's own
+_NEAR, _AROUND = (
+    5,
+    11,
+)  # frequencies a side: what a window's wave spreads over, and the ring it is held against
 _WEAKEST = 0.6  # strength of an artifact at its threshold, as the weakest that the miniature draws
 
 
@@ -36,13 +40,18 @@ def _fine(pixels: np.ndarray) -> np.ndarray:
 
 
 def _peak(grey: np.ndarray) -> float:
-    """How far the strongest short wave rises above the ordinary one: the log of its power over their median's."""
+    """How far a short wave rises above those like it: the log of the power around it over the power in a ring about that.
+
+    Roads and houses have much power in short waves too, but spread over many that are alike.
+    """
     side = len(grey)
     hann = np.hanning(side)
-    power = np.abs(np.fft.fft2((grey - grey.mean()) * hann[:, None] * hann)) ** 2
-    frequency = np.fft.fftfreq(side)
+    power = np.fft.fftshift(np.abs(np.fft.fft2((grey - grey.mean()) * hann[:, None] * hann)) ** 2)
+    near, around = (cv2.blur(power, (n, n), borderType=cv2.BORDER_REFLECT) * n**2 for n in (_NEAR, _AROUND))
+    ring = (around - near) / (_AROUND**2 - _NEAR**2)
+    frequency = np.fft.fftshift(np.fft.fftfreq(side))
     short = np.hypot(frequency[:, None], frequency) >= 1 / _LONGEST
-    return float(np.log((power[short].max() + 1e-3) / (np.median(power[short]) + 1e-3)))
+    return float(np.log((near[short] / _NEAR**2 + 1) / (ring[short] + 1)).max())
 
 
 def measures(pixels: np.ndarray, layout: np.ndarray, cell: int) -> np.ndarray:
