@@ -18,6 +18,7 @@ MB = 1_000_000
 FLOORS = (
     ("errors",),
     ("paths",),
+    ("sections",),
     ("params",),
     ("records",),
     ("progress",),
@@ -35,7 +36,14 @@ FLOORS = (
 MODULES = modules()
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 # Modules that decide no number: a change of theirs runs no stage again.
-PLUMBING = {"fakevlm", "fakevlm.errors", "fakevlm.paths", "fakevlm.params", "fakevlm.progress"}
+PLUMBING = {
+    "fakevlm",
+    "fakevlm.errors",
+    "fakevlm.paths",
+    "fakevlm.params",
+    "fakevlm.progress",
+    "fakevlm.sections",
+}
 
 
 def tracked() -> list[Path]:

@@ -12,8 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fakevlm.errors import UserError
-from fakevlm.params import Satellites, load_params
+from fakevlm.params import load_params
 from fakevlm.records import FAKE, REAL, Record, read_records
+from fakevlm.sections import Satellites
 from fakevlm.synthesis.satellite import diffusion, gan, learning
 from fakevlm.synthesis.satellite.aerials import Aerials, enlarged, layout_map, learned_from, square
 from fakevlm.synthesis.satellite.generate import generate

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from fakevlm.params import Satellites
 from fakevlm.records import Record
+from fakevlm.sections import Satellites
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:

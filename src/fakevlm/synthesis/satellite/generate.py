@@ -18,9 +18,9 @@ from fakevlm.errors import UserError
 from fakevlm.miniature import camera
 from fakevlm.miniature.stagecraft import STYLES
 from fakevlm.miniature.truth import Truth
-from fakevlm.params import Satellites
 from fakevlm.progress import bar
 from fakevlm.records import FAKE, Record
+from fakevlm.sections import Satellites
 from fakevlm.synthesis.satellite import measure
 from fakevlm.synthesis.satellite.aerials import Aerials, Lender, enlarged, square
 

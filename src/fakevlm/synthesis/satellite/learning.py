@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fakevlm.params import GAN, Diffusion, Satellites
 from fakevlm.progress import bar
+from fakevlm.sections import GAN, Diffusion, Satellites
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map
 
 _CHECKPOINT = "checkpoint.safetensors"

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fakevlm.params import Satellites
 from fakevlm.records import REAL, Record
+from fakevlm.sections import Satellites
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map, square
 from fakevlm.synthesis.satellite.generate import GENERATORS
 
