@@ -47,6 +47,20 @@ def test_items_stay_together_and_official_splits_are_kept() -> None:
     assert set(records.loc[records["category"] == "satellite", "split"]) == set(SPLITS)
 
 
+def test_records_that_have_a_split_count_in_the_shares() -> None:
+    records = table(many("satellite", 100, 100))
+    learned = records["id"].isin(records.loc[records["label"] == 1, "id"].iloc[:60])
+    records.loc[learned, "split"] = "train"
+    splits = assign_splits(records, 0.1, 0.2, seed=3)
+    assert (splits[learned] == "train").all()
+    shares = pd.crosstab(records["label"], splits, normalize="index")
+    assert shares["test"].tolist() == pytest.approx([0.2, 0.2])
+    assert shares["val"].tolist() == pytest.approx([0.1, 0.1])
+    records.loc[records.index[records["label"] == 1][:85], "split"] = "train"
+    scarce = assign_splits(records, 0.1, 0.2, seed=3)
+    assert scarce[records["label"] == 1].value_counts().to_dict() == {"train": 85, "test": 15}
+
+
 def test_balance_is_one_to_one_in_every_category_and_split() -> None:
     records = table(many("animal", 90, 50) + many("doc", 20, 40) + frames())
     made = plan(

@@ -37,7 +37,13 @@ def settings(**changes) -> Params:
     found = values["collect"]
     found["corpora"] = dict.fromkeys(found["corpora"])
     found["benchmarks"] = dict.fromkeys(found["benchmarks"])
-    found |= {"truth": None, "synthetic_documents": 0, "synthetic_satellites": 0, "renderer": "miniature"}
+    found |= {
+        "truth": None,
+        "synthetic_documents": 0,
+        "synthetic_satellites": 0,
+        "satellites": None,
+        "renderer": "miniature",
+    }
     for key, value in changes.items():
         place = next((found[s] for s in ("corpora", "benchmarks") if key in found[s]), found)
         place[key] = str(value) if isinstance(value, Path) else value

@@ -9,8 +9,9 @@ from PIL import Image
 from fakevlm.corpora.m6doc import CATEGORIES, Page
 from fakevlm.errors import UserError
 from fakevlm.records import FAKE
-from fakevlm.synthesis import documents, prose, satellite
+from fakevlm.synthesis import documents, prose
 from fakevlm.synthesis.layout import KINDS, STYLES, Block, block_kind, jitter, layout_from_coco, sample_layout
+from fakevlm.synthesis.satellite import painted
 from fakevlm.synthesis.typeset import render_page
 
 
@@ -94,6 +95,7 @@ def test_every_m6doc_class_has_a_kind() -> None:
         "section title": "title",
         "underscore": "rule",
         "ordered list": "text",
+        "footnote": "text",
     }
     assert {name: kinds[name] for name in expected} == expected
 
@@ -122,6 +124,49 @@ def test_pages_are_filled_where_the_layout_says(size: tuple[int, int]) -> None:
         assert ink(page, block.box) > 0.02, block.kind
     assert ink(page, (0.0, 0.86, 1.0, 1.0)) == 0
     assert ink(page, (0.46, 0.2, 0.54, 0.8)) == 0, "the gutter stays empty"
+
+
+@pytest.mark.parametrize("name", CATEGORIES[1:])
+@pytest.mark.parametrize("size", [(600, 800), (60, 80)])
+def test_every_m6doc_class_is_set_within_its_box(name: str, size: tuple[int, int]) -> None:
+    box = (0.2, 0.3, 0.7, 0.5)
+    page = np.asarray(render_page([Block(block_kind(name), box, name.lower())], rng(2), size).convert("L"))
+    dark = np.argwhere(page < 215)
+    if name == "blank":
+        assert not len(dark)
+        return
+    assert len(dark)
+    edge = 0.03  # letters may reach a little below the last line
+    ys, xs = dark[:, 0] / size[1], dark[:, 1] / size[0]
+    assert 0.3 - edge <= ys.min() <= ys.max() <= 0.5 + edge
+    assert 0.2 - edge <= xs.min() <= xs.max() <= 0.7 + edge
+
+
+def test_finer_classes_are_set_in_their_own_way() -> None:
+    def page(name: str) -> np.ndarray:
+        return np.asarray(
+            render_page([Block(block_kind(name), (0.2, 0.3, 0.7, 0.5), name)], rng(2), (600, 800))
+        )
+
+    names = [
+        "paragraph",
+        "unordered list",
+        "ordered list",
+        "formula",
+        "algorithm",
+        "drop cap",
+        "qr code",
+        "barcode",
+        "footnote",
+    ]
+    assert len({page(name).tobytes() for name in names}) == len(names)
+    assert (page("section title") == page("title")).all()
+    coco = [{"bbox": [0, 0, 50, 50], "category_id": 7}], [{"id": 7, "name": "Unordered_list"}]
+    (block,) = layout_from_coco(*coco, 100, 100)
+    assert (block.kind, block.name) == ("text", "unordered list")
+    assert {b.name for n in range(20) for b in jitter([block], rng(n)) if b.kind == "text"} == {
+        "unordered list"
+    }
 
 
 def test_pages_are_deterministic_and_differ() -> None:
@@ -187,9 +232,9 @@ def test_documents_say_what_they_lack() -> None:
 
 
 def test_satellite_images() -> None:
-    made = list(satellite.synthesize(3, 17, "miniature"))
+    made = list(painted.synthesize(3, 17, "miniature"))
     assert len({record.sha256 for record, _ in made}) == 3
     assert all(truth.path == record.id and truth.artifacts for record, truth in made)
-    assert list(satellite.synthesize(0, 17, "fonts")) == []
+    assert list(painted.synthesize(0, 17, "fonts")) == []
     with pytest.raises(UserError, match="paints no satellite"):
-        list(satellite.synthesize(1, 17, "fonts"))
+        list(painted.synthesize(1, 17, "fonts"))

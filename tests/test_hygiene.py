@@ -19,6 +19,7 @@ FLOORS = (
     ("errors",),
     ("paths",),
     ("explain",),
+    ("sections",),
     ("params",),
     ("records",),
     ("progress",),
@@ -38,7 +39,8 @@ MODULES = modules()
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 # Modules that decide no number: a change of theirs runs no stage again.
 PLUMBING = {
-    f"fakevlm{name}" for name in ("", ".errors", ".paths", ".explain", ".params", ".progress", ".cluster")
+    f"fakevlm{name}"
+    for name in ("", ".errors", ".paths", ".explain", ".sections", ".params", ".progress", ".cluster")
 }
 
 

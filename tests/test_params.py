@@ -66,6 +66,13 @@ def test_unknown_key_is_named_with_the_allowed_ones(tmp_path: Path) -> None:
 def test_unknown_key_in_a_nested_section(tmp_path: Path) -> None:
     text = message(edited(tmp_path, "mini.collect.corpora.genimage", KEEP, "genimages"))
     assert "mini.collect.corpora.genimages: unknown key; allowed here: genimage, ffpp, chameleon" in text
+    text = message(edited(tmp_path, "mini.collect.satellites.gan.width", KEEP, "wide"))
+    assert "mini.collect.satellites.gan.wide: unknown key; allowed here: images, width, depth" in text
+
+
+def test_sizes_that_do_not_fit_each_other(tmp_path: Path) -> None:
+    text = message(edited(tmp_path, "mini.collect.satellites.image_size", 98))
+    assert "mini.collect.satellites: image_size 98 and gan.crop 64 must be multiples of 16" in text
 
 
 def test_unknown_section(tmp_path: Path) -> None:

@@ -10,18 +10,12 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.explain import explain
-
-
-class Section(BaseModel):
-    """A section that knows its keys: nothing unknown, no silent conversion."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
+from fakevlm.sections import Satellites, Section
 
 Fraction = Field(ge=0.0, le=1.0)
 
@@ -65,6 +59,7 @@ class Collect(Section):
     face_crop: FaceCrop | None
     synthetic_documents: int = Field(ge=0)
     synthetic_satellites: int = Field(ge=0)
+    satellites: Satellites | None
     renderer: Literal["miniature", "fonts"]
     leakage_distance: int = Field(ge=0, le=16)
 

@@ -27,8 +27,11 @@ from fakevlm.errors import UserError
 from fakevlm.miniature.truth import Truth, read_truth, write_truth
 from fakevlm.params import Params
 from fakevlm.progress import track
-from fakevlm.records import Record, read_frame, read_records, write_records
-from fakevlm.synthesis import documents, satellite
+from fakevlm.records import REAL, Record, read_frame, read_records, write_records
+from fakevlm.synthesis import documents
+from fakevlm.synthesis.satellite import painted
+from fakevlm.synthesis.satellite.aerials import Aerials
+from fakevlm.synthesis.satellite.generate import generate
 
 BENCHMARKS = ("loki", "dmimage", "ddvqa", "ffpp")
 
@@ -147,7 +150,9 @@ def _training(
             yield corpus, track(read(root), corpus, total=_expected(corpus, root, settings.frames_per_video))
 
 
-def _synthetic(params: Params, truths: dict[str, Truth]) -> Iterator[tuple[str, Iterable[Record]]]:
+def _synthetic(
+    params: Params, truths: dict[str, Truth], aerials: Aerials | None
+) -> Iterator[tuple[str, Iterable[Record]]]:
     """(corpus, records) of what is synthesized; their truth is added to `truths` as they come."""
     settings = params.collect
 
@@ -165,8 +170,13 @@ def _synthetic(params: Params, truths: dict[str, Truth]) -> Iterator[tuple[str, 
     )
     yield (
         "satellites",
-        remember(satellite.synthesize(settings.synthetic_satellites, params.seed, settings.renderer)),
+        remember(painted.synthesize(settings.synthetic_satellites, params.seed, settings.renderer)),
     )
+    if aerials is not None:
+        aerials.close()
+        known = settings.truth is not None
+        made = generate(aerials, settings.satellites, params.seed, paths.runs("satellites"), measured=known)
+        yield "satellites", remember(made)
 
 
 def _ffpp_test(records: Path) -> Iterator[Record]:
@@ -221,10 +231,18 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     sieve, counts, leakage = Sieve(quarantine), Counter(), Leakage(params.collect.leakage_distance)
     known: set[str] = set()  # the collected images whose truth there is
 
+    models = params.collect.satellites
+    aerials = Aerials(paths.runs("satellites"), models, params.seed) if models is not None else None
+
+    def look(record: Record, image: Image.Image) -> None:
+        if aerials is not None and record.source == "satellite" and record.label == REAL:
+            aerials.add(record, image)
+        leakage.trained(record, image)
+
     def training() -> Iterator[Record]:
-        for source in (_training(params, quarantine, crop), _synthetic(params, truths)):
+        for source in (_training(params, quarantine, crop), _synthetic(params, truths, aerials)):
             for corpus, records in source:
-                for record in sieve.through(corpus, records, leakage.trained):
+                for record in sieve.through(corpus, records, look):
                     counts[record.source, record.label, record.generator or ""] += 1
                     if record.id in truths:
                         known.add(record.id)

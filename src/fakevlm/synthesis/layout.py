@@ -6,7 +6,7 @@ another (`jitter`). Who paints the page is somebody else's business.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,13 @@ class Block:
     Attributes:
         kind: one of `KINDS`.
         box: x0, y0, x1, y1 as fractions of the page's width and height, x0 < x1 and y0 < y1.
+        name: the annotation's finer class, where there is one (`unordered list`, whose kind is text); a renderer may set it
+            accordingly or go by the kind alone.
     """
 
     kind: str
     box: Box
+    name: str = field(default="", compare=False)
 
 
 # M6Doc's finer classes, by what a typesetter does with them. A class not named here and not recognised by a word in its
@@ -48,7 +51,7 @@ _BY_WORD = (
     ("sealing line", "rule"),
     ("page number", "footer"),
     ("footer", "footer"),
-    ("footnote", "footer"),
+    ("footnote", "text"),
     ("header", "header"),
     ("folio", "header"),
     ("flag", "title"),
@@ -63,9 +66,13 @@ _BY_NAME = {
 }  # M6Doc: a newspaper's section in the page's head; a part's name
 
 
+def _plain(category: str) -> str:
+    return category.lower().replace("_", " ").strip()
+
+
 def block_kind(category: str) -> str:
     """The kind of block that a COCO category name stands for (`first-level title` → `title`)."""
-    name = category.lower().replace("_", " ").strip()
+    name = _plain(category)
     return _BY_NAME.get(name) or next((kind for word, kind in _BY_WORD if word in name), "text")
 
 
@@ -100,7 +107,8 @@ def layout_from_coco(
         x, y, w, h = annotation["bbox"]
         box = _clip((x / width, y / height, (x + w) / width, (y + h) / height))
         if box is not None:
-            blocks.append(Block(block_kind(names.get(annotation["category_id"], "")), box))
+            name = names.get(annotation["category_id"], "")
+            blocks.append(Block(block_kind(name), box, _plain(name)))
     return sorted(blocks, key=lambda b: (b.box[1], b.box[0], b.kind))
 
 
@@ -133,7 +141,7 @@ def jitter(layout: Sequence[Block], rng: np.random.Generator) -> list[Block]:
             continue
         clipped = _clip(box)
         if clipped is not None:
-            out.append(replace(block, kind=kind, box=clipped))
+            out.append(Block(kind, clipped, block.name if kind == block.kind else ""))
     return out
 
 

@@ -4,7 +4,7 @@ The fonts are DejaVu, which come with matplotlib. Where the page is too small fo
 grey bars as long as words, as typesetters draw them in sketches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def render_page(layout: Sequence[Block], rng: np.random.Generator, size: tuple[i
         x0, y0, x1, y1 = block.box
         box = (round(x0 * width), round(y0 * height), round(x1 * width), round(y1 * height))
         if box[2] > box[0] and box[3] > box[1]:
-            setter.set(block.kind, box)
+            setter.set(block, box)
     return page
 
 
@@ -62,9 +62,12 @@ class _Setter:
         self.body = max(1, round(page.height * TEXT))
         self.number = int(rng.integers(1, 200))
 
-    def set(self, kind: str, box: Pixels) -> None:
-        """Fills one block."""
-        if kind == "title":
+    def set(self, block: Block, box: Pixels) -> None:
+        """Fills one block, by its finer class where that is set in a way of its own, else by its kind."""
+        kind, fine = block.kind, self._fine().get(block.name)
+        if fine is not None:
+            fine(box)
+        elif kind == "title":
             self._title(box)
         elif kind == "figure":
             self._figure(box)
@@ -83,6 +86,96 @@ class _Setter:
             self._column(box, max(1, round(self.body * 0.85)), f"{self.face}-Bold", opening="Figure")
         else:
             self._column(box, self.body, self.face)
+
+    def _fine(self) -> dict[str, Callable[[Pixels], None]]:
+        """M6Doc's classes that are set neither as running text nor like their kind."""
+        small = max(1, round(self.body * 0.8))
+        notes = (
+            "footnote",
+            "endnote",
+            "table note",
+            "marginal note",
+            "supplementary note",
+            "reference",
+            "credit",
+        )
+        return {
+            "unordered list": lambda box: self._list(box, numbered=False),
+            "ordered list": lambda box: self._list(box, numbered=True),
+            "formula": self._formula,
+            "algorithm": self._code,
+            "code": self._code,
+            "drop cap": self._drop_cap,
+            "qr code": lambda box: self._marks(box, square=True),
+            "barcode": lambda box: self._marks(box, square=False),
+            "blank": lambda box: None,
+            **dict.fromkeys(notes, lambda box: self._column(box, small, self.face)),
+        }
+
+    def _list(self, box: Pixels, numbered: bool) -> None:
+        """Items of one line each behind bullets or numbers."""
+        step = max(2, round(self.body * _LEADING))
+        indent = round(self.body * 1.8)
+        for n, top in enumerate(range(box[1], max(box[1] + 1, box[3] - self.body), step)):
+            mark = f"{n + 1}." if numbered else "•"
+            bottom = min(box[3], top + step)
+            self._line((box[0], top, box[0] + indent, bottom), mark, self.face, self.body)
+            if box[0] + indent < box[2]:
+                item = " ".join(prose.words(self.rng, 12))
+                self._line((box[0] + indent, top, box[2], bottom), item, self.face, self.body)
+
+    def _formula(self, box: Pixels) -> None:
+        """A sum or fraction on one line, in the middle of the block."""
+        x, y, z = self.rng.permutation(list("abcmnpqrstuvxyz"))[:3]
+        n, m = self.rng.integers(2, 10, 2)
+        forms = (
+            f"{x} = {n}{y}² + {m}{z}",
+            f"{x}({y}) = ∑ {n}{z} / {m}",
+            f"∫ {x} d{y} ≤ {n} √{z}",
+            f"{x} ± {m}{y} ≈ {z} ∂{n}",
+        )
+        text, size = forms[int(self.rng.integers(len(forms)))], min(self.body, box[3] - box[1])
+        wide = (
+            _font("DejaVuSerif-Italic", size).getlength(text) if size >= LEGIBLE else len(text) * size * 0.55
+        )
+        left, top = box[0] + max(0, round((box[2] - box[0] - wide) / 2)), (box[1] + box[3] - size) // 2
+        self._line((left, top, box[2], max(top + size, box[3])), text, "DejaVuSerif-Italic", size)
+
+    def _code(self, box: Pixels) -> None:
+        """Lines of typewriter type, indented by turns."""
+        step, depth = max(2, round(self.body * _LEADING)), 0
+        for top in range(box[1], max(box[1] + 1, box[3] - self.body), step):
+            word = prose.words(self.rng, 9)[int(self.rng.integers(9))].strip(".'").lower()
+            text = (
+                f"for {word} in range({int(self.rng.integers(2, 99))}):"
+                if self.rng.random() < 0.3
+                else f"{word} = {word}(x)"
+            )
+            left = min(box[0] + round(depth * 1.2 * self.body), box[2] - 1)
+            self._line((left, top, box[2], min(box[3], top + step)), text, "DejaVuSansMono", self.body)
+            depth = min(3, depth + 1) if text.endswith(":") else max(0, depth - int(self.rng.integers(2)))
+
+    def _drop_cap(self, box: Pixels) -> None:
+        """One capital as high as the block."""
+        size = min(box[3] - box[1], round((box[2] - box[0]) * 1.2))
+        self._line(
+            (box[0], box[1], box[0] + 2 * size, box[1] + size),
+            prose.headline(self.rng)[0],
+            f"{self.face}-Bold",
+            size,
+        )
+
+    def _marks(self, box: Pixels, square: bool) -> None:
+        """Black and white modules in a square with three finders (a QR code), or bars."""
+        wide, tall = box[2] - box[0], box[3] - box[1]
+        dark = self.rng.random((21, 21) if square else (1, 60)) < 0.5
+        if square:
+            finder = np.pad(np.pad(np.ones((3, 3), bool), 1), 1, constant_values=True)
+            for y, x in ((0, 0), (0, 14), (14, 0)):
+                dark[y : y + 7, x : x + 7] = finder
+        size = (min(wide, tall),) * 2 if square else (wide, tall)
+        picture = Image.fromarray(np.where(dark, 20, 250).astype(np.uint8))
+        self.page.paste(picture.resize(size, Image.Resampling.NEAREST).convert("RGB"), box[:2])
 
     def _grey(self, box: Pixels, size: int, words: Sequence[int]) -> None:
         """Bars for words: one row of them in the box's upper `size` pixels, lengths in average letters."""

@@ -1,4 +1,4 @@
-"""Synthetic satellite images (paper section 3.1). Here: painted by the miniature's flawed generator, whose mistakes are known."""
+"""Satellite images painted by the miniature's flawed generator, whose mistakes are known."""
 
 from collections.abc import Iterator
 

@@ -1,0 +1,125 @@
+"""Aerial images as the generators need them: some to learn from, the others lend the map that an image is made after.
+
+Which is which depends on an image's `item` and the seed alone. The paper (section 3.2) names the corpora, CVUSA and VIGOR, and the
+methods, GAN and diffusion, but not what was generated from what. Here a generator starts from a *map*: a real aerial image in few,
+large cells and few colours, so that any aerial corpus serves and no labels are needed.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from fakevlm.records import Record
+from fakevlm.sections import Satellites
+
+
+def square(image: Image.Image, size: int) -> np.ndarray:
+    """The image's central square, resized: (size, size, 3) uint8 RGB."""
+    fitted = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+    return np.asarray(fitted, np.uint8)
+
+
+def layout_map(pixels: np.ndarray, cell: int, levels: int) -> np.ndarray:
+    """The coarse map of an aerial image: the mean colour of every cell, in few shades.
+
+    Args:
+        pixels: (h, w, 3) uint8; h and w multiples of `cell`.
+        cell: pixels a side of a cell.
+        levels: shades a colour channel.
+
+    Returns:
+        (h / cell, w / cell, 3) uint8; every shade stands in the middle of what it replaces.
+    """
+    h, w, _ = pixels.shape
+    means = pixels.reshape(h // cell, cell, w // cell, cell, 3).mean((1, 3))
+    step = 256 / levels
+    return ((np.floor(means / step) + 0.5) * step).astype(np.uint8)
+
+
+def enlarged(layout: np.ndarray, cell: int) -> np.ndarray:
+    """A map at its image's size, without hard edges between cells: (h, w, 3) → (h * cell, w * cell, 3)."""
+    return cv2.resize(layout, None, fx=cell, fy=cell, interpolation=cv2.INTER_LINEAR)
+
+
+def _draw(seed: int, item: str) -> float:
+    """A number in 0..1 that the item and the seed decide."""
+    digest = hashlib.blake2b(f"{seed}|aerial|{item}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def learned_from(item: str, settings: Satellites, seed: int) -> bool:
+    """Whether the generators learn from this item's image. Such an image belongs to the train split."""
+    return _draw(seed, item) < settings.learn_share
+
+
+@dataclass(frozen=True)
+class Lender:
+    """An aerial image that lends its map: the record's id and item, its place in the spool, its turn."""
+
+    id: str
+    item: str
+    place: int
+    turn: float
+
+
+class Aerials:
+    """Keeps what the generators need of the aerial images that stream by, in two files of raw bytes.
+
+    Pixels lie on disk, so memory stays small however many images come; what is learned from is decoded only once.
+
+    Attributes:
+        count: images to learn from.
+        lenders: the other images.
+    """
+
+    def __init__(self, folder: Path, settings: Satellites, seed: int) -> None:
+        """Empties the two files in `folder` (made)."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._settings, self._seed = settings, seed
+        self._files = (folder / "learned.u8", folder / "maps.u8")
+        self._open = tuple(file.open("wb") for file in self._files)
+        self._hash = hashlib.sha256()
+        self.count = 0
+        self.lenders: list[Lender] = []
+
+    def add(self, record: Record, image: Image.Image) -> None:
+        """Takes in one aerial image; one that is learned from joins the train split."""
+        size, cell, levels = self._settings.image_size, self._settings.cell, self._settings.levels
+        pixels = square(image, size)
+        if learned_from(record.item, self._settings, self._seed):
+            self._open[0].write(pixels.tobytes())
+            self._hash.update(record.sha256.encode())
+            record.split = "train"
+            self.count += 1
+        else:
+            self._open[1].write(layout_map(pixels, cell, levels).tobytes())
+            turn = _draw(self._seed, f"turn|{record.item}")
+            self.lenders.append(Lender(record.id, record.item, len(self.lenders), turn))
+
+    def close(self) -> None:
+        """Ends the taking in; the arrays can be read then."""
+        for stream in self._open:
+            stream.close()
+
+    @property
+    def digest(self) -> str:
+        """Hash of the images to learn from, in order."""
+        return self._hash.hexdigest()
+
+    def learned(self) -> np.ndarray:
+        """The images to learn from, (count, size, size, 3) uint8, mapped from disk."""
+        size = self._settings.image_size
+        return np.memmap(self._files[0], np.uint8, "r", shape=(self.count, size, size, 3))
+
+    def lent(self, n: int) -> tuple[list[Lender], np.ndarray]:
+        """The first `n` lenders by turn and their maps (n, size / cell, size / cell, 3) uint8; fewer where there are fewer."""
+        side = self._settings.image_size // self._settings.cell
+        chosen = sorted(self.lenders, key=lambda lender: (lender.turn, lender.id))[:n]
+        if not chosen:
+            return [], np.zeros((0, side, side, 3), np.uint8)
+        maps = np.memmap(self._files[1], np.uint8, "r", shape=(len(self.lenders), side, side, 3))
+        return chosen, np.stack([maps[lender.place] for lender in chosen])

@@ -1,0 +1,163 @@
+"""Satellite images by the GAN and the diffusion model: trained, or found trained, then sampled (paper section 3.2).
+
+Both learn from the same part of the aerial images, which `collect` puts in the train split: no image that a model is tested on has been
+seen by a generator. The other aerial images lend their maps, one after the other, to both generators; a generated image has the `item` of
+the aerial image that it was made after, so no split parts the two.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fakevlm.errors import UserError
+from fakevlm.miniature import camera
+from fakevlm.miniature.stagecraft import STYLES
+from fakevlm.miniature.truth import Truth
+from fakevlm.progress import bar
+from fakevlm.records import FAKE, Record
+from fakevlm.sections import Satellites
+from fakevlm.synthesis.satellite import measure
+from fakevlm.synthesis.satellite.aerials import Aerials, Lender, enlarged, square
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_STREAM = 23  # sets this module's random numbers apart from others with the same seed
+_WEIGHTLESS = {"images", "sampling_steps"}  # settings that leave the weights as they are
+
+
+def _key(name: str, code: tuple[ModuleType, ...], aerials: Aerials, settings: Satellites, seed: int) -> list:
+    """Everything that decides the weights: data, settings, and the code itself, since runs/ outlives a change of it."""
+    source = hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in code))
+    own = getattr(settings, name).model_dump(exclude=_WEIGHTLESS)
+    return [
+        aerials.digest,
+        settings.image_size,
+        settings.cell,
+        settings.levels,
+        own,
+        seed,
+        source.hexdigest(),
+    ]
+
+
+def _trained_gan(aerials: Aerials, settings: Satellites, seed: int, work: Path) -> Callable:
+    from fakevlm.synthesis.satellite import aerials as spool
+    from fakevlm.synthesis.satellite import gan, learning
+
+    own = settings.gan
+    folder = learning.run_folder(work, gan.NAME, _key("gan", (gan, learning, spool), aerials, settings, seed))
+    learner = gan.Pix2Pix(
+        gan.Shape(own.width, own.depth),
+        learning_rate=own.learning_rate,
+        l1_weight=own.l1_weight,
+        seed=seed,
+    )
+    model = learning.fit(folder, learner, aerials.learned(), gan.NAME, own, settings, seed)
+    return gan.Sampler(model)
+
+
+def _trained_diffusion(aerials: Aerials, settings: Satellites, seed: int, work: Path) -> Callable:
+    from fakevlm.synthesis.satellite import aerials as spool
+    from fakevlm.synthesis.satellite import diffusion, learning
+
+    own = settings.diffusion
+    folder = learning.run_folder(
+        work, diffusion.NAME, _key("diffusion", (diffusion, learning, spool), aerials, settings, seed)
+    )
+    learner = diffusion.Diffusion(
+        settings.image_size,
+        own.widths,
+        fold=own.fold,
+        attention=own.attention,
+        scale=diffusion.scale_of(aerials.learned(), settings.cell, settings.levels),
+        learning_rate=own.learning_rate,
+        seed=seed,
+    )
+    model = learning.fit(folder, learner, aerials.learned(), diffusion.NAME, own, settings, seed)
+    return diffusion.Sampler(model, own.sampling_steps)
+
+
+GENERATORS: dict[str, tuple[str, Callable[..., Callable[["Tensor", list[int]], "Tensor"]]]] = {
+    "gan": ("pix2pix", _trained_gan),
+    "diffusion": ("ddpm", _trained_diffusion),
+}
+
+
+def generate(
+    aerials: Aerials, settings: Satellites, seed: int, work: Path, *, measured: bool
+) -> Iterator[tuple[Record, Truth | None]]:
+    """The images of both generators, with their measured truth if `measured` (see `measure`).
+
+    Args:
+        aerials: the real aerial images, all taken in.
+        work: where training goes on from after an interruption, and finished weights are kept.
+
+    Raises:
+        UserError: there are too few aerial images to learn from or to lend maps.
+    """
+    wanted = {name: getattr(settings, name).images for name in GENERATORS}
+    most = max(wanted.values())
+    if not most:
+        return
+    if not aerials.count or len(aerials.lenders) < most:
+        raise UserError(
+            f"{aerials.count} aerial images to learn from and {len(aerials.lenders)} that lend a map are too few for "
+            f"{most} generated ones",
+            "name CVUSA's or VIGOR's folder in collect.corpora, change collect.satellites.learn_share, or ask for fewer in "
+            "collect.satellites.gan.images and diffusion.images",
+        )
+    known = measure.thresholds(aerials.learned(), settings.cell, settings.levels) if measured else None
+    for number, (method, (name, train)) in enumerate(GENERATORS.items()):
+        if wanted[method]:
+            sampler = train(aerials, settings, seed, work)
+            yield from _sampled(
+                aerials, settings, [seed, _STREAM, number], name, wanted[method], sampler, known
+            )
+
+
+def _sampled(
+    aerials: Aerials, settings: Satellites, seed: list[int], name: str, n: int, sampler: Callable,
+    known: measure.Thresholds | None,
+) -> Iterator[tuple[Record, Truth | None]]:  # fmt: skip
+    from fakevlm.synthesis.satellite.learning import signed, unsigned
+
+    lenders, maps = aerials.lent(n)
+    at_once = settings.sampled_at_once
+    with bar(n, f"satellites: {name}") as progress:
+        for start in range(0, n, at_once):
+            turn = range(start, min(start + at_once, n))
+            rngs = [np.random.default_rng([*seed, i]) for i in turn]
+            given = signed(np.stack([enlarged(maps[i], settings.cell) for i in turn]))
+            images = unsigned(sampler(given, [int(rng.integers(2**62)) for rng in rngs]))
+            for i, rng, pixels in zip(turn, rngs, images, strict=True):
+                yield _finished(lenders[i], name, pixels, maps[i], rng, settings, known)
+            progress.update(len(turn))
+
+
+def _finished(
+    lender: Lender, name: str, pixels: np.ndarray, layout: np.ndarray, rng: np.random.Generator,
+    settings: Satellites, known: measure.Thresholds | None,
+) -> tuple[Record, Truth | None]:  # fmt: skip
+    """The image as a file that passed the camera's JPEG, and what is measured in that file."""
+    style = replace(STYLES["fakeclue"], jpeg=tuple(settings.jpeg))
+    jpeg, _ = camera.develop(pixels.astype(np.float32), rng, style)
+    path = f"satellite/fake/{PurePosixPath(lender.id).stem}_{name}_fake_B.jpg"
+    record = Record(
+        id=path,
+        image=jpeg,
+        label=FAKE,
+        source="satellite",
+        item=lender.item,
+        category="satellite",
+        generator=name,
+    )
+    if known is None:
+        return record, None
+    seen = square(record.pil(), settings.image_size)
+    return record, Truth(path, FAKE, "satellite", measure.artifacts(seen, layout, settings.cell, known))

@@ -1,0 +1,48 @@
+"""A sheet that shows what the generators made of maps, to look at."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fakevlm.records import REAL, Record
+from fakevlm.sections import Satellites
+from fakevlm.synthesis.satellite.aerials import enlarged, layout_map, square
+from fakevlm.synthesis.satellite.generate import GENERATORS
+
+GAP, LABEL = 4, 132  # pixels
+
+
+def generated_sheet(records: Iterable[Record], settings: Satellites, columns: int = 9) -> Image.Image:
+    """A column an aerial image: the image itself, its map, and what each generator made after that map.
+
+    Args:
+        records: collected records; a generated image comes after the aerial image of its item.
+        columns: aerial images at most, the first by path of those that both generators used.
+    """
+    names = [name for name, _ in GENERATORS.values()]
+    reals: dict[str, Record] = {}
+    made: dict[str, dict[str, Record]] = {}
+    for record in records:
+        if record.source == "satellite" and record.label == REAL and record.split is None:
+            reals[record.item] = record
+        elif record.generator in names:
+            made.setdefault(record.item, {})[record.generator] = record
+    used = [name for name in names if any(name in found for found in made.values())]
+    shown = sorted(item for item, found in made.items() if set(found) == set(used))[:columns]
+    size = settings.image_size
+    sheet = Image.new(
+        "RGB", (LABEL + max(1, len(shown)) * (size + GAP), (2 + len(used)) * (size + GAP)), "white"
+    )
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
+    for n, name in enumerate(("aerial image", "its map", *used)):
+        draw.text((4, n * (size + GAP) + size // 2 - 8), name, fill="black", font=font)
+    for k, item in enumerate(shown):
+        pixels = square(reals[item].pil(), size)
+        layout = enlarged(layout_map(pixels, settings.cell, settings.levels), settings.cell)
+        column = [pixels, layout, *(square(made[item][name].pil(), size) for name in used)]
+        for n, image in enumerate(column):
+            sheet.paste(
+                Image.fromarray(np.ascontiguousarray(image)), (LABEL + k * (size + GAP), n * (size + GAP))
+            )
+    return sheet
