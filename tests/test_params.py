@@ -82,7 +82,7 @@ def test_a_rate_that_yaml_reads_as_text_gets_a_hint(tmp_path: Path) -> None:
         ("finetune.train_vision", 1),
         ("annotate.annotators.0.backend", "oracle"),
         ("robustness.jpeg", [90, "seventy"]),
-        ("finetune", None),
+        ("evaluate", None),
     ],
 )
 def test_wrong_values_are_named(tmp_path: Path, key: str, value: Any) -> None:

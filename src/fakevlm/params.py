@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fakevlm import paths
 from fakevlm.errors import UserError
+from fakevlm.misfits import Choices, explain
 
 
 class Section(BaseModel):
@@ -32,6 +33,16 @@ class Corpora(Section):
     cvusa: str | None
     vigor: str | None
     m6doc: str | None
+    fakeclue: str | None  # the release: then all that is trained and tested on; FF++ still serves its benchmarks
+
+    @model_validator(mode="after")
+    def _release_stands_alone(self) -> "Corpora":
+        beside = [key for key, path in self if path and key not in ("fakeclue", "ffpp")]
+        if self.fakeclue and beside:
+            raise ValueError(
+                f"fakeclue is the released training set as it is: set {', '.join(beside)} to null, or fakeclue"
+            )
+        return self
 
 
 class Benchmarks(Section):
@@ -122,6 +133,8 @@ Annotator = Annotated[Observer | Endpoint, Field(discriminator="backend")]
 
 
 class Annotate(Section):
+    """FakeClue's texts are asked for and aggregated here."""
+
     annotators: list[Annotator] = Field(min_length=1)
     aggregator: Literal["embedding"]
     encoder: str
@@ -133,6 +146,20 @@ class Annotate(Section):
     balance: bool
     val_fraction: float = Fraction
     test_fraction: float = Fraction
+
+
+class Released(Section):
+    """FakeClue's texts and split are those of the release (`collect.corpora.fakeclue`): nobody is asked."""
+
+    aggregator: Literal["released"]
+    val_fraction: float = Fraction  # of its training split, by item; the release has no validation split
+
+    @property
+    def annotators(self) -> list[Annotator]:
+        return []
+
+
+AGGREGATORS: dict[str, type[Section]] = {"embedding": Annotate, "released": Released}
 
 
 class Study(Section):
@@ -176,6 +203,7 @@ class Experts(Section):
 
 class Evaluate(Section):
     model: str | None
+    prompt: Literal["template", "bare"]
     methods: list[str] = Field(min_length=1)
     precision: Literal["fp32", "bf16"]
     batch_size: int = Field(ge=1)
@@ -199,6 +227,13 @@ class Report(Section):
     cases: int = Field(ge=1)
 
 
+# How a key chooses among sections: key → what it names, and its values.
+UNIONS = {
+    "backend": Choices("back end", BACKENDS),
+    "aggregator": Choices("aggregator", AGGREGATORS),
+}
+
+
 class Params(Section):
     """One profile's values, plus its name."""
 
@@ -206,72 +241,34 @@ class Params(Section):
     seed: int
     base: str
     collect: Collect
-    categorize: Categorize
-    annotate: Annotate
-    study: Study
-    finetune: Finetune
-    experts: Experts
+    # Where a section may be null, the profile leaves its stage out (`parts`).
+    categorize: Categorize | None
+    annotate: Annotated[Annotate | Released, Field(discriminator="aggregator")]
+    study: Study | None
+    finetune: Finetune | None
+    experts: Experts | None
     evaluate: Evaluate
-    robustness: Robustness
+    robustness: Robustness | None
     report: Report
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Params":
+        released = isinstance(self.annotate, Released)
+        if released != bool(self.collect.corpora.fakeclue):
+            raise ValueError(
+                "annotate.aggregator released and collect.corpora.fakeclue go together: set both or neither"
+            )
+        if released and (self.collect.synthetic_documents or self.collect.synthetic_satellites):
+            raise ValueError("the released FakeClue has its synthetic images: set collect.synthetic_* to 0")
+        if self.categorize is None and not released:
+            raise ValueError("annotate needs categories: categorize may only be null for the released FakeClue")
+        if self.study and not self.finetune:
+            raise ValueError("study tunes with finetune's settings: give finetune, or set study to null too")
+        return self
 
     def show(self, stage: str) -> dict[str, Any]:
         """A stage's resolved values, for display at a notebook's top."""
         return {"profile": self.profile, "seed": self.seed, **getattr(self, stage).model_dump()}
-
-
-def _explain(error: ValidationError, profile: str, file: Path) -> UserError:
-    lines = []
-    for problem in error.errors():
-        kind, path = problem["type"], _as_written(problem["loc"])
-        where = ".".join([profile, *(str(part) for part in path)])
-        if kind == "extra_forbidden":
-            allowed = _allowed(problem["loc"][:-1])
-            whose = [
-                name
-                for name, keys in BACKENDS.items()
-                if len(path) < len(problem["loc"]) and path[-1] in keys.model_fields
-            ]
-            belongs = f" of back end {problem['loc'][-2]} (it belongs to {', '.join(whose)})" if whose else ""
-            lines.append(f"{where}: unknown key{belongs}; allowed here: {', '.join(allowed)}")
-        elif kind == "missing":
-            lines.append(f"{where}: missing")
-        elif kind == "union_tag_not_found":
-            lines.append(f"{where}.backend: missing; allowed here: {', '.join(BACKENDS)}")
-        elif kind == "union_tag_invalid":
-            given = problem["ctx"]["tag"]
-            lines.append(
-                f"{where}.backend: no such back end; allowed here: {', '.join(BACKENDS)}, got {given!r}"
-            )
-        elif kind == "value_error":  # ours: it says all there is to say
-            lines.append(f"{where}: {problem['ctx']['error']}")
-        else:
-            given = problem.get("input")
-            hint = ""
-            if isinstance(given, str) and kind.startswith("float"):
-                hint = " (YAML reads 2e-5 as text: write 2.0e-5)"
-            lines.append(f"{where}: {problem['msg']}, got {given!r}{hint}")
-    return UserError(f"{file.name} does not fit:\n  " + "\n  ".join(lines), f"edit {file}")
-
-
-def _as_written(loc: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A problem's place as params.yaml has it: pydantic puts the back end's name behind an annotator's number."""
-    tagged = loc[:2] == ("annotate", "annotators") and len(loc) > 3
-    return (*loc[:3], *loc[4:]) if tagged else loc
-
-
-def _allowed(loc: tuple[Any, ...]) -> list[str]:
-    model: Any = Params
-    for part in loc:
-        if isinstance(part, int):
-            continue
-        if part in BACKENDS:
-            model = BACKENDS[part]
-            continue
-        annotation = model.model_fields[part].annotation
-        inner = getattr(annotation, "__args__", None)
-        model = inner[0] if inner else annotation
-    return [name for name in model.model_fields if name != "profile"]
 
 
 def load_params(profile: str | None = None, file: Path | None = None) -> Params:
@@ -298,4 +295,7 @@ def load_params(profile: str | None = None, file: Path | None = None) -> Params:
     try:
         return Params(profile=profile, **values)
     except ValidationError as error:
-        raise _explain(error, profile, file) from error
+        raise UserError(
+            f"{file.name} does not fit:\n  " + "\n  ".join(explain(error, profile, Params, UNIONS)),
+            f"edit {file}",
+        ) from error

@@ -25,7 +25,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from fakevlm import progress
 from fakevlm.model import chat, collate, verdict
 from fakevlm.model.collate import Collator, Encoded, Example
-from fakevlm.records import QUESTION, Record
+from fakevlm.records import Record
 
 OPENING = "This is a"  # of every answer that the model is trained on; what P(fake) falls back on
 DIGITS = 6  # of P(fake): machines differ beyond, and so do batch sizes
@@ -87,12 +87,16 @@ def _generate(
 
 
 def _forced(
-    model: Any, processor: Any, examples: list[Example], words: tuple[list[int], list[int]]
+    model: Any,
+    processor: Any,
+    examples: list[Example],
+    words: tuple[list[int], list[int]],
+    prompt: chat.Prompt,
 ) -> list[float]:
     """The gap after "This is a" for rows that gave no verdict."""
     # As in training, so that the tokens are those of a real answer; then without the end-of-sequence token.
     opened = [Example(example.image, example.question, OPENING) for example in examples]
-    encoded = [replace(e, ids=e.ids[:-1]) for e in Collator(processor).encode(opened)]
+    encoded = [replace(e, ids=e.ids[:-1]) for e in Collator(processor, prompt=prompt).encode(opened)]
     inputs = _inputs(model, processor, encoded)
     # Positions count from the first token that is not padding, as `generate` does it.
     positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
@@ -107,9 +111,11 @@ def _answer(
     questions: list[str],
     words: tuple[list[int], list[int]],
     max_new_tokens: int,
+    prompt: chat.Prompt,
 ) -> pd.DataFrame:
     examples = [Example(record.pil(), question) for record, question in zip(records, questions, strict=True)]
-    inputs = _inputs(model, processor, Collator(processor, for_generation=True).encode(examples))
+    collator = Collator(processor, for_generation=True, prompt=prompt)
+    inputs = _inputs(model, processor, collator.encode(examples))
     tokens, gaps = _generate(model, processor, inputs, words, max_new_tokens)
     texts = [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
     places = [verdict.locate(row, processor.tokenizer) for row in tokens]
@@ -119,7 +125,7 @@ def _answer(
     ]
     silent = [n for n, place in enumerate(places) if place is None]
     if silent:
-        scored = _forced(model, processor, [examples[n] for n in silent], words)
+        scored = _forced(model, processor, [examples[n] for n in silent], words, prompt)
         for n, gap in zip(silent, scored, strict=True):
             probabilities[n] = verdict.p_fake(gap)
     return pd.DataFrame(
@@ -133,10 +139,12 @@ def _answer(
     )
 
 
-def _batches(processor: Any, questions: list[str], batch_size: int) -> list[list[int]]:
+def _batches(
+    processor: Any, questions: list[str], batch_size: int, prompt: chat.Prompt
+) -> list[list[int]]:
     """Row numbers in batches of prompts of like length, the longest first: if memory runs out, it does so at once."""
     lengths = {
-        question: len(processor.tokenizer.encode(chat.prompt(processor, question)))
+        question: len(processor.tokenizer.encode(chat.prompt(processor, question, prompt)))
         for question in dict.fromkeys(questions)
     }
     order = sorted(range(len(questions)), key=lambda n: (-lengths[questions[n]], n))
@@ -172,6 +180,7 @@ def predict(
     batch_size: int,
     max_new_tokens: int,
     question: str | None = None,
+    prompt: chat.Prompt = "template",
     journal: Path | None = None,
     desc: str = "predict",
 ) -> pd.DataFrame:
@@ -184,6 +193,7 @@ def predict(
         batch_size: images at a time.
         max_new_tokens: longest answer; longer ones are cut.
         question: asked of all records instead of their own.
+        prompt: in which form they are asked: the processor's chat template, or the authors' bare one.
         journal: folder for finished batches; a second call with the same model, records and settings takes up there. It
             belongs to one model: name it after `fingerprint`.
         desc: of the progress bar.
@@ -192,21 +202,22 @@ def predict(
         n rows in the order of `records`: id, text, p_fake (0–1, six decimals), verdict (fake, real, unparsed) and
         forced (p_fake comes from the forced opening, because the text gives no verdict).
     """
-    questions = [question or record.question or QUESTION for record in records]
+    questions = [question or record.question or chat.standard(prompt) for record in records]
     words = verdict.word_ids(processor.tokenizer)
     settings = {"max_new_tokens": max_new_tokens, "dtype": str(model.dtype), "words": words, "code": _code()}
+    settings["prompt"] = prompt
     if journal is not None:
         journal.mkdir(parents=True, exist_ok=True)
     model.eval()
     frames, order = [], []
     with progress.bar(len(records), desc) as bar, torch.inference_mode():
-        for rows in _batches(processor, questions, batch_size):
+        for rows in _batches(processor, questions, batch_size, prompt):
             batch, asked = [records[n] for n in rows], [questions[n] for n in rows]
             part = _part(journal, batch, asked, settings) if journal is not None else None
             if part is not None and part.exists():
                 frame = pd.read_parquet(part)
             else:
-                frame = _answer(model, processor, batch, asked, words, max_new_tokens)
+                frame = _answer(model, processor, batch, asked, words, max_new_tokens, prompt)
                 if part is not None:  # whole or not at all, whenever the process dies
                     frame.to_parquet(part.with_suffix(".tmp"), index=False)
                     os.replace(part.with_suffix(".tmp"), part)

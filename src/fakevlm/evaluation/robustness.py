@@ -173,8 +173,10 @@ def _speaker(params: Params, name: str | Path) -> Judge:
         model, processor = loaded()
         # The verdict stands in the first sentence; the explanation after it is not scored here.
         limit = params.robustness.max_new_tokens
-        size = params.evaluate.batch_size
-        return predict(model, processor, records, batch_size=size, max_new_tokens=limit, desc=FAKEVLM)
+        sizes = {"batch_size": params.evaluate.batch_size, "max_new_tokens": limit}
+        return predict(
+            model, processor, records, **sizes, prompt=params.evaluate.prompt, desc=FAKEVLM
+        )
 
     place = Path(locate(name))
     return Judge(FAKEVLM, fingerprint(place) if place.is_dir() else str(name), answer)
@@ -196,7 +198,8 @@ def _expert(params: Params, method: str, folder: Path) -> Judge:
 
 def _kept(judge: Judge, records: Sequence[Record], params: Params, journal: Path) -> pd.DataFrame:
     """The judge's answers, from the journal where the same weights have seen the same images with the same settings."""
-    told = [params.robustness.max_new_tokens, params.evaluate.precision, params.base, judge.key]
+    told = [params.robustness.max_new_tokens, params.evaluate.precision, params.evaluate.prompt]
+    told += [params.base, judge.key]
     rows = [[record.id, record.sha256] for record in records]
     digest = hashlib.sha256(json.dumps([told, rows]).encode()).hexdigest()[:32]
     file = journal / f"{re.sub(r'[^a-z0-9]+', '-', judge.method.lower())}-{digest}.parquet"
