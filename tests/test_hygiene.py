@@ -17,8 +17,9 @@ MB = 1_000_000
 # From the ground up; a module imports only from its own floor and those below it.
 FLOORS = (
     ("errors",),
-    ("paths",),
+    ("paths", "misfits"),
     ("params",),
+    ("parts",),
     ("records",),
     ("progress",),
     ("encoder",),
@@ -35,7 +36,15 @@ FLOORS = (
 MODULES = modules()
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 # Modules that decide no number: a change of theirs runs no stage again.
-PLUMBING = {"fakevlm", "fakevlm.errors", "fakevlm.paths", "fakevlm.params", "fakevlm.progress"}
+PLUMBING = {
+    "fakevlm",
+    "fakevlm.errors",
+    "fakevlm.misfits",
+    "fakevlm.params",
+    "fakevlm.parts",
+    "fakevlm.paths",
+    "fakevlm.progress",
+}
 
 
 def tracked() -> list[Path]:

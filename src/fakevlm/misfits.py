@@ -44,7 +44,9 @@ def _line(problem: Any, profile: str, steps: "_Steps") -> str:
     kind, loc = problem["type"], problem["loc"]
     where = ".".join([profile, *map(str, steps.as_written(loc))])
     if kind == "extra_forbidden":
-        return f"{where}: unknown key{steps.elsewhere(loc)}; allowed here: {', '.join(steps.allowed(loc[:-1]))}"
+        return (
+            f"{where}: unknown key{steps.elsewhere(loc)}; allowed here: {', '.join(steps.allowed(loc[:-1]))}"
+        )
     if kind == "missing":
         return f"{where}: missing"
     if kind in ("union_tag_not_found", "union_tag_invalid"):

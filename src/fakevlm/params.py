@@ -33,7 +33,9 @@ class Corpora(Section):
     cvusa: str | None
     vigor: str | None
     m6doc: str | None
-    fakeclue: str | None  # the release: then all that is trained and tested on; FF++ still serves its benchmarks
+    fakeclue: (
+        str | None
+    )  # the release: then all that is trained and tested on; FF++ still serves its benchmarks
 
     @model_validator(mode="after")
     def _release_stands_alone(self) -> "Corpora":
@@ -261,7 +263,9 @@ class Params(Section):
         if released and (self.collect.synthetic_documents or self.collect.synthetic_satellites):
             raise ValueError("the released FakeClue has its synthetic images: set collect.synthetic_* to 0")
         if self.categorize is None and not released:
-            raise ValueError("annotate needs categories: categorize may only be null for the released FakeClue")
+            raise ValueError(
+                "annotate needs categories: categorize may only be null for the released FakeClue"
+            )
         if self.study and not self.finetune:
             raise ValueError("study tunes with finetune's settings: give finetune, or set study to null too")
         return self

@@ -139,9 +139,7 @@ def _answer(
     )
 
 
-def _batches(
-    processor: Any, questions: list[str], batch_size: int, prompt: chat.Prompt
-) -> list[list[int]]:
+def _batches(processor: Any, questions: list[str], batch_size: int, prompt: chat.Prompt) -> list[list[int]]:
     """Row numbers in batches of prompts of like length, the longest first: if memory runs out, it does so at once."""
     lengths = {
         question: len(processor.tokenizer.encode(chat.prompt(processor, question, prompt)))

@@ -174,9 +174,7 @@ def _speaker(params: Params, name: str | Path) -> Judge:
         # The verdict stands in the first sentence; the explanation after it is not scored here.
         limit = params.robustness.max_new_tokens
         sizes = {"batch_size": params.evaluate.batch_size, "max_new_tokens": limit}
-        return predict(
-            model, processor, records, **sizes, prompt=params.evaluate.prompt, desc=FAKEVLM
-        )
+        return predict(model, processor, records, **sizes, prompt=params.evaluate.prompt, desc=FAKEVLM)
 
     place = Path(locate(name))
     return Judge(FAKEVLM, fingerprint(place) if place.is_dir() else str(name), answer)

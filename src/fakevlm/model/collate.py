@@ -121,9 +121,7 @@ class Collator:
         else:
             if any(example.answer is None for example in examples):
                 raise ValueError("an example without answer cannot be trained on")
-            texts = [
-                chat.conversation(self.processor, e.question, e.answer, self.prompt) for e in examples
-            ]
+            texts = [chat.conversation(self.processor, e.question, e.answer, self.prompt) for e in examples]
             rows = self.processor.tokenizer(texts).input_ids
         encoded = []
         for example, ids, pixels in zip(
