@@ -172,8 +172,10 @@ def test_no_corpus_at_all_is_an_error(tmp_path: Path) -> None:
 def test_a_missing_corpus_stops_with_its_cure(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         collect(settings(chameleon=tmp_path / "nowhere"), tmp_path / "out")
-    assert "Chameleon: no folder" in error.value.what
-    assert "null in params.yaml" in error.value.cure
+    assert f"collect.corpora.chameleon: no folder {tmp_path / 'nowhere'}" in error.value.what
+    assert "ask its authors for Chameleon" in error.value.what
+    assert "with null" in error.value.cure
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_benchmark_alone_is_enough(tmp_path: Path) -> None:
