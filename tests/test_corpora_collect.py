@@ -124,7 +124,7 @@ def test_the_same_inputs_make_the_same_bytes(tmp_path: Path) -> None:
         collect(params, tmp_path / name)
         trees.append({f.relative_to(tmp_path / name): f.read_bytes() for f in (tmp_path / name).rglob("*.*")})
     assert trees[0] == trees[1]
-    assert len(trees[0]) == 6
+    assert len(trees[0]) == 10
 
 
 def test_ffpp_benchmark_is_the_test_split_and_does_not_leak(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ PROFILES = [name for name in CONTENT if name != "profile"]
 
 
 def resolved(folder: Path, profile: str) -> dict[str, dict]:
-    """Stage address → its command, dependencies, parameters and outputs in a profile, by DVC's own resolver."""
+    """Stage name → its command, dependencies, parameters and outputs in a profile, by DVC's own resolver."""
     from dvc.repo import Repo
 
     folder.mkdir()
@@ -25,7 +25,7 @@ def resolved(folder: Path, profile: str) -> dict[str, dict]:
         for stage in repo.index.stages:
             params = [key for dep in stage.params for key in dep.params]
             deps = [str(dep.def_path) for dep in stage.deps if dep not in stage.params]
-            found[stage.addressing] = {
+            found[stage.name] = {
                 "cmd": stage.cmd,
                 "params": sorted(params),
                 "deps": sorted(deps),
@@ -43,7 +43,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dict
 def test_every_profile_has_the_same_graph(graphs: dict[str, dict[str, dict]]) -> None:
     assert {"mini", "released", "paper"} <= set(graphs)
     mini = graphs["mini"]
-    assert len(mini) == 13
+    assert {"collect", "finetune@head", "evaluate@ffpp", "report"} <= set(mini)
     for profile, graph in graphs.items():
         assert list(graph) == list(mini)
         for address, stage in graph.items():

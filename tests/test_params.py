@@ -41,7 +41,7 @@ def message(file: Path, profile: str | None = None) -> str:
 def test_every_profile_in_params_yaml_loads(profile: str) -> None:
     params = load_params(profile)
     assert params.profile == profile
-    assert set(params.show("finetune")) >= {"profile", "seed", "learning_rate"}
+    assert set(params.show("evaluate")) >= {"profile", "seed", "batch_size"}
 
 
 def test_without_a_name_the_profile_that_params_yaml_names() -> None:
