@@ -1,6 +1,7 @@
 """FakeClue built from a small world: what is written, what is left out, and that aggregation pays."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -10,11 +11,12 @@ from fakevlm.annotation.example import pick
 from fakevlm.annotation.fakeclue import FakeClue, build
 from fakevlm.annotation.protocol import Outcome
 from fakevlm.annotation.threshold import sweep
+from fakevlm.corpora import fakeclue
 from fakevlm.errors import UserError
 from fakevlm.miniature.observers import OBSERVERS
 from fakevlm.miniature.truth import read_truth
 from fakevlm.params import Params, load_params
-from fakevlm.records import FAKE, QUESTION, REAL, from_fakeclue_json, read_frame, read_records
+from fakevlm.records import FAKE, QUESTION, REAL, read_frame, read_records
 from smallworld import Scripted, content, make_world
 
 SPLITS = ("train", "val", "test")
@@ -79,7 +81,8 @@ def test_the_json_is_read_by_the_reader_of_the_release(
         file = tmp_path / record.path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(record.image)
-    again = list(from_fakeclue_json(out / "data_json" / "test.json", tmp_path))
+    shutil.copytree(out / "data_json", tmp_path / "data_json")
+    again = list(fakeclue.read(tmp_path, splits=["test"]))
     written = list(read_records(out / "fakeclue" / "test"))
     fields = ("id", "image", "label", "category", "references")
     assert [[getattr(r, f) for f in fields] for r in again] == [

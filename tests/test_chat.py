@@ -70,3 +70,22 @@ def test_unknown_model_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="no processor could be loaded"):
         load_processor(tmp_path)
+
+
+def test_bare_is_the_question_as_the_authors_feed_it(processor):
+    expected = "<image>Does the image looks real/fake?"  # conversations[0].value of the released JSON, nothing around it
+    assert chat.prompt(processor, kind="bare") == expected
+    assert chat.prompt(processor, "<image>Does the image looks real/fake?", "bare") == expected
+    assert chat.prompt(processor, "Is the nose real/fake?", "bare") == "<image>Is the nose real/fake?"
+    assert chat.conversation(processor, None, ANSWER, "bare") == f"{expected} {ANSWER}</s>"
+    assert chat.standard("bare") == records.FAKECLUE_QUESTION != chat.standard() == QUESTION
+
+
+def test_bare_and_template_share_nothing_but_the_question(processor):
+    ids = {
+        kind: processor.tokenizer(chat.prompt(processor, QUESTION, kind)).input_ids
+        for kind in ("template", "bare")
+    }
+    assert ids["bare"][0] == ids["template"][0] == processor.tokenizer.bos_token_id
+    assert ids["bare"].count(processor.image_token_id) == ids["template"].count(processor.image_token_id) == 1
+    assert len(ids["bare"]) < len(ids["template"])

@@ -97,7 +97,7 @@ def test_collect_checks_counts_and_compares(tmp_path: Path) -> None:
     assert sources.values.tolist() == [["genimage", 0, "adm", 1], ["genimage", 1, "", 1]]
     assert found.benchmarks == {"dmimage": 4}
     assert len(read_frame(out / "benchmarks" / "dmimage")) == 4
-    assert not (out / "benchmarks" / "loki").exists()
+    assert list(read_records(out / "benchmarks" / "loki")) == []  # left out: there, and empty
     assert (out / "truth.jsonl").read_text() == ""
 
 
@@ -130,7 +130,7 @@ def test_the_same_inputs_make_the_same_bytes(tmp_path: Path) -> None:
         collect(params, tmp_path / name)
         trees.append({f.relative_to(tmp_path / name): f.read_bytes() for f in (tmp_path / name).rglob("*.*")})
     assert trees[0] == trees[1]
-    assert len(trees[0]) == 6
+    assert len(trees[0]) == 10
 
 
 def test_ffpp_benchmark_is_the_test_split_and_does_not_leak(tmp_path: Path) -> None:
@@ -178,8 +178,10 @@ def test_no_corpus_at_all_is_an_error(tmp_path: Path) -> None:
 def test_a_missing_corpus_stops_with_its_cure(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         collect(settings(chameleon=tmp_path / "nowhere"), tmp_path / "out")
-    assert "Chameleon: no folder" in error.value.what
-    assert "null in params.yaml" in error.value.cure
+    assert f"collect.corpora.chameleon: no folder {tmp_path / 'nowhere'}" in error.value.what
+    assert "ask its authors for Chameleon" in error.value.what
+    assert "with null" in error.value.cure
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_benchmark_alone_is_enough(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """params.yaml's loader: what is wrong is named, with the key's full name and what is allowed."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -18,6 +18,7 @@ from fakevlm.params import (
     ServersEngine,
     load_params,
 )
+from fakevlm.parts import SHOWS, LeftOut, begin, left_out
 
 KEEP = object()
 PROFILES = [name for name in yaml.safe_load((ROOT / "params.yaml").read_text()) if name != "profile"]
@@ -49,7 +50,7 @@ def message(file: Path, profile: str | None = None) -> str:
 def test_every_profile_in_params_yaml_loads(profile: str) -> None:
     params = load_params(profile)
     assert params.profile == profile
-    assert set(params.show("finetune")) >= {"profile", "seed", "learning_rate"}
+    assert set(params.show("evaluate")) >= {"profile", "seed", "batch_size"}
 
 
 def test_without_a_name_the_profile_that_params_yaml_names() -> None:
@@ -98,7 +99,7 @@ def test_a_rate_that_yaml_reads_as_text_gets_a_hint(tmp_path: Path) -> None:
         ("finetune.train_vision", 1),
         ("annotate.annotators.0.backend", "oracle"),
         ("robustness.jpeg", [90, "seventy"]),
-        ("finetune", None),
+        ("evaluate", None),
     ],
 )
 def test_wrong_values_are_named(tmp_path: Path, key: str, value: Any) -> None:
@@ -299,3 +300,51 @@ def test_params_cannot_be_changed_by_a_notebook() -> None:
     with pytest.raises(ValueError, match="frozen"):
         params.seed = 3
     assert isinstance(params, Params)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("mini.annotate", {"texts": "released", "val_fraction": 0.1}, "mini: annotate.texts released and"),
+        ("mini.categorize", None, "mini: annotate needs categories"),
+        ("mini.finetune", None, "mini: study tunes with finetune's settings"),
+        ("released.collect.corpora.fakeclue", None, "go together: set both or neither"),
+        ("released.collect.corpora.genimage", "x", "released.collect.corpora: fakeclue is the released training set"),
+        ("released.collect.synthetic_documents", 5, "set collect.synthetic_* to 0"),
+        ("released.annotate.concurrency", 3, "unknown key of texts released (it belongs to asked)"),
+        ("released.annotate.texts", "vote", "released.annotate.texts: no such texts; allowed here: asked, released"),
+        ("mini.annotate.aggregator.similarity", 1.5, "mini.annotate.aggregator.similarity: "),
+        ("mini.evaluate.prompt", "vicuna", "mini.evaluate.prompt: "),
+    ],
+)  # fmt: skip
+def test_sections_that_do_not_fit_each_other(tmp_path: Path, key: str, value: Any, said: str) -> None:
+    file = tmp_path / "params.yaml"
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    *path, last = key.split(".")
+    section = content
+    for part in path:
+        section = section[part]
+    section[last] = value
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert said in message(file, path[0] if path else key)
+
+
+def test_a_section_that_is_null_leaves_its_stage_out() -> None:
+    assert set(left_out(load_params("released"))) == set(SHOWS)
+    assert left_out(load_params("mini")) == left_out(load_params("paper")) == {}
+    optional = {
+        name for name, field in Params.model_fields.items() if type(None) in get_args(field.annotation)
+    }
+    assert optional == set(SHOWS), "say in parts.SHOWS what a profile goes without"
+
+
+def test_a_notebook_begins_or_leaves_a_note(project: Path) -> None:
+    params = load_params("released")
+    assert begin(load_params("mini"), "study")["steps"] == load_params("mini").study.steps
+    assert not (project / "artifacts").exists()
+    with pytest.raises(LeftOut, match="`study: null`"):
+        begin(params, "study")
+    with pytest.raises(LeftOut):
+        begin(params, "finetune", "head")
+    for place in ("study", "finetune/head"):
+        assert "Not part of profile `released`" in (project / "artifacts" / place / "README.md").read_text()

@@ -228,3 +228,34 @@ def test_fingerprint_follows_the_weights(folder, tmp_path) -> None:
 
 def test_nothing_to_ask_gives_an_empty_frame(loaded) -> None:
     assert list(predict(*loaded, [], batch_size=4, max_new_tokens=4).columns) == prediction.COLUMNS
+
+
+def test_prompts_do_not_share_a_journal(loaded, tmp_path, monkeypatch) -> None:
+    records = _records(5)
+    asked = []
+    monkeypatch.setattr(
+        prediction, "_answer", lambda *a, plain=prediction._answer: asked.append(a[-1]) or plain(*a)
+    )
+    sizes = {"batch_size": 5, "max_new_tokens": 6, "journal": tmp_path}
+    template = predict(*loaded, records, **sizes)
+    bare = predict(*loaded, records, prompt="bare", **sizes)
+    assert asked == ["template", "bare"]
+    assert (template["p_fake"] != bare["p_fake"]).any()
+    pd.testing.assert_frame_equal(predict(*loaded, records, prompt="bare", **sizes), bare)
+    assert asked == ["template", "bare"]
+
+
+def test_the_forced_opening_follows_the_prompt(loaded) -> None:
+    model, processor = loaded
+    (record,) = _records(1)
+    words = verdict.word_ids(processor.tokenizer)
+    example = prediction.Example(record.pil(), "Is it?")
+    gaps = {
+        kind: prediction._forced(model, processor, [example], words, kind) for kind in ("template", "bare")
+    }
+    text = chat.prompt(processor, "Is it?", "bare") + " " + prediction.OPENING
+    inputs = processor(images=record.pil(), text=text, return_tensors="pt")
+    with torch.inference_mode():
+        wanted = prediction._gap(model(**inputs).logits[:, -1], *words).tolist()
+    assert gaps["bare"] == pytest.approx(wanted, abs=1e-5)
+    assert gaps["bare"] != pytest.approx(gaps["template"], abs=1e-5)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from fakevlm.errors import UserError
 from fakevlm.params import load_params
 from fakevlm.records import FAKE, REAL, Record, read_records
-from fakevlm.sections import Satellites
+from fakevlm.sections.satellites import Satellites
 from fakevlm.synthesis.satellite import diffusion, gan, learning
 from fakevlm.synthesis.satellite.aerials import Aerials, enlarged, layout_map, learned_from, square
 from fakevlm.synthesis.satellite.generate import generate

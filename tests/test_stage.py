@@ -175,3 +175,30 @@ def test_starting_costs_no_heavy_import() -> None:
     code = "import sys, fakevlm.stage; print(sorted({'torch', 'papermill', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+ASKED = """\
+from fakevlm.params import load_params
+from fakevlm.parts import begin
+begin(load_params(profile), "study")
+"""
+
+
+@pytest.mark.slow
+def test_a_stage_that_the_profile_leaves_out_is_done(project: Path) -> None:
+    write(project, "asked", ASKED, "print('not in this profile')")
+    done = command("asked", "--profile", "released")
+    assert done.returncode == stage.DONE, done.stderr
+    assert "Not part of profile `released`" in done.stderr
+    assert "not in this profile" not in done.stdout
+    text = (project / "artifacts/executed/asked.ipynb").read_text(encoding="utf-8")
+    executed = nbformat.reads(text, as_version=4)
+    nbformat.validate(executed)
+    (output,) = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    assert [line for line in output["traceback"]] == [output["evalue"]]  # the sentence, and no traceback
+    assert "error" not in "".join(c.source for c in executed.cells).lower()
+    before = text
+    assert command("asked", "--profile", "released").returncode == stage.DONE
+    assert (project / "artifacts/executed/asked.ipynb").read_text(encoding="utf-8") == before
+    assert command("asked", "--profile", "mini").returncode == stage.DONE
+    assert "not in this profile" in (project / "artifacts/executed/asked.ipynb").read_text(encoding="utf-8")

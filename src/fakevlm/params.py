@@ -4,20 +4,71 @@ A profile is a section; in it each stage has its own. Unknown keys, wrong types 
 key's full name and what is allowed. PyYAML reads `2e-5` as a string, so numbers are written `2.0e-5`; the loader says so.
 """
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.explain import explain
-from fakevlm.sections import Satellites, Section
+from fakevlm.sections.annotation import (
+    Annotate,
+    Annotator,
+    Embedding,
+    Endpoint,
+    Observer,
+    Released,
+    ServedAggregator,
+)
+from fakevlm.sections.base import Fraction, Section
+from fakevlm.sections.evaluation import (
+    Baseline,
+    Engine,
+    LocalEngine,
+    PublishedExpert,
+    RayEngine,
+    ServersEngine,
+)
+from fakevlm.sections.satellites import GAN, Diffusion, Satellites
+from fakevlm.sections.training import DeepSpeed
 
-Fraction = Field(ge=0.0, le=1.0)
+__all__ = [
+    "GAN",
+    "Annotate",
+    "Annotator",
+    "Baseline",
+    "Benchmarks",
+    "CNNSpotSettings",
+    "Categorize",
+    "Collect",
+    "Corpora",
+    "DeepSpeed",
+    "Diffusion",
+    "Embedding",
+    "Endpoint",
+    "Engine",
+    "Evaluate",
+    "Experts",
+    "FaceCrop",
+    "Finetune",
+    "LocalEngine",
+    "Observer",
+    "Params",
+    "Person",
+    "PublishedExpert",
+    "RayEngine",
+    "Released",
+    "Report",
+    "Robustness",
+    "Satellites",
+    "Section",
+    "ServedAggregator",
+    "ServersEngine",
+    "Study",
+    "load_params",
+]
 
 
 class Corpora(Section):
@@ -27,6 +78,17 @@ class Corpora(Section):
     cvusa: str | None
     vigor: str | None
     m6doc: str | None
+    # The release: then all that is trained and tested on; FF++ still serves its benchmarks.
+    fakeclue: str | None
+
+    @model_validator(mode="after")
+    def _release_stands_alone(self) -> "Corpora":
+        beside = [key for key, path in self if path and key not in ("fakeclue", "ffpp")]
+        if self.fakeclue and beside:
+            raise ValueError(
+                f"fakeclue is the released training set as it is: set {', '.join(beside)} to null, or fakeclue"
+            )
+        return self
 
 
 class Benchmarks(Section):
@@ -92,120 +154,9 @@ class Categorize(Section):
     learning_rate: float = Field(gt=0)
 
 
-def _addresses(urls: list[str]) -> list[str]:
-    for url in urls:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-            raise ValueError(f"{url!r} is no server's address such as http://localhost:8000/v1")
-        if parts.username or parts.password:
-            raise ValueError("an address must not hold a password: name its variable in api_key_env")
-    if len(set(urls)) < len(urls):
-        raise ValueError("an address appears twice: name each replica once, and raise concurrency instead")
-    return urls
-
-
-def _variable(name: str | None) -> str | None:
-    # The value is not repeated: whoever puts the key itself here must not find it in a log.
-    if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
-        raise ValueError("give the NAME of an environment variable (capitals), never the key itself")
-    return name
-
-
-# Replicas of one model, each with its /v1; the NAME of the variable that holds their key, null where none is needed.
-Addresses = Annotated[list[str], Field(min_length=1), AfterValidator(_addresses)]
-KeyVariable = Annotated[str | None, AfterValidator(_variable)]
-
-
-class Observer(Section):
-    """A scripted observer of the miniature; `name` says which."""
-
-    name: str
-    backend: Literal["observer"]
-
-
-class Endpoint(Section):
-    """A model behind OpenAI-compatible servers: vLLM, SGLang, a hosted API."""
-
-    name: str  # as tables call it
-    backend: Literal["endpoint"]
-    model: str = Field(min_length=1)  # as the server calls it
-    # A commit or tag: no server tells it, and other weights give other answers.
-    revision: str = Field(min_length=1)
-    urls: Addresses
-    api_key_env: KeyVariable = None
-    max_tokens: int = Field(ge=1)
-    temperature: float = Field(ge=0.0, le=2.0)
-    seed: int | None = None  # null: the profile's
-    # Over all replicas; null: annotate.concurrency.
-    concurrency: int | None = Field(default=None, ge=1, le=1000)
-    timeout: float = Field(default=300.0, gt=0)  # seconds for one request
-    retries: int = Field(default=5, ge=0)  # after the first attempt
-    price_input: float | None = Field(default=None, ge=0)  # per million tokens, in whatever currency
-    price_output: float | None = Field(default=None, ge=0)
-    gpus: int = Field(default=1, ge=1)  # of one replica
-    requests_per_second: float | None = Field(default=None, gt=0)  # that one replica answers, as measured
-
-
-Annotator = Annotated[Observer | Endpoint, Field(discriminator="backend")]
-
-
-class Embedding(Section):
-    """Aggregation by sentence embeddings: offline, nothing to call."""
-
-    backend: Literal["embedding"]
-    encoder: str
-    similarity: float = Fraction
-    critical_similarity: float = Fraction
-
-
-class ServedAggregator(Endpoint):
-    """Aggregation by a language model behind OpenAI-compatible servers."""
-
-    with_image: bool  # whether the model sees the image too; then it must be one that can
-    attempts: int = Field(default=3, ge=1)  # answers asked for until one fits the schema
-
-
-Aggregator = Annotated[Embedding | ServedAggregator, Field(discriminator="backend")]
-
-
-class Annotate(Section):
-    annotators: list[Annotator] = Field(min_length=1)
-    aggregator: Aggregator
-    min_annotators: int = Field(ge=1)
-    concurrency: int = Field(ge=1)
-    tagged_sources: list[str]
-    balance: bool
-    val_fraction: float = Fraction
-    test_fraction: float = Fraction
-
-
 class Study(Section):
     steps: int = Field(ge=1)
     probe_images: int = Field(ge=10)
-
-
-class DeepSpeed(Section):
-    """Training by several processes: how many, where, and what ZeRO spreads over them."""
-
-    stage: Literal[2, 3]  # of ZeRO: 2 spreads gradients and the optimizer's state, 3 the weights as well
-    # To the node's memory: the optimizer's state, or that and the weights (stage 3).
-    offload: Literal["optimizer", "parameters"] | None = None
-    processes: int = Field(ge=1)  # a node; one a GPU
-    nodes: int = Field(default=1, ge=1)
-    hostfile: str | None = (
-        None  # DeepSpeed's: a line `name slots=8` a node; null: this machine alone, or Slurm
-    )
-
-    @model_validator(mode="after")
-    def _offloadable(self) -> "DeepSpeed":
-        if self.offload == "parameters" and self.stage != 3:
-            raise ValueError("offload: parameters needs stage: 3; stage 2 keeps all weights on every GPU")
-        return self
-
-    @property
-    def ranks(self) -> int:
-        """Processes in all."""
-        return self.processes * self.nodes
 
 
 class Finetune(Section):
@@ -249,75 +200,10 @@ class Experts(Section):
     spectrum_size: int = Field(ge=16, multiple_of=16)
 
 
-class LocalEngine(Section):  # language models answer in this process
-    kind: Literal["local"]
-
-
-class RayEngine(Section):
-    """Language models answer in worker processes of a Ray cluster, each of which loads the model once."""
-
-    kind: Literal["ray"]
-    address: str | None  # null: a cluster of this machine, for the run alone; auto; host:port
-    workers: int = Field(ge=1, le=4096)
-    gpus_per_worker: float = Field(ge=0)
-
-
-class ServersEngine(Section):
-    """FakeVLM behind vLLM or SGLang servers; `evaluate.model` names the same weights, for their tokenizer and template."""
-
-    kind: Literal["servers"]
-    urls: Addresses
-    model: str = Field(min_length=1)  # as the servers call it
-    api_key_env: KeyVariable = None
-    concurrency: int = Field(default=64, ge=1, le=1000)  # requests under way, over all replicas
-    timeout: float = Field(default=300.0, gt=0)  # seconds for one request
-    retries: int = Field(default=5, ge=0)
-    top_logprobs: int = Field(default=20, ge=2)  # likeliest tokens asked for at each place
-
-
-Engine = Annotated[LocalEngine | RayEngine | ServersEngine, Field(discriminator="kind")]
-
-Benchmark = Literal["fakeclue", "loki", "dmimage", "ddvqa", "ffpp"]
-
-
-class Baseline(Endpoint):
-    """A language model behind servers, asked about the benchmarks' images: a row of Tables 2 and 4."""
-
-    prompt: str | None = Field(default=None, min_length=1)  # null: that of evaluation/baselines/prompts.yaml
-    benchmarks: list[Benchmark] | None = Field(default=None, min_length=1)  # null: all
-
-
-class PublishedExpert(Section):
-    """A detector with its authors' weights, or with the scores that it gave elsewhere: a row of Tables 3 and 5."""
-
-    name: str
-    kind: Literal["cnnspot", "univfd", "gramnet", "fusing", "lnp"] | None = None
-    weights: str | None = None  # the checkpoint as its authors publish it
-    features: str | None = (
-        None  # univfd: CLIP ViT-L/14, a folder or a name on the hub; lnp: the denoiser's checkpoint
-    )
-    scores: str | None = None  # instead of all these: a CSV with columns id and p_fake, or id and score
-    threshold: float | None = None  # with a column score: fake from here on
-    benchmarks: list[Benchmark] | None = Field(default=None, min_length=1)  # null: all
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "PublishedExpert":
-        if self.scores is not None and (self.kind or self.weights or self.features):
-            raise ValueError("give either scores, or kind and weights")
-        if self.scores is None and not (self.kind and self.weights):
-            raise ValueError("give kind and weights, or scores")
-        if (self.features is not None) != (self.kind in ("univfd", "lnp")):
-            raise ValueError(
-                "features is for kind univfd (its CLIP) and kind lnp (its denoiser), which need it"
-            )
-        if self.threshold is not None and self.scores is None:
-            raise ValueError("threshold is for scores; weights say fake from one half on")
-        return self
-
-
 class Evaluate(Section):
     model: str | None
     engine: Engine
+    prompt: Literal["template", "bare"]
     methods: list[str] = Field(min_length=1)
     baselines: list[Baseline]
     experts: list[PublishedExpert]
@@ -357,14 +243,32 @@ class Params(Section):
     seed: int
     base: str
     collect: Collect
-    categorize: Categorize
-    annotate: Annotate
-    study: Study
-    finetune: Finetune
-    experts: Experts
+    # Where a section may be null, the profile leaves its stage out (`parts`).
+    categorize: Categorize | None
+    annotate: Annotated[Annotate | Released, Field(discriminator="texts")]
+    study: Study | None
+    finetune: Finetune | None
+    experts: Experts | None
     evaluate: Evaluate
-    robustness: Robustness
+    robustness: Robustness | None
     report: Report
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Params":
+        released = isinstance(self.annotate, Released)
+        if released != bool(self.collect.corpora.fakeclue):
+            raise ValueError(
+                "annotate.texts released and collect.corpora.fakeclue go together: set both or neither"
+            )
+        if released and (self.collect.synthetic_documents or self.collect.synthetic_satellites):
+            raise ValueError("the released FakeClue has its synthetic images: set collect.synthetic_* to 0")
+        if self.categorize is None and not released:
+            raise ValueError(
+                "annotate needs categories: categorize may only be null for the released FakeClue"
+            )
+        if self.study and not self.finetune:
+            raise ValueError("study tunes with finetune's settings: give finetune, or set study to null too")
+        return self
 
     def show(self, stage: str) -> dict[str, Any]:
         """A stage's resolved values, for display at a notebook's top."""

@@ -96,6 +96,7 @@ def spot(images: Iterable[tuple[str, Image.Image]], params: Params) -> list[Spot
         records,
         batch_size=params.evaluate.batch_size,
         max_new_tokens=params.evaluate.max_new_tokens,
+        prompt=params.evaluate.prompt,
         desc="spot",
     )
     return [

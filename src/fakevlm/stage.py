@@ -4,6 +4,8 @@ papermill executes the notebook in a fresh kernel of this very environment; what
 appear live. The raw run stays under `runs/notebooks/`; a normalised copy, the same bytes at every run, goes to
 `artifacts/executed/`.
 
+A notebook whose stage the profile leaves out (`parts`) ends at its top: that is done, not failed.
+
 Exit codes: 0 done · 1 a cell failed · 2 something the user can cure (shown without traceback) · 130 interrupted.
 """
 
@@ -21,6 +23,7 @@ from pathlib import Path
 from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.params import load_params
+from fakevlm.parts import LeftOut
 
 KERNEL = "python3"
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -83,6 +86,7 @@ def normalise(notebook: dict) -> dict:
     chance; the injected cell gets a fixed id. Code, results and pictures stay.
     """
     notebook["metadata"].pop("papermill", None)
+    notebook["cells"] = [c for c in notebook["cells"] if not _marks_error(c)]
     for cell in notebook["cells"]:
         for key in ("papermill", "execution"):
             cell["metadata"].pop(key, None)
@@ -101,6 +105,11 @@ def normalise(notebook: dict) -> dict:
             quiet = [_without_noise(output) for output in kept]
             cell["outputs"] = [o for o in quiet if o["output_type"] != "stream" or o["text"]]
     return notebook
+
+
+def _marks_error(cell: dict) -> bool:
+    """Whether papermill put the cell in to point at the one that failed."""
+    return "papermill-error-cell-tag" in cell["metadata"].get("tags", [])
 
 
 def _label(name: str, extra: dict[str, str]) -> str:
@@ -125,7 +134,7 @@ def _alone(label: str) -> Iterator[None]:
 
 def _cell(raw: dict, index: int) -> str:
     """`cell 4 ("load")`, counted as in the source notebook: papermill adds cells of its own to the raw run."""
-    cells = [c for c in raw["cells"] if "papermill-error-cell-tag" not in c["metadata"].get("tags", [])]
+    cells = [c for c in raw["cells"] if not _marks_error(c)]
     added = sum("injected-parameters" in c["metadata"].get("tags", []) for c in cells[:index])
     return f'cell {index + 1 - added} ("{cells[index]["id"]}")'
 
@@ -162,6 +171,7 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
 
     import nbformat  # imports wait until the arguments are known to be right
     import papermill
+    from papermill.exceptions import PapermillExecutionError
 
     known = parameter_names(nbformat.read(source, as_version=4))
     parameters = ({"profile": profile} if profile else {}) | extra
@@ -173,20 +183,26 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
     label, raw = _label(name, extra), _raw(name, extra)
     with _alone(label):
         raw.unlink(missing_ok=True)  # a failure must not leave an older run looking like this one
-        executed = papermill.execute_notebook(
-            source,
-            raw,
-            parameters,
-            kernel_name=KERNEL,
-            cwd=paths.root(),
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            start_timeout=300,  # seconds; a busy machine is slow, not broken
-            iopub_timeout=300,
-            # else ipykernel warns that it talks to localhost unencrypted, and of being shut down
-            extra_arguments=["--IPKernelApp.log_level=50"],
-        )
+        try:
+            executed = papermill.execute_notebook(
+                source,
+                raw,
+                parameters,
+                kernel_name=KERNEL,
+                cwd=paths.root(),
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                start_timeout=300,  # seconds; a busy machine is slow, not broken
+                iopub_timeout=300,
+                # else ipykernel warns that it talks to localhost unencrypted, and of being shut down
+                extra_arguments=["--IPKernelApp.log_level=50"],
+            )
+        except PapermillExecutionError as error:
+            if error.ename != LeftOut.__name__:
+                raise
+            print(f"[{label}] {error.evalue}", file=sys.stderr)
+            executed = nbformat.read(raw, as_version=4)
         copy = paths.artifacts("executed", f"{label}.ipynb")
         copy.parent.mkdir(parents=True, exist_ok=True)
         part = copy.with_suffix(".part")

@@ -224,6 +224,11 @@ def dry_run(
         UserError: inputs are missing or do not fit.
     """
     settings = params.annotate
+    if not settings.annotators:
+        raise UserError(
+            f"profile {params.profile!r} asks nobody: its texts are the released ones",
+            "name a profile with annotate.annotators: --profile paper",
+        )
     chosen, tasks = planned(params, collected, categorized)
     truths = read_truth((collected or paths.artifacts("collect")) / "truth.jsonl")
     annotators = make_annotators(settings.annotators, truths, params.seed)

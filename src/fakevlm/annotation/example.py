@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fakevlm.annotation.fakeclue import FakeClue
+from fakevlm.annotation.dataset import FakeClue
 from fakevlm.annotation.prompts import LABELS, Prompt, label_prompt
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import Truth
@@ -33,8 +33,12 @@ class Example:
         return f"{self.record.id} ({self.prompt.category}, {LABELS[self.record.label]})"
 
 
-def pick(made: FakeClue, records: Path, truths: dict[str, Truth] | None = None, label: int = FAKE) -> Example:
+def pick(
+    made: FakeClue, records: Path, truths: dict[str, Truth] | None = None, label: int = FAKE
+) -> Example | None:
     """An image of the training split that all annotators captioned and whose answer names two families or more.
+
+    None where nobody was asked (`annotate.aggregator: released`).
 
     Which one is left to chance (the least hash), so that it is typical, good or bad.
 
@@ -47,6 +51,8 @@ def pick(made: FakeClue, records: Path, truths: dict[str, Truth] | None = None, 
     Raises:
         UserError: no such image was captioned by all annotators.
     """
+    if made.candidates.empty:
+        return None
     said = made.candidates[made.candidates["outcome"] == "ok"]
     everyone = said.groupby("id")["annotator"].nunique() == made.candidates["annotator"].nunique()
     images = made.images[(made.images["split"] == "train") & (made.images["label"] == label)]

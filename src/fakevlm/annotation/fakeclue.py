@@ -5,8 +5,7 @@ Images are streamed throughout: only texts and the table without images are held
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -14,42 +13,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fakevlm import paths
+from fakevlm.annotation import released
 from fakevlm.annotation.aggregate import Annotation, Candidates
 from fakevlm.annotation.aggregators import make_aggregator
 from fakevlm.annotation.annotators import make_annotators
+from fakevlm.annotation.dataset import CANDIDATES, FakeClue, numbers, write
 from fakevlm.annotation.driver import Candidate, Task, annotate_all
 from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.annotation.protocol import Annotator, name_of
 from fakevlm.annotation.quality import AGGREGATE, agreement, clue_quality
-from fakevlm.annotation.splits import SPLITS, plan
+from fakevlm.annotation.splits import plan
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import read_truth
-from fakevlm.params import Params
+from fakevlm.params import Params, Released
 from fakevlm.progress import track
-from fakevlm.records import FAKE, REAL, Record, read_frame, read_records, to_fakeclue_row, write_records
+from fakevlm.records import FAKE, read_frame, read_records
 
-_CANDIDATES = pa.schema([(name, pa.string()) for name in ("id", "annotator", "outcome", "text")])
 _COLUMNS = ["id", "label", "category", "source", "generator", "item", "split", "sha256"]
-
-
-@dataclass(frozen=True)
-class FakeClue:
-    """What the stage made, as tables for the notebook.
-
-    Attributes:
-        images: one row an image in FakeClue: id, label, category, source, generator, item, split, sha256, answer.
-        candidates: id, annotator, outcome, text.
-        quality: see `quality.clue_quality`; empty where no truth is known.
-        agreement: see `quality.agreement`.
-        metrics: the counts and main numbers, as in metrics.json.
-    """
-
-    images: pd.DataFrame
-    candidates: pd.DataFrame
-    quality: pd.DataFrame
-    agreement: pd.DataFrame
-    metrics: dict
 
 
 def build(
@@ -73,6 +54,8 @@ def build(
         UserError: inputs are missing or do not fit, or the back end lacks something.
     """
     settings = params.annotate
+    if isinstance(settings, Released):
+        return released.build(params, collected=collected, out=out)
     collected = collected or paths.artifacts("collect")
     out = out or paths.artifacts("annotate")
     chosen, tasks = planned(params, collected, categorized)
@@ -102,9 +85,9 @@ def build(
     chosen = chosen.drop(index=[annotation.id for annotation in failed])
     answers = {annotation.id: annotation.text for annotation in aggregated}
     chosen["answer"] = chosen.index.map(answers)
-    _write(chosen, collected / "records", out)
+    write(chosen, collected / "records", out)
     pq.write_table(
-        pa.Table.from_pandas(candidates, _CANDIDATES, preserve_index=False), out / "candidates.parquet"
+        pa.Table.from_pandas(candidates, CANDIDATES, preserve_index=False), out / "candidates.parquet"
     )
     lost = pd.DataFrame([(a.id, a.outcome, a.problem) for a in failed], columns=["id", "outcome", "problem"])
     lost.to_csv(out / "not_aggregated.csv", index=False)
@@ -179,7 +162,7 @@ def _categories(folder: Path) -> pd.DataFrame:
 
 def _table(found: list[Candidate]) -> pd.DataFrame:
     rows = [(c.id, c.annotator, c.outcome.status, c.outcome.text) for c in found]
-    return pd.DataFrame(rows, columns=_CANDIDATES.names).sort_values(["id", "annotator"], ignore_index=True)
+    return pd.DataFrame(rows, columns=CANDIDATES.names).sort_values(["id", "annotator"], ignore_index=True)
 
 
 def _captions(found: list[Candidate]) -> dict[str, dict[str, str]]:
@@ -188,28 +171,6 @@ def _captions(found: list[Candidate]) -> dict[str, dict[str, str]]:
         if candidate.outcome.usable:
             captions.setdefault(candidate.id, {})[candidate.annotator] = candidate.outcome.caption
     return captions
-
-
-def _write(chosen: pd.DataFrame, records: Path, out: Path) -> None:
-    """The splits as shards of records and as FakeClue's JSON; records in the order they were collected."""
-    rows = chosen[["category", "split", "answer"]].to_dict("index")
-    (out / "data_json").mkdir(parents=True, exist_ok=True)
-    for split in SPLITS:
-        listed: list[dict] = []
-
-        def annotated(split: str = split, listed: list[dict] = listed) -> Iterator[Record]:
-            for record in read_records(records):
-                row: Mapping | None = rows.get(record.id)
-                if row is not None and row["split"] == split:
-                    record = replace(
-                        record, category=row["category"], split=split, references=[row["answer"]]
-                    )
-                    listed.append(to_fakeclue_row(record, row["answer"]))
-                    yield record
-
-        write_records(annotated(), out / "fakeclue" / split)
-        text = json.dumps(listed, indent=1, ensure_ascii=False)
-        (out / "data_json" / f"{split}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _metrics(
@@ -223,10 +184,8 @@ def _metrics(
 ) -> dict:
     points = {annotation.id: annotation.points for annotation in aggregated}
     fakes = chosen.index[chosen["label"] == FAKE]
-    numbers = {
-        "images": {split: int((chosen["split"] == split).sum()) for split in SPLITS},
-        "fake": len(fakes),
-        "real": int((chosen["label"] == REAL).sum()),
+    counted = {
+        **numbers(chosen),
         "outcomes": dict(sorted(Counter(c.outcome.status for c in found).items())),
         "left_out_without_caption": len(silent),
         "left_out_not_aggregated": dict(sorted(Counter(a.outcome for a in failed).items())),
@@ -238,6 +197,6 @@ def _metrics(
     }
     if len(quality):
         f1 = quality.set_index("annotator")["f1"]
-        numbers["clue_f1_aggregate"] = round(float(f1[AGGREGATE]), 6)
-        numbers["clue_f1_best_annotator"] = round(float(f1.drop(AGGREGATE).max()), 6)
-    return numbers
+        counted["clue_f1_aggregate"] = round(float(f1[AGGREGATE]), 6)
+        counted["clue_f1_best_annotator"] = round(float(f1.drop(AGGREGATE).max()), 6)
+    return counted

@@ -3,9 +3,13 @@
 What it writes, below one folder:
 
 * `records/`: the training corpora and the synthesized images.
-* `benchmarks/{loki,dmimage,ddvqa,ffpp}/`: images to test on; `ffpp` repeats the FF++ records of the official test split.
+* `benchmarks/{loki,dmimage,ddvqa,ffpp}/`: images to test on; `ffpp` repeats the FF++ records of the official test split. One
+  that the profile leaves out is there and empty.
 * `truth.jsonl`: what is known of the images; empty where nothing is.
 * `quarantine.csv`, `duplicates.csv`, `leakage.csv`, `sources.csv`: what was set aside, dropped, found on both sides, counted.
+
+Where `collect.corpora.fakeclue` is set, the records are the released FakeClue's, with its texts and split and every image that it
+lists; FF++ then serves the benchmarks alone.
 """
 
 from collections import Counter
@@ -18,7 +22,19 @@ import pandas as pd
 from PIL import Image
 
 from fakevlm import paths
-from fakevlm.corpora import chameleon, cvusa, ddvqa, dmimage, ffpp, genimage, loki, m6doc, vigor
+from fakevlm.corpora import (
+    chameleon,
+    cvusa,
+    ddvqa,
+    dmimage,
+    fakeclue,
+    ffpp,
+    genimage,
+    loki,
+    m6doc,
+    verify,
+    vigor,
+)
 from fakevlm.corpora.faces import Cropper, make_cropper
 from fakevlm.corpora.files import BadImage, Quarantine, count_images, decoded
 from fakevlm.corpora.leakage import Leakage
@@ -127,6 +143,8 @@ def _expected(corpus: str, root: Path, frames: int) -> int | None:
         return sum(len(ffpp.videos(root, method)) for method in (None, *ffpp.METHODS)) * frames
     if corpus == "ddvqa":
         return None
+    if corpus == "fakeclue":
+        return sum(len(fakeclue.rows(root, split)) for split in fakeclue.SPLITS)
     folders = {"cvusa": [root / "bingmap"], "vigor": sorted(root.glob("*/satellite"))}.get(corpus, [root])
     return count_images(*folders) or None
 
@@ -144,6 +162,8 @@ def _training(
         "vigor": vigor.read,
         "m6doc": lambda root: m6doc.read(root, quarantine),
     }
+    if settings.corpora.fakeclue:
+        readers = {"fakeclue": lambda root: fakeclue.read(root, quarantine)}
     for corpus, read in readers.items():
         root = _folder(getattr(settings.corpora, corpus))
         if root is not None:
@@ -194,6 +214,9 @@ def _benchmark(
     """The records of a benchmark, None if params leaves it out."""
     settings = params.collect
     faces = _folder(settings.corpora.ffpp)
+    if name == "ffpp" and faces and settings.corpora.fakeclue:  # the release holds few of FF++'s test frames
+        frames = ffpp.read(faces, settings.frames_per_video, quarantine, splits=("test",))
+        return track(frames, "benchmark ffpp")
     if name == "ffpp":
         return _ffpp_test(records) if faces else None
     root = _folder(getattr(settings.benchmarks, name))
@@ -223,12 +246,15 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     Raises:
         UserError: a corpus is missing or not in its layout, or no corpus is named at all.
     """
+    verify.need(params)
     out = out or paths.artifacts("collect")
     out.mkdir(parents=True, exist_ok=True)
     quarantine = Quarantine()
     crop = make_cropper(params.collect.face_crop)
     truths = read_truth(_folder(params.collect.truth))
-    sieve, counts, leakage = Sieve(quarantine), Counter(), Leakage(params.collect.leakage_distance)
+    # The release is taken as it is, copies and all: its numbers are held against other people's.
+    sieve = Sieve(quarantine, unique=params.collect.corpora.fakeclue is None)
+    counts, leakage = Counter(), Leakage(params.collect.leakage_distance)
     known: set[str] = set()  # the collected images whose truth there is
 
     models = params.collect.satellites
@@ -253,6 +279,9 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     for name in BENCHMARKS:
         records = _benchmark(name, params, out / "records", quarantine, crop)
         if records is None:
+            write_records(
+                [], out / "benchmarks" / name
+            )  # what is evaluated on it is then nothing, and no error
             continue
         passed = Sieve(quarantine, unique=False)
 

@@ -129,19 +129,22 @@ def read(
     quarantine: Quarantine | None = None,
     methods: Sequence[str] = METHODS,
     crop: Cropper | None = None,
+    splits: Sequence[str] = SPLITS,
 ) -> Iterator[Record]:
-    """Streams the frames of the originals, then of each method.
+    """Streams the frames of the originals, then of each method, as far as they are in one of `splits`.
 
     Raises:
         UserError: a folder or a split file is missing, or a video stands in no split.
     """
     need_folder(root, "FF++", WHERE)
-    splits = read_splits(root)
+    official = read_splits(root)
     for method in (None, *methods):
         for video in videos(root, method):
             target = video.split("_")[0]
-            if target not in splits:
+            if target not in official:
                 raise UserError(f"FF++: video {video} stands in none of {root / 'splits'}/*.json", WHERE)
+            if official[target] not in splits:
+                continue
             for name, data in video_frames(root, method, video, frames_per_video, quarantine, crop):
                 yield Record(
                     id=frame_id(method, video, name),
@@ -151,5 +154,5 @@ def read(
                     item=target,
                     category="deepfake",
                     generator=method,
-                    split=splits[target],
+                    split=official[target],
                 )

@@ -81,6 +81,27 @@ def folders(params: Params) -> dict[str, Path | None]:
     return {key: paths.resolve(named[key]) if named.get(key) else None for key in catalogue()}
 
 
+def need(params: Params) -> None:
+    """Whether every folder that the profile names is there: told at once and all together, before hours of reading the first.
+
+    Raises:
+        UserError: one is not; says of each which key names it and where to get it.
+    """
+    named = {"corpora": params.collect.corpora, "benchmarks": params.collect.benchmarks}
+    lost = [
+        f"collect.{section}.{key}: no folder {paths.resolve(path)}\n      {WHERE[key]}"
+        for section, keys in named.items()
+        for key, path in keys
+        if path and not paths.resolve(path).is_dir()
+    ]
+    if lost:
+        raise UserError(
+            f"profile {params.profile!r} needs data that are not there:\n    " + "\n    ".join(lost),
+            "put them there (a link will do), name other folders in params.yaml, or leave a corpus out with null; "
+            f"`python -m fakevlm.corpora.verify --profile {params.profile}` tells more",
+        )
+
+
 def verify(key: str, root: Path | None, faces: Path | None = None) -> Report:
     """Holds one corpus's folder against the catalogue.
 

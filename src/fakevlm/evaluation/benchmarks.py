@@ -166,7 +166,7 @@ def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame
         truth = read_truth(paths.artifacts("collect", "truth.jsonl"))
         scored = score(predicted, truth, params, benchmark)
     else:
-        scored = pd.DataFrame({name: [] for name in SCORE_COLUMNS})
+        scored = pd.DataFrame(columns=SCORE_COLUMNS)
     out = paths.artifacts("evaluate", benchmark)
     out.mkdir(parents=True, exist_ok=True)
     stored = pa.Table.from_pandas(predicted, SCHEMA, preserve_index=False).replace_schema_metadata()

@@ -24,7 +24,7 @@ from fakevlm.evaluation.prediction import (
     predict,
     settings_of,
 )
-from fakevlm.model import verdict
+from fakevlm.model import chat, verdict
 from fakevlm.model.llava import DTYPES, load_model, load_processor, locate
 from fakevlm.params import Params, RayEngine, ServersEngine
 from fakevlm.records import Record
@@ -33,16 +33,17 @@ from fakevlm.records import Record
 Speaker = Callable[[Sequence[Record], int, Path | None], pd.DataFrame]
 
 
-def speaker(params: Params, name: str | Path, desc: str) -> Speaker:
+def speaker(params: Params, name: str | Path, desc: str, prompt: chat.Prompt) -> Speaker:
     """Asks a model on the profile's engine. Models are loaded with the first question, and once.
 
     Args:
         params: the profile; of `evaluate`: engine, precision, batch_size.
         name: a model's folder or its name on the hub.
         desc: the method's name, for the progress bar.
+        prompt: in which form questions are put.
 
     Raises:
-        UserError: (when asked) there is no such model, or the engine cannot be had.
+        UserError: (when asked) there is no such model, the engine cannot be had, or it cannot put questions so.
     """
     evaluate, dtype = params.evaluate, DTYPES[params.evaluate.precision]
     engine, size = evaluate.engine, evaluate.batch_size
@@ -56,20 +57,25 @@ def speaker(params: Params, name: str | Path, desc: str) -> Speaker:
         return load_model(name, dtype=dtype)
 
     def local(records: Sequence[Record], longest: int, journal: Path | None) -> pd.DataFrame:
-        return predict(
-            model(), processor(), records, batch_size=size, max_new_tokens=longest, journal=journal, desc=desc
-        )
+        limits = {"batch_size": size, "max_new_tokens": longest}
+        return predict(model(), processor(), records, **limits, prompt=prompt, journal=journal, desc=desc)
 
     def on_ray(records: Sequence[Record], longest: int, journal: Path | None) -> pd.DataFrame:
-        settings = settings_of(processor(), f"torch.{dtype}", longest)
-        answer = _ray(engine, locate(name), dtype, longest)
-        return gather(answer, processor(), records, settings, batch_size=size, journal=journal, desc=desc)
+        settings = settings_of(processor(), f"torch.{dtype}", longest, prompt)
+        answer = _ray(engine, locate(name), dtype, longest, prompt)
+        told = {"batch_size": size, "prompt": prompt, "journal": journal, "desc": desc}
+        return gather(answer, processor(), records, settings, **told)
 
     def on_servers(records: Sequence[Record], longest: int, journal: Path | None) -> pd.DataFrame:
         from fakevlm.evaluation.served import Served
 
+        if prompt != "template":
+            raise UserError(
+                f"{desc}: servers put every question in the model's chat template, and the prompt is to be {prompt!r}",
+                "evaluate it with the engine local or ray",
+            )
         served = Served(engine, desc, processor(), longest, size)
-        settings = settings_of(processor(), "served", longest) | served.settings
+        settings = settings_of(processor(), "served", longest, prompt) | served.settings
         return gather(
             served.answer, processor(), records, settings, batch_size=size, journal=journal, desc=desc
         )
@@ -99,10 +105,12 @@ def _commit(name: str) -> str:
         ) from error
 
 
-def _ray(engine: RayEngine, name: str, dtype: str, longest: int) -> Callable[[Iterator[Batch]], Iterator]:
+def _ray(
+    engine: RayEngine, name: str, dtype: str, longest: int, prompt: chat.Prompt
+) -> Callable[[Iterator[Batch]], Iterator]:
     import torch
 
-    arguments = {"name": name, "dtype": dtype, "longest": longest}
+    arguments = {"name": name, "dtype": dtype, "longest": longest, "prompt": prompt}
     # Sums depend on how many threads share them: without GPUs, workers have as many as this process.
     arguments["threads"] = None if engine.gpus_per_worker else torch.get_num_threads()
 
@@ -127,14 +135,14 @@ def _sent(batch: Batch) -> dict[str, Any]:
 class Asked:
     """What a Ray worker holds: the model. Called with a batch it gives the answers, one list a column."""
 
-    def __init__(self, name: str, dtype: str, longest: int, threads: int | None) -> None:
+    def __init__(self, name: str, dtype: str, longest: int, prompt: chat.Prompt, threads: int | None) -> None:
         if threads:
             import torch
 
             torch.set_num_threads(threads)
         self.model, self.processor = load_model(name, dtype=dtype), load_processor(name)
         self.words = verdict.word_ids(self.processor.tokenizer)
-        self.longest = longest
+        self.longest, self.prompt = longest, prompt
 
     def __call__(self, sent: dict[str, Any]) -> dict[str, Any]:
         records = [
@@ -142,5 +150,5 @@ class Asked:
             for id, image in zip(sent["id"], sent["image"], strict=True)
         ]
         batch = Batch(sent["number"], records, sent["question"])
-        frame = answer_batch(self.model, self.processor, batch, self.words, self.longest)
+        frame = answer_batch(self.model, self.processor, batch, self.words, self.longest, self.prompt)
         return {"number": batch.number, **frame.to_dict("list")}

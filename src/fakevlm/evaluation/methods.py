@@ -6,6 +6,7 @@ and the experts) give P(fake) alone: their verdict is fake from one half on, and
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,16 @@ from fakevlm.errors import UserError
 from fakevlm.params import Params
 from fakevlm.records import Record
 
+if TYPE_CHECKING:
+    from fakevlm.model import chat
+
 FAKEVLM, UNTUNED, HEAD = "FakeVLM", "LLaVA (untuned)", "LLaVA + Linear Head"
+# FakeVLM once more, asked as its authors ask their released weights, whatever `evaluate.prompt` says.
+AUTHORS = "FakeVLM (authors' prompt)"
 EXPERTS = {"CNNSpot": "cnnspot", "UnivFD": "univfd", "Frequency": "frequency"}
-METHODS = (FAKEVLM, UNTUNED, HEAD, *EXPERTS)
+METHODS = (FAKEVLM, AUTHORS, UNTUNED, HEAD, *EXPERTS)
+# The section of params.yaml whose stage makes a method's weights.
+MAKERS = {HEAD: "finetune", **dict.fromkeys(EXPERTS, "experts")}
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 
 Detector = Callable[[list], np.ndarray]  # PIL images → P(fake)
@@ -36,8 +44,24 @@ def need(stage: str, *parts: str) -> Path:
 
 
 def tuned(params: Params) -> str | Path:
-    """FakeVLM's weights: those that `evaluate.model` names, else the ones that stage finetune made."""
+    """FakeVLM's weights: those that `evaluate.model` names, else the ones that stage finetune made.
+
+    Raises:
+        UserError: neither is there.
+    """
+    if params.evaluate.model is None:
+        _made(params, FAKEVLM, "finetune")
     return params.evaluate.model or need("finetune@explanation", "finetune", "explanation", "model")
+
+
+def _made(params: Params, method: str, section: str) -> None:
+    if getattr(params, section) is None:
+        raise UserError(
+            f"{params.profile}.evaluate.methods: {method!r} needs weights of stage {section}, which this profile leaves out",
+            f"give {params.profile}.{section} in params.yaml"
+            + (", name weights in evaluate.model," if method == FAKEVLM else "")
+            + " or drop the method",
+        )
 
 
 def check(params: Params) -> None:
@@ -57,9 +81,10 @@ def check(params: Params) -> None:
                 f"{params.profile}.evaluate: the engine's servers serve {FAKEVLM}, and {UNTUNED} is to be asked too",
                 f"take {UNTUNED} out of evaluate.methods, or evaluate it with the engine local or ray",
             )
-        if method == FAKEVLM:
+        if method in (FAKEVLM, AUTHORS):
             tuned(params)
         elif method != UNTUNED:
+            _made(params, method, MAKERS[method])
             _detector_folder(method)
 
 
@@ -70,11 +95,16 @@ def _detector_folder(method: str) -> Path:
 
 
 def _speaker(
-    name: str | Path, method: str, params: Params, records: Sequence[Record], journal: Path | None
+    name: str | Path,
+    method: str,
+    params: Params,
+    records: Sequence[Record],
+    journal: Path | None,
+    prompt: "chat.Prompt",
 ) -> pd.DataFrame:
     from fakevlm.evaluation.engines import journal_of, speaker
 
-    ask = speaker(params, name, method)
+    ask = speaker(params, name, method, prompt)
     kept = journal_of(journal, method, name) if journal is not None else None
     return ask(records, params.evaluate.max_new_tokens, kept)
 
@@ -126,10 +156,10 @@ def answers(
     Raises:
         UserError: there is no such method, or its model is not there yet.
     """
-    if method == FAKEVLM:
-        return _speaker(tuned(params), method, params, records, journal)
-    if method == UNTUNED:
-        return _speaker(params.base, method, params, records, journal)
+    if method in (FAKEVLM, AUTHORS, UNTUNED):
+        name = params.base if method == UNTUNED else tuned(params)
+        prompt = "bare" if method == AUTHORS else params.evaluate.prompt
+        return _speaker(name, method, params, records, journal, prompt)
     if method not in METHODS:
         raise UserError(f"no method {method!r}", f"choose among: {', '.join(METHODS)}")
     return detect(_detector(method, params), records, params.evaluate.batch_size, method)

@@ -25,7 +25,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from fakevlm import progress
 from fakevlm.model import chat, collate, verdict
 from fakevlm.model.collate import Collator, Encoded, Example
-from fakevlm.records import QUESTION, Record
+from fakevlm.records import Record
 
 OPENING = "This is a"  # of every answer that the model is trained on; what P(fake) falls back on
 DIGITS = 6  # of P(fake): machines differ beyond, and so do batch sizes
@@ -101,12 +101,16 @@ def _generate(
 
 
 def _forced(
-    model: Any, processor: Any, examples: list[Example], words: tuple[list[int], list[int]]
+    model: Any,
+    processor: Any,
+    examples: list[Example],
+    words: tuple[list[int], list[int]],
+    prompt: chat.Prompt,
 ) -> list[float]:
     """The gap after "This is a" for rows that gave no verdict."""
     # As in training, so that the tokens are those of a real answer; then without the end-of-sequence token.
     opened = [Example(example.image, example.question, OPENING) for example in examples]
-    encoded = [replace(e, ids=e.ids[:-1]) for e in Collator(processor).encode(opened)]
+    encoded = [replace(e, ids=e.ids[:-1]) for e in Collator(processor, prompt=prompt).encode(opened)]
     inputs = _inputs(model, processor, encoded)
     # Positions count from the first token that is not padding, as `generate` does it.
     positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
@@ -121,9 +125,11 @@ def _answer(
     questions: list[str],
     words: tuple[list[int], list[int]],
     max_new_tokens: int,
+    prompt: chat.Prompt,
 ) -> pd.DataFrame:
     examples = [Example(record.pil(), question) for record, question in zip(records, questions, strict=True)]
-    inputs = _inputs(model, processor, Collator(processor, for_generation=True).encode(examples))
+    collator = Collator(processor, for_generation=True, prompt=prompt)
+    inputs = _inputs(model, processor, collator.encode(examples))
     tokens, gaps = _generate(model, processor, inputs, words, max_new_tokens)
     texts = [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
     places = [verdict.locate(row, processor.tokenizer) for row in tokens]
@@ -133,7 +139,7 @@ def _answer(
     ]
     silent = [n for n, place in enumerate(places) if place is None]
     if silent:
-        scored = _forced(model, processor, [examples[n] for n in silent], words)
+        scored = _forced(model, processor, [examples[n] for n in silent], words, prompt)
         for n, gap in zip(silent, scored, strict=True):
             probabilities[n] = verdict.p_fake(gap)
     return pd.DataFrame(
@@ -147,10 +153,10 @@ def _answer(
     )
 
 
-def _batches(processor: Any, questions: list[str], batch_size: int) -> list[list[int]]:
+def _batches(processor: Any, questions: list[str], batch_size: int, prompt: chat.Prompt) -> list[list[int]]:
     """Row numbers in batches of prompts of like length, the longest first: if memory runs out, it does so at once."""
     lengths = {
-        question: len(processor.tokenizer.encode(chat.prompt(processor, question)))
+        question: len(processor.tokenizer.encode(chat.prompt(processor, question, prompt)))
         for question in dict.fromkeys(questions)
     }
     order = sorted(range(len(questions)), key=lambda n: (-lengths[questions[n]], n))
@@ -186,6 +192,7 @@ def predict(
     batch_size: int,
     max_new_tokens: int,
     question: str | None = None,
+    prompt: chat.Prompt = "template",
     journal: Path | None = None,
     desc: str = "predict",
 ) -> pd.DataFrame:
@@ -198,6 +205,7 @@ def predict(
         batch_size: images at a time.
         max_new_tokens: longest answer; longer ones are cut.
         question: asked of all records instead of their own.
+        prompt: in which form they are asked: the processor's chat template, or the authors' bare one.
         journal: folder for finished batches; a second call with the same model, records and settings takes up there. It
             belongs to one model: name it after `fingerprint`.
         desc: of the progress bar.
@@ -210,9 +218,9 @@ def predict(
 
     def answer(batches: Iterator[Batch]) -> Iterator[tuple[int, pd.DataFrame]]:
         for batch in batches:
-            yield batch.number, answer_batch(model, processor, batch, words, max_new_tokens)
+            yield batch.number, answer_batch(model, processor, batch, words, max_new_tokens, prompt)
 
-    settings = settings_of(processor, str(model.dtype), max_new_tokens)
+    settings = settings_of(processor, str(model.dtype), max_new_tokens, prompt)
     return gather(
         answer,
         processor,
@@ -220,23 +228,35 @@ def predict(
         settings,
         batch_size=batch_size,
         question=question,
+        prompt=prompt,
         journal=journal,
         desc=desc,
     )
 
 
 def answer_batch(
-    model: Any, processor: Any, batch: Batch, words: tuple[list[int], list[int]], max_new_tokens: int
+    model: Any,
+    processor: Any,
+    batch: Batch,
+    words: tuple[list[int], list[int]],
+    max_new_tokens: int,
+    prompt: chat.Prompt,
 ) -> pd.DataFrame:
     """The model's answers about one batch, in its order; `words` as `verdict.word_ids` gives them."""
     with torch.inference_mode():
-        return _answer(model, processor, batch.records, batch.questions, words, max_new_tokens)
+        return _answer(model, processor, batch.records, batch.questions, words, max_new_tokens, prompt)
 
 
-def settings_of(processor: Any, dtype: str, max_new_tokens: int) -> dict[str, Any]:
-    """What, beside model, image and prompt, decides an answer: the journal's parts are named after it."""
+def settings_of(processor: Any, dtype: str, max_new_tokens: int, prompt: chat.Prompt) -> dict[str, Any]:
+    """What, beside model, image and question, decides an answer: the journal's parts are named after it."""
     words = verdict.word_ids(processor.tokenizer)
-    return {"max_new_tokens": max_new_tokens, "dtype": dtype, "words": words, "code": _code()}
+    return {
+        "max_new_tokens": max_new_tokens,
+        "dtype": dtype,
+        "words": words,
+        "code": _code(),
+        "prompt": prompt,
+    }
 
 
 def gather(
@@ -247,6 +267,7 @@ def gather(
     *,
     batch_size: int,
     question: str | None = None,
+    prompt: chat.Prompt = "template",
     journal: Path | None = None,
     desc: str = "predict",
 ) -> pd.DataFrame:
@@ -259,14 +280,14 @@ def gather(
         processor: of the model, for its chat template.
         records: n of them.
         settings: see `settings_of`.
-        batch_size, question, journal, desc: as in `predict`.
+        batch_size, question, prompt, journal, desc: as in `predict`.
 
     Returns:
         n rows in the order of `records`: id, text, p_fake (0–1, six decimals), verdict (fake, real, unparsed) and
         forced (p_fake comes from the forced opening, because the text gives no verdict).
     """
-    questions = [question or record.question or QUESTION for record in records]
-    plan = _batches(processor, questions, batch_size)
+    questions = [question or record.question or chat.standard(prompt) for record in records]
+    plan = _batches(processor, questions, batch_size, prompt)
     if journal is not None:
         journal.mkdir(parents=True, exist_ok=True)
     frames: dict[int, pd.DataFrame] = {}

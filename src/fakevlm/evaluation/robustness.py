@@ -166,7 +166,7 @@ def _speaker(params: Params, name: str | Path) -> Judge:
     from fakevlm.evaluation.prediction import fingerprint
     from fakevlm.model.llava import locate
 
-    ask = speaker(params, name, FAKEVLM)
+    ask = speaker(params, name, FAKEVLM, params.evaluate.prompt)
 
     def answer(records: Sequence[Record]) -> pd.DataFrame:
         # The verdict stands in the first sentence; the explanation after it is not scored here.
@@ -192,7 +192,8 @@ def _expert(params: Params, method: str, folder: Path) -> Judge:
 
 def _kept(judge: Judge, records: Sequence[Record], params: Params, journal: Path) -> pd.DataFrame:
     """The judge's answers, from the journal where the same weights have seen the same images with the same settings."""
-    told = [params.robustness.max_new_tokens, params.evaluate.precision, params.base, judge.key]
+    told = [params.robustness.max_new_tokens, params.evaluate.precision, params.evaluate.prompt]
+    told += [params.base, judge.key]
     rows = [[record.id, record.sha256] for record in records]
     digest = hashlib.sha256(json.dumps([told, rows]).encode()).hexdigest()[:32]
     file = journal / f"{re.sub(r'[^a-z0-9]+', '-', judge.method.lower())}-{digest}.parquet"

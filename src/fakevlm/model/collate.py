@@ -53,14 +53,21 @@ class Collator:
         processor: of the model.
         max_length: longest sequence, image tokens included; longer answers are cut at the end. None: no limit.
         for_generation: only prompts, padded on the left, no labels.
+        prompt: in which form a question is put (`chat.Prompt`).
     """
 
     def __init__(
-        self, processor: "LlavaProcessor", max_length: int | None = None, *, for_generation: bool = False
+        self,
+        processor: "LlavaProcessor",
+        max_length: int | None = None,
+        *,
+        for_generation: bool = False,
+        prompt: chat.Prompt = "template",
     ) -> None:
         self.processor = processor
         self.max_length = max_length
         self.for_generation = for_generation
+        self.prompt = prompt
         self._prompts: dict[str | None, list[int]] = {}
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
@@ -95,7 +102,7 @@ class Collator:
     def _prompt(self, question: str | None) -> list[int]:
         if question not in self._prompts:
             self._prompts[question] = self.processor.tokenizer(
-                chat.prompt(self.processor, question)
+                chat.prompt(self.processor, question, self.prompt)
             ).input_ids
         return self._prompts[question]
 
@@ -114,7 +121,7 @@ class Collator:
         else:
             if any(example.answer is None for example in examples):
                 raise ValueError("an example without answer cannot be trained on")
-            texts = [chat.conversation(self.processor, e.question, e.answer) for e in examples]
+            texts = [chat.conversation(self.processor, e.question, e.answer, self.prompt) for e in examples]
             rows = self.processor.tokenizer(texts).input_ids
         encoded = []
         for example, ids, pixels in zip(
@@ -123,7 +130,7 @@ class Collator:
             prompt = self._prompt(example.question)
             if ids[: len(prompt)] != prompt:
                 raise ValueError(
-                    f"the tokens of {chat.prompt(self.processor, example.question)!r} depend on the answer"
+                    f"the tokens of {chat.prompt(self.processor, example.question, self.prompt)!r} depend on the answer"
                 )
             height, width = pixels.shape[-2:]
             length = len(self._expand(prompt, height, width))

@@ -15,7 +15,7 @@ from fakevlm.reporting.averages import average_auc
 from fakevlm.reporting.case_figures import cases
 from fakevlm.reporting.example_figure import example
 from fakevlm.reporting.findings import Finding, findings, order
-from fakevlm.reporting.inputs import Inputs, load_inputs, need
+from fakevlm.reporting.inputs import Inputs, load_inputs
 from fakevlm.reporting.markdown import markdown
 from fakevlm.reporting.page import Drawn, Tile
 from fakevlm.reporting.published import Published, load_published
@@ -57,9 +57,6 @@ def make_tables(inputs: Inputs, published: Published, average: pd.DataFrame) -> 
 
 
 def _data(inputs: Inputs, published: Published) -> list[Drawn]:
-    shown = selection.fig2_example(inputs)
-    case = shown.case
-    picture = example(case.image, shown.captions, case.reference, title=case.about(), boxes=case.boxes)
     return [
         Drawn(
             "fig2_sources",
@@ -78,6 +75,14 @@ def _data(inputs: Inputs, published: Published) -> list[Drawn]:
             dataset_figures.categories(inputs.fakeclue, published.release.frame()),
             "data",
         ),
+    ]
+
+
+def _example(inputs: Inputs, published: Published) -> list[Drawn]:
+    shown = selection.fig2_example(inputs)
+    case = shown.case
+    picture = example(case.image, shown.captions, case.reference, title=case.about(), boxes=case.boxes)
+    return [
         Drawn(
             "fig2_example",
             "Figure 2, example",
@@ -86,7 +91,12 @@ def _data(inputs: Inputs, published: Published) -> list[Drawn]:
             picture,
             "data",
             dpi=220,
-        ),
+        )
+    ]
+
+
+def _sorting(inputs: Inputs, published: Published) -> list[Drawn]:
+    return [
         Drawn(
             "fig2_confusion",
             "Figure 2, sorting",
@@ -94,7 +104,12 @@ def _data(inputs: Inputs, published: Published) -> list[Drawn]:
             "Images without a category of their own, sorted by EVA-02, against their true category where it is known. Rows sum to 100 %.",
             dataset_figures.confusion(inputs.confusion),
             "data",
-        ),
+        )
+    ]
+
+
+def _annotators(inputs: Inputs, published: Published) -> list[Drawn]:
+    return [
         Drawn(
             "fig2_clue_quality",
             "Figure 2, clue quality",
@@ -115,7 +130,7 @@ def _data(inputs: Inputs, published: Published) -> list[Drawn]:
     ]
 
 
-def _training(inputs: Inputs) -> list[Drawn]:
+def _study(inputs: Inputs, published: Published) -> list[Drawn]:
     return [
         Drawn(
             "fig3_paradigms",
@@ -125,7 +140,12 @@ def _training(inputs: Inputs) -> list[Drawn]:
             "tuning on fixed real/fake answers, tuning on explanations. The paper prints no values for this figure.",
             score_figures.paradigms(inputs.study),
             "training",
-        ),
+        )
+    ]
+
+
+def _training(inputs: Inputs, published: Published) -> list[Drawn]:
+    return [
         Drawn(
             "training_curves",
             "Training",
@@ -134,11 +154,11 @@ def _training(inputs: Inputs) -> list[Drawn]:
             "thin lines as logged, thick ones a running median; the two losses have different units.",
             score_figures.training_curves(inputs.logs),
             "training",
-        ),
+        )
     ]
 
 
-def _results(inputs: Inputs) -> list[Drawn]:
+def _results(inputs: Inputs, published: Published) -> list[Drawn]:
     fakeclue = inputs.scores[inputs.scores.benchmark == "fakeclue"]
     return [
         Drawn(
@@ -158,6 +178,11 @@ def _results(inputs: Inputs) -> list[Drawn]:
             score_figures.per_kind(fakeclue),
             "results",
         ),
+    ]
+
+
+def _robustness(inputs: Inputs, published: Published) -> list[Drawn]:
+    return [
         Drawn(
             "robustness",
             "Robustness",
@@ -167,11 +192,11 @@ def _results(inputs: Inputs) -> list[Drawn]:
             "table could not be retrieved.",
             score_figures.robustness(inputs.robustness, ("acc", "auc", "clue_recall")),
             "results",
-        ),
+        )
     ]
 
 
-def _cases(inputs: Inputs) -> list[Drawn]:
+def _cases(inputs: Inputs, published: Published) -> list[Drawn]:
     drawn = []
     for name, number, title, pick in (
         ("fig5_cases", "Figure 5", "Fakes: animals, people, objects, documents, satellite", selection.fig5),
@@ -185,6 +210,20 @@ def _cases(inputs: Inputs) -> list[Drawn]:
         )
         drawn.append(Drawn(name, number, title, caption, cases(chosen.cases), "cases", chosen.cases, dpi=180))
     return drawn
+
+
+# Every figure in the page's order, by what it cannot be drawn without (a key of `Inputs.left_out`).
+FIGURES = (
+    (None, _data),
+    ("annotators", _example),
+    ("categorize", _sorting),
+    ("annotators", _annotators),
+    ("study", _study),
+    ("finetune", _training),
+    (None, _results),
+    ("robustness", _robustness),
+    (None, _cases),
+)
 
 
 def _tiles(all_tables: list[ReportTable]) -> list[Tile]:
@@ -243,7 +282,12 @@ def build(params: Params) -> Report:
     inputs, published = load_inputs(params), load_published()
     average = average_auc(inputs.predictions["ffpp"], params.evaluate.bootstrap, params.seed)
     all_tables = make_tables(inputs, published, average)
-    figures = [*_data(inputs, published), *_training(inputs), *_results(inputs), *_cases(inputs)]
+    figures = [
+        drawn
+        for needed, draw in FIGURES
+        if needed not in inputs.left_out
+        for drawn in draw(inputs, published)
+    ]
     found = findings(inputs.scores, average, inputs.study, inputs.clue_quality, published)
 
     folder = paths.figures()
@@ -259,7 +303,6 @@ def build(params: Params) -> Report:
         (folder / f"{table.name}.md").write_text(markdown(table, params.profile), encoding="utf-8")
     for drawn in track(figures, "figures", unit="figure"):
         style.save(drawn.picture, folder, drawn.name, drawn.dpi)
-    config = settings.model_config(need("finetune@explanation", "finetune", "explanation", "model"))
     text = page.render(
         figures,
         profile=params.profile,
@@ -279,7 +322,8 @@ def build(params: Params) -> Report:
         contradictions=published.contradictions(),
         checks=claims.checks(published),
         mixtures=claims.mixtures(published),
-        settings=settings.settings(inputs, published, config),
+        settings=settings.settings(inputs, published),
+        left_out=list(inputs.left_out.values()),
         counts=settings.counts(inputs),
         parameters=params.model_dump(),
     )

@@ -199,7 +199,7 @@ def agreement(frame: pd.DataFrame) -> Picture:
     picture = Picture(style.COLUMN, 0.95 + 0.42 * max(len(frame), 1))
     axes = picture.subplots()
     if frame.empty:
-        style.empty(axes, "a single annotator has none to agree with")
+        style.empty(axes, "no two annotators to compare")
         return picture
     y = np.arange(len(frame))
     for column, offset, colour, name in (

@@ -13,6 +13,7 @@ from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import Truth, read_truth
 from fakevlm.params import Params
+from fakevlm.parts import left_out
 from fakevlm.records import Record, read_frame
 from fakevlm.reporting.words import BENCHMARKS
 
@@ -81,15 +82,20 @@ def evaluated(benchmark: str) -> Path:
 class Inputs:
     """Everything the report is drawn from; images stay on disk until `fetch` takes a few.
 
+    A table of a stage that the profile leaves out has no rows.
+
     Attributes:
+        left_out: what the profile goes without, by stage, benchmark or `annotators`: each with the sentence that says so.
         fakeclue: id, label, category, split of every FakeClue image.
         logs: objective → training log.
         scores: the scores of all benchmarks, tidy.
         predictions: benchmark → predictions.
         weights: how many weights FakeVLM has, None if its folder holds no safetensors.
+        config: its config.json, empty where it is not on this machine.
     """
 
     params: Params
+    left_out: dict[str, str]
     sources: pd.DataFrame
     quarantine: pd.DataFrame
     duplicates: pd.DataFrame
@@ -106,6 +112,7 @@ class Inputs:
     predictions: dict[str, pd.DataFrame]
     robustness: pd.DataFrame
     weights: int | None
+    config: dict[str, Any]
 
 
 def fetch(folder: Path, ids: Iterable[str]) -> dict[str, Record]:
@@ -142,8 +149,42 @@ def parameters(folder: Path) -> int | None:
     return total or None
 
 
+def _config(folder: Path) -> dict[str, Any]:
+    """A model folder's config.json, empty where there is none."""
+    file = folder / "config.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _weights(params: Params) -> Path | None:
+    """FakeVLM's folder: what finetune made, or what `evaluate.model` names, here or in the hub's cache on this machine."""
+    name = params.evaluate.model
+    if name is None:
+        if params.finetune is None:
+            return None
+        return need("finetune@explanation", "finetune", "explanation", "model")
+    if paths.resolve(name).is_dir():
+        return paths.resolve(name)
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(name, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def _absent(params: Params, predictions: dict[str, pd.DataFrame], asked: bool) -> dict[str, str]:
+    found = left_out(params)
+    if not asked:
+        found["annotators"] = (
+            f"Profile `{params.profile}` takes FakeClue's texts from the release: nobody was asked, so there is neither an "
+            "example of annotation nor agreement of annotators (Figure 2)."
+        )
+    for benchmark, frame in predictions.items():
+        if frame.empty:
+            found[benchmark] = f"{BENCHMARKS[benchmark]} is not among this profile's benchmarks."
+    return found
+
+
 def load_inputs(params: Params) -> Inputs:
-    """Reads every artifact that the report shows.
+    """Reads every artifact that the report shows, of the stages that the profile has.
 
     Raises:
         UserError: one is missing or lacks a column; names the stage that makes it.
@@ -160,32 +201,39 @@ def load_inputs(params: Params) -> Inputs:
         )
         for split in ("train", "val", "test")
     ]
+    absent = left_out(params)
+
+    def part(stage: str, columns: list[str], *parts: str) -> pd.DataFrame:
+        return pd.DataFrame(columns=columns) if stage in absent else table(stage, columns, *parts)
+
     logs = {
         objective: table(
             f"finetune@{objective}", ["step", "loss", "learning_rate"], "finetune", objective, "log.csv"
         )
-        for objective in OBJECTIVES
+        for objective in (() if "finetune" in absent else OBJECTIVES)
     }
+    candidates = table("annotate", ["id", "annotator", "outcome", "text"], "annotate", "candidates.parquet")
+    weights = _weights(params)
     quality = ["annotator", "precision", "recall", "f1", "n"]
     pair = ["annotator_a", "annotator_b", "jaccard", "kappa", "n"]
     return Inputs(
         params=params,
+        left_out=_absent(params, predictions, asked=bool(params.annotate.annotators)),
         sources=table("collect", ["source", "label", "generator", "n"], "collect", "sources.csv"),
         quarantine=table("collect", ["corpus", "path", "reason"], "collect", "quarantine.csv"),
         duplicates=table("collect", ["sha256"], "collect", "duplicates.csv"),
         leakage=table("collect", ["benchmark", "kind"], "collect", "leakage.csv"),
         truth=read_truth(need("collect", "collect", "truth.jsonl")),
-        confusion=table("categorize", ["truth", "predicted", "n"], "categorize", "confusion.csv"),
+        confusion=part("categorize", ["truth", "predicted", "n"], "categorize", "confusion.csv"),
         fakeclue=pd.concat(splits, ignore_index=True),
-        candidates=table(
-            "annotate", ["id", "annotator", "outcome", "text"], "annotate", "candidates.parquet"
-        ),
+        candidates=candidates,
         clue_quality=table("annotate", quality, "annotate", "clue_quality.csv"),
         agreement=table("annotate", pair, "annotate", "agreement.csv"),
-        study=table("study", SCORES, "study", "scores.csv"),
+        study=part("study", SCORES, "study", "scores.csv"),
         logs=logs,
         scores=pd.concat(scores, ignore_index=True),
         predictions=predictions,
-        robustness=table("robustness", SCORES, "robustness", "scores.csv"),
-        weights=parameters(need("finetune@explanation", "finetune", "explanation", "model")),
+        robustness=part("robustness", SCORES, "robustness", "scores.csv"),
+        weights=parameters(weights) if weights else None,
+        config=_config(weights) if weights else {},
     )

@@ -1,19 +1,12 @@
 """What ran: this run's settings beside the paper's, taken from params.yaml and the artifacts, never from memory."""
 
-import json
-from pathlib import Path
 from typing import Any
 
+from fakevlm.params import Params
 from fakevlm.reporting.inputs import Inputs
-from fakevlm.reporting.published import Published
+from fakevlm.reporting.published import Published, Setting
 from fakevlm.reporting.table1 import annotators
 from fakevlm.reporting.words import count
-
-
-def model_config(folder: Path) -> dict[str, Any]:
-    """A model folder's config.json, empty where there is none."""
-    file = folder / "config.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _number(value: Any) -> str:
@@ -22,29 +15,49 @@ def _number(value: Any) -> str:
     return count(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def settings(inputs: Inputs, published: Published, config: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(what, in the paper, in this run), for the report's table of differences.
+def _split(params: Params) -> str:
+    if params.annotate.annotators:
+        return "by source item (a video and its manipulations stay together)"
+    return "the released one, by image; validation taken out of training by source item"
 
-    Args:
-        config: the fine-tuned model's config.json.
-    """
-    params, theirs = inputs.params, published.training
-    tune = params.finetune
+
+def _training(inputs: Inputs, theirs: dict[str, Setting]) -> list[tuple[str, str, str]]:
+    """How FakeVLM was trained, row by row; where it was not trained here, the paper's side alone."""
+    tune, none = inputs.params.finetune, "not trained in this profile"
+    rate = theirs["learning_rate"]
+    per_step = int(theirs["gpus"].value) * int(theirs["batch_per_gpu"].value)
+    rows = [
+        ("Trained", str(theirs["tuned"].value)),
+        ("Epochs", str(theirs["epochs"].value)),
+        ("Images a step", f"{per_step} ({theirs['gpus'].value} GPUs × {theirs['batch_per_gpu'].value})"),
+        ("Learning rate", f"{rate.value:g} in print, {rate.released:g} in the authors' script"),
+        (
+            "Warm-up, then",
+            f"{theirs['warmup_ratio'].value:g} of the steps, {theirs['schedule'].value}",
+        ),
+        ("Precision", "not stated (bf16 in the authors' script)"),
+    ]
+    if tune is None:
+        return [(*row, none) for row in rows]
+    parts = {"vision tower": tune.train_vision, "projector": tune.train_projector, "LLM": tune.train_llm}
+    ours = (
+        ", ".join(name for name, on in parts.items() if on),
+        _number(tune.epochs),
+        _number(tune.batch_size * tune.gradient_accumulation * tune.ranks),
+        f"{tune.learning_rate:g}",
+        f"{tune.warmup_ratio:g} of the steps",
+        tune.precision,
+    )
+    return [(*row, value) for row, value in zip(rows, ours, strict=True)]
+
+
+def settings(inputs: Inputs, published: Published) -> list[tuple[str, str, str]]:
+    """(what, in the paper, in this run), for the report's table of differences."""
+    params, theirs, config = inputs.params, published.training, inputs.config
     vision, text = config.get("vision_config", {}), config.get("text_config", {})
     sizes = inputs.fakeclue.split.value_counts()
     split = ", ".join(f"{count(sizes.get(s, 0))} {s}" for s in ("train", "val", "test"))
     released = published.release.frame().groupby("split").n.sum()
-    rate = theirs["learning_rate"]
-    trained = [
-        n
-        for n, on in (
-            ("vision tower", tune.train_vision),
-            ("projector", tune.train_projector),
-            ("LLM", tune.train_llm),
-        )
-        if on
-    ]
-    per_step = int(theirs["gpus"].value) * int(theirs["batch_per_gpu"].value)
     rows = [
         ("Base model", str(theirs["base"].value), params.base),
         ("Weights", "about 7 billion", count(inputs.weights) if inputs.weights else "unknown"),
@@ -58,27 +71,12 @@ def settings(inputs: Inputs, published: Published, config: dict[str, Any]) -> li
         (
             "Annotators",
             "Qwen2-VL, InternVL, Deepseek",
-            f"{', '.join(a.name for a in params.annotate.annotators)} ({annotators(params)})",
+            ", ".join(a.name for a in params.annotate.annotators) + f" ({annotators(params)})"
+            if params.annotate.annotators
+            else annotators(params),
         ),
-        ("Split", "at random, by image", "by source item (a video and its manipulations stay together)"),
-        ("Trained", str(theirs["tuned"].value), ", ".join(trained)),
-        ("Epochs", str(theirs["epochs"].value), _number(tune.epochs)),
-        (
-            "Images a step",
-            f"{per_step} ({theirs['gpus'].value} GPUs × {theirs['batch_per_gpu'].value})",
-            _number(tune.batch_size * tune.gradient_accumulation * tune.ranks),
-        ),
-        (
-            "Learning rate",
-            f"{rate.value:g} in print, {rate.released:g} in the authors' script",
-            f"{tune.learning_rate:g}",
-        ),
-        (
-            "Warm-up, then",
-            f"{theirs['warmup_ratio'].value:g} of the steps, {theirs['schedule'].value}",
-            f"{tune.warmup_ratio:g} of the steps",
-        ),
-        ("Precision", "not stated (bf16 in the authors' script)", tune.precision),
+        ("Split", "at random, by image", _split(params)),
+        *_training(inputs, theirs),
         ("Encoder for CSS", "not stated", params.evaluate.encoder),
         ("Intervals", "none", f"95 %, {count(params.evaluate.bootstrap)} bootstrap draws"),
     ]
@@ -124,7 +122,8 @@ def remarks(inputs: Inputs) -> list[str]:
         "ROUGE-L and CSS reward the wording that all answers share (the opening sentence, the order of clauses), right or wrong; "
         "clue precision and recall stand beside them where the truth is known."
     )
-    found.append(
-        "FakeClue is split by source item here, so frames of one video never lie on both sides; the released split is by image."
-    )
+    if inputs.params.annotate.annotators:
+        found.append(
+            "FakeClue is split by source item here, so frames of one video never lie on both sides; the released split is by image."
+        )
     return found

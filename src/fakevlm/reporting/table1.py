@@ -33,7 +33,9 @@ _FIELDS = {
 
 
 def annotators(params: Params) -> str:
-    """Who annotates in this run: the back ends by name, e.g. `3 × observer`."""
+    """Who annotates in this run: the back ends by name, e.g. `3 × observer`; nobody where the texts are the release's."""
+    if not params.annotate.annotators:
+        return "nobody: the released texts"
     backends = [annotator.backend for annotator in params.annotate.annotators]
     return ", ".join(f"{backends.count(b)} × {b}" for b in dict.fromkeys(backends))
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from fakevlm.records import Record
-from fakevlm.sections import Satellites
+from fakevlm.sections.satellites import Satellites
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:

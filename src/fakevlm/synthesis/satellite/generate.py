@@ -20,7 +20,7 @@ from fakevlm.miniature.stagecraft import STYLES
 from fakevlm.miniature.truth import Truth
 from fakevlm.progress import bar
 from fakevlm.records import FAKE, Record
-from fakevlm.sections import Satellites
+from fakevlm.sections.satellites import Satellites
 from fakevlm.synthesis.satellite import measure
 from fakevlm.synthesis.satellite.aerials import Aerials, Lender, enlarged, square
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fakevlm.progress import bar
-from fakevlm.sections import GAN, Diffusion, Satellites
+from fakevlm.sections.satellites import GAN, Diffusion, Satellites
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map
 
 _CHECKPOINT = "checkpoint.safetensors"

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fakevlm.records import REAL, Record
-from fakevlm.sections import Satellites
+from fakevlm.sections.satellites import Satellites
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map, square
 from fakevlm.synthesis.satellite.generate import GENERATORS
 

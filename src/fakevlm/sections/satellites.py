@@ -1,15 +1,11 @@
-"""What a section of params.yaml is, and the sections of the satellite generators (`params` holds the others and loads them all)."""
+"""The generators of satellite images (collect.satellites)."""
 
 import math
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-class Section(BaseModel):
-    """A section that knows its keys: nothing unknown, no silent conversion."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+from fakevlm.sections.base import Section
 
 
 class GAN(Section):

@@ -1,0 +1,64 @@
+"""A made-up FakeClue in the release's exact format, and a profile that is `released` with tiny models, for the tests."""
+
+import json
+import zipfile
+from pathlib import Path
+
+from fakevlm.params import Params, load_params
+from fakevlm.records import FAKE, REAL, Record, to_fakeclue_row
+from tinyllava import ANSWERS, records
+
+# Folder of a fake and of a real image as the release names them, and their category.
+KINDS = (
+    ("ff++/{}/c23/frames/{:03d}/{:03d}.png", ("fake/Deepfakes", "real/youtube"), "deepfake"),
+    ("satellite/{}/{:03d}{:04d}.png", ("fake", "real"), "satellite"),
+    ("doc/{}/magazine_en_{}/{}.png", ("fake", "real"), "doc"),
+)
+
+
+def rows(split: str, count: int) -> list[tuple[dict, bytes]]:
+    """Rows of one split's JSON, clustered by kind as in the release, each with its image."""
+    made = []
+    pictures = iter(records(count, seed=len(split)))
+    for n in range(count):
+        pattern, places, category = KINDS[n * len(KINDS) // count]
+        picture = next(pictures)
+        # Two frames a video; the test split has frames of the first two training videos: the release's leakage.
+        path = pattern.format(places[picture.label], n // 4, n if split == "train" else 900 + n)
+        record = Record(path, picture.image, picture.label, "x", path, category, width=32, height=32)
+        made.append((to_fakeclue_row(record, ANSWERS[picture.label]), picture.image))
+    return made
+
+
+def make_release(root: Path, train: int = 36, test: int = 12) -> None:
+    """Writes `data_json/*.json`, `train.zip` and `test.zip`; one image is in train and in test, byte for byte."""
+    (root / "data_json").mkdir(parents=True)
+    for split, count in (("train", train), ("test", test)):
+        listed = rows(split, count)
+        if split == "test":
+            (twin, _), (_, image) = listed[-1], rows("train", train)[-1]
+            listed[-1] = (twin, image)
+        (root / f"data_json/{split}.json").write_text(json.dumps([row for row, _ in listed]))
+        with zipfile.ZipFile(root / f"{split}.zip", "w") as archive:
+            for row, image in listed:
+                archive.writestr(row["image"], image)
+
+
+def released(root: Path, base: Path, **benchmarks: Path) -> Params:
+    """Profile `released` on a made-up release in `root`, with a tiny model for both models."""
+    loaded = load_params("released")
+    values = loaded.model_dump()
+    values["collect"]["corpora"] |= {"fakeclue": str(root), "ffpp": None}
+    values["collect"]["benchmarks"] |= {"loki": None, "ddvqa": None}
+    for key, folder in benchmarks.items():
+        section = "benchmarks" if key in values["collect"]["benchmarks"] else "corpora"
+        values["collect"][section][key] = str(folder)
+    values |= {"base": str(base)}
+    values["annotate"]["val_fraction"] = 0.2
+    values["evaluate"] |= {"model": str(base), "precision": "fp32", "batch_size": 8, "max_new_tokens": 4}
+    values["evaluate"] |= {"bootstrap": 20}
+    values["collect"]["frames_per_video"] = 3
+    return Params(**values)
+
+
+__all__ = ["FAKE", "REAL", "make_release", "released", "rows"]
