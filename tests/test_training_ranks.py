@@ -21,7 +21,7 @@ from fakevlm.training.head import load_head, predict_head
 pytestmark = pytest.mark.slow
 
 FULL = ["zero2", "zero3", "zero3-offload"]
-HALF = ["zero2-bf16", "zero3-bf16"]
+HALF = ["zero3-bf16"]
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def test_two_ranks_learn_what_one_process_learns(base, one, two, name):
     start, alone, together = (
         load_file(folder / "model.safetensors") for folder in (base, last(one), last(two / name))
     )
-    assert moved(alone, start) > 0.05
-    assert moved(alone, together) < 1e-3
+    assert moved(alone, start) > 0.02
+    assert moved(alone, together) < 1e-4
 
 
 @pytest.mark.parametrize("name", HALF)

@@ -79,6 +79,7 @@ def params(
         "mirror": False,
         "gradient_checkpointing": False,
         "checkpoint_every": 4,
+        "deepspeed": None,
     }
     return loaded.model_copy(
         update={
