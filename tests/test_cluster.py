@@ -19,6 +19,7 @@ from fakevlm.params import LocalEngine, RayEngine
 pytestmark = pytest.mark.slow  # Ray takes seconds to start, and each worker loads torch
 
 TWO = RayEngine(kind="ray", address=None, workers=2, gpus_per_worker=0.0)
+ONE = TWO.model_copy(update={"workers": 1})
 QUESTIONS = (None, "Does the person's skin look real/fake?", "Is it?")
 
 
@@ -31,20 +32,22 @@ def ray() -> Iterator:
     assert not ray.is_initialized()
 
 
-class Doubler:
-    """A worker without a model."""
+def _doubler() -> type:
+    """A worker without a model. Ray's workers do not know this module, so the class must travel as a whole."""
 
-    def __init__(self, refuse: int | None = None) -> None:
-        self.refuse = refuse
+    class Doubler:
+        def __init__(self, refuse: int | None = None, die: int | None = None) -> None:
+            self.refuse, self.die = refuse, die
 
-    def __call__(self, batch: dict) -> dict:
-        if batch["number"] == self.refuse:
-            raise UserError("this one not", "leave it out")
-        return {
-            "number": batch["number"],
-            "twice": [2 * byte for byte in batch["image"][0]],
-            "pid": os.getpid(),
-        }
+        def __call__(self, batch: dict) -> dict:
+            number = batch["number"]
+            if number == self.refuse:
+                raise UserError("this one not", "leave it out")
+            if number == self.die:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return {"number": number, "twice": [2 * byte for byte in batch["image"][0]], "pid": os.getpid()}
+
+    return Doubler
 
 
 def _numbers(count: int) -> Iterator[dict]:
@@ -53,7 +56,7 @@ def _numbers(count: int) -> Iterator[dict]:
 
 def test_every_batch_comes_back_once_over_several_windows(ray, monkeypatch) -> None:
     monkeypatch.setattr(cluster, "WINDOW", 6 * pa.Table.from_pylist(list(_numbers(1))).nbytes)
-    found = list(cluster.run(_numbers(11), Doubler, {}, TWO))
+    found = list(cluster.run(_numbers(11), _doubler(), {}, ONE))
     assert sorted((row["number"], *row["twice"]) for row in found) == [(n, 2 * n) for n in range(11)]
     workers = [{row["pid"] for row in found if (row["number"] < 6) == early} for early in (True, False)]
     assert workers[0].isdisjoint(workers[1]), "each window has workers of its own"
@@ -61,20 +64,25 @@ def test_every_batch_comes_back_once_over_several_windows(ray, monkeypatch) -> N
 
 
 def test_what_a_worker_refuses_reaches_the_user(ray) -> None:
-    one = TWO.model_copy(update={"workers": 1})
     with pytest.raises(UserError, match="this one not\n  → leave it out"):
-        list(cluster.run(_numbers(4), Doubler, {"refuse": 2}, one))
+        list(cluster.run(_numbers(4), _doubler(), {"refuse": 2}, ONE))
+
+
+def test_a_batch_that_ends_everybody_ends_the_run(ray, monkeypatch) -> None:
+    monkeypatch.setattr(cluster, "_ATTEMPTS", 2)
+    with pytest.raises(UserError, match="died again and again"):
+        list(cluster.run(_numbers(3), _doubler(), {"die": 1}, ONE))
 
 
 def test_gpus_that_no_machine_has_are_not_waited_for(ray) -> None:
     greedy = TWO.model_copy(update={"gpus_per_worker": 500.0})
     with pytest.raises(UserError, match="2 workers with 500 each need 1000"):
-        list(cluster.run(_numbers(1), Doubler, {}, greedy))
+        list(cluster.run(_numbers(1), _doubler(), {}, greedy))
 
 
 def test_without_batches_nothing_starts() -> None:
     nowhere = RayEngine(kind="ray", address="192.0.2.1:1", workers=1, gpus_per_worker=0.0)
-    assert list(cluster.run([], Doubler, {}, nowhere)) == []
+    assert list(cluster.run([], _doubler(), {}, nowhere)) == []
 
 
 def _mortal(folder: Path):

@@ -72,7 +72,7 @@ ANSWERED = [
     (doc(0), "This unrealistic image is fake."),
     (doc(0), "This is a real image."),
     (doc(1), "This is a real image. Texture: fine grain."),
-    (doc(1), "A dog on a sofa."),
+    (doc(1), "Nothing odd here."),
     (doc(1, question="Is this image real?"), "Yes."),
     (doc(1, references=[]), "It is fake."),
 ]

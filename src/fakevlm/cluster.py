@@ -11,6 +11,7 @@ On several machines: the package installed and a model's folder visible under th
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
@@ -21,6 +22,7 @@ from fakevlm.params import RayEngine
 WINDOW = 512 << 20  # bytes of batches in the object store at a time
 _STORE = 2 * WINDOW  # of a cluster of this machine: a window and the answers to it
 _STARTS = 3  # of a cluster of this machine
+_REFUSED = "refused by the worker"  # a column that no worker has
 _ATTEMPTS = 4  # at one batch; one that ends so many workers would end them all
 
 
@@ -125,16 +127,35 @@ def _window(batches: Iterator[dict[str, Any]]) -> list[Any]:
 
 
 class _Caller:
-    """One row in, one row out: the shape in which Ray Data calls a worker."""
+    """One row in, one row out: the shape in which Ray Data calls a worker.
+
+    What a worker refuses comes back as a row too: Ray keeps of an exception only its text, under pages of its own.
+    """
 
     def __init__(self, worker: type, arguments: dict[str, Any]) -> None:
-        self.worker = worker(**arguments)
+        try:
+            self.worker = worker(**arguments)
+        except UserError as error:
+            self.worker = _Refusing(error)
 
     def __call__(self, table: Any) -> Any:
         import pyarrow as pa
 
         (batch,) = table.to_pylist()
-        return pa.Table.from_pylist([self.worker(batch)])
+        try:
+            return pa.Table.from_pylist([self.worker(batch)])
+        except UserError as error:
+            return pa.Table.from_pylist([{_REFUSED: str(error)}])
+
+
+class _Refusing:
+    """A worker that could not be made."""
+
+    def __init__(self, error: UserError) -> None:
+        self.error = error
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        raise self.error
 
 
 def _run(
@@ -147,36 +168,31 @@ def _run(
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # ours counts images
-    done = ray.data.from_arrow_refs(window).map_batches(
-        _Caller,
-        fn_constructor_args=(worker, arguments),
-        batch_size=1,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=engine.workers),
-        num_cpus=1,
-        num_gpus=engine.gpus_per_worker or None,
-        max_restarts=-1,
-        max_task_retries=_ATTEMPTS - 1,
-    )
+    with warnings.catch_warnings():
+        # The argument behind `_patience` goes with Ray 2.64, which has no other for it yet.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        done = ray.data.from_arrow_refs(window).map_batches(
+            _Caller,
+            fn_constructor_args=(worker, arguments),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=engine.workers),
+            num_cpus=1,
+            num_gpus=engine.gpus_per_worker or None,
+            ray_remote_args_fn=_patience,
+        )
     try:
-        yield from done.iter_rows()
-    except ray.exceptions.RayError as error:
-        raise _told(error) from error
-
-
-def _told(error: Exception) -> Exception:
-    """The UserError that a worker raised, or one about workers that died; anything else as it is."""
-    import ray
-
-    cause: BaseException | None = error
-    while cause is not None:
-        inner = getattr(cause, "cause", None)
-        if isinstance(inner, UserError):
-            return UserError(inner.what)
-        cause = inner if isinstance(inner, BaseException) else cause.__cause__
-    if isinstance(error, ray.exceptions.ActorDiedError | ray.exceptions.ActorUnavailableError):
-        return UserError(
+        for row in done.iter_rows():
+            if _REFUSED in row:
+                raise UserError(row[_REFUSED])
+            yield row
+    except (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError) as error:
+        raise UserError(
             f"Ray workers died again and again: {str(error).splitlines()[0]}",
             "is memory short? then lower evaluate.batch_size or the workers a machine; what is done is kept",
-        )
-    return error
+        ) from error
+
+
+def _patience() -> dict[str, int]:
+    """How often a batch is tried; Ray's own setting is for ever (and workers are started again for ever, which may stay)."""
+    return {"max_task_retries": _ATTEMPTS - 1}
