@@ -130,7 +130,7 @@ def write_records(
 ) -> int:
     """Writes records as `part-00000.parquet`, … in `folder` (made, emptied of old parts); returns how many.
 
-    A shard ends with so many rows or so many bytes of images, whichever comes first. Memory stays at about three times that
+    A shard ends with so many rows or so many bytes of images, whichever comes first. Memory stays at about five times that
     however many records come; a million images of 400 kB are 3,200 files, few enough for DVC to look at in seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)

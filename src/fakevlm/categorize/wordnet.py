@@ -7,7 +7,7 @@ its notice; Debian's package wordnet-base 1:3.0-37) and timm's list of the 21,84
 Only numbers are kept: the words for people that WordNet records are in part insults.
 """
 
-import sys
+import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,4 +57,8 @@ def main(source: Path, out: Path = FILE) -> int:
 
 
 if __name__ == "__main__":
-    print(f"{main(Path(sys.argv[1])):,} synsets of people")
+    parser = argparse.ArgumentParser(
+        prog="python -m fakevlm.categorize.wordnet", description="Makes persons.txt."
+    )
+    parser.add_argument("source", type=Path, help="data.noun of WordNet 3.0")
+    print(f"{main(parser.parse_args().source):,} synsets of people")
