@@ -14,6 +14,7 @@ from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.explain import explain
 from fakevlm.sections.annotation import (
+    Aggregator,
     Annotate,
     Annotator,
     Embedding,
@@ -36,6 +37,7 @@ from fakevlm.sections.training import DeepSpeed
 
 __all__ = [
     "GAN",
+    "Aggregator",
     "Annotate",
     "Annotator",
     "Baseline",
