@@ -2,7 +2,7 @@
 
 What is diffused is the difference between the image and its map, as in SRDiff (Li et al., Neurocomputing 2022): the map has the large
 colours already, so a small model learns the detail. The map is concatenated at the U-Net's input. The U-Net predicts the clean
-difference (diffusers' `sample`): with little training, predicting noise or velocity left much noise in the image. Sampling is DDIM's.
+difference (diffusers' `sample`): with little training, predicting the velocity left much noise in the image. Sampling is DDIM's.
 """
 
 import json
