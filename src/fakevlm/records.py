@@ -121,27 +121,30 @@ def _record(row: dict[str, Any]) -> Record:
     return Record(image=image["bytes"] if image else b"", **row)
 
 
-def write_records(records: Iterable[Record], folder: Path, shard_rows: int = 2000) -> int:
+def write_records(
+    records: Iterable[Record], folder: Path, shard_rows: int = 2000, shard_bytes: int = 128 << 20
+) -> int:
     """Writes records as `part-00000.parquet`, … in `folder` (made, emptied of old parts); returns how many.
 
-    Memory stays at one shard however many records come.
+    A shard ends at `shard_rows` records or `shard_bytes` of images, whichever comes first. Memory stays at one shard however
+    many records come and however large their images are.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("part-*.parquet"):
         old.unlink()
-    total, shard, rows = 0, 0, []
+    total, shard, size, rows = 0, 0, 0, []
 
     def flush() -> None:
-        nonlocal shard, rows
+        nonlocal shard, size, rows
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         # Image bytes are already compressed: dictionary and codec would only cost time.
         pq.write_table(table, folder / f"part-{shard:05d}.parquet", compression="none", use_dictionary=False)
-        shard, rows = shard + 1, []
+        shard, size, rows = shard + 1, 0, []
 
     for record in records:
         rows.append(_row(record))
-        total += 1
-        if len(rows) >= shard_rows:
+        total, size = total + 1, size + len(record.image)
+        if len(rows) >= shard_rows or size >= shard_bytes:
             flush()
     if rows or shard == 0:
         flush()
