@@ -150,6 +150,13 @@ def test_ffpp_benchmark_is_the_test_split_and_does_not_leak(tmp_path: Path) -> N
     assert found.benchmarks["ddvqa"] == 6
     assert found.leakage.empty, "frames of the test split are not trainable"
     assert found.duplicates.empty
+    thinned = settings(
+        ffpp=tmp_path / "ffpp", ddvqa=tmp_path / "ddvqa", frames_per_video=2, at_most={"ffpp": 4}
+    )
+    collect(thinned, out)
+    assert len(read_frame(out / "records")) < len(everything)
+    again = read_frame(out / "benchmarks" / "ffpp")
+    assert set(again["id"]) == set(tested["id"]), "thinning what is trained on leaves the benchmark whole"
 
 
 def test_a_copy_of_a_test_frame_leaves_the_ffpp_benchmark(tmp_path: Path) -> None:
@@ -254,3 +261,20 @@ def test_documents_follow_m6doc_layouts(tmp_path: Path) -> None:
     assert len(fakes) == 4
     assert set(fakes["item"]) <= {"doc/real/0001.jpg", "doc/real/0003.jpg"}
     assert json.loads((tmp_path / "out" / "truth.jsonl").read_text().splitlines()[0])["category"] == "doc"
+
+
+def test_a_corpus_may_be_thinned_by_lot(tmp_path: Path) -> None:
+    for n in range(60):
+        put(tmp_path / f"genimage/ADM/train/ai/{n}_adm_{n}.PNG", picture(n))
+
+    def drawn(at_most: dict, seed: int = 3) -> set[str]:
+        params = settings(genimage=tmp_path / "genimage", at_most=at_most).model_copy(update={"seed": seed})
+        collect(params, tmp_path / "out")
+        return set(read_frame(tmp_path / "out" / "records")["id"])
+
+    whole, half, few = drawn({}), drawn({"genimage": 30}), drawn({"genimage": 6})
+    assert len(whole) == len(drawn({"chameleon": 5})) == len(drawn({"genimage": 600})) == 60
+    assert 20 <= len(half) <= 40
+    assert few < half < whole
+    assert drawn({"genimage": 30}) == half
+    assert drawn({"genimage": 30}, seed=4) != half

@@ -203,7 +203,7 @@ def test_figures_without_data_say_why() -> None:
         pd.DataFrame(columns=["annotator", "precision", "recall", "f1", "n"])
     )
     assert "known only in the miniature" in _words(empty)
-    assert "single annotator" in _words(
+    assert "no two annotators" in _words(
         dataset_figures.agreement(
             pd.DataFrame(columns=["annotator_a", "annotator_b", "jaccard", "kappa", "n"])
         )

@@ -118,6 +118,10 @@ class FaceCrop(Section):
 class Collect(Section):
     corpora: Corpora
     benchmarks: Benchmarks
+    # About so many images of a training corpus, drawn by lot; a corpus that is not named comes whole.
+    at_most: dict[
+        Literal["genimage", "ffpp", "chameleon", "cvusa", "vigor", "m6doc"], Annotated[int, Field(ge=1)]
+    ]
     truth: str | None
     frames_per_video: int = Field(ge=1)
     face_crop: FaceCrop | None

@@ -12,6 +12,7 @@ Where `collect.corpora.fakeclue` is set, the records are the released FakeClue's
 lists; FF++ then serves the benchmarks alone.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -149,6 +150,14 @@ def _expected(corpus: str, root: Path, frames: int) -> int | None:
     return count_images(*folders) or None
 
 
+def thinned(records: Iterable[Record], share: float, seed: int) -> Iterator[Record]:
+    """About this share of the records, each by a lot of its own: whatever else comes or goes, the same ones are drawn."""
+    for record in records:
+        lot = hashlib.sha256(f"{seed} {record.id}".encode()).digest()[:8]
+        if int.from_bytes(lot, "big") < share * 2**64:
+            yield record
+
+
 def _training(
     params: Params, quarantine: Quarantine, crop: Cropper | None
 ) -> Iterator[tuple[str, Iterable[Record]]]:
@@ -167,7 +176,10 @@ def _training(
     for corpus, read in readers.items():
         root = _folder(getattr(settings.corpora, corpus))
         if root is not None:
-            yield corpus, track(read(root), corpus, total=_expected(corpus, root, settings.frames_per_video))
+            total = _expected(corpus, root, settings.frames_per_video)
+            found = track(read(root), corpus, total=total)
+            most = settings.at_most.get(corpus)
+            yield corpus, thinned(found, most / total, params.seed) if most and total else found
 
 
 def _synthetic(
@@ -214,7 +226,8 @@ def _benchmark(
     """The records of a benchmark, None if params leaves it out."""
     settings = params.collect
     faces = _folder(settings.corpora.ffpp)
-    if name == "ffpp" and faces and settings.corpora.fakeclue:  # the release holds few of FF++'s test frames
+    # The release, or a thinned FF++, holds only some of its test frames.
+    if name == "ffpp" and faces and (settings.corpora.fakeclue or "ffpp" in settings.at_most):
         frames = ffpp.read(faces, settings.frames_per_video, quarantine, splits=("test",))
         return track(frames, "benchmark ffpp")
     if name == "ffpp":

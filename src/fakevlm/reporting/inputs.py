@@ -85,7 +85,7 @@ class Inputs:
     A table of a stage that the profile leaves out has no rows.
 
     Attributes:
-        left_out: what the profile goes without, by stage, benchmark or `annotators`: each with the sentence that says so.
+        left_out: what the profile goes without, by stage, benchmark, `annotators` or `truth`: each with the sentence that says so.
         fakeclue: id, label, category, split of every FakeClue image.
         logs: objective → training log.
         scores: the scores of all benchmarks, tidy.
@@ -170,9 +170,13 @@ def _weights(params: Params) -> Path | None:
     return Path(config).parent if isinstance(config, str) else None
 
 
-def _absent(params: Params, predictions: dict[str, pd.DataFrame], asked: bool) -> dict[str, str]:
+def _absent(params: Params, predictions: dict[str, pd.DataFrame], truth: dict[str, Truth]) -> dict[str, str]:
     found = left_out(params)
-    if not asked:
+    if not truth:
+        found["truth"] = (
+            "Nobody knows the true artifacts of these images, so there is no clue precision and recall: only the miniature's are known."
+        )
+    if not params.annotate.annotators:
         found["annotators"] = (
             f"Profile `{params.profile}` takes FakeClue's texts from the release: nobody was asked, so there is neither an "
             "example of annotation nor agreement of annotators (Figure 2)."
@@ -213,17 +217,17 @@ def load_inputs(params: Params) -> Inputs:
         for objective in (() if "finetune" in absent else OBJECTIVES)
     }
     candidates = table("annotate", ["id", "annotator", "outcome", "text"], "annotate", "candidates.parquet")
-    weights = _weights(params)
+    weights, truth = _weights(params), read_truth(need("collect", "collect", "truth.jsonl"))
     quality = ["annotator", "precision", "recall", "f1", "n"]
     pair = ["annotator_a", "annotator_b", "jaccard", "kappa", "n"]
     return Inputs(
         params=params,
-        left_out=_absent(params, predictions, asked=bool(params.annotate.annotators)),
+        left_out=_absent(params, predictions, truth),
         sources=table("collect", ["source", "label", "generator", "n"], "collect", "sources.csv"),
         quarantine=table("collect", ["corpus", "path", "reason"], "collect", "quarantine.csv"),
         duplicates=table("collect", ["sha256"], "collect", "duplicates.csv"),
         leakage=table("collect", ["benchmark", "kind"], "collect", "leakage.csv"),
-        truth=read_truth(need("collect", "collect", "truth.jsonl")),
+        truth=truth,
         confusion=part("categorize", ["truth", "predicted", "n"], "categorize", "confusion.csv"),
         fakeclue=pd.concat(splits, ignore_index=True),
         candidates=candidates,
