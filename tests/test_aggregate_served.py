@@ -159,7 +159,11 @@ def test_if_no_answer_fits_the_run_stops_early(tmp_path: Path) -> None:
         assert "Invalid JSON" in str(caught.value)
         assert len(requests(tmp_path / "log")) < 120
         made = aggregate(tmp_path / "k", dogs([[GOOD]] + [["ok"]] * 150), aggregator_entry(url, attempts=1))
-    assert [a.outcome for a in made] == ["ok"] + ["invalid"] * 150, "some fit: go on"
+        assert [a.outcome for a in made] == ["ok"] + ["invalid"] * 150, "some fit: go on"
+        made = aggregate(tmp_path / "k", dogs([[GOOD]] + [["ok"]] * 150), aggregator_entry(url, attempts=2))
+    assert [a.outcome for a in made] == ["ok"] + ["invalid"] * 150, (
+        "second answers about the hard ones tell nothing"
+    )
 
 
 def test_mistakes_name_the_entry(tmp_path: Path) -> None:
