@@ -21,8 +21,6 @@ import gc
 import importlib.metadata
 import io
 import os
-import resource
-import socket
 import statistics
 import sys
 import tempfile
@@ -103,8 +101,7 @@ def configuration(size: str, image_token: int, special: dict[str, int]) -> Llava
 
 def make_processor(size: str) -> LlavaProcessor:
     """A processor with the model's image size; its few words are tokens of a vocabulary that the model has in full."""
-    shape = SIZES[size]
-    return build_processor(build_tokenizer([ANSWER] * 4, 500), shape["image"], shape["patch"])
+    return build_processor(build_tokenizer([ANSWER] * 4, 500), SIZES[size]["image"], SIZES[size]["patch"])
 
 
 def make_model(size: str, processor: LlavaProcessor) -> LlavaForConditionalGeneration:
@@ -124,34 +121,28 @@ def make_records(count: int, side: int) -> list[Record]:
         buffer = io.BytesIO()
         noise = np.random.default_rng([n, 3]).integers(0, 256, (side, side, 3), dtype=np.uint8)
         Image.fromarray(noise).save(buffer, "JPEG", quality=90)
-        made.append(
-            Record(
-                f"noise/{n}.jpg", buffer.getvalue(), (FAKE, REAL)[n % 2], "noise", str(n), references=[ANSWER]
-            )
-        )
+        label = (FAKE, REAL)[n % 2]
+        made.append(Record(f"{n}.jpg", buffer.getvalue(), label, "noise", str(n), references=[ANSWER]))
     return made
 
 
-def flops(config: LlavaConfig, sizes: dict[str, int], tokens: int, patches: int) -> float:
+def flops(config: LlavaConfig, sizes: dict[str, int], tokens: int, answer: int, patches: int) -> float:
     """Model FLOPs of training on one image and its text (see this file's head).
 
     Args:
         config: of the model.
         sizes: weights of `vision` (up to the layer that is read), `projector`, `text` (without embeddings) and `head`.
         tokens: of prompt, image and answer together.
+        answer: tokens that the head is asked about, the others' logits not being needed.
         patches: that the vision tower sees, its class token included.
     """
     vision, text = config.vision_config, config.text_config
     depth = vision.num_hidden_layers + config.vision_feature_layer + 1
-    passed = (
-        sizes["vision"] * patches
-        + sizes["projector"] * (patches - 1)
-        + (sizes["text"] + sizes["head"]) * tokens
-    )
-    attention = (
-        depth * vision.hidden_size * patches**2 + text.num_hidden_layers * text.hidden_size * tokens**2
-    )
-    return 6.0 * passed + 12.0 * attention
+    seen = sizes["vision"] * patches + sizes["projector"] * (patches - 1)
+    passed = seen + sizes["text"] * tokens + sizes["head"] * answer
+    squares = depth * vision.hidden_size * patches**2
+    squares += text.num_hidden_layers * text.hidden_size * tokens**2
+    return 6.0 * passed + 12.0 * squares
 
 
 def weights(model: LlavaForConditionalGeneration) -> dict[str, int]:
@@ -179,6 +170,17 @@ def synchronise() -> float:
     return time.perf_counter()
 
 
+def peak_memory() -> float:
+    """GB of the device at most in use since the last call; 0 without a GPU."""
+    if not torch.cuda.is_available():
+        return 0.0
+    most = torch.cuda.max_memory_allocated() / 1e9
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return most
+
+
 class Clock(TrainerCallback):
     """When each step ended."""
 
@@ -194,11 +196,12 @@ class Clock(TrainerCallback):
 
 def settings(arguments: argparse.Namespace) -> Finetune:
     """The paper's (section 4.3), with the batch cut as asked."""
+    if arguments.steps <= WARM_UP:
+        sys.exit(f"--steps must be above {WARM_UP}: the first are not timed")
     accumulation, rest = divmod(arguments.batch, arguments.micro * ranks.count())
     if rest:
-        sys.exit(
-            f"--batch {arguments.batch} is no multiple of --micro {arguments.micro} × {ranks.count()} rank(s)"
-        )
+        each = f"--micro {arguments.micro} × {ranks.count()} rank(s)"
+        sys.exit(f"--batch {arguments.batch} is no multiple of {each}")
     return load_params().finetune.model_copy(
         update={
             "batch_size": arguments.micro,
@@ -217,30 +220,25 @@ def training(arguments: argparse.Namespace, processor: LlavaProcessor) -> dict[s
     tune, shape = settings(arguments), SIZES[arguments.size]
     with tempfile.TemporaryDirectory() as folder:
         args = loop.arguments(tune, Path(folder), steps=arguments.steps, seed=1, workers=0)
-        args.save_strategy, args.eval_strategy = (
-            type(args.save_strategy)("no"),
-            type(args.eval_strategy)("no"),
-        )
+        for name in ("save_strategy", "eval_strategy"):
+            setattr(args, name, type(getattr(args, name))("no"))
         model = make_model(arguments.size, processor)
         freeze(model, tune)
         sizes, clock = weights(model), Clock()
         collator = Collator(processor, tune.max_length)
-        examples = Examples(make_records(min(arguments.batch, 64), shape["image"]), collator, "explanation")
+        # A step's worth: an epoch that is shorter would end a step early.
+        examples = Examples(make_records(arguments.batch, shape["image"]), collator, "explanation")
         batches = Batches(collator, "explanation")
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
         loop.train(model, examples, examples, batches, args, None, callbacks=[clock])
     steps = np.diff(clock.times)[WARM_UP:]
-    if not len(steps):
-        sys.exit(f"--steps must be above {WARM_UP}: the first are not timed")
-    tokens, patches = len(examples[0].encoded.ids), (shape["image"] // shape["patch"]) ** 2 + 1
+    encoded, patches = examples[0].encoded, (shape["image"] // shape["patch"]) ** 2 + 1
+    tokens, answer = len(encoded.ids), len(encoded.ids) - encoded.prompt + 1
     return {
         "seconds": statistics.median(steps),
-        "slowest": float(max(steps)),
         "weights": sizes["all"],
         "tokens": tokens,
-        "flops": flops(model.config, sizes, tokens, patches),
-        "memory": torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0,
+        "flops": flops(model.config, sizes, tokens, answer, patches),
+        "memory": peak_memory(),
     }
 
 
@@ -252,18 +250,12 @@ def answering(arguments: argparse.Namespace, processor: LlavaProcessor) -> dict[
     batch = Collator(processor, for_generation=True)([Example(r.pil()) for r in many[: arguments.answers]])
     batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
     batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
-    length = {
-        "max_new_tokens": arguments.new_tokens,
-        "min_new_tokens": arguments.new_tokens,
-        "do_sample": False,
-    }
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    length = dict.fromkeys(("max_new_tokens", "min_new_tokens"), arguments.new_tokens)
     times = []
     with torch.inference_mode():
         for _ in range(4):
             start = synchronise()
-            model.generate(**batch, **length)
+            model.generate(**batch, **length, do_sample=False)
             times.append(synchronise() - start)
     start = synchronise()
     predict(model, processor, many, batch_size=arguments.answers, max_new_tokens=12)
@@ -271,7 +263,7 @@ def answering(arguments: argparse.Namespace, processor: LlavaProcessor) -> dict[
     return {
         "tokens": arguments.answers * arguments.new_tokens / statistics.median(times[1:]),
         "verdicts": len(many) / verdicts,
-        "memory": torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0,
+        "memory": peak_memory(),
     }
 
 
@@ -284,40 +276,27 @@ def table(
     rate = arguments.batch / trained["seconds"]
     used = rate * trained["flops"] / ranks.count()
     memory = [f"{part['memory']:.1f} GB" if on_gpu else "not a GPU" for part in (trained, answered)]
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     names = ("torch", "transformers", "accelerate", "deepspeed")
+    zero = f"ZeRO-{arguments.stage}, offloaded: {arguments.offload or 'nothing'}"
+    kept = "kept" if arguments.keep_activations else "computed twice"
+    tokens = f"{trained['tokens']} tokens a sample"
+    share = f"{used / peak / 1e12:.1%} of {peak:g} TFLOP/s" if peak else "peak of this device unknown"
+    answers = f"{arguments.answers} answers of {arguments.new_tokens} tokens at a time"
+    second = "12 tokens each, and the second pass that a text without verdict takes"
     rows = [
         ("configuration", f"`{arguments.size}`: {trained['weights']:,.0f} weights, random"),
         ("device", f"{ranks.count()} × {device}"),
         ("versions", ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)),
-        (
-            "training",
-            f"ZeRO-{arguments.stage}, offloaded: {arguments.offload or 'nothing'}, bf16, all weights",
-        ),
-        (
-            "batch",
-            f"{arguments.batch} a step: {arguments.micro} a device, accumulated; {trained['tokens']} tokens a sample",
-        ),
-        ("activations", "kept" if arguments.keep_activations else "computed twice (checkpointing)"),
-        ("steps", f"{arguments.steps}, of which {WARM_UP} not timed"),
-        ("seconds a step, median (slowest)", f"{trained['seconds']:.3g} ({trained['slowest']:.3g})"),
+        ("training", f"bf16, all weights, {zero}, activations {kept}"),
+        ("batch", f"{arguments.batch} a step: {arguments.micro} a device, accumulated; {tokens}"),
+        ("seconds a step", f"{trained['seconds']:.3g} (median of {arguments.steps - WARM_UP} steps)"),
         ("samples a second", f"{rate:.4g}"),
         ("model FLOPs a sample", f"{trained['flops']:.4g}"),
         ("model FLOP/s a device", f"{used:.4g}"),
-        (
-            "utilisation",
-            f"{used / peak / 1e12:.1%} of {peak:g} TFLOP/s" if peak else "peak of this device unknown",
-        ),
+        ("utilisation", share),
         ("peak device memory, training", memory[0]),
-        ("resident memory of rank 0", f"{resident:.1f} GB"),
-        (
-            "generated tokens a second",
-            f"{answered['tokens']:.4g} ({arguments.answers} answers of {arguments.new_tokens} tokens)",
-        ),
-        (
-            "verdicts a second",
-            f"{answered['verdicts']:.4g} (12 tokens each, and the second pass of a text without a verdict)",
-        ),
+        ("generated tokens a second", f"{answered['tokens']:.4g} ({answers})"),
+        ("verdicts a second", f"{answered['verdicts']:.4g} ({second})"),
         ("peak device memory, answering", memory[1]),
     ]
     today = datetime.date.today().isoformat()
@@ -345,27 +324,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def alone() -> None:
-    """Makes this process a training of one rank, where no launcher started it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    names = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in names.items()})
-
-
 def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
-    if not ranks.launched():
-        alone()
+    if not ranks.launched():  # alone; port 0 is any that is free
+        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+        os.environ.update(alone | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"})
     ranks.join()
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    peak = arguments.peak or next((tera for card, tera in PEAKS.items() if card in name), None)
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    peak = arguments.peak or next((PEAKS[name] for name in PEAKS if name in card), None)
+    settings(arguments)  # a batch that cannot be cut so stops here
     processor = make_processor(arguments.size)
     answered = answering(arguments, processor)
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
     trained = training(arguments, processor)
     if ranks.rank() == 0:
         text = table(arguments, trained, answered, peak)

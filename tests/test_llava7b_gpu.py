@@ -1,0 +1,77 @@
+"""The benchmark of the 7B model: its shapes, its count of FLOPs, and the whole script in its tiny configuration on a CPU."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import LlavaForConditionalGeneration
+
+from conftest import ROOT
+
+SCRIPT = ROOT / "benchmarks/llava7b_gpu.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("llava7b_gpu", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def large(script):
+    special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 32001}
+    with torch.device("meta"):
+        return LlavaForConditionalGeneration(script.configuration("7b", 32000, special))
+
+
+def test_the_shapes_are_those_of_llava_1_5_7b(script, large):
+    sizes = script.weights(large)
+    assert sizes["all"] == 7_063_427_072  # as the hub counts llava-hf/llava-1.5-7b-hf
+    assert sizes["text"] + 2 * sizes["head"] == 6_738_939_904  # Vicuna's, and 64 tokens more
+    assert large.config.image_seq_length == 576
+
+
+def test_flops_are_six_a_weight_and_token_and_little_more(script, large):
+    sizes = script.weights(large)
+    found = script.flops(large.config, sizes, 700, 120, 577)
+    by_hand = 6 * 700 * 32 * (4 * 4096**2 + 3 * 4096 * 11008)  # the linear layers of the language model
+    assert by_hand < found < 1.1 * by_hand
+    # the vision tower's last layer is not read: neither forward for it nor backward through it is counted
+    tower = sum(p.numel() for p in large.model.vision_tower.parameters())
+    layer = 4 * 1024 * 1025 + 2 * 1024 * 4096 + 4096 + 1024 + 4 * 1024
+    assert sizes["vision"] == tower - layer
+    assert script.flops(large.config, sizes, 1400, 120, 577) > 1.9 * found
+
+
+@pytest.mark.slow
+def test_the_script_runs_and_says_what_it_ran(tmp_path):
+    out = tmp_path / "table.md"
+    tiny = ["--size", "tiny", "--steps", "4", "--batch", "4", "--micro", "2", "--stage", "3"]
+    short = ["--answers", "2", "--new-tokens", "4", "--out", str(out)]
+    done = subprocess.run([sys.executable, SCRIPT, *tiny, *short], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = out.read_text()
+    rows = dict(
+        line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ") and line != "| | |"
+    )
+    assert rows["configuration"].startswith("`tiny`: 32,")
+    assert "ZeRO-3, offloaded: nothing" in rows["training"]
+    assert rows["batch"].startswith("4 a step: 2 a device")
+    for name in (
+        "samples a second",
+        "model FLOP/s a device",
+        "generated tokens a second",
+        "verdicts a second",
+    ):
+        assert float(rows[name].split()[0]) > 0
+    if not torch.cuda.is_available():
+        assert "CPU (tries the script, measures nothing)" in rows["device"]
+
+
+def test_a_batch_that_cannot_be_cut_is_refused(script):
+    with pytest.raises(SystemExit, match=r"--batch 5 is no multiple of --micro 2 × 1 rank"):
+        script.settings(script.parse(["--batch", "5", "--micro", "2"]))
