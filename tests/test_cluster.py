@@ -74,6 +74,39 @@ def test_a_batch_that_ends_everybody_ends_the_run(ray, monkeypatch) -> None:
         list(cluster.run(_numbers(3), _doubler(), {"die": 1}, ONE))
 
 
+def test_ray_reports_to_nobody(ray) -> None:
+    from ray._common.usage.usage_lib import usage_stats_enabled
+
+    assert not usage_stats_enabled()
+
+
+def test_a_start_that_takes_too_long_is_tried_again(monkeypatch) -> None:
+    import ray
+
+    tries = []
+
+    def slow(**options) -> None:
+        tries.append(options)
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", slow)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(Exception, match="timed out"):
+        cluster._start(TWO, {"address": "local"})
+    assert tries == 3 * [{"address": "local"}]
+
+
+def test_a_cluster_that_is_not_there_is_named(monkeypatch) -> None:
+    import ray
+
+    def nobody(**options) -> None:
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(ray, "init", nobody)
+    with pytest.raises(UserError, match="no Ray cluster at 'auto': Could not find"):
+        cluster._start(TWO.model_copy(update={"address": "auto"}), {})
+
+
 def test_gpus_that_no_machine_has_are_not_waited_for(ray) -> None:
     greedy = TWO.model_copy(update={"gpus_per_worker": 500.0})
     with pytest.raises(UserError, match="2 workers with 500 each need 1000"):

@@ -1,5 +1,6 @@
 """A served annotator against a real server: `transformers serve` with a tiny random Qwen2-VL."""
 
+import asyncio
 import contextlib
 import socket
 import subprocess
@@ -43,6 +44,10 @@ def test_a_real_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert all(len(c.outcome.text) == 1 and c.outcome.text.islower() for c in found)
         assert annotator.spent.requests == 3
         assert annotator.spent.tokens_in > 3 * 100, "the prompt was read"
+        # Why the engine `servers` wants vLLM or SGLang: this server gives no log-probabilities.
+        asked = {"model": model, "messages": [{"role": "user", "content": "fake?"}], "logprobs": True}
+        _, answer = asyncio.run(EndpointAnnotator(spec, seed=17).ask(asked))
+        assert answer.choices[0].logprobs is None
     finally:
         server.kill()
         server.wait()

@@ -17,11 +17,12 @@ from fakevlm.evaluation.scores import COLUMNS
 from fakevlm.miniature.truth import Artifact, Truth, write_truth
 from fakevlm.model.build import build_llava
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.params import Params, load_params
+from fakevlm.params import Params, ServersEngine, load_params
 from fakevlm.records import QUESTION, Record, write_records
 from fakevlm.training.head import LlavaForVerdict, load_head
 
 MANIPULATIONS = ("Deepfakes", "Face2Face")
+SERVERS = ServersEngine(kind="servers", urls=["http://localhost:1/v1"], model="FakeVLM")
 ANSWER = "This is a fake image. Texture: the surface is overly smooth and waxy."
 
 
@@ -253,6 +254,7 @@ def test_limit_is_a_parameter(params: Params, weights: Path) -> None:
         ({"model": None}, "dvc repro finetune@explanation"),
         ({"methods": ["FakeVLM", "UnivFD"]}, "dvc repro experts"),
         ({"methods": ["GPT-40"]}, "choose among: FakeVLM"),
+        ({"engine": SERVERS}, r"take LLaVA \(untuned\) out of evaluate.methods"),
         ({"model": "no/such-folder/at-all"}, "no/such-folder/at-all"),
     ],
 )
