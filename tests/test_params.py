@@ -274,6 +274,29 @@ def test_further_methods_are_entries(tmp_path: Path) -> None:
     assert (entry.kind, entry.threshold) == (None, 0.3)
 
 
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"stage": 4, "processes": 8}, "mini.finetune.deepspeed.stage"),
+        ({"stage": 2}, "mini.finetune.deepspeed.processes: missing"),
+        (
+            {"stage": 2, "processes": 8, "host_file": "hosts"},
+            "deepspeed.host_file: unknown key; allowed here: stage, offload, processes, nodes, hostfile",
+        ),
+        ({"stage": 2, "processes": 8, "offload": "parameters"}, "offload: parameters needs stage: 3"),
+        ("zero2.json", "mini.finetune.deepspeed"),
+    ],
+)
+def test_what_deepspeed_cannot_be(tmp_path: Path, section: Any, said: str) -> None:
+    assert said in message(edited(tmp_path, "mini.finetune.deepspeed", section))
+
+
+def test_ranks_are_processes_times_nodes(tmp_path: Path) -> None:
+    assert load_params("mini").finetune.ranks == 1
+    section = {"stage": 3, "processes": 8, "nodes": 2, "offload": "parameters"}
+    assert load_params("mini", edited(tmp_path, "mini.finetune.deepspeed", section)).finetune.ranks == 16
+
+
 def test_unknown_profile_lists_those_there_are(tmp_path: Path) -> None:
     text = message(ROOT / "params.yaml", "papper")
     assert "no profile 'papper'" in text

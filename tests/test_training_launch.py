@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -18,7 +19,7 @@ from fakevlm.errors import UserError
 from fakevlm.params import DeepSpeed, load_params
 from fakevlm.records import write_records
 from fakevlm.training import __main__ as child
-from fakevlm.training import checkpoints, launch, ranks
+from fakevlm.training import checkpoints, launch, loop, ranks
 from fakevlm.training.finetune import Run, read_log
 from fakevlm.training.zero import config
 
@@ -124,6 +125,17 @@ def test_wrong_numbers_of_ranks_do_not_train(base, tmp_path, monkeypatch):
     assert (ranks.rank(), ranks.count()) == (0, 4)
     with pytest.raises(UserError, match=r"says 1 process\(es\), and 4 were started"):
         run.train()
+
+
+def test_a_checkpoint_is_marked_once_all_ranks_have_written(tmp_path, monkeypatch):
+    mark, found = tmp_path / "checkpoint-4" / checkpoints.MARK, []
+    mark.parent.mkdir()
+    monkeypatch.setattr(ranks, "wait", lambda: found.append(mark.exists()))
+    args = SimpleNamespace(output_dir=str(tmp_path))
+    for first in False, True:
+        loop._Mark().on_save(args, SimpleNamespace(is_world_process_zero=first, global_step=4), None)
+        found.append(mark.exists())
+    assert found == [False, False, False, True]
 
 
 # ── what ranks tell, and how they end ────────────────────────────────────────────────────────────────────────────────

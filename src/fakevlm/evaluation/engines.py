@@ -33,9 +33,7 @@ from fakevlm.records import Record
 Speaker = Callable[[Sequence[Record], int, Path | None], pd.DataFrame]
 
 
-def speaker(
-    params: Params, name: str | Path, desc: str, prompt: chat.Prompt = "template"
-) -> Speaker:
+def speaker(params: Params, name: str | Path, desc: str, prompt: chat.Prompt = "template") -> Speaker:
     """Asks a model on the profile's engine. Models are loaded with the first question, and once.
 
     Args:
