@@ -58,7 +58,7 @@ lab: setup  ## JupyterLab with the notebooks
 	@$(INSIDE) cd notebooks && jupyter lab
 
 lint: setup  ## check style and formatting
-	@$(INSIDE) ruff check src tests && ruff format --check src tests
+	@$(INSIDE) ruff check src tests benchmarks integrations && ruff format --check src tests benchmarks integrations
 
 lock: setup  ## renew requirements.lock from pyproject.toml
 	@# for every 3.11.x and every platform; without index addresses, so that any mirror serves
@@ -68,5 +68,5 @@ lock: setup  ## renew requirements.lock from pyproject.toml
 world: setup  ## draw the miniature's raw corpora anew into embedded/ (a side branch: `make repro` does not)
 	@$(INSIDE) python -m fakevlm.miniature.export $(ARGS)
 
-base: setup  ## pretrain the miniature's base model anew into embedded/base (an hour and a half; a side branch as well)
+base: setup  ## pretrain the miniature's base model anew into embedded/base (two hours; a side branch as well)
 	@$(INSIDE) python -m fakevlm.pretraining $(ARGS)
