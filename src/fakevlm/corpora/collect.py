@@ -228,7 +228,7 @@ def _benchmark(
     faces = _folder(settings.corpora.ffpp)
     # The release, or a thinned FF++, holds only some of its test frames.
     if name == "ffpp" and faces and (settings.corpora.fakeclue or "ffpp" in settings.at_most):
-        frames = ffpp.read(faces, settings.frames_per_video, quarantine, splits=("test",))
+        frames = ffpp.read(faces, settings.frames_per_video, quarantine, crop=crop, splits=("test",))
         return track(frames, "benchmark ffpp")
     if name == "ffpp":
         return _ffpp_test(records) if faces else None
