@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fakevlm.annotation.completion import Completion
 from fakevlm.annotation.driver import annotate_all
 from fakevlm.annotation.endpoint import EndpointAnnotator
 from fakevlm.annotation.journal import Journal
@@ -46,9 +48,18 @@ def test_a_real_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert annotator.spent.tokens_in > 3 * 100, "the prompt was read"
         # Why the engine `servers` wants vLLM or SGLang: this server gives no log-probabilities.
         asked = {"model": model, "messages": [{"role": "user", "content": "fake?"}], "logprobs": True}
-        _, answer = asyncio.run(EndpointAnnotator(spec, seed=17).ask(asked))
+        answer = asyncio.run(_answer(EndpointAnnotator(spec, seed=17), asked))
         assert answer.choices[0].logprobs is None
     finally:
         server.kill()
         server.wait()
         log.close()
+
+
+async def _answer(annotator: EndpointAnnotator, asked: dict) -> Completion:
+    try:
+        outcome, answer = await annotator.ask(json.dumps(asked).encode())
+        assert answer is not None, outcome
+        return answer
+    finally:
+        await annotator.close()
