@@ -1,4 +1,4 @@
-"""`python -m fakevlm.pretraining --out embedded/base`: makes the miniature's base model (about an hour and a half of two cores)."""
+"""`python -m fakevlm.pretraining --out embedded/base`: makes the miniature's base model (about two hours of two cores)."""
 
 import argparse
 from pathlib import Path

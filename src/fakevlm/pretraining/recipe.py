@@ -23,7 +23,10 @@ class Round:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the shipped base was made with; `make base` repeats it.
+    """What the shipped base was made with.
+
+    `make base` runs all rounds in the world as it is. The shipped base had its first round before the artifacts were made larger,
+    and the second with `--start` (see its card).
 
     Attributes:
         rounds: one after the other, none of whose renders comes again in a later one.
