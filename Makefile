@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lab lint lock world base
+.PHONY: help setup repro test lab lint lock world base rehearse
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,7 +23,7 @@ export DVC_NO_ANALYTICS := 1
 
 help:  ## list these commands
 	@echo "FakeVLM, from raw images to every table and figure:"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  \033[1mmake %-6s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  \033[1mmake %-8s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## make .venv with the pinned packages; nothing to do: returns at once
 	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$(WANTED)" ] && [ -x $(BIN)/python ]; then exit 0; fi; \
@@ -70,3 +70,6 @@ world: setup  ## draw the miniature's raw corpora anew into embedded/ (a side br
 
 base: setup  ## pretrain the miniature's base model anew into embedded/base (two hours; a side branch as well)
 	@$(INSIDE) python -m fakevlm.pretraining $(ARGS)
+
+rehearse: setup  ## profile `paper` from data to report on tiny models and a stand-in server (ARGS=released: that profile)
+	@$(INSIDE) python tests/rehearse.py $(or $(ARGS),paper)

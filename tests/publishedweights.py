@@ -16,6 +16,15 @@ import torch
 from PIL import Image
 
 GOLDEN = json.loads((Path(__file__).parent / "golden/detectors.json").read_text())
+# A network's name in the golden file: its entry's kind, and the key under which its authors keep the tensors.
+PUBLISHED = {
+    "cnnspot": ("cnnspot", "model"),
+    "gramnet2": ("gramnet", None),
+    "gramnet1": ("gramnet", "netC"),
+    "fusing": ("fusing", "model"),
+    "lnp5": ("lnp", "model"),
+    "lnp3": ("lnp", "model"),
+}
 SIZES = ((150, 97), (64, 80), (301, 260))  # width, height of IMAGES
 
 
@@ -92,3 +101,42 @@ def checkpoint(file: Path, content: Any) -> str:
     """Saves as authors do; returns the file's name."""
     torch.save(content, file)
     return str(file)
+
+
+def denoiser(folder: Path) -> str:
+    """`sidd_rgb.pth` as published: trained on several GPUs, beside the number of the epoch."""
+    tensors = {f"module.{name}": tensor for name, tensor in weights("denoiser").items()}
+    return checkpoint(folder / "sidd_rgb.pth", {"epoch": 60, "state_dict": tensors})
+
+
+def tiny_clip(folder: Path) -> Path:
+    """A CLIP of the real class with the real number of features, otherwise tiny."""
+    from transformers import CLIPConfig, CLIPModel
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = CLIPConfig(
+            text_config={**sizes, "vocab_size": 50},
+            vision_config={**sizes, "image_size": 28, "patch_size": 14, "projection_dim": 768},
+            projection_dim=768,
+        )
+        CLIPModel(config).save_pretrained(folder)
+    return folder
+
+
+def linear_layer(folder: Path) -> str:
+    """`fc_weights.pth` as published: a bare linear layer on CLIP's 768 features."""
+    weight = 0.3 * torch.randn(1, 768, generator=torch.Generator().manual_seed(1))
+    return checkpoint(folder / "fc_weights.pth", {"weight": weight, "bias": torch.ones(1)})
+
+
+def published(folder: Path) -> dict[str, dict[str, str]]:
+    """A checkpoint a kind of detector: what its entry of `evaluate.experts` names."""
+    made: dict[str, dict[str, str]] = {}
+    for name, (kind, wrapper) in PUBLISHED.items():
+        content = {wrapper: weights(name)} if wrapper else weights(name)
+        made[kind] = {"weights": checkpoint(folder / f"{name}.pth", content)}
+    made["lnp"]["features"] = denoiser(folder)
+    made["univfd"] = {"weights": linear_layer(folder), "features": str(tiny_clip(folder / "clip"))}
+    return made

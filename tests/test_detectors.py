@@ -13,27 +13,11 @@ from fakevlm.evaluation.detectors import fusing, lnp
 from fakevlm.evaluation.detectors.base import build, read_checkpoint
 from fakevlm.params import PublishedExpert
 from fakevlm.records import Record
-from publishedweights import GOLDEN, IMAGES, checkpoint, weights
-
-# What the golden values are held against: the kind's name in GOLDEN, its entry, the key under which its authors keep tensors.
-PUBLISHED = {
-    "cnnspot": ("cnnspot", "model"),
-    "gramnet2": ("gramnet", None),
-    "gramnet1": ("gramnet", "netC"),
-    "fusing": ("fusing", "model"),
-    "lnp5": ("lnp", "model"),
-    "lnp3": ("lnp", "model"),
-}
+from publishedweights import GOLDEN, IMAGES, PUBLISHED, checkpoint, denoiser, tiny_clip, weights
 
 
 def entry(kind: str, file: str, features: str | None = None) -> PublishedExpert:
     return PublishedExpert(name=kind, kind=kind, weights=file, features=features)
-
-
-def denoiser(folder: Path) -> str:
-    """`sidd_rgb.pth` as published: trained on several GPUs, beside the number of the epoch."""
-    tensors = {f"module.{name}": tensor for name, tensor in weights("denoiser").items()}
-    return checkpoint(folder / "sidd_rgb.pth", {"epoch": 60, "state_dict": tensors})
 
 
 @pytest.mark.slow
@@ -57,19 +41,7 @@ def test_says_what_the_authors_code_says(name: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> Path:
-    """A CLIP of the real class with the real number of features, otherwise tiny."""
-    from transformers import CLIPConfig, CLIPModel
-
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    torch.manual_seed(0)
-    config = CLIPConfig(
-        text_config={**sizes, "vocab_size": 50},
-        vision_config={**sizes, "image_size": 28, "patch_size": 14, "projection_dim": 768},
-        projection_dim=768,
-    )
-    folder = tmp_path_factory.mktemp("clip")
-    CLIPModel(config).save_pretrained(folder)
-    return folder
+    return tiny_clip(tmp_path_factory.mktemp("clip"))
 
 
 def test_univfd_is_a_linear_layer_on_clips_image_features(clip: Path, tmp_path: Path) -> None:

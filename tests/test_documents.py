@@ -232,9 +232,7 @@ def test_documents_say_what_they_lack() -> None:
 
 
 def test_satellite_images() -> None:
-    made = list(painted.synthesize(3, 17, "miniature"))
+    made = list(painted.synthesize(3, 17))
     assert len({record.sha256 for record, _ in made}) == 3
     assert all(truth.path == record.id and truth.artifacts for record, truth in made)
-    assert list(painted.synthesize(0, 17, "fonts")) == []
-    with pytest.raises(UserError, match="paints no satellite"):
-        list(painted.synthesize(1, 17, "fonts"))
+    assert list(painted.synthesize(0, 17)) == []

@@ -203,3 +203,9 @@ def test_ranks_are_processes_times_nodes(tmp_path: Path) -> None:
     assert load_params("mini").finetune.ranks == 1
     section = {"stage": 3, "processes": 8, "nodes": 2, "offload": "parameters"}
     assert load_params("mini", edited(tmp_path, "mini.finetune.deepspeed", section)).finetune.ranks == 16
+
+
+def test_the_font_renderer_paints_no_satellites(tmp_path: Path) -> None:
+    text = message(edited(tmp_path, "mini.collect.renderer", "fonts"))
+    assert "mini.collect: " in text
+    assert "set synthetic_satellites to 0" in text

@@ -183,3 +183,10 @@ def test_table1_counts_this_run(tmp_path, monkeypatch) -> None:
     text = markdown(table, "mini")
     assert "3 × observer" in text
     assert "19,166 / 4,795" in text
+
+
+def test_experts_trained_here_are_told_apart_from_published_ones() -> None:
+    said = tables.table3(PUBLISHED, SCORES, "mini", ["CNNSpot", "Frequency"]).notes
+    assert any(note.startswith("CNNSpot and Frequency of this run: after those papers") for note in said)
+    for table in (build("table3"), build("table5")):
+        assert not any("trained here" in note for note in table.notes)

@@ -131,6 +131,14 @@ class Collect(Section):
     renderer: Literal["miniature", "fonts"]
     leakage_distance: int = Field(ge=0, le=16)
 
+    @model_validator(mode="after")
+    def _somebody_paints(self) -> "Collect":
+        if self.synthetic_satellites and self.renderer != "miniature":
+            raise ValueError(
+                f"renderer {self.renderer} paints documents alone: set synthetic_satellites to 0 (those of `satellites` are extra)"
+            )
+        return self
+
 
 class Person(Section):
     """When an image shows people, whatever the classifier says (categorize/person.py)."""

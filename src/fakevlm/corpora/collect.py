@@ -202,7 +202,7 @@ def _synthetic(
     )
     yield (
         "satellites",
-        remember(painted.synthesize(settings.synthetic_satellites, params.seed, settings.renderer)),
+        remember(painted.synthesize(settings.synthetic_satellites, params.seed)),
     )
     if aerials is not None:
         aerials.close()

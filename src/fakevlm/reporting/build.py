@@ -22,6 +22,11 @@ from fakevlm.reporting.table1 import table1
 from fakevlm.reporting.tables import ReportTable, fmt
 from fakevlm.reporting.words import BENCHMARKS
 
+TRAINED = (
+    "CNNSpot",
+    "UnivFD",
+    "Frequency",
+)  # the expert detectors of stage experts, as evaluate.methods names them
 SUFFIXES = (".csv", ".md", ".png", ".svg", ".html")
 
 
@@ -45,12 +50,13 @@ class Report:
 def make_tables(inputs: Inputs, published: Published, average: pd.DataFrame) -> list[ReportTable]:
     """Tables 1–6."""
     scores, profile = inputs.scores, inputs.params.profile
+    trained = [name for name in inputs.params.evaluate.methods if name in TRAINED]
     return [
         table1(published, inputs.fakeclue, inputs.params),
         tables.table2(published, scores, profile),
-        tables.table3(published, scores, profile),
+        tables.table3(published, scores, profile, trained),
         tables.table4(published, scores, profile),
-        tables.table5(published, scores, average, profile),
+        tables.table5(published, scores, average, profile, trained),
         tables.table6(published, scores, profile),
     ]
 

@@ -216,8 +216,24 @@ def table2(published: Published, scores: pd.DataFrame, profile: str) -> ReportTa
     return ReportTable("table2_fakeclue_loki", "Table 2", caption, tidy, [s for s in sheets if s], notes)
 
 
-def table3(published: Published, scores: pd.DataFrame, profile: str) -> ReportTable:
-    """DMimage: real, fake and overall (paper Table 3); per-class F1 is 2a/(1+a), as in the paper's row for FakeVLM."""
+def _small(trained: Sequence[str]) -> list[str]:
+    """The note on expert detectors that a stage of this run trained, if it did."""
+    if not trained:
+        return []
+    names = " and ".join(filter(None, [", ".join(trained[:-1]), trained[-1]]))
+    return [
+        f"{names} of this run: after those papers, trained here on this run's data; the names are shared, the weights are not."
+    ]
+
+
+def table3(
+    published: Published, scores: pd.DataFrame, profile: str, trained: Sequence[str] = ()
+) -> ReportTable:
+    """DMimage: real, fake and overall (paper Table 3); per-class F1 is 2a/(1+a), as in the paper's row for FakeVLM.
+
+    Args:
+        trained: expert detectors among the methods that were trained in this run.
+    """
     run = run_rows(scores, "dmimage", {"all": "Overall", "label=real": "Real", "label=fake": "Fake"})
     one_class = run.subset.isin(["Real", "Fake"])
     # F1 of a single-class subset has that class as the positive one; `f1` so far holds F1(real) alone.
@@ -251,7 +267,7 @@ def table3(published: Published, scores: pd.DataFrame, profile: str) -> ReportTa
         "table3",
         "Printed in percent; given here and in the CSV as fractions.",
         "F1 of Real and Fake is taken on images of that class alone, as in the paper's row for FakeVLM: 2a/(1+a). Overall F1 of this run is F1(real).",
-        "CNNSpot, UnivFD and Frequency of this run are small detectors after those papers, trained here on this run's data; they share the names, not the weights.",
+        *_small(trained),
     )
     return ReportTable(
         "table3_dmimage", "Table 3", published.table("table3").caption, tidy, [s for s in sheets if s], notes
@@ -269,11 +285,18 @@ def table4(published: Published, scores: pd.DataFrame, profile: str) -> ReportTa
     return ReportTable("table4_ddvqa", "Table 4", published.table("table4").caption, tidy, sheets, notes)
 
 
-def table5(published: Published, scores: pd.DataFrame, average: pd.DataFrame, profile: str) -> ReportTable:
+def table5(
+    published: Published,
+    scores: pd.DataFrame,
+    average: pd.DataFrame,
+    profile: str,
+    trained: Sequence[str] = (),
+) -> ReportTable:
     """FF++ by manipulation, AUC (paper Table 5).
 
     Args:
         average: method, value, ci_low, ci_high, n: the mean AUC over the four manipulations (`average_auc`).
+        trained: expert detectors among the methods that were trained in this run.
     """
     names = {f"generator={folder}": short for short, folder in MANIPULATIONS.items()}
     run = run_rows(scores, "ffpp", names)
@@ -297,7 +320,7 @@ def table5(published: Published, scores: pd.DataFrame, average: pd.DataFrame, pr
         "table5",
         "Printed in percent; given here and in the CSV as fractions.",
         "A manipulation's AUC is its fakes against all real test frames; this run's Average is the mean of the four columns.",
-        "CNNSpot, UnivFD and Frequency are this run's own small detectors.",
+        *_small(trained),
     )
     return ReportTable("table5_ffpp", "Table 5", published.table("table5").caption, tidy, sheets, notes)
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fakevlm.errors import UserError
 from fakevlm.miniature.truth import Truth
 from fakevlm.progress import track
 from fakevlm.records import FAKE, Record
@@ -13,19 +12,10 @@ GENERATOR = "painter"
 _STREAM = 21  # sets this module's random numbers apart from others with the same seed
 
 
-def synthesize(n: int, seed: int, renderer: str) -> Iterator[tuple[Record, Truth]]:
-    """`n` synthetic satellite images with what is true of them; image i depends on the seed and i alone.
-
-    Raises:
-        UserError: the renderer cannot paint satellite images.
-    """
+def synthesize(n: int, seed: int) -> Iterator[tuple[Record, Truth]]:
+    """`n` synthetic satellite images with what is true of them; image i depends on the seed and i alone."""
     if n == 0:
         return
-    if renderer != "miniature":
-        raise UserError(
-            f"collect.renderer {renderer!r} paints no satellite images",
-            "set collect.synthetic_satellites to 0, or the renderer to miniature",
-        )
     from fakevlm.miniature import world
 
     for i in track(range(n), "satellite images"):

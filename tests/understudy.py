@@ -1,0 +1,74 @@
+"""A server that stands in for every language model of profile `paper`: it speaks the protocol and answers what is asked for.
+
+An annotator's prompt gets a caption for its label, an aggregator's the JSON of its schema with what all observers said, a
+baseline's question a verdict drawn from the image's bytes. What it writes depends on the request alone. Standard library only.
+
+`python tests/understudy.py` prints its port and serves until it is killed.
+"""
+
+import hashlib
+import json
+import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+CAPTIONS = {
+    "fake": "The texture of the surface is waxy and smeared. The edges are bent where they should be straight. "
+    "The shadow falls in an impossible direction.",
+    "real": "The texture shows a natural grain. The edges are straight and consistent. The shadows agree with the light.",
+}
+SENTENCE = re.compile(r"(?<=\.) ")
+
+
+def reply(body: dict) -> str:
+    """What the model says to a request."""
+    parts = body["messages"][0]["content"]
+    text = " ".join(part["text"] for part in parts if part["type"] == "text")
+    image = next((part["image_url"]["url"] for part in parts if part["type"] == "image_url"), "")
+    chance = hashlib.sha256(f"{body['model']} {image} {text}".encode()).digest()[0]
+    if "response_format" in body:
+        observers = json.loads(text[text.rindex("[\n") :])
+        verdict = re.search(r"It is known to be (fake|real)", text)[1]
+        everyone = [observer["observer"] for observer in observers]
+        said = SENTENCE.split(observers[0]["said"])
+        points = [{"statement": s.rstrip("."), "annotators": everyone, "critical": False} for s in said]
+        families = ("texture", "geometry", "lighting")
+        return json.dumps({"verdict": verdict, **{f: points[n : n + 1] for n, f in enumerate(families)}})
+    if known := re.search(r"The image is known to be (FAKE|REAL)", text):
+        return CAPTIONS[known[1].lower()]
+    verdict = ("fake", "real")[chance % 2]
+    return f"This is a {verdict} image. {CAPTIONS[verdict]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        text = reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        usage = {"prompt_tokens": 300, "completion_tokens": len(text) // 4}
+        body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
+        answer = json.dumps({**body, "choices": [choice], "usage": usage}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 1000  # connections opened at once; the default of 5 makes clients wait for seconds
+
+
+def main() -> None:
+    server = Server(("127.0.0.1", 0), Handler)
+    print(server.server_address[1], flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
