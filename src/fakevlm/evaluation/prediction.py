@@ -18,7 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
@@ -26,10 +29,20 @@ from fakevlm import progress
 from fakevlm.model import chat, collate, verdict
 from fakevlm.model.collate import Collator, Encoded, Example
 from fakevlm.records import Record
+from fakevlm.shards import columns_of, take
 
 OPENING = "This is a"  # of every answer that the model is trained on; what P(fake) falls back on
 DIGITS = 6  # of P(fake): machines differ beyond, and so do batch sizes
-COLUMNS = ["id", "text", "p_fake", "verdict", "forced"]
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("p_fake", pa.float64()),
+        pa.field("verdict", pa.string()),
+        pa.field("forced", pa.bool_()),
+    ]
+)
+COLUMNS = SCHEMA.names
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,20 +299,20 @@ def gather(
         n rows in the order of `records`: id, text, p_fake (0–1, six decimals), verdict (fake, real, unparsed) and
         forced (p_fake comes from the forced opening, because the text gives no verdict).
     """
-    questions = [question or record.question or chat.standard(prompt) for record in records]
+    questions = [question or own or chat.standard(prompt) for own in _questions(records)]
     plan = _batches(processor, questions, batch_size, prompt)
     if journal is not None:
         journal.mkdir(parents=True, exist_ok=True)
-    frames: dict[int, pd.DataFrame] = {}
+    found: dict[int, pa.Table] = {}  # Arrow: a million answers are 10,000s of small tables
     parts: dict[int, Path | None] = {}
     with progress.bar(len(records), desc) as bar:
 
         def todo() -> Iterator[Batch]:
             for number, rows in enumerate(plan):
-                batch = Batch(number, [records[n] for n in rows], [questions[n] for n in rows])
+                batch = Batch(number, list(take(records, rows)), [questions[n] for n in rows])
                 part = _part(journal, batch, settings) if journal is not None else None
                 if part is not None and part.exists():
-                    frames[number] = pd.read_parquet(part)
+                    found[number] = pq.read_table(part, schema=SCHEMA)
                     bar.update(len(rows))
                 else:
                     parts[number] = part
@@ -307,18 +320,21 @@ def gather(
 
         for number, frame in answer(todo()):
             part = parts.pop(number)  # an answer that nobody waits for is a fault: KeyError
+            found[number] = pa.Table.from_pandas(
+                frame, SCHEMA, preserve_index=False
+            ).replace_schema_metadata()
             if part is not None:  # whole or not at all, whenever the process dies
-                frame.to_parquet(part.with_suffix(".tmp"), index=False)
+                pq.write_table(found[number], part.with_suffix(".tmp"))
                 os.replace(part.with_suffix(".tmp"), part)
-            frames[number] = frame
             bar.update(len(frame))
-    if parts or len(frames) < len(plan):
-        raise RuntimeError(f"{len(plan) - len(frames)} of {len(plan)} batches were not answered")
-    if not plan:
-        return pd.DataFrame({name: [] for name in COLUMNS})
-    order = [n for rows in plan for n in rows]
-    return (
-        pd.concat([frames[number] for number in range(len(plan))], ignore_index=True)
-        .iloc[sorted(range(len(order)), key=order.__getitem__)]
-        .reset_index(drop=True)
-    )
+    if parts or len(found) < len(plan):
+        raise RuntimeError(f"{len(plan) - len(found)} of {len(plan)} batches were not answered")
+    whole = pa.concat_tables([SCHEMA.empty_table(), *(found.pop(number) for number in range(len(plan)))])
+    order = np.argsort(np.array([n for rows in plan for n in rows], dtype=np.int64))
+    return whole.take(pa.array(order)).to_pandas()
+
+
+def _questions(records: Sequence[Record]) -> list[str | None]:
+    """Each record's own question, None where it has none."""
+    column = columns_of(records, ["question"])["question"]
+    return column.astype(object).where(column.notna(), None).tolist()
