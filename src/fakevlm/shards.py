@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from fakevlm.records import SCHEMA, Record, read_frame, shards, to_record
 
-IN_MEMORY = 256 << 20  # bytes of images that a process may keep, here as encoded in their files
+IN_MEMORY = 128 << 20  # bytes of images that a process may keep, here as encoded in their files
 OPEN_FILES = 16  # each with its footer, about 1 MB
 WITHOUT_IMAGE = tuple(name for name in SCHEMA.names if name != "image")
 

@@ -13,6 +13,7 @@ the same way, and the journal holds whole batches by the hash of everything that
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
@@ -33,16 +33,7 @@ from fakevlm.shards import columns_of, take
 
 OPENING = "This is a"  # of every answer that the model is trained on; what P(fake) falls back on
 DIGITS = 6  # of P(fake): machines differ beyond, and so do batch sizes
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string()),
-        pa.field("text", pa.string()),
-        pa.field("p_fake", pa.float64()),
-        pa.field("verdict", pa.string()),
-        pa.field("forced", pa.bool_()),
-    ]
-)
-COLUMNS = SCHEMA.names
+COLUMNS = ["id", "text", "p_fake", "verdict", "forced"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,35 +294,41 @@ def gather(
     plan = _batches(processor, questions, batch_size, prompt)
     if journal is not None:
         journal.mkdir(parents=True, exist_ok=True)
-    found: dict[int, pa.Table] = {}  # Arrow: a million answers are 10,000s of small tables
+    ids = columns_of(records, ["id"])["id"]
+    texts, verdicts = np.full(len(records), None), np.full(len(records), None)
+    p_fake, forced = np.full(len(records), np.nan), np.zeros(len(records), bool)
     parts: dict[int, Path | None] = {}
     with progress.bar(len(records), desc) as bar:
+
+        def done(number: int, frame: pd.DataFrame) -> None:
+            rows = plan[number]
+            if frame["id"].tolist() != ids.iloc[rows].tolist():
+                raise ValueError(f"batch {number}: the answers are not those of its records")
+            texts[rows], p_fake[rows], forced[rows] = frame["text"], frame["p_fake"], frame["forced"]
+            verdicts[rows] = [sys.intern(said) for said in frame["verdict"]]
+            bar.update(len(rows))
 
         def todo() -> Iterator[Batch]:
             for number, rows in enumerate(plan):
                 batch = Batch(number, list(take(records, rows)), [questions[n] for n in rows])
                 part = _part(journal, batch, settings) if journal is not None else None
                 if part is not None and part.exists():
-                    found[number] = pq.read_table(part, schema=SCHEMA)
-                    bar.update(len(rows))
+                    done(number, pd.read_parquet(part))
                 else:
                     parts[number] = part
                     yield batch
 
         for number, frame in answer(todo()):
             part = parts.pop(number)  # an answer that nobody waits for is a fault: KeyError
-            found[number] = pa.Table.from_pandas(
-                frame, SCHEMA, preserve_index=False
-            ).replace_schema_metadata()
             if part is not None:  # whole or not at all, whenever the process dies
-                pq.write_table(found[number], part.with_suffix(".tmp"))
+                frame.to_parquet(part.with_suffix(".tmp"), index=False)
                 os.replace(part.with_suffix(".tmp"), part)
-            bar.update(len(frame))
-    if parts or len(found) < len(plan):
-        raise RuntimeError(f"{len(plan) - len(found)} of {len(plan)} batches were not answered")
-    whole = pa.concat_tables([SCHEMA.empty_table(), *(found.pop(number) for number in range(len(plan)))])
-    order = np.argsort(np.array([n for rows in plan for n in rows], dtype=np.int64))
-    return whole.take(pa.array(order)).to_pandas()
+            done(number, frame)
+    if missing := sum(said is None for said in verdicts):
+        raise RuntimeError(f"{missing} of {len(records)} records were not answered")
+    words = {"text": pa.array(texts, pa.string()), "verdict": pa.array(verdicts, pa.string())}
+    found = {"id": ids, "p_fake": p_fake, "forced": forced, **pa.table(words).to_pandas()}
+    return pd.DataFrame(found)[COLUMNS]
 
 
 def _questions(records: Sequence[Record]) -> list[str | None]:
