@@ -4,6 +4,7 @@ Images are streamed throughout: only texts and the table without images are held
 """
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -117,7 +118,8 @@ class Tasks:
 
     def __init__(self, records: Path, chosen: pd.DataFrame, tagged_sources: Collection[str]) -> None:
         self._records = records
-        self._category = chosen["category"].to_dict()
+        # One text a category, not one a record.
+        self._category = dict(zip(chosen.index, map(sys.intern, chosen["category"]), strict=True))
         self._tagged = frozenset(tagged_sources)
 
     def __iter__(self) -> Iterator[Task]:
