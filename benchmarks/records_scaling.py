@@ -2,9 +2,9 @@
 
 Generated records with tiny images, no two alike, go through what every image goes through: writing and reading shards, the tables
 without images, the collection's sieve and leakage check, the bookkeeping of `categorize` (a stand-in answers for the classifier),
-the plan of `annotate` (categories, splits, choice) with a walk through its tasks, and the records on disk that training reads. Every
-step runs in a process of its own. Told are the most memory it ever held, imports included; the most of its own (files mapped into
-memory, such as training's, count in the first alone and go when memory is short); and the processor's time a record, as a ratio to the
+the plan of `annotate` (categories, splits, choice) with a walk through its tasks, the records on disk that training reads, and a
+benchmark in `evaluate` (stand-ins answer, in words and as a detector). Every step runs in a process of its own. Told are the most
+memory it ever held, imports included; the most of its own (files mapped into memory count in the first alone); and the processor's time a record, as a ratio to the
 smallest size's too (seconds of the wall say nothing on a busy machine). At the end of each size, `dvc status` on a throwaway repository with as many shards as the records would be in at 400 kB an image.
 
 A million records need 3 GB in the folder for temporary files; everything is deleted at the end.

@@ -26,7 +26,6 @@ CATEGORIES = ("animal", "human", "object", "scene", "satellite", "doc", "deepfak
 QUESTION = "Does the image look real/fake?"  # the paper's prompt (section 4.3); the release prints "looks"
 FAKECLUE_QUESTION = "Does the image looks real/fake?"  # as the released JSON spells it
 
-BATCH_BYTES = 16 << 20  # of a shard read at a time, about
 GROUP_BYTES = 1 << 20  # of images in a row group, about: what is read to get at one record
 
 SCHEMA = pa.schema(
@@ -211,7 +210,7 @@ def shards(folder: Path) -> list[Path]:
 
 
 def read_records(folder: Path, where: Mapping[str, str] | None = None) -> Iterator[Record]:
-    """Streams the records of a folder written by `write_records`, in order, a few MB of images at a time.
+    """Streams the records of a folder written by `write_records`, in order, about a MB of images at a time.
 
     Args:
         where: only records with these values, by column; the images of other shards are not read.
@@ -220,18 +219,18 @@ def read_records(folder: Path, where: Mapping[str, str] | None = None) -> Iterat
         file = pq.ParquetFile(part)
         if where and not _chosen(file.read(columns=list(where)), where).true_count:
             continue
-        each = part.stat().st_size // max(file.metadata.num_rows, 1)
-        for batch in file.iter_batches(batch_size=min(256, max(1, BATCH_BYTES // max(each, 1)))):
+        for group in range(file.num_row_groups):  # `iter_batches` would fetch the whole shard in advance
+            table = file.read_row_group(group, use_threads=False)
             if where:
-                batch = batch.filter(_chosen(batch, where))
-            for row in batch.to_pylist():
+                table = table.filter(_chosen(table, where))
+            for row in table.to_pylist():
                 yield to_record(row)
 
 
-def _chosen(table: pa.Table | pa.RecordBatch, where: Mapping[str, str]) -> pa.BooleanArray:
+def _chosen(table: pa.Table, where: Mapping[str, str]) -> pa.BooleanArray:
     mask = reduce(pc.and_, (pc.equal(table[name], value) for name, value in where.items()))
     mask = pc.fill_null(mask, False)
-    return mask.combine_chunks() if isinstance(mask, pa.ChunkedArray) else mask
+    return mask.combine_chunks()
 
 
 def read_headers(folder: Path, columns: Sequence[str]) -> Iterator[tuple]:

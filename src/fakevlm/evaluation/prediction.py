@@ -294,16 +294,15 @@ def gather(
     plan = _batches(processor, questions, batch_size, prompt)
     if journal is not None:
         journal.mkdir(parents=True, exist_ok=True)
-    ids = columns_of(records, ["id"])["id"]
     texts, verdicts = np.full(len(records), None), np.full(len(records), None)
     p_fake, forced = np.full(len(records), np.nan), np.zeros(len(records), bool)
-    parts: dict[int, Path | None] = {}
+    parts: dict[
+        int, tuple[Path | None, list[str]]
+    ] = {}  # of what is being answered: where it is kept, its ids
     with progress.bar(len(records), desc) as bar:
 
         def done(number: int, frame: pd.DataFrame) -> None:
             rows = plan[number]
-            if frame["id"].tolist() != ids.iloc[rows].tolist():
-                raise ValueError(f"batch {number}: the answers are not those of its records")
             texts[rows], p_fake[rows], forced[rows] = frame["text"], frame["p_fake"], frame["forced"]
             verdicts[rows] = [sys.intern(said) for said in frame["verdict"]]
             bar.update(len(rows))
@@ -315,11 +314,13 @@ def gather(
                 if part is not None and part.exists():
                     done(number, pd.read_parquet(part))
                 else:
-                    parts[number] = part
+                    parts[number] = part, [record.id for record in batch.records]
                     yield batch
 
         for number, frame in answer(todo()):
-            part = parts.pop(number)  # an answer that nobody waits for is a fault: KeyError
+            part, asked = parts.pop(number)  # an answer that nobody waits for is a fault: KeyError
+            if frame["id"].tolist() != asked:
+                raise ValueError(f"batch {number}: the answers are not those of its records")
             if part is not None:  # whole or not at all, whenever the process dies
                 frame.to_parquet(part.with_suffix(".tmp"), index=False)
                 os.replace(part.with_suffix(".tmp"), part)
@@ -327,7 +328,12 @@ def gather(
     if missing := sum(said is None for said in verdicts):
         raise RuntimeError(f"{missing} of {len(records)} records were not answered")
     words = {"text": pa.array(texts, pa.string()), "verdict": pa.array(verdicts, pa.string())}
-    found = {"id": ids, "p_fake": p_fake, "forced": forced, **pa.table(words).to_pandas()}
+    found = {
+        "id": columns_of(records, ["id"])["id"],
+        "p_fake": p_fake,
+        "forced": forced,
+        **pa.table(words).to_pandas(),
+    }
     return pd.DataFrame(found)[COLUMNS]
 
 
