@@ -2,9 +2,9 @@
 
 Generated records with tiny images, no two alike, go through what every image goes through: writing and reading shards, the tables
 without images, the collection's sieve and leakage check, the bookkeeping of `categorize` (a stand-in answers for the classifier),
-the plan of `annotate` (categories, splits, choice) with a walk through its tasks, and the records on disk that training reads. Every
-step runs in a process of its own. Told are the most memory it ever held, imports included; the most of its own (files mapped into
-memory, such as training's, count in the first alone and go when memory is short); and the processor's time a record, as a ratio to the
+the plan of `annotate` (categories, splits, choice) with a walk through its tasks, the records on disk that training reads, and a
+benchmark in `evaluate` (stand-ins answer, in words and as a detector). Every step runs in a process of its own. Told are the most
+memory it ever held, imports included; the most of its own (files mapped into memory count in the first alone); and the processor's time a record, as a ratio to the
 smallest size's too (seconds of the wall say nothing on a busy machine). At the end of each size, `dvc status` on a throwaway repository with as many shards as the records would be in at 400 kB an image.
 
 A million records need 3 GB in the folder for temporary files; everything is deleted at the end.
@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from fakevlm.records import Record, read_frame, read_records, write_records
@@ -114,12 +115,44 @@ def plan(count: int, folder: Path) -> int:
 
 
 def training(count: int, folder: Path) -> int:
-    from fakevlm.training.data import DiskRecords
+    from fakevlm.shards import Records
+    from fakevlm.training.data import draw
 
-    held = DiskRecords(folder / "records")
+    held = Records(folder / "records")
     for n in np.random.default_rng(1).integers(count, size=PROBED):
-        held[int(n)].pil()
+        held[n].pil()
+    assert sum(1 for _ in draw(held, PROBED, 1)) == PROBED
     return sum(1 for _ in held.without_images())
+
+
+def asked(count: int, folder: Path) -> int:
+    from fakevlm.evaluation import benchmarks
+    from fakevlm.evaluation.prediction import gather
+    from fakevlm.model.llava import load_processor
+    from fakevlm.params import load_params
+
+    def answer(batches):
+        for batch in batches:
+            texts = [f"This is a fake image. {record.sha256}" for record in batch.records]
+            row = {"id": [record.id for record in batch.records], "text": texts}
+            yield batch.number, pd.DataFrame(row | {"p_fake": 0.5, "verdict": "fake", "forced": False})
+
+    benchmarks.folder = lambda name: folder / "records"
+    found = benchmarks.load(load_params("mini"), "fakeclue")
+    processor = load_processor(Path(__file__).resolve().parents[1] / "embedded" / "base")
+    answered = gather(answer, processor, found, {}, batch_size=32)
+    return len(benchmarks.table(found, answered))
+
+
+def detected(count: int, folder: Path) -> int:
+    from fakevlm.evaluation import benchmarks
+    from fakevlm.evaluation.methods import detect
+    from fakevlm.params import load_params
+
+    benchmarks.folder = lambda name: folder / "records"
+    found = benchmarks.sample(benchmarks.load(load_params("mini"), "fakeclue"), count - 1, 0)
+    answered = detect(lambda images: np.full(len(images), 0.5), found, 32, "detector")
+    return len(benchmarks.table(found, answered)) + 1
 
 
 STEPS = {
@@ -130,12 +163,16 @@ STEPS = {
     "categorize": categorize,
     "annotate's plan": plan,
     "training's data": training,
+    "words, P(fake)": asked,
+    "a detector": detected,
 }
 IMPORTS = {
     "sieve, leakage": "fakevlm.corpora.collect",
     "categorize": "fakevlm.categorize.assign",
     "annotate's plan": "fakevlm.annotation.fakeclue",
     "training's data": "fakevlm.training.data",
+    "words, P(fake)": "fakevlm.evaluation.engines",
+    "a detector": "fakevlm.evaluation.benchmarks",
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from fakevlm.annotation.aggregate import Annotation, Candidates
 from fakevlm.annotation.aggregate_llm import LLMAggregator
 from fakevlm.annotation.annotators import make_annotators
-from fakevlm.annotation.driver import Candidate, Task, annotate_all
+from fakevlm.annotation.driver import Found, Task, annotate_all
 from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.params import Endpoint, ServedAggregator
@@ -59,7 +59,7 @@ def tasks(behaviours: list[str]) -> list[Task]:
     ]
 
 
-def ask(journal: Path, wanted: list[Task], *entries: Endpoint, concurrency: int = 8) -> list[Candidate]:
+def ask(journal: Path, wanted: list[Task], *entries: Endpoint, concurrency: int = 8) -> Found:
     annotators = make_annotators(entries, {}, seed=17)
     with Journal(journal) as book:
         return annotate_all(wanted, annotators, book, concurrency, total=len(wanted))

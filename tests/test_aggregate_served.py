@@ -196,15 +196,18 @@ def test_the_stage_with_a_served_aggregator(tmp_path: Path) -> None:
         assert len(requests(tmp_path / "log")) == asked
     assert content(tmp_path / "out") == content(tmp_path / "again")
     lost = pd.read_csv(tmp_path / "out" / "not_aggregated.csv")
-    assert set(lost["id"]) == bad & set(first.candidates["id"])
+    asked = set(pd.read_parquet(tmp_path / "out" / "candidates.parquet")["id"])
+    assert set(lost["id"]) == bad & asked
     assert set(lost["outcome"]) == {"invalid"}
     assert lost["problem"].str.contains("Invalid JSON").all()
     assert first.metrics["left_out_not_aggregated"] == {"invalid": len(lost)}
-    assert len(first.images) + len(lost) == first.candidates["id"].nunique()
+    assert len(first.images) + len(lost) == len(asked)
     assert len(lost) > 3
-    for row in first.images.itertuples():
-        verdict = ("fake", "real")[row.label]
-        assert row.answer == f"This is a {verdict} image. Texture: seen in {plain(row.id)}."
+    written = [r for s in ("train", "val", "test") for r in read_records(tmp_path / "out" / "fakeclue" / s)]
+    assert {r.id for r in written} == set(first.images["id"])
+    for record in written:
+        verdict = ("fake", "real")[record.label]
+        assert record.references == [f"This is a {verdict} image. Texture: seen in {plain(record.id)}."]
     assert "aggregate" in set(first.quality["annotator"]), "measured like any other"
 
 

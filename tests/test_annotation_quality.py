@@ -2,9 +2,16 @@
 
 import math
 
+import pandas as pd
 import pytest
 
-from fakevlm.annotation.quality import AGREEMENT_COLUMNS, QUALITY_COLUMNS, agreement, clue_quality
+from fakevlm.annotation.quality import (
+    AGREEMENT_COLUMNS,
+    QUALITY_COLUMNS,
+    Agreement,
+    ClueQuality,
+    named_kinds,
+)
 from fakevlm.miniature.catalogue import KINDS
 from fakevlm.miniature.truth import Artifact, Truth
 from fakevlm.records import FAKE, REAL
@@ -23,6 +30,24 @@ ONE = {
     "r": "a bright halo; waxy fur",
 }
 TWO = {"a": "A halo surrounds it; the fur is waxy", "b": "the outline melts", "r": "no halo at all"}
+
+
+def about(texts: dict[str, dict[str, str]], key: str) -> dict[str, set[str]]:
+    return named_kinds({author: said[key] for author, said in texts.items() if key in said})
+
+
+def clue_quality(texts: dict[str, dict[str, str]], truths: dict[str, Truth]) -> pd.DataFrame:
+    counted = ClueQuality(list(texts))
+    for key, truth in truths.items():
+        counted.add(truth, about(texts, key))
+    return counted.table()
+
+
+def agreement(texts: dict[str, dict[str, str]], fakes: list[str]) -> pd.DataFrame:
+    counted = Agreement(list(texts))
+    for key in fakes:
+        counted.add(about(texts, key))
+    return counted.table()
 
 
 def test_precision_recall_and_spurious_clues() -> None:

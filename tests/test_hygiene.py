@@ -23,6 +23,7 @@ FLOORS = (
     ("params",),
     ("parts",),
     ("records",),
+    ("shards",),
     ("progress",),
     ("cluster",),
     ("encoder",),
@@ -159,7 +160,14 @@ def test_no_import_cycles() -> None:
 
 def test_what_only_draws_or_starts_does_not_load_torch() -> None:
     for name, file in MODULES.items():
-        if name.split(".")[1:2] in (["reporting"], ["stage"], ["summary"], ["params"], ["records"]):
+        if name.split(".")[1:2] in (
+            ["reporting"],
+            ["stage"],
+            ["summary"],
+            ["params"],
+            ["records"],
+            ["shards"],
+        ):
             files = [file, *(MODULES[inner] for inner in reached(file, lazy=False))]
             outer = {other.split(".")[0] for each in files for other in imported(each, lazy=False)}
             assert not outer & {"torch", "transformers", "timm", "sentence_transformers"}, name

@@ -39,19 +39,19 @@ def test_a_shard_ends_by_rows_or_by_bytes(tmp_path: Path) -> None:
 
 def test_large_images_are_read_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    batches = pq.ParquetFile.iter_batches
+    read = pq.ParquetFile.read_row_group
 
-    def counted(self, batch_size: int, **options):
-        sizes.append(batch_size)
-        return batches(self, batch_size, **options)
+    def counted(self, group: int, **options):
+        sizes.append(self.metadata.row_group(group).num_rows)
+        return read(self, group, **options)
 
-    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
-    monkeypatch.setattr(records, "BATCH_BYTES", 100_000)
-    for size in (10, 30_000, 500_000):
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    monkeypatch.setattr(records, "GROUP_BYTES", 100_000)
+    for size, groups in ((10, [5]), (40_000, [3, 2]), (500_000, [1] * 5)):
         write_records(some(5, size), tmp_path)
+        sizes.clear()
         assert list(read_records(tmp_path)) == some(5, size)
-    assert sizes[1:] == [3, 1]
-    assert 1 < sizes[0] <= 256
+        assert sizes == groups
 
 
 def test_only_records_with_given_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,8 +61,7 @@ def test_only_records_with_given_values(tmp_path: Path, monkeypatch: pytest.Monk
     assert chosen == [r for r in rows if r.source == "ff++" and r.split == "test"]
     assert 0 < len(chosen) < 12
     opened = []
-    batches = pq.ParquetFile.iter_batches
-    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *a, **k: opened.append(1) or batches(*a, **k))
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda *a, **k: opened.append(1))
     assert list(read_records(tmp_path, {"source": "elsewhere"})) == []
     assert opened == [], "no image is read of a shard that has none of them"
 

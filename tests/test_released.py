@@ -8,6 +8,7 @@ import pytest
 
 from conftest import ROOT
 from fakevlm import encoder
+from fakevlm.annotation.dataset import CANDIDATES
 from fakevlm.annotation.estimate import dry_run
 from fakevlm.annotation.example import pick
 from fakevlm.annotation.fakeclue import FakeClue, build
@@ -71,7 +72,7 @@ def test_texts_and_test_split_are_the_releases(
     assert set(parts["val"]["category"]) == {"deepfake", "satellite", "doc"}
     assert set(parts["val"]["split"]) == {"val"}
     assert made.metrics["images"] == {"train": len(parts["train"]), "val": len(parts["val"]), "test": 12}
-    assert pd.read_parquet(out / "candidates.parquet").columns.tolist() == made.candidates.columns.tolist()
+    assert pd.read_parquet(out / "candidates.parquet").columns.tolist() == CANDIDATES.names
     before = content(out)
     build(params)
     assert content(out) == before
@@ -93,9 +94,9 @@ def test_an_item_on_both_sides_stays_where_the_release_has_it(collected, project
 def test_nobody_was_asked(collected: tuple[Params, Collected], project: Path) -> None:
     params, _ = collected
     made: FakeClue = build(params)
-    assert made.candidates.empty
+    assert made.outcomes.empty
     assert made.agreement.empty
-    assert pick(made, project / "artifacts/collect/records") is None
+    assert pick(made, project / "artifacts/annotate") is None
     with pytest.raises(UserError, match="asks nobody"):
         dry_run(params)
 

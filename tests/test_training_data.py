@@ -1,4 +1,4 @@
-"""What fine-tuning reads: records in memory or on disk, encoded examples, a seeded sample, the answer of each objective."""
+"""What fine-tuning reads: encoded examples, from records in memory or on disk, a seeded sample, the answer of each objective."""
 
 import pytest
 import torch
@@ -9,7 +9,8 @@ from fakevlm.errors import UserError
 from fakevlm.model.collate import Collator
 from fakevlm.model.llava import load_processor
 from fakevlm.records import FAKE, REAL, write_records
-from fakevlm.training.data import Batches, DiskRecords, Examples, answer, draw, open_records, without_images
+from fakevlm.shards import Records
+from fakevlm.training.data import Batches, Examples, answer, draw
 
 QUESTIONS = (None, "Does the person's nose look real or fake, and why?")
 
@@ -19,26 +20,20 @@ def base(tmp_path_factory):
     return tinyllava.build(tmp_path_factory.mktemp("base"))
 
 
-def test_records_on_disk_equal_those_in_memory(project):
-    records = tinyllava.records(5, 0, QUESTIONS)
-    write_records(records, project / "shards", shard_rows=2)
-    held, mapped = open_records(project / "shards"), open_records(project / "shards", in_memory=0)
-    assert isinstance(mapped, DiskRecords)
-    assert list(mapped) == list(held)
-    assert mapped[1:3] == held[1:3]
-    assert [(r.sha256, r.references) for r in without_images(mapped)] == [
-        (r.sha256, r.references) for r in held
-    ]
-
-
-def test_examples_decoded_when_needed_equal_those_kept(base):
+def test_examples_decoded_when_needed_equal_those_kept(base, tmp_path):
     collator = Collator(load_processor(base), 120)
-    records = tinyllava.records(6)
-    kept, lazy = (Examples(records, collator, "explanation", in_memory=m) for m in (1 << 20, 0))
+    records = tinyllava.records(6, 0, QUESTIONS)
+    write_records(records, tmp_path, shard_rows=2)
+    kept = Examples(records, collator, "explanation", in_memory=1 << 20)
+    lazy = Examples(Records(tmp_path), collator, "explanation", in_memory=0)
     assert kept.items is not None
     assert lazy.items is None
     assert lazy.truncated is None
-    loaders = [DataLoader(e, 3, collate_fn=Batches(collator, "explanation")) for e in (kept, lazy)]
+    batches = Batches(collator, "explanation")
+    loaders = [
+        DataLoader(kept, 3, collate_fn=batches),
+        DataLoader(lazy, 3, collate_fn=batches, num_workers=2),
+    ]
     for one, other in zip(*loaders, strict=True):
         assert one.keys() == other.keys()
         assert all(torch.equal(torch.as_tensor(one[k]), torch.as_tensor(other[k])) for k in one)
@@ -66,13 +61,15 @@ def test_mirror_flips_half_of_the_images_anew_each_epoch_and_nothing_else(base):
     assert list(flipped(kept, 0)) == first  # what is kept stays as it was
 
 
-def test_draw_is_seeded_and_keeps_order():
+def test_draw_is_seeded_and_keeps_order(tmp_path):
     records = tinyllava.records(20)
     drawn = draw(records, 7, 3)
     assert drawn == draw(records, 7, 3) != draw(records, 7, 4)
     assert len(drawn) == 7
     assert [records.index(r) for r in drawn] == sorted(records.index(r) for r in drawn)
     assert draw(records, 20, 3) == records
+    write_records(records, tmp_path, shard_rows=6)
+    assert list(draw(Records(tmp_path), 7, 3)) == drawn
 
 
 def test_answers():

@@ -26,7 +26,7 @@ CATEGORIES = ("animal", "human", "object", "scene", "satellite", "doc", "deepfak
 QUESTION = "Does the image look real/fake?"  # the paper's prompt (section 4.3); the release prints "looks"
 FAKECLUE_QUESTION = "Does the image looks real/fake?"  # as the released JSON spells it
 
-BATCH_BYTES = 16 << 20  # read at a time, about
+GROUP_BYTES = 1 << 20  # of images in a row group, about: what is read to get at one record
 
 SCHEMA = pa.schema(
     [
@@ -120,43 +120,87 @@ def _row(record: Record) -> dict[str, Any]:
     return row
 
 
-def _record(row: dict[str, Any]) -> Record:
+def to_record(row: dict[str, Any]) -> Record:
+    """The record of a row of a shard; without an image where the row has none."""
     image = row.pop("image", None)
     return Record(image=image["bytes"] if image else b"", **row)
+
+
+class RecordWriter:
+    """Writes records as `part-00000.parquet`, … in a folder (made, emptied of old parts); a context manager.
+
+    Within a shard, records lie in row groups of about `GROUP_BYTES` of images: these are what is held in memory here, and what
+    is read to get at one record (`shards.Records`).
+
+    Args:
+        folder: of the shards.
+        shard_rows, shard_bytes: a shard ends with so many rows or so many bytes of images, whichever comes first. A million images
+            of 400 kB are 3,200 files, few enough for DVC to look at in seconds.
+
+    Attributes:
+        total: how many records were written.
+    """
+
+    def __init__(self, folder: Path, shard_rows: int = 2000, shard_bytes: int = 128 << 20) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("part-*.parquet"):
+            old.unlink()
+        self._folder, self._most_rows, self._most_bytes = folder, shard_rows, shard_bytes
+        self._file: pq.ParquetWriter | None = None
+        self._shards = self._rows = self._bytes = self._group_bytes = self.total = 0
+        self._group: list[dict[str, Any]] = []
+
+    def write(self, record: Record) -> None:
+        """Appends a record."""
+        self._group.append(_row(record))
+        size = len(record.image)
+        self.total, self._rows = self.total + 1, self._rows + 1
+        self._bytes, self._group_bytes = self._bytes + size, self._group_bytes + size
+        if self._rows >= self._most_rows or self._bytes >= self._most_bytes:
+            self._end_shard()
+        elif self._group_bytes >= GROUP_BYTES:
+            self._end_group()
+
+    def _end_group(self) -> None:
+        if self._file is None:
+            # Image bytes are already compressed: dictionary and codec would only cost time; nobody asks for statistics.
+            options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+            self._file = pq.ParquetWriter(
+                self._folder / f"part-{self._shards:05d}.parquet", SCHEMA, **options
+            )
+        self._file.write_table(pa.Table.from_pylist(self._group, schema=SCHEMA))
+        self._group, self._group_bytes = [], 0
+
+    def _end_shard(self) -> None:
+        if self._group or self._file is None:
+            self._end_group()
+        self._file.close()
+        self._file, self._shards, self._rows, self._bytes = None, self._shards + 1, 0, 0
+
+    def __enter__(self) -> "RecordWriter":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._rows or self._shards == 0:  # without any record, one empty shard tells the schema
+            self._end_shard()
 
 
 def write_records(
     records: Iterable[Record], folder: Path, shard_rows: int = 2000, shard_bytes: int = 128 << 20
 ) -> int:
-    """Writes records as `part-00000.parquet`, … in `folder` (made, emptied of old parts); returns how many.
+    """Writes records into a folder of shards (see `RecordWriter`), a few MB at a time; returns how many."""
+    with RecordWriter(folder, shard_rows, shard_bytes) as writer:
+        for record in records:
+            writer.write(record)
+    return writer.total
 
-    A shard ends with so many rows or so many bytes of images, whichever comes first. Memory stays at about five times that
-    however many records come; a million images of 400 kB are 3,200 files, few enough for DVC to look at in seconds.
+
+def shards(folder: Path) -> list[Path]:
+    """The files of a folder of records, in order.
+
+    Raises:
+        UserError: there are none.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("part-*.parquet"):
-        old.unlink()
-    total, shard, rows, size = 0, 0, [], 0
-
-    def flush() -> None:
-        nonlocal shard, rows, size
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        # Image bytes are already compressed: dictionary and codec would only cost time.
-        pq.write_table(table, folder / f"part-{shard:05d}.parquet", compression="none", use_dictionary=False)
-        shard, rows, size = shard + 1, [], 0
-
-    for record in records:
-        rows.append(_row(record))
-        total += 1
-        size += len(record.image)
-        if len(rows) >= shard_rows or size >= shard_bytes:
-            flush()
-    if rows or shard == 0:
-        flush()
-    return total
-
-
-def _parts(folder: Path) -> list[Path]:
     parts = sorted(folder.glob("part-*.parquet"))
     if not parts:
         raise UserError(
@@ -166,32 +210,32 @@ def _parts(folder: Path) -> list[Path]:
 
 
 def read_records(folder: Path, where: Mapping[str, str] | None = None) -> Iterator[Record]:
-    """Streams the records of a folder written by `write_records`, in order, a few MB of images at a time.
+    """Streams the records of a folder written by `write_records`, in order, about a MB of images at a time.
 
     Args:
         where: only records with these values, by column; the images of other shards are not read.
     """
-    for part in _parts(folder):
+    for part in shards(folder):
         file = pq.ParquetFile(part)
         if where and not _chosen(file.read(columns=list(where)), where).true_count:
             continue
-        each = part.stat().st_size // max(file.metadata.num_rows, 1)
-        for batch in file.iter_batches(batch_size=min(256, max(1, BATCH_BYTES // max(each, 1)))):
+        for group in range(file.num_row_groups):  # `iter_batches` would fetch the whole shard in advance
+            table = file.read_row_group(group, use_threads=False)
             if where:
-                batch = batch.filter(_chosen(batch, where))
-            for row in batch.to_pylist():
-                yield _record(row)
+                table = table.filter(_chosen(table, where))
+            for row in table.to_pylist():
+                yield to_record(row)
 
 
-def _chosen(table: pa.Table | pa.RecordBatch, where: Mapping[str, str]) -> pa.BooleanArray:
+def _chosen(table: pa.Table, where: Mapping[str, str]) -> pa.BooleanArray:
     mask = reduce(pc.and_, (pc.equal(table[name], value) for name, value in where.items()))
     mask = pc.fill_null(mask, False)
-    return mask.combine_chunks() if isinstance(mask, pa.ChunkedArray) else mask
+    return mask.combine_chunks()
 
 
 def read_headers(folder: Path, columns: Sequence[str]) -> Iterator[tuple]:
     """Streams some columns of the records, not their images, in order."""
-    for part in _parts(folder):
+    for part in shards(folder):
         for batch in pq.ParquetFile(part).iter_batches(batch_size=10_000, columns=list(columns)):
             yield from zip(*(batch[name].to_pylist() for name in columns), strict=True)
 
@@ -199,7 +243,9 @@ def read_headers(folder: Path, columns: Sequence[str]) -> Iterator[tuple]:
 def read_frame(folder: Path, columns: list[str] | None = None) -> pd.DataFrame:
     """The records' columns, without the images, as a pandas DataFrame."""
     columns = columns or [name for name in SCHEMA.names if name != "image"]
-    return pa.concat_tables([pq.read_table(p, columns=columns) for p in _parts(folder)]).to_pandas()
+    table = pa.concat_tables([pq.ParquetFile(p).read(columns) for p in shards(folder)])
+    # Column by column: each is given up when its copy is made.
+    return table.to_pandas(split_blocks=True, self_destruct=True)
 
 
 def to_fakeclue_row(record: Record, answer: str) -> dict[str, Any]:

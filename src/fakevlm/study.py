@@ -29,7 +29,8 @@ from fakevlm.model.collate import Collator, Example
 from fakevlm.model.llava import DTYPES, load_model, load_processor, locate
 from fakevlm.params import Params
 from fakevlm.records import Record
-from fakevlm.training.data import draw, open_records
+from fakevlm.shards import Records, columns_of
+from fakevlm.training.data import draw
 from fakevlm.training.launch import finetune
 
 FROZEN, VISION_PROBE, LMM_PROBE = "Frozen QA", "Linear probe (vision tower)", "Linear probe (LMM last layer)"
@@ -91,7 +92,7 @@ def features(
 
 def labels(records: Sequence[Record]) -> np.ndarray:
     """Labels (n,): 0 fake, 1 real."""
-    return np.array([record.label for record in records])
+    return columns_of(records, ["label"])["label"].to_numpy(int)
 
 
 def probe(
@@ -118,7 +119,7 @@ def _answers(records: Sequence[Record], p_fake: np.ndarray) -> pd.DataFrame:
     p_fake = np.round(p_fake.astype(float), 6)
     return pd.DataFrame(
         {
-            "id": [record.id for record in records],
+            "id": columns_of(records, ["id"])["id"],
             "text": None,
             "p_fake": p_fake,
             "verdict": np.where(p_fake >= 0.5, "fake", "real"),
@@ -166,14 +167,9 @@ def _asked(
 
 
 def _table(records: Sequence[Record], answered: pd.DataFrame, method: str, benchmark: str) -> pd.DataFrame:
-    known = {
-        "method": method,
-        "benchmark": benchmark,
-        "item": [record.item for record in records],
-        "label": labels(records),
-        "category": [record.category for record in records],
-    }
-    return answered.assign(**known)[PREDICTION_COLUMNS]
+    known = columns_of(records, ["item", "category"])
+    told = {"method": method, "benchmark": benchmark, "label": labels(records)}
+    return answered.assign(**told, **known)[PREDICTION_COLUMNS]
 
 
 def score(predictions: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
@@ -221,7 +217,7 @@ def load_tests(params: Params) -> dict[str, Sequence[Record]]:
         "fakeclue": paths.artifacts("annotate", "fakeclue", "test"),
         "loki": paths.artifacts("collect", "benchmarks", "loki"),
     }
-    tests = {name: open_records(folder) for name, folder in folders.items()}
+    tests = {name: Records(folder) for name, folder in folders.items()}
     limit = params.evaluate.limit
     return {
         name: records if limit is None else draw(records, limit, params.seed)
@@ -241,7 +237,7 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     Raises:
         UserError: an earlier stage has not run, or there is no base model.
     """
-    train, val = (open_records(paths.artifacts("annotate", "fakeclue", split)) for split in ("train", "val"))
+    train, val = (Records(paths.artifacts("annotate", "fakeclue", split)) for split in ("train", "val"))
     tests, work = load_tests(params), paths.runs("study")
     answers, chosen = _probes(params, train, val, tests)
     answers[FROZEN] = _asked(params, params.base, FROZEN, tests, work / "answers")

@@ -15,8 +15,9 @@ an answer amounts to is worked out anew from there: a killed run repeats nothing
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal
@@ -28,7 +29,7 @@ from fakevlm.annotation.aggregate import FAMILIES, Annotation, Candidates, Point
 from fakevlm.annotation.clauses import split
 from fakevlm.annotation.driver import Task, annotate_all
 from fakevlm.annotation.endpoint import EndpointAnnotator
-from fakevlm.annotation.journal import Journal
+from fakevlm.annotation.journal import Journal, outcome_at
 from fakevlm.annotation.prompts import LABELS, Prompt, subject
 from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.errors import UserError
@@ -88,7 +89,14 @@ def _texts() -> dict:
     return yaml.safe_load(resources.files(__package__).joinpath("aggregate.yaml").read_text(encoding="utf-8"))
 
 
-def question(image: Candidates, min_annotators: int, with_image: bool) -> Prompt:
+@dataclass(frozen=True, slots=True)
+class Question(Prompt):
+    """What is asked about an image, and the image's captions, which an answer is judged by."""
+
+    image: Candidates = field(kw_only=True)
+
+
+def question(image: Candidates, min_annotators: int, with_image: bool) -> Question:
     """What the model is asked first about an image: the rules, and the captions numbered in the order of names.
 
     The names stay out: which model says a thing is no argument.
@@ -104,10 +112,10 @@ def question(image: Candidates, min_annotators: int, with_image: bool) -> Prompt
         captions="[\n" + ",\n".join(json.dumps(one, ensure_ascii=False) for one in said) + "\n]",
         **texts[label],
     )
-    return Prompt("aggregate", text, image.label, image.category)
+    return Question("aggregate", text, image.label, image.category, image=image)
 
 
-def _again(asked: Prompt, attempt: int, given: str, problem: str) -> Prompt:
+def _again(asked: Question, attempt: int, given: str, problem: str) -> Question:
     """The question, the last answer and what was wrong with it. The number keeps a third from being the second anew."""
     shown = json.dumps(given if len(given) <= _SHOWN else given[:_SHOWN] + "…", ensure_ascii=False)
     text = _texts()["again"].format(question=asked.text, attempt=attempt, answer=shown, problem=problem)
@@ -180,7 +188,7 @@ def judge(image: Candidates, outcome: Outcome, spec: ServedAggregator, min_annot
 
 def follow(
     image: Candidates, outcomes: Sequence[Outcome], spec: ServedAggregator, min_annotators: int
-) -> Prompt | Annotation:
+) -> Question | Annotation:
     """What to ask next about an image, or what came of it, given how all requests about it ended so far (in order)."""
     first = asked = question(image, min_annotators, spec.with_image)
     for attempt, outcome in enumerate(outcomes, 1):
@@ -194,13 +202,13 @@ def follow(
 class _Model(EndpointAnnotator):
     """The model behind its servers. Stops the run if none of its first answers fits: a hundred thousand would not either."""
 
-    judge: Callable[[str, Outcome], Annotation] | None = None  # of first answers; None: they are over
+    judge: Callable[[Candidates, Outcome], Annotation] | None = None  # of first answers; None: they are over
     _fit = _unfit = 0
 
     async def annotate(self, request: Request) -> Outcome:
         outcome = await super().annotate(request)
         if self.judge is not None:
-            made = self.judge(request.id, outcome)
+            made = self.judge(request.prompt.image, outcome)
             self._fit += made.outcome == "ok"
             self._unfit += made.outcome in _ASKED_AGAIN
             if self._unfit >= _ALL_UNFIT and not self._fit:
@@ -225,7 +233,8 @@ class LLMAggregator:
         min_annotators: how many must make a point that is not critical.
         seed: the profile's.
         journal: opened for writing.
-        tasks: where the images come from if the model sees them: those that were annotated, to be walked through repeatedly.
+        tasks: where the images come from if the model sees them: those that were annotated, in the order of the captions;
+            to be walked through repeatedly.
         concurrency: requests under way at a time, if the entry does not say.
     """
 
@@ -248,46 +257,66 @@ class LLMAggregator:
         Raises:
             UserError: as `EndpointAnnotator.annotate`; and if none of the first answers fits.
         """
-        by_id = {image.id: image for image in images}
-        outcomes: dict[str, list[Outcome]] = {key: [] for key in by_id}
-        self._model.judge = lambda key, outcome: judge(by_id[key], outcome, self.spec, self.min_annotators)
-        made: dict[str, Annotation] = {}
-        asked: dict[str, Prompt] = {}
-        for attempt in range(self.spec.attempts + 1):
-            for key in by_id if attempt == 0 else list(asked):
-                after = follow(by_id[key], outcomes[key], self.spec, self.min_annotators)
-                if isinstance(after, Prompt):
-                    asked[key] = after
-                else:
-                    made[key] = after
-                    asked.pop(key, None)
-            if not asked:
+        if iter(images) is images:
+            raise TypeError(
+                "images are walked through once a round: give a list, or what makes an iterator anew"
+            )
+        self._model.judge = lambda image, outcome: judge(image, outcome, self.spec, self.min_annotators)
+        rounds: list[array[int]] = []  # where in the journal each image's answer stands; −1: it was not asked
+        for attempt in range(self.spec.attempts):
+            still_open = self._open(images, rounds) if attempt else None
+            if still_open == 0:
                 break
+            asked = _Round(self, images, rounds)
             again = f", attempt {attempt + 1} of {self.spec.attempts}:" if attempt else ""
-            for candidate in annotate_all(
-                _Round(asked, self._tasks if self.spec.with_image else None),
-                [self._model],
-                self._journal,
-                self._concurrency,
-                len(asked),
-                f"aggregate{again}",
-            ):
-                outcomes[candidate.id].append(candidate.outcome)
+            found = annotate_all(
+                asked, [self._model], self._journal, self._concurrency, still_open, f"aggregate{again}"
+            )
+            rounds.append(asked.all_places(found.places(self._model.name)))
             self._model.judge = None
-        yield from (made[key] for key in by_id)
+        for _, after in self.after(images, rounds):
+            assert isinstance(after, Annotation), after
+            yield after
+
+    def after(
+        self, images: Iterable[Candidates], rounds: Sequence["array[int]"]
+    ) -> Iterator[tuple[Candidates, Question | Annotation]]:
+        """Each image, and what to ask about it or what came of it after these rounds; answers are read from the journal."""
+        with self._journal.file.open("rb") as lines:
+            for n, image in enumerate(images):
+                outcomes = [outcome_at(lines, places[n]) for places in rounds if places[n] >= 0]
+                yield image, follow(image, outcomes, self.spec, self.min_annotators)
+
+    def _open(self, images: Iterable[Candidates], rounds: Sequence["array[int]"]) -> int:
+        return sum(isinstance(after, Question) for _, after in self.after(images, rounds))
+
+    def seen(self) -> Iterable[Task] | None:
+        """The images' tasks, if the model sees them."""
+        return self._tasks if self.spec.with_image else None
 
 
 class _Round:
-    """The questions of one round: with the images of `tasks`, or as they are."""
+    """The questions of one round, made as they are needed: with the images of the aggregator's tasks, or as they are."""
 
-    def __init__(self, asked: Mapping[str, Prompt], tasks: Iterable[Task] | None) -> None:
-        self._asked, self._tasks = asked, tasks
+    def __init__(
+        self, aggregator: LLMAggregator, images: Iterable[Candidates], rounds: Sequence["array[int]"]
+    ) -> None:
+        self._aggregator, self._images, self._rounds = aggregator, images, list(rounds)
+        self._asked = bytearray()  # by image: whether it is asked in this round
 
     def __iter__(self) -> Iterator[Task]:
-        if self._tasks is None:
-            for key, prompt in self._asked.items():
-                yield Task(key, key, None, prompt)
-        else:
-            for task in self._tasks:
-                if task.id in self._asked:
-                    yield replace(task, prompt=self._asked[task.id])
+        tasks = iter(self._aggregator.seen() or ())
+        self._asked.clear()
+        for image, after in self._aggregator.after(self._images, self._rounds):
+            self._asked.append(isinstance(after, Question))
+            if not isinstance(after, Question):
+                continue
+            if self._aggregator.seen() is None:
+                yield Task(image.id, image.id, None, after)
+            else:  # both are in the order of collection
+                yield replace(next(task for task in tasks if task.id == image.id), prompt=after)
+
+    def all_places(self, places: "array[int]") -> "array[int]":
+        """Places of this round's answers, in the order asked, as a list with every image."""
+        given = iter(places)
+        return array("q", (next(given) if asked else -1 for asked in self._asked))

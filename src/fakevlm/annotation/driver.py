@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable, Sequence
+from array import array
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from fakevlm.annotation.journal import Journal
+from fakevlm.annotation.journal import Journal, outcome_at
 from fakevlm.annotation.protocol import Annotator, Outcome, Prompt, Request, name_of
 from fakevlm.progress import bar
 
@@ -38,6 +40,48 @@ class Candidate:
     outcome: Outcome
 
 
+class Found(Sequence[Candidate]):
+    """One candidate a task and annotator, in the order of tasks, then annotators; read from the journal's file anew each time.
+
+    Only ids and places are held, so that a million captions need no memory.
+
+    Args:
+        file: the journal's.
+        ids: of the tasks.
+        places: by annotator, where the outcome of each task stands in the file.
+    """
+
+    def __init__(self, file: Path, ids: list[str], places: dict[str, "array[int]"]) -> None:
+        self._file, self._ids, self._places = file, ids, places
+
+    def __len__(self) -> int:
+        return len(self._ids) * len(self._places)
+
+    def __getitem__(self, n: int) -> Candidate:
+        if not -len(self) <= n < len(self):
+            raise IndexError(n)
+        task, which = divmod(n % len(self), len(self._places))
+        name = list(self._places)[which]
+        with self._file.open("rb") as lines:
+            return Candidate(self._ids[task], name, outcome_at(lines, self._places[name][task]))
+
+    def __iter__(self) -> Iterator[Candidate]:
+        with self._file.open("rb") as lines:
+            for task, key in enumerate(self._ids):
+                for name, places in self._places.items():
+                    yield Candidate(key, name, outcome_at(lines, places[task]))
+
+    def places(self, annotator: str) -> "array[int]":
+        """Where the outcome of each task stands in the journal."""
+        return self._places[annotator]
+
+    def by_task(self) -> Iterator[tuple[str, dict[str, Outcome]]]:
+        """The id of each task and its outcomes by annotator."""
+        with self._file.open("rb") as lines:
+            for task, key in enumerate(self._ids):
+                yield key, {name: outcome_at(lines, at[task]) for name, at in self._places.items()}
+
+
 def annotate_all(
     tasks: Iterable[Task],
     annotators: Sequence[Annotator],
@@ -45,7 +89,7 @@ def annotate_all(
     concurrency: int = 8,
     total: int | None = None,
     what: str = "annotate",
-) -> list[Candidate]:
+) -> Found:
     """Every task put to every annotator; what the journal already answers is not asked again.
 
     Each annotator walks through the tasks at its own pace with requests of its own under way, so a slow one holds up no
@@ -60,7 +104,7 @@ def annotate_all(
         what: what the bars call it.
 
     Returns:
-        One candidate a task and annotator, in the order of tasks, then annotators.
+        One candidate a task and annotator, in the order of tasks, then annotators; to be walked through any number of times.
 
     Raises:
         TypeError: several annotators, and tasks can be walked through only once.
@@ -78,8 +122,12 @@ async def _annotate_all(
     concurrency: int,
     total: int | None,
     what: str,
-) -> list[Candidate]:
-    walks = [_Walk(tasks, annotator, journal, total, what) for annotator in annotators]
+) -> Found:
+    ids: list[str] = []
+    walks = [
+        _Walk(tasks, annotator, journal, total, what, None if n else ids)
+        for n, annotator in enumerate(annotators)
+    ]
     # If one fails, the others are cancelled: nothing may still write when this returns.
     try:
         async with asyncio.TaskGroup() as group:
@@ -91,30 +139,44 @@ async def _annotate_all(
     finally:
         for walk in walks:
             await walk.close()
-    return [walk.found[n] for n in sorted(walks[0].found) for walk in walks] if walks else []
+    return Found(journal.file, ids, {walk.name: walk.places for walk in walks})
 
 
 class _Walk:
     """One annotator's way through the tasks. Any number of workers share it."""
 
     def __init__(
-        self, tasks: Iterable[Task], annotator: Annotator, journal: Journal, total: int | None, what: str
+        self,
+        tasks: Iterable[Task],
+        annotator: Annotator,
+        journal: Journal,
+        total: int | None,
+        what: str,
+        ids: list[str] | None,
     ) -> None:
         self.annotator = annotator
-        self.found: dict[int, Candidate] = {}
-        self._queue = enumerate(tasks)
+        self.name = name_of(annotator)
+        self.places = array("q")  # of outcomes in the journal, in the order of tasks
+        self._ids = ids  # filled by the first walk alone
+        self._queue = iter(tasks)
         self._journal = journal
-        self._under_way: dict[str, asyncio.Future[Outcome]] = {}  # by key: two equal images are one request
-        self._asked = 0
-        self._name = name_of(annotator)
+        self._under_way: dict[
+            str, asyncio.Future[tuple[int, bool]]
+        ] = {}  # by key: two equal images are one request
+        self._done = self._asked = self._failed = 0
         self._note = getattr(annotator, "note", str)
-        self._progress = bar(total, f"{what} {self._name}", unit="caption")
+        self._progress = bar(total, f"{what} {self.name}", unit="caption")
 
     async def work(self) -> None:
         # Workers run in one thread and take from the queue between awaits.
-        for n, task in self._queue:
-            outcome = await self._ask(task)
-            self.found[n] = Candidate(task.id, self._name, outcome)
+        for task in self._queue:
+            n = len(self.places)
+            self.places.append(-1)
+            if self._ids is not None:
+                self._ids.append(task.id)
+            self.places[n], answered = await self._ask(task)
+            self._done += 1
+            self._failed += not answered
             if note := self._note():
                 self._progress.set_postfix_str(note, refresh=False)
             self._progress.update()
@@ -123,32 +185,31 @@ class _Walk:
         """Ends the annotator's connections and the bar."""
         if close := getattr(self.annotator, "close", None):
             await close()
-        known = len(self.found) - self._asked
-        failed = sum(not candidate.outcome.is_answer for candidate in self.found.values())
+        known = self._done - self._asked
         notes = [f"{known} from the journal"] if known else []
-        notes += [f"{failed} failed, to be asked again by the next run"] if failed else []
+        notes += [f"{self._failed} failed, to be asked again by the next run"] if self._failed else []
         if notes:
             self._progress.set_postfix_str(", ".join(filter(None, [*notes, self._note()])))
         self._progress.close()
 
-    async def _ask(self, task: Task) -> Outcome:
+    async def _ask(self, task: Task) -> tuple[int, bool]:
+        """Where the outcome stands in the journal, and whether it is an answer."""
         request = request_for(task, self.annotator)
         await asyncio.sleep(0)  # one that never waits must still let the others through, and their failures
-        answered = self._journal.get(request)
-        if answered is not None:
-            return answered
+        if (known := self._journal.find(request)) is not None:
+            return known, True
         if request.key in self._under_way:
             return await self._under_way[request.key]
         self._asked += 1
         future = self._under_way[request.key] = asyncio.get_running_loop().create_future()
         try:
             outcome = await self.annotator.annotate(request)
-            self._journal.put(request, outcome)
-            future.set_result(outcome)
+            made = self._journal.put(request, outcome), outcome.is_answer
+            future.set_result(made)
         finally:
             future.cancel()  # no effect on a future that has its result
             del self._under_way[request.key]
-        return outcome
+        return made
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

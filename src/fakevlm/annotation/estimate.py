@@ -21,7 +21,7 @@ from fakevlm.annotation.aggregate_llm import follow, served_model
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.driver import Task, request_for
 from fakevlm.annotation.fakeclue import planned
-from fakevlm.annotation.journal import read_answers
+from fakevlm.annotation.journal import Index, read_answers
 from fakevlm.annotation.prompts import Prompt
 from fakevlm.annotation.protocol import Annotator, Outcome, name_of
 from fakevlm.errors import UserError
@@ -74,7 +74,7 @@ class Aggregation:
     ) -> None:
         self.spec, self._min, self._answers = spec, min_annotators, answers
         self._model = served_model(spec, seed)
-        self._asked: set[str] = set()
+        self._asked = Index()
         self.requests = self.answered = self.tokens = 0
         self.missing: Counter[str] = Counter()  # captions not written yet, by annotator
         self.written = [0, 0]
@@ -91,10 +91,11 @@ class Aggregation:
         while isinstance(asked := follow(image, outcomes, self.spec, self._min), Prompt):
             put = replace(task, image=task.image if self.spec.with_image else None, prompt=asked)
             key = None if waiting else request_for(put, self._model).key  # its text is not known yet
-            if key in self._asked:
+            if key is not None and self._asked.get(key):
                 break
             if key is None or (known := self._answers.get(key)) is None:
-                self._asked |= {key} - {None}
+                if key is not None:
+                    self._asked[key] = True
                 self.requests += 1
                 self.tokens += tokens_of(put)
                 return
@@ -128,7 +129,7 @@ def estimate(
     tasks: Iterable[Task],
     specs: Sequence[Observer | Endpoint],
     annotators: Sequence[Annotator],
-    answers: dict[str, Outcome],
+    answers: Mapping[str, Outcome],
     rate: float | None = None,
     aggregation: Aggregation | None = None,
 ) -> list[Estimate]:
@@ -142,7 +143,7 @@ def estimate(
         rate: requests a second of one replica; default each entry's `requests_per_second`.
         aggregation: new, to count with.
     """
-    asked: list[set[str]] = [set() for _ in annotators]
+    asked = [Index() for _ in annotators]
     tokens, answered = [0] * len(annotators), [0] * len(annotators)
     written = [[0, 0] for _ in annotators]  # answers in the journal, their characters
     for task in tasks:
@@ -150,8 +151,8 @@ def estimate(
         for n, a in enumerate(annotators):
             key = request_for(task, a).key
             known = said[name_of(a)] = answers.get(key)
-            if known is None and key not in asked[n]:
-                asked[n].add(key)
+            if known is None and not asked[n].get(key):
+                asked[n][key] = True
                 tokens[n] += seen
                 continue
             answered[n] += 1

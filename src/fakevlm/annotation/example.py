@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fakevlm.annotation.dataset import FakeClue
+from fakevlm.annotation.dataset import FakeClue, candidates_about
 from fakevlm.annotation.prompts import LABELS, Prompt, label_prompt
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import Truth
@@ -34,7 +34,7 @@ class Example:
 
 
 def pick(
-    made: FakeClue, records: Path, truths: dict[str, Truth] | None = None, label: int = FAKE
+    made: FakeClue, annotated: Path, truths: dict[str, Truth] | None = None, label: int = FAKE
 ) -> Example | None:
     """An image of the training split that all annotators captioned and whose answer names two families or more.
 
@@ -44,28 +44,27 @@ def pick(
 
     Args:
         made: what the stage made.
-        records: folder of the collected shards.
+        annotated: folder that the stage made.
         truths: what is known of the images.
         label: 0 a fake, 1 a real image.
 
     Raises:
         UserError: no such image was captioned by all annotators.
     """
-    if made.candidates.empty:
+    if made.outcomes.empty:
         return None
-    said = made.candidates[made.candidates["outcome"] == "ok"]
-    everyone = said.groupby("id")["annotator"].nunique() == made.candidates["annotator"].nunique()
     images = made.images[(made.images["split"] == "train") & (made.images["label"] == label)]
-    images = images[images["id"].isin(everyone.index[everyone])]
+    images = images[images["witnesses"] == len(made.outcomes)]
     if images.empty:
         raise UserError(
             f"no {LABELS[label]} image of the training split was captioned by every annotator",
             "look at candidates.parquet; delete lines with errors from runs/annotate to ask again",
         )
-    telling = images["answer"].str.count(": ") >= 2
+    telling = images["families"] >= 2
     chosen = (images[telling] if telling.any() else images).sort_values("sha256").iloc[0]
-    record = next(record for record in read_records(records) if record.id == chosen["id"])
-    captions = said[said["id"] == chosen["id"]].set_index("annotator")["text"].to_dict()
+    record = next(read_records(annotated / "fakeclue" / "train", {"id": chosen["id"]}))
+    said = candidates_about(annotated / "candidates.parquet", [record.id])
+    captions = said.set_index("annotator")["text"].to_dict()
     truth = (truths or {}).get(record.path)
     boxes = [artifact.region for artifact in truth.artifacts] if truth else []
-    return Example(record, label_prompt(chosen["category"], label), captions, chosen["answer"], boxes)
+    return Example(record, label_prompt(record.category, label), captions, record.references[0], boxes)

@@ -9,15 +9,14 @@ import json
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from fakevlm import paths
-from fakevlm.annotation.dataset import CANDIDATES, FakeClue, numbers, write
-from fakevlm.annotation.quality import AGGREGATE, agreement, clue_quality
+from fakevlm.annotation.dataset import CandidateWriter, FakeClue, Writer, numbers
+from fakevlm.annotation.quality import AGGREGATE, Agreement, ClueQuality
 from fakevlm.annotation.splits import assign_splits
 from fakevlm.errors import UserError
 from fakevlm.params import Params
-from fakevlm.records import read_frame
+from fakevlm.records import read_frame, read_records
 
 
 def plan(records: pd.DataFrame, val_fraction: float, seed: int) -> pd.DataFrame:
@@ -58,14 +57,18 @@ def build(params: Params, *, collected: Path | None = None, out: Path | None = N
     collected = collected or paths.artifacts("collect")
     out = out or paths.artifacts("annotate")
     records = read_frame(collected / "records")
-    chosen = plan(records, params.annotate.val_fraction, params.seed).set_index("id")
-    write(chosen, collected / "records", out)
-    pq.write_table(CANDIDATES.empty_table(), out / "candidates.parquet")
+    families = records["references"].str[0].str.count(": ")
+    chosen = plan(records.assign(families=families), params.annotate.val_fraction, params.seed)
+    chosen = chosen.sort_index().drop(columns="answer").assign(witnesses=0)
+    with Writer(out) as writer:
+        for record, split in zip(read_records(collected / "records"), chosen["split"], strict=True):
+            writer.add(record, record.category, split, record.references[0])
+    with CandidateWriter(out / "candidates.parquet"):
+        pass  # nobody was asked
     # Tables for what nobody knows of the release, empty but with their columns.
-    quality, agreed = clue_quality({AGGREGATE: {}}, {}), agreement({}, [])
+    quality, agreed = ClueQuality([AGGREGATE]).table(), Agreement([]).table()
     quality.to_csv(out / "clue_quality.csv", index=False)
     agreed.to_csv(out / "agreement.csv", index=False)
     metrics = numbers(chosen)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    nobody = CANDIDATES.empty_table().to_pandas()
-    return FakeClue(chosen.reset_index(), nobody, quality, agreed, metrics)
+    return FakeClue(chosen, pd.DataFrame(), quality, agreed, metrics)

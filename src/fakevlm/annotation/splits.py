@@ -115,8 +115,8 @@ def _strata(records: pd.DataFrame, items: np.ndarray) -> dict[tuple[str, str], n
     return table.groupby(["category", "labels"]).indices
 
 
-def balance(records: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """As many fakes as real images within every category and split, drawn by lot.
+def balance(records: pd.DataFrame, seed: int) -> np.ndarray:
+    """The rows of as many fakes as real images within every category and split, drawn by lot, in the order of their ids.
 
     Args:
         records: columns id, label, category, split.
@@ -138,7 +138,7 @@ def balance(records: pd.DataFrame, seed: int) -> pd.DataFrame:
         for label, side in group.groupby("label", sort=True):
             chosen = _rng(seed, "balance", category, split, label).permutation(len(side))[:least]
             kept.append(side.index.to_numpy()[chosen])
-    return records.iloc[order[np.sort(np.concatenate(kept))]]
+    return order[np.sort(np.concatenate(kept))]
 
 
 def plan(
@@ -161,5 +161,9 @@ def plan(
         UserError: see `with_categories`, `assign_splits` and `balance`.
     """
     records = with_categories(records, categories)
+    del categories  # as large as the records' ids
     records = records.assign(split=assign_splits(records, val_fraction, test_fraction, seed))
-    return (balance(records, seed) if balanced else records.sort_values("id")).reset_index(drop=True)
+    rows = balance(records, seed) if balanced else records["id"].argsort().to_numpy()
+    # Column by column, so that there are never two tables of a million records.
+    columns = {name: records.pop(name).iloc[rows].array for name in list(records)}
+    return pd.DataFrame(columns, copy=False)

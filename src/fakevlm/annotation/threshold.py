@@ -12,8 +12,9 @@ import pandas as pd
 
 from fakevlm import paths
 from fakevlm.annotation.aggregate import Candidates, EmbeddingAggregator
+from fakevlm.annotation.dataset import candidates_about
 from fakevlm.annotation.protocol import Outcome
-from fakevlm.annotation.quality import clue_quality
+from fakevlm.annotation.quality import AGGREGATE, ClueQuality, named_kinds
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import read_truth
 from fakevlm.params import Embedding, Params, load_params
@@ -55,21 +56,22 @@ def sweep(
         )
     order = np.random.default_rng([params.seed, 7]).permutation(len(fakes))[:images]
     fakes = fakes.iloc[np.sort(order)]
-    said = pd.read_parquet(annotated / "candidates.parquet")
+    said = candidates_about(annotated / "candidates.parquet", fakes["id"])
     captions: dict[str, dict[str, str]] = {}
     for row in said.itertuples():
         if caption := Outcome(row.outcome, row.text).caption.strip():
             captions.setdefault(row.id, {})[row.annotator] = caption
     chosen = [Candidates(r.id, r.category, FAKE, captions[r.id]) for r in fakes.itertuples()]
-    known = {image.id: truths[image.id] for image in chosen}
     rows = []
     for similarity in grid:
         aggregator = EmbeddingAggregator(
             spec.encoder, similarity, params.annotate.min_annotators, spec.critical_similarity
         )
-        answers = {made.id: made.text for made in aggregator.aggregate(chosen)}
-        quality = clue_quality({"aggregate": answers}, known).iloc[0]
-        rows.append({"similarity": similarity, **quality[["precision", "recall", "f1", "n"]].to_dict()})
+        quality = ClueQuality([AGGREGATE])
+        for made in aggregator.aggregate(chosen):
+            quality.add(truths[made.id], named_kinds({AGGREGATE: made.text}))
+        row = quality.table().iloc[0]
+        rows.append({"similarity": similarity, **row[["precision", "recall", "f1", "n"]].to_dict()})
     return pd.DataFrame(rows)
 
 

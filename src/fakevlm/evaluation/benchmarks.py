@@ -27,7 +27,8 @@ from fakevlm.evaluation.scores import COLUMNS as SCORE_COLUMNS
 from fakevlm.evaluation.scores import score
 from fakevlm.miniature.truth import read_truth
 from fakevlm.params import Baseline, Params, PublishedExpert
-from fakevlm.records import Record, read_records
+from fakevlm.records import Record
+from fakevlm.shards import Records, columns_of, take, without_images
 
 Entry = TypeVar("Entry", Baseline, PublishedExpert)
 
@@ -68,26 +69,27 @@ def folder(benchmark: str) -> Path:
     return paths.artifacts("collect", "benchmarks", benchmark)
 
 
-def sample(records: Sequence[Record], limit: int | None, seed: int) -> list[Record]:
+def sample(records: Sequence[Record], limit: int | None, seed: int) -> Sequence[Record]:
     """At most `limit` images, drawn at random, in their old order; all questions about a drawn image stay together.
 
     The order of the draw depends on the seed alone, so a larger limit adds images and drops none.
     """
-    images = list(dict.fromkeys(record.path for record in records))
-    if limit is None or len(images) <= limit:
-        return list(records)
-    drawn = {images[n] for n in np.random.default_rng(seed).permutation(len(images))[:limit]}
-    return [record for record in records if record.path in drawn]
+    if limit is None:
+        return records
+    images, names = pd.factorize(columns_of(records, ["id"])["id"].str.split("#").str[0])
+    if len(names) <= limit:
+        return records
+    drawn = np.random.default_rng(seed).permutation(len(names))[:limit]
+    return take(records, np.flatnonzero(np.isin(images, drawn)))
 
 
-def load(params: Params, benchmark: str) -> list[Record]:
-    """A benchmark's records; empty where the profile leaves the benchmark out.
+def load(params: Params, benchmark: str) -> Sequence[Record]:
+    """A benchmark's records, on disk until they are needed; none where the profile leaves the benchmark out.
 
     Raises:
         UserError: the stage that makes them has not run, or there is no such benchmark.
     """
-    records = list(read_records(folder(benchmark)))
-    return sample(records, params.evaluate.limit, params.seed)
+    return sample(Records(folder(benchmark)), params.evaluate.limit, params.seed)
 
 
 def table(records: Sequence[Record], answered: pd.DataFrame) -> pd.DataFrame:
@@ -97,17 +99,14 @@ def table(records: Sequence[Record], answered: pd.DataFrame) -> pd.DataFrame:
         records: n of them.
         answered: their answers (id, text, p_fake, verdict, forced, perhaps outcome), in the same order.
     """
-    if answered["id"].tolist() != [record.id for record in records]:
+    known = columns_of(records, ["id", "item", "label", "category", "generator", "question"]).astype(
+        {"label": int}
+    )
+    if not known.pop("id").equals(answered["id"]):
         raise ValueError("the answers are not those of the records")
-    known = {
-        "item": [record.item for record in records],
-        "label": [record.label for record in records],
-        "category": [record.category for record in records],
-        "generator": [record.generator for record in records],
-        "question": [record.question for record in records],
-        "reference": ["\n".join(" ".join(r.split()) for r in record.references) for record in records],
-    }
-    return answered.assign(outcome=answered.get("outcome"), **known)
+    lines = ("\n".join(" ".join(r.split()) for r in record.references) for record in without_images(records))
+    reference = pa.array(lines, pa.string(), size=len(records)).to_pandas()
+    return answered.assign(outcome=answered.get("outcome"), **known, reference=reference)
 
 
 def meant_for(entries: Sequence[Entry], benchmark: str) -> list[Entry]:

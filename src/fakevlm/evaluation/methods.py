@@ -15,6 +15,7 @@ from fakevlm import paths, progress
 from fakevlm.errors import UserError
 from fakevlm.params import Params
 from fakevlm.records import Record
+from fakevlm.shards import columns_of, take
 
 if TYPE_CHECKING:
     from fakevlm.model import chat
@@ -121,22 +122,23 @@ def _detector(method: str, params: Params) -> Detector:
 
 def detect(detector: Detector, records: Sequence[Record], batch_size: int, desc: str) -> pd.DataFrame:
     """A detector's answers: no text, P(fake), a verdict at one half. Each image is looked at once, however often asked about."""
-    images = {record.sha256: record for record in records}
-    found: dict[str, float] = {}
-    with progress.bar(len(images), desc) as bar:
-        keys = list(images)
-        for start in range(0, len(keys), batch_size):
-            batch = keys[start : start + batch_size]
-            values = detector([images[key].pil() for key in batch])
-            found.update(zip(batch, (round(float(v), 6) for v in values), strict=True))
+    known = columns_of(records, ["id", "sha256"])
+    images, names = pd.factorize(known["sha256"])
+    first = take(records, np.unique(images, return_index=True)[1])
+    found = np.zeros(len(names))
+    with progress.bar(len(first), desc) as bar:
+        for start in range(0, len(first), batch_size):
+            batch = first[start : start + batch_size]
+            values = detector([record.pil() for record in batch])
+            found[start : start + len(batch)] = [round(float(value), 6) for value in values]
             bar.update(len(batch))
-    p_fake = [found[record.sha256] for record in records]
+    p_fake = found[images]
     return pd.DataFrame(
         {
-            "id": [record.id for record in records],
+            "id": known["id"],
             "text": None,
             "p_fake": p_fake,
-            "verdict": ["fake" if p >= 0.5 else "real" for p in p_fake],
+            "verdict": np.where(p_fake >= 0.5, "fake", "real"),
             "forced": False,
         }
     )

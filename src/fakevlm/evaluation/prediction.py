@@ -13,12 +13,15 @@ the same way, and the journal holds whole batches by the hash of everything that
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
@@ -26,6 +29,7 @@ from fakevlm import progress
 from fakevlm.model import chat, collate, verdict
 from fakevlm.model.collate import Collator, Encoded, Example
 from fakevlm.records import Record
+from fakevlm.shards import columns_of, take
 
 OPENING = "This is a"  # of every answer that the model is trained on; what P(fake) falls back on
 DIGITS = 6  # of P(fake): machines differ beyond, and so do batch sizes
@@ -286,39 +290,54 @@ def gather(
         n rows in the order of `records`: id, text, p_fake (0–1, six decimals), verdict (fake, real, unparsed) and
         forced (p_fake comes from the forced opening, because the text gives no verdict).
     """
-    questions = [question or record.question or chat.standard(prompt) for record in records]
+    questions = [question or own or chat.standard(prompt) for own in _questions(records)]
     plan = _batches(processor, questions, batch_size, prompt)
     if journal is not None:
         journal.mkdir(parents=True, exist_ok=True)
-    frames: dict[int, pd.DataFrame] = {}
-    parts: dict[int, Path | None] = {}
+    texts, verdicts = np.full(len(records), None), np.full(len(records), None)
+    p_fake, forced = np.full(len(records), np.nan), np.zeros(len(records), bool)
+    parts: dict[
+        int, tuple[Path | None, list[str]]
+    ] = {}  # of what is being answered: where it is kept, its ids
     with progress.bar(len(records), desc) as bar:
+
+        def done(number: int, frame: pd.DataFrame) -> None:
+            rows = plan[number]
+            texts[rows], p_fake[rows], forced[rows] = frame["text"], frame["p_fake"], frame["forced"]
+            verdicts[rows] = [sys.intern(said) for said in frame["verdict"]]
+            bar.update(len(rows))
 
         def todo() -> Iterator[Batch]:
             for number, rows in enumerate(plan):
-                batch = Batch(number, [records[n] for n in rows], [questions[n] for n in rows])
+                batch = Batch(number, list(take(records, rows)), [questions[n] for n in rows])
                 part = _part(journal, batch, settings) if journal is not None else None
                 if part is not None and part.exists():
-                    frames[number] = pd.read_parquet(part)
-                    bar.update(len(rows))
+                    done(number, pd.read_parquet(part))
                 else:
-                    parts[number] = part
+                    parts[number] = part, [record.id for record in batch.records]
                     yield batch
 
         for number, frame in answer(todo()):
-            part = parts.pop(number)  # an answer that nobody waits for is a fault: KeyError
+            part, asked = parts.pop(number)  # an answer that nobody waits for is a fault: KeyError
+            if frame["id"].tolist() != asked:
+                raise ValueError(f"batch {number}: the answers are not those of its records")
             if part is not None:  # whole or not at all, whenever the process dies
                 frame.to_parquet(part.with_suffix(".tmp"), index=False)
                 os.replace(part.with_suffix(".tmp"), part)
-            frames[number] = frame
-            bar.update(len(frame))
-    if parts or len(frames) < len(plan):
-        raise RuntimeError(f"{len(plan) - len(frames)} of {len(plan)} batches were not answered")
-    if not plan:
-        return pd.DataFrame({name: [] for name in COLUMNS})
-    order = [n for rows in plan for n in rows]
-    return (
-        pd.concat([frames[number] for number in range(len(plan))], ignore_index=True)
-        .iloc[sorted(range(len(order)), key=order.__getitem__)]
-        .reset_index(drop=True)
-    )
+            done(number, frame)
+    if missing := sum(said is None for said in verdicts):
+        raise RuntimeError(f"{missing} of {len(records)} records were not answered")
+    words = {"text": pa.array(texts, pa.string()), "verdict": pa.array(verdicts, pa.string())}
+    found = {
+        "id": columns_of(records, ["id"])["id"],
+        "p_fake": p_fake,
+        "forced": forced,
+        **pa.table(words).to_pandas(),
+    }
+    return pd.DataFrame(found)[COLUMNS]
+
+
+def _questions(records: Sequence[Record]) -> list[str | None]:
+    """Each record's own question, None where it has none."""
+    column = columns_of(records, ["question"])["question"]
+    return column.astype(object).where(column.notna(), None).tolist()

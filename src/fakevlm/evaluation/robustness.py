@@ -30,7 +30,8 @@ from fakevlm.evaluation.methods import EXPERTS, FAKEVLM, detect, need, tuned
 from fakevlm.evaluation.scores import COLUMNS, score
 from fakevlm.params import Params
 from fakevlm.progress import bar
-from fakevlm.records import Record, read_frame, read_records
+from fakevlm.records import Record, write_records
+from fakevlm.shards import Records, columns_of
 
 KINDS = ("jpeg", "resize", "blur", "noise", "crop")
 NONE = "none"
@@ -117,12 +118,12 @@ def stratified(frame: pd.DataFrame, count: int, seed: int) -> list[str]:
     return [name for name in frame.id if name in chosen]
 
 
-def sample(params: Params) -> list[Record]:
+def sample(params: Params) -> Sequence[Record]:
     """The images of the study: `params.robustness.images` of FakeClue's test split, stratified by label and category."""
-    folder = benchmarks.folder("fakeclue")
-    frame = read_frame(folder, ["id", "label", "category"])
-    chosen = set(stratified(frame, params.robustness.images, params.seed))
-    return [record for record in read_records(folder) if record.id in chosen]
+    records = Records(benchmarks.folder("fakeclue"))
+    known = records.frame(["id", "label", "category"])
+    chosen = stratified(known, params.robustness.images, params.seed)
+    return records.take(np.flatnonzero(known["id"].isin(chosen)))
 
 
 def settings(params: Params) -> list[tuple[str, float]]:
@@ -194,7 +195,7 @@ def _kept(judge: Judge, records: Sequence[Record], params: Params, journal: Path
     """The judge's answers, from the journal where the same weights have seen the same images with the same settings."""
     told = [params.robustness.max_new_tokens, params.evaluate.precision, params.evaluate.prompt]
     told += [params.base, judge.key]
-    rows = [[record.id, record.sha256] for record in records]
+    rows = columns_of(records, ["id", "sha256"]).to_numpy().tolist()
     digest = hashlib.sha256(json.dumps([told, rows]).encode()).hexdigest()[:32]
     file = journal / f"{re.sub(r'[^a-z0-9]+', '-', judge.method.lower())}-{digest}.parquet"
     if file.exists():
@@ -233,20 +234,23 @@ def study(
     journal.mkdir(parents=True, exist_ok=True)
     todo = [(NONE, None), *settings(params)]
     predicted: dict[str, list[pd.DataFrame]] = {judge.method: [] for judge in judged}
-    known = {"label": [r.label for r in records], "category": [r.category for r in records]}
+    known = columns_of(records, ["label", "category", "item"]).astype({"label": int})
+    items = known.pop("item").tolist()
     with bar(len(todo) * len(records), "robustness") as progress:
         for kind, strength in todo:
             subset, seen = NONE, records
             if strength is not None:
                 subset = f"{kind}={strength:g}"
-                seen = [perturbed(record, kind, strength, params.seed) for record in records]
+                # Onto the disk: lossless copies are large.
+                write_records((perturbed(r, kind, strength, params.seed) for r in records), journal / "seen")
+                seen = Records(journal / "seen")
             for judge in judged:
                 answers = _kept(judge, seen, params, journal)
                 frame = answers.assign(**known, method=judge.method, subset=subset)
                 predicted[judge.method].append(frame[SCHEMA.names])
             progress.update(len(records))
     frames = [frame for method in predicted.values() for frame in method]
-    return pd.concat(frames, ignore_index=True), _scores(params, frames, [r.item for r in records])
+    return pd.concat(frames, ignore_index=True), _scores(params, frames, items)
 
 
 def _scores(params: Params, frames: Sequence[pd.DataFrame], items: Sequence[str]) -> pd.DataFrame:

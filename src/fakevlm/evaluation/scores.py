@@ -79,7 +79,7 @@ class _Scorer:
         self.label = frame["label"].to_numpy()
         self.verdict = metrics.codes(frame["verdict"].to_numpy())
         self.p_fake = frame["p_fake"].to_numpy(dtype=float)
-        self.decides = ~frame["question"].map(asks_about_part).to_numpy(dtype=bool)
+        self.decides = ~frame["question"].fillna("").map(asks_about_part).to_numpy(dtype=bool)
         self.speaks = frame["text"].notna().to_numpy()
         texts = [text if isinstance(text, str) else "" for text in frame["text"]]
         given = [references(cell) for cell in frame["reference"]]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from fakevlm import paths
 from fakevlm.errors import UserError
@@ -16,6 +16,7 @@ from fakevlm.params import Params
 from fakevlm.parts import left_out
 from fakevlm.records import Record, read_frame
 from fakevlm.reporting.words import BENCHMARKS
+from fakevlm.shards import Records
 
 OBJECTIVES = ("explanation", "head")
 SCORES = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
@@ -116,14 +117,10 @@ class Inputs:
 
 
 def fetch(folder: Path, ids: Iterable[str]) -> dict[str, Record]:
-    """The records of a folder with these ids, image bytes included; opens only the shards that hold one."""
-    wanted, found = set(ids), {}
-    for part in sorted(folder.glob("part-*.parquet")):
-        here = wanted.intersection(pq.read_table(part, columns=["id"])["id"].to_pylist())
-        if here:
-            for row in pq.read_table(part, filters=[("id", "in", sorted(here))]).to_pylist():
-                image = row.pop("image")
-                found[row["id"]] = Record(image=image["bytes"], **row)
+    """The records of a folder with these ids, image bytes included; no other image is read."""
+    wanted, records = set(ids), Records(folder)
+    rows = np.flatnonzero(records.frame(["id"])["id"].isin(wanted))
+    found = {record.id: record for record in records.take(rows)}
     missing = sorted(wanted - set(found))
     if missing:
         raise UserError(

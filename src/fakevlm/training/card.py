@@ -6,7 +6,7 @@ from typing import Any
 
 from fakevlm.params import Params
 from fakevlm.records import FAKE, Record
-from fakevlm.training.data import without_images
+from fakevlm.shards import without_images
 
 TITLES = {
     "explanation": "FakeVLM: tells real from fake images and says why",

@@ -14,7 +14,7 @@ from typing import Any
 
 from fakevlm.model.llava import locate
 from fakevlm.records import Record
-from fakevlm.training.data import without_images
+from fakevlm.shards import without_images
 
 MARK = "complete"
 _NAME = re.compile(r"checkpoint-(\d+)")

@@ -1,58 +1,20 @@
-"""Records as training examples: encoded once and kept where they fit into memory, else decoded when they are needed."""
+"""Records as training examples: encoded once and kept where that is little, else decoded when they are needed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from fakevlm import paths, progress
+from fakevlm import progress
 from fakevlm.errors import UserError
 from fakevlm.model.collate import Collator, Encoded, Example
-from fakevlm.records import FAKE, Record, read_records
+from fakevlm.records import FAKE, Record
+from fakevlm.shards import IN_MEMORY, take
 from fakevlm.training import ranks
 
-IN_MEMORY = 4 << 30  # bytes; above, images stay on disk
 OBJECTIVES = ("explanation", "label", "head")
-
-
-class DiskRecords(Sequence[Record]):
-    """Records of a folder of shards, memory-mapped by `datasets`: any one is there at once, none is held."""
-
-    def __init__(self, folder: Path) -> None:
-        from datasets import Dataset, Image
-
-        shards = [str(file) for file in sorted(folder.glob("part-*.parquet"))]
-        table = Dataset.from_parquet(shards, cache_dir=str(paths.runs("datasets")))
-        self._table = table.cast_column("image", Image(decode=False))
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __getitem__(self, at: Any) -> Any:
-        if isinstance(at, slice):
-            return [self[n] for n in range(*at.indices(len(self)))]
-        row = self._table[at]
-        return Record(**{**row, "image": row["image"]["bytes"]})
-
-    def without_images(self) -> Iterator[Record]:
-        """All records, their `image` empty."""
-        for row in self._table.remove_columns("image"):
-            yield Record(image=b"", **row)
-
-
-def open_records(folder: Path, in_memory: int = IN_MEMORY) -> Sequence[Record]:
-    """The records of a folder of shards: a list, or on disk where the images take more than `in_memory` bytes."""
-    if sum(file.stat().st_size for file in folder.glob("part-*.parquet")) > in_memory:
-        return DiskRecords(folder)
-    return list(read_records(folder))
-
-
-def without_images(records: Sequence[Record]) -> Iterator[Record]:
-    """The records for what stands beside their images, which need not be read then."""
-    return records.without_images() if isinstance(records, DiskRecords) else iter(records)
 
 
 def draw(records: Sequence[Record], limit: int, seed: int) -> Sequence[Record]:
@@ -60,7 +22,7 @@ def draw(records: Sequence[Record], limit: int, seed: int) -> Sequence[Record]:
     if len(records) <= limit:
         return records
     drawn = np.random.default_rng(seed).permutation(len(records))[:limit]
-    return [records[int(n)] for n in np.sort(drawn)]
+    return take(records, np.sort(drawn))
 
 
 def answer(record: Record, objective: str) -> str | None:

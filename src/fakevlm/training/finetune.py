@@ -25,9 +25,10 @@ from fakevlm.model.collate import Collator
 from fakevlm.model.llava import load_model, load_processor
 from fakevlm.params import Finetune, Params
 from fakevlm.records import Record
+from fakevlm.shards import IN_MEMORY
 from fakevlm.training import checkpoints, loop, ranks
 from fakevlm.training.card import card
-from fakevlm.training.data import IN_MEMORY, OBJECTIVES, Batches, Examples, draw
+from fakevlm.training.data import OBJECTIVES, Batches, Examples, draw
 from fakevlm.training.head import LlavaForVerdict
 
 VAL_LIMIT = 1000  # validation records looked at whenever a checkpoint is made

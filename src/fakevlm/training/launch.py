@@ -22,7 +22,7 @@ import pandas as pd
 from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.params import DeepSpeed, Params
-from fakevlm.training.data import IN_MEMORY, open_records
+from fakevlm.shards import Records
 from fakevlm.training.finetune import Run
 
 GRACE = 40  # seconds that the launcher has to end its ranks before it is killed
@@ -196,7 +196,5 @@ def opened(
 ) -> Run:
     """The run on the shards in `data`; see `finetune` for the arguments."""
     data = data or paths.artifacts("annotate", "fakeclue")
-    section = params.finetune.deepspeed
-    share = {"in_memory": IN_MEMORY // section.processes} if section else {}
-    train, val = (open_records(data / split, **share) for split in ("train", "val"))
+    train, val = (Records(data / split) for split in ("train", "val"))
     return Run(params, train, val, objective, work, steps=steps)

@@ -3,21 +3,24 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from fakevlm.model.collate import Collator, Example
 from fakevlm.model.llava import load_model, load_processor
 from fakevlm.records import FAKE, Record
+from fakevlm.shards import columns_of, take
 from fakevlm.training.head import load_head
 
 
 def some(records: Sequence[Record], n: int) -> list[Record]:
     """About `n` records, fakes and real ones by turns, spread evenly over the data."""
-    kinds = [[r for r in records if (r.label == FAKE) == fake] for fake in (True, False)]
+    fake = columns_of(records, ["label"])["label"].to_numpy() == FAKE
+    kinds = [np.flatnonzero(fake == kind) for kind in (True, False)]
     wanted = min((n + 1) // 2, *map(len, kinds))
     spread = [[kind[i * len(kind) // wanted] for i in range(wanted)] for kind in kinds]
-    return [record for pair in zip(*spread, strict=True) for record in pair][:n]
+    return list(take(records, [row for pair in zip(*spread, strict=True) for row in pair][:n]))
 
 
 @torch.inference_mode()

@@ -25,6 +25,7 @@ from fakevlm.errors import UserError
 from fakevlm.model import verdict
 from fakevlm.params import Baseline
 from fakevlm.records import Record
+from fakevlm.shards import columns_of, without_images
 
 SPOKEN = ("ok", "truncated")  # outcomes whose text is an answer; the verdict comes first, before any cut
 
@@ -104,14 +105,14 @@ def answers(spec: Baseline, seed: int, records: Sequence[Record], journal: Path)
         )
     return pd.DataFrame(
         {
-            "id": [record.id for record in records],
+            "id": columns_of(records, ["id"])["id"],
             "text": [_said(outcome) for outcome in outcomes],
             "p_fake": float("nan"),
             "verdict": [
                 verdict.parse(outcome.text, tasks.question(record))
                 if outcome.status in SPOKEN
                 else "unparsed"
-                for outcome, record in zip(outcomes, records, strict=True)
+                for outcome, record in zip(outcomes, without_images(records), strict=True)
             ],
             "forced": False,
             "outcome": [outcome.status for outcome in outcomes],

@@ -15,6 +15,7 @@ from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.params import PublishedExpert
 from fakevlm.records import Record
+from fakevlm.shards import columns_of
 
 
 def _read(spec: PublishedExpert) -> tuple[pd.Series, str]:
@@ -70,12 +71,14 @@ def read_scores(spec: PublishedExpert, records: Sequence[Record]) -> pd.DataFram
     """
     values, column = _read(spec)
     known = values.to_dict()
-    keys = [record.id if record.id in known else record.path for record in records]
-    missing = sorted({record.path for record, key in zip(records, keys, strict=True) if key not in known})
+    ids = columns_of(records, ["id"])["id"]
+    images = ids.str.split("#").str[0]
+    keys = [key if key in known else path for key, path in zip(ids, images, strict=True)]
+    missing = sorted({key for key in keys if key not in known})
     unknown = len(known.keys() - set(keys))
     if missing:
         raise UserError(
-            f"expert {spec.name}: {spec.scores} lacks {len(missing)} of {len({r.path for r in records})} images, the first "
+            f"expert {spec.name}: {spec.scores} lacks {len(missing)} of {images.nunique()} images, the first "
             f"{missing[0]!r}; {unknown} of its {len(known)} rows are about no image of this benchmark",
             "ids are records' ids or image paths; if it is for some benchmarks only, list those in evaluate.experts[].benchmarks",
         )
@@ -86,7 +89,7 @@ def read_scores(spec: PublishedExpert, records: Sequence[Record]) -> pd.DataFram
     gap = found - threshold
     return pd.DataFrame(
         {
-            "id": [record.id for record in records],
+            "id": ids,
             "text": None,
             "p_fake": found if column == "p_fake" else 0.5 + gap / (2 + 2 * np.abs(gap)),
             "verdict": np.where(gap >= 0, "fake", "real"),

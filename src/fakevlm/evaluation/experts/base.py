@@ -20,6 +20,7 @@ from fakevlm.errors import UserError
 from fakevlm.params import Params
 from fakevlm.progress import bar
 from fakevlm.records import FAKE, Record
+from fakevlm.shards import columns_of
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -86,7 +87,7 @@ def targets(records: Sequence[Record]) -> np.ndarray:
     Raises:
         UserError: only one class is there; nothing can be learnt or measured.
     """
-    fake = np.array([record.label == FAKE for record in records], np.float32)
+    fake = (columns_of(records, ["label"])["label"] == FAKE).to_numpy(np.float32)
     if not 0 < fake.sum() < len(fake):
         raise UserError(
             f"experts: {len(fake)} images, {int(fake.sum())} of them fake: both classes are needed",
