@@ -1,11 +1,15 @@
 """The tiny LLaVA: loads as the real one does, same bytes for the same seed."""
 
 import json
+import re
 
 import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from fakevlm.errors import UserError
-from fakevlm.model.build import build_llava, build_tokenizer
+from fakevlm.model.build import build_llava, build_tokenizer, publish_names
+from imports import ROOT
 
 TEXTS = [
     "This is a fake image. Texture: the surface of the animal is overly smooth and waxy.",
@@ -47,6 +51,58 @@ def test_loads_as_any_llava(folder):
     assert (batch["input_ids"] == processor.image_token_id).sum() == (32 // 8) ** 2
     out = model.generate(**batch, max_new_tokens=3, do_sample=False)
     assert out.shape[1] > batch["input_ids"].shape[1]
+
+
+def _names(file):
+    with safe_open(file, framework="pt") as weights:
+        return list(weights.keys())
+
+
+def test_weights_have_the_names_of_llava_1_5(folder):
+    """vLLM stops at any other; llava-1.5-7b-hf's parts, and the miniature's base is as what is built here."""
+    known = (
+        r"language_model\.lm_head\.weight",
+        r"language_model\.model\.(embed_tokens|norm|layers\.\d+\.\w+(\.\w+)?)\.weight",
+        r"multi_modal_projector\.linear_[12]\.(weight|bias)",
+        r"vision_tower\.vision_model\.(embeddings|pre_layrnorm|post_layernorm|encoder\.layers\.\d+)\..+",
+    )
+    for file in folder / "model.safetensors", ROOT / "embedded/base/model.safetensors":
+        names = _names(file)
+        assert [name for name in names if not re.fullmatch("|".join(known), name)] == []
+        assert sum(name.startswith("vision_tower.") for name in names) > 30
+
+
+def test_publishing_names_leaves_the_weights(folder, tmp_path):
+    """Two files with an index, as a large model has, in the names that the library saves a new model with."""
+    import torch
+    from transformers import LlavaForConditionalGeneration
+
+    model = LlavaForConditionalGeneration.from_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    model.save_pretrained(tmp_path, max_shard_size="40KB")
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    before = [file.read_bytes() for file in shards]
+    publish_names(tmp_path)
+    assert [file.read_bytes() for file in shards] == before, "published already"
+    index = tmp_path / "model.safetensors.index.json"
+    short = {name: name.replace(".vision_model", "") for name in weights}
+    index.write_text(_renamed(index.read_text(), short))
+    for file in shards:
+        save_file({short[name]: tensor for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    publish_names(tmp_path)
+    assert [file.read_bytes() for file in shards] == before
+    loaded, told = LlavaForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(told.values())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
+    assert sorted(json.loads(index.read_text())["weight_map"]) == sorted(weights)
+
+
+def _renamed(index, names):
+    listed = json.loads(index)
+    listed["weight_map"] = {names[name]: file for name, file in listed["weight_map"].items()}
+    return json.dumps(listed)
 
 
 def test_same_seed_same_bytes_other_seed_other_weights(folder, tmp_path):

@@ -26,9 +26,7 @@ HALF = ["zero3-bf16"]
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    folder = tinyllava.build(tmp_path_factory.mktemp("base"))
-    tworanks.published(folder)
-    return folder
+    return tinyllava.build(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,12 @@
 Leaves in FOLDER/<name>: `work/` with the run's checkpoints, and `logits.safetensors`, what the trained model says.
 """
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import tinyllava
 from fakevlm.params import DeepSpeed, Params
@@ -49,13 +48,6 @@ def params(base: Path, **settings: Any) -> Params:
 
 def data() -> tuple[list, list]:
     return tinyllava.records(24), tinyllava.records(8, 1)
-
-
-def published(base: Path) -> None:
-    """Gives the vision tower's weights the names that llava-1.5-7b-hf has, which the library's own saving shortens."""
-    weights = load_file(base / "model.safetensors")
-    named = {re.sub(r"^vision_tower\.", "vision_tower.vision_model.", name): w for name, w in weights.items()}
-    save_file(named, base / "model.safetensors", metadata={"format": "pt"})
 
 
 def probe(run: Run) -> dict[str, Any]:

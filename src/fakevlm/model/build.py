@@ -1,13 +1,17 @@
-"""A LLaVA of any size, from random weights: the same classes and file formats as LLaVA-1.5, only smaller.
+"""A LLaVA of any size, from random weights: the same classes, file formats and names of weights as LLaVA-1.5, only smaller.
 
 The miniature's base model starts here, and so do the tests' tiny models. What is written loads with
-`LlavaForConditionalGeneration.from_pretrained` and `AutoProcessor.from_pretrained`, as llava-1.5-7b-hf does.
+`LlavaForConditionalGeneration.from_pretrained` and `AutoProcessor.from_pretrained`, as llava-1.5-7b-hf does, and is served by vLLM.
 """
 
+import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     CLIPImageProcessor,
@@ -179,4 +183,34 @@ def build_llava(
     model.generation_config = GenerationConfig(**special)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
+    publish_names(folder)
     build_processor(tokenizer, image_size, patch_size).save_pretrained(folder)
+
+
+def publish_names(folder: Path) -> None:
+    """Gives the saved weights the names that llava-1.5-7b-hf's files have; what has them already stays as it is, to the byte.
+
+    `save_pretrained` of a model that was not loaded from such files leaves `vision_model` out of the vision tower's names.
+    transformers reads both, vLLM only the published ones.
+
+    Args:
+        folder: with `model*.safetensors` and, where there are several, their index.
+    """
+    for file in sorted(folder.glob("model*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            names, metadata = list(weights.keys()), weights.metadata()
+        if names != [_published(name) for name in names]:
+            renamed = {_published(name): tensor for name, tensor in load_file(file).items()}
+            part = file.with_suffix(".part")  # the tensors may still lie in the file
+            save_file(renamed, part, metadata)
+            part.chmod(file.stat().st_mode)
+            part.replace(file)
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        listed = json.loads(index.read_text(encoding="utf-8"))
+        listed["weight_map"] = {_published(name): file for name, file in listed["weight_map"].items()}
+        index.write_text(json.dumps(listed, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _published(name: str) -> str:
+    return re.sub(r"^vision_tower\.(?!vision_model\.)", "vision_tower.vision_model.", name)

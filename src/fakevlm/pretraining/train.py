@@ -23,7 +23,7 @@ from fakevlm import paths
 from fakevlm.annotation.aggregate import NOTHING, VERDICT
 from fakevlm.errors import UserError
 from fakevlm.miniature.catalogue import KINDS, QUALITIES, SUBJECTS
-from fakevlm.model.build import build_llava
+from fakevlm.model.build import build_llava, publish_names
 from fakevlm.model.chat import conversation, prompt
 from fakevlm.model.llava import load_processor
 from fakevlm.pretraining import dense
@@ -252,6 +252,7 @@ def pretrain(out: Path, recipe: Recipe, threads: int = 2, start: Path | None = N
         gates.append(_gate(model, norm, work / f"gate_{number}.json", name, least))
         minutes += [json.loads(file.with_suffix(".json").read_text()) for file in (first, second)]
     model.half().save_pretrained(out)
+    publish_names(out)
     processor.save_pretrained(out)
     text = card(recipe, gates, minutes, threads, continued=start is not None)
     (out / "README.md").write_text(text, encoding="utf-8")

@@ -21,6 +21,7 @@ from transformers import LlavaForConditionalGeneration, set_seed
 from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.model import chat
+from fakevlm.model.build import publish_names
 from fakevlm.model.collate import Collator
 from fakevlm.model.llava import load_model, load_processor
 from fakevlm.params import Finetune, Params
@@ -113,6 +114,7 @@ def _export(checkpoint: Path, params: Params, folder: Path) -> None:
             f"{checkpoint} holds no safetensors weights",
             "remove that folder, and the training goes on from the checkpoint before it",
         )
+    publish_names(folder)  # a base's own names are kept, and not all have the published ones
     load_processor(params.base).save_pretrained(folder)
 
 
