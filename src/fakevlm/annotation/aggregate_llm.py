@@ -93,7 +93,7 @@ def _texts() -> dict:
 class Question(Prompt):
     """What is asked about an image, and the image's captions, which an answer is judged by."""
 
-    image: Candidates = field(kw_only=True)
+    image: Candidates = field(kw_only=True, compare=False)
 
 
 def question(image: Candidates, min_annotators: int, with_image: bool) -> Question:
