@@ -16,9 +16,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from jsonserver import completion, serve
 
 
 @contextmanager
@@ -101,44 +102,18 @@ class Model:
             content.append({**one(token, row), "top_logprobs": [one(other, row) for other in shown]})
         text = tokenizer.decode(ids, skip_special_tokens=True)
         choice = {
-            "index": 0,
             "message": {"role": "assistant", "content": text},
             "logprobs": {"content": content},
             "finish_reason": "stop" if ids[-1] == tokenizer.eos_token_id else "length",
         }
         told = {} if style == "bare" else {"prompt_token_ids": prompt}
         choice |= {"token_ids": ids} if style == "sglang" else {}
-        return {
-            "id": "c",
-            "object": "chat.completion",
-            "created": 1,
-            "model": "m",
-            "choices": [choice],
-            **told,
-        }
+        return completion(choice, **told)
 
 
 def main() -> None:
     model = Model(Path(sys.argv[1]), json.loads(sys.argv[2]))
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            answer = json.dumps(model.complete(self.path.split("/")[1], body)).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    print(server.server_address[1], flush=True)
-    server.serve_forever()
+    serve(lambda path, body: model.complete(path.split("/")[1], body))
 
 
 if __name__ == "__main__":

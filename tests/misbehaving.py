@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from jsonserver import completion
+
 MARK = b"#behave:"
 _IN_TEXT = re.compile(r"#behave:([^#]*)#\w*")
 
@@ -74,21 +76,9 @@ def _due(behaviours: str, attempt: int) -> str:
 
 
 def _completion(text: str | None, finish: str | None = "stop", **message) -> bytes:
-    choice = {
-        "index": 0,
-        "finish_reason": finish,
-        "message": {"role": "assistant", "content": text, **message},
-    }
+    choice = {"finish_reason": finish, "message": {"role": "assistant", "content": text, **message}}
     usage = {"prompt_tokens": 300, "completion_tokens": 40, "total_tokens": 340}
-    body = {
-        "id": "c",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "m",
-        "choices": [choice],
-        "usage": usage,
-    }
-    return json.dumps(body).encode()
+    return json.dumps(completion(choice, usage=usage)).encode()
 
 
 def _error(message: str, code: str | None = None) -> bytes:

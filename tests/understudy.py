@@ -9,7 +9,8 @@ baseline's question a verdict drawn from the image's bytes. What it writes depen
 import hashlib
 import json
 import re
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from jsonserver import completion, serve
 
 CAPTIONS = {
     "fake": "The texture of the surface is waxy and smeared. The edges are bent where they should be straight. "
@@ -39,36 +40,13 @@ def reply(body: dict) -> str:
     return f"This is a {verdict} image. {CAPTIONS[verdict]}"
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        text = reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "finish_reason": "stop", "message": message}
-        usage = {"prompt_tokens": 300, "completion_tokens": len(text) // 4}
-        body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
-        answer = json.dumps({**body, "choices": [choice], "usage": usage}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 1000  # connections opened at once; the default of 5 makes clients wait for seconds
-
-
-def main() -> None:
-    server = Server(("127.0.0.1", 0), Handler)
-    print(server.server_address[1], flush=True)
-    server.serve_forever()
+def complete(path: str, body: dict) -> dict:
+    """A completion with the reply."""
+    text = reply(body)
+    usage = {"prompt_tokens": 300, "completion_tokens": len(text) // 4}
+    choice = {"finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    return completion(choice, usage=usage)
 
 
 if __name__ == "__main__":
-    main()
+    serve(complete)

@@ -1,0 +1,47 @@
+"""What the tests' stand-in servers share: JSON answered with JSON by a process of its own, and a chat completion's frame.
+
+Standard library only.
+"""
+
+import json
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 1000  # connections opened at once; the default of 5 makes clients wait for seconds
+
+
+def completion(choice: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The body of a chat completion with one choice."""
+    head = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
+    return {**head, "choices": [{"index": 0, **choice}], **more}
+
+
+def serve(answer: Callable[[str, dict[str, Any]], dict[str, Any]]) -> None:
+    """Prints its port and serves until it is killed.
+
+    Args:
+        answer: of a request's path and body.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            told = json.dumps(answer(self.path, body)).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(told)))
+            self.end_headers()
+            self.wfile.write(told)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = _Server(("127.0.0.1", 0), Handler)
+    print(server.server_address[1], flush=True)
+    server.serve_forever()
