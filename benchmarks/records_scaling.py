@@ -100,6 +100,7 @@ def categorize(count: int, folder: Path) -> int:
     from fakevlm.params import load_params
 
     eva.load = lambda name: Guess()
+    assign.paths.runs = lambda *parts: folder.joinpath("runs", *parts)
     params = load_params("mini")
     params = params.model_copy(update={"categorize": params.categorize.model_copy(update={"model": "x"})})
     return len(assign.assign(params, folder / "records", None, folder / "categorize").categories)
@@ -146,12 +147,17 @@ def asked(count: int, folder: Path) -> int:
 
 def detected(count: int, folder: Path) -> int:
     from fakevlm.evaluation import benchmarks
-    from fakevlm.evaluation.methods import detect
+    from fakevlm.evaluation.methods import detect, viewer
     from fakevlm.params import load_params
 
     benchmarks.folder = lambda name: folder / "records"
     found = benchmarks.sample(benchmarks.load(load_params("mini"), "fakeclue"), count - 1, 0)
-    answered = detect(lambda images: np.full(len(images), 0.5), found, 32, "detector")
+
+    class Undecided:
+        def predict(self, images: list) -> np.ndarray:
+            return np.full(len(images), 0.5)
+
+    answered = detect(viewer(Undecided, "undecided", load_params("mini")), found, None, "detector")
     return len(benchmarks.table(found, answered)) + 1
 
 

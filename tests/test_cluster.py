@@ -1,24 +1,33 @@
-"""Prediction on a local Ray cluster of two worker processes: what one process says, also where one of the two is killed."""
+"""Stages on a local Ray cluster of two worker processes: what one process says, also where one of the two is killed."""
 
 import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
+import publishedweights
 import tinyllava
-from fakevlm import cluster
+from fakevlm import batchwise, cluster
+from fakevlm.batchwise import Viewer
+from fakevlm.categorize import assign, eva
+from fakevlm.categorize.synsets import FOUR
 from fakevlm.errors import UserError
-from fakevlm.evaluation import engines, prediction
-from fakevlm.params import LocalEngine, RayEngine
+from fakevlm.evaluation import detectors, engines, methods, prediction
+from fakevlm.evaluation.experts import train_experts
+from fakevlm.model.features import load_features
+from fakevlm.params import Cluster, PublishedExpert, load_params
+from publishedweights import checkpoint
 
 pytestmark = pytest.mark.slow  # Ray takes seconds to start, and each worker loads torch
 
-TWO = RayEngine(kind="ray", address=None, workers=2, gpus_per_worker=0.0)
+TWO = Cluster(address=None, workers=2, gpus_per_worker=0.0)
 ONE = TWO.model_copy(update={"workers": 1})
 QUESTIONS = (None, "Does the person's skin look real/fake?", "Is it?")
 
@@ -114,14 +123,20 @@ def test_gpus_that_no_machine_has_are_not_waited_for(ray) -> None:
 
 
 def test_without_batches_nothing_starts() -> None:
-    nowhere = RayEngine(kind="ray", address="192.0.2.1:1", workers=1, gpus_per_worker=0.0)
+    nowhere = Cluster(address="192.0.2.1:1", workers=1, gpus_per_worker=0.0)
     assert list(cluster.run([], _doubler(), {}, nowhere)) == []
 
 
-def _mortal(folder: Path):
-    """The worker, except that it is killed (-9) in the middle of its batch number 4, once; it notes what it does."""
+def _mortal(worker: type, folder: Path, number: str):
+    """A worker that is killed (-9) in the middle of its batch number 4, once; it notes what it does.
 
-    class Mortal(engines.Asked):
+    Args:
+        worker: whose work it does.
+        folder: of the notes.
+        number: key of a batch's number.
+    """
+
+    class Mortal(worker):
         def __init__(self, **arguments) -> None:
             super().__init__(**arguments)
             (folder / f"worker-{os.getpid()}").touch()
@@ -130,10 +145,10 @@ def _mortal(folder: Path):
             deadline = time.monotonic() + 60  # both are to take part
             while len(list(folder.glob("worker-*"))) < 2 and time.monotonic() < deadline:
                 time.sleep(0.05)
-            with (folder / f"batch-{sent['number']}").open("a") as log:
+            with (folder / f"batch-{sent[number]}").open("a") as log:
                 log.write(f"{os.getpid()}\n")
             answer = super().__call__(sent)
-            if sent["number"] == 4 and not (folder / "killed").exists():
+            if sent[number] == 4 and not (folder / "killed").exists():
                 (folder / "killed").write_text(str(os.getpid()))
                 os.kill(os.getpid(), signal.SIGKILL)
             return answer
@@ -141,12 +156,21 @@ def _mortal(folder: Path):
     return Mortal
 
 
+def _one_was_killed(notes: Path, batches: list[int]) -> None:
+    killed = (notes / "killed").read_text()
+    tried = {int(f.name.split("-")[1]): f.read_text().split() for f in notes.glob("batch-*")}
+    assert sorted(tried) == batches
+    assert tried[4][0] == killed
+    assert len(tried[4]) == 2, "done again, by whoever"
+    assert len(list(notes.glob("worker-*"))) >= 3, "two, and one started anew"
+
+
 def test_with_one_worker_killed_the_result_is_that_of_one_process(ray, tmp_path, monkeypatch) -> None:
     folder, journal, notes = tinyllava.build(tmp_path / "model"), tmp_path / "journal", tmp_path / "notes"
     notes.mkdir()
     records = tinyllava.records(25, questions=QUESTIONS)
-    params = tinyllava.params(folder, evaluate={"batch_size": 3, "engine": TWO})
-    monkeypatch.setattr(engines, "Asked", _mortal(notes))
+    params = tinyllava.params(folder, evaluate={"batch_size": 3}).model_copy(update={"cluster": TWO})
+    monkeypatch.setattr(engines, "Asked", _mortal(engines.Asked, notes, "number"))
     disturbed = engines.speaker(params, folder, "test")(records, 8, journal)
 
     model, processor = engines.load_model(folder), engines.load_processor(folder)
@@ -154,18 +178,62 @@ def test_with_one_worker_killed_the_result_is_that_of_one_process(ray, tmp_path,
     pd.testing.assert_frame_equal(disturbed, undisturbed, check_exact=True)
     assert disturbed["id"].tolist() == [record.id for record in records]
 
-    killed = (notes / "killed").read_text()
-    tried = {int(f.name.split("-")[1]): f.read_text().split() for f in notes.glob("batch-*")}
-    assert sorted(tried) == list(range(9))
-    assert tried[4][0] == killed
-    assert len(tried[4]) == 2, "done again, by whoever"
-    assert len(list(notes.glob("worker-*"))) >= 3, "two, and one started anew"
+    _one_was_killed(notes, batches=list(range(9)))
     assert len(list(journal.glob("part-*.parquet"))) == 9
 
     # Begun on Ray, gone on with here: nothing is asked again.
     monkeypatch.setattr(prediction, "_answer", None)
-    local = params.evaluate.model_copy(update={"engine": LocalEngine(kind="local")})
-    resumed = engines.speaker(params.model_copy(update={"evaluate": local}), folder, "test")(
-        records, 8, journal
-    )
+    alone = params.model_copy(update={"cluster": None})
+    resumed = engines.speaker(alone, folder, "test")(records, 8, journal)
     pd.testing.assert_frame_equal(resumed, undisturbed, check_exact=True)
+
+
+def test_features_are_those_of_one_process_with_one_worker_killed(ray, tmp_path, monkeypatch) -> None:
+    folder, notes = tinyllava.build(tmp_path / "model"), tmp_path / "notes"
+    notes.mkdir()
+    records, load = tinyllava.records(17), partial(load_features, str(folder), "float32")
+    alone = Viewer(load, "k", 2, None).look(records, None, "alone")
+    monkeypatch.setattr(batchwise, "Looking", _mortal(batchwise.Looking, notes, "start"))
+    shared = Viewer(load, "k", 2, TWO).look(records, tmp_path / "journal", "shared")
+    assert shared.keys() == alone.keys() == {"vision", "last", "mean"}
+    for name in alone:
+        np.testing.assert_array_equal(shared[name], alone[name])
+    _one_was_killed(notes, batches=list(range(0, 17, 2)))
+    # Begun there, gone on with here: nothing is looked at again.
+    resumed = Viewer(_nobody, "k", 2, None).look(records, tmp_path / "journal", "resumed")
+    np.testing.assert_array_equal(resumed["last"], alone["last"])
+
+
+def _nobody() -> None:
+    raise AssertionError("nothing should be loaded")
+
+
+def test_detectors_and_the_classifier_give_what_they_give_here(ray, project, tmp_path) -> None:
+    """From files that the stages make: an expert, a published detector, EVA-02 with a person head beside it."""
+    here = load_params("mini")
+    tiny = {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "heads": 2, "batch_size": 3}
+    model = eva.build(here.categorize.model_copy(update=tiny), seed=1)
+    eva.save(eva.wrap(model, list(FOUR)), tmp_path / "eva")
+    changes = {"model": str(tmp_path / "eva"), "batch_size": 3}
+    evaluate = here.evaluate.model_copy(update={"batch_size": 3, "methods": ["Frequency"]})
+    here = here.model_copy(
+        update={"categorize": here.categorize.model_copy(update=changes), "evaluate": evaluate}
+    )
+    records = tinyllava.records(16)
+    train_experts(here, records, records, project / "artifacts/experts", ["frequency"])
+    weights = checkpoint(tmp_path / "cnnspot.pth", {"model": publishedweights.weights("cnnspot")})
+    published = PublishedExpert(name="CNNSpot", kind="cnnspot", weights=weights)
+
+    there = here.model_copy(update={"cluster": TWO})
+    asked = tinyllava.records(11, seed=3)
+    for params in (here, there):
+        journal = tmp_path / str(params.cluster)
+        found = methods.answers("Frequency", params, asked, journal)
+        by_others = detectors.answers(published, params, asked, journal)
+        categories, _ = assign.classify(asked, tmp_path / "eva", params, journal)
+        if params is here:
+            wanted = found, by_others, categories
+    for mine, theirs in zip((found, by_others, categories), wanted, strict=True):
+        pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
+    assert found["p_fake"].nunique() > 5
+    assert categories["confidence"].nunique() > 5

@@ -11,9 +11,11 @@ from fakevlm.errors import UserError
 from fakevlm.evaluation import detectors
 from fakevlm.evaluation.detectors import fusing, lnp
 from fakevlm.evaluation.detectors.base import build, read_checkpoint
-from fakevlm.params import PublishedExpert
+from fakevlm.params import PublishedExpert, load_params
 from fakevlm.records import Record
 from publishedweights import GOLDEN, IMAGES, PUBLISHED, checkpoint, denoiser, tiny_clip, weights
+
+PARAMS = load_params("mini")
 
 
 def entry(kind: str, file: str, features: str | None = None) -> PublishedExpert:
@@ -31,8 +33,12 @@ def test_says_what_the_authors_code_says(name: str, tmp_path: Path) -> None:
     file = checkpoint(tmp_path / "published.pth", content)
     found = detectors.load_detector(entry(kind, file, denoiser(tmp_path) if kind == "lnp" else None))
     expected = GOLDEN["p_fake"][name]
-    p = found.predict(IMAGES[: len(expected)])
+    images = IMAGES[: len(expected)]
+    p = found.predict(images)
     assert p.shape == (len(expected),)
+    # Images of one size are looked at together, and each is judged as by itself.
+    turned = [images[1], images[0].transpose(Image.Transpose.FLIP_TOP_BOTTOM), images[0]]
+    np.testing.assert_allclose(found.predict(turned)[[0, 2]], p[[1, 0]], atol=1e-2 if kind == "lnp" else 1e-5)
     assert p.dtype == np.float32
     # LNP's pattern is cut to eight bits that wrap around: a sum rounded differently (by another number of threads) shows.
     np.testing.assert_allclose(p, expected, atol=1e-2 if kind == "lnp" else 2e-4)
@@ -172,7 +178,7 @@ def test_the_pattern_is_stored_as_the_authors_scripts_store_it() -> None:
     def denoise(x: torch.Tensor) -> torch.Tensor:
         return -torch.tensor([1 / 255, 2 / 255, -0.3])[:, None, None].expand_as(x)
 
-    pixels = np.asarray(lnp.pattern(denoise, Image.new("RGB", (4, 3))))
+    pixels = np.asarray(lnp.patterns(denoise, [Image.new("RGB", (4, 3))])[0])
     assert pixels.shape == (3, 4, 3)
     assert (pixels == (0, 254, 255)).all()
 
@@ -201,19 +207,19 @@ def scored(folder: Path, text: str, **changes) -> PublishedExpert:
 def test_probabilities_are_taken_as_they_are(tmp_path: Path, capsys) -> None:
     spec = scored(tmp_path, "id,p_fake,note\nff++/b.png,0.25,x\nff++/a.png,0.5,y\nff++/c.png,1,z\n")
     detectors.check(spec)
-    frame = detectors.answers(spec, records(), 8)
+    frame = detectors.answers(spec, PARAMS, records(), None)
     assert frame["id"].tolist() == [r.id for r in records()]
     assert frame["p_fake"].tolist() == [0.5, 0.25, 0.25], "one row an image, whatever is asked about it"
     assert frame["verdict"].tolist() == ["fake", "real", "real"]
     assert frame["text"].isna().all()
     assert "1 rows of" in capsys.readouterr().err
-    lower = detectors.answers(spec.model_copy(update={"threshold": 0.2}), records(), 8)
+    lower = detectors.answers(spec.model_copy(update={"threshold": 0.2}), PARAMS, records(), None)
     assert lower["verdict"].tolist() == ["fake"] * 3
 
 
 def test_scores_keep_their_order_and_turn_at_the_threshold(tmp_path: Path) -> None:
     text = "id,score\nff++/a.png,-120.5\nff++/b.png,3\nff++/b.png#1,900\n"
-    frame = detectors.answers(scored(tmp_path, text, threshold=3.0), records(), 8)
+    frame = detectors.answers(scored(tmp_path, text, threshold=3.0), PARAMS, records(), None)
     assert frame["verdict"].tolist() == ["real", "fake", "fake"]
     assert frame["p_fake"][1] == 0.5
     assert 0 < frame["p_fake"][0] < 0.5 < frame["p_fake"][2] < 1
@@ -235,7 +241,7 @@ def test_scores_keep_their_order_and_turn_at_the_threshold(tmp_path: Path) -> No
 )
 def test_a_csv_that_does_not_fit(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
-        detectors.answers(scored(tmp_path, text), records(), 8)
+        detectors.answers(scored(tmp_path, text), PARAMS, records(), None)
 
 
 def test_files_are_looked_for_before_anything_runs(tmp_path: Path) -> None:

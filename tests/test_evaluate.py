@@ -17,12 +17,11 @@ from fakevlm.evaluation.scores import COLUMNS
 from fakevlm.miniature.truth import Artifact, Truth, write_truth
 from fakevlm.model.build import build_llava
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.params import Params, ServersEngine, load_params
+from fakevlm.params import Params, load_params
 from fakevlm.records import QUESTION, Record, write_records
 from fakevlm.training.head import LlavaForVerdict, load_head
 
 MANIPULATIONS = ("Deepfakes", "Face2Face")
-SERVERS = ServersEngine(kind="servers", urls=["http://localhost:1/v1"], model="FakeVLM")
 ANSWER = "This is a fake image. Texture: the surface is overly smooth and waxy."
 
 
@@ -126,8 +125,12 @@ def _params(params: Params, weights: Path, **changes) -> Params:
 
 
 def _dark(images: list[Image.Image]) -> np.ndarray:
-    """A detector that takes dark images for fake."""
+    """P(fake) by one who takes dark images for fake."""
     return np.array([1 - np.asarray(image).mean() / 255 for image in images])
+
+
+class Dark:
+    predict = staticmethod(_dark)
 
 
 REAL_DETECTORS = methods._detector
@@ -135,7 +138,7 @@ REAL_DETECTORS = methods._detector
 
 @pytest.fixture(autouse=True)
 def detector(monkeypatch) -> None:
-    monkeypatch.setattr(methods, "_detector", lambda method, params: _dark)
+    monkeypatch.setattr(methods, "_detector", lambda method, folder, precision: Dark)
 
 
 def _bytes(project: Path, benchmark: str) -> dict[str, bytes]:
@@ -254,7 +257,6 @@ def test_limit_is_a_parameter(params: Params, weights: Path) -> None:
         ({"model": None}, "dvc repro finetune@explanation"),
         ({"methods": ["FakeVLM", "UnivFD"]}, "dvc repro experts"),
         ({"methods": ["GPT-40"]}, "choose among: FakeVLM"),
-        ({"engine": SERVERS}, r"take LLaVA \(untuned\) out of evaluate.methods"),
         ({"model": "no/such-folder/at-all"}, "no/such-folder/at-all"),
     ],
 )
@@ -273,7 +275,14 @@ def test_unknown_benchmarks_are_refused(params: Params) -> None:
 
 def test_detectors_look_once_at_each_image() -> None:
     seen = []
-    frame = methods.detect(lambda images: seen.extend(images) or _dark(images), _ddvqa(), 3, "test")
+
+    class Counting:
+        def predict(self, images: list[Image.Image]) -> np.ndarray:
+            seen.extend(images)
+            return _dark(images)
+
+    viewer = methods.viewer(Counting, "test", load_params("mini"))
+    frame = methods.detect(viewer, _ddvqa(), None, "test")
     assert len(seen) == 4
     assert frame["id"].tolist() == [record.id for record in _ddvqa()]
     assert frame["p_fake"].tolist() == pytest.approx([_dark([r.pil()])[0] for r in _ddvqa()], abs=1e-6)

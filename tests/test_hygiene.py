@@ -26,6 +26,7 @@ FLOORS = (
     ("shards",),
     ("progress",),
     ("cluster",),
+    ("batchwise",),
     ("encoder",),
     ("corpora", "miniature", "synthesis"),
     ("categorize",),
@@ -270,7 +271,10 @@ def test_stages_and_sections_fit_each_other() -> None:
         for s in all_
         for key in s["params"]
     }
-    assert read - {"profile", "${profile}"} == sections - {"report"}  # report: the whole profile
+    assert read - {"profile", "${profile}"} == sections - {
+        "report",
+        "cluster",
+    }  # report: the whole profile; a cluster decides no number
     assert "${profile}" in STAGES["report"][0]["params"]
     for all_ in STAGES.values():
         for stage in all_:

@@ -1,4 +1,4 @@
-"""Sections of several kinds in params.yaml: annotators, aggregators, engines, further methods, launchers."""
+"""Sections of several kinds in params.yaml: annotators, aggregators, clusters, further methods, launchers."""
 
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,7 @@ from fakevlm.params import (
     Embedding,
     Endpoint,
     Observer,
-    RayEngine,
     ServedAggregator,
-    ServersEngine,
     load_params,
 )
 
@@ -114,36 +112,33 @@ def test_an_aggregator_by_its_bare_name_is_refused(tmp_path: Path) -> None:
     assert "mini.annotate.aggregator" in message(edited(tmp_path, "mini.annotate.aggregator", "embedding"))
 
 
-def test_engines_are_told_by_their_kind(tmp_path: Path) -> None:
-    engine = {"kind": "ray", "address": None, "workers": 4, "gpus_per_worker": 1}
-    loaded = load_params("mini", edited(tmp_path, "mini.evaluate.engine", engine)).evaluate.engine
-    assert (type(loaded), loaded.workers, loaded.gpus_per_worker) == (RayEngine, 4, 1.0)
-    engine = {"kind": "servers", "urls": ["http://a:8000/v1", "http://b:8000/v1"], "model": "lingcco/fakeVLM"}
-    loaded = load_params("mini", edited(tmp_path, "mini.evaluate.engine", engine)).evaluate.engine
-    assert (type(loaded), loaded.top_logprobs) == (ServersEngine, 20)
+CLUSTER = {"address": None, "workers": 4, "gpus_per_worker": 1}
+SERVERS = {"urls": ["http://a:8000/v1", "http://b:8000/v1"], "model": "lingcco/fakeVLM"}
+
+
+def test_a_cluster_and_servers(tmp_path: Path) -> None:
+    loaded = load_params("mini", edited(tmp_path, "mini.cluster", CLUSTER)).cluster
+    assert (loaded.workers, loaded.gpus_per_worker) == (4, 1.0)
+    assert (
+        load_params("mini", edited(tmp_path, "mini.evaluate.servers", SERVERS)).evaluate.servers.top_logprobs
+        == 20
+    )
 
 
 @pytest.mark.parametrize(
-    ("engine", "said"),
+    ("key", "value", "said"),
     [
-        ({}, "evaluate.engine.kind: missing; allowed here: local, ray, servers"),
-        ({"kind": "slurm"}, "engine.kind: no such kind; allowed here: local, ray, servers, got 'slurm'"),
-        ({"kind": "ray", "address": None, "gpus_per_worker": 1}, "mini.evaluate.engine.workers: missing"),
-        (
-            {"kind": "local", "workers": 2},
-            "mini.evaluate.engine.workers: unknown key of kind local (it belongs to ray); allowed here: kind\n",
-        ),
-        (
-            {"kind": "local", "worker": 2},
-            "mini.evaluate.engine.worker: unknown key; allowed here: kind\n",
-        ),
-        ({"kind": "servers", "urls": ["gpu1:8000"], "model": "m"}, "engine.urls: 'gpu1:8000' is no server's"),
-        ({"kind": "servers", "urls": ["http://a/v1"], "model": "m", "api_key_env": "sk-1"}, "never the key itself"),
-        ("ray", "mini.evaluate.engine"),
+        ("cluster", {"address": None, "gpus_per_worker": 1}, "mini.cluster.workers: missing"),
+        ("cluster", CLUSTER | {"worker": 2}, "mini.cluster.worker: unknown key; allowed here: address, workers, gpus_per_worker"),
+        ("cluster", CLUSTER | {"workers": 0}, "mini.cluster.workers"),
+        ("cluster", "ray", "mini.cluster"),
+        ("evaluate.servers", SERVERS | {"urls": ["gpu1:8000"]}, "servers.urls: 'gpu1:8000' is no server's"),
+        ("evaluate.servers", SERVERS | {"api_key_env": "sk-1"}, "never the key itself"),
+        ("evaluate.servers", {}, "mini.evaluate.servers.urls: missing"),
     ],
 )  # fmt: skip
-def test_what_an_engine_cannot_be(tmp_path: Path, engine: Any, said: str) -> None:
-    assert said in message(edited(tmp_path, "mini.evaluate.engine", engine))
+def test_what_a_cluster_and_servers_cannot_be(tmp_path: Path, key: str, value: Any, said: str) -> None:
+    assert said in message(edited(tmp_path, f"mini.{key}", value))
 
 
 EXPERT = {"name": "Gram-Net", "kind": "gramnet", "weights": "data/gram.pth"}

@@ -8,7 +8,7 @@ import pytest
 from fakevlm import records
 from fakevlm.corpora.ondisk import DiskDict
 from fakevlm.errors import UserError
-from fakevlm.records import Record, read_headers, read_records, write_records
+from fakevlm.records import Record, read_records, write_records
 
 
 def some(count: int, size: int = 100) -> list[Record]:
@@ -66,12 +66,9 @@ def test_only_records_with_given_values(tmp_path: Path, monkeypatch: pytest.Monk
     assert opened == [], "no image is read of a shard that has none of them"
 
 
-def test_headers_are_read_without_images(tmp_path: Path) -> None:
-    rows = some(5)
-    write_records(rows, tmp_path, shard_rows=2)
-    assert list(read_headers(tmp_path, ["id", "split"])) == [(r.id, r.split) for r in rows]
+def test_a_folder_without_shards_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no record shards"):
-        list(read_headers(tmp_path / "nowhere", ["id"]))
+        list(read_records(tmp_path / "nowhere"))
 
 
 def test_what_lies_on_disk_is_remembered_once() -> None:

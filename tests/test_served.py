@@ -9,9 +9,9 @@ import pytest
 
 import tinyllava
 from fakevlm.errors import UserError
-from fakevlm.evaluation import engines, prediction
+from fakevlm.evaluation import engines, prediction, served
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.params import Params, ServersEngine
+from fakevlm.params import Params, Servers
 from llavaserver import serving
 from misbehaving import image
 from misbehaving import serving as misbehaving
@@ -56,9 +56,13 @@ def server(folder: Path) -> Iterator[str]:
 
 
 def _params(folder: Path, *urls: str, **changes) -> Params:
-    engine = {"kind": "servers", "urls": list(urls), "model": "tiny", "concurrency": 3, "timeout": 120.0}
-    engine = ServersEngine(**{**engine, **changes})
-    return tinyllava.params(folder, evaluate={"batch_size": 4, "engine": engine})
+    servers = {"urls": list(urls), "model": "tiny", "concurrency": 3, "timeout": 120.0}
+    servers = Servers(**{**servers, **changes})
+    return tinyllava.params(folder, evaluate={"batch_size": 4, "servers": servers})
+
+
+def _ask(params: Params, folder: Path, desc: str = "t") -> engines.Speaker:
+    return served.speaker(params, folder, desc)
 
 
 def _same(served: pd.DataFrame, alone: pd.DataFrame) -> None:
@@ -74,11 +78,11 @@ def test_the_scripted_answers_are_of_every_kind(alone: pd.DataFrame) -> None:
 
 def test_two_replicas_that_give_the_tokens_asked_for(server, folder, records, alone, tmp_path) -> None:
     urls = [f"{server}/vllm/{n}/v1" for n in range(2)]
-    _same(engines.speaker(_params(folder, *urls), folder, "FakeVLM")(records, LONGEST, tmp_path), alone)
+    _same(_ask(_params(folder, *urls), folder, "FakeVLM")(records, LONGEST, tmp_path), alone)
     parts = sorted(tmp_path.glob("part-*.parquet"))
     assert len(parts) == 5
     nobody = _params(folder, f"http://127.0.0.1:{free_port()}/v1", retries=0)
-    ask = engines.speaker(nobody, folder, "FakeVLM")
+    ask = _ask(nobody, folder, "FakeVLM")
     _same(ask(records, LONGEST, tmp_path), alone)  # all of it from the journal
     parts[0].unlink()
     with pytest.raises(UserError, match="got no answer from tiny"):
@@ -89,30 +93,30 @@ def test_two_replicas_that_give_the_tokens_asked_for(server, folder, records, al
 def test_servers_that_give_the_likeliest_tokens(server, folder, records, alone, style, capsys) -> None:
     everything = len(load_processor(folder).tokenizer)
     params = _params(folder, f"{server}/{style}/v1", top_logprobs=everything)
-    _same(engines.speaker(params, folder, "t")(records, LONGEST, None), alone)
+    _same(_ask(params, folder, "t")(records, LONGEST, None), alone)
     assert "likeliest" not in capsys.readouterr().err
     params = _params(folder, f"{server}/{style}/v1", top_logprobs=2)
-    few = engines.speaker(params, folder, "t")(records, LONGEST, None)
+    few = _ask(params, folder, "t")(records, LONGEST, None)
     assert "P(fake) is a bound" in capsys.readouterr().err
     pd.testing.assert_frame_equal(few[["id", "text", "verdict"]], alone[["id", "text", "verdict"]])
     assert (few["forced"] >= alone["forced"]).all(), "a place without either word is no place"
 
 
 def test_a_server_that_names_no_tokens_is_refused(server, folder, records) -> None:
-    ask = engines.speaker(_params(folder, f"{server}/bare/v1"), folder, "t")
+    ask = _ask(_params(folder, f"{server}/bare/v1"), folder, "t")
     with pytest.raises(UserError, match="serve it with vLLM or SGLang"):
         ask(records, LONGEST, None)
 
 
 def test_a_server_with_another_chat_template_is_refused(server, folder, records) -> None:
-    ask = engines.speaker(_params(folder, f"{server}/other/v1"), folder, "t")
+    ask = _ask(_params(folder, f"{server}/other/v1"), folder, "t")
     with pytest.raises(UserError, match=r"HUMAN.*trained on.*USER"):
         ask(records, LONGEST, None)
 
 
 def test_what_a_server_will_not_take_is_told_with_the_record(folder, tmp_path) -> None:
     record = tinyllava.records(1)[0]
-    for behaviour, said in {"400": "the image is too small", "404": "evaluate.engine.model or urls"}.items():
+    for behaviour, said in {"400": "the image is too small", "404": "evaluate.servers.model or urls"}.items():
         record.image = image(behaviour)
         with misbehaving(None) as url, pytest.raises(UserError, match=said):
-            engines.speaker(_params(folder, url), folder, "FakeVLM")([record], LONGEST, None)
+            _ask(_params(folder, url), folder, "FakeVLM")([record], LONGEST, None)

@@ -8,6 +8,7 @@ import torch
 import tinyllava
 from fakevlm import study
 from fakevlm.model.collate import Collator, Example
+from fakevlm.model.features import Features
 from fakevlm.model.llava import load_model, load_processor
 from fakevlm.records import FAKE, REAL, write_records
 
@@ -20,15 +21,16 @@ def base(tmp_path_factory):
 def test_features_are_those_of_the_model_in_any_batch(base):
     model, processor = load_model(base, device="cpu"), load_processor(base)
     records = tinyllava.records(5)
-    found = study.features(model, processor, records, 5)
+    images = [record.pil() for record in records]
+    found = Features(model, processor)(images)
     assert {name: rows.shape for name, rows in found.items()} == {
         "vision": (5, 16),
         "last": (5, 16),
         "mean": (5, 16),
     }
-    for name, rows in study.features(model, processor, records, 2).items():
-        assert np.allclose(rows, found[name], atol=1e-5)
-    batch = Collator(processor, for_generation=True)([Example(record.pil()) for record in records])
+    for name, rows in Features(model, processor)(images[3:]).items():
+        assert np.allclose(rows, found[name][3:], atol=1e-5)
+    batch = Collator(processor, for_generation=True)([Example(image) for image in images])
     with torch.no_grad():
         states = model.model(**batch).last_hidden_state
         tower = model.model.vision_tower(batch["pixel_values"], output_hidden_states=True)
@@ -135,8 +137,13 @@ def test_the_whole_study(base, world, monkeypatch):
     kept = {file: file.stat().st_mtime_ns for file in (world / "runs/study/answers").rglob("*.parquet")}
     assert len(kept) == 2 * (2 + 2)  # frozen and label, each 8 images of fakeclue and 6 of loki by fours
     answered = []
-    real_predict = study.predict
-    monkeypatch.setattr(study, "predict", lambda *a, **k: answered.append(k["desc"]) or real_predict(*a, **k))
+    speaker = study.speaker
+
+    def counted(params, name, method):
+        ask = speaker(params, name, method)
+        return lambda *asked: answered.append(method) or ask(*asked)
+
+    monkeypatch.setattr(study, "speaker", counted)
     predicted, scores, chosen = study.run(params)
     assert calls == ["label", "explanation", "label", "explanation"]
     assert len(answered) == 6

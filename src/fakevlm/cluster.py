@@ -16,8 +16,9 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
+from fakevlm import paths
 from fakevlm.errors import UserError
-from fakevlm.params import RayEngine
+from fakevlm.params import Cluster
 
 WINDOW = 512 << 20  # bytes of batches in the object store at a time
 _STORE = 2 * WINDOW  # of a cluster of this machine: a window and the answers to it
@@ -27,12 +28,17 @@ _ATTEMPTS = 4  # at one batch; one that ends so many workers would end them all
 
 
 @contextlib.contextmanager
-def connected(engine: RayEngine) -> Iterator[None]:
-    """Ray, reached at `engine.address` or started here; left, or ended, afterwards. One that runs already is used as it is.
+def connected(cluster: Cluster | None) -> Iterator[None]:
+    """Ray, reached at `cluster.address` or started here; left, or ended, afterwards. One that runs already is used as it is.
+
+    Around several runs it spares starting Ray anew for each. Nothing happens where `cluster` is null.
 
     Raises:
         UserError: there is no cluster at that address.
     """
+    if cluster is None:
+        yield
+        return
     # Read when Ray starts: it is to report nothing to its makers. Its warnings about its own inner workings (level of the
     # C++ part) would stand in every log.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -43,19 +49,19 @@ def connected(engine: RayEngine) -> Iterator[None]:
         yield
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if engine.address is None:
-        options |= {"num_cpus": engine.workers, "include_dashboard": False, "object_store_memory": _STORE}
+    if cluster.address is None:
+        options |= {"num_cpus": cluster.workers, "include_dashboard": False, "object_store_memory": _STORE}
         options |= {"address": "local"}  # whatever RAY_ADDRESS says
     else:
-        options |= {"address": engine.address}
-    _start(engine, options)
+        options |= {"address": cluster.address}
+    _start(cluster, options)
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _start(engine: RayEngine, options: dict[str, Any]) -> None:
+def _start(cluster: Cluster, options: dict[str, Any]) -> None:
     import ray
 
     for attempt in range(_STARTS):
@@ -64,8 +70,8 @@ def _start(engine: RayEngine, options: dict[str, Any]) -> None:
             return
         except (ConnectionError, ValueError) as error:
             raise UserError(
-                f"no Ray cluster at {engine.address!r}: {str(error).splitlines()[0]}",
-                "start one (`ray start --head`, then `ray start --address=…` on the others), or set engine.address to null",
+                f"no Ray cluster at {cluster.address!r}: {str(error).splitlines()[0]}",
+                "start one (`ray start --head`, then `ray start --address=…` on the others), or set cluster.address to null",
             ) from error
         except Exception as error:  # Ray raises nothing more special when it takes too long
             ray.shutdown()
@@ -75,7 +81,7 @@ def _start(engine: RayEngine, options: dict[str, Any]) -> None:
 
 
 def run(
-    batches: Iterable[dict[str, Any]], worker: type, arguments: dict[str, Any], engine: RayEngine
+    batches: Iterable[dict[str, Any]], worker: type, arguments: dict[str, Any], cluster: Cluster
 ) -> Iterator[dict[str, Any]]:
     """What a worker makes of each batch, as it is done, in any order. Starts nothing where there are no batches.
 
@@ -83,7 +89,7 @@ def run(
         batches: each a dict of what Arrow can hold (bytes, text, numbers, lists of them); taken one by one.
         worker: made once in every worker process as `worker(**arguments)`; called with a batch it gives back such a dict.
         arguments: of the worker.
-        engine: where, how many workers, and GPUs for each.
+        cluster: where, how many workers, and GPUs for each.
 
     Raises:
         UserError: no cluster, not enough GPUs in it, a worker's own UserError, or a batch that ended all who tried it.
@@ -93,21 +99,21 @@ def run(
     if first is None:
         return
     waiting = chain([first], waiting)
-    with connected(engine):
-        _check(engine)
+    with connected(cluster):
+        _check(cluster)
         while window := _window(waiting):
-            yield from _run(window, worker, arguments, engine)
+            yield from _run(window, worker, arguments, cluster)
 
 
-def _check(engine: RayEngine) -> None:
+def _check(cluster: Cluster) -> None:
     """Ray would wait for ever for GPUs that no machine has."""
     import ray
 
-    wanted, found = engine.workers * engine.gpus_per_worker, ray.cluster_resources().get("GPU", 0)
+    wanted, found = cluster.workers * cluster.gpus_per_worker, ray.cluster_resources().get("GPU", 0)
     if wanted > found:
         raise UserError(
-            f"the Ray cluster has {found:g} GPUs; {engine.workers} workers with {engine.gpus_per_worker:g} each need {wanted:g}",
-            "lower evaluate.engine.workers or gpus_per_worker, or add machines",
+            f"the Ray cluster has {found:g} GPUs; {cluster.workers} workers with {cluster.gpus_per_worker:g} each need {wanted:g}",
+            "lower cluster.workers or gpus_per_worker, or add machines",
         )
 
 
@@ -132,7 +138,10 @@ class _Caller:
     What a worker refuses comes back as a row too: Ray keeps of an exception only its text, under pages of its own.
     """
 
-    def __init__(self, worker: type, arguments: dict[str, Any]) -> None:
+    def __init__(self, worker: type, arguments: dict[str, Any], threads: int | None, root: str) -> None:
+        os.environ["FAKEVLM_ROOT"] = root  # what relative paths of params.yaml are relative to
+        if threads:
+            _share(threads)
         try:
             self.worker = worker(**arguments)
         except UserError as error:
@@ -148,6 +157,15 @@ class _Caller:
             return pa.Table.from_pylist([{_REFUSED: str(error)}])
 
 
+def _share(threads: int) -> None:
+    """Gives this worker as many threads as the process has that sends the batches: sums depend on how many share them."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+
+
 class _Refusing:
     """A worker that could not be made."""
 
@@ -159,11 +177,13 @@ class _Refusing:
 
 
 def _run(
-    window: list[Any], worker: type, arguments: dict[str, Any], engine: RayEngine
+    window: list[Any], worker: type, arguments: dict[str, Any], cluster: Cluster
 ) -> Iterator[dict[str, Any]]:
     import ray
     import ray.data
+    import torch
 
+    threads = None if cluster.gpus_per_worker else torch.get_num_threads()
     # Its log says when a data set starts and ends, which is each window; failures are raised.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
@@ -173,12 +193,12 @@ def _run(
         warnings.simplefilter("ignore", DeprecationWarning)
         done = ray.data.from_arrow_refs(window).map_batches(
             _Caller,
-            fn_constructor_args=(worker, arguments),
+            fn_constructor_args=(worker, arguments, threads, str(paths.root())),
             batch_size=1,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=engine.workers),
+            compute=ray.data.ActorPoolStrategy(size=cluster.workers),
             num_cpus=1,
-            num_gpus=engine.gpus_per_worker or None,
+            num_gpus=cluster.gpus_per_worker or None,
             ray_remote_args_fn=_patience,
         )
     try:
@@ -189,7 +209,7 @@ def _run(
     except (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError) as error:
         raise UserError(
             f"Ray workers died again and again: {str(error).splitlines()[0]}",
-            "is memory short? then lower evaluate.batch_size or the workers a machine; what is done is kept",
+            "is memory short? then lower batch_size or cluster.workers; what is done is kept",
         ) from error
 
 

@@ -24,14 +24,7 @@ from fakevlm.sections.annotation import (
     ServedAggregator,
 )
 from fakevlm.sections.base import Fraction, Section
-from fakevlm.sections.evaluation import (
-    Baseline,
-    Engine,
-    LocalEngine,
-    PublishedExpert,
-    RayEngine,
-    ServersEngine,
-)
+from fakevlm.sections.evaluation import Baseline, PublishedExpert, Servers
 from fakevlm.sections.satellites import GAN, Diffusion, Satellites
 from fakevlm.sections.training import DeepSpeed
 
@@ -44,33 +37,39 @@ __all__ = [
     "Benchmarks",
     "CNNSpotSettings",
     "Categorize",
+    "Cluster",
     "Collect",
     "Corpora",
     "DeepSpeed",
     "Diffusion",
     "Embedding",
     "Endpoint",
-    "Engine",
     "Evaluate",
     "Experts",
     "FaceCrop",
     "Finetune",
-    "LocalEngine",
     "Observer",
     "Params",
     "Person",
     "PublishedExpert",
-    "RayEngine",
     "Released",
     "Report",
     "Robustness",
     "Satellites",
     "Section",
     "ServedAggregator",
-    "ServersEngine",
+    "Servers",
     "Study",
     "load_params",
 ]
+
+
+class Cluster(Section):
+    """Worker processes of a Ray cluster, among which images are shared out (`batchwise`); they decide no result."""
+
+    address: str | None  # null: a cluster of this machine, for the run alone; auto; host:port
+    workers: int = Field(ge=1, le=4096)
+    gpus_per_worker: float = Field(ge=0)
 
 
 class Corpora(Section):
@@ -216,7 +215,7 @@ class Experts(Section):
 
 class Evaluate(Section):
     model: str | None
-    engine: Engine
+    servers: Servers | None  # null: FakeVLM answers where all others do
     prompt: Literal["template", "bare"]
     methods: list[str] = Field(min_length=1)
     baselines: list[Baseline]
@@ -256,6 +255,7 @@ class Params(Section):
     profile: str
     seed: int
     base: str
+    cluster: Cluster | None  # null: in this process
     collect: Collect
     # Where a section may be null, the profile leaves its stage out (`parts`).
     categorize: Categorize | None

@@ -7,7 +7,7 @@ said about it. `label` follows the released FakeClue: **1 = real, 0 = fake**.
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -68,6 +68,11 @@ SCHEMA = pa.schema(
 )
 
 
+def decode(image: bytes) -> Image.Image:
+    """An encoded image (JPEG, PNG, …) as RGB."""
+    return Image.open(io.BytesIO(image)).convert("RGB")
+
+
 @dataclass(slots=True)
 class Record:
     """One image (or, in DD-VQA, one question about an image).
@@ -111,7 +116,7 @@ class Record:
 
     def pil(self) -> Image.Image:
         """The decoded image, RGB."""
-        return Image.open(io.BytesIO(self.image)).convert("RGB")
+        return decode(self.image)
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -231,13 +236,6 @@ def _chosen(table: pa.Table, where: Mapping[str, str]) -> pa.BooleanArray:
     mask = reduce(pc.and_, (pc.equal(table[name], value) for name, value in where.items()))
     mask = pc.fill_null(mask, False)
     return mask.combine_chunks()
-
-
-def read_headers(folder: Path, columns: Sequence[str]) -> Iterator[tuple]:
-    """Streams some columns of the records, not their images, in order."""
-    for part in shards(folder):
-        for batch in pq.ParquetFile(part).iter_batches(batch_size=10_000, columns=list(columns)):
-            yield from zip(*(batch[name].to_pylist() for name in columns), strict=True)
 
 
 def read_frame(folder: Path, columns: list[str] | None = None) -> pd.DataFrame:

@@ -16,17 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fakevlm import paths, progress
+from fakevlm import cluster, paths
+from fakevlm.batchwise import Columns, Viewer, fingerprint
 from fakevlm.evaluation import metrics
+from fakevlm.evaluation.engines import journal_of, speaker
 from fakevlm.evaluation.metrics import FAKE, REAL
-from fakevlm.evaluation.prediction import fingerprint, predict
-from fakevlm.model.collate import Collator, Example
-from fakevlm.model.llava import DTYPES, load_model, load_processor, locate
+from fakevlm.model.features import load_features
+from fakevlm.model.llava import DTYPES, locate
 from fakevlm.params import Params
 from fakevlm.records import Record
 from fakevlm.shards import Records, columns_of
@@ -36,58 +36,11 @@ from fakevlm.training.launch import finetune
 FROZEN, VISION_PROBE, LMM_PROBE = "Frozen QA", "Linear probe (vision tower)", "Linear probe (LMM last layer)"
 TUNED = {"label": "Direct real/fake QA", "explanation": "Explanatory VQA"}
 METHODS = (FROZEN, VISION_PROBE, LMM_PROBE, *TUNED.values())
-# Features that each probe may use; the better one on the validation split counts.
+# Columns that each probe may use; the better one on the validation split counts.
 POOLINGS = {VISION_PROBE: ("vision",), LMM_PROBE: ("last", "mean")}
 STRENGTHS = tuple(10.0**n for n in range(-5, 3))  # of the probes' inverse regularisation C
 PREDICTION_COLUMNS = ["method", "benchmark", "id", "item", "label", "category", "text", "p_fake", "verdict"]
 SCORE_COLUMNS = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
-
-Features = dict[str, np.ndarray]
-
-
-@torch.inference_mode()
-def features(
-    model: torch.nn.Module,
-    processor: object,
-    records: Sequence[Record],
-    batch_size: int,
-    desc: str = "features",
-) -> Features:
-    """What a frozen LLaVA makes of images, asked the standard question.
-
-    Args:
-        model: a `LlavaForConditionalGeneration`.
-        processor: its processor.
-        records: n of them.
-        batch_size: images at a time.
-        desc: of the progress bar.
-
-    Returns:
-        float32 arrays: `vision` (n, d_vision), the patches that the projector reads, averaged; `last` (n, d_text), the
-        language model's last hidden state at the prompt's last token; `mean` (n, d_text), that state averaged over the prompt.
-    """
-    collator = Collator(processor, for_generation=True)
-    found: dict[str, list[np.ndarray]] = {"vision": [], "last": [], "mean": []}
-    inner = model.model
-    with progress.bar(len(records), desc) as bar:
-        for start in range(0, len(records), batch_size):
-            part = records[start : start + batch_size]
-            batch = {k: v.to(model.device) for k, v in collator([Example(r.pil()) for r in part]).items()}
-            seen = inner.get_image_features(
-                pixel_values=batch["pixel_values"].to(model.dtype), return_dict=True
-            )
-            patches = seen.hidden_states[model.config.vision_feature_layer]
-            if model.config.vision_feature_select_strategy == "default":
-                patches = patches[:, 1:]  # without the class token
-            # One question for all, so nothing is padded and no mask is needed.
-            states = inner(
-                input_ids=batch["input_ids"], mm_encoder_outputs={"image": seen}, use_cache=False
-            ).last_hidden_state
-            pooled = {"vision": patches.mean(dim=1), "last": states[:, -1], "mean": states.mean(dim=1)}
-            for name, rows in pooled.items():
-                found[name].append(rows.float().cpu().numpy())
-            bar.update(len(part))
-    return {name: np.concatenate(rows) for name, rows in found.items()}
 
 
 def labels(records: Sequence[Record]) -> np.ndarray:
@@ -96,7 +49,7 @@ def labels(records: Sequence[Record]) -> np.ndarray:
 
 
 def probe(
-    train: Features, train_labels: np.ndarray, val: Features, val_labels: np.ndarray, poolings: Sequence[str]
+    train: Columns, train_labels: np.ndarray, val: Columns, val_labels: np.ndarray, poolings: Sequence[str]
 ) -> tuple[object, dict[str, object]]:
     """The logistic regression, over poolings and C, that is right most often on the validation split.
 
@@ -128,15 +81,19 @@ def _answers(records: Sequence[Record], p_fake: np.ndarray) -> pd.DataFrame:
 
 
 def _probes(
-    params: Params, train: Sequence[Record], val: Sequence[Record], tests: dict[str, Sequence[Record]]
+    params: Params,
+    train: Sequence[Record],
+    val: Sequence[Record],
+    tests: dict[str, Sequence[Record]],
+    work: Path,
 ) -> tuple[dict[str, dict[str, pd.DataFrame]], pd.DataFrame]:
     """Both probes' answers by method and benchmark, and what was chosen for them."""
-    model = load_model(params.base, dtype=DTYPES[params.evaluate.precision])
-    processor = load_processor(params.base)
+    base, dtype = locate(params.base), DTYPES[params.evaluate.precision]
+    key = [fingerprint(Path(base)) if Path(base).is_dir() else base, dtype]
+    viewer = Viewer(partial(load_features, base, dtype), key, params.evaluate.batch_size, params.cluster)
     parts = {"train": draw(train, params.study.probe_images, params.seed), "val": val, **tests}
     made = {
-        name: features(model, processor, records, params.evaluate.batch_size, f"features {name}")
-        for name, records in parts.items()
+        name: viewer.look(records, work / "features", f"features {name}") for name, records in parts.items()
     }
     answers, chosen = {}, []
     for method, poolings in POOLINGS.items():
@@ -154,15 +111,9 @@ def _asked(
     params: Params, name: str | Path, method: str, tests: dict[str, Sequence[Record]], journal: Path
 ) -> dict[str, pd.DataFrame]:
     """A model's answers in words, by benchmark; finished batches are kept in `journal` until all is done."""
-    model = load_model(name, dtype=DTYPES[params.evaluate.precision])
-    processor, place = load_processor(name), Path(locate(name))
-    journal = journal / (fingerprint(place) if place.is_dir() else place.name)
-    settings = {"batch_size": params.evaluate.batch_size, "max_new_tokens": params.evaluate.max_new_tokens}
+    ask, kept = speaker(params, name, method), journal_of(journal, method, name)
     return {
-        benchmark: predict(
-            model, processor, records, journal=journal, desc=f"{method}, {benchmark}", **settings
-        )
-        for benchmark, records in tests.items()
+        benchmark: ask(records, params.evaluate.max_new_tokens, kept) for benchmark, records in tests.items()
     }
 
 
@@ -239,8 +190,9 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """
     train, val = (Records(paths.artifacts("annotate", "fakeclue", split)) for split in ("train", "val"))
     tests, work = load_tests(params), paths.runs("study")
-    answers, chosen = _probes(params, train, val, tests)
-    answers[FROZEN] = _asked(params, params.base, FROZEN, tests, work / "answers")
+    with cluster.connected(params.cluster):
+        answers, chosen = _probes(params, train, val, tests, work)
+        answers[FROZEN] = _asked(params, params.base, FROZEN, tests, work / "answers")
     logs = []
     for objective, method in TUNED.items():
         places = {"out": work / objective, "work": work / "checkpoints"}

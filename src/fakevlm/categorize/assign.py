@@ -1,23 +1,28 @@
 """Gives every collected record a category: the source's own where it has one, the classifier's elsewhere."""
 
 import json
+import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
+from fakevlm import paths
+from fakevlm.batchwise import Viewer, fingerprint
 from fakevlm.categorize import eva, person, train
 from fakevlm.categorize.synsets import FOUR, nature_category, true_category
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import read_truth
-from fakevlm.params import Params
-from fakevlm.progress import bar
-from fakevlm.records import Record, read_frame, read_headers, read_records
+from fakevlm.params import Params, Person
+from fakevlm.records import Record, read_records
+from fakevlm.shards import Records, columns_of
 
 SCHEMA = pa.schema(
     [
@@ -68,32 +73,54 @@ def learn(records: Iterable[Record], params: Params) -> tuple[eva.Classifier, pd
     )
 
 
+class Sorter:
+    """What looks at an image that has no category: the classifier and, where `categorize.person` is set, who sees people.
+
+    Args:
+        model: the classifier's folder or name.
+        people: the setting, or None.
+    """
+
+    def __init__(self, model: str, people: Person | None) -> None:
+        self.classifier, self.people = eva.load(model), person.make_judge(people)
+
+    def __call__(self, images: list[Image.Image]) -> dict[str, np.ndarray]:
+        """Columns of n rows: `best` (place in `FOUR`), `sure` (its probability), `overruled` (only `people` calls it human)."""
+        scores = self.classifier.probabilities(images)
+        best, sure = scores.argmax(1), scores.max(1)
+        overruled = np.zeros(len(images), bool)
+        if self.people is not None:
+            seen = self.people(images)
+            overruled = (seen > 0) & (best != person.HUMAN)
+            best, sure = np.where(seen > 0, person.HUMAN, best), np.where(seen > 0, seen, sure)
+        return {"best": best, "sure": sure, "overruled": overruled}
+
+
 def classify(
-    records: Iterable[Record],
-    classifier: eva.Classifier,
-    batch_size: int,
-    total: int | None = None,
-    people: person.Judge | None = None,
+    records: Sequence[Record], model: str | Path, params: Params, journal: Path | None = None
 ) -> tuple[pd.DataFrame, int]:
-    """The classifier's category and its probability for each record, unless `people` sees people in it.
+    """A category and its probability for each record, by the profile's cluster or in this process.
+
+    Args:
+        records: n of them, on disk until they are looked at.
+        model: the classifier's folder or name.
+        params: of these, cluster and `categorize`.
+        journal: folder for work in progress.
 
     Returns:
-        id, category, confidence; and the number of images that only `people` calls human.
+        id, category, confidence; and the number of images that only `categorize.person` calls human.
     """
-    tables, overruled = [], 0
-    with bar(total, "categorize: EVA-02") as progress:
-        for batch in eva.batches(records, batch_size):
-            images = [record.pil() for record in batch]
-            scores = classifier.probabilities(images)
-            best, sure = scores.argmax(1), scores.max(1)
-            if people is not None:
-                seen = people(images)
-                overruled += int(((seen > 0) & (best != person.HUMAN)).sum())
-                best, sure = np.where(seen > 0, person.HUMAN, best), np.where(seen > 0, seen, sure)
-            found = [[r.id for r in batch], [FOUR[k] for k in best], [float(p) for p in sure]]
-            tables.append(pa.table(dict(zip(JUDGED.names, found, strict=True)), JUDGED))
-            progress.update(len(batch))
-    return pa.concat_tables([JUDGED.empty_table(), *tables]).to_pandas(), overruled
+    settings, folder = params.categorize, paths.resolve(model)
+    name = str(folder) if folder.is_dir() else str(model)
+    key = [fingerprint(folder) if folder.is_dir() else name, settings.person and settings.person.model_dump()]
+    viewer = Viewer(partial(Sorter, name, settings.person), key, settings.batch_size, params.cluster)
+    seen = viewer.look(records, journal, "categorize: EVA-02")
+    if not seen:
+        return JUDGED.empty_table().to_pandas(), 0
+    ids = columns_of(records, ["id"])["id"]
+    found = [ids, [FOUR[k] for k in seen["best"]], seen["sure"].astype(np.float64)]
+    table = pa.table(dict(zip(JUDGED.names, found, strict=True)), JUDGED)
+    return table.to_pandas(), int(seen["overruled"].sum())
 
 
 def confusion(truth: Iterable[str], predicted: Iterable[str]) -> pd.DataFrame:
@@ -119,9 +146,11 @@ def measure(table: pd.DataFrame) -> dict:
 def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outcome:
     """Runs the stage: writes `categories.parquet`, `confusion.csv`, `metrics.json`, `log.csv` and, trained here, `model/`.
 
+    Interrupted, it goes on where it was (`runs/categorize/`, removed at the end).
+
     Args:
         params: `params.categorize.model` names the classifier, or None to train the small one.
-        folder: record shards of `collect`; read twice, never held in memory as a whole.
+        folder: record shards of `collect`; never held in memory as a whole.
         truth: the miniature's truth, None or a missing or empty file elsewhere.
         out: `artifacts/categorize`.
 
@@ -130,32 +159,31 @@ def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outco
     """
     settings, truths = params.categorize, read_truth(truth)
     if settings.model:
-        classifier, log, seen, held = eva.load(settings.model), pd.DataFrame(), set(), 0
+        model, log, seen, held = settings.model, pd.DataFrame(), set(), 0
     else:
         classifier, log, seen, held = learn(read_records(folder), params)
-        eva.save(classifier, out / "model")
-        classifier = eva.load(out / "model")  # what is kept is what is used
+        model = out / "model"  # what is kept is what is used
+        eva.save(classifier, model)
 
-    given = read_frame(folder, ["id", "category"])
+    records = Records(folder)
+    given = records.frame(["id", "category"])
     if given.id.duplicated().any():
         raise UserError(
             f"two records are called {given.id[given.id.duplicated()].iloc[0]!r}", "rerun collect"
         )
-    unknown = (record for record in read_records(folder) if record.category is None)
-    total = int(given.category.isna().sum())
-    people = person.make_judge(settings.person)
-    judged, overruled = classify(unknown, classifier, settings.batch_size, total, people)
+    unknown = records.take(np.flatnonzero(given.category.isna()))
+    judged, overruled = classify(unknown, model, params, paths.runs("categorize"))
     known = given.dropna().assign(confidence=1.0, origin="source")
     categories = pd.concat([known, judged.assign(origin="model")]).sort_values("id", ignore_index=True)
 
     tested = [
         (true, said)
-        for record, said in zip(_uncategorized(folder), judged.category, strict=True)
+        for record, said in zip(unknown.without_images(), judged.category, strict=True)
         if record.id not in seen and (true := true_category(record, truths))
     ]
     table = confusion((true for true, _ in tested), (said for _, said in tested))
     metrics = measure(table) | {"n_model": len(judged), "n_source": len(known)}
-    if people is not None:
+    if settings.person is not None:
         metrics |= {"n_human_by_person": overruled}
     if len(log):
         metrics |= {
@@ -169,12 +197,5 @@ def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outco
     table.to_csv(out / "confusion.csv", index=False)
     log.to_csv(out / "log.csv", index=False)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(paths.runs("categorize"))
     return Outcome(categories, table, metrics, log)
-
-
-def _uncategorized(folder: Path) -> Iterable[Record]:
-    """The records whose source has no category, in order, without their images."""
-    columns = ("id", "label", "source", "item", "category")
-    for key, label, source, item, category in read_headers(folder, columns):
-        if category is None:
-            yield Record(key, b"", label, source, item)

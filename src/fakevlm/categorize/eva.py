@@ -6,9 +6,8 @@ trained here; either way it is kept as timm's own `model.safetensors` and `confi
 reads too.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +124,3 @@ def load(name: str | Path) -> Classifier:
             )
         labels = ImageNetInfo(subset).label_names()
     return wrap(model, labels)
-
-
-def batches(items: Iterable[Any], size: int) -> Iterable[list[Any]]:
-    """Lists of up to `size` items, in order."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

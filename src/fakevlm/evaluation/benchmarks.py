@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fakevlm import paths
+from fakevlm import cluster, paths
 from fakevlm.errors import UserError
 from fakevlm.evaluation import baselines, detectors
 from fakevlm.evaluation.methods import answers, check
@@ -126,7 +126,7 @@ def _answered(
     for method in settings.methods:
         yield method, answers(method, params, records, journal)
     for expert in experts:
-        yield expert.name, detectors.answers(expert, records, settings.batch_size)
+        yield expert.name, detectors.answers(expert, params, records, journal)
     for baseline in meant_for(settings.baselines, benchmark):
         kept = paths.runs("baselines", benchmark)
         yield baseline.name, baselines.answers(baseline, params.seed, records, kept)
@@ -138,10 +138,11 @@ def predictions(
     """All methods' answers about all records of a benchmark, sorted by method and id."""
     if not len(records):
         return SCHEMA.empty_table().to_pandas()
-    frames = [
-        table(records, frame).assign(method=method)
-        for method, frame in _answered(params, benchmark, records, journal)
-    ]
+    with cluster.connected(params.cluster):
+        frames = [
+            table(records, frame).assign(method=method)
+            for method, frame in _answered(params, benchmark, records, journal)
+        ]
     frame = pd.concat(frames, ignore_index=True)[SCHEMA.names]
     return frame.sort_values(["method", "id"], kind="stable", ignore_index=True)
 

@@ -1,8 +1,7 @@
-"""Where a language model answers: in this process, in the workers of a Ray cluster, or behind servers (`evaluate.engine`).
+"""Where a language model answers: in this process, or in the workers of a Ray cluster (`cluster`). Behind servers: `evaluation.served`.
 
-All three cut the same batches, keep the same kind of journal and give the same columns. Ray's workers compute what this
-process would, so local and Ray share the journal's parts: a run begun with one may go on with the other. Servers compute
-with kernels of their own, so their parts bear another name (see `evaluation.served`).
+All cut the same batches, keep the same kind of journal and give the same columns. Ray's workers compute what this process
+would, so both share the journal's parts: a run begun with one may go on with the other.
 """
 
 import re
@@ -14,39 +13,43 @@ from typing import Any
 import pandas as pd
 
 from fakevlm import cluster
+from fakevlm.batchwise import fingerprint
 from fakevlm.errors import UserError
 from fakevlm.evaluation.prediction import (
     COLUMNS,
     Batch,
     answer_batch,
-    fingerprint,
     gather,
     predict,
     settings_of,
 )
 from fakevlm.model import chat, verdict
 from fakevlm.model.llava import DTYPES, load_model, load_processor, locate
-from fakevlm.params import Params, RayEngine, ServersEngine
+from fakevlm.params import Cluster, Params
 from fakevlm.records import Record
 
 # records, longest answer in tokens, the model's journal → see `prediction.gather`
 Speaker = Callable[[Sequence[Record], int, Path | None], pd.DataFrame]
 
 
-def speaker(params: Params, name: str | Path, desc: str, prompt: chat.Prompt = "template") -> Speaker:
-    """Asks a model on the profile's engine. Models are loaded with the first question, and once.
+def speaker(
+    params: Params,
+    name: str | Path,
+    desc: str,
+    prompt: chat.Prompt = "template",
+) -> Speaker:
+    """Asks a model, here or on the profile's cluster. It is loaded with the first question, and once.
 
     Args:
-        params: the profile; of `evaluate`: engine, precision, batch_size.
+        params: the profile; of it, cluster and evaluate's precision and batch_size.
         name: a model's folder or its name on the hub.
         desc: the method's name, for the progress bar.
         prompt: in which form questions are put.
 
     Raises:
-        UserError: (when asked) there is no such model, the engine cannot be had, or it cannot put questions so.
+        UserError: (when asked) there is no such model or cluster.
     """
-    evaluate, dtype = params.evaluate, DTYPES[params.evaluate.precision]
-    engine, size = evaluate.engine, evaluate.batch_size
+    dtype, size = DTYPES[params.evaluate.precision], params.evaluate.batch_size
 
     @cache
     def processor() -> Any:
@@ -62,27 +65,11 @@ def speaker(params: Params, name: str | Path, desc: str, prompt: chat.Prompt = "
 
     def on_ray(records: Sequence[Record], longest: int, journal: Path | None) -> pd.DataFrame:
         settings = settings_of(processor(), f"torch.{dtype}", longest, prompt)
-        answer = _ray(engine, locate(name), dtype, longest, prompt)
+        answer = _ray(params.cluster, locate(name), dtype, longest, prompt)
         told = {"batch_size": size, "prompt": prompt, "journal": journal, "desc": desc}
         return gather(answer, processor(), records, settings, **told)
 
-    def on_servers(records: Sequence[Record], longest: int, journal: Path | None) -> pd.DataFrame:
-        from fakevlm.evaluation.served import Served
-
-        if prompt != "template":
-            raise UserError(
-                f"{desc}: servers put every question in the model's chat template, and the prompt is to be {prompt!r}",
-                "evaluate it with the engine local or ray",
-            )
-        served = Served(engine, desc, processor(), longest, size)
-        settings = settings_of(processor(), "served", longest, prompt) | served.settings
-        return gather(
-            served.answer, processor(), records, settings, batch_size=size, journal=journal, desc=desc
-        )
-
-    if isinstance(engine, RayEngine):
-        return on_ray
-    return on_servers if isinstance(engine, ServersEngine) else local
+    return local if params.cluster is None else on_ray
 
 
 def journal_of(journal: Path, method: str, name: str | Path) -> Path:
@@ -106,16 +93,12 @@ def _commit(name: str) -> str:
 
 
 def _ray(
-    engine: RayEngine, name: str, dtype: str, longest: int, prompt: chat.Prompt
+    where: Cluster, name: str, dtype: str, longest: int, prompt: chat.Prompt
 ) -> Callable[[Iterator[Batch]], Iterator]:
-    import torch
-
     arguments = {"name": name, "dtype": dtype, "longest": longest, "prompt": prompt}
-    # Sums depend on how many threads share them: without GPUs, workers have as many as this process.
-    arguments["threads"] = None if engine.gpus_per_worker else torch.get_num_threads()
 
     def answer(batches: Iterator[Batch]) -> Iterator[tuple[int, pd.DataFrame]]:
-        for row in cluster.run(map(_sent, batches), Asked, arguments, engine):
+        for row in cluster.run(map(_sent, batches), Asked, arguments, where):
             number = row.pop("number")
             yield number, pd.DataFrame({name: row[name] for name in COLUMNS})
 
@@ -135,11 +118,7 @@ def _sent(batch: Batch) -> dict[str, Any]:
 class Asked:
     """What a Ray worker holds: the model. Called with a batch it gives the answers, one list a column."""
 
-    def __init__(self, name: str, dtype: str, longest: int, prompt: chat.Prompt, threads: int | None) -> None:
-        if threads:
-            import torch
-
-            torch.set_num_threads(threads)
+    def __init__(self, name: str, dtype: str, longest: int, prompt: chat.Prompt) -> None:
         self.model, self.processor = load_model(name, dtype=dtype), load_processor(name)
         self.words = verdict.word_ids(self.processor.tokenizer)
         self.longest, self.prompt = longest, prompt

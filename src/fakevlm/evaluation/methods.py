@@ -5,20 +5,22 @@ and the experts) give P(fake) alone: their verdict is fake from one half on, and
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from fakevlm import paths, progress
+from fakevlm import paths
+from fakevlm.batchwise import Look, Viewer, fingerprint
 from fakevlm.errors import UserError
 from fakevlm.params import Params
 from fakevlm.records import Record
 from fakevlm.shards import columns_of, take
 
 if TYPE_CHECKING:
-    from fakevlm.model import chat
+    from fakevlm.evaluation.engines import Speaker
 
 FAKEVLM, UNTUNED, HEAD = "FakeVLM", "LLaVA (untuned)", "LLaVA + Linear Head"
 # FakeVLM once more, asked as its authors ask their released weights, whatever `evaluate.prompt` says.
@@ -28,8 +30,6 @@ METHODS = (FAKEVLM, AUTHORS, UNTUNED, HEAD, *EXPERTS)
 # The section of params.yaml whose stage makes a method's weights.
 MAKERS = {HEAD: "finetune", **dict.fromkeys(EXPERTS, "experts")}
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
-
-Detector = Callable[[list], np.ndarray]  # PIL images → P(fake)
 
 
 def need(stage: str, *parts: str) -> Path:
@@ -77,61 +77,87 @@ def check(params: Params) -> None:
                 f"{params.profile}.evaluate.methods: no method {method!r}",
                 f"choose among: {', '.join(METHODS)}",
             )
-        if method == UNTUNED and params.evaluate.engine.kind == "servers":
-            raise UserError(
-                f"{params.profile}.evaluate: the engine's servers serve {FAKEVLM}, and {UNTUNED} is to be asked too",
-                f"take {UNTUNED} out of evaluate.methods, or evaluate it with the engine local or ray",
-            )
         if method in (FAKEVLM, AUTHORS):
             tuned(params)
         elif method != UNTUNED:
-            _made(params, method, MAKERS[method])
-            _detector_folder(method)
+            _weights(method, params)
 
 
-def _detector_folder(method: str) -> Path:
+def _weights(method: str, params: Params) -> Path:
+    """The folder of a detector that a stage trains."""
+    _made(params, method, MAKERS[method])
     if method == HEAD:
         return need("finetune@head", "finetune", "head", "model")
     return need("experts", "experts", EXPERTS[method])
 
 
-def _speaker(
-    name: str | Path,
-    method: str,
-    params: Params,
-    records: Sequence[Record],
-    journal: Path | None,
-    prompt: "chat.Prompt",
-) -> pd.DataFrame:
-    from fakevlm.evaluation.engines import journal_of, speaker
+def speaker(method: str, params: Params) -> tuple[str | Path, "Speaker"]:
+    """A language model of `METHODS`: its weights' folder or name, and who asks it.
 
-    ask = speaker(params, name, method, prompt)
-    kept = journal_of(journal, method, name) if journal is not None else None
-    return ask(records, params.evaluate.max_new_tokens, kept)
+    FakeVLM answers behind `evaluate.servers` where there are some: they serve it, with its chat template. All else is asked here
+    or on the profile's cluster.
+
+    Raises:
+        UserError: its model is not there yet.
+    """
+    from fakevlm.evaluation import engines
+
+    name = params.base if method == UNTUNED else tuned(params)
+    prompt = "bare" if method == AUTHORS else params.evaluate.prompt
+    if method == FAKEVLM and params.evaluate.servers:
+        from fakevlm.evaluation import served
+
+        return name, served.speaker(params, name, method, prompt)
+    return name, engines.speaker(params, name, method, prompt)
 
 
-def _detector(method: str, params: Params) -> Detector:
+def detector(method: str, params: Params) -> Viewer:
+    """A detector of `METHODS`.
+
+    Raises:
+        UserError: its model is not there yet.
+    """
+    folder, precision = _weights(method, params), PRECISIONS[params.evaluate.precision]
+    # UnivFD looks through the base.
+    key = [method, fingerprint(folder), precision, params.base]
+    return viewer(partial(_detector, method, folder, precision), key, params)
+
+
+def _detector(method: str, folder: Path, precision: str) -> Any:
     if method == HEAD:
         from fakevlm.training.head import load_head
 
-        return load_head(_detector_folder(method), PRECISIONS[params.evaluate.precision]).predict
+        return load_head(folder, precision)
     from fakevlm.evaluation.experts import load_expert
 
-    return load_expert(_detector_folder(method)).predict
+    return load_expert(folder)
 
 
-def detect(detector: Detector, records: Sequence[Record], batch_size: int, desc: str) -> pd.DataFrame:
+def viewer(load: Callable[[], Any], key: Any, params: Params) -> Viewer:
+    """Whatever has `predict(images)` → P(fake), on the profile's cluster or here.
+
+    Args:
+        load: see `batchwise.Viewer`.
+        key: see there.
+        params: the profile.
+    """
+    return Viewer(partial(_look, load), key, params.evaluate.batch_size, params.cluster)
+
+
+def _look(load: Callable[[], Any]) -> Look:
+    detector = load()
+    return lambda images: {"p_fake": np.asarray(detector.predict(images), np.float64)}
+
+
+def detect(viewer: Viewer, records: Sequence[Record], journal: Path | None, desc: str) -> pd.DataFrame:
     """A detector's answers: no text, P(fake), a verdict at one half. Each image is looked at once, however often asked about."""
     known = columns_of(records, ["id", "sha256"])
     images, names = pd.factorize(known["sha256"])
-    first = take(records, np.unique(images, return_index=True)[1])
     found = np.zeros(len(names))
-    with progress.bar(len(first), desc) as bar:
-        for start in range(0, len(first), batch_size):
-            batch = first[start : start + batch_size]
-            values = detector([record.pil() for record in batch])
-            found[start : start + len(batch)] = [round(float(value), 6) for value in values]
-            bar.update(len(batch))
+    if len(names):
+        first = take(records, np.unique(images, return_index=True)[1])
+        values = viewer.look(first, journal, desc)["p_fake"]
+        found = np.array([round(value, 6) for value in values.tolist()])
     p_fake = found[images]
     return pd.DataFrame(
         {
@@ -158,10 +184,12 @@ def answers(
     Raises:
         UserError: there is no such method, or its model is not there yet.
     """
-    if method in (FAKEVLM, AUTHORS, UNTUNED):
-        name = params.base if method == UNTUNED else tuned(params)
-        prompt = "bare" if method == AUTHORS else params.evaluate.prompt
-        return _speaker(name, method, params, records, journal, prompt)
     if method not in METHODS:
         raise UserError(f"no method {method!r}", f"choose among: {', '.join(METHODS)}")
-    return detect(_detector(method, params), records, params.evaluate.batch_size, method)
+    if method not in (FAKEVLM, AUTHORS, UNTUNED):
+        return detect(detector(method, params), records, journal, method)
+    from fakevlm.evaluation.engines import journal_of
+
+    name, ask = speaker(method, params)
+    kept = journal_of(journal, method, name) if journal is not None else None
+    return ask(records, params.evaluate.max_new_tokens, kept)

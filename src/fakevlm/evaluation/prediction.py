@@ -179,15 +179,6 @@ def _part(journal: Path, batch: Batch, settings: dict[str, Any]) -> Path:
     return journal / f"part-{digest[:32]}.parquet"
 
 
-def fingerprint(folder: Path) -> str:
-    """Hash of a model folder's files (weights, configuration, tokenizer): names a journal after the model it belongs to."""
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        with file.open("rb") as stream:
-            digest.update(f"{file.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\0".encode())
-    return digest.hexdigest()[:32]
-
-
 def predict(
     model: Any,
     processor: Any,
@@ -211,7 +202,7 @@ def predict(
         question: asked of all records instead of their own.
         prompt: in which form they are asked: the processor's chat template, or the authors' bare one.
         journal: folder for finished batches; a second call with the same model, records and settings takes up there. It
-            belongs to one model: name it after `fingerprint`.
+            belongs to one model: name it after `batchwise.fingerprint`.
         desc: of the progress bar.
 
     Returns:

@@ -13,7 +13,6 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import cv2
@@ -23,10 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from fakevlm import paths
+from fakevlm import cluster, paths
+from fakevlm.batchwise import Viewer, fingerprint
 from fakevlm.errors import UserError
-from fakevlm.evaluation import benchmarks
-from fakevlm.evaluation.methods import EXPERTS, FAKEVLM, detect, need, tuned
+from fakevlm.evaluation import benchmarks, detectors
+from fakevlm.evaluation.methods import EXPERTS, FAKEVLM, detect, detector, speaker
 from fakevlm.evaluation.scores import COLUMNS, score
 from fakevlm.params import Params
 from fakevlm.progress import bar
@@ -148,7 +148,8 @@ class Judge:
 
 
 def judges(params: Params) -> list[Judge]:
-    """FakeVLM and the experts, as far as `params.evaluate.methods` lists them.
+    """FakeVLM and the experts, as far as `params.evaluate` lists them; of those with their authors' weights all, whatever
+    benchmarks they are shown for (scores from a file say nothing of perturbed images).
 
     Raises:
         UserError: a model is not there yet; the message names the stage that makes it.
@@ -156,39 +157,30 @@ def judges(params: Params) -> list[Judge]:
     made = []
     for method in params.evaluate.methods:
         if method == FAKEVLM:
-            made.append(_speaker(params, tuned(params)))
+            made.append(_speaker(params))
         elif method in EXPERTS:
-            made.append(_expert(params, method, need("experts", "experts", EXPERTS[method])))
+            made.append(_detector(method, detector(method, params)))
+    for spec in params.evaluate.experts:
+        if spec.scores is None:
+            detectors.check(spec)
+            made.append(_detector(spec.name, detectors.viewer(spec, params)))
     return made
 
 
-def _speaker(params: Params, name: str | Path) -> Judge:
-    from fakevlm.evaluation.engines import speaker
-    from fakevlm.evaluation.prediction import fingerprint
-    from fakevlm.model.llava import locate
-
-    ask = speaker(params, name, FAKEVLM, params.evaluate.prompt)
+def _speaker(params: Params) -> Judge:
+    name, ask = speaker(FAKEVLM, params)
 
     def answer(records: Sequence[Record]) -> pd.DataFrame:
         # The verdict stands in the first sentence; the explanation after it is not scored here.
         return ask(records, params.robustness.max_new_tokens, None)
 
-    place = Path(locate(name))
-    return Judge(FAKEVLM, fingerprint(place) if place.is_dir() else str(name), answer)
+    place = paths.resolve(name)
+    served = params.evaluate.servers.model_dump() if params.evaluate.servers else None
+    return Judge(FAKEVLM, json.dumps([fingerprint(place) if place.is_dir() else str(name), served]), answer)
 
 
-def _expert(params: Params, method: str, folder: Path) -> Judge:
-    from fakevlm.evaluation.experts import load_expert
-    from fakevlm.evaluation.prediction import fingerprint
-
-    @cache
-    def loaded():
-        return load_expert(folder)
-
-    def answer(records: Sequence[Record]) -> pd.DataFrame:
-        return detect(loaded().predict, records, params.evaluate.batch_size, method)
-
-    return Judge(method, fingerprint(folder), answer)
+def _detector(method: str, viewer: Viewer) -> Judge:
+    return Judge(method, json.dumps(viewer.key), lambda records: detect(viewer, records, None, method))
 
 
 def _kept(judge: Judge, records: Sequence[Record], params: Params, journal: Path) -> pd.DataFrame:
@@ -276,7 +268,8 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
         UserError: records or a model are not there yet; the message names the stage that makes them.
     """
     journal = paths.runs("robustness")
-    predicted, scored = study(params, sample(params), judges(params), journal)
+    with cluster.connected(params.cluster):
+        predicted, scored = study(params, sample(params), judges(params), journal)
     out = paths.artifacts("robustness")
     out.mkdir(parents=True, exist_ok=True)
     stored = pa.Table.from_pandas(predicted, SCHEMA, preserve_index=False).replace_schema_metadata()

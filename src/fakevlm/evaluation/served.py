@@ -25,10 +25,11 @@ import queue
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -36,9 +37,11 @@ import pandas as pd
 from fakevlm.annotation.completion import Choice, Completion, Place
 from fakevlm.annotation.endpoint import EndpointAnnotator, data_url
 from fakevlm.errors import UserError
-from fakevlm.evaluation.prediction import COLUMNS, DIGITS, OPENING, Batch
+from fakevlm.evaluation.engines import Speaker
+from fakevlm.evaluation.prediction import COLUMNS, DIGITS, OPENING, Batch, gather, settings_of
 from fakevlm.model import chat, verdict
-from fakevlm.params import Endpoint, ServersEngine
+from fakevlm.model.llava import load_processor
+from fakevlm.params import Endpoint, Params, Servers
 from fakevlm.records import Record
 
 _TOKEN_ID = re.compile(r"token_id:(\d+)")
@@ -53,36 +56,64 @@ class _Gap:
     missing: int
 
 
+def speaker(params: Params, name: str | Path, desc: str, prompt: chat.Prompt = "template") -> Speaker:
+    """Asks a model behind `evaluate.servers`.
+
+    Args:
+        params: the profile; of `evaluate`: servers and batch_size.
+        name: the folder or hub name of the weights that are served.
+        desc: the method's name, for the progress bar.
+        prompt: in which form questions are put; servers know only the template.
+
+    Raises:
+        UserError: (when asked) see `Served.answer`; or the prompt is to be another.
+    """
+    servers, size = params.evaluate.servers, params.evaluate.batch_size
+
+    def ask(records: Sequence[Record], longest: int, journal: Path | None) -> pd.DataFrame:
+        if prompt != "template":
+            raise UserError(
+                f"{desc}: servers put every question in the model's chat template, and the prompt is to be {prompt!r}",
+                "set evaluate.servers to null, or evaluate.prompt to template",
+            )
+        processor = load_processor(name)
+        served = Served(servers, desc, processor, longest, size)
+        settings = settings_of(processor, "served", longest, prompt) | served.settings
+        return gather(
+            served.answer, processor, records, settings, batch_size=size, journal=journal, desc=desc
+        )
+
+    return ask
+
+
 class Served:
     """A model behind servers.
 
     Args:
-        engine: where.
+        servers: where.
         name: the method's name, for messages.
         processor: of the weights that are served.
         longest: answer, in tokens.
         batch_size: of the batches that will come.
     """
 
-    def __init__(
-        self, engine: ServersEngine, name: str, processor: Any, longest: int, batch_size: int
-    ) -> None:
-        self.engine, self.processor, self.tokenizer = engine, processor, processor.tokenizer
-        self.settings = {"served": engine.model, "top_logprobs": engine.top_logprobs}
+    def __init__(self, servers: Servers, name: str, processor: Any, longest: int, batch_size: int) -> None:
+        self.servers, self.processor, self.tokenizer = servers, processor, processor.tokenizer
+        self.settings = {"served": servers.model, "top_logprobs": servers.top_logprobs}
         self._spec = Endpoint(
             name=name,
             backend="endpoint",
-            model=engine.model,
+            model=servers.model,
             revision="as served",
-            urls=engine.urls,
-            api_key_env=engine.api_key_env,
+            urls=servers.urls,
+            api_key_env=servers.api_key_env,
             max_tokens=longest,
             temperature=0.0,
-            timeout=engine.timeout,
-            retries=engine.retries,
+            timeout=servers.timeout,
+            retries=servers.retries,
         )
         self._open = 1 + math.ceil(
-            engine.concurrency / batch_size
+            servers.concurrency / batch_size
         )  # batches: enough that no request waits for one
         self._words = verdict.word_ids(self.tokenizer)
         self._spellings = [{self.tokenizer.decode([i]).strip(_SPACES) for i in ids} for ids in self._words]
@@ -127,8 +158,8 @@ class Served:
             )
 
     async def _all(self, batches: Iterator[Batch], done: queue.SimpleQueue) -> None:
-        client = EndpointAnnotator(self._spec, seed=0, entry="evaluate.engine", who="model")
-        requests, places = asyncio.Semaphore(self.engine.concurrency), asyncio.Semaphore(self._open)
+        client = EndpointAnnotator(self._spec, seed=0, entry="evaluate.servers", who="model")
+        requests, places = asyncio.Semaphore(self.servers.concurrency), asyncio.Semaphore(self._open)
 
         async def one(record: Record, question: str) -> dict[str, Any]:
             async with requests:
@@ -179,12 +210,12 @@ class Served:
         self, client: EndpointAnnotator, record: Record, messages: list, prompt: tuple[int, ...], **more: Any
     ) -> Choice:
         asked = {
-            "model": self.engine.model,
+            "model": self.servers.model,
             "messages": messages,
             "max_tokens": self._spec.max_tokens,
             "temperature": 0.0,
             "logprobs": True,
-            "top_logprobs": self.engine.top_logprobs,
+            "top_logprobs": self.servers.top_logprobs,
             "logprob_token_ids": [i for ids in self._words for i in ids],  # vLLM: exactly these
             "return_tokens_as_token_ids": True,  # vLLM: words by their numbers
             "return_token_ids": True,  # vLLM, SGLang
@@ -194,7 +225,7 @@ class Served:
         outcome, answer = await client.ask(json.dumps(asked | more).encode())
         if answer is None or outcome.status not in ("ok", "truncated", "empty"):
             raise UserError(
-                f"record {record.id} got no answer from {self.engine.model} ({outcome.status}): {outcome.text}",
+                f"record {record.id} got no answer from {self.servers.model} ({outcome.status}): {outcome.text}",
                 "the servers must give log-probabilities and token ids, as vLLM and SGLang do and `transformers serve` does "
                 "not; a new run goes on from here",
             )
@@ -214,7 +245,7 @@ class Served:
             ids = [int(match[1]) for match in named] if all(named) else None
         if ids is None or places is None or len(places) < len(ids):
             raise UserError(
-                f"{self.engine.model} came back without the tokens that were generated, or without their log-probabilities",
+                f"{self.servers.model} came back without the tokens that were generated, or without their log-probabilities",
                 "serve it with vLLM or SGLang in a version that knows return_token_ids",
             )
         end = self.tokenizer.eos_token_id
@@ -247,7 +278,7 @@ class Served:
         read = _one_image(answer.prompt_token_ids, self.processor)
         if read != prompt:
             raise UserError(
-                f"{self.engine.model} reads {self.tokenizer.decode(read)!r} where the model was trained on {self.tokenizer.decode(prompt)!r}",
+                f"{self.servers.model} reads {self.tokenizer.decode(read)!r} where the model was trained on {self.tokenizer.decode(prompt)!r}",
                 "serve the folder that evaluate.model names, with its own chat template",
             )
 

@@ -1,6 +1,6 @@
-"""Where models answer, and whose weights others lend (evaluate.engine, evaluate.baselines, evaluate.experts)."""
+"""Who else answers: servers, other models, detectors with their authors' weights (evaluate.servers, baselines, experts)."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -8,23 +8,9 @@ from fakevlm.sections.annotation import Addresses, Endpoint, KeyVariable
 from fakevlm.sections.base import Section
 
 
-class LocalEngine(Section):  # language models answer in this process
-    kind: Literal["local"]
-
-
-class RayEngine(Section):
-    """Language models answer in worker processes of a Ray cluster, each of which loads the model once."""
-
-    kind: Literal["ray"]
-    address: str | None  # null: a cluster of this machine, for the run alone; auto; host:port
-    workers: int = Field(ge=1, le=4096)
-    gpus_per_worker: float = Field(ge=0)
-
-
-class ServersEngine(Section):
+class Servers(Section):
     """FakeVLM behind vLLM or SGLang servers; `evaluate.model` names the same weights, for their tokenizer and template."""
 
-    kind: Literal["servers"]
     urls: Addresses
     model: str = Field(min_length=1)  # as the servers call it
     api_key_env: KeyVariable = None
@@ -33,8 +19,6 @@ class ServersEngine(Section):
     retries: int = Field(default=5, ge=0)
     top_logprobs: int = Field(default=20, ge=2)  # likeliest tokens asked for at each place
 
-
-Engine = Annotated[LocalEngine | RayEngine | ServersEngine, Field(discriminator="kind")]
 
 Benchmark = Literal["fakeclue", "loki", "dmimage", "ddvqa", "ffpp"]
 

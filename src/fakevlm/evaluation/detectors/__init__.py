@@ -12,17 +12,21 @@ All have the interface of the experts that are trained here: `predict(images)` g
 listed (AntifakePrompt, SIDA; FWA, Face X-ray, SRM, CDFA of DeepfakeBench) enters by its scores (`given`).
 """
 
+import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from fakevlm import paths
+from fakevlm.batchwise import Viewer
 from fakevlm.errors import UserError
 from fakevlm.evaluation.detectors.given import read_scores
 from fakevlm.evaluation.methods import detect
-from fakevlm.params import PublishedExpert
+from fakevlm.evaluation.methods import viewer as viewer_of
+from fakevlm.params import Params, PublishedExpert
 from fakevlm.records import Record
 
 if TYPE_CHECKING:
@@ -72,12 +76,34 @@ def check(spec: PublishedExpert) -> None:
             )
 
 
-def answers(spec: PublishedExpert, records: Sequence[Record], batch_size: int) -> pd.DataFrame:
+def viewer(spec: PublishedExpert, params: Params) -> Viewer:
+    """The detector of an entry with weights, here or on the profile's cluster."""
+    # Workers may stand elsewhere: they are told whole paths.
+    files = {key: paths.resolve(getattr(spec, key)) for key in ("weights", "features") if getattr(spec, key)}
+    placed = spec.model_copy(update={key: str(file) for key, file in files.items() if file.exists()})
+    hashes = {key: _hash(file) if file.is_file() else str(file) for key, file in files.items()}
+    return viewer_of(partial(load_detector, placed), [spec.kind, hashes], params)
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def answers(
+    spec: PublishedExpert, params: Params, records: Sequence[Record], journal: Path | None
+) -> pd.DataFrame:
     """A detector's answers about n records, in their order: id, text (null), p_fake, verdict, forced (False).
+
+    Args:
+        spec: the entry.
+        params: the profile; of it, cluster and evaluate.batch_size.
+        records: n of them.
+        journal: folder for work in progress.
 
     Raises:
         UserError: a file does not fit; with scores: some record has none.
     """
     if spec.scores is not None:
         return read_scores(spec, records)
-    return detect(load_detector(spec).predict, records, batch_size, spec.name)
+    return detect(viewer(spec, params), records, journal, spec.name)

@@ -23,26 +23,40 @@ _LISTED = 4  # names of tensors in an error
 
 
 class Detector(ABC):
-    """A detector that looks at one image at a time: published ones take images in their own sizes."""
+    """A published detector. Most take images in their own sizes, so a batch is what shares a size."""
+
+    def prepare(self, image: Image.Image) -> Image.Image:
+        """What is looked at of an RGB image: here, all of it."""
+        return image
 
     @abstractmethod
-    def p_fake(self, image: Image.Image) -> Tensor:
-        """P(fake) of an RGB image: one number, on whatever device."""
+    def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
+        """P(fake) of n prepared images of one size: (n,), on whatever device."""
 
     @torch.inference_mode()
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
         """P(fake) of RGB images, any sizes: (len(images),) float32 in 0–1."""
-        return np.array([float(self.p_fake(image)) for image in images], np.float32)
+        found = np.zeros(len(images), np.float32)
+        alike: dict[tuple[int, int], list[int]] = {}
+        prepared = [self.prepare(image) for image in images]
+        for number, image in enumerate(prepared):
+            alike.setdefault(image.size, []).append(number)
+        for numbers in alike.values():
+            values = self.p_fake([prepared[number] for number in numbers])
+            found[numbers] = values.float().reshape(len(numbers)).cpu().numpy()
+        return found
 
 
-def to_tensor(image: Image.Image, statistics: tuple[tuple[float, ...], tuple[float, ...]]) -> Tensor:
-    """An RGB image as a normalised tensor (1, 3, h, w) on the accelerator.
+def to_tensor(
+    images: Sequence[Image.Image], statistics: tuple[tuple[float, ...], tuple[float, ...]]
+) -> Tensor:
+    """RGB images of one size as a normalised tensor (n, 3, h, w) on the accelerator.
 
     Args:
-        image: RGB.
+        images: n of them.
         statistics: mean and standard deviation, such as `IMAGENET`.
     """
-    return TF.normalize(TF.to_tensor(image), *statistics)[None].to(device())
+    return TF.normalize(torch.stack([TF.to_tensor(image) for image in images]).to(device()), *statistics)
 
 
 def read_checkpoint(file: str, wrapper: str) -> dict[str, Tensor]:

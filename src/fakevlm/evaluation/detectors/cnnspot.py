@@ -5,6 +5,8 @@ checkpoints `blur_jpg_prob0.1.pth` and `blur_jpg_prob0.5.pth` keep its state dic
 resized nor cropped, as in `demo.py` (their README: better on most categories than the paper's centre crop of 224 pixels).
 """
 
+from collections.abc import Sequence
+
 from PIL import Image
 from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor, nn
@@ -27,5 +29,5 @@ class CNNSpot(Detector):
     def __init__(self, weights: str) -> None:
         self.network = build(lambda: resnet50(1), read_checkpoint(weights, "model"), weights)
 
-    def p_fake(self, image: Image.Image) -> Tensor:
-        return self.network(to_tensor(image, IMAGENET)).sigmoid()
+    def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
+        return self.network(to_tensor(images, IMAGENET)).sigmoid()

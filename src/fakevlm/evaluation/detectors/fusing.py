@@ -6,6 +6,8 @@ the unresized image; three layers of self-attention fuse the seven embeddings; o
 (`model_epoch_best.pth`) keep the state dict under `model`, with the unused head of the ResNet (1,000 classes) in it.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -86,21 +88,22 @@ class FusingNetwork(nn.Module):
         return F.relu(self.fc1(features.mean((2, 3))))
 
     def forward(self, image: Tensor, square: Tensor) -> Tensor:
-        """The logit of fake, (1, 1).
+        """The logits of fake, (n, 1).
 
         Args:
-            image: (1, 3, h, w), whole and unresized.
-            square: (1, 3, SIZE, SIZE), its centre.
+            image: (n, 3, h, w), whole and unresized.
+            square: (n, 3, SIZE, SIZE), their centres.
         """
         features = self.resnet.forward_features(square)
         parts = [
             F.interpolate(
-                image[..., top:bottom, left:right], (SIZE, SIZE), mode="bilinear", align_corners=True
+                image[n : n + 1, :, top:bottom, left:right], (SIZE, SIZE), mode="bilinear", align_corners=True
             )
-            for top, left, bottom, right in windows(features[0], *image.shape[-2:])
+            for n in range(len(image))
+            for top, left, bottom, right in windows(features[n], *image.shape[-2:])
         ]
-        closer = self.resnet.forward_features(torch.cat(parts))
-        embeddings = torch.cat([self._embed(closer), self._embed(features)])[None]
+        closer = self._embed(self.resnet.forward_features(torch.cat(parts))).unflatten(0, (len(image), -1))
+        embeddings = torch.cat([closer, self._embed(features)[:, None]], 1)
         return self.fc(self.mha_list(embeddings)[:, -1])
 
 
@@ -114,6 +117,6 @@ class Fusing(Detector):
     def __init__(self, weights: str) -> None:
         self.network = build(FusingNetwork, read_checkpoint(weights, "model"), weights)
 
-    def p_fake(self, image: Image.Image) -> Tensor:
-        square = TF.center_crop(TF.resize(image, SIZE), [SIZE, SIZE])
-        return self.network(to_tensor(image, IMAGENET), to_tensor(square, IMAGENET)).sigmoid()
+    def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
+        squares = [TF.center_crop(TF.resize(image, SIZE), [SIZE, SIZE]) for image in images]
+        return self.network(to_tensor(images, IMAGENET), to_tensor(squares, IMAGENET)).sigmoid()

@@ -10,6 +10,8 @@ the Gram matrix of 32 channels and reduces it to 32 numbers. Two published forms
   state dict under `netC`: one output, the logit of fake. The image is taken whole, with ImageNet's mean and deviation.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -103,9 +105,13 @@ class GramNet(Detector):
         self.outputs = 1 if last is not None and len(last) == 1 else 2
         self.network = build(lambda: GramResNet(self.outputs), tensors, weights)
 
-    def p_fake(self, image: Image.Image) -> Tensor:
+    def prepare(self, image: Image.Image) -> Image.Image:
         if self.outputs == 1:
-            return self.network(to_tensor(image, IMAGENET)).sigmoid()
-        pixels = cv2.resize(np.asarray(image)[..., ::-1], (SIZE, SIZE)).astype(np.float32)
-        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(device())
-        return self.network(batch).softmax(1)[0, 0]
+            return image
+        return Image.fromarray(cv2.resize(np.asarray(image), (SIZE, SIZE)))
+
+    def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
+        if self.outputs == 1:
+            return self.network(to_tensor(images, IMAGENET)).sigmoid()
+        pixels = np.stack([np.asarray(image)[..., ::-1] for image in images]).astype(np.float32)
+        return self.network(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device())).softmax(1)[:, 0]

@@ -10,6 +10,8 @@ classifier was trained on such files. Its checkpoint keeps the state dict under 
 * AIGCDetectBenchmark's, three channels: the pattern alone.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torchvision.transforms.functional as TF
@@ -92,12 +94,12 @@ class Denoiser(nn.Module):
         return self.tail(self.body(self.head(x)))
 
 
-def pattern(denoiser: nn.Module, image: Image.Image) -> Image.Image:
-    """The noise pattern of an RGB image as the authors' scripts leave it on disk, of the same size."""
-    noise = -denoiser(TF.to_tensor(image)[None].to(device()))[0].clamp(-1, 0)
+def patterns(denoiser: nn.Module, images: Sequence[Image.Image]) -> list[Image.Image]:
+    """The noise patterns of RGB images of one size, as the authors' scripts leave them on disk, of the same size."""
+    noise = -denoiser(torch.stack([TF.to_tensor(image) for image in images]).to(device())).clamp(-1, 0)
     levels = np.rint(noise.cpu().numpy() * 255).astype(np.uint8)
-    wrapped = levels * np.uint8(255)  # modulo 256
-    return Image.fromarray(np.ascontiguousarray(wrapped.transpose(1, 2, 0)[..., ::-1]))
+    wrapped = (levels * np.uint8(255)).transpose(0, 2, 3, 1)  # modulo 256
+    return [Image.fromarray(np.ascontiguousarray(one[..., ::-1])) for one in wrapped]
 
 
 def with_spectrum(x: Tensor) -> Tensor:
@@ -127,6 +129,6 @@ class LNP(Detector):
         self.channels = 3 if first is not None and first.dim() == 4 and first.shape[1] == 3 else 5
         self.network = build(lambda: resnet50(1, self.channels), tensors, weights)
 
-    def p_fake(self, image: Image.Image) -> Tensor:
-        x = to_tensor(pattern(self.denoiser, image), IMAGENET)
+    def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
+        x = to_tensor(patterns(self.denoiser, images), IMAGENET)
         return self.network(with_spectrum(x) if self.channels == 5 else x).sigmoid()

@@ -6,6 +6,8 @@ is the layer's bare state dict: `weight` (1, 768), `bias` (1). The image is the 
 images get a black border), with CLIP's mean and deviation.
 """
 
+from collections.abc import Sequence
+
 import torchvision.transforms.functional as TF
 from PIL import Image
 from torch import Tensor, nn
@@ -62,6 +64,8 @@ class UnivFD(Detector):
         self.size = self.clip.config.image_size
         self.layer = build(lambda: nn.Linear(self.clip.config.projection_dim, 1), tensors, weights)
 
-    def p_fake(self, image: Image.Image) -> Tensor:
-        pixels = to_tensor(TF.center_crop(image, [self.size, self.size]), CLIP)
-        return self.layer(self.clip(pixel_values=pixels).image_embeds).sigmoid()
+    def prepare(self, image: Image.Image) -> Image.Image:
+        return TF.center_crop(image, [self.size, self.size])
+
+    def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
+        return self.layer(self.clip(pixel_values=to_tensor(images, CLIP)).image_embeds).sigmoid()
