@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import tinyllava
-from fakevlm import paths
+from fakevlm import batchwise, paths
 from fakevlm.evaluation import prediction
 from fakevlm.evaluation.prediction import predict
 from fakevlm.model import chat, verdict
@@ -219,11 +219,11 @@ def test_the_journal_is_not_mistaken_for_other_questions_settings_or_images(load
 def test_fingerprint_follows_the_weights(folder, tmp_path) -> None:
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    assert prediction.fingerprint(tmp_path) == prediction.fingerprint(folder)
+    assert batchwise.fingerprint(tmp_path) == batchwise.fingerprint(folder)
     weights = bytearray((tmp_path / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (tmp_path / "model.safetensors").write_bytes(weights)
-    assert prediction.fingerprint(tmp_path) != prediction.fingerprint(folder)
+    assert batchwise.fingerprint(tmp_path) != batchwise.fingerprint(folder)
 
 
 def test_nothing_to_ask_gives_an_empty_frame(loaded) -> None:
