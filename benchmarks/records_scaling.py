@@ -2,8 +2,9 @@
 
 Generated records with tiny images, no two alike, go through what every image goes through: writing and reading shards, the tables
 without images, the collection's sieve and leakage check, the bookkeeping of `categorize` (a stand-in answers for the classifier),
-the plan of `annotate` (categories, splits, choice) with a walk through its tasks, the records on disk that training reads, and a
-benchmark in `evaluate` (stand-ins answer, in words and as a detector). Every step runs in a process of its own. Told are the most
+the plan of `annotate` (categories, splits, choice) with a walk through its tasks, the whole of `annotate` (three stand-ins answer at
+once, in two statements each, most of them said of no other image; a stand-in embeds them) and again with a full journal whose last line is torn, the records on disk that training reads, and
+a benchmark in `evaluate` (stand-ins answer, in words and as a detector). Every step runs in a process of its own. Told are the most
 memory it ever held, imports included; the most of its own (files mapped into memory count in the first alone); and the processor's time a record, as a ratio to the
 smallest size's too (seconds of the wall say nothing on a busy machine). At the end of each size, `dvc status` on a throwaway repository with as many shards as the records would be in at 400 kB an image.
 
@@ -20,7 +21,9 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +74,40 @@ class Guess:
         return np.random.default_rng(images[0].getpixel((0, 0))[0]).dirichlet(np.ones(4), len(images))
 
 
+class Chatty:
+    """Stands in for an annotator: of three things drawn by the image's hash it says two."""
+
+    def __init__(self, number: int) -> None:
+        self.model, self.revision, self.sampling = f"Chatty-{number}", "1", {"seed": 17}
+        self._number = number
+
+    async def annotate(self, request):
+        from fakevlm.annotation.protocol import Outcome
+        from fakevlm.miniature.catalogue import KINDS, QUALITIES
+
+        drawn = int(request.image_sha256[:12], 16)
+        kinds = list((QUALITIES if request.prompt.label else KINDS).values())
+        said = []
+        for n in {0, 1, 2} - {self._number}:
+            phrases = kinds[(drawn + 3 * n) % len(kinds)].phrases
+            said.append(f"{phrases[drawn % len(phrases)].format(s='it')} in row {drawn % 9973}.")
+        return Outcome("ok", "It seems that " + " Also, ".join(said))
+
+
+def embed(texts: list[str], name: str) -> np.ndarray:
+    """Stands in for the sentence encoder: the sums of fixed random vectors, one a word."""
+    rows = np.zeros((len(texts), 384), np.float32)
+    for row, text in zip(rows, texts, strict=True):
+        for word in text.split():
+            row += word_vector(word)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
+@lru_cache(maxsize=20_000)
+def word_vector(word: str) -> np.ndarray:
+    return np.random.default_rng(zlib.crc32(word.encode())).standard_normal(384).astype(np.float32)
+
+
 def write(count: int, folder: Path) -> int:
     return write_records(records(count), folder / "records")
 
@@ -111,6 +148,35 @@ def plan(count: int, folder: Path) -> int:
 
     chosen, tasks = planned(load_params("mini"), folder, folder / "categorize")
     assert sum(1 for _ in tasks) == len(chosen) > 0.9 * count
+    return count
+
+
+def annotate(count: int, folder: Path) -> int:
+    from fakevlm.annotation import aggregate, example, fakeclue
+    from fakevlm.params import load_params
+
+    aggregate.encode = embed
+    chatty, out = [Chatty(n) for n in range(3)], folder / "annotate"
+    made = fakeclue.build(
+        load_params("mini"),
+        collected=folder,
+        categorized=folder / "categorize",
+        out=out,
+        journal=folder / "journal.jsonl",
+        annotators=chatty,
+    )
+    assert example.pick(made, out).captions.keys() == {each.model for each in chatty}
+    assert made.metrics["outcomes"] == {"ok": 3 * len(made.images)} and len(made.images) > 0.9 * count
+    assert 1 < made.metrics["points_per_image"] < 3, made.metrics
+    return count
+
+
+def resumed(count: int, folder: Path) -> int:
+    journal = folder / "journal.jsonl"
+    with journal.open("r+b") as file:
+        file.truncate(size := journal.stat().st_size - 9)
+    assert annotate(count, folder) == count
+    assert size < journal.stat().st_size < size + 2_000  # asked again: one
     return count
 
 
@@ -162,6 +228,8 @@ STEPS = {
     "sieve, leakage": collect,
     "categorize": categorize,
     "annotate's plan": plan,
+    "annotate": annotate,
+    "annotate resumed": resumed,
     "training's data": training,
     "words, P(fake)": asked,
     "a detector": detected,
@@ -170,6 +238,8 @@ IMPORTS = {
     "sieve, leakage": "fakevlm.corpora.collect",
     "categorize": "fakevlm.categorize.assign",
     "annotate's plan": "fakevlm.annotation.fakeclue",
+    "annotate": "fakevlm.annotation.fakeclue",
+    "annotate resumed": "fakevlm.annotation.fakeclue",
     "training's data": "fakevlm.training.data",
     "words, P(fake)": "fakevlm.evaluation.engines",
     "a detector": "fakevlm.evaluation.benchmarks",
