@@ -72,7 +72,7 @@ def fit_linear(
     for strength in STRENGTHS:
         found = minimize(
             lambda at, strength=strength: _loss(at, train, fake, 1.0 / (strength * len(train))),
-            np.zeros(train.width + 1),
+            np.zeros(train.width + 1, np.float32),
             method="L-BFGS-B",
             jac=True,
             options=_OPTIONS,
@@ -106,13 +106,13 @@ def _loss(at: np.ndarray, rows: Features, fake: np.ndarray, penalty: float) -> t
     """The mean log loss with its penalty, and the gradient.
 
     Args:
-        at: (d + 1,) weights and bias.
+        at: (d + 1,) float32, weights and bias.
         rows: (n, d) standardised features.
         fake: (n,), 1 for fake.
         penalty: of the squared weights, halved.
     """
     # In 32 bits, as scikit-learn computes on features of 32 bits; only what is added up over blocks is wider.
-    weight, bias = at[:-1].astype(np.float32), at[-1].astype(np.float32)
+    weight, bias = at[:-1], at[-1]
     losses, slopes = np.empty((2, len(rows)), np.float32)
     gradient = np.zeros(rows.width)
     for where, block in rows.blocks():
@@ -123,8 +123,8 @@ def _loss(at: np.ndarray, rows: Features, fake: np.ndarray, penalty: float) -> t
         slopes[where] = sign * expit(logits)
         slopes[where] /= len(rows)
         gradient += block.T @ slopes[where]
-    loss = float(losses.sum() / len(rows)) + 0.5 * penalty * float(at[:-1] @ at[:-1])
-    return loss, np.append(gradient + penalty * at[:-1], slopes.sum())
+    loss = float(losses.sum() / len(rows)) + float(0.5 * penalty * (weight @ weight))
+    return loss, np.append(gradient.astype(np.float32) + penalty * weight, slopes.sum())
 
 
 def fit_records(
