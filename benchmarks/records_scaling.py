@@ -2,13 +2,16 @@
 
 Generated records with tiny images, no two alike, go through what every image goes through: writing and reading shards, the tables
 without images, the collection's sieve and leakage check, the bookkeeping of `categorize` (a stand-in answers for the classifier),
-the plan of `annotate` (categories, splits, choice) with a walk through its tasks, the whole of `annotate` (three stand-ins answer at
-once, in two statements each, most of them said of no other image; a stand-in embeds them) and again with a full journal whose last line is torn, the records on disk that training reads, and
-a benchmark in `evaluate` (stand-ins answer, in words and as a detector). Every step runs in a process of its own. Told are the most
-memory it ever held, imports included; the most of its own (files mapped into memory count in the first alone); and the processor's time a record, as a ratio to the
-smallest size's too (seconds of the wall say nothing on a busy machine). At the end of each size, `dvc status` on a throwaway repository with as many shards as the records would be in at 400 kB an image.
+the plan of `annotate` (categories, splits, choice) with a walk through its tasks, the whole of `annotate` (three stand-ins answer
+at once, in two statements each that are said of few other images; a stand-in embeds them), the same with a full journal whose last
+line a kill has torn, the records on disk that training reads, the fit of a linear expert (pixels are its features), and a
+benchmark in `evaluate` (stand-ins answer, in words and as a detector). Every step runs in a process of its own.
 
-A million records need 3 GB in the folder for temporary files; everything is deleted at the end.
+Told are the most memory it ever held, imports included; the most of its own (files mapped into memory count in the first alone);
+and the processor's time a record, as a ratio to the smallest size's too (seconds of the wall say nothing on a busy machine). At
+the end of each size, `dvc status` on a throwaway repository with as many shards as the records would be in at 400 kB an image.
+
+A million records need 6 GB in the folder for temporary files; everything is deleted at the end.
 """
 
 import io
@@ -192,6 +195,21 @@ def training(count: int, folder: Path) -> int:
     return sum(1 for _ in held.without_images())
 
 
+def experts(count: int, folder: Path) -> int:
+    from fakevlm.evaluation.experts.linear import fit_records
+    from fakevlm.shards import Records, take
+
+    def look(images: list[Image.Image]) -> np.ndarray:
+        return np.stack([np.asarray(image, np.float32).ravel() for image in images])
+
+    held, rows = Records(folder / "records"), np.arange(count)
+    model, log = fit_records(
+        look, take(held, rows[count // 10 :]), take(held, rows[: count // 10]), 64, "look"
+    )
+    assert model.weight.shape == (12 * 12 * 3,)
+    return count if log.chosen.sum() == 1 else 0
+
+
 def asked(count: int, folder: Path) -> int:
     from fakevlm.evaluation import benchmarks
     from fakevlm.evaluation.prediction import gather
@@ -232,6 +250,7 @@ STEPS = {
     "annotate": annotate,
     "annotate resumed": resumed,
     "training's data": training,
+    "linear experts": experts,
     "words, P(fake)": asked,
     "a detector": detected,
 }
@@ -242,6 +261,7 @@ IMPORTS = {
     "annotate": "fakevlm.annotation.fakeclue",
     "annotate resumed": "fakevlm.annotation.fakeclue",
     "training's data": "fakevlm.training.data",
+    "linear experts": "fakevlm.evaluation.experts.linear",
     "words, P(fake)": "fakevlm.evaluation.engines",
     "a detector": "fakevlm.evaluation.benchmarks",
 }
