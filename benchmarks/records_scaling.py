@@ -33,6 +33,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.records import Record, read_frame, read_records, write_records
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -84,8 +85,7 @@ class Chatty:
         self.model, self.revision, self.sampling = f"Chatty-{number}", "1", {"seed": 17}
         self._number = number
 
-    async def annotate(self, request):
-        from fakevlm.annotation.protocol import Outcome
+    async def annotate(self, request: Request) -> Outcome:
         from fakevlm.miniature.catalogue import KINDS, QUALITIES
 
         drawn = int(request.image_sha256[:12], 16)
