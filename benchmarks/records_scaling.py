@@ -2,12 +2,16 @@
 
 Generated records with tiny images, no two alike, go through what every image goes through: writing and reading shards, the tables
 without images, the collection's sieve and leakage check, the bookkeeping of `categorize` (a stand-in answers for the classifier),
-the plan of `annotate` (categories, splits, choice) with a walk through its tasks, the records on disk that training reads, and a
-benchmark in `evaluate` (stand-ins answer, in words and as a detector). Every step runs in a process of its own. Told are the most
-memory it ever held, imports included; the most of its own (files mapped into memory count in the first alone); and the processor's time a record, as a ratio to the
-smallest size's too (seconds of the wall say nothing on a busy machine). At the end of each size, `dvc status` on a throwaway repository with as many shards as the records would be in at 400 kB an image.
+the plan of `annotate` (categories, splits, choice) with a walk through its tasks, the whole of `annotate` (three stand-ins answer
+at once, in two statements each that are said of few other images; a stand-in embeds them), the same with a full journal whose last
+line a kill has torn, the records on disk that training reads, the fit of a linear expert (pixels are its features), and a
+benchmark in `evaluate` (stand-ins answer, in words and as a detector). Every step runs in a process of its own.
 
-A million records need 3 GB in the folder for temporary files; everything is deleted at the end.
+Told are the most memory it ever held, imports included; the most of its own (files mapped into memory count in the first alone);
+and the processor's time a record, as a ratio to the smallest size's too (seconds of the wall say nothing on a busy machine). At
+the end of each size, `dvc status` on a throwaway repository with as many shards as the records would be in at 400 kB an image.
+
+A million records need 6 GB in the folder for temporary files; everything is deleted at the end.
 """
 
 import io
@@ -20,13 +24,16 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.records import Record, read_frame, read_records, write_records
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -69,6 +76,39 @@ class Guess:
 
     def probabilities(self, images: list[Image.Image]) -> np.ndarray:
         return np.random.default_rng(images[0].getpixel((0, 0))[0]).dirichlet(np.ones(4), len(images))
+
+
+class Chatty:
+    """Stands in for an annotator: of three things drawn by the image's hash it says two."""
+
+    def __init__(self, number: int) -> None:
+        self.model, self.revision, self.sampling = f"Chatty-{number}", "1", {"seed": 17}
+        self._number = number
+
+    async def annotate(self, request: Request) -> Outcome:
+        from fakevlm.miniature.catalogue import KINDS, QUALITIES
+
+        drawn = int(request.image_sha256[:12], 16)
+        kinds = list((QUALITIES if request.prompt.label else KINDS).values())
+        said = []
+        for n in {0, 1, 2} - {self._number}:
+            phrases = kinds[(drawn + 3 * n) % len(kinds)].phrases
+            said.append(f"{phrases[drawn % len(phrases)].format(s='it')} in row {drawn % 9973}.")
+        return Outcome("ok", "It seems that " + " Also, ".join(said))
+
+
+def embed(texts: list[str], name: str) -> np.ndarray:
+    """Stands in for the sentence encoder: the sums of fixed random vectors, one a word."""
+    rows = np.zeros((len(texts), 384), np.float32)
+    for row, text in zip(rows, texts, strict=True):
+        for word in text.split():
+            row += word_vector(word)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
+@lru_cache(maxsize=20_000)
+def word_vector(word: str) -> np.ndarray:
+    return np.random.default_rng(zlib.crc32(word.encode())).standard_normal(384).astype(np.float32)
 
 
 def write(count: int, folder: Path) -> int:
@@ -115,6 +155,36 @@ def plan(count: int, folder: Path) -> int:
     return count
 
 
+def annotate(count: int, folder: Path) -> int:
+    from fakevlm.annotation import aggregate, example, fakeclue
+    from fakevlm.params import load_params
+
+    aggregate.encode = embed
+    chatty, out = [Chatty(n) for n in range(3)], folder / "annotate"
+    made = fakeclue.build(
+        load_params("mini"),
+        collected=folder,
+        categorized=folder / "categorize",
+        out=out,
+        journal=folder / "journal.jsonl",
+        annotators=chatty,
+    )
+    assert example.pick(made, out).captions.keys() == {each.model for each in chatty}
+    assert made.metrics["outcomes"] == {"ok": 3 * len(made.images)}
+    assert len(made.images) > 0.9 * count
+    assert 1 < made.metrics["points_per_image"] < 3, made.metrics
+    return count
+
+
+def resumed(count: int, folder: Path) -> int:
+    journal = folder / "journal.jsonl"
+    with journal.open("r+b") as file:
+        file.truncate(size := journal.stat().st_size - 9)
+    assert annotate(count, folder) == count
+    assert size < journal.stat().st_size < size + 2_000  # asked again: one
+    return count
+
+
 def training(count: int, folder: Path) -> int:
     from fakevlm.shards import Records
     from fakevlm.training.data import draw
@@ -124,6 +194,21 @@ def training(count: int, folder: Path) -> int:
         held[n].pil()
     assert sum(1 for _ in draw(held, PROBED, 1)) == PROBED
     return sum(1 for _ in held.without_images())
+
+
+def experts(count: int, folder: Path) -> int:
+    from fakevlm.evaluation.experts.linear import fit_records
+    from fakevlm.shards import Records, take
+
+    def look(images: list[Image.Image]) -> np.ndarray:
+        return np.stack([np.asarray(image, np.float32).ravel() for image in images])
+
+    held, rows = Records(folder / "records"), np.arange(count)
+    model, log = fit_records(
+        look, take(held, rows[count // 10 :]), take(held, rows[: count // 10]), 64, "look"
+    )
+    assert model.weight.shape == (12 * 12 * 3,)
+    return count if log.chosen.sum() == 1 else 0
 
 
 def asked(count: int, folder: Path) -> int:
@@ -168,7 +253,10 @@ STEPS = {
     "sieve, leakage": collect,
     "categorize": categorize,
     "annotate's plan": plan,
+    "annotate": annotate,
+    "annotate resumed": resumed,
     "training's data": training,
+    "linear experts": experts,
     "words, P(fake)": asked,
     "a detector": detected,
 }
@@ -176,7 +264,10 @@ IMPORTS = {
     "sieve, leakage": "fakevlm.corpora.collect",
     "categorize": "fakevlm.categorize.assign",
     "annotate's plan": "fakevlm.annotation.fakeclue",
+    "annotate": "fakevlm.annotation.fakeclue",
+    "annotate resumed": "fakevlm.annotation.fakeclue",
     "training's data": "fakevlm.training.data",
+    "linear experts": "fakevlm.evaluation.experts.linear",
     "words, P(fake)": "fakevlm.evaluation.engines",
     "a detector": "fakevlm.evaluation.benchmarks",
 }

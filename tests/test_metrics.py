@@ -114,6 +114,13 @@ def test_draws_keep_classes_and_items_together() -> None:
     assert not (weights[:, 0] == weights[:, 6]).all()  # the strata are drawn apart
 
 
+def test_draws_are_the_same_however_many_are_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    label, item = np.arange(40) % 2, np.arange(40) // 3
+    whole = metrics.draws(label, item, 101, seed=3)
+    monkeypatch.setattr(metrics, "_PORTION", 20 * 7)  # an odd number of draws of each label
+    np.testing.assert_array_equal(metrics.draws(label, item, 101, seed=3), whole)
+
+
 def test_interval_matches_theory_and_is_wider_for_clusters() -> None:
     # Accuracy .8 of 400 images: standard error .02, so the interval is about ± .039.
     right = np.arange(400) % 5 != 0

@@ -16,6 +16,7 @@ FAKE, REAL = 0, 1
 VERDICTS = {"fake": FAKE, "real": REAL, "unparsed": -1}
 
 Array = np.ndarray
+_PORTION = 2**22  # draws times rows that are worked on at a time
 
 
 def codes(verdicts: Array) -> Array:
@@ -106,9 +107,14 @@ def draws(labels: Array, items: Array, count: int, seed: int) -> Array:
         rows = np.flatnonzero(labels == label)
         _, inverse = np.unique(items[rows], return_inverse=True)
         size = int(inverse.max()) + 1
-        drawn = generator.integers(0, size, (count, size)) + np.arange(count)[:, None] * size
-        counts = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size)
-        weights[:, rows] = counts[:, inverse]
+        portion = max(
+            1, _PORTION // len(rows)
+        )  # three arrays of integers, each twice as large as the weights
+        for start in range(0, count, portion):
+            these = min(portion, count - start)
+            drawn = generator.integers(0, size, (these, size)) + np.arange(these)[:, None] * size
+            counts = np.bincount(drawn.ravel(), minlength=these * size).reshape(these, size)
+            weights[start : start + these, rows] = counts[:, inverse]
     return weights
 
 
@@ -126,7 +132,7 @@ def interval(metric: Callable[[Array | None], Array], weights: Array | None) -> 
     if weights is None or not len(weights) or np.isnan(value):
         return value, float("nan"), float("nan")
     # In portions, so that a large benchmark needs no (draws, n) temporaries in double precision.
-    portion = max(1, 2**22 // max(1, weights.shape[1]))
+    portion = max(1, _PORTION // max(1, weights.shape[1]))
     values = np.concatenate([metric(weights[i : i + portion]) for i in range(0, len(weights), portion)])
     values = values[~np.isnan(values)]
     if not len(values):

@@ -14,10 +14,9 @@ import pandas as pd
 from PIL import Image
 from scipy.fft import dctn
 
-from fakevlm.evaluation.experts.base import Expert, batches, read, square, targets, write
-from fakevlm.evaluation.experts.linear import Linear, fit_linear
+from fakevlm.evaluation.experts.base import Expert, read, square, write
+from fakevlm.evaluation.experts.linear import Linear, fit_records
 from fakevlm.params import Params
-from fakevlm.progress import bar
 from fakevlm.records import Record
 
 BINS, BLOCK = 16, 8
@@ -53,16 +52,13 @@ class Frequency(Expert):
         self.size, self.linear = size, linear
 
     def fit(self, train: Sequence[Record], val: Sequence[Record], params: Params, seed: int) -> pd.DataFrame:
-        fake, val_fake = targets(train), targets(val)
-        features = []
-        with bar(len(train) + len(val), "Frequency: spectra") as progress:
-            for records in (train, val):
-                rows = []
-                for batch in batches(records, params.experts.batch_size):
-                    rows.append(spectrum([record.pil() for record in batch], self.size))
-                    progress.update(len(batch))
-                features.append(np.concatenate(rows))
-        self.linear, log = fit_linear(features[0], fake, features[1], val_fake, seed)
+        self.linear, log = fit_records(
+            lambda images: spectrum(images, self.size),
+            train,
+            val,
+            params.experts.batch_size,
+            "Frequency: spectra",
+        )
         return log
 
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:

@@ -14,11 +14,10 @@ import torch
 from PIL import Image
 
 from fakevlm.errors import UserError
-from fakevlm.evaluation.experts.base import Expert, batches, read, targets, write
-from fakevlm.evaluation.experts.linear import Linear, fit_linear
+from fakevlm.evaluation.experts.base import Expert, read, write
+from fakevlm.evaluation.experts.linear import Linear, fit_records
 from fakevlm.model.llava import device, load_processor, locate
 from fakevlm.params import Params
-from fakevlm.progress import bar
 from fakevlm.records import Record
 
 
@@ -77,16 +76,9 @@ class UnivFD(Expert):
         self.base, self.linear, self.tower = base, linear, Tower(base)
 
     def fit(self, train: Sequence[Record], val: Sequence[Record], params: Params, seed: int) -> pd.DataFrame:
-        fake, val_fake = targets(train), targets(val)
-        features = []
-        with bar(len(train) + len(val), "UnivFD: frozen features") as progress:
-            for records in (train, val):
-                rows = []
-                for batch in batches(records, params.experts.batch_size):
-                    rows.append(self.tower.features([record.pil() for record in batch]))
-                    progress.update(len(batch))
-                features.append(np.concatenate(rows))
-        self.linear, log = fit_linear(features[0], fake, features[1], val_fake, seed)
+        self.linear, log = fit_records(
+            self.tower.features, train, val, params.experts.batch_size, "UnivFD: frozen features"
+        )
         return log
 
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
