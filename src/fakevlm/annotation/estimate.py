@@ -11,7 +11,7 @@ import argparse
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -273,26 +273,40 @@ def table(estimates: Sequence[Estimate]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="What the annotation has yet to ask, and what that costs. Asks nothing."
-    )
+def command(
+    description: str, estimates: Callable[[Params, float | None], list[Estimate]], nobody: str
+) -> int:
+    """The command line of a dry run; returns the exit code.
+
+    Args:
+        description: what is estimated.
+        estimates: of a profile, with the requests a second that the command line gives.
+        nobody: what is said where there is nobody to ask.
+    """
+    parser = argparse.ArgumentParser(description=f"{description} Asks nothing.")
     parser.add_argument("--profile", help="a section of params.yaml; default: the one it names")
     parser.add_argument(
         "--rate",
         type=float,
         help="requests a second of one replica (a progress line shows that of all together); "
-        "default: annotate.annotators[].requests_per_second",
+        "default: each entry's requests_per_second",
     )
     options = parser.parse_args()
     try:
         if options.rate is not None and not options.rate > 0:
             raise UserError(f"--rate {options.rate}: no rate", "give requests a second, above 0")
-        print(table(dry_run(load_params(options.profile), options.rate)))
+        found = estimates(load_params(options.profile), options.rate)
+        print(table(found) if found else nobody)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def main() -> int:
+    return command(
+        "What the annotation has yet to ask, and what that costs.", dry_run, "annotate.annotators names none"
+    )
 
 
 if __name__ == "__main__":

@@ -4,16 +4,14 @@
 Counted and estimated as for the annotators (`annotation.estimate`): what the journals answer is not counted again.
 """
 
-import argparse
 import sys
 
 from fakevlm import paths
 from fakevlm.annotation.endpoint import EndpointAnnotator
-from fakevlm.annotation.estimate import Estimate, estimate, table
+from fakevlm.annotation.estimate import Estimate, command, estimate
 from fakevlm.annotation.journal import read_answers
-from fakevlm.errors import UserError
 from fakevlm.evaluation import baselines, benchmarks
-from fakevlm.params import Params, load_params
+from fakevlm.params import Params
 
 
 def dry_run(params: Params, rate: float | None = None) -> list[Estimate]:
@@ -41,21 +39,8 @@ def dry_run(params: Params, rate: float | None = None) -> list[Estimate]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="What the baselines have yet to be asked, and what that costs. Asks nothing."
-    )
-    parser.add_argument("--profile", help="a section of params.yaml; default: the one it names")
-    parser.add_argument("--rate", type=float, help="requests a second of one replica")
-    options = parser.parse_args()
-    try:
-        if options.rate is not None and not options.rate > 0:
-            raise UserError(f"--rate {options.rate}: no rate", "give requests a second, above 0")
-        estimates = dry_run(load_params(options.profile), options.rate)
-        print(table(estimates) if estimates else "evaluate.baselines names none")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    what = "What the baselines have yet to be asked, and what that costs."
+    return command(what, dry_run, "evaluate.baselines names none")
 
 
 if __name__ == "__main__":

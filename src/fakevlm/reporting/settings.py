@@ -21,6 +21,15 @@ def _split(params: Params) -> str:
     return "the released one, by image; validation taken out of training by source item"
 
 
+def _aggregator(params: Params) -> str:
+    if not params.annotate.annotators:
+        return "the release's"
+    aggregator = params.annotate.aggregator
+    if aggregator.backend == "embedding":
+        return f"sentence embeddings ({aggregator.encoder})"
+    return f"{aggregator.model}{', which sees the image' if aggregator.with_image else ''}"
+
+
 def _training(inputs: Inputs, theirs: dict[str, Setting]) -> list[tuple[str, str, str]]:
     """How FakeVLM was trained, row by row; where it was not trained here, the paper's side alone."""
     tune, none = inputs.params.finetune, "not trained in this profile"
@@ -75,6 +84,7 @@ def settings(inputs: Inputs, published: Published) -> list[tuple[str, str, str]]
             if params.annotate.annotators
             else annotators(params),
         ),
+        ("Aggregator", "a language model that is not named", _aggregator(params)),
         ("Split", "at random, by image", _split(params)),
         *_training(inputs, theirs),
         ("Encoder for CSS", "not stated", params.evaluate.encoder),
