@@ -43,6 +43,8 @@ def test_two_nodes_learn_what_one_process_learns_and_go_on_after_a_kill(nodes):
     (nodes / "params.yaml").write_text(yaml.safe_dump({"profile": "mini", "mini": values}))
     (nodes / "hosts").write_text("node1 slots=1\nnode2 slots=1\n")
 
+    (nodes / ".deepspeed_env").write_text("TOLD_EVERY_NODE=yes\n")
+
     # A rank of the second node is killed: the notebook fails instead of waiting, and nothing goes on behind it.
     notebook = subprocess.Popen([sys.executable, "-c", NOTEBOOK], stderr=subprocess.PIPE, text=True)
     deadline, runs = time.monotonic() + 600, nodes / "runs/finetune"
@@ -51,7 +53,9 @@ def test_two_nodes_learn_what_one_process_learns_and_go_on_after_a_kill(nodes):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     (run,) = runs.iterdir()
-    rank(1, run).kill()
+    second = rank(1, run)
+    assert second.environ()["TOLD_EVERY_NODE"] == "yes"  # DeepSpeed takes .deepspeed_env along, ssh by itself nothing
+    second.kill()
     _, said = notebook.communicate(timeout=300)
     assert notebook.returncode, "it was to be killed before it was done"
     assert "a rank failed" in said
