@@ -1,6 +1,7 @@
 """The lmms-eval task folder: its YAML as lmms-eval reads it, its functions on made-up documents, its data as `datasets` loads it.
 
-lmms-eval itself is not installed here; the keys are those of its `TaskConfig` (lmms_eval/api/task.py, August 2026).
+lmms-eval itself is not installed here; the keys are those of its `TaskConfig` (lmms_eval/api/task.py, August 2026). How it is run
+for real, and its answers held against ours: integrations/lmms_eval/compare.py.
 """
 
 import importlib.util
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -34,8 +36,8 @@ KEYS = {
 }  # fmt: skip
 
 
-def _module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"fakeclue_{name}", FOLDER / f"{name}.py")
+def _module(name: str, folder: Path = FOLDER) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"fakeclue_{name}", folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -189,3 +191,23 @@ def test_the_release_becomes_shards(tmp_path: Path) -> None:
     del images[records[2].id]
     with pytest.raises(UserError, match=r"1 rows of .*made/0/2\.png"):
         convert.convert(_release(tmp_path / "part", rows, images), tmp_path / "out")
+
+
+def test_its_answers_are_held_against_ours(tmp_path: Path) -> None:
+    compare = _module("compare", FOLDER.parent)
+    log = tmp_path / "samples.jsonl"
+    answers = ["This is a fake image.", "This is a real image.", "It is a real image."]
+    rows = [
+        utils.process_results({**doc(n % 2), "id": str(n)}, [" " + answer])
+        for n, answer in enumerate(answers)
+    ]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ours = pd.DataFrame(
+        {
+            "id": ["0", "1", "3"],
+            "text": [answers[0], answers[2], answers[2]],
+            "verdict": ["fake", "real", "real"],
+        }
+    )
+    counts = compare.compare(log, ours)
+    assert list(counts.values()) == [3, 2, 1, 2]

@@ -26,8 +26,14 @@ from fakevlm.shards import Records
 from fakevlm.training.finetune import Run
 
 GRACE = 40  # seconds that the launcher has to end its ranks before it is killed
+PATIENCE = 15  # seconds that a node has to answer ssh
 TAIL = 15  # lines of the log that a failure shows
 _BAR = re.compile(r"\d+%\|")
+
+
+def _lines(hostfile: Path) -> list[str]:
+    lines = (line.split("#")[0].strip() for line in hostfile.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
 
 
 def _hostfile(section: DeepSpeed) -> Path:
@@ -35,8 +41,7 @@ def _hostfile(section: DeepSpeed) -> Path:
     file = paths.resolve(section.hostfile or "")
     if not file.is_file():
         raise UserError(f"finetune.deepspeed.hostfile: no file {file}", "a line `name slots=8` a node")
-    lines = [line.split("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    hosts = [re.fullmatch(r"(\S+)\s+slots=(\d+)", line) for line in lines if line]
+    hosts = [re.fullmatch(r"(\S+)\s+slots=(\d+)", line) for line in _lines(file)]
     if not all(hosts):
         raise UserError(f"{file} has a line that is no `name slots=8`", "edit it: one line a node")
     enough = [host[1] for host in hosts if host and int(host[2]) >= section.processes]
@@ -46,6 +51,35 @@ def _hostfile(section: DeepSpeed) -> Path:
             "correct it, or nodes and processes in finetune.deepspeed",
         )
     return file
+
+
+def reach(section: DeepSpeed) -> None:
+    """Returns once every node of the hostfile has answered over ssh; else the others would wait an hour for the missing one.
+
+    Raises:
+        UserError: nodes do not answer; all of them are named, each with what ssh said.
+    """
+    hosts = [line.split()[0] for line in _lines(_hostfile(section))][: section.nodes]
+    asked = {
+        host: subprocess.Popen(
+            ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={PATIENCE}", host, "true"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        for host in hosts
+    }
+    said = {host: (process.communicate()[1].strip(), process.returncode) for host, process in asked.items()}
+    failed = [
+        f"{host} ({text.splitlines()[-1] if text else code})" for host, (text, code) in said.items() if code
+    ]
+    if failed:
+        raise UserError(
+            f"{section.hostfile}: no login at {', '.join(failed)}",
+            "let `ssh NODE true` work without a password, for each line of the hostfile, from where this runs",
+        )
 
 
 def _port() -> int:
@@ -138,6 +172,8 @@ def start(run: Run, arguments: list[str]) -> None:
     log, told = run.folder / "ranks.log", run.folder / "error.json"
     told.unlink(missing_ok=True)
     line = command(section, [*arguments, f"--error={told}", f"--root={paths.root()}"])
+    if section.hostfile is not None:
+        reach(section)
     with _started(line) as process:
         last = _watch(process, log)
     error = json.loads(told.read_text(encoding="utf-8")) if told.is_file() else {}

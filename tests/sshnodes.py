@@ -1,0 +1,69 @@
+"""Nodes for the tests that are this machine: an ssh server each on a loopback address of its own, with keys made for it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ADDRESSES = {
+    "node1": "127.0.0.2",
+    "node2": "127.0.0.3",
+    "gone": "127.0.0.4",
+}  # nobody listens at the last one
+SSH, PDSH = shutil.which("ssh"), shutil.which("pdsh")
+SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+READY = bool(SSH and PDSH and SSHD)
+
+
+def _port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.2", 0))
+        return free.getsockname()[1]
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Path]:
+    """Starts `node1` and `node2`; yields a folder for the head of PATH, whose `ssh` knows the nodes' names, ports and keys."""
+    folder.mkdir(mode=0o700)
+    for key in ("user", "host"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
+    port, servers = _port(), []
+    common = {"Port": port, "HostKey": folder / "host", "AuthorizedKeysFile": folder / "user.pub"}
+    common |= {"StrictModes": "no", "UsePAM": "no", "PasswordAuthentication": "no"}
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # sshd asks for it when it may drop privileges
+    for name in ("node1", "node2"):
+        told = {**common, "ListenAddress": ADDRESSES[name], "PidFile": folder / f"{name}.pid"}
+        file = folder / f"{name}.conf"
+        file.write_text("".join(f"{key} {value}\n" for key, value in told.items()))
+        servers.append(subprocess.Popen([SSHD, "-D", "-f", file, "-E", folder / f"{name}.log"]))
+    lines = [f"Host {name}\n  HostName {address}" for name, address in ADDRESSES.items()]
+    given = {"Port": port, "IdentityFile": folder / "user", "UserKnownHostsFile": folder / "known"}
+    given |= {"StrictHostKeyChecking": "no", "LogLevel": "ERROR", "IdentitiesOnly": "yes"}
+    lines += ["Host *", *(f"  {key} {value}" for key, value in given.items())]
+    (folder / "config").write_text("\n".join(lines) + "\n")
+    (folder / "bin").mkdir()
+    (folder / "bin/ssh").write_text(f'#!/bin/sh\nexec {SSH} -F {folder / "config"} "$@"\n')
+    (folder / "bin/ssh").chmod(0o755)
+    try:
+        for name in ("node1", "node2"):
+            _wait(ADDRESSES[name], port)
+        yield folder / "bin"
+    finally:
+        for server in servers:
+            server.terminate()
+            server.wait()
+
+
+def _wait(address: str, port: int) -> None:
+    for _ in range(100):
+        try:
+            socket.create_connection((address, port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"no ssh server came up at {address}:{port}")
