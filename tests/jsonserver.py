@@ -20,11 +20,11 @@ def completion(choice: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {**head, "choices": [{"index": 0, **choice}], **more}
 
 
-def serve(answer: Callable[[str, dict[str, Any]], dict[str, Any]]) -> None:
+def serve(answer: Callable[[str, dict[str, Any]], dict[str, Any] | tuple[int, dict[str, Any]]]) -> None:
     """Prints its port and serves until it is killed.
 
     Args:
-        answer: of a request's path and body.
+        answer: of a request's path and body; where it is not 200, its status and the answer.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -32,8 +32,10 @@ def serve(answer: Callable[[str, dict[str, Any]], dict[str, Any]]) -> None:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            told = json.dumps(answer(self.path, body)).encode()
-            self.send_response(200)
+            said = answer(self.path, body)
+            status, said = said if isinstance(said, tuple) else (200, said)
+            told = json.dumps(said).encode()
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(told)))
             self.end_headers()

@@ -5,7 +5,7 @@
 
 Styles: `vllm` gives the tokens that were asked for, `old` (a vLLM that does not know that field) the likeliest, both by their
 numbers; `sglang` the likeliest by their text, and token ids beside; `bare` only texts, as a hosted API does; `other` is `vllm`
-with another chat template.
+with another chat template; `limited` answers 400 as a vLLM whose `--max-logprobs` is too small.
 """
 
 import base64
@@ -46,7 +46,10 @@ class Model:
         if answers:
             self.model.generate = tinyllava.scripted(self.model, self.processor, answers)
 
-    def complete(self, style: str, body: dict[str, Any]) -> dict[str, Any]:
+    def complete(self, style: str, body: dict[str, Any]) -> dict[str, Any] | tuple[int, dict[str, Any]]:
+        if style == "limited":
+            said = "Requested sample logprobs of 20, which is greater than max allowed: 5"
+            return 400, {"error": {"message": said, "type": "BadRequestError", "code": 400}}
         import torch
         from PIL import Image
         from transformers import LogitsProcessorList

@@ -114,6 +114,14 @@ def test_a_server_with_another_chat_template_is_refused(server, folder, records)
         ask(records, LONGEST, None)
 
 
+def test_limits_of_a_server_are_named_with_their_flags(server, folder, records) -> None:
+    ask = _ask(_params(folder, f"{server}/limited/v1"), folder, "t")
+    with pytest.raises(
+        UserError, match=r"greater than max allowed[\s\S]*--max-logprobs[\s\S]*--max-model-len"
+    ):
+        ask(records, LONGEST, None)
+
+
 def test_what_a_server_will_not_take_is_told_with_the_record(folder, tmp_path) -> None:
     record = tinyllava.records(1)[0]
     for behaviour, said in {"400": "the image is too small", "404": "evaluate.servers.model or urls"}.items():

@@ -54,7 +54,9 @@ def test_two_nodes_learn_what_one_process_learns_and_go_on_after_a_kill(nodes):
         time.sleep(0.02)
     (run,) = runs.iterdir()
     second = rank(1, run)
-    assert second.environ()["TOLD_EVERY_NODE"] == "yes"  # DeepSpeed takes .deepspeed_env along, ssh by itself nothing
+    assert (
+        second.environ()["TOLD_EVERY_NODE"] == "yes"
+    )  # DeepSpeed takes .deepspeed_env along, ssh by itself nothing
     second.kill()
     _, said = notebook.communicate(timeout=300)
     assert notebook.returncode, "it was to be killed before it was done"

@@ -45,6 +45,7 @@ from fakevlm.params import Endpoint, Params, Servers
 from fakevlm.records import Record
 
 _TOKEN_ID = re.compile(r"token_id:(\d+)")
+_LIMITS = re.compile(r"logprobs|context length|max(imum)?[ _-]model[ _-]len", re.IGNORECASE)  # in a 400
 _SPACES = " ▁Ġ\n"  # as tokenizers spell them
 
 
@@ -224,9 +225,13 @@ class Served:
         }
         outcome, answer = await client.ask(json.dumps(asked | more).encode())
         if answer is None or outcome.status not in ("ok", "truncated", "empty"):
+            limited = outcome.status == "rejected" and _LIMITS.search(outcome.text)
             raise UserError(
                 f"record {record.id} got no answer from {self.servers.model} ({outcome.status}): {outcome.text}",
-                "the servers must give log-probabilities and token ids, as vLLM and SGLang do and `transformers serve` does "
+                "serve with larger limits (vLLM: --max-logprobs for the tokens, --max-model-len for prompt, image and "
+                "answer together); a new run goes on from here"
+                if limited
+                else "the servers must give log-probabilities and token ids, as vLLM and SGLang do and `transformers serve` does "
                 "not; a new run goes on from here",
             )
         self._same(answer, prompt)
