@@ -159,13 +159,19 @@ def ffpp() -> list[Record]:
     return found
 
 
+class Quarter:
+    """A detector that is never sure."""
+
+    @staticmethod
+    def predict(images: list) -> np.ndarray:
+        return np.full(len(images), 0.25)
+
+
 @pytest.fixture
 def params(project: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     (project / "artifacts/experts/cnnspot").mkdir(parents=True)
     (project / "artifacts/experts/cnnspot/config.json").write_text("{}")
-    monkeypatch.setattr(
-        methods, "_detector", lambda method, params: lambda images: np.full(len(images), 0.25)
-    )
+    monkeypatch.setattr(methods, "_detector", lambda method, folder, precision: Quarter)
     return load_params("mini")
 
 
