@@ -46,7 +46,7 @@ def test_a_real_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert all(len(c.outcome.text) == 1 and c.outcome.text.islower() for c in found)
         assert annotator.spent.requests == 3
         assert annotator.spent.tokens_in > 3 * 100, "the prompt was read"
-        # Why the engine `servers` wants vLLM or SGLang: this server gives no log-probabilities.
+        # Why `evaluate.servers` wants vLLM or SGLang: this server gives no log-probabilities.
         asked = {"model": model, "messages": [{"role": "user", "content": "fake?"}], "logprobs": True}
         answer = asyncio.run(_answer(EndpointAnnotator(spec, seed=17), asked))
         assert answer.choices[0].logprobs is None

@@ -11,8 +11,9 @@ import tinyllava
 from fakevlm.errors import UserError
 from fakevlm.evaluation import robustness
 from fakevlm.evaluation.robustness import Judge, perturb, stratified, study
-from fakevlm.params import Params, load_params
+from fakevlm.params import Params, PublishedExpert, load_params
 from fakevlm.records import FAKE, write_records
+from publishedweights import checkpoint, weights
 
 
 @pytest.fixture
@@ -199,6 +200,30 @@ def test_study_goes_on_where_it_stopped(tmp_path: Path):
 def test_nobody_to_judge_is_said(tmp_path: Path):
     with pytest.raises(UserError, match=r"evaluate\.methods"):
         study(settings(), tinyllava.records(4), [], tmp_path)
+
+
+def test_experts_with_their_authors_weights_are_judged_whatever_they_are_shown_for(project: Path):
+    file = checkpoint(project / "cnnspot.pth", {"model": weights("cnnspot")})
+    entries = [
+        PublishedExpert(name="By its authors", kind="cnnspot", weights=file, benchmarks=["dmimage"]),
+        PublishedExpert(name="By a file", scores=str(project / "scores.csv")),
+    ]
+    params = settings()
+    evaluate = params.evaluate.model_copy(update={"methods": ["LLaVA (untuned)"], "experts": entries})
+    (judge,) = robustness.judges(params.model_copy(update={"evaluate": evaluate}))
+    assert judge.method == "By its authors"
+    answered = judge.answer(tinyllava.records(3))
+    assert answered["p_fake"].nunique() == 3
+
+
+def test_an_expert_that_the_profile_does_not_train_is_told_so(project: Path):
+    params = settings()
+    evaluate = params.evaluate.model_copy(update={"methods": ["Frequency"]})
+    params = params.model_copy(update={"experts": None, "evaluate": evaluate})
+    with pytest.raises(
+        UserError, match=r"stage experts, which this profile leaves out[\s\S]*give mini\.experts"
+    ):
+        robustness.judges(params)
 
 
 def test_the_stage_runs_fakevlm_and_an_expert(project: Path):

@@ -36,7 +36,7 @@ from fakevlm.training.launch import finetune
 FROZEN, VISION_PROBE, LMM_PROBE = "Frozen QA", "Linear probe (vision tower)", "Linear probe (LMM last layer)"
 TUNED = {"label": "Direct real/fake QA", "explanation": "Explanatory VQA"}
 METHODS = (FROZEN, VISION_PROBE, LMM_PROBE, *TUNED.values())
-# Columns that each probe may use; the better one on the validation split counts.
+# Features that each probe may use; the better one on the validation split counts.
 POOLINGS = {VISION_PROBE: ("vision",), LMM_PROBE: ("last", "mean")}
 STRENGTHS = tuple(10.0**n for n in range(-5, 3))  # of the probes' inverse regularisation C
 PREDICTION_COLUMNS = ["method", "benchmark", "id", "item", "label", "category", "text", "p_fake", "verdict"]

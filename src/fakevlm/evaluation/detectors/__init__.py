@@ -23,9 +23,8 @@ import pandas as pd
 from fakevlm import paths
 from fakevlm.batchwise import Viewer
 from fakevlm.errors import UserError
+from fakevlm.evaluation import methods
 from fakevlm.evaluation.detectors.given import read_scores
-from fakevlm.evaluation.methods import detect
-from fakevlm.evaluation.methods import viewer as viewer_of
 from fakevlm.params import Params, PublishedExpert
 from fakevlm.records import Record
 
@@ -82,7 +81,7 @@ def viewer(spec: PublishedExpert, params: Params) -> Viewer:
     files = {key: paths.resolve(getattr(spec, key)) for key in ("weights", "features") if getattr(spec, key)}
     placed = spec.model_copy(update={key: str(file) for key, file in files.items() if file.exists()})
     hashes = {key: _hash(file) if file.is_file() else str(file) for key, file in files.items()}
-    return viewer_of(partial(load_detector, placed), [spec.kind, hashes], params)
+    return methods.viewer(partial(load_detector, placed), [spec.kind, hashes], params)
 
 
 def _hash(file: Path) -> str:
@@ -106,4 +105,4 @@ def answers(
     """
     if spec.scores is not None:
         return read_scores(spec, records)
-    return detect(viewer(spec, params), records, journal, spec.name)
+    return methods.detect(viewer(spec, params), records, journal, spec.name)
