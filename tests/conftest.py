@@ -22,5 +22,12 @@ def quick_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Local servers without a proxy, short rests and waits, and somebody else's key, which must never be sent."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-somebody-else")
-    for name, seconds in {"_BACKOFF": 0.02, "_FIRST_REST": 0.05, "_LONGEST_REST": 0.2}.items():
+    waits = {
+        "_BACKOFF": 0.02,
+        "_FIRST_REST": 0.05,
+        "_LONGEST_REST": 0.2,
+        "_NONE_YET": 0.5,
+        "_NONE_ANY_MORE": 30.0,
+    }
+    for name, seconds in waits.items():
         monkeypatch.setattr(f"fakevlm.annotation.replicas.{name}", seconds)

@@ -1,6 +1,6 @@
 """A server that speaks OpenAI's chat completions and misbehaves as each image tells it to. Standard library only.
 
-`python tests/misbehaving.py --log FILE [--latency S] [--capacity N] [--good]` prints its port and serves until it is killed.
+`python tests/misbehaving.py --log FILE [--latency S] [--capacity N] [--good] [--port P]` prints its port and serves until it is killed.
 What it is to do stands behind the image's own bytes (`image("500*2", "429")`: two errors, one 429, then a proper answer);
 without a number, for ever; in a request without an image, in its text (`mark`). Each request is written to the log as a line of JSON.
 """
@@ -48,9 +48,11 @@ def say(text: str, finish: str = "stop") -> str:
 
 
 @contextmanager
-def serving(log: Path | None, latency: float = 0.0, capacity: int = 0, good: bool = False) -> Iterator[str]:
-    """A server process; yields its address."""
-    options = ["--latency", str(latency), "--capacity", str(capacity)]
+def serving(
+    log: Path | None, latency: float = 0.0, capacity: int = 0, good: bool = False, port: int = 0
+) -> Iterator[str]:
+    """A server process, on a port of its own unless told which; yields its address."""
+    options = ["--latency", str(latency), "--capacity", str(capacity), "--port", str(port)]
     options += ["--log", str(log)] if log else []
     options += ["--good"] if good else []
     process = subprocess.Popen([sys.executable, __file__, *options], stdout=subprocess.PIPE, text=True)
@@ -199,9 +201,12 @@ async def _main() -> None:
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--capacity", type=int, default=0, help="requests answered at a time; 0: any number")
     parser.add_argument("--good", action="store_true", help="whatever the images say")
+    parser.add_argument("--port", type=int, default=0, help="0: any that is free")
     options = parser.parse_args()
     server = Server(options.log, options.latency, options.capacity, options.good)
-    listening = await asyncio.start_server(server.connection, "127.0.0.1", 0, limit=1 << 20, backlog=1000)
+    listening = await asyncio.start_server(
+        server.connection, "127.0.0.1", options.port, limit=1 << 20, backlog=1000
+    )
     print(listening.sockets[0].getsockname()[1], flush=True)
     async with listening:
         await listening.serve_forever()

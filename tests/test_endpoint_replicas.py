@@ -1,6 +1,9 @@
 """Several servers of one model: shared work, dead and dying ones, those that ask to wait; when a run stops."""
 
+import asyncio
 import contextlib
+import json
+import threading
 import time
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 from fakevlm.annotation.driver import annotate_all
 from fakevlm.annotation.endpoint import EndpointAnnotator
 from fakevlm.annotation.journal import Journal
-from fakevlm.annotation.replicas import Replica, backoff, retry_after
+from fakevlm.annotation.replicas import Pool, Replica, backoff, retry_after
 from fakevlm.errors import UserError
 from misbehaving import requests, serving
 from served import ask, entry, free_port, tasks
@@ -76,10 +79,100 @@ def test_retry_after_is_kept_to(tmp_path: Path) -> None:
 
 def test_nobody_there_stops_the_run(tmp_path: Path) -> None:
     dead = f"http://127.0.0.1:{free_port()}/v1"
-    with pytest.raises(UserError, match="no server answers at") as caught:
+    with pytest.raises(UserError, match="no server can be reached at") as caught:
         ask(tmp_path / "j", tasks(["ok"] * 200), entry(dead, retries=0))
     assert "start the servers" in str(caught.value)
-    assert len((tmp_path / "j").read_text().splitlines()) < 30
+    assert (tmp_path / "j").read_text() == "", "it is no image's fault"
+
+
+def _rising(tmp_path: Path, port: int, after: float, open_servers: contextlib.ExitStack) -> threading.Timer:
+    """Starts a server on a port after some seconds."""
+    timer = threading.Timer(
+        after, lambda: open_servers.enter_context(serving(tmp_path / "log", latency=0.02, port=port))
+    )
+    timer.start()
+    return timer
+
+
+def test_a_server_that_is_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fakevlm.annotation.replicas._NONE_YET", 30.0)
+    port = free_port()
+    with contextlib.ExitStack() as servers:
+        timer = _rising(tmp_path, port, 0.5, servers)
+        found = ask(tmp_path / "j", tasks(["ok"] * 40), entry(f"http://127.0.0.1:{port}/v1", retries=0))
+        timer.join()
+    assert [c.outcome.status for c in found] == ["ok"] * 40
+    assert len(requests(tmp_path / "log")) == 40
+
+
+def _restarting(tmp_path: Path, after: float | None) -> tuple[list[str], int]:
+    """Statuses of 60 images whose only server is killed at the twentieth, and started anew so many seconds later."""
+    port = free_port()
+    with contextlib.ExitStack() as servers:
+        mortal = servers.enter_context(contextlib.ExitStack())
+        url = mortal.enter_context(serving(tmp_path / "first", latency=0.02, port=port))
+        timers = []
+
+        class Killing(EndpointAnnotator):
+            async def annotate(self, request):
+                if request.id == "20.jpg":
+                    mortal.close()  # with requests of ours under way there
+                    if after is not None:
+                        timers.append(_rising(tmp_path, port, after, servers))
+                return await super().annotate(request)
+
+        with Journal(tmp_path / "j") as book:
+            found = annotate_all(tasks(["ok"] * 60), [Killing(entry(url, retries=1), 1)], book, concurrency=8)
+        for timer in timers:
+            timer.join()
+    return [c.outcome.status for c in found], len(requests(tmp_path / "log"))
+
+
+def test_a_server_that_is_started_anew_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(
+        "fakevlm.annotation.replicas._NONE_YET", 0.0
+    )  # the patience for one that was there is another
+    statuses, asked_anew = _restarting(tmp_path, after=0.5)
+    assert statuses == ["ok"] * 60
+    assert 40 <= asked_anew < 60
+    said = capsys.readouterr().err
+    assert said.count("cannot be reached; all requests wait, 30 s at most") == 1
+    assert said.count("can be reached again") == 1
+
+
+def test_a_server_that_does_not_come_back_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fakevlm.annotation.replicas._NONE_ANY_MORE", 0.5)
+    with pytest.raises(UserError, match="no server can be reached at"):
+        _restarting(tmp_path, after=None)
+    lines = [json.loads(line) for line in (tmp_path / "j").read_text().splitlines()]
+    assert {line["status"] for line in lines} == {"ok"}, "what waited is asked by the next run"
+
+
+def test_while_one_replica_may_be_there_nobody_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def go() -> list[bool]:
+        pool = Pool({"a": None, "b": None}, met=True)
+        clock = [0.0]
+        pool._now = lambda: clock[0]
+        first, second = pool.replicas
+        hopeless = []
+        pool.failed(first, unreachable=True)
+        clock[0] = 1000.0
+        hopeless.append(pool.hopeless())  # the other was not tried: a long request may be under way there
+        pool.failed(second, unreachable=True)
+        hopeless.append(pool.hopeless())
+        clock[0] = 1029.0
+        hopeless.append(pool.hopeless())
+        clock[0] = 1030.0
+        hopeless.append(pool.hopeless())
+        pool.failed(second)  # it answers, if badly
+        hopeless.append(pool.hopeless())
+        return hopeless
+
+    assert asyncio.run(go()) == [False, False, False, True, False]
 
 
 def test_retry_after_in_all_its_forms() -> None:

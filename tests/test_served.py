@@ -85,7 +85,7 @@ def test_two_replicas_that_give_the_tokens_asked_for(server, folder, records, al
     ask = _ask(nobody, folder, "FakeVLM")
     _same(ask(records, LONGEST, tmp_path), alone)  # all of it from the journal
     parts[0].unlink()
-    with pytest.raises(UserError, match="got no answer from tiny"):
+    with pytest.raises(UserError, match="no server can be reached at"):
         ask(records, LONGEST, tmp_path)
 
 
@@ -124,7 +124,12 @@ def test_limits_of_a_server_are_named_with_their_flags(server, folder, records) 
 
 def test_what_a_server_will_not_take_is_told_with_the_record(folder, tmp_path) -> None:
     record = tinyllava.records(1)[0]
-    for behaviour, said in {"400": "the image is too small", "404": "evaluate.servers.model or urls"}.items():
+    told = {
+        "400": "the image is too small",
+        "404": "evaluate.servers.model or urls",
+        "500": "its log tells why",
+    }
+    for behaviour, said in told.items():
         record.image = image(behaviour)
         with misbehaving(None) as url, pytest.raises(UserError, match=said):
             _ask(_params(folder, url), folder, "FakeVLM")([record], LONGEST, None)

@@ -41,6 +41,11 @@ def bar(total: int | None, desc: str, unit: str = "img", shown: bool = True) -> 
     )
 
 
+def say(text: str) -> None:
+    """A line on stderr that leaves the bars whole."""
+    tqdm.write(text, file=sys.stderr)
+
+
 def track(items: Iterable[T], desc: str, total: int | None = None, unit: str = "img") -> Iterator[T]:
     """Yields the items, reporting progress."""
     if total is None and hasattr(items, "__len__"):

@@ -3,7 +3,7 @@
 The paper (section 3.2) asks Qwen2-VL, InternVL2 and DeepSeek-VL2 this way. Every request ends with one outcome: whole
 answers `ok`; `refused`, `empty`, `truncated` for what a model did otherwise; `rejected` with the server's message if it will
 not take the request (4xx); `error` once retries did not help. The first four and `rejected` are not asked again; an `error` is,
-at the next run. What would spoil every request alike (a wrong key, an unknown model, a server that is not there) stops the run.
+at the next run. What would spoil every request alike stops the run: a wrong key, an unknown model, servers that stay away.
 """
 
 import asyncio
@@ -27,9 +27,10 @@ from fakevlm.params import Endpoint
 _WHOLE = ("stop", "eos_token", "stop_sequence")  # finish reasons of an answer that the model ended itself
 _RETRIED = (408, 409, 429)  # of the 4xx; all from 500 on too
 _MISTAKES = (401, 403, 404)  # the user's, and the same for every request
-# So many requests in a row that end alike, without one answer between, will go on ending so.
-_ALL_REJECTED, _NOBODY_THERE = 100, 16
-_HERE = "data:"  # where the image goes, which stands before all else that anybody wrote
+_ALL_REJECTED = 100  # in a row, without one answer: all others will be too
+_HERE = b'"data:"'  # where the image goes, which stands before all else that anybody wrote
+# First bytes of what servers read; other formats are told by Pillow, which takes half the client's time.
+_MAGIC = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
 _MESSAGE = 500  # characters of a server's message that are kept
 
 
@@ -70,16 +71,24 @@ def data_url(image: bytes) -> str:
     Raises:
         ValueError: the bytes are no image.
     """
+    return _data_url(image).decode("ascii")
+
+
+def _data_url(image: bytes) -> bytes:
+    return b"".join([b"data:", _mime(image).encode(), b";base64,", base64.b64encode(image)])
+
+
+def _mime(image: bytes) -> str:
+    for magic, mime in _MAGIC.items():
+        if image.startswith(magic):
+            return mime
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(image)) as opened:
-            mime = opened.get_format_mimetype() or f"image/{(opened.format or 'unknown').lower()}"
+            return opened.get_format_mimetype() or f"image/{(opened.format or 'unknown').lower()}"
     except OSError as error:
         raise ValueError(f"not an image: {error}") from error
-    # MPO is a JPEG with more pictures behind the first, which servers know by no other name.
-    mime = "image/jpeg" if mime == "image/mpo" else mime
-    return f"data:{mime};base64,{base64.b64encode(image).decode('ascii')}"
 
 
 class EndpointAnnotator:
@@ -117,7 +126,8 @@ class EndpointAnnotator:
         self._pool: Pool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._key = ""
-        self._rejected = self._unreached = 0  # requests in a row
+        self._met = False  # whether a server of an earlier pool was reached
+        self._rejected = 0  # requests in a row
 
     async def annotate(self, request: Request) -> Outcome:
         """Asks until there is an outcome; see `ask`."""
@@ -130,6 +140,8 @@ class EndpointAnnotator:
     async def ask(self, body: bytes) -> tuple[Outcome, Completion | None]:
         """Asks until there is an outcome, at most `retries` times more than once.
 
+        Servers that cannot be reached are waited for, which counts as no attempt.
+
         Args:
             body: the request as JSON.
 
@@ -139,24 +151,29 @@ class EndpointAnnotator:
         Raises:
             UserError: the key is missing or refused, the model unknown, the servers not there, or all requests rejected.
         """
-        pool, outcome, answer = self._connected(), Outcome("error"), None
-        for attempt in range(self.spec.retries + 1):
+        pool, attempts = self._connected(), 0
+        while True:
             try:
                 async with pool.lend() as replica:
                     try:
                         outcome, answer = await self._attempt(replica, body)
-                        replica.succeeded()
+                        pool.succeeded(replica)
                     except _Failure as failure:
                         pool.failed(replica, failure.wait, failure.unreachable)
                         raise
                 break
             except _Failure as failure:
                 self.spent.failures += 1
-                outcome = Outcome("error", str(failure))
-                unreachable = failure.unreachable
-                if attempt < self.spec.retries:
-                    await asyncio.sleep(backoff(attempt))
-        self._watch(outcome, outcome.status == "error" and unreachable)
+                if failure.unreachable:
+                    if pool.hopeless():
+                        raise self._nobody(str(failure)) from failure
+                    continue
+                attempts += 1
+                if attempts > self.spec.retries:
+                    outcome, answer = Outcome("error", str(failure)), None
+                    break
+                await asyncio.sleep(backoff(attempts - 1))
+        self._watch(outcome)
         return outcome, answer
 
     def _body(self, request: Request) -> bytes:
@@ -167,13 +184,14 @@ class EndpointAnnotator:
         """
         content: list[dict[str, Any]] = [{"type": "text", "text": request.prompt.text}]
         if request.image is not None:
-            content.insert(0, {"type": "image_url", "image_url": {"url": _HERE}})
+            content.insert(0, {"type": "image_url", "image_url": {"url": json.loads(_HERE)}})
         asked = {"messages": [{"role": "user", "content": content}], "model": self.model, **request.sampling}
-        text = json.dumps(asked)
-        if request.image is not None:
-            # Put in afterwards: JSON would look at each of its hundred thousand characters, none of which needs escaping.
-            text = text.replace(f'"{_HERE}"', f'"{data_url(request.image)}"', 1)
-        return text.encode()
+        body = json.dumps(asked).encode()
+        if request.image is None:
+            return body
+        # Put in afterwards: JSON would look at each of its hundred thousand characters, none of which needs escaping.
+        before, _, after = body.partition(_HERE)
+        return b"".join([before, b'"', _data_url(request.image), b'"', after])
 
     def note(self) -> str:
         """What was spent so far, for the progress line."""
@@ -191,8 +209,10 @@ class EndpointAnnotator:
     async def close(self) -> None:
         """Ends all connections; the next request opens new ones."""
         pool, self._pool = self._pool, None
-        for replica in pool.replicas if pool else ():
-            await replica.client.close()
+        if pool is not None:
+            self._met = pool.met
+            for replica in pool.replicas:
+                await replica.client.close()
 
     def _connected(self) -> Pool:
         """The replicas with their clients, made at the first request: connections belong to the loop that runs."""
@@ -208,7 +228,7 @@ class EndpointAnnotator:
                     f"export {variable}=… with the server's key, or set {self._entry}.api_key_env to null",
                 )
         clients = {url: Door(url, self._key, self.spec.timeout) for url in self.spec.urls}
-        self._pool, self._loop = Pool(clients), loop
+        self._pool, self._loop = Pool(clients, self._met), loop
         return self._pool
 
     async def _attempt(self, replica: Replica, body: bytes) -> tuple[Outcome, Completion | None]:
@@ -274,15 +294,15 @@ class EndpointAnnotator:
             message = message.replace(self._key, "…")
         return message if len(message) <= _MESSAGE else message[:_MESSAGE] + "…"
 
-    def _watch(self, outcome: Outcome, unreachable: bool) -> None:
-        """Stops the run if all requests end in the same misfortune: a hundred thousand would tell no more."""
+    def _nobody(self, what: str) -> UserError:
+        return UserError(
+            f"{self._who}: no server can be reached at {', '.join(self.spec.urls)} ({what})",
+            f"start the servers, or correct {self._entry}.urls; a new run goes on from here",
+        )
+
+    def _watch(self, outcome: Outcome) -> None:
+        """Stops the run if all requests are rejected: a hundred thousand would tell no more."""
         self._rejected = self._rejected + 1 if outcome.status == "rejected" else 0
-        self._unreached = self._unreached + 1 if unreachable else 0
-        if self._unreached >= _NOBODY_THERE:
-            raise UserError(
-                f"{self._who}: no server answers at {', '.join(self.spec.urls)} ({outcome.text})",
-                f"start the servers, or correct {self._entry}.urls; a new run goes on from here",
-            )
         if self._rejected >= _ALL_REJECTED and not self.spent.requests:
             raise UserError(
                 f"{self._who}: the first {self._rejected} requests were all rejected, the last with: {outcome.text}",

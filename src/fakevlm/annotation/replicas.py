@@ -2,6 +2,7 @@
 
 A replica that told us to wait (Retry-After) rests as long as it said. One that fails again and again, or that cannot be
 reached at all, rests longer each time; after that a single request probes it, and only an answer brings the rest back.
+While no replica can be reached all requests wait: what a server that is started anew does not answer is no request's fault.
 """
 
 import asyncio
@@ -13,10 +14,15 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from fakevlm.progress import say
+
 _FAILURES = 3  # in a row, before a replica that does answer the door must rest
 _FIRST_REST, _LONGEST_REST = 1.0, 60.0
 _LONGEST_WAIT = 600.0  # a server that asks for more is asked again after this
 _BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0
+# Seconds that servers are waited for: where none was ever reached (a wrong address, most likely), and where one was (it is
+# started anew, which takes minutes for a large model).
+_NONE_YET, _NONE_ANY_MORE = 60.0, 900.0
 
 
 def backoff(attempt: int) -> float:
@@ -53,6 +59,7 @@ class Replica:
         failures: failed requests in a row.
         suspect: it failed so often that only one request at a time may try it.
         until: the clock's time before which it is left alone.
+        gone: the clock's time since which it could not be reached; None: it could, or was not tried.
     """
 
     url: str
@@ -62,6 +69,7 @@ class Replica:
     failures: int = 0
     suspect: bool = False
     until: float = 0.0
+    gone: float | None = None
     _rest: float = field(default=_FIRST_REST, repr=False)
 
     def ready(self, now: float) -> bool:
@@ -69,7 +77,7 @@ class Replica:
 
     def succeeded(self) -> None:
         """It answered, be it with a refusal: it works."""
-        self.failures, self.suspect, self._rest = 0, False, _FIRST_REST
+        self.failures, self.suspect, self.gone, self._rest = 0, False, None, _FIRST_REST
 
     def failed(self, now: float, wait: float = 0.0, unreachable: bool = False) -> None:
         """It did not answer as it should.
@@ -81,6 +89,10 @@ class Replica:
         """
         self.until = max(self.until, now + wait)
         self.failures += 1
+        if not unreachable:
+            self.gone = None
+        elif self.gone is None:
+            self.gone = now
         if not wait and (unreachable or self.failures >= _FAILURES):
             # Requests that were under way together fail together: one rest for all of them.
             if now >= self.until:
@@ -94,10 +106,12 @@ class Pool:
 
     Args:
         clients: what asks each server, by its address.
+        met: whether one of them was reached before.
     """
 
-    def __init__(self, clients: Mapping[str, Any]) -> None:
+    def __init__(self, clients: Mapping[str, Any], met: bool = False) -> None:
         self.replicas = [Replica(url, client) for url, client in clients.items()]
+        self.met = met
         self._changed = asyncio.Event()
         self._now: Callable[[], float] = asyncio.get_running_loop().time
 
@@ -112,9 +126,38 @@ class Pool:
             self._changed.set()  # wakes all that wait now
             self._changed.clear()
 
+    def succeeded(self, replica: Replica) -> None:
+        """Notes an answer; see `Replica.succeeded`."""
+        with self._noting(replica):
+            replica.succeeded()
+
     def failed(self, replica: Replica, wait: float = 0.0, unreachable: bool = False) -> None:
         """Notes a failure at the present time; see `Replica.failed`."""
-        replica.failed(self._now(), wait, unreachable)
+        with self._noting(replica):
+            replica.failed(self._now(), wait, unreachable)
+
+    def hopeless(self) -> bool:
+        """Whether no replica could be reached for so long that waiting on makes no sense."""
+        gone = [replica.gone for replica in self.replicas if replica.gone is not None]
+        if len(gone) < len(self.replicas):
+            return False
+        return self._now() - max(gone) >= (_NONE_ANY_MORE if self.met else _NONE_YET)
+
+    @contextlib.contextmanager
+    def _noting(self, replica: Replica):
+        """Says once that a replica went and that it came back: a run that only waits must not look like one that hangs."""
+        before = replica.gone
+        yield
+        self.met = self.met or replica.gone is None
+        if (before is None) == (replica.gone is None):
+            return
+        if replica.gone is None:
+            say(f"{replica.url} can be reached again")
+        else:
+            others = sum(other.gone is None for other in self.replicas)
+            longest = _NONE_ANY_MORE if self.met else _NONE_YET
+            rest = f"{others} of its kind left" if others else f"all requests wait, {longest:g} s at most"
+            say(f"{replica.url} cannot be reached; {rest}")
 
     async def _take(self) -> Replica:
         while True:

@@ -225,14 +225,21 @@ class Served:
         }
         outcome, answer = await client.ask(json.dumps(asked | more).encode())
         if answer is None or outcome.status not in ("ok", "truncated", "empty"):
-            limited = outcome.status == "rejected" and _LIMITS.search(outcome.text)
+            if outcome.status == "error":
+                cure = "its log tells why; or give it more time by evaluate.servers.timeout"
+            elif outcome.status == "rejected" and _LIMITS.search(outcome.text):
+                cure = (
+                    "serve with larger limits (vLLM: --max-logprobs for the tokens, --max-model-len for prompt, image and "
+                    "answer together)"
+                )
+            else:
+                cure = (
+                    "the servers must give log-probabilities and token ids, as vLLM and SGLang do and `transformers serve` "
+                    "does not"
+                )
             raise UserError(
                 f"record {record.id} got no answer from {self.servers.model} ({outcome.status}): {outcome.text}",
-                "serve with larger limits (vLLM: --max-logprobs for the tokens, --max-model-len for prompt, image and "
-                "answer together); a new run goes on from here"
-                if limited
-                else "the servers must give log-probabilities and token ids, as vLLM and SGLang do and `transformers serve` does "
-                "not; a new run goes on from here",
+                f"{cure}; a new run goes on from here",
             )
         self._same(answer, prompt)
         return answer.choices[0]
