@@ -1,4 +1,4 @@
-"""A Qwen2-VL of a few thousand random weights with its processor, for the test against a real server."""
+"""A Qwen2-VL of a few thousand random weights with its processor, for the tests against real servers."""
 
 import string
 from pathlib import Path
@@ -15,8 +15,14 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<
 PADS = ("<|image_pad|>", "<|video_pad|>")
 
 
-def build(folder: Path) -> Path:
-    """Writes the model to `folder`, as `from_pretrained` reads it."""
+def build(folder: Path, likes: str = "") -> Path:
+    """Writes the model to `folder`, as `from_pretrained` reads it.
+
+    Args:
+        folder: to be made.
+        likes: letters that it would rather say than any other, the likeliest first; and then it never stops by itself. With
+            none it says one small letter and stops.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import (
@@ -42,17 +48,17 @@ def build(folder: Path) -> Path:
     config = Qwen2VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
-            "hidden_size": 32,
+            "hidden_size": 64,  # heads of 32, the least that vLLM takes
             "intermediate_size": 64,
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
             "num_key_value_heads": 2,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
             "bos_token_id": ids["<|endoftext|>"],
             "eos_token_id": ids["<|im_end|>"],
             "pad_token_id": ids["<|endoftext|>"],
         },
-        vision_config={"depth": 1, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2},
+        vision_config={"depth": 1, "embed_dim": 32, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 2},
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],
@@ -60,13 +66,15 @@ def build(folder: Path) -> Path:
     )
     torch.manual_seed(3)
     model = Qwen2VLForConditionalGeneration(config)
-    # It says one small letter and stops, so that its answers are whole ones: no other row of the head can win.
     small = [tokenizer.convert_tokens_to_ids(letter) for letter in string.ascii_lowercase]
     with torch.no_grad():
-        others = torch.ones(len(tokenizer), dtype=torch.bool)
-        others[small] = False
-        model.lm_head.weight[others] = 0.0
-    model.generation_config.eos_token_id = [ids["<|im_end|>"], *small]
+        if likes:
+            _prefer(model, [tokenizer.convert_tokens_to_ids(letter) for letter in likes])
+        else:  # so that its answers are whole ones: no other row of the head can win
+            others = torch.ones(len(tokenizer), dtype=torch.bool)
+            others[small] = False
+            model.lm_head.weight[others] = 0.0
+    model.generation_config.eos_token_id = [ids["<|im_end|>"], *([] if likes else small)]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
     model.save_pretrained(folder)
     Qwen2VLProcessor(
@@ -76,3 +84,18 @@ def build(folder: Path) -> Path:
         chat_template=TEMPLATE,
     ).save_pretrained(folder)
     return folder
+
+
+def _prefer(model, tokens: list[int]) -> None:
+    """Makes these tokens the likeliest everywhere, in this order: a number that all states share, and that only the head reads."""
+    import torch
+
+    language = model.model.language_model
+    language.embed_tokens.weight[:, 0] = 100.0
+    model.model.visual.merger.mlp[-1].weight[0] = 0.0
+    model.model.visual.merger.mlp[-1].bias[0] = 100.0
+    for layer in language.layers:
+        layer.self_attn.o_proj.weight[0] = 0.0
+        layer.mlp.down_proj.weight[0] = 0.0
+    model.lm_head.weight.zero_()
+    model.lm_head.weight[tokens, 0] = torch.arange(len(tokens), 0, -1, dtype=torch.float32)

@@ -1,0 +1,81 @@
+"""Holds what replicas of FakeVLM behind vLLM say about FakeClue's test images against this project's own answers.
+
+vllm serve artifacts/finetune/explanation/model --served-model-name fakevlm --port 8001      (and others on other ports)
+python integrations/vllm/check.py http://127.0.0.1:8001/v1 http://127.0.0.1:8002/v1
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fakevlm import paths
+from fakevlm.errors import UserError
+from fakevlm.evaluation import benchmarks, served
+from fakevlm.evaluation.methods import FAKEVLM, tuned
+from fakevlm.params import Params, Servers, load_params
+from fakevlm.records import Record
+from fakevlm.shards import Records
+
+
+def compare(theirs: pd.DataFrame, ours: pd.DataFrame) -> dict[str, float]:
+    """Counts images, those with the same answer, the same verdict; the largest difference of P(fake).
+
+    Args:
+        theirs: the servers' answers: id, text, verdict, p_fake.
+        ours: those of one process about at least the same images.
+    """
+    ours = ours.set_index("id").loc[theirs["id"]]
+    theirs = theirs.set_index("id")
+    return {
+        "images": len(theirs),
+        "same answer": int((theirs["text"] == ours["text"]).sum()),
+        "same verdict": int((theirs["verdict"] == ours["verdict"]).sum()),
+        "largest difference of P(fake)": float((theirs["p_fake"] - ours["p_fake"]).abs().max()),
+    }
+
+
+def answered() -> pd.DataFrame:
+    """FakeVLM's answers of stage evaluate about FakeClue."""
+    file = paths.artifacts("evaluate", "fakeclue", "predictions.parquet")
+    if not file.is_file():
+        raise UserError(f"no answers to hold the servers' against: no {file}", "dvc repro evaluate@fakeclue")
+    ours = pd.read_parquet(file)
+    return ours[ours["method"] == FAKEVLM]
+
+
+def ask(params: Params, servers: Servers, folder: str | Path, records: Sequence[Record]) -> pd.DataFrame:
+    """The servers' answers about records, asked as stage evaluate asks: see `served.speaker`."""
+    evaluate = params.evaluate.model_copy(update={"servers": servers})
+    asking = served.speaker(params.model_copy(update={"evaluate": evaluate}), folder, FAKEVLM)
+    return asking(records, params.evaluate.max_new_tokens, None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("urls", nargs="+", help="addresses, each with its /v1")
+    parser.add_argument("--served-model-name", default="fakevlm", help="as the servers call it")
+    parser.add_argument("--images", type=int, help="the first so many; all by default")
+    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--profile")
+    arguments = parser.parse_args()
+    try:
+        params = load_params(arguments.profile)
+        servers = Servers(
+            urls=arguments.urls, model=arguments.served_model_name, concurrency=arguments.concurrency
+        )
+        ours = answered()
+        records = Records(benchmarks.folder("fakeclue"))
+        rows = np.flatnonzero(records.frame(["id"])["id"].isin(ours["id"]))[: arguments.images]
+        counts = compare(ask(params, servers, tuned(params), records.take(rows)), ours)
+    except UserError as error:
+        sys.exit(str(error))
+    print("\n".join(f"{name}: {count:g}" for name, count in counts.items()))
+    sys.exit(counts["same verdict"] < counts["images"])
+
+
+if __name__ == "__main__":
+    main()

