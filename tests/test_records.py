@@ -1,14 +1,18 @@
 """Shards of records: their sizes, what is read of them, and what is remembered on disk while they are made."""
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from fakevlm import records
+from fakevlm.corpora.files import BadImage, decoded
 from fakevlm.corpora.ondisk import DiskDict
 from fakevlm.errors import UserError
-from fakevlm.records import Record, read_records, write_records
+from fakevlm.records import Record, decode, read_records, write_records
 
 
 def some(count: int, size: int = 100) -> list[Record]:
@@ -80,3 +84,18 @@ def test_what_lies_on_disk_is_remembered_once() -> None:
     assert [known.get(key) for key in ("a", b"a", 7, "7", "b")] == ["1", "2", "3", None, None]
     assert all(known.add(f"k{n}", str(n)) for n in range(2000))
     assert known.get("k1234") == "1234"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_a_pixel_are_read_by_their_upper_eight(kind: str) -> None:
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    coded = io.BytesIO()
+    Image.fromarray(grey * 257).save(coded, kind)
+    assert np.array_equal(np.asarray(decode(coded.getvalue())), np.stack([grey] * 3, -1))
+
+
+def test_pixels_of_no_known_range_are_set_aside() -> None:
+    coded = io.BytesIO()
+    Image.new("F", (8, 8), 0.5).save(coded, "TIFF")
+    with pytest.raises(BadImage, match="no known range"):
+        decoded(Record("a.tif", coded.getvalue(), 1, "x", "a"))

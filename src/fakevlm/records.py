@@ -13,6 +13,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -68,9 +69,22 @@ SCHEMA = pa.schema(
 )
 
 
+def rgb(image: Image.Image) -> Image.Image:
+    """An opened image of whatever mode as RGB; of 16 bits a channel the upper eight.
+
+    Raises:
+        ValueError: its pixels are floating-point numbers, of no known range.
+    """
+    if image.mode.startswith("I"):  # Pillow's own conversion makes all white that is above 255
+        return Image.fromarray((np.clip(np.asarray(image), 0, 0xFFFF) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating-point pixels of no known range")
+    return image.convert("RGB")
+
+
 def decode(image: bytes) -> Image.Image:
     """An encoded image (JPEG, PNG, …) as RGB."""
-    return Image.open(io.BytesIO(image)).convert("RGB")
+    return rgb(Image.open(io.BytesIO(image)))
 
 
 @dataclass(slots=True)

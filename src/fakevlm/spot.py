@@ -16,7 +16,7 @@ from fakevlm.errors import UserError
 from fakevlm.evaluation.benchmarks import folder
 from fakevlm.evaluation.methods import PRECISIONS, tuned
 from fakevlm.params import Params, load_params
-from fakevlm.records import REAL, Record, read_records
+from fakevlm.records import REAL, Record, read_records, rgb
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read_image(path: str | Path) -> Image.Image:
     path = Path(path).expanduser()
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError as error:
         raise UserError(f"no image {path}", "check the path; relative ones start where you are") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from fakevlm.errors import UserError
-from fakevlm.records import Record
+from fakevlm.records import Record, rgb
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
@@ -93,10 +93,10 @@ def count_images(*folders: Path) -> int:
 
 
 def decoded(record: Record) -> Image.Image:
-    """The record's image, decoded to be sure that it can be; the record gets its width and height.
+    """The record's image as RGB, decoded to be sure that it can be; the record gets its width and height.
 
     Raises:
-        BadImage: empty, not an image, truncated.
+        BadImage: empty, not an image, truncated, or of pixels of no known range.
     """
     if not record.image:
         raise BadImage("empty file")
@@ -104,7 +104,7 @@ def decoded(record: Record) -> Image.Image:
         with Image.open(io.BytesIO(record.image)) as image:
             image.load()
             record.width, record.height = image.size
-            return image
+            return rgb(image)
     except Image.DecompressionBombError as error:
         raise BadImage(f"too many pixels: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on broken files

@@ -24,11 +24,8 @@ BLOCK = 1 << 20  # pairs compared at a time: some 50 MB
 
 
 def phash(image: Image.Image) -> int | None:
-    """The 64 bits, the lowest frequency first; None for an image without contrast to speak of, or of a mode without grey."""
-    try:
-        grey = image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    except ValueError:  # Lab has no conversion
-        return None
+    """The 64 bits, the lowest frequency first; None for an image without contrast to speak of."""
+    grey = image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     low = dctn(np.asarray(grey, np.float64), norm="ortho")[:LOW, :LOW].ravel()
     if np.median(np.abs(low[1:])) < WEAKEST_MEDIAN:
         return None
