@@ -156,7 +156,8 @@ class Pool:
         else:
             others = sum(other.gone is None for other in self.replicas)
             longest = _NONE_ANY_MORE if self.met else _NONE_YET
-            rest = f"requests go to {others} more" if others else f"all requests wait, {longest:g} s at most"
+            left = f"{others} of {len(self.replicas)} replicas left"
+            rest = left if others else f"all requests wait, {longest:g} s at most"
             say(f"{replica.url} cannot be reached; {rest}")
 
     async def _take(self) -> Replica:
