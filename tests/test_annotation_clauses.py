@@ -20,6 +20,21 @@ def test_markdown_lists_titles_and_headings() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "statements"),
+    [
+        ("The hands are fused: six fingers on one.", ["the hands are fused: six fingers on one"]),
+        ("The eye is fused — it has no pupil.", ["the eye is fused", "it has no pupil"]),
+        ("Ears melt into hair – the edge is gone.", ["ears melt into hair", "the edge is gone"]),
+        ("A hand of six fingers - impossible.", ["a hand of six fingers - impossible"]),
+        ("Surface and colour - the fur is waxy.", ["the fur is waxy"]),
+        ("Shadow: it is on the wrong side - impossible.", ["it is on the wrong side - impossible"]),
+    ],
+)
+def test_a_statement_before_a_colon_or_dash_is_no_title(line: str, statements: list[str]) -> None:
+    assert split(line) == statements
+
+
 def test_prose_is_split_at_sentences_and_joined_clauses_but_not_in_enumerations() -> None:
     caption = (
         "On closer inspection, the hand has six fingers, while the other one melts into the sleeve. "

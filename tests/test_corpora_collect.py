@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fakevlm.corpora import ffpp
+from fakevlm.corpora import ffpp, m6doc
 from fakevlm.corpora.collect import Sieve, collect
-from fakevlm.corpora.files import Quarantine
+from fakevlm.corpora.files import Quarantine, count_images, images_below
 from fakevlm.corpora.preview import contact_sheet, sample
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import Truth, read_truth, write_truth
@@ -278,3 +278,43 @@ def test_a_corpus_may_be_thinned_by_lot(tmp_path: Path) -> None:
     assert few < half < whole
     assert drawn({"genimage": 30}) == half
     assert drawn({"genimage": 30}, seed=4) != half
+
+
+def test_only_pages_that_can_be_used_count_for_the_lot(tmp_path: Path) -> None:
+    from test_corpora import m6doc_tree
+
+    m6doc_tree(tmp_path / "m6doc")
+    usable = sum(page.style is not None for page in m6doc.pages(tmp_path / "m6doc"))
+    assert 0 < usable < len(list(m6doc.pages(tmp_path / "m6doc")))
+    found = []
+    for at_most in ({}, {"m6doc": usable}):
+        collect(settings(m6doc=tmp_path / "m6doc", at_most=at_most), tmp_path / "out")
+        found.append(set(read_frame(tmp_path / "out" / "records")["id"]))
+    assert found[0] == found[1] != set()
+
+
+def test_a_generators_folder_may_be_a_link(tmp_path: Path) -> None:
+    for n in range(40):
+        put(tmp_path / f"disk/train/ai/{n}_adm_{n}.PNG", picture(n))
+    (tmp_path / "genimage").mkdir()
+    (tmp_path / "genimage/ADM").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk/up").symlink_to(tmp_path / "disk")  # a link without end
+    assert count_images(tmp_path / "genimage") == len(list(images_below(tmp_path / "genimage"))) == 40
+    collect(settings(genimage=tmp_path / "genimage", at_most={"genimage": 10}), tmp_path / "out")
+    assert 2 <= len(read_frame(tmp_path / "out" / "records")) <= 20
+
+
+def test_a_name_that_is_no_utf8_and_a_reader_that_fails_are_set_aside(monkeypatch, tmp_path: Path) -> None:
+    quarantine = Quarantine()
+    named = record("chameleon/fake/\udcce\udcc4.jpg", picture(1))
+    broken = record("chameleon/fake/b.jpg", picture(2))
+
+    def fail(_: object) -> None:
+        raise RuntimeError("Decoding of AVIF failed")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    assert list(Sieve(quarantine).through("chameleon", [named, broken])) == []
+    reasons = [reason for _, _, reason in quarantine.rows]
+    assert "not UTF-8" in reasons[0]
+    assert reasons[1] == "Decoding of AVIF failed"
+    quarantine.frame().to_csv(tmp_path / "quarantine.csv")

@@ -53,6 +53,21 @@ def test_spaced() -> None:
     assert spaced(0, 3) == []
 
 
+def test_extracted_frames_are_taken_by_number_and_an_empty_folder_hides_no_video(tmp_path: Path) -> None:
+    place = tmp_path / "original_sequences/youtube/c23"
+    (place / "frames/000").mkdir(parents=True)
+    for number in (5, 48, 999, 1000, 1499):
+        Image.new("RGB", (8, 8)).save(place / f"frames/000/{number:03d}.png")
+    assert [name for name, _ in ffpp.video_frames(tmp_path, None, "000", 3)] == [
+        "005.png",
+        "999.png",
+        "1499.png",
+    ]
+    (place / "frames/003").mkdir()
+    film(place / "videos/003.mp4", 9)
+    assert len(ffpp.video_frames(tmp_path, None, "003", 3)) == 3
+
+
 def test_frames_are_evenly_spaced_over_the_video(tmp_path: Path) -> None:
     film(tmp_path / "a.mp4", 9)
     found = frames(tmp_path / "a.mp4", 3)

@@ -204,3 +204,11 @@ def test_the_font_renderer_paints_no_satellites(tmp_path: Path) -> None:
     text = message(edited(tmp_path, "mini.collect.renderer", "fonts"))
     assert "mini.collect: " in text
     assert "set synthetic_satellites to 0" in text
+
+
+def test_the_paper_profiles_aerials_suffice_for_the_satellites_that_are_to_be_made() -> None:
+    collect = load_params("paper").collect
+    aerials = sum(collect.at_most[corpus] for corpus in ("cvusa", "vigor"))
+    lenders, made = (1 - collect.satellites.learn_share) * aerials, collect.satellites
+    # Drawn by lot: five standard deviations and more.
+    assert lenders - 5 * lenders**0.5 > max(made.gan.images, made.diffusion.images)

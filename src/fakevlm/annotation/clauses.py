@@ -7,8 +7,10 @@ import re
 
 _MARKUP = re.compile(r"[*_`#>]+")
 _BULLET = re.compile(r"^\s*(?:[-–•·+*]|\(?\d{1,2}[.):]|[a-z]\))\s+")
-# "Texture:", "Surface and colour -", "Lighting & shadows:": a title of at most five words before the statement.
-_TITLE = re.compile(r"^\s*[A-Z][\w&/'-]*(?:[ ,]+[\w&/'-]+){0,4}\s*(?::|\s[-–—]\s)\s*")
+# "Texture:", "Lighting & shadows in the background:", "Surface and colour -": a title of at most five words, before a dash of
+# three, unless it is a statement itself ("The hands are fused: …").
+_TITLE = re.compile(r"^\s*[A-Z][\w&/'-]*(?:(?:[ ,]+[\w&/'-]+){0,4}\s*:|(?:[ ,]+[\w&/'-]+){0,2}\s[-–—]\s)\s*")
+_VERB = re.compile(r"\b(?:is|are|was|were|has|have|lacks?|shows?|seems?|appears?|looks?)\b")
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')]*\s+|;|\n|\s[–—]\s")
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|approx|vs|cf)\.(?=\W)", re.IGNORECASE)  # no end of a sentence
 # A comma and a conjunction between four words or more on both sides start a statement; "fur, eyes, and ears" do not.
@@ -83,7 +85,8 @@ def split(caption: str, least_words: int = 3) -> list[str]:
     statements: dict[str, None] = {}
     for line in _ABBREVIATION.sub(lambda match: match[0].replace(".", ""), caption).splitlines():
         line = _BULLET.sub("", _MARKUP.sub("", line))
-        line = _TITLE.sub("", line, count=1)
+        if (title := _TITLE.match(line)) and not _VERB.search(title[0]):
+            line = line[title.end() :]
         for sentence in _SENTENCE.split(line):
             for part in _unjoined(sentence):
                 statement = normalise(part)

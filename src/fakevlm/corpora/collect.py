@@ -100,10 +100,15 @@ class Sieve:
     ) -> Iterator[Record]:
         """The records that pass, with width and height; `look` sees each with its image, so that it is decoded only once."""
         for record in records:
+            name = record.id.encode(errors="backslashreplace").decode()
             try:
+                if name != record.id:  # an archive from elsewhere, unpacked with its own letters
+                    raise BadImage(
+                        "the file's name is not UTF-8: rename it, or unpack with the right encoding"
+                    )
                 image = decoded(record)
             except BadImage as error:
-                self.quarantine.add(corpus, record.id, str(error))
+                self.quarantine.add(corpus, name, str(error))
                 continue
             if self.unique and self._known(corpus, record):
                 continue
@@ -146,7 +151,11 @@ def _expected(corpus: str, root: Path, frames: int) -> int | None:
         return None
     if corpus == "fakeclue":
         return sum(len(fakeclue.rows(root, split)) for split in fakeclue.SPLITS)
-    folders = {"cvusa": [root / "bingmap"], "vigor": sorted(root.glob("*/satellite"))}.get(corpus, [root])
+    if corpus == "m6doc":
+        return sum(page.style is not None for page in m6doc.pages(root))
+    if corpus == "cvusa" and (names := cvusa.listed(root)):
+        return len(names)
+    folders = {"cvusa": [root / "bingmap/19"], "vigor": sorted(root.glob("*/satellite"))}.get(corpus, [root])
     return count_images(*folders) or None
 
 

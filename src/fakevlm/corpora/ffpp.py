@@ -81,8 +81,12 @@ def video_frames(
     quarantine = quarantine or Quarantine()
     place = _place(root, method)
     folder, file = place / "frames" / video, place / "videos" / f"{video}.mp4"
-    if folder.is_dir():
-        found = list(images(folder))
+    # By number: DeepfakeBench names them by three digits, and the thousandth by four.
+    if (
+        found := sorted(images(folder), key=lambda frame: (len(frame.stem), frame.stem))
+        if folder.is_dir()
+        else []
+    ):
         return [(found[i].name, found[i].read_bytes()) for i in spaced(len(found), wanted)]
     name = file.relative_to(root).as_posix()
 

@@ -79,7 +79,8 @@ def images(folder: Path) -> Iterator[Path]:
 
 def images_below(folder: Path) -> Iterator[Path]:
     """The image files of a folder and its subfolders, by path."""
-    yield from sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    found = (place / name for place, names in _below(folder) for name in names)
+    yield from sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
 
 
 def count_images(*folders: Path) -> int:
@@ -87,9 +88,22 @@ def count_images(*folders: Path) -> int:
     return sum(
         Path(name).suffix.lower() in IMAGE_SUFFIXES
         for folder in folders
-        for _, _, names in os.walk(folder)
+        for _, names in _below(folder)
         for name in names
     )
+
+
+def _below(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and all below it, with the names of their files; links are followed, for a corpus may lie on several disks."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        real = os.path.realpath(place)
+        if real in seen:  # a link back up would have no end
+            folders.clear()
+            continue
+        seen.add(real)
+        yield Path(place), names
 
 
 def decoded(record: Record) -> Image.Image:
@@ -107,7 +121,9 @@ def decoded(record: Record) -> Image.Image:
             return rgb(image)
     except Image.DecompressionBombError as error:
         raise BadImage(f"too many pixels: {error}") from error
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on broken files
+    except MemoryError:
+        raise
+    except Exception as error:  # a broken file can raise anything: each format has a reader of its own
         # Pillow's own words for an unknown format hold the address of a buffer, which differs from run to run.
         unknown = "cannot identify" in str(error)
-        raise BadImage("not a known image format" if unknown else str(error)) from error
+        raise BadImage("not a known image format" if unknown else str(error) or repr(error)) from error
