@@ -143,6 +143,19 @@ def test_statements_of_the_verdict_are_dropped_whoever_makes_them() -> None:
         assert kept(texture=[clause(judging, 1, 2, 3), clause(WAXY, 1, 2)]) == [("texture", WAXY, 2, False)]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "the skin around this eye lacks the pores of real skin",
+        "the text in the image is not in any real language",
+        "the shadow it casts does not match a real object",
+        "the grain of the photo lacks the randomness of genuine sensor noise",
+    ],
+)
+def test_statements_that_compare_with_something_real_are_kept(statement: str) -> None:
+    assert kept(texture=[clause(statement, 1, 2)]) == [("texture", statement, 2, False)]
+
+
 def test_one_statement_a_point_in_the_words_of_the_format() -> None:
     untidy = f"**Texture**: {WAXY.capitalize()}; it appears that the ears are blurred.\n"
     assert kept(texture=[clause(untidy, 1, 2)]) == [

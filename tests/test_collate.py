@@ -1,14 +1,19 @@
 """Batches: equal to the processor's own, labels on the answer only, padding on the right side."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import tinyllava
 from fakevlm.errors import UserError
 from fakevlm.model import chat
 from fakevlm.model.build import build_processor, build_tokenizer
 from fakevlm.model.collate import IGNORE, Collator, Example
+from fakevlm.model.llava import load_processor
 
 ANSWERS = ["This is a fake image. Texture: the surface is waxy.", "This is a real image.", "Fake"]
 
@@ -95,3 +100,19 @@ def test_bad_input_is_named(processor):
     with pytest.raises(ValueError, match="without answer"):
         Collator(processor)([Example(picture(1))])
     assert Collator(processor).encode([]) == []
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [{}, {"patch_size": 8, "vision_feature_select_strategy": "default"}],
+    ids=["nothing", "no number of additional tokens"],
+)
+def test_a_processor_that_an_older_library_saved_counts_an_images_tokens(tmp_path, kept):
+    new = tinyllava.build(tmp_path / "new")
+    old = shutil.copytree(new, tmp_path / "old")
+    saved = json.loads((new / "processor_config.json").read_text())
+    (old / "preprocessor_config.json").write_text(json.dumps(saved["image_processor"]))
+    (old / "processor_config.json").write_text(json.dumps({"processor_class": "LlavaProcessor", **kept}))
+    example = Example(picture(1), None)
+    ids = [Collator(load_processor(f), for_generation=True).encode([example])[0].ids for f in (new, old)]
+    assert ids[0].tolist() == ids[1].tolist()

@@ -109,6 +109,8 @@ def test_vigor_reads_aerial_images_only(tmp_path: Path) -> None:
     put(tmp_path / "Chicago/panorama/8GIqesI3QHS9IHfbcIzGaA,41.887583,-87.648761,.jpg", picture(2))
     put(tmp_path / "splits/Chicago/satellite_list.txt", name + "\n")
     records = list(vigor.read(tmp_path))
+    assert vigor._place("Seattle", "satellite_47.6112345_-122.3187654") == "vigor/Seattle/47.61,-122.32"
+    assert vigor._place("Seattle", "satellite_1") is None, "then each is an item of its own"
     assert [(r.id, r.label, r.category) for r in records] == [(f"satellite/real/{name}", REAL, "satellite")]
 
 

@@ -186,3 +186,14 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert "3 files" in capsys.readouterr().out
     assert main([str(file), str(tmp_path / "out")]) == 1
     assert "already and not empty" in capsys.readouterr().err
+
+
+def test_a_folder_may_be_a_link_to_another_disk_but_no_file(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a.zip", GOOD)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "corpus").symlink_to(tmp_path / "disk")
+    assert unpack(archive, tmp_path / "corpus") == 3
+    assert content(tmp_path / "disk") == GOOD
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="no folder"):
+        unpack(archive, tmp_path / "file")

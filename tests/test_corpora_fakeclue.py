@@ -175,3 +175,14 @@ def test_what_annotate_writes_is_read_back(tmp_path: Path) -> None:
     release(tmp_path, zipped=False)
     written = [to_fakeclue_row(r, r.references[0]) for r in fakeclue.read(tmp_path, splits=["train"])]
     assert written == json.loads((tmp_path / "data_json/train.json").read_text())
+
+
+def test_an_unpacking_that_was_interrupted_hides_no_zip(tmp_path: Path) -> None:
+    release(tmp_path)
+    whole = list(fakeclue.read(tmp_path, Quarantine()))
+    file = tmp_path / "train" / TRAIN[0][0]
+    file.parent.mkdir(parents=True)
+    file.write_bytes(picture(0))
+    quarantine = Quarantine()
+    assert list(fakeclue.read(tmp_path, quarantine)) == whole
+    assert quarantine.rows == []

@@ -152,6 +152,23 @@ def test_a_server_that_does_not_come_back_stops_the_run(
     assert {line["status"] for line in lines} == {"ok"}, "what waited is asked by the next run"
 
 
+def test_a_server_that_only_fails_is_named_and_stops_the_run_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("fakevlm.annotation.replicas._NONE_ANY_MORE", 1.0)
+    with (
+        serving(tmp_path / "log") as url,
+        pytest.raises(UserError, match=r"nothing but failures.*out of memory"),
+    ):
+        ask(tmp_path / "j", tasks(["500"] * 400), entry(url))
+    said = capsys.readouterr().err
+    assert said.count("fails again and again") == 1
+    assert "one request at a time" in said
+    lines = [json.loads(line) for line in (tmp_path / "j").read_text().splitlines()]
+    assert {line["status"] for line in lines} <= {"error"}
+    assert len(lines) < 100, "the others are asked by the next run"
+
+
 def test_while_one_replica_may_be_there_nobody_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async def go() -> list[bool]:
         pool = Pool({"a": None, "b": None}, met=True)
@@ -168,7 +185,7 @@ def test_while_one_replica_may_be_there_nobody_gives_up(monkeypatch: pytest.Monk
         hopeless.append(pool.hopeless())
         clock[0] = 1030.0
         hopeless.append(pool.hopeless())
-        pool.failed(second)  # it answers, if badly
+        pool.failed(second)  # it answers, if badly: another story begins
         hopeless.append(pool.hopeless())
         return hopeless
 

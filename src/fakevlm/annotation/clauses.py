@@ -17,14 +17,14 @@ _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|approx|vs|cf)\.(?=\W)", re.IGNOR
 _JOINED = re.compile(r",\s*(?:and|but|while|whereas|plus|although)\s+(?:also\s+)?", re.IGNORECASE)
 _LEAST_JOINED = 4
 _OPENING = re.compile(
-    r"^(?:(?:additionally|also|furthermore|moreover|overall|first(?:ly)?|second(?:ly)?|third(?:ly)?|finally|lastly|in conclusion|in summary|to sum up|"
-    r"notably|interestingly|however|similarly|in addition|in particular|for example|for instance|looking closely|"
+    r"^(?:(?:additionally|also|furthermore|moreover|overall(?=[,:])|first(?:ly|(?=[,:]))|second(?:ly|(?=[,:]))|third(?:ly|(?=[,:]))|finally|lastly|in conclusion|in summary|to sum up|"
+    r"notably|interestingly|however(?=[,:])|similarly|in addition|in particular|for example|for instance|looking closely|"
     r"(?:on|upon) (?:a )?closer (?:inspection|look|examination)|at first glance|as for|and|but|then|plus|"
     r"perhaps|possibly|probably|maybe|presumably|arguably|apparently|potentially|"
     r"i (?:can )?(?:think|believe|notice|see|observe|would say|suspect)(?: that)?|we (?:can )?(?:see|notice|observe)(?: that)?|"
     r"(?:it|one|you) (?:can|could|may|might) (?:be |also )*(?:seen?|noticed?|observed?)(?: that)?|"
     r"it (?:seems|appears|looks)(?: as if| as though| like| that)?|"
-    r"it is (?:noticeable|visible|clear|evident|apparent|obvious|worth noting|notable|possible|likely)(?: that)?|"
+    r"it is (?:noticeable|visible|clear|evident|apparent|obvious|worth noting|notable)(?: that)?|it is (?:possible|likely) that|"
     r"what stands out is(?: that)?|to me)\b[\s,:]*)+",
     re.IGNORECASE,
 )
@@ -40,8 +40,8 @@ _MIDDLE = (
     (re.compile(r"\b(?:seems|appears) to have\b", re.IGNORECASE), "has"),
     (re.compile(r"\b(?:seem|appear) to have\b", re.IGNORECASE), "have"),
     (re.compile(r"\b(?:seem|appear) to\b\s*", re.IGNORECASE), ""),
-    (re.compile(r"\b(?:seems|appears)\b(?! to\b)(?! (?:in|on|near|at|behind|beside|twice|next|over|to)\b)", re.IGNORECASE), "is"),
-    (re.compile(r"\b(?:perhaps|possibly|probably|maybe|presumably|arguably|apparently|somewhat|a bit|rather|quite) ", re.IGNORECASE), ""),
+    (re.compile(r"\b(?:seems|appears)\b(?! to\b)(?! (?:in|on|near|at|behind|beside|twice|next|over|to|from|as|out|through|under|above|between|within)\b)", re.IGNORECASE), "is"),
+    (re.compile(r"\b(?:perhaps|possibly|probably|maybe|presumably|arguably|apparently|somewhat|a bit|rather(?! than\b)|quite(?! a\b)) ", re.IGNORECASE), ""),
 )  # fmt: skip
 _MODAL = re.compile(r"\b(\w+) (?:may|might|could) (?:possibly |perhaps )?be\b", re.IGNORECASE)
 

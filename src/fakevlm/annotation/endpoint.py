@@ -159,14 +159,14 @@ class EndpointAnnotator:
                         outcome, answer = await self._attempt(replica, body)
                         pool.succeeded(replica)
                     except _Failure as failure:
-                        pool.failed(replica, failure.wait, failure.unreachable)
+                        pool.failed(replica, failure.wait, failure.unreachable, str(failure))
                         raise
                 break
             except _Failure as failure:
                 self.spent.failures += 1
+                if pool.hopeless():
+                    raise self._nobody(failure) from failure
                 if failure.unreachable:
-                    if pool.hopeless():
-                        raise self._nobody(str(failure)) from failure
                     continue
                 attempts += 1
                 if attempts > self.spec.retries:
@@ -294,10 +294,16 @@ class EndpointAnnotator:
             message = message.replace(self._key, "…")
         return message if len(message) <= _MESSAGE else message[:_MESSAGE] + "…"
 
-    def _nobody(self, what: str) -> UserError:
+    def _nobody(self, failure: _Failure) -> UserError:
+        where = ", ".join(self.spec.urls)
+        if failure.unreachable:
+            return UserError(
+                f"{self._who}: no server can be reached at {where} ({failure})",
+                f"start the servers, or correct {self._entry}.urls; a new run goes on from here",
+            )
         return UserError(
-            f"{self._who}: no server can be reached at {', '.join(self.spec.urls)} ({what})",
-            f"start the servers, or correct {self._entry}.urls; a new run goes on from here",
+            f"{self._who}: nothing but failures at {where} ({failure})",
+            "the server's log tells why; once it works, a new run goes on from here",
         )
 
     def _watch(self, outcome: Outcome) -> None:

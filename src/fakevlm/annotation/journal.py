@@ -178,7 +178,7 @@ class Journal:
             "id": request.id,
             "model": request.model,
         }
-        line, position = (json.dumps(row, ensure_ascii=False) + "\n").encode(), self._end
+        line, position = (json.dumps(row, ensure_ascii=False) + "\n").encode(errors="replace"), self._end
         while line:  # a short write is possible on a full disk or a signal
             written = os.write(self._fd, line)
             line, self._end = line[written:], self._end + written

@@ -3,6 +3,7 @@
 A replica that told us to wait (Retry-After) rests as long as it said. One that fails again and again, or that cannot be
 reached at all, rests longer each time; after that a single request probes it, and only an answer brings the rest back.
 While no replica can be reached all requests wait: what a server that is started anew does not answer is no request's fault.
+Replicas that only fail, however they do it, end the run after a while.
 """
 
 import asyncio
@@ -60,6 +61,7 @@ class Replica:
         suspect: it failed so often that only one request at a time may try it.
         until: the clock's time before which it is left alone.
         gone: the clock's time since which it could not be reached; None: it could, or was not tried.
+        ill: the clock's time since which it only failed, be it reached or not; None: it answered, or was not tried often.
     """
 
     url: str
@@ -70,6 +72,7 @@ class Replica:
     suspect: bool = False
     until: float = 0.0
     gone: float | None = None
+    ill: float | None = None
     _rest: float = field(default=_FIRST_REST, repr=False)
 
     def ready(self, now: float) -> bool:
@@ -77,7 +80,8 @@ class Replica:
 
     def succeeded(self) -> None:
         """It answered, be it with a refusal: it works."""
-        self.failures, self.suspect, self.gone, self._rest = 0, False, None, _FIRST_REST
+        self.failures, self.suspect, self._rest = 0, False, _FIRST_REST
+        self.gone = self.ill = None
 
     def failed(self, now: float, wait: float = 0.0, unreachable: bool = False) -> None:
         """It did not answer as it should.
@@ -90,9 +94,13 @@ class Replica:
         self.until = max(self.until, now + wait)
         self.failures += 1
         if not unreachable:
+            if self.gone is not None:  # it is there again: another story begins
+                self.failures, self.ill = 1, None
             self.gone = None
         elif self.gone is None:
             self.gone = now
+        if self.ill is None and (unreachable or self.failures >= _FAILURES):
+            self.ill = now
         if not wait and (unreachable or self.failures >= _FAILURES):
             # Requests that were under way together fail together: one rest for all of them.
             if now >= self.until:
@@ -131,29 +139,35 @@ class Pool:
         with self._noting(replica):
             replica.succeeded()
 
-    def failed(self, replica: Replica, wait: float = 0.0, unreachable: bool = False) -> None:
-        """Notes a failure at the present time; see `Replica.failed`."""
-        with self._noting(replica):
+    def failed(
+        self, replica: Replica, wait: float = 0.0, unreachable: bool = False, what: str = "errors"
+    ) -> None:
+        """Notes a failure at the present time, and `what` happened; see `Replica.failed`."""
+        with self._noting(replica, what):
             replica.failed(self._now(), wait, unreachable)
 
     def hopeless(self) -> bool:
-        """Whether no replica could be reached for so long that waiting on makes no sense."""
-        gone = [replica.gone for replica in self.replicas if replica.gone is not None]
-        if len(gone) < len(self.replicas):
+        """Whether every replica only failed for so long that going on makes no sense."""
+        ill = [replica.ill for replica in self.replicas if replica.ill is not None]
+        if len(ill) < len(self.replicas):
             return False
-        return self._now() - max(gone) >= (_NONE_ANY_MORE if self.met else _NONE_YET)
+        return self._now() - max(ill) >= (_NONE_ANY_MORE if self.met else _NONE_YET)
 
     @contextlib.contextmanager
-    def _noting(self, replica: Replica):
+    def _noting(self, replica: Replica, what: str = ""):
         """Says once that a replica went and that it came back: a run that only waits must not look like one that hangs."""
-        before = replica.gone
+        gone, ill = replica.gone, replica.ill
         yield
         self.met = self.met or replica.gone is None
-        if (before is None) == (replica.gone is None):
-            return
-        if replica.gone is None:
+        if gone is not None and replica.gone is None:
             say(f"{replica.url} can be reached again")
-        else:
+        elif ill is not None and replica.ill is None:
+            say(f"{replica.url} answers again")
+        elif ill is None and replica.ill is not None and replica.gone is None and replica.suspect:
+            say(
+                f"{replica.url} fails again and again ({what}); it gets one request at a time until it answers"
+            )
+        elif gone is None and replica.gone is not None:
             others = sum(other.gone is None for other in self.replicas)
             longest = _NONE_ANY_MORE if self.met else _NONE_YET
             left = f"{others} of {len(self.replicas)} replicas left"

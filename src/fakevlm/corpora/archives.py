@@ -211,6 +211,11 @@ def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_ratio: f
     _need_single_zip(archive)
     if kind is None:
         raise UserError(f"{archive}: not an archive known here", f"one of: {', '.join((*ZIPS, *TARS))}")
+    folder = (
+        folder.resolve()
+    )  # what is unpacked lies beside it for a while: where a link leads to, there is the room
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is there already and no folder", "name another folder, or remove it")
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder} is there already and not empty", "name another folder, or remove this one")
     # The archive's name and size: another one never goes on with what this one left behind.

@@ -26,7 +26,7 @@ def listed(root: Path) -> list[str]:
     """The aerial images that the split lists name, each once, in order."""
     names: dict[str, None] = {}
     for file in sorted((root / "splits").glob("*.csv")):
-        with file.open(newline="", encoding="utf-8") as rows:
+        with file.open(newline="", encoding="utf-8-sig") as rows:
             for row in csv.reader(rows):
                 names.update((cell.strip(), None) for cell in row if cell.strip().startswith("bingmap/19/"))
     return list(names)

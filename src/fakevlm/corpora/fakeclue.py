@@ -51,7 +51,9 @@ class Images:
         file = root / f"{split}.zip"
         # An unpacked copy goes first: reading it needs no decompression, and the zip may have been deleted since.
         for folder in (root / split, root):
-            if any(_plain(name) and (folder / name).is_file() for name in some):
+            there = sum(_plain(name) and (folder / name).is_file() for name in some)
+            # Not one that an unpacking left behind when it was interrupted, beside the whole zip.
+            if there and (there == len(some) or not file.is_file()):
                 self.place = folder
                 return
         self.place = file

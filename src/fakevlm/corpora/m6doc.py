@@ -132,7 +132,7 @@ def pages(root: Path) -> Iterator[Page]:
                     page_style(image["file_name"], [names[a["category_id"]] for a in found]),
                     tuple(layout_from_coco(found, coco["categories"], image["width"], image["height"])),
                 )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise UserError(f"M6Doc: {file} is not a COCO file ({error!r})", WHERE) from error
 
 

@@ -9,6 +9,7 @@ Layout::
     <root>/splits/…                                        not read
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,12 @@ from fakevlm.records import REAL, Record
 
 WHERE = "ask for VIGOR at https://github.com/Jeff-Zilence/VIGOR and unpack it there"
 CITIES = ("Chicago", "NewYork", "SanFrancisco", "Seattle")
+
+
+def _place(city: str, stem: str) -> str | None:
+    """A square of about a kilometre that an image lies in, by its name: neighbours overlap, and must not straddle a split."""
+    named = re.fullmatch(r"satellite_(-?\d+\.\d+)_(-?\d+\.\d+)", stem)
+    return f"vigor/{city}/{float(named[1]):.2f},{float(named[2]):.2f}" if named else None
 
 
 def read(root: Path) -> Iterator[Record]:
@@ -38,6 +45,6 @@ def read(root: Path) -> Iterator[Record]:
                 image=file.read_bytes(),
                 label=REAL,
                 source="satellite",
-                item=path,
+                item=_place(place.parent.name, file.stem) or path,
                 category="satellite",
             )

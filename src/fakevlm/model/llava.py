@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import logging
 
@@ -87,4 +87,18 @@ def load_processor(name_or_folder: str | Path) -> LlavaProcessor:
         raise _cannot_load("processor", name_or_folder, TypeError(f"it is a {type(processor).__name__}"))
     if processor.chat_template is None:
         processor.chat_template = CHAT_TEMPLATE
+    return _completed(processor, name_or_folder)
+
+
+def _completed(processor: LlavaProcessor, name_or_folder: str | Path) -> LlavaProcessor:
+    """The processor with what tells how many tokens an image is: those saved before transformers 4.48 lack some of it.
+
+    The model's configuration knows the patches; a CLIP's class token is the one that the patches come with.
+    """
+    if processor.patch_size is None or processor.vision_feature_select_strategy is None:
+        config = AutoConfig.from_pretrained(locate(name_or_folder))
+        processor.patch_size = config.vision_config.patch_size
+        processor.vision_feature_select_strategy = config.vision_feature_select_strategy
+    strategy, extra = processor.vision_feature_select_strategy, processor.num_additional_image_tokens
+    processor.num_additional_image_tokens = extra or int(strategy == "default")
     return processor
