@@ -68,6 +68,21 @@ def test_extracted_frames_are_taken_by_number_and_an_empty_folder_hides_no_video
     assert len(ffpp.video_frames(tmp_path, None, "003", 3)) == 3
 
 
+def test_frames_that_are_not_drawn_are_not_looked_at(tmp_path: Path) -> None:
+    film(tmp_path / "original_sequences/youtube/c23/videos/000.mp4", 9)
+    looked = []
+
+    def crop(pixels: np.ndarray, _: Path) -> np.ndarray:
+        looked.append(pixels)
+        return pixels
+
+    one = ffpp.frame_id(None, "000", "004.png")
+    found = ffpp.video_frames(tmp_path, None, "000", 3, crop=crop, drawn=lambda id: id == one)
+    assert found == [ffpp.video_frames(tmp_path, None, "000", 3)[1]]
+    assert len(looked) == 1
+    assert ffpp.video_frames(tmp_path, None, "000", 3, crop=crop, drawn=lambda id: False) == []
+
+
 def test_frames_are_evenly_spaced_over_the_video(tmp_path: Path) -> None:
     film(tmp_path / "a.mp4", 9)
     found = frames(tmp_path / "a.mp4", 3)

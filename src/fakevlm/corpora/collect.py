@@ -159,12 +159,10 @@ def _expected(corpus: str, root: Path, frames: int) -> int | None:
     return count_images(*folders) or None
 
 
-def thinned(records: Iterable[Record], share: float, seed: int) -> Iterator[Record]:
-    """About this share of the records, each by a lot of its own: whatever else comes or goes, the same ones are drawn."""
-    for record in records:
-        lot = hashlib.sha256(f"{seed} {record.id}".encode()).digest()[:8]
-        if int.from_bytes(lot, "big") < share * 2**64:
-            yield record
+def drawn(id: str, share: float, seed: int) -> bool:
+    """Whether a record is among a share of all, by a lot of its own: whatever else comes or goes, the same ones are drawn."""
+    lot = hashlib.sha256(f"{seed} {id}".encode(errors="surrogateescape")).digest()[:8]
+    return int.from_bytes(lot, "big") < share * 2**64
 
 
 def _training(
@@ -172,23 +170,37 @@ def _training(
 ) -> Iterator[tuple[str, Iterable[Record]]]:
     """(corpus, its records) for every training corpus that params names."""
     settings = params.collect
-    readers: dict[str, Callable[[Path], Iterable[Record]]] = {
-        "genimage": genimage.read,
-        "ffpp": lambda root: ffpp.read(root, settings.frames_per_video, quarantine, crop=crop),
-        "chameleon": chameleon.read,
-        "cvusa": lambda root: cvusa.read(root, quarantine),
-        "vigor": vigor.read,
-        "m6doc": lambda root: m6doc.read(root, quarantine),
+    frames = settings.frames_per_video
+    readers: dict[str, Callable[[Path, Callable[[str], bool]], Iterable[Record]]] = {
+        "genimage": lambda root, _: genimage.read(root),
+        # Of videos only the frames that are drawn are decoded, and looked through for faces.
+        "ffpp": lambda root, chosen: ffpp.read(root, frames, quarantine, crop=crop, drawn=chosen),
+        "chameleon": lambda root, _: chameleon.read(root),
+        "cvusa": lambda root, _: cvusa.read(root, quarantine),
+        "vigor": lambda root, _: vigor.read(root),
+        "m6doc": lambda root, _: m6doc.read(root, quarantine),
     }
     if settings.corpora.fakeclue:
-        readers = {"fakeclue": lambda root: fakeclue.read(root, quarantine)}
+        readers = {"fakeclue": lambda root, _: fakeclue.read(root, quarantine)}
     for corpus, read in readers.items():
         root = _folder(getattr(settings.corpora, corpus))
         if root is not None:
-            total = _expected(corpus, root, settings.frames_per_video)
-            found = track(read(root), corpus, total=total)
+            total = _expected(corpus, root, frames)
             most = settings.at_most.get(corpus)
-            yield corpus, thinned(found, most / total, params.seed) if most and total else found
+            share = most / total if most and total else 1.0
+            yield corpus, _thinned(read, root, partial(drawn, share=share, seed=params.seed), corpus, total)
+
+
+def _thinned(
+    read: Callable[[Path, Callable[[str], bool]], Iterable[Record]],
+    root: Path,
+    chosen: Callable[[str], bool],
+    corpus: str,
+    total: int | None,
+) -> Iterator[Record]:
+    for record in track(read(root, chosen), corpus, total=total):
+        if chosen(record.id):
+            yield record
 
 
 def _synthetic(

@@ -17,7 +17,7 @@ A video and all manipulations of it share one `item`, the target's id. The offic
 nor source of a test video occurs in training.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +73,11 @@ def video_frames(
     wanted: int,
     quarantine: Quarantine | None = None,
     crop: Cropper | None = None,
+    drawn: Callable[[str], bool] | None = None,
 ) -> list[tuple[str, bytes]]:
     """Evenly spaced frames of one video as (file name, bytes): extracted ones if there are any, else decoded and cropped.
 
+    Of them only those that are `drawn` by their ids: others are not read, decoded or cropped.
     A video that does not decode gives none and goes to quarantine, so does one that is missing, and a frame without a face.
     """
     quarantine = quarantine or Quarantine()
@@ -87,7 +89,12 @@ def video_frames(
         if folder.is_dir()
         else []
     ):
-        return [(found[i].name, found[i].read_bytes()) for i in spaced(len(found), wanted)]
+        chosen = [found[i] for i in spaced(len(found), wanted)]
+        return [
+            (f.name, f.read_bytes())
+            for f in chosen
+            if drawn is None or drawn(frame_id(method, video, f.name))
+        ]
     name = file.relative_to(root).as_posix()
 
     def look(number: int, pixels: np.ndarray) -> np.ndarray | None:
@@ -100,7 +107,9 @@ def video_frames(
     try:
         if not file.is_file():
             raise BadImage("video missing")
-        return [(f"{number:03d}.png", data) for number, data in frames(file, wanted, look if crop else None)]
+        by_number = drawn and (lambda number: drawn(frame_id(method, video, f"{number:03d}.png")))
+        taken = frames(file, wanted, look if crop else None, by_number)
+        return [(f"{number:03d}.png", data) for number, data in taken]
     except BadImage as error:
         quarantine.add("ff++", name, str(error))
         return []
@@ -134,8 +143,9 @@ def read(
     methods: Sequence[str] = METHODS,
     crop: Cropper | None = None,
     splits: Sequence[str] = SPLITS,
+    drawn: Callable[[str], bool] | None = None,
 ) -> Iterator[Record]:
-    """Streams the frames of the originals, then of each method, as far as they are in one of `splits`.
+    """Streams the frames of the originals, then of each method, as far as they are in one of `splits` and `drawn` by their ids.
 
     Raises:
         UserError: a folder or a split file is missing, or a video stands in no split.
@@ -149,7 +159,7 @@ def read(
                 raise UserError(f"FF++: video {video} stands in none of {root / 'splits'}/*.json", WHERE)
             if official[target] not in splits:
                 continue
-            for name, data in video_frames(root, method, video, frames_per_video, quarantine, crop):
+            for name, data in video_frames(root, method, video, frames_per_video, quarantine, crop, drawn):
                 yield Record(
                     id=frame_id(method, video, name),
                     image=data,

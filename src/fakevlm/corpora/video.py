@@ -34,11 +34,15 @@ def _count(file: Path) -> int:
 
 
 def frames(
-    file: Path, wanted: int, look: Callable[[int, np.ndarray], np.ndarray | None] | None = None
+    file: Path,
+    wanted: int,
+    look: Callable[[int, np.ndarray], np.ndarray | None] | None = None,
+    drawn: Callable[[int], bool] | None = None,
 ) -> list[tuple[int, bytes]]:
     """`wanted` evenly spaced frames of a video as (frame number from 0, PNG bytes).
 
     Args:
+        drawn: of the frame numbers, which are to be decoded at all; all of them by default.
         look: gets each frame's number and (H, W, 3) uint8 RGB pixels, and gives the pixels to keep; None leaves the frame out.
 
     Raises:
@@ -46,6 +50,10 @@ def frames(
     """
     try:
         numbers = spaced(_count(file), wanted)
+        if drawn is not None and numbers:
+            numbers = [number for number in numbers if drawn(number)]
+            if not numbers:
+                return []
         seen, picked = 0, []
         with av.open(str(file)) as container:
             container.streams.video[0].thread_type = "NONE"  # one thread: the same bytes on every machine
