@@ -202,7 +202,7 @@ def settings(arguments: argparse.Namespace) -> Finetune:
     if rest:
         each = f"--micro {arguments.micro} × {ranks.count()} rank(s)"
         sys.exit(f"--batch {arguments.batch} is no multiple of {each}")
-    return load_params().finetune.model_copy(
+    return load_params("paper").finetune.model_copy(
         update={
             "batch_size": arguments.micro,
             "gradient_accumulation": accumulation,

@@ -90,7 +90,7 @@ def test_a_journal_fits_only_what_made_it(records, tmp_path, monkeypatch) -> Non
     assert batches("k", 5, records) == 3
     assert batches("k", 4, [*tinyllava.records(4, seed=1), *records[4:]]) == 1, "one batch of other images"
     assert batches("k", 4, records) == 0
-    monkeypatch.setattr(batchwise, "_code", lambda: "changed")
+    monkeypatch.setattr(batchwise, "code", lambda: "changed")
     assert batches("k", 4, records) == 3
 
 

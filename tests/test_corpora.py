@@ -341,7 +341,10 @@ def test_the_reason_is_the_same_in_every_run() -> None:
 def test_json_in_any_encoding(tmp_path: Path) -> None:
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"):
         put(tmp_path / "a.json", json.dumps({"ä": 1}, ensure_ascii=False).encode(encoding))
-        assert need_json(tmp_path / "a.json", "X", "get it") == {"ä": 1}
+        assert need_json(tmp_path / "a.json", "X", "get it", dict) == {"ä": 1}
     put(tmp_path / "a.json", "{broken")
     with pytest.raises(UserError, match=r"a\.json is not readable JSON"):
+        need_json(tmp_path / "a.json", "X", "get it")
+    put(tmp_path / "a.json", "null")
+    with pytest.raises(UserError, match="holds no list"):
         need_json(tmp_path / "a.json", "X", "get it")

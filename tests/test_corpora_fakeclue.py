@@ -167,7 +167,7 @@ def test_what_is_missing_altogether_is_an_error_with_its_cure(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"holds none of the images that train\.json names"):
         list(fakeclue.read(tmp_path, splits=["train"]))
     (tmp_path / "data_json/train.json").write_text('{"rows": []}')
-    with pytest.raises(UserError, match="not a list of rows"):
+    with pytest.raises(UserError, match="holds no list"):
         list(fakeclue.read(tmp_path))
 
 

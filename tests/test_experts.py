@@ -215,6 +215,42 @@ def test_train_save_and_load(params: Params, project: Path, tmp_path: Path):
         assert file.read_bytes() == (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes(), file
 
 
+def test_killed_it_goes_on_from_the_last_expert_and_epoch(
+    params: Params, project: Path, tmp_path: Path, monkeypatch
+):
+    from fakevlm.evaluation.experts import cnnspot
+
+    train, val = tinyllava.records(24, 1), tinyllava.records(12, 2)
+    wanted = experts.train_experts(params, train, val, tmp_path / "whole")
+    epochs, judge, fit = [], cnnspot.judge, frequency.Frequency.fit
+
+    def judged(fake, p_fake):
+        epochs.append(len(epochs))
+        if len(epochs) == 3:
+            raise KeyboardInterrupt
+        return judge(fake, p_fake)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cnnspot, "judge", judged)
+    with pytest.raises(KeyboardInterrupt):
+        experts.train_experts(params, train, val, tmp_path / "again")
+    monkeypatch.setattr(frequency.Frequency, "fit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        experts.train_experts(params, train, val, tmp_path / "again")
+    assert len(epochs) == params.experts.epochs + 1, "two epochs were kept"
+    monkeypatch.setattr(frequency.Frequency, "fit", fit)
+    monkeypatch.setattr(cnnspot.CNNSpot, "fit", killed)  # it is done
+    pd.testing.assert_frame_equal(experts.train_experts(params, train, val, tmp_path / "again"), wanted)
+    files = sorted(file for file in (tmp_path / "whole").rglob("*") if file.is_file())
+    for file in files:
+        assert (
+            file.read_bytes() == (tmp_path / "again" / file.relative_to(tmp_path / "whole")).read_bytes()
+        ), file
+    assert not list((project / "runs" / "experts").iterdir())
+
+
 def test_cnnspot_keeps_the_best_epoch_and_not_the_last(params: Params, monkeypatch):
     from fakevlm.evaluation.experts import cnnspot
 

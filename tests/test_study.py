@@ -134,6 +134,9 @@ def test_the_whole_study(base, world, monkeypatch):
     monkeypatch.setattr(study, "finetune", dying)
     with pytest.raises(KeyboardInterrupt):
         study.run(params)
+    assert not list((world / "runs/study/checkpoints").glob("label-*")), (
+        "of a tuning that is exported none are kept"
+    )
     kept = {file: file.stat().st_mtime_ns for file in (world / "runs/study/answers").rglob("*.parquet")}
     assert len(kept) == 2 * (2 + 2)  # frozen and label, each 8 images of fakeclue and 6 of loki by fours
     answered = []
@@ -145,7 +148,7 @@ def test_the_whole_study(base, world, monkeypatch):
 
     monkeypatch.setattr(study, "speaker", counted)
     predicted, scores, chosen = study.run(params)
-    assert calls == ["label", "explanation", "label", "explanation"]
+    assert calls == ["label", "explanation", "explanation"]
     assert len(answered) == 6
     assert not (world / "runs/study").exists()
 

@@ -336,6 +336,32 @@ def test_word_ids_are_single_tokens_and_disjoint() -> None:
     assert [Letters.vocabulary[i] for i in real] == [" real", "Real"]
 
 
+def test_a_word_of_two_pieces_is_known_by_its_first_where_the_other_is_one() -> None:
+    class Llama(Letters):
+        """ " Real" is one token, " Fake" is " F" and "ake"; of " FAKE" and " REAL" neither is."""
+
+        vocabulary = (
+            "",
+            " fake",
+            " real",
+            " Real",
+            " F",
+            "ake",
+            "AKE",
+            " R",
+            "EAL",
+            "f",
+            "r",
+            "eal",
+            "F",
+            "R",
+        )
+
+    fake, real = verdict.word_ids(Llama())
+    assert [Llama.vocabulary[i] for i in fake] == [" fake", " F"]
+    assert [Llama.vocabulary[i] for i in real] == [" real", " Real"]
+
+
 @pytest.mark.parametrize(
     "text",
     ["is not " * 3000, "a fake real " * 1500, "x" * 20000, "is " + "very " * 3000 + "fake", "this " * 2000],

@@ -94,7 +94,7 @@ class Viewer:
             return
         journal.mkdir(parents=True, exist_ok=True)
         hashes = columns_of(records, ["sha256"])["sha256"].tolist()
-        said = json.dumps([self.key, _code()]).encode()
+        said = json.dumps([self.key, code()]).encode()
         for start in range(0, len(hashes), self.batch_size):
             digest = hashlib.sha256(said + "\n".join(hashes[start : start + self.batch_size]).encode())
             yield journal / f"part-{digest.hexdigest()[:32]}.npz"
@@ -141,7 +141,7 @@ def fingerprint(folder: Path) -> str:
 
 
 @cache
-def _code() -> str:
+def code() -> str:
     """Hash of the package: whatever was changed in it, an old journal no longer fits. What is lost by that are minutes."""
     folder = Path(fakevlm.__file__).parent
     digest = hashlib.sha256()

@@ -31,7 +31,7 @@ from fakevlm.params import Params
 from fakevlm.records import Record
 from fakevlm.shards import Records, columns_of
 from fakevlm.training.data import draw
-from fakevlm.training.launch import finetune
+from fakevlm.training.launch import finetune, opened
 
 FROZEN, VISION_PROBE, LMM_PROBE = "Frozen QA", "Linear probe (vision tower)", "Linear probe (LMM last layer)"
 TUNED = {"label": "Direct real/fake QA", "explanation": "Explanatory VQA"}
@@ -177,6 +177,18 @@ def load_tests(params: Params) -> dict[str, Sequence[Record]]:
     }
 
 
+def _tuned(params: Params, objective: str, out: Path, checkpoints: Path) -> pd.DataFrame:
+    """Tunes and exports to `out`, or finds that done; gives the log. Its checkpoints then go: those of 7B take 226 GB."""
+    steps = params.study.steps
+    run = opened(params, objective, work=checkpoints, steps=steps)
+    done = out / f"{run.folder.name}.done"  # the folder is named after all that decides the run
+    if not done.is_file():
+        finetune(params, objective, out, work=checkpoints, steps=steps)
+        done.touch()
+    shutil.rmtree(run.folder)
+    return pd.read_csv(out / "log.csv")
+
+
 def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Runs the study and writes `artifacts/study/`: predictions.parquet, scores.csv, probes.csv and log.csv.
 
@@ -195,8 +207,7 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         answers[FROZEN] = _asked(params, params.base, FROZEN, tests, work / "answers")
     logs = []
     for objective, method in TUNED.items():
-        places = {"out": work / objective, "work": work / "checkpoints"}
-        log = finetune(params, objective, **places, steps=params.study.steps)
+        log = _tuned(params, objective, work / objective, work / "checkpoints")
         logs.append(log.assign(objective=objective))
         answers[method] = _asked(params, work / objective / "model", method, tests, work / "answers")
 

@@ -71,7 +71,7 @@ def entries(root: Path, split: str) -> Iterator[tuple[str | None, str, list[tupl
     if not files:
         raise UserError(f"DD-VQA: no <Method>/<Method>.json in {place}", WHERE)
     for file in files:
-        for key, entry in need_json(file, "DD-VQA", WHERE).items():
+        for key, entry in need_json(file, "DD-VQA", WHERE, dict).items():
             mid, _, video = key.partition("_")
             if mid not in METHODS or not video:
                 raise UserError(f"DD-VQA: {file}, entry {key!r}: not <method>_<video>", WHERE)

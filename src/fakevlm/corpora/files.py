@@ -56,20 +56,23 @@ def need_folder(path: Path, corpus: str, where: str) -> Path:
     return path
 
 
-def need_json(path: Path, corpus: str, where: str) -> Any:
+def need_json(path: Path, corpus: str, where: str, kind: type[list] | type[dict] = list) -> Any:
     """The content of a JSON file in UTF-8, UTF-16 or UTF-32, with or without byte order mark: `json` tells them apart.
 
     Raises:
-        UserError: the file is missing or not JSON.
+        UserError: the file is missing or not JSON, or holds something else than a `kind`.
     """
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise UserError(f"{corpus}: no file {path}", where) from error
     try:
-        return json.loads(raw)
+        found = json.loads(raw)
     except ValueError as error:
         raise UserError(f"{corpus}: {path} is not readable JSON ({error})", where) from error
+    if not isinstance(found, kind):
+        raise UserError(f"{corpus}: {path} holds no {kind.__name__}, as it should", where)
+    return found
 
 
 def images(folder: Path) -> Iterator[Path]:

@@ -117,7 +117,7 @@ def pages(root: Path) -> Iterator[Page]:
         names = (split, f"{split}2017", split.removesuffix("2017"))
         folder = next((root / name for name in names if (root / name).is_dir()), root / split)
         need_folder(folder, "M6Doc", WHERE)
-        coco = need_json(file, "M6Doc", WHERE)
+        coco = need_json(file, "M6Doc", WHERE, dict)
         try:
             names = {category["id"]: category["name"] for category in coco["categories"]}
             by_image: dict[int, list[dict]] = {}

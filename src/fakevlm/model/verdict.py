@@ -254,27 +254,33 @@ def p_fake(gap: float, negated: bool = False) -> float:
 def word_ids(tokenizer: Any) -> tuple[list[int], list[int]]:
     """Token ids that begin the words "fake" and "real", each in its spellings (" fake", "Fake", …).
 
-    A spelling counts if it is a single token; if none is, the first piece of the word after a space stands for it.
-    Ids that would begin both words are left out.
+    A spelling counts if it is a single token for one of the words; where it is for one alone, the other's first piece stands
+    for it (LLaMA has " Real" as one token, " Fake" as " F" and "ake"). If there is no such spelling, the first pieces of the
+    words after a space stand for them. Ids that would begin both words are left out.
+
+    Raises:
+        ValueError: the two words begin alike in every spelling.
     """
-    groups = []
-    for word in ("fake", "real"):
-        spellings = [
-            f" {word}",
-            word,
-            f" {word.capitalize()}",
-            word.capitalize(),
-            word.upper(),
-            f" {word.upper()}",
-        ]
-        pieces = [tokenizer.encode(spelling, add_special_tokens=False) for spelling in spellings]
-        # Sentence-piece tokenizers write a lone space piece before " fake"; it says nothing.
-        pieces = [[i for i in ids if tokenizer.decode([i]).strip()] for ids in pieces]
-        single = {ids[0] for ids in pieces if len(ids) == 1}
-        groups.append(single or {pieces[0][0]})
-    fake, real = groups
+    fake: set[int] = set()
+    real: set[int] = set()
+    forms = (str.lower, str.capitalize, str.upper)
+    spellings = [(form("fake"), form("real")) for form in forms]
+    spellings = [(space + one, space + other) for one, other in spellings for space in (" ", "")]
+    for pair in spellings:
+        one, other = (_pieces(tokenizer, spelling) for spelling in pair)
+        if min(len(one), len(other)) == 1:
+            fake.add(one[0])
+            real.add(other[0])
+    if not fake:
+        fake, real = ({_pieces(tokenizer, spelling)[0]} for spelling in spellings[0])
     if not fake - real or not real - fake:
         raise ValueError(
             "the tokenizer begins 'fake' and 'real' with the same token: P(fake) cannot be read from one token"
         )
     return sorted(fake - real), sorted(real - fake)
+
+
+def _pieces(tokenizer: Any, spelling: str) -> list[int]:
+    ids = tokenizer.encode(spelling, add_special_tokens=False)
+    # Sentence-piece tokenizers write a lone space piece before " fake"; it says nothing.
+    return [i for i in ids if tokenizer.decode([i]).strip()]

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from fakevlm.model.collate import Collator, Example
-from fakevlm.model.llava import load_model, load_processor
+from fakevlm.model.llava import DTYPES, load_model, load_processor
 from fakevlm.records import FAKE, Record
 from fakevlm.shards import columns_of, take
 from fakevlm.training.head import load_head
@@ -25,14 +25,25 @@ def some(records: Sequence[Record], n: int) -> list[Record]:
 
 @torch.inference_mode()
 def samples(
-    folder: Path, objective: str, records: Sequence[Record], max_new_tokens: int = 96
+    folder: Path, objective: str, records: Sequence[Record], precision: str, max_new_tokens: int = 96
 ) -> pd.DataFrame:
-    """What the model in `folder` says about records: id, label, said, reference (greedy; a linear head gives P(fake))."""
+    """What the model in `folder` says about records: id, label, said, reference (greedy; a linear head gives P(fake)).
+
+    Args:
+        folder: of a model.
+        objective: that it was tuned for.
+        records: a few.
+        precision: of its weights, as params.yaml has it: 32 bits of a 7B would not fit where it was trained with offloading.
+        max_new_tokens: longest answer.
+    """
+    dtype = DTYPES[precision]
     if objective == "head":
-        said = [f"P(fake) = {p:.2f}" for p in load_head(folder).predict([record.pil() for record in records])]
+        images = [record.pil() for record in records]
+        said = [f"P(fake) = {p:.2f}" for p in load_head(folder, dtype).predict(images)]
     else:
-        model, processor = load_model(folder), load_processor(folder)
+        model, processor = load_model(folder, dtype=dtype), load_processor(folder)
         batch = Collator(processor, for_generation=True)([Example(r.pil(), r.question) for r in records])
+        batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
         tokens = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
         answers = tokens[:, batch["input_ids"].shape[1] :]

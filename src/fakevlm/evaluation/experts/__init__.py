@@ -4,16 +4,21 @@ Three ways to look at an image: `CNNSpot` at pixels, `UnivFD` through CLIP's eye
 interface (`base.Expert`) and are kept as safetensors and JSON. The modules that need torch are imported when one is asked for.
 """
 
+import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from fakevlm import paths
+from fakevlm.batchwise import code, fingerprint
 from fakevlm.errors import UserError
 from fakevlm.evaluation.experts.base import CONFIG, Expert
 from fakevlm.params import Params
 from fakevlm.records import Record
+from fakevlm.shards import columns_of
 
 NAMES = ("cnnspot", "univfd", "frequency")
 
@@ -65,15 +70,38 @@ def train_experts(
 ) -> pd.DataFrame:
     """Trains and saves the experts in `out/<name>/` and their log in `out/log.csv`; returns the log.
 
+    Killed and called again, it takes up the experts that were done, and the one under way where it can (`Expert.fit`).
     The log has the columns of `Expert.fit`'s and `expert` before them.
     """
-    logs = []
+    work, logs = paths.runs("experts") / _digest(params, train, val), []
     for name in names:
-        expert = make_expert(name, params)
-        log = expert.fit(train, val, params, params.seed)
-        expert.save(out / name)
-        log.insert(0, "expert", expert.title)
+        place, kind = work / name, _class(name)
+        done = place / "log.csv"  # written last
+        if not done.is_file():
+            expert = make_expert(name, params)
+            log = expert.fit(train, val, params, params.seed, place)
+            expert.save(place / "expert")
+            log.to_csv(done.with_suffix(".part"), index=False)
+            done.with_suffix(".part").replace(done)
+        shutil.copytree(place / "expert", out / name, dirs_exist_ok=True)
+        log = pd.read_csv(done, float_precision="round_trip")
+        log.insert(0, "expert", kind.title)
         logs.append(log)
     log = pd.concat(logs, ignore_index=True)
     log.to_csv(out / "log.csv", index=False)
+    shutil.rmtree(work)
     return log
+
+
+def _digest(params: Params, train: Sequence[Record], val: Sequence[Record]) -> str:
+    """Names a run by all that decides what comes of it: settings, data, the base that UnivFD looks through, and the code."""
+    base = paths.resolve(params.base)
+    parts = [
+        params.experts.model_dump(mode="json"),
+        params.seed,
+        fingerprint(base) if base.is_dir() else str(base),
+    ]
+    digest = hashlib.sha256(json.dumps([*parts, code()], sort_keys=True).encode())
+    for records in (train, val):
+        digest.update(columns_of(records, ["sha256", "label"]).to_csv(index=False).encode())
+    return digest.hexdigest()[:16]

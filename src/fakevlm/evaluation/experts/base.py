@@ -37,7 +37,14 @@ class Expert(ABC):
     title: ClassVar[str]
 
     @abstractmethod
-    def fit(self, train: Sequence[Record], val: Sequence[Record], params: Params, seed: int) -> pd.DataFrame:
+    def fit(
+        self,
+        train: Sequence[Record],
+        val: Sequence[Record],
+        params: Params,
+        seed: int,
+        work: Path | None = None,
+    ) -> pd.DataFrame:
         """Trains; whatever is to be chosen is chosen on `val`.
 
         Args:
@@ -45,6 +52,7 @@ class Expert(ABC):
             val: records of other items, both classes.
             params: of these, `experts` (and `base`, for who looks through its eyes).
             seed: of weights, order and augmentation.
+            work: folder for work in progress, from which a killed training goes on; None: it would begin anew.
 
         Returns:
             The log: setting (what varied: the epoch, the regularisation), train_loss, val_loss, val_accuracy, val_auc, chosen.

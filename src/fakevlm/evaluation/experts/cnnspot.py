@@ -83,7 +83,14 @@ class CNNSpot(Expert):
             ]
             yield tensor(pixels), torch.from_numpy(fake[rows])
 
-    def fit(self, train: Sequence[Record], val: Sequence[Record], params: Params, seed: int) -> pd.DataFrame:
+    def fit(
+        self,
+        train: Sequence[Record],
+        val: Sequence[Record],
+        params: Params,
+        seed: int,
+        work: Path | None = None,
+    ) -> pd.DataFrame:
         fake, val_fake = targets(train), targets(val)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -96,8 +103,15 @@ class CNNSpot(Expert):
             optimizer, rate, total_steps=max(2, steps), pct_start=0.2
         )
         log, kept = [], {}
+        state = work / "epochs.pt" if work is not None else None
+        if state is not None and state.is_file():
+            found = torch.load(state, map_location=device(), weights_only=True)
+            for part, value in zip((self.model, optimizer, schedule), found["states"], strict=True):
+                part.load_state_dict(value)
+            log, kept = found["log"], found["kept"]
         with bar(epochs * len(train), "CNNSpot: training") as progress:
-            for epoch in range(epochs):
+            progress.update(len(log) * len(train))
+            for epoch in range(len(log), epochs):
                 order, total = np.random.default_rng([seed, epoch]).permutation(len(train)), 0.0
                 self.model.train()
                 for pixels, wanted in self._examples(train, fake, order, params, [seed, epoch]):
@@ -113,6 +127,11 @@ class CNNSpot(Expert):
                 log.append({"setting": f"epoch={epoch + 1}", "train_loss": total / len(train), **scores})
                 if mark_best(log).chosen.iloc[-1]:
                     kept = {key: value.clone() for key, value in self.model.state_dict().items()}
+                if state is not None:
+                    state.parent.mkdir(parents=True, exist_ok=True)
+                    parts = [part.state_dict() for part in (self.model, optimizer, schedule)]
+                    torch.save({"states": parts, "log": log, "kept": kept}, state.with_suffix(".part"))
+                    state.with_suffix(".part").replace(state)
         self.model.load_state_dict(kept)
         self.model.eval()
         return mark_best(log)

@@ -51,7 +51,14 @@ class Frequency(Expert):
     def __init__(self, size: int, linear: Linear | None = None) -> None:
         self.size, self.linear = size, linear
 
-    def fit(self, train: Sequence[Record], val: Sequence[Record], params: Params, seed: int) -> pd.DataFrame:
+    def fit(
+        self,
+        train: Sequence[Record],
+        val: Sequence[Record],
+        params: Params,
+        seed: int,
+        work: Path | None = None,
+    ) -> pd.DataFrame:
         self.linear, log = fit_records(
             lambda images: spectrum(images, self.size),
             train,

@@ -75,7 +75,14 @@ class UnivFD(Expert):
     def __init__(self, base: str, linear: Linear | None = None) -> None:
         self.base, self.linear, self.tower = base, linear, Tower(base)
 
-    def fit(self, train: Sequence[Record], val: Sequence[Record], params: Params, seed: int) -> pd.DataFrame:
+    def fit(
+        self,
+        train: Sequence[Record],
+        val: Sequence[Record],
+        params: Params,
+        seed: int,
+        work: Path | None = None,
+    ) -> pd.DataFrame:
         self.linear, log = fit_records(
             self.tower.features, train, val, params.experts.batch_size, "UnivFD: frozen features"
         )
