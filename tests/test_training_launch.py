@@ -90,6 +90,7 @@ def test_the_slurm_example_starts_what_the_notebook_starts():
     script = ROOT / "examples/finetune.sbatch"
     assert subprocess.run(["bash", "-n", script]).returncode == 0
     given = script.read_text().split("-m fakevlm.training")[1].replace('"', "").split()
+    assert given.pop() == "$@", "what is said after `sbatch examples/finetune.sbatch` reaches the training"
     parsed = child._arguments(given)
     assert (parsed.profile, parsed.objective) == ("$PROFILE", "$OBJECTIVE")
 
