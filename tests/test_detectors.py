@@ -39,7 +39,7 @@ def test_says_what_the_authors_code_says(name: str, tmp_path: Path) -> None:
     # Images of one size are looked at together, and each is judged as by itself.
     turned = [images[1], images[0].transpose(Image.Transpose.FLIP_TOP_BOTTOM), images[0]]
     np.testing.assert_allclose(found.predict(turned)[[0, 2]], p[[1, 0]], atol=1e-2 if kind == "lnp" else 1e-5)
-    assert p.dtype == np.float32
+    assert p.dtype == np.float64
     # LNP's pattern is cut to eight bits that wrap around: a sum rounded differently (by another number of threads) shows.
     np.testing.assert_allclose(p, expected, atol=1e-2 if kind == "lnp" else 2e-4)
     assert np.ptp(p) > 0.01

@@ -11,7 +11,7 @@ import pytest
 from tqdm import tqdm
 
 from fakevlm.annotation.driver import Task, annotate_all
-from fakevlm.annotation.endpoint import EndpointAnnotator, data_url
+from fakevlm.annotation.endpoint import EndpointAnnotator
 from fakevlm.annotation.journal import Journal, read_answers
 from fakevlm.errors import UserError
 from imports import imported, modules, reached
@@ -127,19 +127,6 @@ def test_the_miniature_pays_nothing_for_it() -> None:
         file = modules()[f"fakevlm.annotation.{name}"]
         files = [file, *(modules()[inner] for inner in reached(file, lazy=False))]
         assert not {"openai", "aiohttp"} & set().union(*(imported(each, lazy=False) for each in files)), name
-
-
-def test_the_type_of_an_image_is_read_from_its_bytes() -> None:
-    import io
-
-    from PIL import Image
-
-    for kind, mime in {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}.items():
-        out = io.BytesIO()
-        Image.new("L", (8, 8)).save(out, kind)
-        assert data_url(out.getvalue()).startswith(f"data:{mime};base64,")
-    with pytest.raises(ValueError, match="not an image"):
-        data_url(b"GIF? no")
 
 
 def test_what_is_no_image_is_rejected_without_asking(tmp_path: Path) -> None:

@@ -62,6 +62,22 @@ def test_p_fake_is_a_softmax_and_turns_under_negation() -> None:
     assert (verdict.p_fake(-1e9), verdict.p_fake(1e9)) == (0.0, 1.0)
 
 
+def test_a_model_that_is_very_sure_still_ranks_its_answers() -> None:
+    """Six decimals of P(fake) would make one tie of all these; so would half of them in float32."""
+    gaps = np.linspace(15, 30, 1000)
+    p_fake = np.array([verdict.p_fake(gap) for gap in gaps])
+    assert (np.diff(p_fake) > 0).all()
+    assert (np.diff([verdict.p_fake(-gap) for gap in gaps]) < 0).all()
+    np.testing.assert_allclose(verdict.settled(p_fake), p_fake, rtol=1e-14)
+    assert verdict.settled(np.array([0.0, 0.5, 1.0])).tolist() == [0.0, 0.5, 1.0]
+
+
+def test_noise_of_machines_is_rounded_away() -> None:
+    assert verdict.p_fake(1.23456) == verdict.p_fake(1.23456 + 3e-6)
+    p_fake = np.array([0.2, 0.7])
+    assert verdict.settled(p_fake).tolist() == verdict.settled(p_fake + 1e-7).tolist()
+
+
 def test_a_tokenizer_that_cannot_tell_the_words_apart_is_refused() -> None:
     class Bytes(Letters):
         def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:

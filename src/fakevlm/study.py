@@ -27,6 +27,7 @@ from fakevlm.evaluation.engines import journal_of, speaker
 from fakevlm.evaluation.metrics import FAKE, REAL
 from fakevlm.model.features import load_features
 from fakevlm.model.llava import DTYPES, locate
+from fakevlm.model.verdict import settled
 from fakevlm.params import Params
 from fakevlm.records import Record
 from fakevlm.shards import Records, columns_of
@@ -69,7 +70,7 @@ def probe(
 
 
 def _answers(records: Sequence[Record], p_fake: np.ndarray) -> pd.DataFrame:
-    p_fake = np.round(p_fake.astype(float), 6)
+    p_fake = settled(p_fake.astype(float))
     return pd.DataFrame(
         {
             "id": columns_of(records, ["id"])["id"],

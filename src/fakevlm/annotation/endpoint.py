@@ -7,8 +7,6 @@ at the next run. What would spoil every request alike stops the run: a wrong key
 """
 
 import asyncio
-import base64
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -18,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fakevlm.annotation.completion import Completion, Usage
+from fakevlm.annotation.dataurl import data_url
 from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.annotation.replicas import Pool, Replica, backoff, retry_after
 from fakevlm.annotation.transport import Door, Refused, Unanswered
@@ -29,8 +28,6 @@ _RETRIED = (408, 409, 429)  # of the 4xx; all from 500 on too
 _MISTAKES = (401, 403, 404)  # the user's, and the same for every request
 _ALL_REJECTED = 100  # in a row, without one answer: all others will be too
 _HERE = b'"data:"'  # where the image goes, which stands before all else that anybody wrote
-# First bytes of what servers read; other formats are told by Pillow, which takes half the client's time.
-_MAGIC = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
 _MESSAGE = 500  # characters of a server's message that are kept
 
 
@@ -63,32 +60,6 @@ def cost(spec: Endpoint, tokens_in: float, tokens_out: float) -> float | None:
     if spec.price_input is None and spec.price_output is None:
         return None
     return (tokens_in * (spec.price_input or 0.0) + tokens_out * (spec.price_output or 0.0)) / 1e6
-
-
-def data_url(image: bytes) -> str:
-    """An encoded image as a `data:` URL: its bytes as they are, its type read from them.
-
-    Raises:
-        ValueError: the bytes are no image.
-    """
-    return _data_url(image).decode("ascii")
-
-
-def _data_url(image: bytes) -> bytes:
-    return b"".join([b"data:", _mime(image).encode(), b";base64,", base64.b64encode(image)])
-
-
-def _mime(image: bytes) -> str:
-    for magic, mime in _MAGIC.items():
-        if image.startswith(magic):
-            return mime
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(image)) as opened:
-            return opened.get_format_mimetype() or f"image/{(opened.format or 'unknown').lower()}"
-    except OSError as error:
-        raise ValueError(f"not an image: {error}") from error
 
 
 class EndpointAnnotator:
@@ -191,7 +162,7 @@ class EndpointAnnotator:
             return body
         # Put in afterwards: JSON would look at each of its hundred thousand characters, none of which needs escaping.
         before, _, after = body.partition(_HERE)
-        return b"".join([before, b'"', _data_url(request.image), b'"', after])
+        return b"".join([before, b'"', data_url(request.image), b'"', after])
 
     def note(self) -> str:
         """What was spent so far, for the progress line."""

@@ -12,7 +12,6 @@ Where `collect.corpora.fakeclue` is set, the records are the released FakeClue's
 lists; FF++ then serves the benchmarks alone.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -36,8 +35,9 @@ from fakevlm.corpora import (
     verify,
     vigor,
 )
+from fakevlm.corpora.amounts import Amount, drawn, expected, folder, planned
 from fakevlm.corpora.faces import Cropper, make_cropper
-from fakevlm.corpora.files import BadImage, Quarantine, count_images, decoded
+from fakevlm.corpora.files import BadImage, Quarantine, decoded
 from fakevlm.corpora.leakage import Leakage
 from fakevlm.corpora.ondisk import DiskDict
 from fakevlm.errors import UserError
@@ -48,7 +48,7 @@ from fakevlm.records import REAL, Record, read_frame, read_records, write_record
 from fakevlm.synthesis import documents
 from fakevlm.synthesis.satellite import painted
 from fakevlm.synthesis.satellite.aerials import Aerials
-from fakevlm.synthesis.satellite.generate import generate
+from fakevlm.synthesis.satellite.generate import generate, need_aerials
 
 BENCHMARKS = ("loki", "dmimage", "ddvqa", "ffpp")
 
@@ -139,34 +139,8 @@ class Sieve:
         return free
 
 
-def _folder(name: str | None) -> Path | None:
-    return paths.resolve(name) if name is not None else None
-
-
-def _expected(corpus: str, root: Path, frames: int) -> int | None:
-    """About how many images a corpus will give, for its progress bar; None where counting would cost too much."""
-    if corpus == "ffpp":
-        return sum(len(ffpp.videos(root, method)) for method in (None, *ffpp.METHODS)) * frames
-    if corpus == "ddvqa":
-        return None
-    if corpus == "fakeclue":
-        return sum(len(fakeclue.rows(root, split)) for split in fakeclue.SPLITS)
-    if corpus == "m6doc":
-        return sum(page.style is not None for page in m6doc.pages(root))
-    if corpus == "cvusa" and (names := cvusa.listed(root)):
-        return len(names)
-    folders = {"cvusa": [root / "bingmap/19"], "vigor": sorted(root.glob("*/satellite"))}.get(corpus, [root])
-    return count_images(*folders) or None
-
-
-def drawn(id: str, share: float, seed: int) -> bool:
-    """Whether a record is among a share of all, by a lot of its own: whatever else comes or goes, the same ones are drawn."""
-    lot = hashlib.sha256(f"{seed} {id}".encode(errors="surrogateescape")).digest()[:8]
-    return int.from_bytes(lot, "big") < share * 2**64
-
-
 def _training(
-    params: Params, quarantine: Quarantine, crop: Cropper | None
+    params: Params, amounts: dict[str, Amount], quarantine: Quarantine, crop: Cropper | None
 ) -> Iterator[tuple[str, Iterable[Record]]]:
     """(corpus, its records) for every training corpus that params names."""
     settings = params.collect
@@ -183,12 +157,10 @@ def _training(
     if settings.corpora.fakeclue:
         readers = {"fakeclue": lambda root, _: fakeclue.read(root, quarantine)}
     for corpus, read in readers.items():
-        root = _folder(getattr(settings.corpora, corpus))
-        if root is not None:
-            total = _expected(corpus, root, frames)
-            most = settings.at_most.get(corpus)
-            share = most / total if most and total else 1.0
-            yield corpus, _thinned(read, root, partial(drawn, share=share, seed=params.seed), corpus, total)
+        if corpus in amounts:
+            amount = amounts[corpus]
+            chosen = partial(drawn, share=amount.share, seed=params.seed)
+            yield corpus, _thinned(read, amount.root, chosen, corpus, amount.total)
 
 
 def _thinned(
@@ -215,7 +187,7 @@ def _synthetic(
                 truths[truth.path] = truth
             yield record
 
-    root = _folder(settings.corpora.m6doc)
+    root = folder(settings.corpora.m6doc)
     pages = m6doc.usable_layouts(root) if root is not None and settings.synthetic_documents else []
     yield (
         "documents",
@@ -246,14 +218,14 @@ def _benchmark(
 ) -> Iterable[Record] | None:
     """The records of a benchmark, None if params leaves it out."""
     settings = params.collect
-    faces = _folder(settings.corpora.ffpp)
+    faces = folder(settings.corpora.ffpp)
     # The release, or a thinned FF++, holds only some of its test frames.
     if name == "ffpp" and faces and (settings.corpora.fakeclue or "ffpp" in settings.at_most):
         frames = ffpp.read(faces, settings.frames_per_video, quarantine, crop=crop, splits=("test",))
         return track(frames, "benchmark ffpp")
     if name == "ffpp":
         return _ffpp_test(records) if faces else None
-    root = _folder(getattr(settings.benchmarks, name))
+    root = folder(getattr(settings.benchmarks, name))
     if root is None:
         return None
     if name == "ddvqa" and faces is None:
@@ -268,7 +240,7 @@ def _benchmark(
         found = dmimage.read(root)
     else:
         found = ddvqa.read(root, faces, frames, quarantine=quarantine, crop=crop)
-    return track(found, f"benchmark {name}", total=_expected(name, root, frames))
+    return track(found, f"benchmark {name}", total=expected(name, root, frames))
 
 
 def collect(params: Params, out: Path | None = None) -> Collected:
@@ -281,17 +253,20 @@ def collect(params: Params, out: Path | None = None) -> Collected:
         UserError: a corpus is missing or not in its layout, or no corpus is named at all.
     """
     verify.need(params)
+    amounts = planned(params)
     out = out or paths.artifacts("collect")
     out.mkdir(parents=True, exist_ok=True)
     quarantine = Quarantine()
     crop = make_cropper(params.collect.face_crop)
-    truths = read_truth(_folder(params.collect.truth))
+    truths = read_truth(folder(params.collect.truth))
     # The release is taken as it is, copies and all: its numbers are held against other people's.
     sieve = Sieve(quarantine, unique=params.collect.corpora.fakeclue is None)
     counts, leakage = Counter(), Leakage(params.collect.leakage_distance)
     known: set[str] = set()  # the collected images whose truth there is
 
     models = params.collect.satellites
+    if models is not None:
+        need_aerials(sum(amounts[key].drawn for key in ("cvusa", "vigor") if key in amounts), models)
     aerials = Aerials(paths.runs("satellites"), models, params.seed) if models is not None else None
 
     def look(record: Record, image: Image.Image) -> None:
@@ -300,7 +275,7 @@ def collect(params: Params, out: Path | None = None) -> Collected:
         leakage.trained(record, image)
 
     def training() -> Iterator[Record]:
-        for source in (_training(params, quarantine, crop), _synthetic(params, truths, aerials)):
+        for source in (_training(params, amounts, quarantine, crop), _synthetic(params, truths, aerials)):
             for corpus, records in source:
                 for record in sieve.through(corpus, records, look):
                     counts[record.source, record.label, record.generator or ""] += 1

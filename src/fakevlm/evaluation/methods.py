@@ -15,6 +15,7 @@ import pandas as pd
 from fakevlm import paths
 from fakevlm.batchwise import Look, Viewer, fingerprint
 from fakevlm.errors import UserError
+from fakevlm.model import verdict
 from fakevlm.params import Params
 from fakevlm.records import Record
 from fakevlm.shards import columns_of, take
@@ -156,8 +157,7 @@ def detect(viewer: Viewer, records: Sequence[Record], journal: Path | None, desc
     found = np.zeros(len(names))
     if len(names):
         first = take(records, np.unique(images, return_index=True)[1])
-        values = viewer.look(first, journal, desc)["p_fake"]
-        found = np.array([round(value, 6) for value in values.tolist()])
+        found = verdict.settled(viewer.look(first, journal, desc)["p_fake"])
     p_fake = found[images]
     return pd.DataFrame(
         {

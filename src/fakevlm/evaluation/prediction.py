@@ -32,7 +32,6 @@ from fakevlm.records import Record
 from fakevlm.shards import columns_of, take
 
 OPENING = "This is a"  # of every answer that the model is trained on; what P(fake) falls back on
-DIGITS = 6  # of P(fake): machines differ beyond, and so do batch sizes
 COLUMNS = ["id", "text", "p_fake", "verdict", "forced"]
 
 
@@ -150,7 +149,7 @@ def _answer(
         {
             "id": [record.id for record in records],
             "text": texts,
-            "p_fake": [round(p, DIGITS) for p in probabilities],
+            "p_fake": probabilities,
             "verdict": [verdict.parse(t, q) for t, q in zip(texts, questions, strict=True)],
             "forced": [place is None for place in places],
         }
@@ -278,7 +277,7 @@ def gather(
         batch_size, question, prompt, journal, desc: as in `predict`.
 
     Returns:
-        n rows in the order of `records`: id, text, p_fake (0–1, six decimals), verdict (fake, real, unparsed) and
+        n rows in the order of `records`: id, text, p_fake (0–1), verdict (fake, real, unparsed) and
         forced (p_fake comes from the forced opening, because the text gives no verdict).
     """
     questions = [question or own or chat.standard(prompt) for own in _questions(records)]

@@ -35,10 +35,11 @@ from typing import Any
 import pandas as pd
 
 from fakevlm.annotation.completion import Choice, Completion, Place
-from fakevlm.annotation.endpoint import EndpointAnnotator, data_url
+from fakevlm.annotation.dataurl import data_url
+from fakevlm.annotation.endpoint import EndpointAnnotator
 from fakevlm.errors import UserError
 from fakevlm.evaluation.engines import Speaker
-from fakevlm.evaluation.prediction import COLUMNS, DIGITS, OPENING, Batch, gather, settings_of
+from fakevlm.evaluation.prediction import COLUMNS, OPENING, Batch, gather, settings_of
 from fakevlm.model import chat, verdict
 from fakevlm.model.llava import load_processor
 from fakevlm.params import Endpoint, Params, Servers
@@ -186,7 +187,7 @@ class Served:
 
     async def _record(self, client: EndpointAnnotator, record: Record, question: str) -> dict[str, Any]:
         try:
-            image = {"type": "image_url", "image_url": {"url": data_url(record.image)}}
+            image = {"type": "image_url", "image_url": {"url": data_url(record.image).decode()}}
         except ValueError as error:
             raise UserError(f"record {record.id}: {error}", "make its records anew") from error
         messages = [{"role": "user", "content": [image, {"type": "text", "text": question}]}]
@@ -205,7 +206,7 @@ class Served:
         text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
         p_fake = verdict.p_fake(gap.value, not forced and found[0].negated)
         said = verdict.parse(text, question)
-        return dict(zip(COLUMNS, (record.id, text, round(p_fake, DIGITS), said, forced), strict=True))
+        return dict(zip(COLUMNS, (record.id, text, p_fake, said, forced), strict=True))
 
     async def _ask(
         self, client: EndpointAnnotator, record: Record, messages: list, prompt: tuple[int, ...], **more: Any

@@ -19,13 +19,19 @@ copula and verdict word ("this is a fake image", "it does not look real"), or an
   "real/fake?".
 """
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from scipy.special import expit, logit
+
 Verdict = Literal["fake", "real", "unparsed"]
+
+# Of the log-odds of fake: machines and batch sizes differ beyond. Decimals of P(fake) itself would not do: a large model is so
+# sure that most of its answers would be exactly 0 or 1, and ties are half an error each in the AUC.
+DIGITS = 5
 
 _FAKE = (
     r"(?:deep[- ]?)?fake[ds]?|synthetic|synthesi[sz]ed|cgi|artificial|forged|forgery|fabricated|doctored|manipulated"
@@ -247,8 +253,13 @@ def p_fake(gap: float, negated: bool = False) -> float:
         gap: log-sum-exp of the logits of `word_ids`' fake ids minus that of its real ids, at that place.
         negated: the word stands under a negation ("is not …"), where the likelier word is the verdict's opposite.
     """
-    gap = -gap if negated else gap
-    return 1 / (1 + math.exp(-gap)) if gap > -700 else 0.0
+    return float(expit(round(-gap if negated else gap, DIGITS)))
+
+
+def settled(p_fake: np.ndarray) -> np.ndarray:
+    """Other models' P(fake), (n,) float64, rounded as `p_fake` rounds: in its log-odds."""
+    with np.errstate(divide="ignore"):
+        return expit(np.round(logit(p_fake), DIGITS))
 
 
 def word_ids(tokenizer: Any) -> tuple[list[int], list[int]]:

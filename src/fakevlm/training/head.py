@@ -81,7 +81,7 @@ def _p_fake(model: LlavaForVerdict, processor: Any, examples: Sequence[Example])
     batch = Collator(processor, for_generation=True)(examples)
     batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
     batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
-    return model(**batch).logits.sigmoid().cpu().numpy().astype(np.float64)
+    return model(**batch).logits.double().sigmoid().cpu().numpy()
 
 
 def predict_head(

@@ -31,19 +31,19 @@ class Detector(ABC):
 
     @abstractmethod
     def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
-        """P(fake) of n prepared images of one size: (n,), on whatever device."""
+        """P(fake) of n prepared images of one size: (n,) float64, on whatever device."""
 
     @torch.inference_mode()
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """P(fake) of RGB images, any sizes: (len(images),) float32 in 0–1."""
-        found = np.zeros(len(images), np.float32)
+        """P(fake) of RGB images, any sizes: (len(images),) float64 in 0–1."""
+        found = np.zeros(len(images))
         alike: dict[tuple[int, int], list[int]] = {}
         prepared = [self.prepare(image) for image in images]
         for number, image in enumerate(prepared):
             alike.setdefault(image.size, []).append(number)
         for numbers in alike.values():
             values = self.p_fake([prepared[number] for number in numbers])
-            found[numbers] = values.float().reshape(len(numbers)).cpu().numpy()
+            found[numbers] = values.double().reshape(len(numbers)).cpu().numpy()
         return found
 
 

@@ -30,4 +30,4 @@ class CNNSpot(Detector):
         self.network = build(lambda: resnet50(1), read_checkpoint(weights, "model"), weights)
 
     def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
-        return self.network(to_tensor(images, IMAGENET)).sigmoid()
+        return self.network(to_tensor(images, IMAGENET)).double().sigmoid()

@@ -119,4 +119,4 @@ class Fusing(Detector):
 
     def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
         squares = [TF.center_crop(TF.resize(image, SIZE), [SIZE, SIZE]) for image in images]
-        return self.network(to_tensor(images, IMAGENET), to_tensor(squares, IMAGENET)).sigmoid()
+        return self.network(to_tensor(images, IMAGENET), to_tensor(squares, IMAGENET)).double().sigmoid()

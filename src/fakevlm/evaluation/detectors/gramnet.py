@@ -112,6 +112,8 @@ class GramNet(Detector):
 
     def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
         if self.outputs == 1:
-            return self.network(to_tensor(images, IMAGENET)).sigmoid()
+            return self.network(to_tensor(images, IMAGENET)).double().sigmoid()
         pixels = np.stack([np.asarray(image)[..., ::-1] for image in images]).astype(np.float32)
-        return self.network(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device())).softmax(1)[:, 0]
+        return (
+            self.network(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device())).double().softmax(1)[:, 0]
+        )

@@ -131,4 +131,4 @@ class LNP(Detector):
 
     def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
         x = to_tensor(patterns(self.denoiser, images), IMAGENET)
-        return self.network(with_spectrum(x) if self.channels == 5 else x).sigmoid()
+        return self.network(with_spectrum(x) if self.channels == 5 else x).double().sigmoid()

@@ -68,4 +68,4 @@ class UnivFD(Detector):
         return TF.center_crop(image, [self.size, self.size])
 
     def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
-        return self.layer(self.clip(pixel_values=to_tensor(images, CLIP)).image_embeds).sigmoid()
+        return self.layer(self.clip(pixel_values=to_tensor(images, CLIP)).image_embeds).double().sigmoid()

@@ -60,7 +60,7 @@ class Expert(ABC):
 
     @abstractmethod
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """P(fake) of a batch of RGB images, any sizes: (len(images),) float32 in 0..1."""
+        """P(fake) of a batch of RGB images, any sizes: (len(images),) float64 in 0–1."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -72,9 +72,9 @@ class Expert(ABC):
         """Reads what `save` wrote."""
 
     def p_fake(self, records: Iterable[Record], batch_size: int = 64) -> np.ndarray:
-        """P(fake) of records, in order: (n,) float32. Decodes batch by batch."""
+        """P(fake) of records, in order: (n,) float64. Decodes batch by batch."""
         total = len(records) if isinstance(records, Sequence) else None
-        found = [np.empty(0, np.float32)]
+        found = [np.empty(0)]
         with bar(total, self.title) as progress:
             for batch in batches(records, batch_size):
                 found.append(self.predict([record.pil() for record in batch]))
@@ -106,11 +106,11 @@ def targets(records: Sequence[Record]) -> np.ndarray:
 
 def judge(fake: np.ndarray, p_fake: np.ndarray) -> dict[str, float]:
     """Validation scores of P(fake) against `targets`: val_loss, val_accuracy (at one half), val_auc."""
-    p = np.clip(p_fake.astype(np.float64), 1e-7, 1 - 1e-7)
+    p = np.clip(p_fake, 1e-7, 1 - 1e-7)
     return {
         "val_loss": float(log_loss(fake, p, labels=[0, 1])),
         "val_accuracy": float(((p >= 0.5) == (fake == 1)).mean()),
-        "val_auc": float(roc_auc_score(fake, p)),
+        "val_auc": float(roc_auc_score(fake, p_fake)),
     }
 
 

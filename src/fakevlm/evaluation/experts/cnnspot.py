@@ -145,7 +145,7 @@ class CNNSpot(Expert):
         edge = (self.settings.size - self.settings.crop) // 2
         inner = slice(edge, edge + self.settings.crop)
         pixels = tensor([square(image, self.settings.size)[inner, inner] for image in images])
-        return torch.sigmoid(self.model(pixels.to(device()))[:, 0]).float().cpu().numpy()
+        return self.model(pixels.to(device()))[:, 0].double().sigmoid().cpu().numpy()
 
     def save(self, folder: Path) -> None:
         config: dict[str, Any] = {"settings": self.settings.model_dump()}

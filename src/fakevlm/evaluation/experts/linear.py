@@ -41,7 +41,7 @@ class Linear:
     bias: np.ndarray
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """(n, d) → (n,) float32."""
+        """(n, d) → (n,) float64."""
         return self.of_standard(self.standard(features))
 
     def standard(self, features: np.ndarray) -> np.ndarray:
@@ -49,10 +49,9 @@ class Linear:
         return (features - self.mean) / self.scale
 
     def of_standard(self, rows: np.ndarray) -> np.ndarray:
-        """P(fake) of features that `standard` has been through: (n, d) → (n,) float32."""
+        """P(fake) of features that `standard` has been through: (n, d) → (n,) float64."""
         # Summed row by row: a matrix product rounds differently with the number of rows, P(fake) must not.
-        logits = (rows * self.weight).sum(1) + self.bias
-        return (1 / (1 + np.exp(-logits))).astype(np.float32)
+        return expit(((rows * self.weight).sum(1) + self.bias).astype(np.float64))
 
 
 def fit_linear(

@@ -89,6 +89,34 @@ GENERATORS: dict[str, tuple[str, Callable[..., Callable[["Tensor", list[int]], "
 }
 
 
+def _wanted(settings: Satellites) -> dict[str, int]:
+    return {name: getattr(settings, name).images for name in GENERATORS}
+
+
+def _enough(learned: int, lending: int, settings: Satellites, about: str = "") -> None:
+    most = max(_wanted(settings).values())
+    if most and (not learned or lending < most):
+        raise UserError(
+            f"{about}{learned} aerial images to learn from and {about}{lending} that lend a map are too few for "
+            f"{most} generated ones",
+            "name CVUSA's or VIGOR's folder in collect.corpora, change collect.satellites.learn_share, or ask for fewer in "
+            "collect.satellites.gan.images and diffusion.images",
+        )
+
+
+def need_aerials(count: float, settings: Satellites) -> None:
+    """Whether so many real aerial images will do, which is to be known before hours of reading other corpora.
+
+    Args:
+        count: about how many there will be.
+
+    Raises:
+        UserError: they will hardly.
+    """
+    learned = round(count * settings.learn_share)
+    _enough(learned, round(count) - learned, settings, "about ")
+
+
 def generate(
     aerials: Aerials, settings: Satellites, seed: int, work: Path, *, measured: bool
 ) -> Iterator[tuple[Record, Truth | None]]:
@@ -101,17 +129,10 @@ def generate(
     Raises:
         UserError: there are too few aerial images to learn from or to lend maps.
     """
-    wanted = {name: getattr(settings, name).images for name in GENERATORS}
-    most = max(wanted.values())
-    if not most:
+    wanted = _wanted(settings)
+    if not any(wanted.values()):
         return
-    if not aerials.count or len(aerials.lenders) < most:
-        raise UserError(
-            f"{aerials.count} aerial images to learn from and {len(aerials.lenders)} that lend a map are too few for "
-            f"{most} generated ones",
-            "name CVUSA's or VIGOR's folder in collect.corpora, change collect.satellites.learn_share, or ask for fewer in "
-            "collect.satellites.gan.images and diffusion.images",
-        )
+    _enough(aerials.count, len(aerials.lenders), settings)
     known = measure.thresholds(aerials.learned(), settings.cell, settings.levels) if measured else None
     for number, (method, (name, train)) in enumerate(GENERATORS.items()):
         if wanted[method]:
