@@ -256,7 +256,6 @@ def test_limit_is_a_parameter(params: Params, weights: Path) -> None:
     [
         ({"model": None}, "dvc repro finetune@explanation"),
         ({"methods": ["FakeVLM", "UnivFD"]}, "dvc repro experts"),
-        ({"methods": ["GPT-40"]}, "choose among: FakeVLM"),
         ({"model": "no/such-folder/at-all"}, "no/such-folder/at-all"),
     ],
 )

@@ -216,16 +216,6 @@ def test_experts_with_their_authors_weights_are_judged_whatever_they_are_shown_f
     assert answered["p_fake"].nunique() == 3
 
 
-def test_an_expert_that_the_profile_does_not_train_is_told_so(project: Path):
-    params = settings()
-    evaluate = params.evaluate.model_copy(update={"methods": ["Frequency"]})
-    params = params.model_copy(update={"experts": None, "evaluate": evaluate})
-    with pytest.raises(
-        UserError, match=r"stage experts, which this profile leaves out[\s\S]*give mini\.experts"
-    ):
-        robustness.judges(params)
-
-
 def test_the_stage_runs_fakevlm_and_an_expert(project: Path):
     """Random weights, three perturbations, all from files as in the pipeline; twice, the same bytes."""
     from fakevlm.evaluation import experts

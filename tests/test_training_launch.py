@@ -82,8 +82,11 @@ def test_a_hostfile_that_does_not_fit_is_named(project, hosts, said):
 
 def test_nodes_without_a_hostfile_are_slurms(project):
     with pytest.raises(UserError, match=r"nodes is 2.*no hostfile") as caught:
-        launch.command(DeepSpeed(stage=2, processes=8, nodes=2), [])
-    assert "examples/finetune.sbatch" in caught.value.cure
+        launch.command(
+            DeepSpeed(stage=2, processes=8, nodes=2),
+            ["--objective=label", "--work=my runs", "--error=e.json", "--root=."],
+        )
+    assert caught.value.cure.endswith("sbatch examples/finetune.sbatch --objective=label '--work=my runs'")
 
 
 def test_the_slurm_example_starts_what_the_notebook_starts():

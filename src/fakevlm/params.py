@@ -24,7 +24,7 @@ from fakevlm.sections.annotation import (
     ServedAggregator,
 )
 from fakevlm.sections.base import Fraction, Section
-from fakevlm.sections.evaluation import Baseline, PublishedExpert, Servers
+from fakevlm.sections.evaluation import MAKERS, Baseline, Method, PublishedExpert, Servers
 from fakevlm.sections.satellites import GAN, Diffusion, Satellites
 from fakevlm.sections.training import DeepSpeed
 
@@ -217,7 +217,7 @@ class Evaluate(Section):
     model: str | None
     servers: Servers | None  # null: FakeVLM answers where all others do
     prompt: Literal["template", "bare"]
-    methods: list[str] = Field(min_length=1)
+    methods: list[Method] = Field(min_length=1)
     baselines: list[Baseline]
     experts: list[PublishedExpert]
     precision: Literal["fp32", "bf16"]
@@ -232,6 +232,8 @@ class Evaluate(Section):
         names = [*self.methods, *(entry.name for entry in (*self.baselines, *self.experts))]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{', '.join(twice)} appears twice among methods, baselines and experts")
+        if "FakeVLM" not in self.methods:
+            raise ValueError("methods lacks FakeVLM, which every table and figure is about")
         return self
 
 
@@ -282,6 +284,13 @@ class Params(Section):
             )
         if self.study and not self.finetune:
             raise ValueError("study tunes with finetune's settings: give finetune, or set study to null too")
+        if not self.finetune and self.evaluate.model is None:
+            raise ValueError("FakeVLM has no weights: give finetune, or name some in evaluate.model")
+        for method in self.evaluate.methods:
+            if (maker := MAKERS.get(method)) and getattr(self, maker) is None:
+                raise ValueError(
+                    f"evaluate.methods: {method} is made by stage {maker}: give {maker}, or drop the method"
+                )
         return self
 
     def show(self, stage: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ and the experts) give P(fake) alone: their verdict is fake from one half on, and
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from fakevlm.errors import UserError
 from fakevlm.model import verdict
 from fakevlm.params import Params
 from fakevlm.records import Record
+from fakevlm.sections.evaluation import Method
 from fakevlm.shards import columns_of, take
 
 if TYPE_CHECKING:
@@ -27,9 +28,7 @@ FAKEVLM, UNTUNED, HEAD = "FakeVLM", "LLaVA (untuned)", "LLaVA + Linear Head"
 # FakeVLM once more, asked as its authors ask their released weights, whatever `evaluate.prompt` says.
 AUTHORS = "FakeVLM (authors' prompt)"
 EXPERTS = {"CNNSpot": "cnnspot", "UnivFD": "univfd", "Frequency": "frequency"}
-METHODS = (FAKEVLM, AUTHORS, UNTUNED, HEAD, *EXPERTS)
-# The section of params.yaml whose stage makes a method's weights.
-MAKERS = {HEAD: "finetune", **dict.fromkeys(EXPERTS, "experts")}
+METHODS = get_args(Method)
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 
 
@@ -51,33 +50,16 @@ def tuned(params: Params) -> str | Path:
     Raises:
         UserError: neither is there.
     """
-    if params.evaluate.model is None:
-        _made(params, FAKEVLM, "finetune")
     return params.evaluate.model or need("finetune@explanation", "finetune", "explanation", "model")
-
-
-def _made(params: Params, method: str, section: str) -> None:
-    if getattr(params, section) is None:
-        raise UserError(
-            f"{params.profile}.evaluate.methods: {method!r} needs weights of stage {section}, which this profile leaves out",
-            f"give {params.profile}.{section} in params.yaml"
-            + (", name weights in evaluate.model," if method == FAKEVLM else "")
-            + " or drop the method",
-        )
 
 
 def check(params: Params) -> None:
     """Whether all methods can run: better now than after an hour of the first.
 
     Raises:
-        UserError: a method is unknown, or its model is not there yet.
+        UserError: a method's model is not there yet.
     """
     for method in params.evaluate.methods:
-        if method not in METHODS:
-            raise UserError(
-                f"{params.profile}.evaluate.methods: no method {method!r}",
-                f"choose among: {', '.join(METHODS)}",
-            )
         if method in (FAKEVLM, AUTHORS):
             tuned(params)
         elif method != UNTUNED:
@@ -86,7 +68,6 @@ def check(params: Params) -> None:
 
 def _weights(method: str, params: Params) -> Path:
     """The folder of a detector that a stage trains."""
-    _made(params, method, MAKERS[method])
     if method == HEAD:
         return need("finetune@head", "finetune", "head", "model")
     return need("experts", "experts", EXPERTS[method])

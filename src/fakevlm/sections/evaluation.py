@@ -20,6 +20,18 @@ class Servers(Section):
     top_logprobs: int = Field(default=20, ge=2)  # likeliest tokens asked for at each place
 
 
+Method = Literal[
+    "FakeVLM",
+    "FakeVLM (authors' prompt)",
+    "LLaVA (untuned)",
+    "LLaVA + Linear Head",
+    "CNNSpot",
+    "UnivFD",
+    "Frequency",
+]
+# The section of params.yaml whose stage makes a method's weights; FakeVLM's may also come from `evaluate.model`.
+MAKERS = {"LLaVA + Linear Head": "finetune", **dict.fromkeys(("CNNSpot", "UnivFD", "Frequency"), "experts")}
+
 Benchmark = Literal["fakeclue", "loki", "dmimage", "ddvqa", "ffpp"]
 
 

@@ -5,9 +5,11 @@ On one machine torchrun starts the ranks, on several DeepSpeed's launcher, over 
 (`examples/finetune.sbatch`), and what is called here then finds the training done and only exports.
 """
 
+import gc
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -18,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from fakevlm import paths
 from fakevlm.errors import UserError
@@ -100,11 +103,13 @@ def command(section: DeepSpeed, arguments: list[str]) -> list[str]:
         UserError: the hostfile is missing, malformed or too small; or several nodes and none.
     """
     module = ["fakevlm.training", *arguments]
+    own = [argument for argument in arguments if not argument.startswith(("--error=", "--root="))]
     if section.hostfile is None:
         if section.nodes > 1:
             raise UserError(
                 f"finetune.deepspeed.nodes is {section.nodes}, and there is no hostfile to reach them by",
-                "name one in finetune.deepspeed.hostfile; under Slurm, submit examples/finetune.sbatch first",
+                "name one in finetune.deepspeed.hostfile; under Slurm, submit this first, then come back:\n"
+                f"      sbatch examples/finetune.sbatch {shlex.join(own)}",
             )
         # It leaves CUDA_VISIBLE_DEVICES as it is and finds a free port.
         torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={section.processes}"]
@@ -174,6 +179,10 @@ def start(run: Run, arguments: list[str]) -> None:
     line = command(section, [*arguments, f"--error={told}", f"--root={paths.root()}"])
     if section.hostfile is not None:
         reach(section)
+    # What this process used of the GPU before (the study asks the untuned model first) is the ranks' now.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     with _started(line) as process:
         last = _watch(process, log)
     error = json.loads(told.read_text(encoding="utf-8")) if told.is_file() else {}
