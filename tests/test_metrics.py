@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from fakevlm.evaluation import metrics
@@ -102,7 +103,7 @@ def test_weights_are_repetitions() -> None:
 
 def test_draws_keep_classes_and_items_together() -> None:
     label = np.array([FAKE] * 6 + [REAL] * 3)
-    item = np.array([0, 0, 1, 1, 2, 2, 0, 1, 2])
+    item = np.array([0, 0, 1, 1, 2, 2, 3, 4, 5])
     weights = metrics.draws(label, item, 200, seed=3)
     assert weights.shape == (200, 9)
     assert (weights[:, 0:6:2] == weights[:, 1:6:2]).all()  # frames of one video are drawn together
@@ -112,6 +113,33 @@ def test_draws_keep_classes_and_items_together() -> None:
     assert not (weights == metrics.draws(label, item, 200, seed=4)).all()
     assert weights.max() > 1  # with replacement
     assert not (weights[:, 0] == weights[:, 6]).all()  # the strata are drawn apart
+
+
+def test_a_video_and_its_manipulations_are_drawn_together() -> None:
+    """Apart, an AUC over pairs of one video would be taken for one over strangers."""
+    label = np.array([REAL, FAKE, FAKE] * 12 + [REAL] * 5)
+    item = np.array([*np.repeat(np.arange(12), 3), *range(12, 17)])
+    weights = metrics.draws(label, item, 50, seed=0)
+    assert (weights[:, 0:36:3] == weights[:, 1:36:3]).all()
+    assert (weights[:, 0:36:3] == weights[:, 2:36:3]).all()
+    assert (weights[:, 36:].sum(axis=1) == 5).all()
+
+
+def test_what_never_varies_is_not_certain() -> None:
+    label = np.array([REAL] * 9 + [FAKE] * 9)
+    weights = metrics.draws(label, np.arange(18), 200, seed=0)
+    right = partial(metrics.accuracy, label, label)
+    value, low, high = metrics.interval(right, weights, items=18)
+    assert (value, high) == (1.0, 1.0)
+    assert low == pytest.approx(binomtest(18, 18).proportion_ci(method="exact").low)
+    value, low, high = metrics.interval(partial(metrics.accuracy, label, 1 - label), weights, items=18)
+    assert (value, low) == (0.0, 0.0)
+    assert high == pytest.approx(binomtest(0, 18).proportion_ci(method="exact").high)
+    # No share of items, or neither all nor nothing (one label always right, the other never): not known.
+    assert np.isnan(metrics.interval(right, weights)[1:]).all()
+    assert np.isnan(
+        metrics.interval(partial(metrics.accuracy, label, np.ones(18)), weights, items=18)[1:]
+    ).all()
 
 
 def test_draws_are_the_same_however_many_are_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from fakevlm.miniature.observers import OBSERVERS
 from fakevlm.params import Params, load_params
 from fakevlm.reporting import build as report
 from fakevlm.reporting import findings, page, selection, style
-from fakevlm.reporting.findings import AGREES, DIFFERS, LEANS, TIES, UNKNOWN, Score, compare
+from fakevlm.reporting.findings import AGREES, DIFFERS, LEANS, SILENT, TIES, UNKNOWN, Score, compare
 from fakevlm.reporting.inputs import fetch, load_inputs, parameters
 from fakevlm.reporting.published import load_published
 
@@ -226,10 +226,21 @@ def test_weights_are_counted_from_the_file(root: Path, tmp_path: Path) -> None:
         (Score("a", 0.8, 0.75, 0.88), Score("b", 0.85, 0.78, 0.90), TIES),
         (Score("a", 0.7, 0.68, 0.72), Score("b", 0.85, 0.78, 0.90), DIFFERS),
         (None, Score("b", 0.85, 0.78, 0.90), UNKNOWN),
+        (Score("a", 0.9, 0.88, 0.92), Score("b", 0.0, 0.0, 0.01, unparsed=1.0), SILENT),
+        (Score("a", 0.9, 0.88, 0.92), Score("b", 0.0, np.nan, np.nan), SILENT),
+        (Score("a", 1.0, np.nan, np.nan), Score("b", 0.8, 0.7, 0.9), LEANS),
+        (Score("a", 0.8, 0.7, 0.9), Score("b", 1.0, np.nan, np.nan), TIES),
     ],
 )
 def test_verdicts_follow_the_intervals(better: Score | None, other: Score | None, verdict: str) -> None:
     assert compare(better, other) == verdict
+
+
+def test_on_a_par_is_contradicted_by_clearly_less_alone() -> None:
+    better, other = Score("a", 0.8, 0.75, 0.88), Score("b", 0.85, 0.78, 0.90)
+    assert compare(better, other, or_par=True) == LEANS
+    assert compare(other, better, or_par=True) == AGREES
+    assert compare(Score("a", 0.7, 0.68, 0.72), other, or_par=True) == DIFFERS
 
 
 def test_findings_turn_when_the_numbers_do(params: Params) -> None:

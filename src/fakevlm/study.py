@@ -157,7 +157,8 @@ def score(predictions: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
                     "unparsed": partial(metrics.mean, said == metrics.VERDICTS["unparsed"]),
                 }
             for name, metric in measured.items():
-                value, low, high = metrics.interval(metric, weights)
+                share = part["item"].nunique() if name in metrics.SHARES else None
+                value, low, high = metrics.interval(metric, weights, share)
                 if not np.isnan(value):  # AUC where all labels are alike
                     rows.append((method, benchmark, subset, name, value, low, high, len(part)))
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)

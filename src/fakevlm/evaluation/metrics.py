@@ -15,6 +15,11 @@ import numpy as np
 FAKE, REAL = 0, 1
 VERDICTS = {"fake": FAKE, "real": REAL, "unparsed": -1}
 
+SHARES = (
+    "acc",
+    "unparsed",
+)  # metrics that are shares of the rows: with an exact bound where all rows are alike
+
 Array = np.ndarray
 _PORTION = 2**22  # draws times rows that are worked on at a time
 
@@ -89,22 +94,29 @@ def auc(labels: Array, p_fake: Array, weights: Array | None = None) -> Array:
 def draws(labels: Array, items: Array, count: int, seed: int) -> Array:
     """Bootstrap weights: how often each row is drawn. Shape (count, n), float32.
 
-    Drawn are *items* (a video, an image), not rows: frames of one video and questions about one image are not independent,
-    and an interval that takes them for so is too narrow. Drawing is stratified by label, since a benchmark's makers fixed
-    how many reals and fakes it has (accuracy on a set of another mix would be another number), and so that no draw of a
-    small subset lacks a class.
+    Drawn are *items* (a video, an image), each with all its rows, not rows: frames of one video, a video and its manipulations and
+    questions about one image are not independent, and an interval that takes them for so is wrong. Drawing is stratified by the
+    labels that an item holds, since a benchmark's makers fixed how many reals and fakes it has (accuracy on a set of another
+    mix would be another number), and so that no draw of a small subset lacks a class.
 
     Args:
-        labels: (n,) the strata.
-        items: (n,) what is drawn with all its rows.
+        labels: (n,) of the rows.
+        items: (n,) what is drawn with all its rows, of whatever label.
         count: number of draws.
         seed: of the generator; the same seed gives the same draws for every method, so that methods are compared on the
             same images.
     """
     generator = np.random.default_rng(seed)
     weights = np.zeros((count, len(labels)), dtype=np.float32)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
+    if not len(labels):
+        return weights
+    names, codes = np.unique(labels, return_inverse=True)
+    _, items = np.unique(items, return_inverse=True)
+    holds = np.zeros((len(names), items.max() + 1), bool)
+    holds[codes, items] = True
+    _, strata = np.unique(holds, axis=1, return_inverse=True)
+    for stratum in np.unique(strata):
+        rows = np.flatnonzero(strata[items] == stratum)
         _, inverse = np.unique(items[rows], return_inverse=True)
         size = int(inverse.max()) + 1
         portion = max(
@@ -118,12 +130,19 @@ def draws(labels: Array, items: Array, count: int, seed: int) -> Array:
     return weights
 
 
-def interval(metric: Callable[[Array | None], Array], weights: Array | None) -> tuple[float, float, float]:
+def interval(
+    metric: Callable[[Array | None], Array], weights: Array | None, items: int | None = None
+) -> tuple[float, float, float]:
     """A metric's value and its 95 % percentile bootstrap interval.
+
+    The bootstrap knows nothing of what it has not seen: where every draw gives the same, as when all answers are right, it would
+    say that the value is certain. There a share gets the exact (Clopper-Pearson) bound of so many independent items, all
+    alike; what is no share of items gets none.
 
     Args:
         metric: maps weights to a value; None stands for "each row once".
         weights: from `draws`; None or empty gives NaN bounds.
+        items: how many items were drawn from, where the metric is a share of their rows.
 
     Returns:
         value, lower bound, upper bound.
@@ -137,5 +156,10 @@ def interval(metric: Callable[[Array | None], Array], weights: Array | None) -> 
     values = values[~np.isnan(values)]
     if not len(values):
         return value, float("nan"), float("nan")
+    if np.ptp(values) < 1e-9:
+        if items is None or value not in (0.0, 1.0):
+            return value, float("nan"), float("nan")
+        bound = 0.025 ** (1 / items)
+        return (value, bound, 1.0) if value else (value, 0.0, 1 - bound)
     low, high = np.quantile(values, [0.025, 0.975])
     return value, float(low), float(high)

@@ -181,7 +181,8 @@ def score(
             key = label.tobytes() + item.tobytes()
             if key not in drawn:
                 drawn[key] = metrics.draws(label, item, params.evaluate.bootstrap, params.seed)
-            value, low, high = metrics.interval(function, drawn[key])
+            share = len(np.unique(item)) if name in metrics.SHARES else None
+            value, low, high = metrics.interval(function, drawn[key], share)
             if not np.isnan(value):  # precision of clues where none was named
                 rows.append((method, benchmark, subset, name, value, low, high, len(own)))
 

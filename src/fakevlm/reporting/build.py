@@ -13,7 +13,7 @@ from fakevlm.progress import track
 from fakevlm.reporting import claims, page, settings, style, tables
 from fakevlm.reporting.averages import average_auc
 from fakevlm.reporting.figures import draw_figures
-from fakevlm.reporting.findings import Finding, findings, order
+from fakevlm.reporting.findings import VERDICTS, Finding, findings, order
 from fakevlm.reporting.inputs import Inputs, load_inputs
 from fakevlm.reporting.markdown import markdown
 from fakevlm.reporting.page import Drawn, Tile
@@ -56,9 +56,14 @@ def make_tables(inputs: Inputs, published: Published, average: pd.DataFrame) -> 
         tables.table2(published, scores, profile),
         tables.table3(published, scores, profile, trained),
         tables.table4(published, scores, profile),
-        tables.table5(published, scores, average, profile, trained),
+        tables.table5(published, scores, average, profile, trained, _videos(inputs.predictions["ffpp"])),
         tables.table6(published, scores, profile),
     ]
+
+
+def _videos(predictions: pd.DataFrame) -> int:
+    """How many videos, with their manipulations, the frames of FF++ come from."""
+    return predictions["item"].nunique() if "item" in predictions else 0
 
 
 def _tiles(all_tables: list[ReportTable]) -> list[Tile]:
@@ -103,8 +108,7 @@ def _never_named(scores: pd.DataFrame) -> list[str]:
 
 def _tally(found: list[Finding]) -> str:
     numbers = Counter(f.verdict for f in found)
-    order_ = ("agrees", "agrees, not clearly", "differs, not clearly", "differs", "not measured")
-    parts = [f"{numbers[v]} × {v}" for v in order_ if numbers[v]]
+    parts = [f"{numbers[verdict]} × {verdict}" for verdict in VERDICTS if numbers[verdict]]
     return f"Of {len(found)}: {'; '.join(parts)}."
 
 

@@ -1,9 +1,10 @@
 """What the paper concludes, and whether this run's numbers say the same. Every verdict is computed, none is written down.
 
-Two scores are told apart when their 95 % intervals do not overlap; otherwise the direction is reported with that reserve.
+Two scores are told apart when their 95 % intervals do not overlap; otherwise, or where one has no interval, the direction is
+reported with that reserve. To be better than who is silent proves little: that is a verdict of its own.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -18,13 +19,15 @@ EXPERTS = (
     *("FWA", "Face X-ray", "SRM", "CDFA"),
 )
 PROBES = ("Linear probe (vision tower)", "Linear probe (LMM last layer)")
-AGREES, LEANS, TIES, DIFFERS, UNKNOWN = (
+AGREES, LEANS, SILENT, TIES, DIFFERS, UNKNOWN = VERDICTS = (
     "agrees",
     "agrees, not clearly",
+    "agrees, against silence",
     "differs, not clearly",
     "differs",
     "not measured",
 )
+MUTE = 0.99  # share of answers without a verdict, from which on a method is silent
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class Score:
     low: float
     high: float
     unparsed: float = 0.0  # share of answers without a verdict, which count as wrong
+
+    @property
+    def silent(self) -> bool:
+        """It hardly ever gives a verdict, or names nothing right: what it is compared with is above it by construction."""
+        return self.unparsed >= MUTE or self.value == 0
 
     def __str__(self) -> str:
         text = f"{self.name} {fmt(self.value, self.low, self.high)}"
@@ -51,7 +59,7 @@ class Finding:
     Attributes:
         where: table, figure or section.
         claim: what the paper concludes.
-        verdict: one of this module's five.
+        verdict: one of `VERDICTS`.
         evidence: the numbers of this run, then the paper's where it prints any.
     """
 
@@ -73,28 +81,47 @@ def score(frame: pd.DataFrame, method: str, benchmark: str, metric: str, subset:
     if part.empty:
         return None
     row = part.iloc[0]
-    low, high = (row.value if pd.isna(v) else v for v in (row.ci_low, row.ci_high))
     unparsed = 0.0
     if metric == "acc":
         blank = score(frame, method, benchmark, "unparsed", subset)
         unparsed = blank.value if blank else 0.0
-    return Score(method, float(row.value), float(low), float(high), unparsed)
+    return Score(method, float(row.value), float(row.ci_low), float(row.ci_high), unparsed)
 
 
-def compare(better: Score | None, other: Score | None) -> str:
-    """Whether `better` is above `other`, as one of the five verdicts."""
+def compare(better: Score | None, other: Score | None, *, or_par: bool = False) -> str:
+    """Whether `better` is above `other`, as one of `VERDICTS`.
+
+    Args:
+        or_par: the claim is "on a par or better", which only a clearly lower score contradicts.
+    """
     if better is None or other is None:
         return UNKNOWN
     if better.value > other.value:
-        return AGREES if better.low > other.high else LEANS
-    return DIFFERS if better.high < other.low else TIES
+        if other.silent:
+            return SILENT
+        return AGREES if or_par or better.low > other.high else LEANS
+    if better.high < other.low:
+        return DIFFERS
+    return LEANS if or_par else TIES
 
 
-def _finding(where: str, claim: str, better: Score | None, other: Score | None, paper: str = "") -> Finding:
+def _finding(
+    where: str,
+    claim: str,
+    better: Score | None,
+    other: Score | None,
+    paper: str = "",
+    *,
+    or_par: bool = False,
+    curves: tuple[Score | None, Score | None] = (None, None),
+) -> Finding:
+    """A comparison of two scores; `curves` are the same methods' AUCs, since accuracy needs a verdict and a threshold, AUC neither."""
     evidence = " against ".join(str(s) for s in (better, other) if s is not None)
+    if areas := " against ".join(fmt(s.value, s.low, s.high) for s in curves if s):
+        evidence += f"; AUC {areas}"
     if paper:
         evidence += f"{'; ' if evidence else ''}paper: {paper}"
-    return Finding(where, claim, compare(better, other), evidence)
+    return Finding(where, claim, compare(better, other, or_par=or_par), evidence)
 
 
 def _best(
@@ -102,6 +129,11 @@ def _best(
 ) -> Score | None:
     found = [s for m in methods if (s := score(frame, m, benchmark, metric, subset))]
     return max(found, key=lambda s: s.value, default=None)
+
+
+def _curves(frame: pd.DataFrame, benchmark: str, *methods: str) -> tuple[Score | None, Score | None]:
+    better, other = (score(frame, method, benchmark, "auc") for method in methods)
+    return better, other
 
 
 def printed(published: Published, table: str, column: str, ours: str = OWN, general: bool = False) -> str:
@@ -134,6 +166,7 @@ def _tables(scores: pd.DataFrame, average: pd.DataFrame, published: Published) -
                     score(scores, OWN, benchmark, metric),
                     score(scores, BASE, benchmark, metric),
                     printed(published, table, f"{benchmark}/all/{metric}", general=True),
+                    curves=_curves(scores, benchmark, OWN, BASE) if metric == "acc" else (None, None),
                 )
             )
     for benchmark in ("fakeclue", "loki"):
@@ -153,6 +186,7 @@ def _tables(scores: pd.DataFrame, average: pd.DataFrame, published: Published) -
             score(scores, OWN, "dmimage", "acc"),
             _best(scores, EXPERTS, "dmimage", "acc"),
             printed(published, "table3", "dmimage/Overall/acc"),
+            or_par=True,
         )
     )
     pooled = average.assign(benchmark="ffpp", subset="Average", metric="auc")
@@ -229,13 +263,9 @@ def _study(study: pd.DataFrame) -> list[Finding]:
             ("tuning on explanations beats tuning on fixed real/fake answers", explain, direct),
             ("tuning on explanations beats the linear probe", explain, probe),
         ):
-            # Accuracy needs a threshold that training may leave off centre; AUC does not.
-            curves = [score(study, s.name, benchmark, "auc") for s in (better, other) if s]
-            areas = " against ".join(fmt(s.value, s.low, s.high) for s in curves if s)
-            finding = _finding("Figure 3", f"{name}: {claim}.", better, other)
-            found.append(
-                replace(finding, evidence=f"{finding.evidence}; AUC {areas}" if areas else finding.evidence)
-            )
+            names = [s.name if s else "" for s in (better, other)]
+            curves = _curves(study, benchmark, *names)
+            found.append(_finding("Figure 3", f"{name}: {claim}.", better, other, curves=curves))
     return found
 
 

@@ -27,7 +27,8 @@ def markdown(table: ReportTable, profile: str) -> str:
     parts = [
         f"# {table.number}: {table.caption}",
         f"Columns marked *paper* hold what the paper prints; those marked *this run ({profile})* were measured here, with 95 % "
-        "bootstrap intervals in brackets. A dash: not reported, or not defined. "
+        "bootstrap intervals in brackets (where all answers are right, or all wrong, the exact bound; where no interval can be told, "
+        "none). A dash: not reported, or not defined. "
         f"The same numbers for machines: [`{table.name}.csv`]({table.name}.csv).",
     ]
     for part in table.sheets:
