@@ -162,6 +162,7 @@ def _predictions(records: list[Record], truths: dict[str, Truth], rng: np.random
                 {
                     "method": method,
                     "id": record.id,
+                    "item": record.item,
                     "label": record.label,
                     "category": record.category,
                     "generator": record.generator,

@@ -157,20 +157,6 @@ def _letters(texts: list[str]):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def test_methods_without_weights_are_named_with_the_section(release: Path, project: Path) -> None:
-    params = released(release / "fakeclue", project / "base")
-
-    def message(**changes) -> str:
-        evaluate = params.evaluate.model_copy(update=changes)
-        with pytest.raises(UserError) as error:
-            methods.check(params.model_copy(update={"evaluate": evaluate}))
-        return str(error.value)
-
-    assert "needs weights of stage experts" in message(methods=["FakeVLM", "UnivFD"])
-    assert "needs weights of stage finetune" in message(methods=["LLaVA + Linear Head"])
-    assert "evaluate.model" in message(model=None)
-
-
 @pytest.mark.parametrize("profile", ["released", "paper"])
 def test_a_switch_without_data_names_every_missing_folder(profile: str, project: Path) -> None:
     params = load_params(profile)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import tinyllava
+from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.evaluation import robustness
 from fakevlm.evaluation.robustness import Judge, perturb, stratified, study
@@ -167,7 +168,7 @@ def test_study_scores_every_perturbation(tmp_path: Path):
     assert not np.array_equal(plain.p_fake, predicted[predicted.subset == "jpeg=50"].p_fake)
 
 
-def test_study_goes_on_where_it_stopped(tmp_path: Path):
+def test_study_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     records, whole = (
         tinyllava.records(12),
         study(settings(), tinyllava.records(12), [brightness([])], tmp_path / "a"),
@@ -195,6 +196,9 @@ def test_study_goes_on_where_it_stopped(tmp_path: Path):
     assert len(calls) == 6
     study(settings(), records[:-1], [brightness(calls)], tmp_path / "b")
     assert len(calls) == 9
+    monkeypatch.setattr(robustness, "code", lambda: "repaired")
+    study(settings(), records, [brightness(calls)], tmp_path / "b")
+    assert len(calls) == 12
 
 
 def test_nobody_to_judge_is_said(tmp_path: Path):
@@ -253,7 +257,10 @@ def test_the_stage_runs_fakevlm_and_an_expert(project: Path):
     stored = pd.read_csv(out / "scores.csv")
     assert stored.columns.tolist() == scored.columns.tolist()
     assert len(pd.read_parquet(out / "predictions.parquet")) == 72
-    assert not list((project / "runs").rglob("*.parquet"))
+    assert len(list((project / "runs/robustness/mini").glob("*.parquet"))) == 6, (
+        "what follows in the notebook may fail"
+    )
+    paths.forget("robustness", params.profile)
     before = {file.name: file.read_bytes() for file in out.iterdir()}
     robustness.run(params)
     assert before == {file.name: file.read_bytes() for file in out.iterdir()}

@@ -24,7 +24,7 @@ AVERAGE = pd.DataFrame(
 
 def build(name: str) -> tables.ReportTable:
     if name == "table5":
-        return tables.table5(PUBLISHED, SCORES, AVERAGE, "mini")
+        return tables.table5(PUBLISHED, SCORES, AVERAGE, "mini", [], 12)
     return getattr(tables, name)(PUBLISHED, SCORES, "mini")
 
 
@@ -146,7 +146,9 @@ def test_average_auc_is_the_mean_of_the_four_with_its_own_interval() -> None:
         rows.append(
             ("FakeVLM", f"{i}.png", label, generator, float(rng.normal(0.4 + 0.2 * (label == 0), 0.2)))
         )
-    frame = pd.DataFrame(rows, columns=["method", "id", "label", "generator", "p_fake"])
+    frame = pd.DataFrame(rows, columns=["method", "id", "label", "generator", "p_fake"]).assign(
+        item=lambda f: f.id
+    )
     got = averages.average_auc(frame, bootstrap=200, seed=1)
     from sklearn.metrics import roc_auc_score
 

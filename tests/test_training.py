@@ -16,7 +16,7 @@ from fakevlm.model.llava import load_model, load_processor
 from fakevlm.params import DeepSpeed
 from fakevlm.training import loop
 from fakevlm.training.data import Batches, Examples
-from fakevlm.training.finetune import finetune, forget, freeze
+from fakevlm.training.finetune import Run, finetune, freeze
 from fakevlm.training.head import LlavaForVerdict, load_head, predict_head
 
 QUESTIONS = (None, "Does the person's nose look real or fake, and why?")
@@ -109,8 +109,10 @@ def test_again_gives_the_same_bytes_with_and_without_its_checkpoints(base, tuned
     folder, _ = tuned
     before = contents(folder / "out")
     args = (tinyllava.params(base, epochs=8.0), tinyllava.records(18), tinyllava.records(6, 1), "explanation")
-    forget("explanation", folder / "work")
-    assert list((folder / "work").iterdir()) == []
+    (folder / "work/explanation-of-another-profile").mkdir()
+    Run(*args, folder / "work").forget()
+    assert [run.name for run in (folder / "work").iterdir()] == ["explanation-of-another-profile"]
+    (folder / "work/explanation-of-another-profile").rmdir()
     finetune(*args, folder / "out", folder / "work")
     assert contents(folder / "out") == before
     monkeypatch.setattr(loop, "train", lambda *_: pytest.fail("it had finished already"))

@@ -206,6 +206,7 @@ class CNNSpotSettings(Section):
 
 
 class Experts(Section):
+    train: list[Literal["cnnspot", "univfd", "frequency"]] = Field(min_length=1)
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
@@ -290,6 +291,10 @@ class Params(Section):
             if (maker := MAKERS.get(method)) and getattr(self, maker) is None:
                 raise ValueError(
                     f"evaluate.methods: {method} is made by stage {maker}: give {maker}, or drop the method"
+                )
+            if maker == "experts" and method.lower() not in self.experts.train:
+                raise ValueError(
+                    f"evaluate.methods: {method} is not among experts.train: add it there, or drop the method"
                 )
         return self
 

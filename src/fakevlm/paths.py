@@ -1,6 +1,7 @@
 """Where things lie. Every path is absolute, so notebooks work from any folder."""
 
 import os
+import shutil
 from pathlib import Path
 
 from fakevlm.errors import UserError
@@ -34,6 +35,14 @@ def runs(*parts: str) -> Path:
     path = root().joinpath("runs", *parts)
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def forget(*parts: str) -> None:
+    """Removes work in progress that is done: the last thing a notebook does, once all is written and shown.
+
+    Earlier, a failure further down would leave nothing to go on from: DVC removes a failed stage's outputs.
+    """
+    shutil.rmtree(root().joinpath("runs", *parts), ignore_errors=True)
 
 
 def figures(*parts: str) -> Path:

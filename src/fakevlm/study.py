@@ -9,7 +9,6 @@ The two tunings have equal budgets: the same images in the same order, batch siz
 chosen (a probe's regularisation and pooling) is chosen on the validation split.
 """
 
-import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -185,16 +184,18 @@ def _tuned(params: Params, objective: str, out: Path, checkpoints: Path) -> pd.D
     run = opened(params, objective, work=checkpoints, steps=steps)
     done = out / f"{run.folder.name}.done"  # the folder is named after all that decides the run
     if not done.is_file():
+        for other in out.glob("*.done"):  # what is exported next takes its place
+            other.unlink()
         finetune(params, objective, out, work=checkpoints, steps=steps)
         done.touch()
-    shutil.rmtree(run.folder)
+    run.forget()
     return pd.read_csv(out / "log.csv")
 
 
 def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Runs the study and writes `artifacts/study/`: predictions.parquet, scores.csv, probes.csv and log.csv.
 
-    Interrupted, it goes on where it was (`runs/study/`, removed at the end).
+    Interrupted, it goes on where it was (`runs/study/<profile>/`, until `paths.forget`).
 
     Returns:
         predictions, scores and what was chosen for the probes.
@@ -203,7 +204,7 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         UserError: an earlier stage has not run, or there is no base model.
     """
     train, val = (Records(paths.artifacts("annotate", "fakeclue", split)) for split in ("train", "val"))
-    tests, work = load_tests(params), paths.runs("study")
+    tests, work = load_tests(params), paths.runs("study", params.profile)
     with cluster.connected(params.cluster):
         answers, chosen = _probes(params, train, val, tests, work)
         answers[FROZEN] = _asked(params, params.base, FROZEN, tests, work / "answers")
@@ -227,5 +228,4 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     predictions.to_parquet(out / "predictions.parquet", index=False)
     for name, frame in {"scores": scores, "probes": chosen, "log": pd.concat(logs)}.items():
         frame.to_csv(out / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
-    shutil.rmtree(work)
     return predictions, scores, chosen

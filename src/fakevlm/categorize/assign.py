@@ -1,7 +1,6 @@
 """Gives every collected record a category: the source's own where it has one, the classifier's elsewhere."""
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -146,7 +145,7 @@ def measure(table: pd.DataFrame) -> dict:
 def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outcome:
     """Runs the stage: writes `categories.parquet`, `confusion.csv`, `metrics.json`, `log.csv` and, trained here, `model/`.
 
-    Interrupted, it goes on where it was (`runs/categorize/`, removed at the end).
+    Interrupted, it goes on where it was (`runs/categorize/<profile>/`, until `paths.forget`).
 
     Args:
         params: `params.categorize.model` names the classifier, or None to train the small one.
@@ -172,7 +171,7 @@ def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outco
             f"two records are called {given.id[given.id.duplicated()].iloc[0]!r}", "rerun collect"
         )
     unknown = records.take(np.flatnonzero(given.category.isna()))
-    judged, overruled = classify(unknown, model, params, paths.runs("categorize"))
+    judged, overruled = classify(unknown, model, params, paths.runs("categorize", params.profile))
     known = given.dropna().assign(confidence=1.0, origin="source")
     categories = pd.concat([known, judged.assign(origin="model")]).sort_values("id", ignore_index=True)
 
@@ -197,5 +196,4 @@ def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outco
     table.to_csv(out / "confusion.csv", index=False)
     log.to_csv(out / "log.csv", index=False)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(paths.runs("categorize"))
     return Outcome(categories, table, metrics, log)

@@ -9,7 +9,6 @@
 | ffpp | frames of FF++'s test videos | the standard question | Table 5 |
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -150,7 +149,7 @@ def predictions(
 def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Runs `params.evaluate`'s methods, experts and baselines on a benchmark and writes `artifacts/evaluate/<benchmark>/`.
 
-    Interrupted, it goes on where it stopped (journal in `runs/evaluate/<benchmark>/`, removed when all is written; what
+    Interrupted, it goes on where it stopped (journal in `runs/evaluate/<profile>/<benchmark>/`, until `paths.forget`; what
     servers answered stays in `runs/baselines/<benchmark>/`).
 
     Returns:
@@ -160,7 +159,7 @@ def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame
         UserError: records or a model are not there yet; the message names the stage that makes them.
     """
     records = load(params, benchmark)
-    journal = paths.runs("evaluate", benchmark)
+    journal = paths.runs("evaluate", params.profile, benchmark)
     predicted = predictions(params, benchmark, records, journal)
     if len(predicted):
         truth = read_truth(paths.artifacts("collect", "truth.jsonl"))
@@ -172,5 +171,4 @@ def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame
     stored = pa.Table.from_pandas(predicted, SCHEMA, preserve_index=False).replace_schema_metadata()
     pq.write_table(stored, out / "predictions.parquet")
     scored.to_csv(out / "scores.csv", index=False, float_format="%.6f", lineterminator="\n")
-    shutil.rmtree(journal)
     return stored.to_pandas(), scored

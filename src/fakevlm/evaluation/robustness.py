@@ -10,7 +10,6 @@ import io
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from fakevlm import cluster, paths
-from fakevlm.batchwise import Viewer, fingerprint
+from fakevlm.batchwise import Viewer, code, fingerprint
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks, detectors
 from fakevlm.evaluation.methods import EXPERTS, FAKEVLM, detect, detector, speaker
@@ -184,9 +183,9 @@ def _detector(method: str, viewer: Viewer) -> Judge:
 
 
 def _kept(judge: Judge, records: Sequence[Record], params: Params, journal: Path) -> pd.DataFrame:
-    """The judge's answers, from the journal where the same weights have seen the same images with the same settings."""
+    """The judge's answers, from the journal where the same weights and code have seen the same images with the same settings."""
     told = [params.robustness.max_new_tokens, params.evaluate.precision, params.evaluate.prompt]
-    told += [params.base, judge.key]
+    told += [params.base, judge.key, code()]
     rows = columns_of(records, ["id", "sha256"]).to_numpy().tolist()
     digest = hashlib.sha256(json.dumps([told, rows]).encode()).hexdigest()[:32]
     file = journal / f"{re.sub(r'[^a-z0-9]+', '-', judge.method.lower())}-{digest}.parquet"
@@ -262,12 +261,12 @@ def _no_words(texts: list[str]) -> np.ndarray:
 def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The stage: writes `artifacts/robustness/predictions.parquet` and `scores.csv`, and returns both.
 
-    Interrupted, it goes on where it stopped (journal in `runs/robustness/`, removed when all is written).
+    Interrupted, it goes on where it stopped (journal in `runs/robustness/<profile>/`, until `paths.forget`).
 
     Raises:
         UserError: records or a model are not there yet; the message names the stage that makes them.
     """
-    journal = paths.runs("robustness")
+    journal = paths.runs("robustness", params.profile)
     with cluster.connected(params.cluster):
         predicted, scored = study(params, sample(params), judges(params), journal)
     out = paths.artifacts("robustness")
@@ -275,5 +274,4 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     stored = pa.Table.from_pandas(predicted, SCHEMA, preserve_index=False).replace_schema_metadata()
     pq.write_table(stored, out / "predictions.parquet")
     scored.to_csv(out / "scores.csv", index=False, float_format="%.6f", lineterminator="\n")
-    shutil.rmtree(journal)
     return predicted, scored

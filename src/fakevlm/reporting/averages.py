@@ -17,7 +17,7 @@ def average_auc(predictions: pd.DataFrame, bootstrap: int, seed: int) -> pd.Data
     """Each method's mean AUC over the manipulations of FF++, each against all real frames.
 
     Args:
-        predictions: of the FF++ benchmark; `item`, where present, is the video, which is what the bootstrap draws.
+        predictions: of the FF++ benchmark; `item` is the video, which is what the bootstrap draws.
         bootstrap: number of draws.
 
     Returns:
@@ -30,7 +30,7 @@ def average_auc(predictions: pd.DataFrame, bootstrap: int, seed: int) -> pd.Data
         masks = [(label == REAL) | (frame.generator == name).to_numpy() for name in MANIPULATIONS.values()]
         if np.isnan(p_fake).any() or not all(len(set(label[mask])) == 2 for mask in masks):
             continue
-        items = pd.factorize(frame["item"] if "item" in frame else frame.id.str.split("#").str[0])[0]
+        items = pd.factorize(frame["item"])[0]
 
         def mean(weights: np.ndarray | None, label=label, p_fake=p_fake, masks=masks) -> np.ndarray:
             parts = [auc(label[m], p_fake[m], None if weights is None else weights[..., m]) for m in masks]

@@ -63,7 +63,7 @@ def make_tables(inputs: Inputs, published: Published, average: pd.DataFrame) -> 
 
 def _videos(predictions: pd.DataFrame) -> int:
     """How many videos, with their manipulations, the frames of FF++ come from."""
-    return predictions["item"].nunique() if "item" in predictions else 0
+    return predictions["item"].nunique()
 
 
 def _tiles(all_tables: list[ReportTable]) -> list[Tile]:

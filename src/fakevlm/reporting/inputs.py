@@ -23,6 +23,7 @@ SCORES = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high
 PREDICTIONS = [
     "method",
     "id",
+    "item",
     "label",
     "category",
     "generator",

@@ -167,7 +167,8 @@ class Run:
     def _parts(self) -> list[Any]:
         """All that decides the weights, and whether a checkpoint can be gone on from."""
         tune = self.params.finetune
-        settings = tune.model_dump()
+        # How often it is kept and what is kept in memory meanwhile decide no weight, and are what one changes after a kill.
+        settings = tune.model_dump(exclude={"checkpoint_every", "gradient_checkpointing"})
         if tune.deepspeed:
             # Ranks keep a part each of the optimizer's state, cut in another way by each stage.
             settings["deepspeed"] = [tune.deepspeed.stage, tune.ranks]
@@ -237,6 +238,10 @@ class Run:
             batches = Batches(self.collator, self.objective)
             loop.train(model, train_set, val_set, batches, args, resume, tune.vision_learning_rate)
 
+    def forget(self) -> None:
+        """Removes this run's checkpoints, and no other's: next to it another profile may be training, under Slurm for one."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def export(self, out: Path) -> pd.DataFrame:
         """Writes `out/model/` (HF format, processor, model card) and `out/log.csv` of a run that is `done`.
 
@@ -285,9 +290,3 @@ def finetune(
     run = Run(params, records_train, records_val, objective, work, steps=steps)
     run.train()
     return run.export(out)
-
-
-def forget(objective: str, work: Path | None = None) -> None:
-    """Removes the checkpoints of an objective's runs, finished or not (default: those of stage finetune)."""
-    for run in (work or paths.runs("finetune")).glob(f"{objective}-*"):
-        shutil.rmtree(run)

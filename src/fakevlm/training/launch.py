@@ -205,7 +205,7 @@ def finetune(
     """Tunes `params.base` on FakeClue and writes `out/model/` (HF format, processor, model card) and `out/log.csv`.
 
     Interrupted or killed and called again, it goes on from the last complete checkpoint; called after it has finished, it only
-    exports again. `fakevlm.training.finetune.forget` removes its checkpoints.
+    exports again. `opened(…).forget()` removes its checkpoints.
 
     Args:
         params: a profile as params.yaml has it; `finetune.deepspeed` says by how many processes.
@@ -223,6 +223,7 @@ def finetune(
         RuntimeError: a rank failed.
     """
     run = opened(params, objective, data, work, steps)
+    _tell_others(run)
     if params.finetune.deepspeed is None:
         run.train()
     elif not run.done:
@@ -230,6 +231,17 @@ def finetune(
         given = [f"--{name}={value}" for name, value in chosen.items() if value is not None]
         start(run, [f"--profile={params.profile}", f"--objective={objective}", *given])
     return run.export(out)
+
+
+def _tell_others(run: Run) -> None:
+    """Names runs beside this one: another profile's, or of settings since changed. Nobody else would miss their gigabytes."""
+    others = sorted(set(run.folder.parent.glob(f"{run.objective}-*")) - {run.folder})
+    for other in others:
+        size = sum(file.stat().st_size for file in other.rglob("*") if file.is_file()) / 1e9
+        print(
+            f"{other} holds {size:.1f} GB of another run: remove it if nobody is to go on with it",
+            file=sys.stderr,
+        )
 
 
 def opened(

@@ -23,7 +23,13 @@ _LISTED = 4  # names of tensors in an error
 
 
 class Detector(ABC):
-    """A published detector. Most take images in their own sizes, so a batch is what shares a size."""
+    """A published detector. Most take images in their own sizes, so a batch is what shares a size.
+
+    Attributes:
+        pixels: most of a batch (of one image at least): memory grows with them, and benchmarks hold photographs of 24 million.
+    """
+
+    pixels = 8_000_000
 
     def prepare(self, image: Image.Image) -> Image.Image:
         """What is looked at of an RGB image: here, all of it."""
@@ -41,9 +47,12 @@ class Detector(ABC):
         prepared = [self.prepare(image) for image in images]
         for number, image in enumerate(prepared):
             alike.setdefault(image.size, []).append(number)
-        for numbers in alike.values():
-            values = self.p_fake([prepared[number] for number in numbers])
-            found[numbers] = values.double().reshape(len(numbers)).cpu().numpy()
+        for (width, height), numbers in alike.items():
+            most = max(1, self.pixels // (width * height))
+            for start in range(0, len(numbers), most):
+                some = numbers[start : start + most]
+                values = self.p_fake([prepared[number] for number in some])
+                found[some] = values.double().reshape(len(some)).cpu().numpy()
         return found
 
 

@@ -66,15 +66,22 @@ def load_expert(folder: Path) -> Expert:
 
 
 def train_experts(
-    params: Params, train: Sequence[Record], val: Sequence[Record], out: Path, names: Sequence[str] = NAMES
+    params: Params,
+    train: Sequence[Record],
+    val: Sequence[Record],
+    out: Path,
+    names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Trains and saves the experts in `out/<name>/` and their log in `out/log.csv`; returns the log.
+
+    Args:
+        names: of `NAMES`; those of `params.experts.train` by default.
 
     Killed and called again, it takes up the experts that were done, and the one under way where it can (`Expert.fit`).
     The log has the columns of `Expert.fit`'s and `expert` before them.
     """
-    work, logs = paths.runs("experts") / _digest(params, train, val), []
-    for name in names:
+    work, logs = paths.runs("experts", params.profile) / _digest(params, train, val), []
+    for name in params.experts.train if names is None else names:
         place, kind = work / name, _class(name)
         done = place / "log.csv"  # written last
         if not done.is_file():
@@ -89,7 +96,6 @@ def train_experts(
         logs.append(log)
     log = pd.concat(logs, ignore_index=True)
     log.to_csv(out / "log.csv", index=False)
-    shutil.rmtree(work)
     return log
 
 
