@@ -1,6 +1,7 @@
 """One benchmark evaluated from records to files. Tiny random models, a throwaway project."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,7 @@ def _bytes(project: Path, benchmark: str) -> dict[str, bytes]:
 @pytest.mark.slow  # loads the sentence encoder
 def test_evaluates_every_method_and_writes_both_files(params: Params, project: Path) -> None:
     predictions, scores = benchmarks.evaluate(params, "fakeclue")
-    assert set(_bytes(project, "fakeclue")) == {"predictions.parquet", "scores.csv"}
+    assert set(_bytes(project, "fakeclue")) == {"metrics.json", "predictions.parquet", "scores.csv"}
     stored = pd.read_parquet(project / "artifacts/evaluate/fakeclue/predictions.parquet")
     pd.testing.assert_frame_equal(stored, predictions)
     assert stored[["method", "id"]].apply(tuple, axis=1).is_monotonic_increasing
@@ -167,6 +168,9 @@ def test_evaluates_every_method_and_writes_both_files(params: Params, project: P
     )
     expert = table[(table["method"] == "CNNSpot") & (table["subset"] == "all")].set_index("metric")["value"]
     frame = stored[stored["method"] == "CNNSpot"]
+    told = json.loads((project / "artifacts/evaluate/fakeclue/metrics.json").read_text())
+    own = table[(table["method"] == "FakeVLM") & (table["subset"] == "all")].set_index("metric")["value"]
+    assert told == pytest.approx(own.to_dict(), abs=1e-6)
     assert expert["auc"] == pytest.approx(roc_auc_score(frame["label"] == 0, frame["p_fake"]), abs=1e-6)
     assert expert["acc"] == pytest.approx(((frame["p_fake"] < 0.5) == (frame["label"] == 1)).mean(), abs=1e-6)
 

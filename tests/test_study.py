@@ -169,6 +169,7 @@ def test_the_whole_study(base, world, monkeypatch):
     out = world / "artifacts/study"
     assert sorted(file.name for file in out.iterdir()) == [
         "log.csv",
+        "metrics.json",
         "predictions.parquet",
         "probes.csv",
         "scores.csv",

@@ -9,6 +9,7 @@ The two tunings have equal budgets: the same images in the same order, batch siz
 chosen (a probe's regularisation and pooling) is chosen on the validation split.
 """
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -193,7 +194,7 @@ def _tuned(params: Params, objective: str, out: Path, checkpoints: Path) -> pd.D
 
 
 def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Runs the study and writes `artifacts/study/`: predictions.parquet, scores.csv, probes.csv and log.csv.
+    """Runs the study and writes `artifacts/study/`: predictions.parquet, scores.csv, probes.csv, log.csv and metrics.json.
 
     Interrupted, it goes on where it was (`runs/study/<profile>/`, until `paths.forget`).
 
@@ -228,4 +229,8 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     predictions.to_parquet(out / "predictions.parquet", index=False)
     for name, frame in {"scores": scores, "probes": chosen, "log": pd.concat(logs)}.items():
         frame.to_csv(out / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+    told: dict[str, dict[str, float]] = {name: {} for name in tests}  # for `dvc metrics` and `dvc exp show`
+    for row in scores[(scores["subset"] == "all") & (scores["metric"] == "acc")].itertuples():
+        told[row.benchmark][row.method] = round(row.value, 6)
+    (out / "metrics.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return predictions, scores, chosen
