@@ -52,7 +52,8 @@ repro: setup  ## every stage that is out of date, then the main numbers beside t
 	echo; echo "Set-up $$(minutes $$((ready - $(START)))), pipeline $$(minutes $$((end - ready)))."
 
 test: setup  ## the whole test suite (ARGS="-k stage": part of it)
-	@$(INSIDE) python -m pytest $(ARGS)
+	@# a file's tests in one process, which has one core: several threads each would only wait for one another
+	@$(INSIDE) export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}; python -m pytest -n auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 lab: setup  ## JupyterLab with the notebooks
 	@$(INSIDE) cd notebooks && jupyter lab

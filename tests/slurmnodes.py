@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,9 +63,17 @@ def _ports(count: int) -> list[int]:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[None]:
+def running() -> Iterator[None]:
     """Starts the cluster; `SLURM_CONF` leads to it while it runs."""
-    folder.mkdir(mode=0o755)
+    # Its sockets' paths must have less than 108 characters, which pytest's own folders may exceed.
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
+        Path(folder).chmod(0o755)
+        with _running(Path(folder)):
+            yield
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[None]:
     for name in ("state", *(f"spool-{name}" for name in NODES)):
         (folder / name).mkdir()
     key = folder / "munge.key"

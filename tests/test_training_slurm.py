@@ -57,7 +57,7 @@ def test_a_cancelled_job_submitted_again_goes_on_and_learns_what_one_process_lea
     (project / ".venv").symlink_to(sys.prefix)
     monkeypatch.chdir(project)
 
-    with slurmnodes.running(project / "slurm"):
+    with slurmnodes.running():
         first, runs = _submit(PROFILE="mini", GPUS="1"), project / "runs/finetune"
         _until(lambda: list(runs.glob("*/checkpoint-*/complete")) or _state(first) == "FAILED", first)
         subprocess.run(["scancel", first], check=True, timeout=60)
