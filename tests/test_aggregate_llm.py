@@ -179,6 +179,7 @@ def test_statements_of_the_verdict_are_dropped_whoever_makes_them() -> None:
         "the photo shows a real person",
         "it is synthetic leather",
         "the jacket looks fake",
+        "it looks like genuine fur",
         "this fur is fake-looking",
         "the image is photorealistic",
         "the sky is real blue",
@@ -189,6 +190,7 @@ def test_statements_of_the_verdict_are_dropped_whoever_makes_them() -> None:
         "it is a real challenge to count the fingers",
         "the text is manipulated near the edge",
         "the hair looks generated strand by strand",
+        "the noise seems synthetic",
         "it has the look of a real street",
     ],
 )

@@ -172,7 +172,7 @@ def test_mistakes_name_the_entry(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_stage_with_a_served_aggregator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stage_with_a_served_aggregator(tmp_path: Path) -> None:
     collected, categorized = make_world(tmp_path)
     label = {record.id: record.label for record in read_records(collected / "records")}
     bad = {key for n, key in enumerate(sorted(label)) if n % 7 == 0}
@@ -190,14 +190,6 @@ def test_the_stage_with_a_served_aggregator(tmp_path: Path, monkeypatch: pytest.
     with serving(tmp_path / "log") as url:
         settings = params.annotate.model_copy(update={"aggregator": aggregator_entry(url)})
         params = params.model_copy(update={"annotate": settings})
-        monkeypatch.delenv("HOSTED_KEY", raising=False)
-        hosted = params.annotate.aggregator.model_copy(update={"api_key_env": "HOSTED_KEY"})
-        keyless = params.model_copy(
-            update={"annotate": params.annotate.model_copy(update={"aggregator": hosted})}
-        )
-        with pytest.raises(UserError, match="aggregator: the environment variable HOSTED_KEY is not set"):
-            build(keyless, out=tmp_path / "out", journal=tmp_path / "keyless", **folders)
-        assert not (tmp_path / "keyless").exists(), "before the first caption"
         first = build(params, out=tmp_path / "out", journal=tmp_path / "j", **folders)
         asked = len(requests(tmp_path / "log"))
         build(params, out=tmp_path / "again", journal=tmp_path / "j", **folders)

@@ -9,7 +9,7 @@ import pytest
 from fakevlm.annotation.driver import Task, annotate_all
 from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.annotation.protocol import Away, Outcome, Request
+from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.errors import UserError
 from smallworld import Scripted
 
@@ -42,32 +42,6 @@ def test_a_rerun_asks_only_what_failed(tmp_path: Path) -> None:
         assert [c.outcome.status for c in found] == ["ok"] * 4
         annotate_all(tasks(4), [other], journal)
         assert len(other.asked) == 4, "another revision is another question"
-
-
-class Missing(Scripted):
-    """Answers once; then its servers are gone."""
-
-    async def annotate(self, request: Request) -> Outcome:
-        if self.asked:
-            raise Away(f"no server of {self.model}", "start it")
-        return await super().annotate(request)
-
-
-def test_while_ones_servers_are_away_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """Who has not the GPUs for all of them at once serves one after the other."""
-    there, away = Scripted("a"), Missing("b")
-    with Journal(tmp_path / "j") as journal:
-        with pytest.raises(UserError, match="no server of b"):
-            annotate_all(tasks(40), [there, away], journal, concurrency=2)
-        assert len(there.asked) == 40
-        assert "no server of b; the others go on" in capsys.readouterr().err
-        there, back = Scripted("a"), Scripted("b")
-        found = annotate_all(tasks(40), [there, back], journal)
-    assert (len(there.asked), len(back.asked)) == (0, 39)
-    assert [c.outcome.status for c in found] == ["ok"] * 80
-    said = capsys.readouterr().err
-    assert "40 from the journal" in said
-    assert "1 from the journal" in said
 
 
 class Slow(Scripted):

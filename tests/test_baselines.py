@@ -229,22 +229,6 @@ def test_a_dry_run_counts_what_is_left_to_ask_and_asks_nothing(params: Params, p
     assert dry_run(params) == []
 
 
-def test_a_missing_key_stops_before_anything_is_asked(
-    params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("HOSTED_KEY", raising=False)
-    settings = {
-        "methods": ["CNNSpot"],
-        "baselines": [
-            entry("http://127.0.0.1:1/v1"),
-            entry("http://a/v1", name="GPT-4o", api_key_env="HOSTED_KEY"),
-        ],
-    }
-    params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=settings)})
-    with pytest.raises(UserError, match="baseline GPT-4o: the environment variable HOSTED_KEY is not set"):
-        benchmarks.predictions(params, "ffpp", ffpp(), None)
-
-
 def test_a_missing_file_stops_before_anything_is_asked(params: Params) -> None:
     settings = {
         "methods": ["CNNSpot"],

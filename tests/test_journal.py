@@ -1,8 +1,6 @@
 """The journal: nothing is asked twice, not after a torn line, not after kill -9 in the middle of annotation."""
 
-import errno
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,30 +32,6 @@ def request(**changes) -> Request:
         "sampling": {"temperature": 0.0, "seed": 1},
     }
     return Request(**{**fields, **changes})
-
-
-def test_a_full_disk_leaves_no_torn_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, room = os.write, [150]
-
-    def full(fd: int, data: bytes) -> int:
-        if not room[0]:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        written = write(fd, data[: room[0]])
-        room[0] -= written
-        return written
-
-    first, second = request(), request(prompt=label_prompt("animal", 1))
-    with Journal(tmp_path / "j") as journal:
-        journal.put(request(model="before"), Outcome("ok", "all there"))
-        monkeypatch.setattr(os, "write", full)
-        with pytest.raises(OSError, match="No space left"):
-            journal.put(first, Outcome("ok", "x" * 500))
-        room[0] = 10_000  # somebody made room, and another worker's answer comes
-        journal.put(second, Outcome("ok", "after"))
-    with Journal(tmp_path / "j") as journal:
-        assert journal.find(first) is None
-        assert journal.find(second) is not None
-        assert journal.find(request(model="before")) is not None
 
 
 def test_key_is_what_decides_the_answer() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fakevlm.annotation.journal import Journal, outcome_at
-from fakevlm.annotation.protocol import Annotator, Away, Outcome, Prompt, Request, name_of
-from fakevlm.progress import bar, say
+from fakevlm.annotation.protocol import Annotator, Outcome, Prompt, Request, name_of
+from fakevlm.progress import bar
 
 T = TypeVar("T")
 
@@ -128,40 +128,18 @@ async def _annotate_all(
         _Walk(tasks, annotator, journal, total, what, None if n else ids)
         for n, annotator in enumerate(annotators)
     ]
-    # If one fails, the others are cancelled: nothing may still write when this returns. If one's servers are away, the others
-    # go on, and the run ends when they are done: who has not the GPUs for all at once serves one after the other.
-    away: list[Away] = []
-
-    async def through(walk: _Walk) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(getattr(walk.annotator, "concurrency", None) or concurrency):
-                    group.create_task(walk.work())
-        except* Away as failures:
-            away.append(_first(failures))
-            if len(walks) > 1:
-                say(f"{away[-1].what}; the others go on")
-
+    # If one fails, the others are cancelled: nothing may still write when this returns.
     try:
         async with asyncio.TaskGroup() as group:
             for walk in walks:
-                group.create_task(through(walk))
+                for _ in range(getattr(walk.annotator, "concurrency", None) or concurrency):
+                    group.create_task(walk.work())
     except BaseExceptionGroup as failures:
-        raise _first(failures) from None  # a UserError must arrive as itself
+        raise failures.exceptions[0] from None  # a UserError must arrive as itself
     finally:
         for walk in walks:
             await walk.close()
-    if away:
-        raise away[0]
     return Found(journal.file, ids, {walk.name: walk.places for walk in walks})
-
-
-def _first(failures: BaseExceptionGroup) -> Any:
-    """The first failure in a group of groups."""
-    failure: BaseException = failures
-    while isinstance(failure, BaseExceptionGroup):
-        failure = failure.exceptions[0]
-    return failure
 
 
 class _Walk:
@@ -185,7 +163,7 @@ class _Walk:
         self._under_way: dict[
             str, asyncio.Future[tuple[int, bool]]
         ] = {}  # by key: two equal images are one request
-        self._known = self._failed = 0
+        self._done = self._asked = self._failed = 0
         self._note = getattr(annotator, "note", str)
         self._progress = bar(total, f"{what} {self.name}", unit="caption")
 
@@ -197,6 +175,7 @@ class _Walk:
             if self._ids is not None:
                 self._ids.append(task.id)
             self.places[n], answered = await self._ask(task)
+            self._done += 1
             self._failed += not answered
             if note := self._note():
                 self._progress.set_postfix_str(note, refresh=False)
@@ -206,7 +185,8 @@ class _Walk:
         """Ends the annotator's connections and the bar."""
         if close := getattr(self.annotator, "close", None):
             await close()
-        notes = [f"{self._known} from the journal"] if self._known else []
+        known = self._done - self._asked
+        notes = [f"{known} from the journal"] if known else []
         notes += [f"{self._failed} failed, to be asked again by the next run"] if self._failed else []
         if notes:
             self._progress.set_postfix_str(", ".join(filter(None, [*notes, self._note()])))
@@ -217,10 +197,10 @@ class _Walk:
         request = request_for(task, self.annotator)
         await asyncio.sleep(0)  # one that never waits must still let the others through, and their failures
         if (known := self._journal.find(request)) is not None:
-            self._known += 1
             return known, True
         if request.key in self._under_way:
             return await self._under_way[request.key]
+        self._asked += 1
         future = self._under_way[request.key] = asyncio.get_running_loop().create_future()
         try:
             outcome = await self.annotator.annotate(request)

@@ -8,6 +8,7 @@ at the next run. What would spoil every request alike stops the run: a wrong key
 
 import asyncio
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,7 @@ from pydantic import ValidationError
 
 from fakevlm.annotation.completion import Completion, Usage
 from fakevlm.annotation.dataurl import data_url
-from fakevlm.annotation.keys import api_key
-from fakevlm.annotation.protocol import Away, Outcome, Request
+from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.annotation.replicas import Pool, Replica, backoff, retry_after
 from fakevlm.annotation.transport import Door, Refused, Unanswered
 from fakevlm.errors import UserError
@@ -190,7 +190,14 @@ class EndpointAnnotator:
         loop = asyncio.get_running_loop()
         if self._pool is not None and self._loop is loop:
             return self._pool
-        self._key = api_key(self.spec, self._who, self._entry) or ""
+        if variable := self.spec.api_key_env:
+            self._key = os.environ.get(variable, "").strip()
+            if not self._key or not self._key.isascii():
+                what = "holds letters that no key has" if self._key else "is not set"
+                raise UserError(
+                    f"{self._who}: the environment variable {variable} {what}",
+                    f"export {variable}=… with the server's key, or set {self._entry}.api_key_env to null",
+                )
         clients = {url: Door(url, self._key, self.spec.timeout) for url in self.spec.urls}
         self._pool, self._loop = Pool(clients, self._met), loop
         return self._pool
@@ -258,14 +265,14 @@ class EndpointAnnotator:
             message = message.replace(self._key, "…")
         return message if len(message) <= _MESSAGE else message[:_MESSAGE] + "…"
 
-    def _nobody(self, failure: _Failure) -> Away:
+    def _nobody(self, failure: _Failure) -> UserError:
         where = ", ".join(self.spec.urls)
         if failure.unreachable:
-            return Away(
+            return UserError(
                 f"{self._who}: no server can be reached at {where} ({failure})",
                 f"start the servers, or correct {self._entry}.urls; a new run goes on from here",
             )
-        return Away(
+        return UserError(
             f"{self._who}: nothing but failures at {where} ({failure})",
             "the server's log tells why; once it works, a new run goes on from here",
         )

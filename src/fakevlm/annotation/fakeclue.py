@@ -22,7 +22,6 @@ from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.dataset import CandidateWriter, FakeClue, Writer, numbers
 from fakevlm.annotation.driver import Found, Task, annotate_all
 from fakevlm.annotation.journal import Journal
-from fakevlm.annotation.keys import api_key
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.annotation.protocol import Annotator, Outcome, name_of
 from fakevlm.annotation.quality import AGGREGATE, Agreement, ClueQuality, named_kinds
@@ -59,9 +58,6 @@ def build(
     settings = params.annotate
     if isinstance(settings, Released):
         return released.build(params, collected=collected, out=out)
-    for spec in settings.annotators:
-        api_key(spec, f"annotator {spec.name}", "annotate.annotators[]")
-    api_key(settings.aggregator, "the aggregator", "annotate.aggregator")
     collected = collected or paths.artifacts("collect")
     out = out or paths.artifacts("annotate")
     chosen, tasks = planned(params, collected, categorized)

@@ -179,14 +179,9 @@ class Journal:
             "model": request.model,
         }
         line, position = (json.dumps(row, ensure_ascii=False) + "\n").encode(errors="replace"), self._end
-        try:
-            while line:  # a short write is possible on a full disk or a signal
-                written = os.write(self._fd, line)
-                line, self._end = line[written:], self._end + written
-        except OSError:
-            os.ftruncate(self._fd, position)  # or half a line would stand before the next one
-            self._end = position
-            raise
+        while line:  # a short write is possible on a full disk or a signal
+            written = os.write(self._fd, line)
+            line, self._end = line[written:], self._end + written
         if outcome.is_answer:
             self._index[request.key] = position
         self._unsynced += 1

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
-from fakevlm.errors import UserError
-
 
 class Prompt(Protocol):
     """Whatever has a text to be asked: a label prompt (`annotation.prompts`), a baseline's question."""
@@ -94,10 +92,6 @@ class Outcome:
     def usable(self) -> bool:
         """Whether there is anything for the aggregation to read."""
         return bool(self.caption.strip())
-
-
-class Away(UserError):
-    """An annotator's servers are not there or only fail. What others do does not depend on it."""
 
 
 class Annotator(Protocol):

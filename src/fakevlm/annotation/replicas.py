@@ -94,10 +94,8 @@ class Replica:
         self.until = max(self.until, now + wait)
         self.failures += 1
         if not unreachable:
-            if (
-                self.gone is not None
-            ):  # it is there again; whether it works, an answer alone tells: servers also die at each request
-                self.failures = 1
+            if self.gone is not None:  # it is there again: another story begins
+                self.failures, self.ill = 1, None
             self.gone = None
         elif self.gone is None:
             self.gone = now

@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fakevlm import cluster, paths
-from fakevlm.annotation.keys import api_key
 from fakevlm.errors import UserError
 from fakevlm.evaluation import baselines, detectors
 from fakevlm.evaluation.methods import FAKEVLM, answers, check
@@ -122,17 +121,13 @@ def _answered(
     settings = params.evaluate
     experts = meant_for(settings.experts, benchmark)
     check(params)
-    asked = meant_for(settings.baselines, benchmark)
-    for baseline in asked:
-        api_key(baseline, f"baseline {baseline.name}", "evaluate.baselines[]")
-    api_key(settings.servers, "FakeVLM's servers", "evaluate.servers")
     for expert in experts:
         detectors.check(expert)
     for method in settings.methods:
         yield method, answers(method, params, records, journal)
     for expert in experts:
         yield expert.name, detectors.answers(expert, params, records, journal)
-    for baseline in asked:
+    for baseline in meant_for(settings.baselines, benchmark):
         kept = paths.runs("baselines", benchmark)
         yield baseline.name, baselines.answers(baseline, params.seed, records, kept)
 
