@@ -149,6 +149,32 @@ def test_a_failure_stops_the_run_as_itself_and_keeps_what_was_answered(tmp_path:
         assert 3 <= len(journal) <= 4, "what came before is kept, the rest is not asked"
 
 
+def test_a_run_that_stops_counts_as_known_what_the_journal_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(Scripted):
+        async def annotate(self, request: Request) -> Outcome:
+            await asyncio.sleep(0.01)  # all have their request under way when the first fails
+            raise UserError("no server", "start it")
+
+    class Bar:
+        last = ""
+
+        def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+            Bar.last = text
+
+        def update(self) -> None: ...
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("fakevlm.annotation.driver.bar", lambda *_, **__: Bar())
+    with Journal(tmp_path / "j") as journal:
+        annotate_all(tasks(10), [Scripted("a")], journal)
+        assert Bar.last == ""
+        with pytest.raises(UserError, match="no server"):
+            annotate_all(tasks(30), [Gone("a")], journal, concurrency=8)
+    assert Bar.last == "10 from the journal"
+
+
 def test_runs_inside_a_running_loop_as_in_jupyter(tmp_path: Path) -> None:
     async def notebook() -> int:
         with Journal(tmp_path / "j") as journal:

@@ -163,7 +163,7 @@ class _Walk:
         self._under_way: dict[
             str, asyncio.Future[tuple[int, bool]]
         ] = {}  # by key: two equal images are one request
-        self._done = self._asked = self._failed = 0
+        self._known = self._failed = 0
         self._note = getattr(annotator, "note", str)
         self._progress = bar(total, f"{what} {self.name}", unit="caption")
 
@@ -175,7 +175,6 @@ class _Walk:
             if self._ids is not None:
                 self._ids.append(task.id)
             self.places[n], answered = await self._ask(task)
-            self._done += 1
             self._failed += not answered
             if note := self._note():
                 self._progress.set_postfix_str(note, refresh=False)
@@ -185,8 +184,7 @@ class _Walk:
         """Ends the annotator's connections and the bar."""
         if close := getattr(self.annotator, "close", None):
             await close()
-        known = self._done - self._asked
-        notes = [f"{known} from the journal"] if known else []
+        notes = [f"{self._known} from the journal"] if self._known else []
         notes += [f"{self._failed} failed, to be asked again by the next run"] if self._failed else []
         if notes:
             self._progress.set_postfix_str(", ".join(filter(None, [*notes, self._note()])))
@@ -197,10 +195,10 @@ class _Walk:
         request = request_for(task, self.annotator)
         await asyncio.sleep(0)  # one that never waits must still let the others through, and their failures
         if (known := self._journal.find(request)) is not None:
+            self._known += 1
             return known, True
         if request.key in self._under_way:
             return await self._under_way[request.key]
-        self._asked += 1
         future = self._under_way[request.key] = asyncio.get_running_loop().create_future()
         try:
             outcome = await self.annotator.annotate(request)
