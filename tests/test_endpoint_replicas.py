@@ -85,6 +85,24 @@ def test_nobody_there_stops_the_run(tmp_path: Path) -> None:
     assert (tmp_path / "j").read_text() == "", "it is no image's fault"
 
 
+def test_models_may_be_served_one_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("fakevlm.annotation.replicas._NONE_YET", 0.2)
+    wanted, port = tasks(["ok"] * 30), free_port()
+    away = entry(f"http://127.0.0.1:{port}/v1", name="InternVL2", model="internvl")
+    with serving(tmp_path / "a", latency=0.15) as url:
+        with pytest.raises(UserError, match="annotator InternVL2: no server can be reached at"):
+            ask(tmp_path / "j", wanted, entry(url, name="Qwen2-VL"), away, concurrency=2)
+        assert len(requests(tmp_path / "a")) == 30, "whoever is there finishes"
+    said = capsys.readouterr().err
+    assert f"annotator InternVL2: http://127.0.0.1:{port}/v1 cannot be reached; all requests wait" in said
+    assert "the run goes on without it, with Qwen2-VL" in said
+    with serving(tmp_path / "b", port=port):
+        found = ask(tmp_path / "j", wanted, entry(url, name="Qwen2-VL"), away)
+    assert [c.outcome.status for c in found] == ["ok"] * 60
+
+
 def _rising(tmp_path: Path, port: int, after: float, open_servers: contextlib.ExitStack) -> threading.Timer:
     """Starts a server on a port after some seconds."""
     timer = threading.Timer(

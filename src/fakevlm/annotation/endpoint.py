@@ -3,7 +3,8 @@
 The paper (section 3.2) asks Qwen2-VL, InternVL2 and DeepSeek-VL2 this way. Every request ends with one outcome: whole
 answers `ok`; `refused`, `empty`, `truncated` for what a model did otherwise; `rejected` with the server's message if it will
 not take the request (4xx); `error` once retries did not help. The first four and `rejected` are not asked again; an `error` is,
-at the next run. What would spoil every request alike stops the run: a wrong key, an unknown model, servers that stay away.
+at the next run. What would spoil every request alike stops the run: a wrong key, an unknown model; servers that stay away end it
+when the other annotators are through.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from fakevlm.annotation.completion import Completion, Usage
 from fakevlm.annotation.dataurl import data_url
-from fakevlm.annotation.protocol import Outcome, Request
+from fakevlm.annotation.protocol import Away, Outcome, Request
 from fakevlm.annotation.replicas import Pool, Replica, backoff, retry_after
 from fakevlm.annotation.transport import Door, Refused, Unanswered
 from fakevlm.errors import UserError
@@ -120,7 +121,8 @@ class EndpointAnnotator:
             The outcome, and what the server sent where it sent an answer.
 
         Raises:
-            UserError: the key is missing or refused, the model unknown, the servers not there, or all requests rejected.
+            Away: the servers are not there, or only fail.
+            UserError: the key is missing or refused, the model unknown, or all requests rejected.
         """
         pool, attempts = self._connected(), 0
         while True:
@@ -199,7 +201,7 @@ class EndpointAnnotator:
                     f"export {variable}=… with the server's key, or set {self._entry}.api_key_env to null",
                 )
         clients = {url: Door(url, self._key, self.spec.timeout) for url in self.spec.urls}
-        self._pool, self._loop = Pool(clients, self._met), loop
+        self._pool, self._loop = Pool(clients, self._met, self._who), loop
         return self._pool
 
     async def _attempt(self, replica: Replica, body: bytes) -> tuple[Outcome, Completion | None]:
@@ -265,14 +267,14 @@ class EndpointAnnotator:
             message = message.replace(self._key, "…")
         return message if len(message) <= _MESSAGE else message[:_MESSAGE] + "…"
 
-    def _nobody(self, failure: _Failure) -> UserError:
+    def _nobody(self, failure: _Failure) -> Away:
         where = ", ".join(self.spec.urls)
         if failure.unreachable:
-            return UserError(
+            return Away(
                 f"{self._who}: no server can be reached at {where} ({failure})",
                 f"start the servers, or correct {self._entry}.urls; a new run goes on from here",
             )
-        return UserError(
+        return Away(
             f"{self._who}: nothing but failures at {where} ({failure})",
             "the server's log tells why; once it works, a new run goes on from here",
         )

@@ -117,11 +117,12 @@ class Pool:
     Args:
         clients: what asks each server, by its address.
         met: whether one of them was reached before.
+        who: whose they are, for what is said about them.
     """
 
-    def __init__(self, clients: Mapping[str, Any], met: bool = False) -> None:
+    def __init__(self, clients: Mapping[str, Any], met: bool = False, who: str = "") -> None:
         self.replicas = [Replica(url, client) for url, client in clients.items()]
-        self.met = met
+        self.met, self._who = met, f"{who}: " if who else ""
         self._changed = asyncio.Event()
         self._now: Callable[[], float] = asyncio.get_running_loop().time
 
@@ -166,18 +167,18 @@ class Pool:
         yield
         self.met = self.met or replica.gone is None
         if gone is not None and replica.gone is None:
-            say(f"{replica.url} can be reached again")
+            say(f"{self._who}{replica.url} can be reached again")
         elif ill is not None and replica.ill is None:
-            say(f"{replica.url} answers again")
+            say(f"{self._who}{replica.url} answers again")
         elif ill is None and replica.ill is not None and replica.gone is None and replica.suspect:
             say(
-                f"{replica.url} fails again and again ({what}); it gets one request at a time until it answers"
+                f"{self._who}{replica.url} fails again and again ({what}); it gets one request at a time until it answers"
             )
         elif gone is None and replica.gone is not None:
             others = sum(other.gone is None for other in self.replicas)
             left = f"{others} of {len(self.replicas)} replicas left"
             rest = left if others else f"all requests wait, {max(math.ceil(self._patience()), 0)} s at most"
-            say(f"{replica.url} cannot be reached; {rest}")
+            say(f"{self._who}{replica.url} cannot be reached; {rest}")
 
     async def _take(self) -> Replica:
         while True:
