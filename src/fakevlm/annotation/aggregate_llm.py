@@ -231,7 +231,7 @@ class _Model(EndpointAnnotator):
 
 def served_model(spec: ServedAggregator, seed: int) -> _Model:
     """The model that aggregates, told to answer in the schema; nothing is asked yet."""
-    return _Model(spec, seed, {"response_format": RESPONSE_FORMAT}, ENTRY)
+    return _Model(spec, seed, {"response_format": RESPONSE_FORMAT}, ENTRY, "aggregator")
 
 
 class LLMAggregator:

@@ -22,7 +22,7 @@ from fakevlm.annotation.protocol import Away, Outcome, Request
 from fakevlm.annotation.replicas import Pool, Replica, backoff, retry_after
 from fakevlm.annotation.transport import Door, Refused, Unanswered
 from fakevlm.errors import UserError
-from fakevlm.params import Endpoint
+from fakevlm.params import Endpoint, Servers
 
 _WHOLE = ("stop", "eos_token", "stop_sequence")  # finish reasons of an answer that the model ended itself
 _RETRIED = (408, 409, 429)  # of the 4xx; all from 500 on too
@@ -61,6 +61,30 @@ def cost(spec: Endpoint, tokens_in: float, tokens_out: float) -> float | None:
     if spec.price_input is None and spec.price_output is None:
         return None
     return (tokens_in * (spec.price_input or 0.0) + tokens_out * (spec.price_output or 0.0)) / 1e6
+
+
+def need_key(spec: Endpoint | Servers, entry: str) -> str:
+    """The key of an entry's servers, from the environment; empty if they need none.
+
+    Stages ask for all keys before anything runs: a missing one should not be found after hours of other work.
+
+    Args:
+        spec: the entry in params.yaml.
+        entry: its place there, for the error.
+
+    Raises:
+        UserError: it is not set, or is none.
+    """
+    if not (variable := spec.api_key_env):
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key or not key.isascii():
+        what = "holds letters that no key has" if key else "is not set"
+        raise UserError(
+            f"{entry}, {getattr(spec, 'name', spec.model)}: the environment variable {variable} {what}",
+            f"export {variable}=… with the server's key, or set {entry}.api_key_env to null",
+        )
+    return key
 
 
 class EndpointAnnotator:
@@ -192,14 +216,7 @@ class EndpointAnnotator:
         loop = asyncio.get_running_loop()
         if self._pool is not None and self._loop is loop:
             return self._pool
-        if variable := self.spec.api_key_env:
-            self._key = os.environ.get(variable, "").strip()
-            if not self._key or not self._key.isascii():
-                what = "holds letters that no key has" if self._key else "is not set"
-                raise UserError(
-                    f"{self._who}: the environment variable {variable} {what}",
-                    f"export {variable}=… with the server's key, or set {self._entry}.api_key_env to null",
-                )
+        self._key = need_key(self.spec, self._entry)
         clients = {url: Door(url, self._key, self.spec.timeout) for url in self.spec.urls}
         self._pool, self._loop = Pool(clients, self._met, self._who), loop
         return self._pool
