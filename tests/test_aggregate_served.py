@@ -19,7 +19,7 @@ from fakevlm.errors import UserError
 from fakevlm.params import load_params
 from fakevlm.records import FAKE, read_records
 from misbehaving import image, mark, requests, say, serving
-from served import PROMPT, aggregate, aggregator_entry, clause, kill_after_lines, reply
+from served import PROMPT, aggregate, aggregator_entry, clause, entry, kill_after_lines, reply
 from smallworld import Scripted, content, make_world
 
 pytestmark = pytest.mark.usefixtures("quick_servers")
@@ -225,3 +225,25 @@ def test_if_nothing_is_aggregated_the_stage_stops(tmp_path: Path) -> None:
                 journal=tmp_path / "j",
                 annotators=[Scripted("a")],
             )
+
+
+def test_a_missing_key_of_whoever_is_asked_last_stops_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VLM_KEY", raising=False)
+    collected, categorized = make_world(tmp_path, per_label=4, videos=4)
+    params, nobody = load_params("mini"), "http://127.0.0.1:1/v1"
+    folders = {"collected": collected, "categorized": categorized, "out": tmp_path / "out"}
+
+    def made(changes: dict, **more) -> None:
+        settings = params.annotate.model_copy(update=changes)
+        build(params.model_copy(update={"annotate": settings}), journal=tmp_path / "j", **folders, **more)
+
+    first = Scripted("a")
+    with pytest.raises(UserError, match=r"annotate\.aggregator, Qwen2\.5: .* VLM_KEY is not set"):
+        made({"aggregator": aggregator_entry(nobody, api_key_env="VLM_KEY")}, annotators=[first])
+    assert first.asked == []
+    quick, late = params.annotate.annotators[0], entry(nobody, name="GPT-4o", api_key_env="VLM_KEY")
+    with pytest.raises(UserError, match=r"annotate\.annotators\[\], GPT-4o: .* VLM_KEY is not set"):
+        made({"annotators": [quick, late]})
+    assert not (tmp_path / "j").exists(), "not even a journal is opened"

@@ -9,7 +9,7 @@ import pytest
 from fakevlm.annotation.driver import Task, annotate_all
 from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.annotation.protocol import Outcome, Request
+from fakevlm.annotation.protocol import Away, Outcome, Request
 from fakevlm.errors import UserError
 from smallworld import Scripted
 
@@ -147,6 +147,82 @@ def test_a_failure_stops_the_run_as_itself_and_keeps_what_was_answered(tmp_path:
         with pytest.raises(UserError, match="no key"):
             annotate_all(tasks(6), [Broken("a")], journal, concurrency=2)
         assert 3 <= len(journal) <= 4, "what came before is kept, the rest is not asked"
+
+
+def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    class Gone(Scripted):
+        async def annotate(self, request: Request) -> Outcome:
+            if request.id == "2.jpg":
+                raise Away(f"annotator {self.model}: no server", "start the servers")
+            return await super().annotate(request)
+
+    class Late(Slow):
+        async def annotate(self, request: Request) -> Outcome:
+            outcome = await super().annotate(request)
+            said.append("without it, with late" in capsys.readouterr().err)
+            return outcome
+
+    said: list[bool] = []
+    late = Late("late")
+    with Journal(tmp_path / "j") as journal:
+        with pytest.raises(Away, match="annotator a: no server; annotator b: no server") as caught:
+            annotate_all(tasks(9), [Gone("a"), late, Gone("b")], journal, concurrency=2)
+        assert caught.value.cure == "start the servers"
+        assert len(late.asked) == 9, "there, and through"
+        assert any(said), "told while it still works"
+        a, b, late = Scripted("a"), Scripted("b"), Scripted("late")
+        found = annotate_all(tasks(9), [a, late, b], journal)
+    assert late.asked == []
+    assert {"2.jpg"} < set(a.asked) == set(b.asked) < {task.id for task in tasks(9)}
+    assert [c.outcome.status for c in found] == ["ok"] * 27
+
+
+def test_a_mistake_stops_the_others_at_once_also_behind_one_that_is_away(tmp_path: Path) -> None:
+    class Failing(Scripted):
+        def __init__(self, model: str, failure: Exception, after: float) -> None:
+            super().__init__(model)
+            self.failure, self.after = failure, after
+
+        async def annotate(self, request: Request) -> Outcome:
+            await asyncio.sleep(self.after)
+            raise self.failure
+
+    slow = Slow("slow")
+    gone, wrong = (
+        Failing("a", Away("nobody there"), 0.001),
+        Failing("b", UserError("wrong key", "another"), 0.01),
+    )
+    with Journal(tmp_path / "j") as journal, pytest.raises(UserError, match="wrong key"):
+        annotate_all(tasks(60), [gone, slow, wrong], journal, concurrency=1)
+    assert len(slow.asked) < 20
+
+
+def test_a_run_that_stops_counts_as_known_what_the_journal_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(Scripted):
+        async def annotate(self, request: Request) -> Outcome:
+            await asyncio.sleep(0.01)  # all have their request under way when the first fails
+            raise UserError("no server", "start it")
+
+    class Bar:
+        last = ""
+
+        def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+            Bar.last = text
+
+        def update(self) -> None: ...
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("fakevlm.annotation.driver.bar", lambda *_, **__: Bar())
+    with Journal(tmp_path / "j") as journal:
+        annotate_all(tasks(10), [Scripted("a")], journal)
+        assert Bar.last == ""
+        with pytest.raises(UserError, match="no server"):
+            annotate_all(tasks(30), [Gone("a")], journal, concurrency=8)
+    assert Bar.last == "10 from the journal"
 
 
 def test_runs_inside_a_running_loop_as_in_jupyter(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from fakevlm.errors import UserError
 from fakevlm.evaluation import baselines, benchmarks, methods
 from fakevlm.evaluation.scores import score
 from fakevlm.model import verdict
-from fakevlm.params import Baseline, Params, PublishedExpert, load_params
+from fakevlm.params import Baseline, Params, PublishedExpert, Servers, load_params
 from fakevlm.records import Record
 from fakevlm.reporting.averages import average_auc
 from misbehaving import image, requests, serving
@@ -238,3 +238,29 @@ def test_a_missing_file_stops_before_anything_is_asked(params: Params) -> None:
     params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=settings)})
     with pytest.raises(UserError, match=r"Gram-Net: no file data/no-such\.pth"):
         benchmarks.predictions(params, "ffpp", ffpp(), None)
+
+
+def test_a_missing_key_stops_before_anything_is_asked(
+    params: Params, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VLM_KEY", raising=False)
+
+    def answers(method: str, *_: Any) -> pd.DataFrame:
+        raise LookupError(f"{method} is asked")
+
+    monkeypatch.setattr(benchmarks, "answers", answers)
+
+    def answer(changes: dict) -> None:
+        evaluate = params.evaluate.model_copy(update={"methods": ["CNNSpot"], **changes})
+        benchmarks.predictions(params.model_copy(update={"evaluate": evaluate}), "ffpp", ffpp(), None)
+
+    late = entry("http://127.0.0.1:1/v1", name="GPT-4o", api_key_env="VLM_KEY")
+    with pytest.raises(UserError, match=r"evaluate\.baselines\[\], GPT-4o: .* VLM_KEY is not set"):
+        answer({"baselines": [late]})
+    servers = Servers(urls=["http://127.0.0.1:1/v1"], model="fakevlm", api_key_env="VLM_KEY")
+    with pytest.raises(UserError, match=r"evaluate\.servers, fakevlm: .* VLM_KEY is not set"):
+        answer({"methods": ["CNNSpot", "FakeVLM"], "servers": servers, "model": str(project)})
+    with pytest.raises(
+        LookupError, match="CNNSpot is asked"
+    ):  # neither is for this benchmark and these methods
+        answer({"servers": servers, "baselines": [late.model_copy(update={"benchmarks": ["loki"]})]})

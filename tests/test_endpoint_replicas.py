@@ -85,6 +85,24 @@ def test_nobody_there_stops_the_run(tmp_path: Path) -> None:
     assert (tmp_path / "j").read_text() == "", "it is no image's fault"
 
 
+def test_models_may_be_served_one_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("fakevlm.annotation.replicas._NONE_YET", 0.2)
+    wanted, port = tasks(["ok"] * 30), free_port()
+    away = entry(f"http://127.0.0.1:{port}/v1", name="InternVL2", model="internvl")
+    with serving(tmp_path / "a", latency=0.15) as url:
+        with pytest.raises(UserError, match="annotator InternVL2: no server can be reached at"):
+            ask(tmp_path / "j", wanted, entry(url, name="Qwen2-VL"), away, concurrency=2)
+        assert len(requests(tmp_path / "a")) == 30, "whoever is there finishes"
+    said = capsys.readouterr().err
+    assert f"annotator InternVL2: http://127.0.0.1:{port}/v1 cannot be reached; all requests wait" in said
+    assert "the run goes on without it, with Qwen2-VL" in said
+    with serving(tmp_path / "b", port=port):
+        found = ask(tmp_path / "j", wanted, entry(url, name="Qwen2-VL"), away)
+    assert [c.outcome.status for c in found] == ["ok"] * 60
+
+
 def _rising(tmp_path: Path, port: int, after: float, open_servers: contextlib.ExitStack) -> threading.Timer:
     """Starts a server on a port after some seconds."""
     timer = threading.Timer(
@@ -185,11 +203,37 @@ def test_while_one_replica_may_be_there_nobody_gives_up(monkeypatch: pytest.Monk
         hopeless.append(pool.hopeless())
         clock[0] = 1030.0
         hopeless.append(pool.hopeless())
-        pool.failed(second)  # it answers, if badly: another story begins
+        pool.failed(second)  # somebody is there, but gives no answer
+        hopeless.append(pool.hopeless())
+        pool.succeeded(second)
+        pool.failed(second)
         hopeless.append(pool.hopeless())
         return hopeless
 
-    assert asyncio.run(go()) == [False, False, False, True, False]
+    assert asyncio.run(go()) == [False, False, False, True, True, False]
+
+
+def test_a_server_that_dies_of_each_request_and_is_started_anew_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("fakevlm.annotation.replicas._NONE_ANY_MORE", 900.0)
+
+    async def go() -> float:
+        pool = Pool({"a": None}, met=True)
+        clock = [0.0]
+        pool._now = lambda: clock[0]
+        (server,) = pool.replicas
+        while not pool.hopeless() and clock[0] < 7200.0:
+            clock[0] += (
+                60.0  # three minutes to load, in which its port is shut; then it takes a request and dies
+            )
+            pool.failed(server, unreachable=clock[0] % 240.0 > 0.0)
+        return clock[0]
+
+    assert asyncio.run(go()) == 960.0, "a quarter of an hour after it was first found away"
+    said = capsys.readouterr().err
+    assert "a cannot be reached; all requests wait, 900 s at most" in said
+    assert "a cannot be reached; all requests wait, 660 s at most" in said, "what is left, not all of it anew"
 
 
 def test_retry_after_in_all_its_forms() -> None:

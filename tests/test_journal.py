@@ -1,6 +1,8 @@
 """The journal: nothing is asked twice, not after a torn line, not after kill -9 in the middle of annotation."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +85,31 @@ def test_torn_last_line_is_cut_off_and_written_again(tmp_path: Path, cut: int) -
         assert journal.get(request(image=b"2")) is None
         journal.put(request(image=b"2"), Outcome("ok", "second"))
     assert file.read_bytes() == whole
+
+
+def test_a_full_disk_leaves_no_piece_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, write, room = tmp_path / "journal.jsonl", os.write, [20, 0]
+
+    def full(fd: int, data: bytes) -> int:
+        if not room:
+            return write(fd, data)
+        if left := room.pop(0):
+            return write(fd, data[:left])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Journal(file) as journal:
+        journal.put(request(), Outcome("ok", "first"))
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            journal.put(request(image=b"2"), Outcome("ok", "second"))
+        assert journal.get(request(image=b"2")) is None
+        # Another worker's answer, before it is cancelled; somebody made room meanwhile.
+        journal.put(request(image=b"3"), Outcome("ok", "third"))
+        assert journal.get(request(image=b"3")) == Outcome("ok", "third")
+    with Journal(file) as journal:
+        assert journal.get(request()) == Outcome("ok", "first")
+        assert journal.get(request(image=b"2")) is None, "asked again by the next run"
+        assert journal.get(request(image=b"3")) == Outcome("ok", "third")
 
 
 def test_a_spoiled_line_inside_is_named(tmp_path: Path) -> None:

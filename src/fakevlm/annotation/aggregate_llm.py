@@ -30,6 +30,7 @@ from fakevlm.annotation.clauses import split
 from fakevlm.annotation.driver import Task, annotate_all
 from fakevlm.annotation.endpoint import EndpointAnnotator
 from fakevlm.annotation.journal import Journal, outcome_at
+from fakevlm.annotation.judging import is_verdict
 from fakevlm.annotation.prompts import LABELS, Prompt, subject
 from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.errors import UserError
@@ -48,21 +49,6 @@ _LEAST_WORDS = 2  # of a statement; what is shorter is a heading
 _FENCE = re.compile(
     r"^\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*$", re.DOTALL
 )  # how models wrap JSON unless decoding is guided
-# A statement that judges the image instead of saying what is seen in it: the image, a copula, adverbs at most, a verdict ("it is
-# clearly fake due to …", "this photo was likely created by an AI model"). Not one that compares something in it with what is
-# real ("this eye lacks the pores of real skin"), and not one where the word belongs to a thing ("it is synthetic leather").
-_VERDICT = re.compile(
-    r"\b(?:(?:the|this|that)\W+(?:\w+\W+)?(?:image|photo(?:graph)?|picture|scene|scan|document|portrait|frame)|it|this|which)"
-    r"(?:\W+\w+ly)?\W+(?:is|was|looks?|seems?|appears?|must|may|might|could|can|has)\b"
-    r"(?:\W+(?:\w+ly|an?|the|not|no|most|more|quite|very|rather|indeed|almost|likely|to|be|being|been|have|as|if))*\W+"
-    r"(?:(?:deep[- ]?)?fake[ds]?|real|authentic|genuine|synthetic|synthesi[sz]ed|manipulated|doctored|forged|generated"
-    r"|(?:AI|machine|computer|artificially|digitally|synthetically)\W(?:generated|made|created|produced|image|photo|picture)"
-    r"|(?:created|made|produced|rendered|generated)\W+(?:by|with|using)\W+(?:an?\W+)?"
-    r"(?:AI|artificial|diffusion|GAN|generative|generator|neural|computer|machine|model)\w*)"
-    r"(?!\w|-\w|\s+(?!image|photo|picture|portrait|scan|document|scene|one\b|and\b|or\b|but\b|because|as\b|since|due|with|based"
-    r"|given|in\b|on\b|at\b|for\b|from|to\b|than|rather|by\b|using|despite|that|which|when|not\b|overall|model|through)[a-z])",
-    re.IGNORECASE,
-)
 
 
 # In the schema that the server gets: every key required, none more allowed, no limits of length, which not all support.
@@ -167,7 +153,7 @@ def _kept(reply: _Reply, label: int, min_annotators: int) -> tuple[Point, ...]:
                 continue
             # The fixed format has no other sentences and semicolons than its own.
             for statement in split(clause.statement, _LEAST_WORDS):
-                if not _VERDICT.search(statement):
+                if not is_verdict(statement):
                     points.setdefault(statement.lower(), Point(family, statement, witnesses, single))
     return in_order(points.values())
 
@@ -231,7 +217,7 @@ class _Model(EndpointAnnotator):
 
 def served_model(spec: ServedAggregator, seed: int) -> _Model:
     """The model that aggregates, told to answer in the schema; nothing is asked yet."""
-    return _Model(spec, seed, {"response_format": RESPONSE_FORMAT}, ENTRY)
+    return _Model(spec, seed, {"response_format": RESPONSE_FORMAT}, ENTRY, "aggregator")
 
 
 class LLMAggregator:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fakevlm.annotation.journal import Journal, outcome_at
-from fakevlm.annotation.protocol import Annotator, Outcome, Prompt, Request, name_of
-from fakevlm.progress import bar
+from fakevlm.annotation.protocol import Annotator, Away, Outcome, Prompt, Request, name_of
+from fakevlm.progress import bar, say
 
 T = TypeVar("T")
+_AWAY = "away, the rest to be asked by the next run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,9 @@ def annotate_all(
     """Every task put to every annotator; what the journal already answers is not asked again.
 
     Each annotator walks through the tasks at its own pace with requests of its own under way, so a slow one holds up no
-    other. Tasks may read images as they are needed: an annotator holds no more of them than its requests under way.
+    other. One that is away drops out, the others finish, and then the run ends with its error: so models that do not fit
+    on the machines together can be served one after another. Tasks may read images as they are needed: an annotator holds
+    no more of them than its requests under way.
 
     Args:
         tasks: the images; with several annotators something that can be walked through more than once.
@@ -108,7 +111,8 @@ def annotate_all(
 
     Raises:
         TypeError: several annotators, and tasks can be walked through only once.
-        UserError: an annotator cannot go on; what was answered is in the journal.
+        Away: there was nobody to ask for one annotator or several; all that the others were asked is in the journal.
+        UserError: an annotator cannot go on, and the run stopped at once; what was answered is in the journal.
     """
     if len(annotators) > 1 and iter(tasks) is tasks:
         raise TypeError("several annotators cannot share an iterator: give a list, or what makes one anew")
@@ -128,18 +132,34 @@ async def _annotate_all(
         _Walk(tasks, annotator, journal, total, what, None if n else ids)
         for n, annotator in enumerate(annotators)
     ]
-    # If one fails, the others are cancelled: nothing may still write when this returns.
+    under_way = [walk.name for walk in walks]
+
+    async def through(walk: _Walk) -> None:
+        await walk.through(concurrency)
+        under_way.remove(walk.name)
+        if (
+            walk.away and under_way
+        ):  # now, not hours later: its server may be started meanwhile for the next run
+            say(f"{walk.away.what}; the run goes on without it, with {', '.join(under_way)}")
+
+    # If one fails, the others are cancelled, unless it is only away: nothing may still write when this returns.
     try:
         async with asyncio.TaskGroup() as group:
             for walk in walks:
-                for _ in range(getattr(walk.annotator, "concurrency", None) or concurrency):
-                    group.create_task(walk.work())
+                group.create_task(through(walk))
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None  # a UserError must arrive as itself
     finally:
         for walk in walks:
             await walk.close()
+    if away := [walk.away for walk in walks if walk.away]:
+        raise away[0] if len(away) == 1 else _all_of(away)
     return Found(journal.file, ids, {walk.name: walk.places for walk in walks})
+
+
+def _all_of(away: Sequence[Away]) -> Away:
+    """One error that names all annotators that were away."""
+    return Away("; ".join(each.what for each in away), "; ".join(dict.fromkeys(each.cure for each in away)))
 
 
 class _Walk:
@@ -163,11 +183,25 @@ class _Walk:
         self._under_way: dict[
             str, asyncio.Future[tuple[int, bool]]
         ] = {}  # by key: two equal images are one request
-        self._done = self._asked = self._failed = 0
+        self.away: Away | None = None  # why the way ended early
+        self._known = self._failed = 0
         self._note = getattr(annotator, "note", str)
         self._progress = bar(total, f"{what} {self.name}", unit="caption")
 
-    async def work(self) -> None:
+    async def through(self, concurrency: int) -> None:
+        """All the way with so many workers, or as many as the annotator says; if it is `away`, up to there."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(getattr(self.annotator, "concurrency", None) or concurrency):
+                    group.create_task(self._work())
+        except BaseExceptionGroup as failures:
+            worse = [each for each in failures.exceptions if not isinstance(each, Away)]
+            if worse:
+                raise worse[0] from None
+            self.away = failures.exceptions[0]
+            self._progress.set_postfix_str(_AWAY)
+
+    async def _work(self) -> None:
         # Workers run in one thread and take from the queue between awaits.
         for task in self._queue:
             n = len(self.places)
@@ -175,7 +209,6 @@ class _Walk:
             if self._ids is not None:
                 self._ids.append(task.id)
             self.places[n], answered = await self._ask(task)
-            self._done += 1
             self._failed += not answered
             if note := self._note():
                 self._progress.set_postfix_str(note, refresh=False)
@@ -185,9 +218,9 @@ class _Walk:
         """Ends the annotator's connections and the bar."""
         if close := getattr(self.annotator, "close", None):
             await close()
-        known = self._done - self._asked
-        notes = [f"{known} from the journal"] if known else []
+        notes = [f"{self._known} from the journal"] if self._known else []
         notes += [f"{self._failed} failed, to be asked again by the next run"] if self._failed else []
+        notes += [_AWAY] if self.away else []
         if notes:
             self._progress.set_postfix_str(", ".join(filter(None, [*notes, self._note()])))
         self._progress.close()
@@ -197,10 +230,10 @@ class _Walk:
         request = request_for(task, self.annotator)
         await asyncio.sleep(0)  # one that never waits must still let the others through, and their failures
         if (known := self._journal.find(request)) is not None:
+            self._known += 1
             return known, True
         if request.key in self._under_way:
             return await self._under_way[request.key]
-        self._asked += 1
         future = self._under_way[request.key] = asyncio.get_running_loop().create_future()
         try:
             outcome = await self.annotator.annotate(request)

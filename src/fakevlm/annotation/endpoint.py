@@ -3,7 +3,8 @@
 The paper (section 3.2) asks Qwen2-VL, InternVL2 and DeepSeek-VL2 this way. Every request ends with one outcome: whole
 answers `ok`; `refused`, `empty`, `truncated` for what a model did otherwise; `rejected` with the server's message if it will
 not take the request (4xx); `error` once retries did not help. The first four and `rejected` are not asked again; an `error` is,
-at the next run. What would spoil every request alike stops the run: a wrong key, an unknown model, servers that stay away.
+at the next run. What would spoil every request alike stops the run: a wrong key, an unknown model; servers that stay away end it
+when the other annotators are through.
 """
 
 import asyncio
@@ -17,11 +18,11 @@ from pydantic import ValidationError
 
 from fakevlm.annotation.completion import Completion, Usage
 from fakevlm.annotation.dataurl import data_url
-from fakevlm.annotation.protocol import Outcome, Request
+from fakevlm.annotation.protocol import Away, Outcome, Request
 from fakevlm.annotation.replicas import Pool, Replica, backoff, retry_after
 from fakevlm.annotation.transport import Door, Refused, Unanswered
 from fakevlm.errors import UserError
-from fakevlm.params import Endpoint
+from fakevlm.params import Endpoint, Servers
 
 _WHOLE = ("stop", "eos_token", "stop_sequence")  # finish reasons of an answer that the model ended itself
 _RETRIED = (408, 409, 429)  # of the 4xx; all from 500 on too
@@ -60,6 +61,30 @@ def cost(spec: Endpoint, tokens_in: float, tokens_out: float) -> float | None:
     if spec.price_input is None and spec.price_output is None:
         return None
     return (tokens_in * (spec.price_input or 0.0) + tokens_out * (spec.price_output or 0.0)) / 1e6
+
+
+def need_key(spec: Endpoint | Servers, entry: str) -> str:
+    """The key of an entry's servers, from the environment; empty if they need none.
+
+    Stages ask for all keys before anything runs: a missing one should not be found after hours of other work.
+
+    Args:
+        spec: the entry in params.yaml.
+        entry: its place there, for the error.
+
+    Raises:
+        UserError: it is not set, or is none.
+    """
+    if not (variable := spec.api_key_env):
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key or not key.isascii():
+        what = "holds letters that no key has" if key else "is not set"
+        raise UserError(
+            f"{entry}, {getattr(spec, 'name', spec.model)}: the environment variable {variable} {what}",
+            f"export {variable}=… with the server's key, or set {entry}.api_key_env to null",
+        )
+    return key
 
 
 class EndpointAnnotator:
@@ -120,7 +145,8 @@ class EndpointAnnotator:
             The outcome, and what the server sent where it sent an answer.
 
         Raises:
-            UserError: the key is missing or refused, the model unknown, the servers not there, or all requests rejected.
+            Away: the servers are not there, or only fail.
+            UserError: the key is missing or refused, the model unknown, or all requests rejected.
         """
         pool, attempts = self._connected(), 0
         while True:
@@ -190,16 +216,9 @@ class EndpointAnnotator:
         loop = asyncio.get_running_loop()
         if self._pool is not None and self._loop is loop:
             return self._pool
-        if variable := self.spec.api_key_env:
-            self._key = os.environ.get(variable, "").strip()
-            if not self._key or not self._key.isascii():
-                what = "holds letters that no key has" if self._key else "is not set"
-                raise UserError(
-                    f"{self._who}: the environment variable {variable} {what}",
-                    f"export {variable}=… with the server's key, or set {self._entry}.api_key_env to null",
-                )
+        self._key = need_key(self.spec, self._entry)
         clients = {url: Door(url, self._key, self.spec.timeout) for url in self.spec.urls}
-        self._pool, self._loop = Pool(clients, self._met), loop
+        self._pool, self._loop = Pool(clients, self._met, self._who), loop
         return self._pool
 
     async def _attempt(self, replica: Replica, body: bytes) -> tuple[Outcome, Completion | None]:
@@ -265,14 +284,14 @@ class EndpointAnnotator:
             message = message.replace(self._key, "…")
         return message if len(message) <= _MESSAGE else message[:_MESSAGE] + "…"
 
-    def _nobody(self, failure: _Failure) -> UserError:
+    def _nobody(self, failure: _Failure) -> Away:
         where = ", ".join(self.spec.urls)
         if failure.unreachable:
-            return UserError(
+            return Away(
                 f"{self._who}: no server can be reached at {where} ({failure})",
                 f"start the servers, or correct {self._entry}.urls; a new run goes on from here",
             )
-        return UserError(
+        return Away(
             f"{self._who}: nothing but failures at {where} ({failure})",
             "the server's log tells why; once it works, a new run goes on from here",
         )

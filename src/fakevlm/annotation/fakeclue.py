@@ -6,9 +6,9 @@ Everything is streamed, images and texts: only the table without images and a fe
 import csv
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from fakevlm.annotation.aggregators import make_aggregator
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.dataset import CandidateWriter, FakeClue, Writer, numbers
 from fakevlm.annotation.driver import Found, Task, annotate_all
+from fakevlm.annotation.endpoint import need_key
 from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.annotation.protocol import Annotator, Outcome, name_of
@@ -28,7 +29,7 @@ from fakevlm.annotation.quality import AGGREGATE, Agreement, ClueQuality, named_
 from fakevlm.annotation.splits import plan
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import Truth, read_truth
-from fakevlm.params import Params, Released
+from fakevlm.params import Endpoint, Params, Released
 from fakevlm.progress import track
 from fakevlm.records import FAKE, Record, read_frame, read_records
 
@@ -53,11 +54,12 @@ def build(
         annotators: default those that the profile names.
 
     Raises:
-        UserError: inputs are missing or do not fit, or the back end lacks something.
+        UserError: inputs or a key are missing or do not fit, or the back end lacks something.
     """
     settings = params.annotate
     if isinstance(settings, Released):
         return released.build(params, collected=collected, out=out)
+    _need_keys([] if annotators else settings.annotators, settings.aggregator)
     collected = collected or paths.artifacts("collect")
     out = out or paths.artifacts("annotate")
     chosen, tasks = planned(params, collected, categorized)
@@ -87,6 +89,18 @@ def build(
     metrics = _metrics(chosen, counted, quality, agreed)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return FakeClue(chosen, counted.table(), quality, agreed, metrics)
+
+
+def _need_keys(annotators: Sequence[Any], aggregator: Any) -> None:
+    """All keys, the aggregator's too: its first request comes after all captions.
+
+    Raises:
+        UserError: one is not set.
+    """
+    for specs, entry in ((annotators, "annotate.annotators[]"), ([aggregator], "annotate.aggregator")):
+        for spec in specs:
+            if isinstance(spec, Endpoint):
+                need_key(spec, entry)
 
 
 class Tasks:

@@ -170,6 +170,9 @@ class Journal:
 
         Returns:
             Where it stands, also if it is an error.
+
+        Raises:
+            OSError: it could not be written (a full disk); nothing of it is left.
         """
         row = {
             "key": request.key,
@@ -179,9 +182,15 @@ class Journal:
             "model": request.model,
         }
         line, position = (json.dumps(row, ensure_ascii=False) + "\n").encode(errors="replace"), self._end
-        while line:  # a short write is possible on a full disk or a signal
-            written = os.write(self._fd, line)
-            line, self._end = line[written:], self._end + written
+        try:
+            while line:  # a short write is possible on a full disk or a signal
+                written = os.write(self._fd, line)
+                line, self._end = line[written:], self._end + written
+        except OSError:
+            # Other requests may still end: their lines must not stand behind a torn one, which no later run could read.
+            os.ftruncate(self._fd, position)
+            self._end = position
+            raise
         if outcome.is_answer:
             self._index[request.key] = position
         self._unsynced += 1

@@ -8,6 +8,7 @@ Replicas that only fail, however they do it, end the run after a while.
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -61,7 +62,8 @@ class Replica:
         suspect: it failed so often that only one request at a time may try it.
         until: the clock's time before which it is left alone.
         gone: the clock's time since which it could not be reached; None: it could, or was not tried.
-        ill: the clock's time since which it only failed, be it reached or not; None: it answered, or was not tried often.
+        ill: the clock's time since which it only failed, be it reached or not; None: it answered, or was not tried often. Only
+            an answer ends it: a server that dies of each request is reached again and again.
     """
 
     url: str
@@ -94,8 +96,8 @@ class Replica:
         self.until = max(self.until, now + wait)
         self.failures += 1
         if not unreachable:
-            if self.gone is not None:  # it is there again: another story begins
-                self.failures, self.ill = 1, None
+            if self.gone is not None:  # it is there again: another story begins, but for `ill`
+                self.failures = 1
             self.gone = None
         elif self.gone is None:
             self.gone = now
@@ -115,11 +117,12 @@ class Pool:
     Args:
         clients: what asks each server, by its address.
         met: whether one of them was reached before.
+        who: whose they are, for what is said about them.
     """
 
-    def __init__(self, clients: Mapping[str, Any], met: bool = False) -> None:
+    def __init__(self, clients: Mapping[str, Any], met: bool = False, who: str = "") -> None:
         self.replicas = [Replica(url, client) for url, client in clients.items()]
-        self.met = met
+        self.met, self._who = met, f"{who}: " if who else ""
         self._changed = asyncio.Event()
         self._now: Callable[[], float] = asyncio.get_running_loop().time
 
@@ -148,10 +151,14 @@ class Pool:
 
     def hopeless(self) -> bool:
         """Whether every replica only failed for so long that going on makes no sense."""
+        return self._patience() <= 0
+
+    def _patience(self) -> float:
+        """Seconds that are left of the time that replicas which only fail are given; infinite while one may work."""
         ill = [replica.ill for replica in self.replicas if replica.ill is not None]
         if len(ill) < len(self.replicas):
-            return False
-        return self._now() - max(ill) >= (_NONE_ANY_MORE if self.met else _NONE_YET)
+            return math.inf
+        return max(ill) + (_NONE_ANY_MORE if self.met else _NONE_YET) - self._now()
 
     @contextlib.contextmanager
     def _noting(self, replica: Replica, what: str = ""):
@@ -160,19 +167,18 @@ class Pool:
         yield
         self.met = self.met or replica.gone is None
         if gone is not None and replica.gone is None:
-            say(f"{replica.url} can be reached again")
+            say(f"{self._who}{replica.url} can be reached again")
         elif ill is not None and replica.ill is None:
-            say(f"{replica.url} answers again")
+            say(f"{self._who}{replica.url} answers again")
         elif ill is None and replica.ill is not None and replica.gone is None and replica.suspect:
             say(
-                f"{replica.url} fails again and again ({what}); it gets one request at a time until it answers"
+                f"{self._who}{replica.url} fails again and again ({what}); it gets one request at a time until it answers"
             )
         elif gone is None and replica.gone is not None:
             others = sum(other.gone is None for other in self.replicas)
-            longest = _NONE_ANY_MORE if self.met else _NONE_YET
             left = f"{others} of {len(self.replicas)} replicas left"
-            rest = left if others else f"all requests wait, {longest:g} s at most"
-            say(f"{replica.url} cannot be reached; {rest}")
+            rest = left if others else f"all requests wait, {max(math.ceil(self._patience()), 0)} s at most"
+            say(f"{self._who}{replica.url} cannot be reached; {rest}")
 
     async def _take(self) -> Replica:
         while True:

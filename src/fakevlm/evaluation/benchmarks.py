@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fakevlm import cluster, paths
+from fakevlm.annotation.endpoint import need_key
 from fakevlm.errors import UserError
 from fakevlm.evaluation import baselines, detectors
 from fakevlm.evaluation.methods import FAKEVLM, answers, check
@@ -119,15 +120,17 @@ def _answered(
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Name and answers of all methods: those of `evaluate.methods`, then others' detectors, then models behind servers."""
     settings = params.evaluate
-    experts = meant_for(settings.experts, benchmark)
+    experts, asked = (meant_for(entries, benchmark) for entries in (settings.experts, settings.baselines))
     check(params)
     for expert in experts:
         detectors.check(expert)
+    for baseline in asked:
+        need_key(baseline, "evaluate.baselines[]")
     for method in settings.methods:
         yield method, answers(method, params, records, journal)
     for expert in experts:
         yield expert.name, detectors.answers(expert, params, records, journal)
-    for baseline in meant_for(settings.baselines, benchmark):
+    for baseline in asked:
         kept = paths.runs("baselines", benchmark)
         yield baseline.name, baselines.answers(baseline, params.seed, records, kept)
 

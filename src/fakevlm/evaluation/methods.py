@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fakevlm import paths
+from fakevlm.annotation.endpoint import need_key
 from fakevlm.batchwise import Look, Viewer, fingerprint
 from fakevlm.errors import UserError
 from fakevlm.model import verdict
@@ -57,8 +58,10 @@ def check(params: Params) -> None:
     """Whether all methods can run: better now than after an hour of the first.
 
     Raises:
-        UserError: a method's model is not there yet.
+        UserError: a method's model is not there yet, or the key of the servers that have it is not set.
     """
+    if FAKEVLM in params.evaluate.methods and params.evaluate.servers:
+        need_key(params.evaluate.servers, "evaluate.servers")
     for method in params.evaluate.methods:
         if method in (FAKEVLM, AUTHORS):
             tuned(params)

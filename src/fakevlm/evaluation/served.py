@@ -36,7 +36,7 @@ import pandas as pd
 
 from fakevlm.annotation.completion import Choice, Completion, Place
 from fakevlm.annotation.dataurl import data_url
-from fakevlm.annotation.endpoint import EndpointAnnotator
+from fakevlm.annotation.endpoint import EndpointAnnotator, need_key
 from fakevlm.errors import UserError
 from fakevlm.evaluation.engines import Speaker
 from fakevlm.evaluation.prediction import COLUMNS, OPENING, Batch, gather, settings_of
@@ -68,9 +68,10 @@ def speaker(params: Params, name: str | Path, desc: str, prompt: chat.Prompt = "
         prompt: in which form questions are put; servers know only the template.
 
     Raises:
-        UserError: (when asked) see `Served.answer`; or the prompt is to be another.
+        UserError: the servers' key is not set; (when asked) see `Served.answer`, or the prompt is to be another.
     """
     servers, size = params.evaluate.servers, params.evaluate.batch_size
+    need_key(servers, "evaluate.servers")
 
     def ask(records: Sequence[Record], longest: int, journal: Path | None) -> pd.DataFrame:
         if prompt != "template":

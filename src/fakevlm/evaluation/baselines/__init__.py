@@ -93,7 +93,7 @@ def answers(spec: Baseline, seed: int, records: Sequence[Record], journal: Path)
     from fakevlm.annotation.endpoint import EndpointAnnotator
 
     tasks = Tasks(spec, records)
-    annotator = EndpointAnnotator(spec, seed, entry="evaluate.baselines[]")
+    annotator = EndpointAnnotator(spec, seed, entry="evaluate.baselines[]", who="baseline")
     with Journal(journal_of(spec, journal)) as book:
         found = annotate_all(tasks, [annotator], book, total=len(records), what="ask")
     outcomes = [candidate.outcome for candidate in found]
