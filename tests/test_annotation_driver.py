@@ -9,7 +9,7 @@ import pytest
 from fakevlm.annotation.driver import Task, annotate_all
 from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.annotation.protocol import Away, Outcome, Request
+from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.errors import UserError
 from smallworld import Scripted
 
@@ -155,7 +155,7 @@ def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(
     class Gone(Scripted):
         async def annotate(self, request: Request) -> Outcome:
             if request.id == "2.jpg":
-                raise Away(f"annotator {self.model}: no server", "start the servers")
+                raise UserError(f"annotator {self.model}: no server", "start the servers", away=True)
             return await super().annotate(request)
 
     class Late(Slow):
@@ -167,9 +167,10 @@ def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(
     said: list[bool] = []
     late = Late("late")
     with Journal(tmp_path / "j") as journal:
-        with pytest.raises(Away, match="annotator a: no server; annotator b: no server") as caught:
+        with pytest.raises(UserError, match="annotator a: no server; annotator b: no server") as caught:
             annotate_all(tasks(9), [Gone("a"), late, Gone("b")], journal, concurrency=2)
         assert caught.value.cure == "start the servers"
+        assert type(caught.value) is UserError, "the stage knows it by this name"
         assert len(late.asked) == 9, "there, and through"
         assert any(said), "told while it still works"
         a, b, late = Scripted("a"), Scripted("b"), Scripted("late")
@@ -191,7 +192,7 @@ def test_a_mistake_stops_the_others_at_once_also_behind_one_that_is_away(tmp_pat
 
     slow = Slow("slow")
     gone, wrong = (
-        Failing("a", Away("nobody there"), 0.001),
+        Failing("a", UserError("nobody there", away=True), 0.001),
         Failing("b", UserError("wrong key", "another"), 0.01),
     )
     with Journal(tmp_path / "j") as journal, pytest.raises(UserError, match="wrong key"):

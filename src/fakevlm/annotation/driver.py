@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fakevlm.annotation.journal import Journal, outcome_at
-from fakevlm.annotation.protocol import Annotator, Away, Outcome, Prompt, Request, name_of
+from fakevlm.annotation.protocol import Annotator, Outcome, Prompt, Request, name_of
+from fakevlm.errors import UserError
 from fakevlm.progress import bar, say
 
 T = TypeVar("T")
@@ -111,8 +112,8 @@ def annotate_all(
 
     Raises:
         TypeError: several annotators, and tasks can be walked through only once.
-        Away: there was nobody to ask for one annotator or several; all that the others were asked is in the journal.
-        UserError: an annotator cannot go on, and the run stopped at once; what was answered is in the journal.
+        UserError: an annotator cannot go on, and the run stopped at once; or one or several were `away`, and the others are
+            through. What was answered is in the journal.
     """
     if len(annotators) > 1 and iter(tasks) is tasks:
         raise TypeError("several annotators cannot share an iterator: give a list, or what makes one anew")
@@ -157,9 +158,10 @@ async def _annotate_all(
     return Found(journal.file, ids, {walk.name: walk.places for walk in walks})
 
 
-def _all_of(away: Sequence[Away]) -> Away:
+def _all_of(away: Sequence[UserError]) -> UserError:
     """One error that names all annotators that were away."""
-    return Away("; ".join(each.what for each in away), "; ".join(dict.fromkeys(each.cure for each in away)))
+    what, cures = "; ".join(each.what for each in away), dict.fromkeys(each.cure for each in away)
+    return UserError(what, "; ".join(cures), away=True)
 
 
 class _Walk:
@@ -183,7 +185,7 @@ class _Walk:
         self._under_way: dict[
             str, asyncio.Future[tuple[int, bool]]
         ] = {}  # by key: two equal images are one request
-        self.away: Away | None = None  # why the way ended early
+        self.away: UserError | None = None  # why the way ended early
         self._known = self._failed = 0
         self._note = getattr(annotator, "note", str)
         self._progress = bar(total, f"{what} {self.name}", unit="caption")
@@ -195,7 +197,7 @@ class _Walk:
                 for _ in range(getattr(self.annotator, "concurrency", None) or concurrency):
                     group.create_task(self._work())
         except BaseExceptionGroup as failures:
-            worse = [each for each in failures.exceptions if not isinstance(each, Away)]
+            worse = [each for each in failures.exceptions if not getattr(each, "away", False)]
             if worse:
                 raise worse[0] from None
             self.away = failures.exceptions[0]

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from fakevlm.annotation.completion import Completion, Usage
 from fakevlm.annotation.dataurl import data_url
-from fakevlm.annotation.protocol import Away, Outcome, Request
+from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.annotation.replicas import Pool, Replica, backoff, retry_after
 from fakevlm.annotation.transport import Door, Refused, Unanswered
 from fakevlm.errors import UserError
@@ -145,8 +145,8 @@ class EndpointAnnotator:
             The outcome, and what the server sent where it sent an answer.
 
         Raises:
-            Away: the servers are not there, or only fail.
-            UserError: the key is missing or refused, the model unknown, or all requests rejected.
+            UserError: the key is missing or refused, the model unknown, or all requests rejected; `away`: the servers are
+                not there, or only fail.
         """
         pool, attempts = self._connected(), 0
         while True:
@@ -284,16 +284,18 @@ class EndpointAnnotator:
             message = message.replace(self._key, "…")
         return message if len(message) <= _MESSAGE else message[:_MESSAGE] + "…"
 
-    def _nobody(self, failure: _Failure) -> Away:
+    def _nobody(self, failure: _Failure) -> UserError:
         where = ", ".join(self.spec.urls)
         if failure.unreachable:
-            return Away(
+            return UserError(
                 f"{self._who}: no server can be reached at {where} ({failure})",
                 f"start the servers, or correct {self._entry}.urls; a new run goes on from here",
+                away=True,
             )
-        return Away(
+        return UserError(
             f"{self._who}: nothing but failures at {where} ({failure})",
             "the server's log tells why; once it works, a new run goes on from here",
+            away=True,
         )
 
     def _watch(self, outcome: Outcome) -> None:

@@ -2,7 +2,7 @@
 
 An annotator gets a request (image, prompt, what identifies the model) and gives an outcome. It never raises for what one
 image or one answer does: the outcome's status says it, and the journal keeps it. It raises `UserError` for what would
-spoil every request alike (no key, an unknown model), and the run stops; or `Away`, and the others finish first.
+spoil every request alike (no key, an unknown model), and the run stops; one that is `away` (no server) lets the others finish first.
 """
 
 import hashlib
@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
-
-from fakevlm.errors import UserError
 
 
 class Prompt(Protocol):
@@ -96,10 +94,6 @@ class Outcome:
         return bool(self.caption.strip())
 
 
-class Away(UserError):
-    """An annotator's servers are not there, or only fail: nobody's mistake for certain, and no reason for others to stop."""
-
-
 class Annotator(Protocol):
     """Writes captions. `model`, `revision` and `sampling` go into every request's key.
 
@@ -116,8 +110,7 @@ class Annotator(Protocol):
         """The caption for one request; failures of transport come back as status `error`.
 
         Raises:
-            Away: there is nobody to ask now.
-            UserError: whatever else would spoil every request.
+            UserError: what would spoil every request; `away`: there is nobody to ask now.
         """
         ...
 
