@@ -13,7 +13,7 @@ Without `splits` every image in `bingmap/19` is read.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fakevlm.corpora.files import Quarantine, images, need_folder
@@ -32,8 +32,11 @@ def listed(root: Path) -> list[str]:
     return list(names)
 
 
-def read(root: Path, quarantine: Quarantine | None = None) -> Iterator[Record]:
-    """Streams the aerial images; what a list names and the folder lacks goes to quarantine.
+def read(
+    root: Path, quarantine: Quarantine | None = None, drawn: Callable[[str], bool] | None = None
+) -> Iterator[Record]:
+    """Streams the aerial images that are `drawn` by their ids; others are not read. What a list names and the folder lacks goes to
+    quarantine, drawn or not.
 
     Raises:
         UserError: the folder of aerial images is missing.
@@ -47,6 +50,8 @@ def read(root: Path, quarantine: Quarantine | None = None) -> Iterator[Record]:
                 quarantine.add("cvusa", name, "listed in splits but missing")
             continue
         path = f"satellite/real/{file.name}"
+        if drawn and not drawn(path):
+            continue
         yield Record(
             id=path, image=file.read_bytes(), label=REAL, source="satellite", item=path, category="satellite"
         )
