@@ -89,3 +89,19 @@ def test_thinning_draws_the_ids_that_the_lot_names(tmp_path: Path, reads: list[P
     reads.clear()
     assert collected({corpus: most}) == [id for id in whole if drawn(id, most / total, settings().seed)]
     assert len(reads) < len(whole)
+
+
+def test_the_bar_of_a_thinned_corpus_ends_near_its_total(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees(tmp_path)
+    totals: dict[str, int | None] = {}
+
+    def track(items, what: str, total: int | None = None):
+        totals[what] = total
+        return items
+
+    monkeypatch.setattr("fakevlm.corpora.collect.track", track)
+    places = {corpus: tmp_path / corpus for corpus in READERS}
+    collect(settings(**places, at_most={"genimage": 12, "vigor": 6}), tmp_path / "out")
+    assert totals == {"genimage": 12, "vigor": 6, "chameleon": 60, "cvusa": 30, "m6doc": MANY + 2}

@@ -160,7 +160,7 @@ def _training(
         if corpus in amounts:
             amount = amounts[corpus]
             chosen = partial(drawn, share=amount.share, seed=params.seed)
-            yield corpus, track(read(amount.root, chosen), corpus, total=amount.total)
+            yield corpus, track(read(amount.root, chosen), corpus, total=round(amount.drawn) or None)
 
 
 def _synthetic(
