@@ -78,7 +78,8 @@ def video_frames(
     """Evenly spaced frames of one video as (file name, bytes): extracted ones if there are any, else decoded and cropped.
 
     Of them only those that are `drawn` by their ids: others are not read, decoded or cropped.
-    A video that does not decode gives none and goes to quarantine, so does one that is missing, and a frame without a face.
+    A video that does not decode gives none and goes to quarantine, so does one that is missing, and a frame that has no face or
+    does not come.
     """
     quarantine = quarantine or Quarantine()
     place = _place(root, method)
@@ -104,11 +105,14 @@ def video_frames(
             quarantine.add("ff++", f"{name}#{number:03d}", str(error))
             return None
 
+    def lost(number: int) -> None:
+        quarantine.add("ff++", f"{name}#{number:03d}", "the video's header promises it, but it does not come")
+
     try:
         if not file.is_file():
             raise BadImage("video missing")
         by_number = drawn and (lambda number: drawn(frame_id(method, video, f"{number:03d}.png")))
-        taken = frames(file, wanted, look if crop else None, by_number)
+        taken = frames(file, wanted, look if crop else None, by_number, lost)
         return [(f"{number:03d}.png", data) for number, data in taken]
     except BadImage as error:
         quarantine.add("ff++", name, str(error))
