@@ -16,7 +16,7 @@ import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fakevlm.corpora.files import Quarantine, images, need_folder
+from fakevlm.corpora.files import Quarantine, appledouble, images, need_folder
 from fakevlm.records import REAL, Record
 
 WHERE = "ask for CVUSA at https://mvrl.cse.wustl.edu/datasets/cvusa and unpack it there"
@@ -25,7 +25,7 @@ WHERE = "ask for CVUSA at https://mvrl.cse.wustl.edu/datasets/cvusa and unpack i
 def listed(root: Path) -> list[str]:
     """The aerial images that the split lists name, each once, in order."""
     names: dict[str, None] = {}
-    for file in sorted((root / "splits").glob("*.csv")):
+    for file in sorted(p for p in (root / "splits").glob("*.csv") if not appledouble(p.name)):
         with file.open(newline="", encoding="utf-8-sig") as rows:
             for row in csv.reader(rows):
                 names.update((cell.strip(), None) for cell in row if cell.strip().startswith("bingmap/19/"))

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from fakevlm.corpora.faces import Cropper
-from fakevlm.corpora.files import BadImage, Quarantine, images, need_folder, need_json
+from fakevlm.corpora.files import BadImage, Quarantine, appledouble, images, need_folder, need_json
 from fakevlm.corpora.video import frames, spaced
 from fakevlm.errors import UserError
 from fakevlm.records import FAKE, REAL, Record
@@ -132,7 +132,7 @@ def videos(root: Path, method: str | None) -> list[str]:
         UserError: there is neither folder.
     """
     place = _place(root, method)
-    names = {p.stem for p in (place / "videos").glob("*.mp4")} if (place / "videos").is_dir() else set()
+    names = {p.stem for p in (place / "videos").glob("*.mp4") if not appledouble(p.name)}
     if (place / "frames").is_dir():
         names |= {p.name for p in (place / "frames").iterdir() if p.is_dir()}
     elif not (place / "videos").is_dir():
