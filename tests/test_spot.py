@@ -1,6 +1,7 @@
 """The check of a user's own image: `python -m fakevlm.spot photo.jpg`."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,35 @@ def test_spot_says_what_is_wrong(project: Path, weights: Path, photo: Path, caps
     assert "no image" in capsys.readouterr().err
     assert _spot(project, weights, str(photo.parent)) == 2
     assert "not an image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "said", "cure"),
+    [
+        ("https://example.com/a.jpg", "https://example.com/a.jpg is an address", "download it first"),
+        ("", "an empty name is no image", "name an image file"),
+        (" ", "an empty name is no image", "name an image file"),
+    ],
+)
+def test_spot_says_what_is_no_file(argument: str, said: str, cure: str, capsys) -> None:
+    assert spot.main([argument]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert cure in told
+
+
+def test_spot_takes_large_photographs_without_a_warning(
+    project: Path, weights: Path, photo: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)  # the photo has 2,500, and at 4,000 it is an error
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert _spot(project, weights, str(photo)) == 0
+    assert [w for w in warned if issubclass(w.category, Image.DecompressionBombWarning)] == []
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    capsys.readouterr()
+    assert _spot(project, weights, str(photo)) == 2
+    assert "exceeds limit of 2000 pixels" in capsys.readouterr().err
 
 
 def test_spot_turns_photographs_upright(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The one typed loader of params.yaml.
 
 A profile is a section; in it each stage has its own. Unknown keys, wrong types and missing values stop at once, with the
-key's full name and what is allowed. PyYAML reads `2e-5` as a string, so numbers are written `2.0e-5`; the loader says so.
+key's full name and what is allowed, and so do values that can never work, alone or together: a stage would find that out only
+hours later. PyYAML reads `2e-5` as a string, so numbers are written `2.0e-5`; the loader says so.
 """
 
 from pathlib import Path
@@ -24,7 +25,7 @@ from fakevlm.sections.annotation import (
     ServedAggregator,
 )
 from fakevlm.sections.base import Fraction, Section
-from fakevlm.sections.evaluation import MAKERS, Baseline, Method, PublishedExpert, Servers
+from fakevlm.sections.evaluation import MAKERS, Baseline, Method, PublishedExpert, Robustness, Servers
 from fakevlm.sections.satellites import GAN, Diffusion, Satellites
 from fakevlm.sections.training import DeepSpeed
 
@@ -166,6 +167,17 @@ class Categorize(Section):
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
 
+    @model_validator(mode="after")
+    def _divisible(self) -> "Categorize":
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}"
+            )
+        # Rotary embeddings take a head's channels by fours: sine and cosine of two directions.
+        if self.width % (4 * self.heads):
+            raise ValueError(f"width {self.width} must be a multiple of 4 × heads, which is {4 * self.heads}")
+        return self
+
 
 class Study(Section):
     steps: int = Field(ge=1)
@@ -204,6 +216,14 @@ class CNNSpotSettings(Section):
     crop: int = Field(ge=32)
     augment: float = Fraction
 
+    @model_validator(mode="after")
+    def _inside(self) -> "CNNSpotSettings":
+        if self.crop > self.size:
+            raise ValueError(
+                f"crop {self.crop} must be no larger than size {self.size}, out of which it is cut"
+            )
+        return self
+
 
 class Experts(Section):
     train: list[Literal["cnnspot", "univfd", "frequency"]] = Field(min_length=1)
@@ -238,16 +258,6 @@ class Evaluate(Section):
         return self
 
 
-class Robustness(Section):
-    images: int = Field(ge=1)
-    max_new_tokens: int = Field(ge=1)
-    jpeg: list[int]
-    resize: list[float]
-    blur: list[float]
-    noise: list[int]
-    crop: list[float]
-
-
 class Report(Section):
     cases: int = Field(ge=1)
 
@@ -256,7 +266,7 @@ class Params(Section):
     """One profile's values, plus its name."""
 
     profile: str
-    seed: int
+    seed: int = Field(ge=0, lt=2**32)  # what every library's generator takes
     base: str
     cluster: Cluster | None  # null: in this process
     collect: Collect

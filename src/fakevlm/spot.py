@@ -6,7 +6,9 @@ Exit codes: 0 all images were answered · 2 something the user can cure (no mode
 import argparse
 import io
 import sys
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,15 +44,29 @@ class Spotted:
         return f"{self.name}: {verdict.upper()}, P(fake) = {self.p_fake:.3f}\n  {self.text or '(no words)'}"
 
 
+@contextmanager
+def _large_allowed() -> Iterator[None]:
+    """Without Pillow's warning of many pixels: a large photograph is no attack, and twice as many are an error all the same."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
 def read_image(path: str | Path) -> Image.Image:
     """An image file as upright RGB (cameras note the rotation beside the pixels).
 
     Raises:
-        UserError: there is no such file, or it is not an image that Pillow can read.
+        UserError: no file is named, there is no such file, or it is not an image that Pillow can read.
     """
+    if not str(path).strip():
+        raise UserError(
+            "an empty name is no image", "name an image file; perhaps a variable of your shell is empty"
+        )
+    if "://" in str(path):  # as a path it would lose a slash
+        raise UserError(f"{path} is an address, and no file", "download it first, then name the file")
     path = Path(path).expanduser()
     try:
-        with Image.open(path) as image:
+        with _large_allowed(), Image.open(path) as image:
             return rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError as error:
         raise UserError(f"no image {path}", "check the path; relative ones start where you are") from error
@@ -90,15 +106,16 @@ def spot(images: Iterable[tuple[str, Image.Image]], params: Params) -> list[Spot
         stream = io.BytesIO()
         image.save(stream, "PNG")
         records.append(Record(id=title, image=stream.getvalue(), label=REAL, source="user", item=title))
-    answered = predict(
-        load_model(name, dtype=PRECISIONS[params.evaluate.precision]),
-        load_processor(name),
-        records,
-        batch_size=params.evaluate.batch_size,
-        max_new_tokens=params.evaluate.max_new_tokens,
-        prompt=params.evaluate.prompt,
-        desc="spot",
-    )
+    with _large_allowed():  # they are decoded once more
+        answered = predict(
+            load_model(name, dtype=PRECISIONS[params.evaluate.precision]),
+            load_processor(name),
+            records,
+            batch_size=params.evaluate.batch_size,
+            max_new_tokens=params.evaluate.max_new_tokens,
+            prompt=params.evaluate.prompt,
+            desc="spot",
+        )
     return [
         Spotted(title, image, row.verdict, row.p_fake, row.text)
         for (title, image), row in zip(images, answered.itertuples(), strict=True)

@@ -10,7 +10,7 @@ Layout::
 `<root>` may also be the `test` folder itself. FakeClue takes part of it and names it `chameleon/{real,fake}/<file>`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fakevlm.corpora.files import images_below, need_folder
@@ -19,8 +19,9 @@ from fakevlm.records import FAKE, REAL, Record
 WHERE = "ask its authors for Chameleon (https://github.com/shilinyan99/AIDE) and unpack it there"
 
 
-def read(root: Path) -> Iterator[Record]:
-    """Streams the real, then the generated images; neither generator nor category is known.
+def read(root: Path, drawn: Callable[[str], bool] | None = None) -> Iterator[Record]:
+    """Streams the real, then the generated images that are `drawn` by their ids; others are not read. Neither generator nor category
+    is known.
 
     Raises:
         UserError: a folder is missing.
@@ -31,4 +32,5 @@ def read(root: Path) -> Iterator[Record]:
         place = need_folder(base / folder, "Chameleon", WHERE)
         for file in images_below(place):
             path = f"chameleon/{kind}/{file.relative_to(place).as_posix()}"
-            yield Record(id=path, image=file.read_bytes(), label=label, source="chameleon", item=path)
+            if drawn is None or drawn(path):
+                yield Record(id=path, image=file.read_bytes(), label=label, source="chameleon", item=path)

@@ -145,34 +145,22 @@ def _training(
     """(corpus, its records) for every training corpus that params names."""
     settings = params.collect
     frames = settings.frames_per_video
+    # Each asks the lot by an image's name: 500 GB would take hours to read, only to keep a few percent of them.
     readers: dict[str, Callable[[Path, Callable[[str], bool]], Iterable[Record]]] = {
-        "genimage": lambda root, _: genimage.read(root),
-        # Of videos only the frames that are drawn are decoded, and looked through for faces.
+        "genimage": lambda root, chosen: genimage.read(root, chosen),
         "ffpp": lambda root, chosen: ffpp.read(root, frames, quarantine, crop=crop, drawn=chosen),
-        "chameleon": lambda root, _: chameleon.read(root),
-        "cvusa": lambda root, _: cvusa.read(root, quarantine),
-        "vigor": lambda root, _: vigor.read(root),
-        "m6doc": lambda root, _: m6doc.read(root, quarantine),
+        "chameleon": lambda root, chosen: chameleon.read(root, chosen),
+        "cvusa": lambda root, chosen: cvusa.read(root, quarantine, chosen),
+        "vigor": lambda root, chosen: vigor.read(root, chosen),
+        "m6doc": lambda root, chosen: m6doc.read(root, quarantine, drawn=chosen),
     }
-    if settings.corpora.fakeclue:
+    if settings.corpora.fakeclue:  # never thinned
         readers = {"fakeclue": lambda root, _: fakeclue.read(root, quarantine)}
     for corpus, read in readers.items():
         if corpus in amounts:
             amount = amounts[corpus]
             chosen = partial(drawn, share=amount.share, seed=params.seed)
-            yield corpus, _thinned(read, amount.root, chosen, corpus, amount.total)
-
-
-def _thinned(
-    read: Callable[[Path, Callable[[str], bool]], Iterable[Record]],
-    root: Path,
-    chosen: Callable[[str], bool],
-    corpus: str,
-    total: int | None,
-) -> Iterator[Record]:
-    for record in track(read(root, chosen), corpus, total=total):
-        if chosen(record.id):
-            yield record
+            yield corpus, track(read(amount.root, chosen), corpus, total=round(amount.drawn) or None)
 
 
 def _synthetic(

@@ -13,10 +13,10 @@ Without `splits` every image in `bingmap/19` is read.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fakevlm.corpora.files import Quarantine, images, need_folder
+from fakevlm.corpora.files import Quarantine, appledouble, images, need_folder
 from fakevlm.records import REAL, Record
 
 WHERE = "ask for CVUSA at https://mvrl.cse.wustl.edu/datasets/cvusa and unpack it there"
@@ -25,15 +25,18 @@ WHERE = "ask for CVUSA at https://mvrl.cse.wustl.edu/datasets/cvusa and unpack i
 def listed(root: Path) -> list[str]:
     """The aerial images that the split lists name, each once, in order."""
     names: dict[str, None] = {}
-    for file in sorted((root / "splits").glob("*.csv")):
+    for file in sorted(p for p in (root / "splits").glob("*.csv") if not appledouble(p.name)):
         with file.open(newline="", encoding="utf-8-sig") as rows:
             for row in csv.reader(rows):
                 names.update((cell.strip(), None) for cell in row if cell.strip().startswith("bingmap/19/"))
     return list(names)
 
 
-def read(root: Path, quarantine: Quarantine | None = None) -> Iterator[Record]:
-    """Streams the aerial images; what a list names and the folder lacks goes to quarantine.
+def read(
+    root: Path, quarantine: Quarantine | None = None, drawn: Callable[[str], bool] | None = None
+) -> Iterator[Record]:
+    """Streams the aerial images that are `drawn` by their ids; others are not read. What a list names and the folder lacks goes to
+    quarantine, drawn or not.
 
     Raises:
         UserError: the folder of aerial images is missing.
@@ -47,6 +50,8 @@ def read(root: Path, quarantine: Quarantine | None = None) -> Iterator[Record]:
                 quarantine.add("cvusa", name, "listed in splits but missing")
             continue
         path = f"satellite/real/{file.name}"
+        if drawn and not drawn(path):
+            continue
         yield Record(
             id=path, image=file.read_bytes(), label=REAL, source="satellite", item=path, category="satellite"
         )

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from fakevlm.corpora import ffpp
 from fakevlm.corpora.faces import Cropper
-from fakevlm.corpora.files import Quarantine, need_folder, need_json
+from fakevlm.corpora.files import Quarantine, appledouble, need_folder, need_json
 from fakevlm.errors import UserError
 from fakevlm.records import FAKE, REAL, Record
 
@@ -67,7 +67,7 @@ def entries(root: Path, split: str) -> Iterator[tuple[str | None, str, list[tupl
     """
     base = root / "DQ_FF++" if (root / "DQ_FF++").is_dir() else root
     place = need_folder(base / f"{split}_set", "DD-VQA", WHERE)
-    files = sorted(place.glob("*/*.json"))
+    files = sorted(p for p in place.glob("*/*.json") if not appledouble(p.name))
     if not files:
         raise UserError(f"DD-VQA: no <Method>/<Method>.json in {place}", WHERE)
     for file in files:

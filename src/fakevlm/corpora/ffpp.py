@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from fakevlm.corpora.faces import Cropper
-from fakevlm.corpora.files import BadImage, Quarantine, images, need_folder, need_json
+from fakevlm.corpora.files import BadImage, Quarantine, appledouble, images, need_folder, need_json
 from fakevlm.corpora.video import frames, spaced
 from fakevlm.errors import UserError
 from fakevlm.records import FAKE, REAL, Record
@@ -78,7 +78,8 @@ def video_frames(
     """Evenly spaced frames of one video as (file name, bytes): extracted ones if there are any, else decoded and cropped.
 
     Of them only those that are `drawn` by their ids: others are not read, decoded or cropped.
-    A video that does not decode gives none and goes to quarantine, so does one that is missing, and a frame without a face.
+    A video that does not decode gives none and goes to quarantine, so does one that is missing, and a frame that has no face or
+    does not come.
     """
     quarantine = quarantine or Quarantine()
     place = _place(root, method)
@@ -104,11 +105,14 @@ def video_frames(
             quarantine.add("ff++", f"{name}#{number:03d}", str(error))
             return None
 
+    def lost(number: int) -> None:
+        quarantine.add("ff++", f"{name}#{number:03d}", "the video's header promises it, but it does not come")
+
     try:
         if not file.is_file():
             raise BadImage("video missing")
         by_number = drawn and (lambda number: drawn(frame_id(method, video, f"{number:03d}.png")))
-        taken = frames(file, wanted, look if crop else None, by_number)
+        taken = frames(file, wanted, look if crop else None, by_number, lost)
         return [(f"{number:03d}.png", data) for number, data in taken]
     except BadImage as error:
         quarantine.add("ff++", name, str(error))
@@ -128,7 +132,7 @@ def videos(root: Path, method: str | None) -> list[str]:
         UserError: there is neither folder.
     """
     place = _place(root, method)
-    names = {p.stem for p in (place / "videos").glob("*.mp4")} if (place / "videos").is_dir() else set()
+    names = {p.stem for p in (place / "videos").glob("*.mp4") if not appledouble(p.name)}
     if (place / "frames").is_dir():
         names |= {p.name for p in (place / "frames").iterdir() if p.is_dir()}
     elif not (place / "videos").is_dir():

@@ -75,25 +75,29 @@ def need_json(path: Path, corpus: str, where: str, kind: type[list] | type[dict]
     return found
 
 
+def appledouble(name: str) -> bool:
+    """Whether a file is what macOS leaves beside each one that it copies or packs (`._000.mp4`): the same suffix, and no image."""
+    return name.startswith("._")
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not appledouble(name)
+
+
 def images(folder: Path) -> Iterator[Path]:
     """The image files of one folder (not of its subfolders), by name."""
-    yield from sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    yield from sorted(p for p in folder.iterdir() if _is_image(p.name) and p.is_file())
 
 
 def images_below(folder: Path) -> Iterator[Path]:
     """The image files of a folder and its subfolders, by path."""
-    found = (place / name for place, names in _below(folder) for name in names)
-    yield from sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    found = (place / name for place, names in _below(folder) for name in names if _is_image(name))
+    yield from sorted(p for p in found if p.is_file())
 
 
 def count_images(*folders: Path) -> int:
     """How many image files lie in some folders and below them: for a progress bar's total. Missing folders hold none."""
-    return sum(
-        Path(name).suffix.lower() in IMAGE_SUFFIXES
-        for folder in folders
-        for _, names in _below(folder)
-        for name in names
-    )
+    return sum(_is_image(name) for folder in folders for _, names in _below(folder) for name in names)
 
 
 def _below(folder: Path) -> Iterator[tuple[Path, list[str]]]:

@@ -18,7 +18,7 @@ should re-encode alike. Known broken files are listed by its authors and end up 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fakevlm.corpora.files import images, need_folder
@@ -65,8 +65,9 @@ def split_folders(root: Path) -> list[tuple[str, Path]]:
     return sorted(found, key=lambda pair: GENERATORS.index(pair[0]))
 
 
-def read(root: Path) -> Iterator[Record]:
-    """Streams all images, generator by generator; the category is unknown until `categorize`.
+def read(root: Path, drawn: Callable[[str], bool] | None = None) -> Iterator[Record]:
+    """Streams the images that are `drawn` by their ids, generator by generator; others are not read. The category is unknown until
+    `categorize`.
 
     Raises:
         UserError: the folder is missing or holds no generator's folder with `train` or `val`.
@@ -83,6 +84,8 @@ def read(root: Path) -> Iterator[Record]:
                     continue
                 for file in images(place):
                     path = record_id(label, generator, file.name)
+                    if drawn and not drawn(path):
+                        continue
                     yield Record(
                         id=path,
                         image=file.read_bytes(),

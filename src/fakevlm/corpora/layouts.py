@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fakevlm.corpora import cvusa, ddvqa, dmimage, fakeclue, ffpp, genimage, loki, m6doc, vigor
 from fakevlm.corpora.catalogue import Part
-from fakevlm.corpora.files import count_images
+from fakevlm.corpora.files import appledouble, count_images
 from fakevlm.records import REAL
 
 # For each {brace} the names that belong there and, for each name, the paths that are as good.
@@ -101,7 +101,8 @@ def _count(root: Path, holds: str, paths: list[str]) -> int:
     if holds == "images":
         return count_images(*folders)
     # A video, or the folder of frames taken from it: one name is one video.
-    return len({p.stem for f in folders for p in f.iterdir() if p.is_dir() or p.suffix == ".mp4"})
+    found = (p for folder in folders for p in folder.iterdir() if not appledouble(p.name))
+    return len({p.stem for p in found if p.is_dir() or p.suffix == ".mp4"})
 
 
 def parts(key: str, root: Path, layout: list[Part]) -> tuple[list[Item], Counter[str]]:

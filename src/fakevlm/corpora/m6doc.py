@@ -15,7 +15,7 @@ This reader is also where synthetic documents get their layouts (`pages`).
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,11 +137,14 @@ def pages(root: Path) -> Iterator[Page]:
 
 
 def read(
-    root: Path, quarantine: Quarantine | None = None, styles: Collection[str] | None = STYLES
+    root: Path,
+    quarantine: Quarantine | None = None,
+    styles: Collection[str] | None = STYLES,
+    drawn: Callable[[str], bool] | None = None,
 ) -> Iterator[Record]:
-    """Streams the pages of the given types (None: every page), all real.
+    """Streams the pages of the given types (None: every page) that are `drawn` by their ids, all real; others are not read.
 
-    Pages that the JSON names and the folder lacks go to quarantine.
+    Pages that the JSON names and the folder lacks go to quarantine, drawn or not.
     """
     for page in pages(root):
         if styles is not None and page.style not in styles:
@@ -151,6 +154,8 @@ def read(
                 quarantine.add(
                     "m6doc", page.file.relative_to(root).as_posix(), "named in the JSON but missing"
                 )
+            continue
+        if drawn and not drawn(page.id):
             continue
         yield Record(
             id=page.id, image=page.file.read_bytes(), label=REAL, source="doc", item=page.id, category="doc"

@@ -30,6 +30,7 @@ from fakevlm.corpora import (
 )
 from fakevlm.corpora.archives import TARS, ZIPS
 from fakevlm.corpora.catalogue import Corpus, catalogue
+from fakevlm.corpora.files import appledouble
 from fakevlm.corpora.layouts import Item
 from fakevlm.errors import UserError
 from fakevlm.params import Params, load_params
@@ -130,8 +131,10 @@ def verify(key: str, root: Path | None, faces: Path | None = None) -> Report:
 
 
 def _archives(root: Path) -> list[str]:
+    if not root.is_dir():
+        return []
     ends = (*ZIPS, *TARS)
-    return sorted(p.name for p in root.iterdir() if p.name.lower().endswith(ends)) if root.is_dir() else []
+    return sorted(p.name for p in root.iterdir() if p.name.lower().endswith(ends) and not appledouble(p.name))
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -38,12 +38,14 @@ def frames(
     wanted: int,
     look: Callable[[int, np.ndarray], np.ndarray | None] | None = None,
     drawn: Callable[[int], bool] | None = None,
+    lost: Callable[[int], None] | None = None,
 ) -> list[tuple[int, bytes]]:
     """`wanted` evenly spaced frames of a video as (frame number from 0, PNG bytes).
 
     Args:
         drawn: of the frame numbers, which are to be decoded at all; all of them by default.
         look: gets each frame's number and (H, W, 3) uint8 RGB pixels, and gives the pixels to keep; None leaves the frame out.
+        lost: is told the number of each frame that the file's header promises and that does not come; the others are good.
 
     Raises:
         BadImage: the file is not a video, has no frame, or breaks off while decoding.
@@ -54,20 +56,22 @@ def frames(
             numbers = [number for number in numbers if drawn(number)]
             if not numbers:
                 return []
-        seen, picked = 0, []
+        came, picked = -1, []  # the last number that came
         with av.open(str(file)) as container:
             container.streams.video[0].thread_type = "NONE"  # one thread: the same bytes on every machine
-            for number, frame in enumerate(container.decode(video=0)):
-                if number in numbers:
-                    seen += 1
+            for came, frame in enumerate(container.decode(video=0)):
+                if came in numbers:
                     pixels = frame.to_ndarray(format="rgb24")
-                    kept = pixels if look is None else look(number, pixels)
+                    kept = pixels if look is None else look(came, pixels)
                     if kept is not None:
-                        picked.append((number, png(kept)))
-                if numbers and number >= numbers[-1]:
+                        picked.append((came, png(kept)))
+                if numbers and came >= numbers[-1]:
                     break
     except (av.FFmpegError, IndexError, OSError, ValueError) as error:
         raise BadImage(f"video does not decode: {type(error).__name__}") from error
-    if not seen:
+    if came < 0 or not numbers:
         raise BadImage("video without frames")
+    for number in numbers:
+        if number > came and lost is not None:
+            lost(number)
     return picked

@@ -10,7 +10,7 @@ Layout::
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fakevlm.corpora.files import images, need_folder
@@ -27,8 +27,8 @@ def _place(city: str, stem: str) -> str | None:
     return f"vigor/{city}/{float(named[1]):.2f},{float(named[2]):.2f}" if named else None
 
 
-def read(root: Path) -> Iterator[Record]:
-    """Streams the aerial images, city by city.
+def read(root: Path, drawn: Callable[[str], bool] | None = None) -> Iterator[Record]:
+    """Streams the aerial images that are `drawn` by their ids, city by city; others are not read.
 
     Raises:
         UserError: the folder is missing or no city in it has a `satellite` folder.
@@ -40,6 +40,8 @@ def read(root: Path) -> Iterator[Record]:
     for place in places:
         for file in images(place):
             path = f"satellite/real/{file.name}"
+            if drawn and not drawn(path):
+                continue
             yield Record(
                 id=path,
                 image=file.read_bytes(),

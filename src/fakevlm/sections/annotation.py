@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from fakevlm.sections.base import Fraction, Section
 
@@ -85,6 +85,10 @@ class ServedAggregator(Endpoint):
 Aggregator = Annotated[Embedding | ServedAggregator, Field(discriminator="backend")]
 
 
+# What the readers of corpora and the synthesis write as a record's source.
+Source = Literal["genimage", "ff++", "chameleon", "satellite", "doc"]
+
+
 class Annotate(Section):
     """FakeClue's texts are asked for and aggregated here."""
 
@@ -93,17 +97,31 @@ class Annotate(Section):
     aggregator: Aggregator
     min_annotators: int = Field(ge=1)
     concurrency: int = Field(ge=1)
-    tagged_sources: list[str]
+    tagged_sources: list[Source]
     balance: bool
     val_fraction: float = Fraction
     test_fraction: float = Fraction
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Annotate":
+        if self.min_annotators > len(self.annotators):
+            raise ValueError(
+                f"min_annotators {self.min_annotators} is more than the {len(self.annotators)} annotators: nothing but glaring "
+                "artifacts would ever be named"
+            )
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"val_fraction and test_fraction make {self.val_fraction + self.test_fraction:g}: leave something to train on"
+            )
+        return self
 
 
 class Released(Section):
     """FakeClue's texts and split are those of the release (`collect.corpora.fakeclue`): nobody is asked."""
 
     texts: Literal["released"]
-    val_fraction: float = Fraction  # of its training split, by item; the release has no validation split
+    # Of its training split, by item; the release has no validation split.
+    val_fraction: float = Field(ge=0.0, lt=1.0)
 
     @property
     def annotators(self) -> list[Annotator]:

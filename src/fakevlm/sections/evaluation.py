@@ -1,6 +1,8 @@
-"""Who else answers: servers, other models, detectors with their authors' weights (evaluate.servers, baselines, experts)."""
+"""Who else answers: servers, other models, detectors with their authors' weights (evaluate.servers, baselines, experts); what
+happens to images before they are asked about (robustness).
+"""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -68,3 +70,15 @@ class PublishedExpert(Section):
         if self.threshold is not None and self.scores is None:
             raise ValueError("threshold is for scores; weights say fake from one half on")
         return self
+
+
+class Robustness(Section):
+    """Strengths of each kind, within what `evaluation.robustness.perturb` takes: there they are met after hours of answers."""
+
+    images: int = Field(ge=1)
+    max_new_tokens: int = Field(ge=1)
+    jpeg: list[Annotated[int, Field(ge=1, le=100)]]
+    resize: list[Annotated[float, Field(ge=0.01, le=1.0)]]
+    blur: list[Annotated[float, Field(ge=0.0, le=100.0)]]
+    noise: list[Annotated[int, Field(ge=0, le=255)]]
+    crop: list[Annotated[float, Field(ge=0.05, le=1.0)]]
