@@ -181,6 +181,20 @@ def test_statements_of_the_verdict_are_dropped_whoever_makes_them() -> None:
         "it looks fake due to the waxy skin",
         "I think it is likely a real photo",
         "this is a fake AI image",
+        "the image does not look real",
+        "the image doesn't look real",
+        "the image does not appear authentic",
+        "it does not look real",
+        "image is fake",
+        "photo appears AI-generated",
+        "the image you provided is AI-generated",
+        "the image shown here is fake",
+        "the image most likely is fake",
+        "the image in question is AI-generated",
+        "the image cannot be real",
+        "the image can't be real",
+        "the image isn't real",
+        "the picture has been digitally altered",
     ):
         assert kept(texture=[clause(judging, 1, 2, 3), clause(WAXY, 1, 2)]) == [("texture", WAXY, 2, False)]
 
@@ -222,6 +236,14 @@ def test_statements_of_the_verdict_are_dropped_whoever_makes_them() -> None:
         "the image is too smooth to be real",
         "the picture is as sharp as real photographs",
         "the image has real film grain",
+        "real image noise is absent in the sky",
+        "real photo grain is missing",
+        "synthetic image noise covers the sky",
+        "manipulated image regions have other noise",
+        "composite image borders are visible around the head",
+        "the ID photo looks manipulated",
+        "the background scene looks fake",
+        "the embedded picture looks generated",
     ],
 )
 def test_statements_that_compare_with_something_real_are_kept(statement: str) -> None:

@@ -34,6 +34,11 @@ def test_an_image_is_sent_byte_for_byte_under_its_type() -> None:
             assert _sent(image) == (mime, image)
     exif = Image.Exif()
     exif[0x010F] = "a camera's name"
+    second = _encoded(
+        Image.new("RGB", (8, 8)), "MPO", save_all=True, append_images=[Image.new("RGB", (4, 4))], exif=exif
+    )
+    assert Image.open(io.BytesIO(second)).format == "MPO"
+    assert _sent(second) == ("image/jpeg", second), "two pictures in a file, as some cameras write them"
     photograph = _encoded(Image.new("RGB", (8, 8)), "JPEG", exif=exif)
     assert _sent(photograph) == ("image/jpeg", photograph)
     with pytest.raises(ValueError, match="not an image"):
@@ -51,6 +56,9 @@ def test_a_server_sees_the_pixels_that_a_model_here_sees() -> None:
     for image in (
         _encoded(flat, "JPEG", exif=exif),
         _encoded(flat, "PNG", exif=exif),
+        _encoded(
+            flat, "JPEG", xmp=b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+        ),
         _encoded(flat, "PNG", transparency=(0, 0, 0)),
         _encoded(palette, "PNG", transparency=3),
         _encoded(clear, "PNG"),

@@ -110,7 +110,6 @@ def test_params_cannot_be_changed_by_a_notebook() -> None:
         ("mini.annotate", {"texts": "released", "val_fraction": 0.1}, "mini: annotate.texts released and"),
         ("mini.categorize", None, "mini: annotate needs categories"),
         ("mini.finetune", None, "mini: study tunes with finetune's settings"),
-        ("released.evaluate.model", None, "released: FakeVLM has no weights: give finetune"),
         ("mini.experts", None, "mini: evaluate.methods: CNNSpot is made by stage experts"),
         ("mini.experts.train", ["univfd"], "mini: evaluate.methods: CNNSpot is not among experts.train"),
         ("mini.evaluate.methods", ["FakeVLM", "GPT-40"], "mini.evaluate.methods.1: Input should be 'FakeVLM', "),

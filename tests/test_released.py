@@ -187,3 +187,11 @@ def test_what_the_larger_profiles_say_is_the_papers() -> None:
         ]
         assert not [path for path in named if path and path.startswith("data/")], "data/ is wholly an import"
     assert "corpora" in (ROOT / ".dvcignore").read_text()
+
+
+def test_who_gives_no_weights_is_told_so_when_they_are_wanted() -> None:
+    """Not earlier: a profile may be there to make FakeClue alone."""
+    params = load_params("released")
+    evaluate = params.evaluate.model_copy(update={"model": None})
+    with pytest.raises(UserError, match="released: FakeVLM has no weights"):
+        methods.tuned(params.model_copy(update={"evaluate": evaluate}))

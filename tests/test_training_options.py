@@ -2,6 +2,7 @@
 
 import pytest
 from safetensors.torch import load_file
+from transformers import TrainerState
 
 import tinyllava
 from fakevlm.errors import UserError
@@ -67,3 +68,12 @@ def test_a_rate_for_a_frozen_tower_is_a_mistake(base):
     idle = tinyllava.params(base, train_vision=False, vision_learning_rate=1e-4).finetune
     with pytest.raises(UserError, match="vision_learning_rate is set, but the vision tower is frozen"):
         freeze(load_model(base, device="cpu"), idle)
+
+
+def test_checkpoints_are_kept_as_often_as_is_said_now(tmp_path):
+    """Gone on from a checkpoint, the trainer has that one's state, and in it how often was said then."""
+    tune = tinyllava.params(tmp_path, checkpoint_every=2).finetune
+    args = loop.arguments(tune, tmp_path, steps=32, seed=1, workers=0)
+    state = TrainerState(max_steps=32, save_steps=8, eval_steps=8, logging_steps=8)
+    loop._Often().on_train_begin(args, state, None)
+    assert (state.save_steps, state.eval_steps) == (2, 2)

@@ -169,6 +169,8 @@ class Categorize(Section):
 
     @model_validator(mode="after")
     def _divisible(self) -> "Categorize":
+        if self.model is not None:  # then these sizes are its own affair
+            return self
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}"
@@ -233,6 +235,12 @@ class Experts(Section):
     cnnspot: CNNSpotSettings
     spectrum_size: int = Field(ge=16, multiple_of=16)
 
+    @model_validator(mode="after")
+    def _each_once(self) -> "Experts":
+        if len(set(self.train)) < len(self.train):
+            raise ValueError(f"train names one twice: {', '.join(self.train)}")
+        return self
+
 
 class Evaluate(Section):
     model: str | None
@@ -295,8 +303,6 @@ class Params(Section):
             )
         if self.study and not self.finetune:
             raise ValueError("study tunes with finetune's settings: give finetune, or set study to null too")
-        if not self.finetune and self.evaluate.model is None:
-            raise ValueError("FakeVLM has no weights: give finetune, or name some in evaluate.model")
         for method in self.evaluate.methods:
             if (maker := MAKERS.get(method)) and getattr(self, maker) is None:
                 raise ValueError(

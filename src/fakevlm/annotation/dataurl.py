@@ -13,6 +13,12 @@ from PIL import Image
 from fakevlm.records import decode
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_TURNED = (
+    b"Exif\0\0",
+    b"eXIf",
+    b"Raw profile type exif",
+    b"tiff:Orientation",
+)  # where an orientation may be told
 _ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 _ALIKE = ("RGB", "L", "1", "P", "CMYK", "YCbCr")  # modes that everybody turns into RGB in the same way
 
@@ -35,11 +41,15 @@ def data_url(image: bytes) -> bytes:
 def _mime(image: bytes) -> str | None:
     """The type of an image that is plain by its bytes; opening it would take half the client's time. None: it has to be."""
     if image.startswith(_JPEG):
-        return None if b"Exif\0\0" in image else "image/jpeg"
+        return None if any(mark in image for mark in _TURNED) else "image/jpeg"
     if image.startswith(_PNG):
         head = image[: max(image.find(b"IDAT"), 0)]
         plain = head[24:26] in (b"\x08\x00", b"\x08\x02")  # eight bits of grey or of three colours
-        return "image/png" if plain and b"tRNS" not in head and b"eXIf" not in image else None
+        return (
+            "image/png"
+            if plain and b"tRNS" not in head and not any(mark in image for mark in _TURNED)
+            else None
+        )
     return None
 
 
@@ -47,7 +57,9 @@ def _looked_at(image: bytes) -> tuple[str, bytes]:
     with Image.open(io.BytesIO(image)) as opened:
         upright = opened.getexif().get(_ORIENTATION, 1) == 1
         if opened.mode in _ALIKE and not opened.has_transparency_data and upright:
-            return opened.get_format_mimetype() or f"image/{(opened.format or 'unknown').lower()}", image
+            # A photograph with a second picture behind it is "MPO" to Pillow, and a JPEG to everybody else.
+            kind = "image/jpeg" if image.startswith(_JPEG) else opened.get_format_mimetype()
+            return kind or f"image/{(opened.format or 'unknown').lower()}", image
     pixels, png = decode(image), io.BytesIO()
     pixels.info = {}  # a transparent colour, which would be saved again
     pixels.save(png, "PNG", compress_level=1)

@@ -13,10 +13,16 @@ _PICTURE = r"(?:image|photo(?:graph)?|picture|scene|scan|document|portrait)"
 _PREPOSITIONS = (
     "in of on at from with to by about across around behind inside near over through throughout under within"
 )
+# What is said of all of it; the ID photo and the background scene are things in it.
+_OF_ALL = (
+    r"(?:given|whole|entire|overall|input|present|provided|shown|above|first|second|final|following|very)"
+)
 # Not behind a preposition: there the subject is something in the image.
 _IMAGE = (
     "".join(rf"(?<!\b{word} )" for word in _PREPOSITIONS.split())
-    + rf"\b(?:the|this|that)\W+(?!mirror|reflect)(?:\w+\W+)?{_PICTURE}(?:\W+(?:itself|as a whole|overall))?"
+    + rf"(?:\b(?:the|this|that)\W+(?:{_OF_ALL}\W+)?|^){_PICTURE}"
+    # what may stand between: "the image you provided is …", "the image in question most likely is …"
+    + r"(?:\W+(?:itself|as a whole|overall|(?:that )?(?:you |we )?(?:are )?(?:provided|shown|given|see|have|uploaded)|(?:shown |given )?here|in question|above))?"
 )
 _PRONOUN = (
     r"(?:^|^(?:overall|so|thus|hence|therefore|clearly)\W+|\b(?:suggest|indicat|show|mean|impl|prov|confirm)\w*(?:\W+that)?\W+)"
@@ -24,13 +30,14 @@ _PRONOUN = (
 )
 _MORE = r"(?:\w+ly|an?|the|not|no|most|more|less|quite|very|rather|too|so|indeed|in fact|almost|to|be|being|been|have|as|if|like)"
 _IS = (
-    r"(?:\W+\w+ly)?\W+(?:is|was|looks?|seems?|appears?|must|may|might|could|can|should|has(?=\W+(?:\w+ly\W+)?been))\b"
+    r"(?:\W+(?:most |very )?(?:\w+ly|indeed))?\W+(?:is(?:n'?t)?|was|looks?|seems?|appears?|must|may|might|could|can(?:not|'t)?|should"
+    r"|does(?:\W+not|n'?t)\W+(?:look|seem|appear)|has(?=\W+(?:\w+ly\W+)?been))\b"
     rf"(?:\W+{_MORE})*\W+"
 )
 _MADE = r"(?:generated|made|created|produced|rendered)"
 _WORD = (
     r"(?:(?:deep[- ]?)?fake[ds]?|real|(?:in)?authentic|genuine|synthetic|synthesi[sz]ed|manipulated|doctored|forged|composite|generated"
-    rf"|(?:AI|machine|computer|artificially|digitally|synthetically)\W(?:{_MADE}|{_PICTURE})"
+    rf"|(?:AI|machine|computer|artificially|digitally|synthetically)\W(?:{_MADE}|altered|edited|{_PICTURE})"
     rf"|{_MADE}\W+(?:by|with|using)\W+(?:an?\W+)?(?:\w+\W+)?"
     r"(?:AI|artificial|diffusion|GANs?|generative|generator|neural|computer|machine|model)\b)"
 )
@@ -42,7 +49,7 @@ _ON = (
 # What is left of "it looks fake due to …" once `clauses` has tidied it; "fake, glossy leaves" are a thing.
 _REST = (
     rf"^(?:(?:to|be|been|not|an?|\w+ly)\W+)*{_WORD}"
-    rf"(?=$|\s+{_PICTURE}\b|,?\s+(?:because|as|since|due|with|based|given|despite|which)\b)"
+    rf"(?:\s+{_PICTURE}(?=,)|(?:\s+{_PICTURE})?(?=\W*$|,?\s+(?:because|as|since|due|with|based|given|despite|which)\b))"
 )
 _VERDICT = re.compile(rf"{_IMAGE}{_IS}{_WORD}(?!\w)|{_PRONOUN}{_IS}{_WORD}{_ON}|{_REST}", re.IGNORECASE)
 

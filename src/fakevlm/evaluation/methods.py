@@ -51,6 +51,11 @@ def tuned(params: Params) -> str | Path:
     Raises:
         UserError: neither is there.
     """
+    if params.evaluate.model is None and params.finetune is None:
+        raise UserError(
+            f"{params.profile}: FakeVLM has no weights, for the profile leaves stage finetune out",
+            f"give {params.profile}.finetune in params.yaml, or name weights in evaluate.model",
+        )
     return params.evaluate.model or need("finetune@explanation", "finetune", "explanation", "model")
 
 

@@ -198,9 +198,12 @@ def score(
 
 
 def overview(scores: pd.DataFrame, subset: str = "all") -> pd.DataFrame:
-    """Scores of one subset to look at: methods × metrics, each "value [low, high]"; "–" where a metric does not apply."""
+    """Scores of one subset to look at: methods × metrics, each "value [low, high]" (the value alone where there is no interval); "–" where a metric does not apply."""
     part = scores[scores["subset"] == subset]
-    cells = [f"{r.value:.3f} [{r.ci_low:.3f}, {r.ci_high:.3f}]" for r in part.itertuples()]
+    cells = [
+        f"{r.value:.3f}" + ("" if np.isnan(r.ci_low) else f" [{r.ci_low:.3f}, {r.ci_high:.3f}]")
+        for r in part.itertuples()
+    ]
     table = part.assign(cell=cells).pivot(index="method", columns="metric", values="cell")
     order = {key: list(dict.fromkeys(part[key])) for key in ("method", "metric")}
     return table.reindex(index=order["method"], columns=order["metric"]).fillna("–")

@@ -36,9 +36,9 @@ def _colour(method: str, position: int) -> str:
 
 
 def _errors(frame: pd.DataFrame) -> np.ndarray:
-    """Distances from value to the interval's ends, (2, n); 0 where there is no interval."""
-    low = (frame.value - frame.ci_low).fillna(0).clip(lower=0)
-    high = (frame.ci_high - frame.value).fillna(0).clip(lower=0)
+    """Distances from value to the interval's ends, (2, n); NaN, for which nothing is drawn, where there is no interval."""
+    low = (frame.value - frame.ci_low).clip(lower=0)
+    high = (frame.ci_high - frame.value).clip(lower=0)
     return np.stack([low.to_numpy(dtype=float), high.to_numpy(dtype=float)])
 
 

@@ -282,7 +282,7 @@ def table4(published: Published, scores: pd.DataFrame, profile: str) -> ReportTa
         only_run("DD-VQA: what the paper does not report", tidy, RUN_ONLY, profile),
     ]
     own = "This run learns nothing from DD-VQA: its ROUGE-L and CSS are to be read so."
-    notes = _notes(published, "table4", F1_NOTE, own)
+    notes = _notes(published, "table4", F1_NOTE, *[own] * bool((tidy.source == "run").any()))
     return ReportTable("table4_ddvqa", "Table 4", published.table("table4").caption, tidy, sheets, notes)
 
 
@@ -299,7 +299,7 @@ def table5(
     Args:
         average: method, value, ci_low, ci_high, n: the mean AUC over the four manipulations (`average_auc`).
         trained: expert detectors among the methods that were trained in this run.
-        videos: how many real videos, each with its manipulations, the frames come from.
+        videos: how many videos, with their manipulations, the frames come from.
     """
     names = {f"generator={folder}": short for short, folder in MANIPULATIONS.items()}
     run = run_rows(scores, "ffpp", names)
@@ -323,7 +323,10 @@ def table5(
         "table5",
         "Printed in percent; given here and in the CSV as fractions.",
         "A manipulation's AUC is its fakes against all real test frames; this run's Average is the mean of the four columns.",
-        f"This run's frames come from {videos} real videos, each with its manipulations; intervals draw whole videos.",
+        *[
+            f"This run's frames come from {videos} videos and their manipulations; intervals draw both together."
+        ]
+        * bool(videos),
         *_small(trained),
     )
     return ReportTable("table5_ffpp", "Table 5", published.table("table5").caption, tidy, sheets, notes)

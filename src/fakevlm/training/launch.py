@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -237,9 +237,12 @@ def _tell_others(run: Run) -> None:
     """Names runs beside this one: another profile's, or of settings since changed. Nobody else would miss their gigabytes."""
     others = sorted(set(run.folder.parent.glob(f"{run.objective}-*")) - {run.folder})
     for other in others:
-        size = sum(file.stat().st_size for file in other.rglob("*") if file.is_file()) / 1e9
+        size = 0
+        for file in other.rglob("*"):
+            with suppress(OSError):  # it may be training, and drop an old checkpoint just now
+                size += file.stat().st_size
         print(
-            f"{other} holds {size:.1f} GB of another run: remove it if nobody is to go on with it",
+            f"{other} holds {size / 1e9:.1f} GB of another run: remove it if nobody is to go on with it",
             file=sys.stderr,
         )
 

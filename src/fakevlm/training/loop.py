@@ -127,6 +127,13 @@ class _Epochs(TrainerCallback):
         self.examples.epoch = int(state.epoch or 0)
 
 
+class _Often(TrainerCallback):
+    """Keeps checkpoints as often as is said now: gone on from a checkpoint, the trainer would go by what was said then."""
+
+    def on_train_begin(self, args, state, control, **_: Any) -> None:
+        state.compute_steps(args, state.max_steps)
+
+
 class _Mark(TrainerCallback):
     """Marks each checkpoint once all ranks have written their part of it."""
 
@@ -193,7 +200,13 @@ def train(
         data_collator=batches,
         train_dataset=train_set,
         eval_dataset=val_set,
-        callbacks=[_Mark(), _Epochs(train_set), _Progress(f"finetune {train_set.objective}"), *callbacks],
+        callbacks=[
+            _Often(),
+            _Mark(),
+            _Epochs(train_set),
+            _Progress(f"finetune {train_set.objective}"),
+            *callbacks,
+        ],
     )
     trainer.vision_learning_rate = vision_learning_rate
     trainer.remove_callback(PrinterCallback)

@@ -103,7 +103,7 @@ def _digest(params: Params, train: Sequence[Record], val: Sequence[Record]) -> s
     """Names a run by all that decides what comes of it: settings, data, the base that UnivFD looks through, and the code."""
     base = paths.resolve(params.base)
     parts = [
-        params.experts.model_dump(mode="json"),
+        params.experts.model_dump(mode="json", exclude={"train"}),
         params.seed,
         fingerprint(base) if base.is_dir() else str(base),
     ]
