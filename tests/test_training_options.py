@@ -7,6 +7,7 @@ from transformers import TrainerState
 import tinyllava
 from fakevlm.errors import UserError
 from fakevlm.model.llava import load_model
+from fakevlm.training import loop
 from fakevlm.training.finetune import finetune, freeze
 
 
