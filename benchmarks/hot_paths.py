@@ -15,11 +15,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import itertools
 
+import av
 import numpy as np
 import torch
 from rouge_score.rouge_scorer import RougeScorer
 
 from fakevlm import paths
+from fakevlm.corpora.ahead import THREADS, ahead
+from fakevlm.corpora.video import frames, numbers
 from fakevlm.evaluation.prediction import predict
 from fakevlm.evaluation.text import rouge_l
 from fakevlm.miniature.world import shoot
@@ -96,6 +99,27 @@ def by_number(folder: Path) -> tuple[str, float]:
     return f"records of 300 kB by number, shuffled, against streamed ({rate}, one process)", stream / single
 
 
+def videos(folder: Path) -> tuple[str, float]:
+    """Frames of 8 videos of 200 frames and 640×480 pixels, as `collect` takes them from FaceForensics++."""
+    pixels = np.random.default_rng(0).integers(0, 255, (16, 60, 80, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    files = [folder / f"{n}.mp4" for n in range(8)]
+    for n, file in enumerate(files):
+        with av.open(str(file), "w") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv420p"
+            for k in range(200):
+                frame = av.VideoFrame.from_ndarray(np.roll(pixels[(k // 25 + n) % 16], k, 1), "rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+
+    def read(threads: int) -> list:
+        return list(ahead(lambda file: frames(file, numbers(file, 32)), files, threads))
+
+    assert read(THREADS) == read(1)
+    several, one = seconds(lambda: read(THREADS), lambda: read(1))
+    return f"frames of videos by {THREADS} threads, against one at a time (equal bytes)", one / several
+
+
 def batching(model, processor, images: list[Record]) -> tuple[str, float]:
     def asked(size: int):
         return predict(model, processor, images, batch_size=size, max_new_tokens=48, desc=f"batch {size}")
@@ -154,7 +178,8 @@ def main() -> None:
         rows = [
             rendering(),
             rouge(texts),
-            by_number(Path(folder)),
+            by_number(Path(folder) / "records"),
+            videos(Path(folder)),
             batching(model, processor, images),
             one_pass(model, processor, images),
             training_step(model, processor, images, texts[: len(images)]),

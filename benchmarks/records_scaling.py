@@ -124,12 +124,15 @@ def frame(count: int, folder: Path) -> int:
 
 
 def collect(count: int, folder: Path) -> int:
-    from fakevlm.corpora.collect import Sieve
     from fakevlm.corpora.files import Quarantine
     from fakevlm.corpora.leakage import Leakage
+    from fakevlm.corpora.perceptual import phash
+    from fakevlm.corpora.sieve import Sieve
 
     leakage = Leakage(4)
-    passed = Sieve(Quarantine()).through("genimage", read_records(folder / "records"), leakage.trained)
+    passed = Sieve(Quarantine()).through(
+        "genimage", read_records(folder / "records"), lambda _, image: phash(image), leakage.trained
+    )
     total = write_records(passed, folder / "again")
     leakage.frame()
     return total

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from fakevlm.corpora import ffpp, m6doc
-from fakevlm.corpora.collect import Sieve, collect
+from fakevlm.corpora.collect import collect
 from fakevlm.corpora.files import Quarantine, count_images, images_below
 from fakevlm.corpora.preview import contact_sheet, sample
+from fakevlm.corpora.sieve import Sieve
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import Truth, read_truth, write_truth
 from fakevlm.params import Params, load_params

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fakevlm.corpora import ddvqa, ffpp
 from fakevlm.corpora.files import BadImage, Quarantine
-from fakevlm.corpora.video import frames, png, spaced
+from fakevlm.corpora.video import frames, numbers, png, spaced
 from fakevlm.errors import UserError
 from fakevlm.records import FAKE, REAL
 
@@ -85,10 +85,10 @@ def test_frames_that_are_not_drawn_are_not_looked_at(tmp_path: Path) -> None:
 
 def test_frames_are_evenly_spaced_over_the_video(tmp_path: Path) -> None:
     film(tmp_path / "a.mp4", 9)
-    found = frames(tmp_path / "a.mp4", 3)
+    found = frames(tmp_path / "a.mp4", numbers(tmp_path / "a.mp4", 3))
     assert [number for number, _ in found] == [0, 4, 8]
     assert [brightness(data) for _, data in found] == pytest.approx([20, 120, 220], abs=4)
-    assert found == frames(tmp_path / "a.mp4", 3), "the same bytes every time"
+    assert found == frames(tmp_path / "a.mp4", numbers(tmp_path / "a.mp4", 3)), "the same bytes every time"
 
 
 def test_ffpp_reads_videos_methods_and_splits(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_broken_videos_are_quarantined(tmp_path: Path) -> None:
         "original_sequences/youtube/c23/videos/003.mp4",
     ]
     with pytest.raises(BadImage):
-        frames(videos / "003.mp4", 1)
+        frames(videos / "003.mp4", [0])
 
 
 def test_ffpp_names_what_is_missing(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def aerial(n: int) -> Record:
 def taken_in(folder: Path, given: Satellites, n: int = 16) -> tuple[Aerials, list[Record]]:
     aerials, records = Aerials(folder, given, SEED), [aerial(k) for k in range(n)]
     for record in records:
-        aerials.add(record, record.pil())
+        aerials.add(record, square(record.pil(), given.image_size))
     aerials.close()
     return aerials, records
 

@@ -14,10 +14,12 @@ lists; FF++ then serves the benchmarks alone.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -27,19 +29,23 @@ from fakevlm.corpora import (
     cvusa,
     ddvqa,
     dmimage,
+    faces,
     fakeclue,
     ffpp,
     genimage,
     loki,
     m6doc,
     verify,
+    video,
     vigor,
 )
 from fakevlm.corpora.amounts import Amount, drawn, expected, folder, planned
 from fakevlm.corpora.faces import Cropper, make_cropper
-from fakevlm.corpora.files import BadImage, Quarantine, decoded
+from fakevlm.corpora.files import Quarantine
+from fakevlm.corpora.kept import Kept, source, stamp
 from fakevlm.corpora.leakage import Leakage
-from fakevlm.corpora.ondisk import DiskDict
+from fakevlm.corpora.perceptual import phash
+from fakevlm.corpora.sieve import Sieve
 from fakevlm.errors import UserError
 from fakevlm.miniature.truth import Truth, read_truth, write_truth
 from fakevlm.params import Params
@@ -47,7 +53,7 @@ from fakevlm.progress import track
 from fakevlm.records import REAL, Record, read_frame, read_records, write_records
 from fakevlm.synthesis import documents
 from fakevlm.synthesis.satellite import painted
-from fakevlm.synthesis.satellite.aerials import Aerials
+from fakevlm.synthesis.satellite.aerials import Aerials, square
 from fakevlm.synthesis.satellite.generate import generate, need_aerials
 
 BENCHMARKS = ("loki", "dmimage", "ddvqa", "ffpp")
@@ -75,72 +81,8 @@ class Collected:
     flat: dict[str, int]
 
 
-@dataclass
-class Sieve:
-    """Lets good, new images pass: broken ones go to quarantine, copies by content are dropped, ids made unique.
-
-    Hashes and ids are kept on disk, so memory stays the same however many images come.
-
-    Attributes:
-        seen: label and id (`1genimage/real/…`) by the hash of the content.
-        ids: all that were given out; a value says nothing.
-    """
-
-    quarantine: Quarantine
-    unique: bool = True
-    duplicates: list[tuple[str, str, str]] = field(default_factory=list)
-    seen: DiskDict = field(default_factory=DiskDict)
-    ids: DiskDict = field(default_factory=DiskDict)
-
-    def through(
-        self,
-        corpus: str,
-        records: Iterable[Record],
-        look: Callable[[Record, Image.Image], None] | None = None,
-    ) -> Iterator[Record]:
-        """The records that pass, with width and height; `look` sees each with its image, so that it is decoded only once."""
-        for record in records:
-            name = record.id.encode(errors="backslashreplace").decode()
-            try:
-                if name != record.id:  # an archive from elsewhere, unpacked with its own letters
-                    raise BadImage(
-                        "the file's name is not UTF-8: rename it, or unpack with the right encoding"
-                    )
-                image = decoded(record)
-            except BadImage as error:
-                self.quarantine.add(corpus, name, str(error))
-                continue
-            if self.unique and self._known(corpus, record):
-                continue
-            record.id = self._free(record.id)
-            self.seen.add(bytes.fromhex(record.sha256), f"{record.label}{record.id}")
-            if look is not None:
-                look(record, image)
-            yield record
-
-    def _known(self, corpus: str, record: Record) -> bool:
-        found = self.seen.get(bytes.fromhex(record.sha256))
-        if found is None:
-            return False
-        label, first = int(found[0]), found[1:]
-        if label != record.label:
-            self.quarantine.add(corpus, record.id, f"same content as {first}, which has the other label")
-        else:
-            self.duplicates.append((record.sha256, first, record.id))
-        return True
-
-    def _free(self, name: str) -> str:
-        """The id, or with a number before its suffix where another image already has it."""
-        stem, dot, suffix = name.rpartition(".")
-        n, free = 1, name
-        while not self.ids.add(free, ""):
-            n += 1
-            free = f"{stem}~{n}{dot}{suffix}"
-        return free
-
-
 def _training(
-    params: Params, amounts: dict[str, Amount], quarantine: Quarantine, crop: Cropper | None
+    params: Params, amounts: dict[str, Amount], quarantine: Quarantine, crop: Cropper | None, kept: Kept
 ) -> Iterator[tuple[str, Iterable[Record]]]:
     """(corpus, its records) for every training corpus that params names."""
     settings = params.collect
@@ -148,7 +90,7 @@ def _training(
     # Each asks the lot by an image's name: 500 GB would take hours to read, only to keep a few percent of them.
     readers: dict[str, Callable[[Path, Callable[[str], bool]], Iterable[Record]]] = {
         "genimage": lambda root, chosen: genimage.read(root, chosen),
-        "ffpp": lambda root, chosen: ffpp.read(root, frames, quarantine, crop=crop, drawn=chosen),
+        "ffpp": lambda root, chosen: ffpp.read(root, frames, quarantine, crop=crop, drawn=chosen, kept=kept),
         "chameleon": lambda root, chosen: chameleon.read(root, chosen),
         "cvusa": lambda root, chosen: cvusa.read(root, quarantine, chosen),
         "vigor": lambda root, chosen: vigor.read(root, chosen),
@@ -164,7 +106,7 @@ def _training(
 
 
 def _synthetic(
-    params: Params, truths: dict[str, Truth], aerials: Aerials | None
+    params: Params, truths: dict[str, Truth], aerials: Aerials | None, kept: Kept
 ) -> Iterator[tuple[str, Iterable[Record]]]:
     """(corpus, records) of what is synthesized; their truth is added to `truths` as they come."""
     settings = params.collect
@@ -188,7 +130,8 @@ def _synthetic(
     if aerials is not None:
         aerials.close()
         known = settings.truth is not None
-        made = generate(aerials, settings.satellites, params.seed, paths.runs("satellites"), measured=known)
+        work = paths.runs("satellites")
+        made = generate(aerials, settings.satellites, params.seed, work, measured=known, kept=kept)
         yield "satellites", remember(made)
 
 
@@ -202,21 +145,23 @@ def _ffpp_test(records: Path) -> Iterator[Record]:
 
 
 def _benchmark(
-    name: str, params: Params, records: Path, quarantine: Quarantine, crop: Cropper | None
+    name: str, params: Params, records: Path, quarantine: Quarantine, crop: Cropper | None, kept: Kept
 ) -> Iterable[Record] | None:
     """The records of a benchmark, None if params leaves it out."""
     settings = params.collect
-    faces = folder(settings.corpora.ffpp)
+    videos = folder(settings.corpora.ffpp)
     # The release, or a thinned FF++, holds only some of its test frames.
-    if name == "ffpp" and faces and (settings.corpora.fakeclue or "ffpp" in settings.at_most):
-        frames = ffpp.read(faces, settings.frames_per_video, quarantine, crop=crop, splits=("test",))
+    if name == "ffpp" and videos and (settings.corpora.fakeclue or "ffpp" in settings.at_most):
+        frames = ffpp.read(
+            videos, settings.frames_per_video, quarantine, crop=crop, splits=("test",), kept=kept
+        )
         return track(frames, "benchmark ffpp")
     if name == "ffpp":
-        return _ffpp_test(records) if faces else None
+        return _ffpp_test(records) if videos else None
     root = folder(getattr(settings.benchmarks, name))
     if root is None:
         return None
-    if name == "ddvqa" and faces is None:
+    if name == "ddvqa" and videos is None:
         raise UserError(
             "collect.benchmarks.ddvqa is set, but collect.corpora.ffpp is null: DD-VQA asks about FF++'s frames",
             "name FF++'s folder too, or leave DD-VQA out",
@@ -227,12 +172,26 @@ def _benchmark(
     elif name == "dmimage":
         found = dmimage.read(root)
     else:
-        found = ddvqa.read(root, faces, frames, quarantine=quarantine, crop=crop)
+        found = ddvqa.read(root, videos, frames, quarantine=quarantine, crop=crop, kept=kept)
     return track(found, f"benchmark {name}", total=expected(name, root, frames))
+
+
+def _looks(_: Record, image: Image.Image) -> int | None:
+    return phash(image)
+
+
+def _decoding(params: Params) -> Any:
+    """What decides, beside the video, the frames that are taken from it."""
+    crop = params.collect.face_crop
+    model = stamp(paths.resolve(crop.model)) if crop is not None and crop.model is not None else None
+    return [crop and crop.model_dump(), model, source([faces, video])]
 
 
 def collect(params: Params, out: Path | None = None) -> Collected:
     """Runs the stage; the same inputs give the same bytes.
+
+    Interrupted, it reads anew, but decodes no video and samples no image twice (`runs/collect/<profile>/`, until `paths.forget`),
+    and the generators' training goes on.
 
     Args:
         out: where to write; `artifacts/collect` by default.
@@ -246,6 +205,7 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     out.mkdir(parents=True, exist_ok=True)
     quarantine = Quarantine()
     crop = make_cropper(params.collect.face_crop)
+    kept = Kept(paths.runs("collect", params.profile), _decoding(params))
     truths = read_truth(folder(params.collect.truth))
     # The release is taken as it is, copies and all: its numbers are held against other people's.
     sieve = Sieve(quarantine, unique=params.collect.corpora.fakeclue is None)
@@ -257,15 +217,23 @@ def collect(params: Params, out: Path | None = None) -> Collected:
         need_aerials(sum(amounts[key].drawn for key in ("cvusa", "vigor") if key in amounts), models)
     aerials = Aerials(paths.runs("satellites"), models, params.seed) if models is not None else None
 
-    def look(record: Record, image: Image.Image) -> None:
-        if aerials is not None and record.source == "satellite" and record.label == REAL:
-            aerials.add(record, image)
-        leakage.trained(record, image)
+    def aerial(record: Record) -> bool:
+        return aerials is not None and record.source == "satellite" and record.label == REAL
+
+    def see(record: Record, image: Image.Image) -> tuple[int | None, np.ndarray | None]:
+        return phash(image), square(image, models.image_size) if aerial(record) else None
+
+    def note(record: Record, seen: tuple[int | None, np.ndarray | None]) -> None:
+        looks, pixels = seen
+        if pixels is not None:
+            aerials.add(record, pixels)
+        leakage.trained(record, looks)
 
     def training() -> Iterator[Record]:
-        for source in (_training(params, amounts, quarantine, crop), _synthetic(params, truths, aerials)):
-            for corpus, records in source:
-                for record in sieve.through(corpus, records, look):
+        real = _training(params, amounts, quarantine, crop, kept)
+        for part in (real, _synthetic(params, truths, aerials, kept)):
+            for corpus, records in part:
+                for record in sieve.through(corpus, records, see, note):
                     counts[record.source, record.label, record.generator or ""] += 1
                     if record.id in truths:
                         known.add(record.id)
@@ -274,7 +242,7 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     total = write_records(training(), out / "records")
     sizes = {}
     for name in BENCHMARKS:
-        records = _benchmark(name, params, out / "records", quarantine, crop)
+        records = _benchmark(name, params, out / "records", quarantine, crop, kept)
         if records is None:
             write_records(
                 [], out / "benchmarks" / name
@@ -283,7 +251,7 @@ def collect(params: Params, out: Path | None = None) -> Collected:
         passed = Sieve(quarantine, unique=False)
 
         def tested(name: str = name, records=records, passed: Sieve = passed) -> Iterator[Record]:
-            for record in passed.through(name, records, partial(leakage.tested, name)):
+            for record in passed.through(name, records, _looks, partial(leakage.tested, name)):
                 if record.path in truths:
                     known.add(record.path)
                 yield record

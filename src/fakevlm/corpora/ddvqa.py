@@ -23,8 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fakevlm.corpora import ffpp
+from fakevlm.corpora.ahead import ahead
 from fakevlm.corpora.faces import Cropper
 from fakevlm.corpora.files import Quarantine, appledouble, need_folder, need_json
+from fakevlm.corpora.kept import Kept
 from fakevlm.errors import UserError
 from fakevlm.records import FAKE, REAL, Record
 
@@ -47,6 +49,10 @@ FOLDERS = (
 )  # as in the release
 
 
+# FF++ method, None for an original; video; its questions as (number, question, answers)
+Entry = tuple[str | None, str, list[tuple[str, str, list[str]]]]
+
+
 def _questions(entry: dict, file: Path, key: str) -> list[tuple[str, str, list[str]]]:
     try:
         return [
@@ -59,8 +65,8 @@ def _questions(entry: dict, file: Path, key: str) -> list[tuple[str, str, list[s
         ) from error
 
 
-def entries(root: Path, split: str) -> Iterator[tuple[str | None, str, list[tuple[str, str, list[str]]]]]:
-    """What one split asks: (FF++ method, None for an original; video; its questions as (number, question, answers)).
+def entries(root: Path, split: str) -> Iterator[Entry]:
+    """What one split asks, video by video.
 
     Raises:
         UserError: the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.
@@ -85,6 +91,7 @@ def read(
     split: str = "test",
     quarantine: Quarantine | None = None,
     crop: Cropper | None = None,
+    kept: Kept | None = None,
 ) -> Iterator[Record]:
     """Streams one record a question of one split, with the answers as references.
 
@@ -92,12 +99,20 @@ def read(
         ffpp_root: FaceForensics++, where the frames come from. Videos that it lacks go to quarantine.
         split: `train` or `test`.
         crop: cuts faces from FF++'s frames, as there.
+        kept: what was decoded before, as there.
 
     Raises:
         UserError: the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.
     """
-    for method, video, questions in entries(root, split):
-        frames = ffpp.video_frames(ffpp_root, method, video, frames_per_video, quarantine, crop)
+
+    def taken(entry: Entry) -> tuple[Entry, list[tuple[str, bytes]], Quarantine]:
+        (method, video, _), notes = entry, Quarantine()
+        frames = ffpp.video_frames(ffpp_root, method, video, frames_per_video, notes, crop, kept=kept)
+        return entry, frames, notes
+
+    for (method, video, questions), frames, notes in ahead(taken, entries(root, split)):
+        if quarantine is not None:
+            quarantine.take(notes)
         for n, (number, question, answers) in enumerate(questions if frames else []):
             name, data = frames[n % len(frames)]
             yield Record(

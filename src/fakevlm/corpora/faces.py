@@ -15,9 +15,11 @@ DeepfakeBench's own `landmarks` folders do not serve: it writes the landmarks of
 `frames`. Those are read as they are (`ffpp`), and need no `face_crop`.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -141,15 +143,22 @@ def yunet(settings: FaceCrop) -> Finder:
     wrong = f"collect.face_crop.model: {settings.model!r} is no YuNet model"
     if not model.is_file():
         raise UserError(f"{wrong}: no such file", f"put there {YUNET}")
+
+    def create() -> Any:
+        return cv2.FaceDetectorYN.create(str(model), "", (320, 320), settings.score)
+
     try:
-        detector = cv2.FaceDetectorYN.create(str(model), "", (320, 320), settings.score)
+        create()
     except cv2.error as error:
         raise UserError(f"{wrong} ({error.err})", f"put there {YUNET}") from error
+    own = threading.local()  # a detector holds the frame's size: each thread has one of its own
 
     def find(frame: np.ndarray, _: Path) -> list[Face]:
+        if not hasattr(own, "detector"):
+            own.detector = create()
         height, width = frame.shape[:2]
-        detector.setInputSize((width, height))
-        found = detector.detect(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1]
+        own.detector.setInputSize((width, height))
+        found = own.detector.detect(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1]
         rows = [] if found is None else np.asarray(found, np.float64)
         # x, y, width, height, five points from the person's right eye (on the image's left) to the mouth, score
         return [Face(tuple(map(float, row[:4])), row[4:14].reshape(5, 2)) for row in rows]

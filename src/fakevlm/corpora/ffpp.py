@@ -22,9 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fakevlm.corpora.ahead import ahead
 from fakevlm.corpora.faces import Cropper
 from fakevlm.corpora.files import BadImage, Quarantine, appledouble, images, need_folder, need_json
-from fakevlm.corpora.video import frames, spaced
+from fakevlm.corpora.kept import Kept, stamp
+from fakevlm.corpora.video import frames, numbers, spaced
 from fakevlm.errors import UserError
 from fakevlm.records import FAKE, REAL, Record
 
@@ -66,6 +68,10 @@ def _place(root: Path, method: str | None) -> Path:
     return root.joinpath(*parts, "c23")
 
 
+def _landmarks(place: Path, video: str, number: int) -> Path:
+    return place / "landmarks" / video / f"{number:03d}.npy"
+
+
 def video_frames(
     root: Path,
     method: str | None,
@@ -74,14 +80,15 @@ def video_frames(
     quarantine: Quarantine | None = None,
     crop: Cropper | None = None,
     drawn: Callable[[str], bool] | None = None,
+    kept: Kept | None = None,
 ) -> list[tuple[str, bytes]]:
     """Evenly spaced frames of one video as (file name, bytes): extracted ones if there are any, else decoded and cropped.
 
     Of them only those that are `drawn` by their ids: others are not read, decoded or cropped.
     A video that does not decode gives none and goes to quarantine, so does one that is missing, and a frame that has no face or
-    does not come.
+    does not come. What decoded without any of this is `kept`.
     """
-    quarantine = quarantine or Quarantine()
+    quarantine, kept = Quarantine() if quarantine is None else quarantine, kept or Kept()
     place = _place(root, method)
     folder, file = place / "frames" / video, place / "videos" / f"{video}.mp4"
     # By number: DeepfakeBench names them by three digits, and the thousandth by four.
@@ -100,7 +107,7 @@ def video_frames(
 
     def look(number: int, pixels: np.ndarray) -> np.ndarray | None:
         try:
-            return crop(pixels, place / "landmarks" / video / f"{number:03d}.npy")
+            return crop(pixels, _landmarks(place, video, number))
         except BadImage as error:
             quarantine.add("ff++", f"{name}#{number:03d}", str(error))
             return None
@@ -111,9 +118,22 @@ def video_frames(
     try:
         if not file.is_file():
             raise BadImage("video missing")
-        by_number = drawn and (lambda number: drawn(frame_id(method, video, f"{number:03d}.png")))
-        taken = frames(file, wanted, look if crop else None, by_number, lost)
-        return [(f"{number:03d}.png", data) for number, data in taken]
+        chosen = [
+            number
+            for number in numbers(file, wanted)
+            if drawn is None or drawn(frame_id(method, video, f"{number:03d}.png"))
+        ]
+        points = [stamp(_landmarks(place, video, number)) for number in chosen] if crop else []
+        key = [str(file), stamp(file), chosen, points]
+        if not chosen:
+            return []
+        if (found := kept.get(key)) is None:
+            noted = len(quarantine)
+            taken = frames(file, chosen, look if crop else None, lost)
+            found = [(f"{number:03d}.png", data) for number, data in taken]
+            if len(quarantine) == noted:
+                kept.put(key, found)
+        return found
     except BadImage as error:
         quarantine.add("ff++", name, str(error))
         return []
@@ -148,6 +168,7 @@ def read(
     crop: Cropper | None = None,
     splits: Sequence[str] = SPLITS,
     drawn: Callable[[str], bool] | None = None,
+    kept: Kept | None = None,
 ) -> Iterator[Record]:
     """Streams the frames of the originals, then of each method, as far as they are in one of `splits` and `drawn` by their ids.
 
@@ -156,21 +177,31 @@ def read(
     """
     need_folder(root, "FF++", WHERE)
     official = read_splits(root)
-    for method in (None, *methods):
-        for video in videos(root, method):
-            target = video.split("_")[0]
-            if target not in official:
-                raise UserError(f"FF++: video {video} stands in none of {root / 'splits'}/*.json", WHERE)
-            if official[target] not in splits:
-                continue
-            for name, data in video_frames(root, method, video, frames_per_video, quarantine, crop, drawn):
-                yield Record(
-                    id=frame_id(method, video, name),
-                    image=data,
-                    label=FAKE if method else REAL,
-                    source="ff++",
-                    item=target,
-                    category="deepfake",
-                    generator=method,
-                    split=official[target],
-                )
+
+    def chosen() -> Iterator[tuple[str | None, str]]:
+        for method in (None, *methods):
+            for video in videos(root, method):
+                if (target := video.split("_")[0]) not in official:
+                    raise UserError(f"FF++: video {video} stands in none of {root / 'splits'}/*.json", WHERE)
+                if official[target] in splits:
+                    yield method, video
+
+    def taken(place: tuple[str | None, str]) -> tuple[str | None, str, list[tuple[str, bytes]], Quarantine]:
+        notes = Quarantine()
+        return *place, video_frames(root, *place, frames_per_video, notes, crop, drawn, kept), notes
+
+    for method, video, pictures, notes in ahead(taken, chosen()):
+        if quarantine is not None:
+            quarantine.take(notes)
+        target = video.split("_")[0]
+        for name, data in pictures:
+            yield Record(
+                id=frame_id(method, video, name),
+                image=data,
+                label=FAKE if method else REAL,
+                source="ff++",
+                item=target,
+                category="deepfake",
+                generator=method,
+                split=official[target],
+            )

@@ -39,6 +39,13 @@ class Quarantine:
         """Notes one thing set aside; the same thing met again is not counted twice."""
         self._rows.setdefault((corpus, path, " ".join(reason.split())))
 
+    def take(self, others: "Quarantine") -> None:
+        """Notes all that another one holds."""
+        self._rows.update(others._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame(self.rows, columns=["corpus", "path", "reason"])
 
@@ -86,31 +93,56 @@ def _is_image(name: str) -> bool:
 
 def images(folder: Path) -> Iterator[Path]:
     """The image files of one folder (not of its subfolders), by name."""
-    yield from sorted(p for p in folder.iterdir() if _is_image(p.name) and p.is_file())
+    yield from (folder / name for name in _listed(folder)[0] if _is_image(name))
 
 
 def images_below(folder: Path) -> Iterator[Path]:
     """The image files of a folder and its subfolders, by path."""
-    found = (place / name for place, names in _below(folder) for name in names if _is_image(name))
-    yield from sorted(p for p in found if p.is_file())
+    yield from sorted(place / name for place, names in _below(folder) for name in names if _is_image(name))
 
 
 def count_images(*folders: Path) -> int:
     """How many image files lie in some folders and below them: for a progress bar's total. Missing folders hold none."""
-    return sum(_is_image(name) for folder in folders for _, names in _below(folder) for name in names)
+    return sum(
+        _is_image(name)
+        for folder in folders
+        if folder.is_dir()
+        for _, names in _below(folder)
+        for name in names
+    )
 
 
-def _below(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+def _listed(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of a folder's files and of its folders, sorted. Of millions of files, only links are asked for one by one.
+
+    Raises:
+        UserError: the folder cannot be listed.
+    """
+    files, folders = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_file():
+                    files.append(entry.name)
+                elif entry.is_dir():
+                    folders.append(entry.name)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be listed: {error.strerror}", "give yourself the right to read it, or mount it"
+        ) from error
+    return sorted(files), sorted(folders)
+
+
+def _below(folder: Path, seen: set[str] | None = None) -> Iterator[tuple[Path, list[str]]]:
     """A folder and all below it, with the names of their files; links are followed, for a corpus may lie on several disks."""
-    seen = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        real = os.path.realpath(place)
-        if real in seen:  # a link back up would have no end
-            folders.clear()
-            continue
-        seen.add(real)
-        yield Path(place), names
+    seen = set() if seen is None else seen
+    if (real := os.path.realpath(folder)) in seen:  # a link back up would have no end
+        return
+    seen.add(real)
+    files, folders = _listed(folder)
+    yield folder, files
+    for name in folders:
+        yield from _below(folder / name, seen)
 
 
 def decoded(record: Record) -> Image.Image:

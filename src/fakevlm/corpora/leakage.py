@@ -5,10 +5,9 @@ from collections import Counter
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from fakevlm.corpora.ondisk import DiskDict
-from fakevlm.corpora.perceptual import nearest, phash
+from fakevlm.corpora.perceptual import nearest
 from fakevlm.records import Record
 
 COLUMNS = ["benchmark", "path", "train_path", "kind", "distance"]
@@ -35,27 +34,30 @@ class Leakage:
         self._same: dict[tuple[str, str], str] = {}
         self._asked: dict[tuple[str, str], int] = {}
 
-    def trained(self, record: Record, image: Image.Image) -> None:
-        """Notes an image of the training corpora; those of a corpus's own validation and test split are not trainable."""
+    def trained(self, record: Record, looks: int | None) -> None:
+        """Notes an image of the training corpora; those of a corpus's own validation and test split are not trainable.
+
+        Args:
+            looks: the image's perceptual hash (`phash`).
+        """
         if record.split not in (None, "train"):
             return
         if not self._content.add(bytes.fromhex(record.sha256), record.path):
             return
-        looks = phash(image)
         if looks is None:
             self.flat["training"] += 1
         else:
             self._paths.add(len(self._hashes), record.path)
             self._hashes.append(looks)
 
-    def tested(self, benchmark: str, record: Record, image: Image.Image) -> None:
+    def tested(self, benchmark: str, record: Record, looks: int | None) -> None:
         """Notes an image of a benchmark, once however many questions are asked about it."""
         key = (benchmark, record.path)
         if key in self._same or key in self._asked:
             return
         if path := self._content.get(bytes.fromhex(record.sha256)):
             self._same[key] = path
-        elif (looks := phash(image)) is None:
+        elif looks is None:
             self.flat[benchmark] += 1
         else:
             self._asked[key] = looks

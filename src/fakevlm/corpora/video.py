@@ -1,7 +1,8 @@
 """Frames of a video, as PNG bytes."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -33,45 +34,58 @@ def _count(file: Path) -> int:
         return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
 
 
+@contextmanager
+def _video() -> Iterator[None]:
+    """Whatever a broken file raises as `BadImage`."""
+    try:
+        yield
+    except (av.FFmpegError, IndexError, OSError, ValueError) as error:
+        raise BadImage(f"video does not decode: {type(error).__name__}") from error
+
+
+def numbers(file: Path, wanted: int) -> list[int]:
+    """The numbers from 0 of `wanted` evenly spaced frames of a video, as its header counts them; nothing is decoded.
+
+    Raises:
+        BadImage: the file is not a video or has no frame.
+    """
+    with _video():
+        found = spaced(_count(file), wanted)
+    if not found:
+        raise BadImage("video without frames")
+    return found
+
+
 def frames(
     file: Path,
-    wanted: int,
+    chosen: Sequence[int],
     look: Callable[[int, np.ndarray], np.ndarray | None] | None = None,
-    drawn: Callable[[int], bool] | None = None,
     lost: Callable[[int], None] | None = None,
 ) -> list[tuple[int, bytes]]:
-    """`wanted` evenly spaced frames of a video as (frame number from 0, PNG bytes).
+    """Frames of a video as (frame number from 0, PNG bytes).
 
     Args:
-        drawn: of the frame numbers, which are to be decoded at all; all of them by default.
+        chosen: the numbers of the frames to be decoded, ascending; at least one.
         look: gets each frame's number and (H, W, 3) uint8 RGB pixels, and gives the pixels to keep; None leaves the frame out.
         lost: is told the number of each frame that the file's header promises and that does not come; the others are good.
 
     Raises:
         BadImage: the file is not a video, has no frame, or breaks off while decoding.
     """
-    try:
-        numbers = spaced(_count(file), wanted)
-        if drawn is not None and numbers:
-            numbers = [number for number in numbers if drawn(number)]
-            if not numbers:
-                return []
-        came, picked = -1, []  # the last number that came
-        with av.open(str(file)) as container:
-            container.streams.video[0].thread_type = "NONE"  # one thread: the same bytes on every machine
-            for came, frame in enumerate(container.decode(video=0)):
-                if came in numbers:
-                    pixels = frame.to_ndarray(format="rgb24")
-                    kept = pixels if look is None else look(came, pixels)
-                    if kept is not None:
-                        picked.append((came, png(kept)))
-                if numbers and came >= numbers[-1]:
-                    break
-    except (av.FFmpegError, IndexError, OSError, ValueError) as error:
-        raise BadImage(f"video does not decode: {type(error).__name__}") from error
-    if came < 0 or not numbers:
+    came, picked = -1, []  # the last number that came
+    with _video(), av.open(str(file)) as container:
+        container.streams.video[0].thread_type = "NONE"  # one thread: the same bytes on every machine
+        for came, frame in enumerate(container.decode(video=0)):
+            if came in chosen:
+                pixels = frame.to_ndarray(format="rgb24")
+                kept = pixels if look is None else look(came, pixels)
+                if kept is not None:
+                    picked.append((came, png(kept)))
+            if came >= chosen[-1]:
+                break
+    if came < 0:
         raise BadImage("video without frames")
-    for number in numbers:
+    for number in chosen:
         if number > came and lost is not None:
             lost(number)
     return picked

@@ -86,17 +86,19 @@ class Aerials:
         self.count = 0
         self.lenders: list[Lender] = []
 
-    def add(self, record: Record, image: Image.Image) -> None:
-        """Takes in one aerial image; one that is learned from joins the train split."""
-        size, cell, levels = self._settings.image_size, self._settings.cell, self._settings.levels
-        pixels = square(image, size)
+    def add(self, record: Record, pixels: np.ndarray) -> None:
+        """Takes in one aerial image; one that is learned from joins the train split.
+
+        Args:
+            pixels: its `square` of `image_size`.
+        """
         if learned_from(record.item, self._settings, self._seed):
             self._open[0].write(pixels.tobytes())
             self._hash.update(record.sha256.encode())
             record.split = "train"
             self.count += 1
         else:
-            self._open[1].write(layout_map(pixels, cell, levels).tobytes())
+            self._open[1].write(layout_map(pixels, self._settings.cell, self._settings.levels).tobytes())
             turn = _draw(self._seed, f"turn|{record.item}")
             self.lenders.append(Lender(record.id, record.item, len(self.lenders), turn))
 

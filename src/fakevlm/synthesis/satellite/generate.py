@@ -6,14 +6,16 @@ the aerial image that it was made after, so no split parts the two.
 """
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fakevlm.corpora.kept import Kept, source
 from fakevlm.errors import UserError
 from fakevlm.miniature import camera
 from fakevlm.miniature.stagecraft import STYLES
@@ -33,7 +35,6 @@ _WEIGHTLESS = {"images", "sampling_steps"}  # settings that leave the weights as
 
 def _key(name: str, code: tuple[ModuleType, ...], aerials: Aerials, settings: Satellites, seed: int) -> list:
     """Everything that decides the weights: data, settings, and the code itself, since runs/ outlives a change of it."""
-    source = hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in code))
     own = getattr(settings, name).model_dump(exclude=_WEIGHTLESS)
     return [
         aerials.digest,
@@ -42,11 +43,11 @@ def _key(name: str, code: tuple[ModuleType, ...], aerials: Aerials, settings: Sa
         settings.levels,
         own,
         seed,
-        source.hexdigest(),
+        source(code),
     ]
 
 
-def _trained_gan(aerials: Aerials, settings: Satellites, seed: int, work: Path) -> Callable:
+def _trained_gan(aerials: Aerials, settings: Satellites, seed: int, work: Path) -> tuple[Callable, Any]:
     from fakevlm.synthesis.satellite import aerials as spool
     from fakevlm.synthesis.satellite import gan, learning
 
@@ -59,10 +60,10 @@ def _trained_gan(aerials: Aerials, settings: Satellites, seed: int, work: Path) 
         seed=seed,
     )
     model = learning.fit(folder, learner, aerials.learned(), gan.NAME, own, settings, seed)
-    return gan.Sampler(model)
+    return gan.Sampler(model), folder.name
 
 
-def _trained_diffusion(aerials: Aerials, settings: Satellites, seed: int, work: Path) -> Callable:
+def _trained_diffusion(aerials: Aerials, settings: Satellites, seed: int, work: Path) -> tuple[Callable, Any]:
     from fakevlm.synthesis.satellite import aerials as spool
     from fakevlm.synthesis.satellite import diffusion, learning
 
@@ -80,10 +81,11 @@ def _trained_diffusion(aerials: Aerials, settings: Satellites, seed: int, work: 
         seed=seed,
     )
     model = learning.fit(folder, learner, aerials.learned(), diffusion.NAME, own, settings, seed)
-    return diffusion.Sampler(model, own.sampling_steps)
+    return diffusion.Sampler(model, own.sampling_steps), [folder.name, own.sampling_steps]
 
 
-GENERATORS: dict[str, tuple[str, Callable[..., Callable[["Tensor", list[int]], "Tensor"]]]] = {
+# Each is trained where it must be, and gives what samples and what decides that, beside maps and seeds.
+GENERATORS: dict[str, tuple[str, Callable[..., tuple[Callable[["Tensor", list[int]], "Tensor"], Any]]]] = {
     "gan": ("pix2pix", _trained_gan),
     "diffusion": ("ddpm", _trained_diffusion),
 }
@@ -118,13 +120,14 @@ def need_aerials(count: float, settings: Satellites) -> None:
 
 
 def generate(
-    aerials: Aerials, settings: Satellites, seed: int, work: Path, *, measured: bool
+    aerials: Aerials, settings: Satellites, seed: int, work: Path, *, measured: bool, kept: Kept | None = None
 ) -> Iterator[tuple[Record, Truth | None]]:
     """The images of both generators, with their measured truth if `measured` (see `measure`).
 
     Args:
         aerials: the real aerial images, all taken in.
         work: where training goes on from after an interruption, and finished weights are kept.
+        kept: the images sampled before an interruption.
 
     Raises:
         UserError: there are too few aerial images to learn from or to lend maps.
@@ -136,15 +139,23 @@ def generate(
     known = measure.thresholds(aerials.learned(), settings.cell, settings.levels) if measured else None
     for number, (method, (name, train)) in enumerate(GENERATORS.items()):
         if wanted[method]:
-            sampler = train(aerials, settings, seed, work)
+            sampler, key = train(aerials, settings, seed, work)
             yield from _sampled(
-                aerials, settings, [seed, _STREAM, number], name, wanted[method], sampler, known
+                aerials,
+                settings,
+                [seed, _STREAM, number],
+                name,
+                wanted[method],
+                sampler,
+                key,
+                kept or Kept(),
+                known,
             )
 
 
 def _sampled(
-    aerials: Aerials, settings: Satellites, seed: list[int], name: str, n: int, sampler: Callable,
-    known: measure.Thresholds | None,
+    aerials: Aerials, settings: Satellites, seed: list[int], name: str, n: int, sampler: Callable, key: Any,
+    kept: Kept, known: measure.Thresholds | None,
 ) -> Iterator[tuple[Record, Truth | None]]:  # fmt: skip
     from fakevlm.synthesis.satellite.learning import signed, unsigned
 
@@ -154,8 +165,20 @@ def _sampled(
         for start in range(0, n, at_once):
             turn = range(start, min(start + at_once, n))
             rngs = [np.random.default_rng([*seed, i]) for i in turn]
-            given = signed(np.stack([enlarged(maps[i], settings.cell) for i in turn]))
-            images = unsigned(sampler(given, [int(rng.integers(2**62)) for rng in rngs]))
+            seeds = [int(rng.integers(2**62)) for rng in rngs]
+            batch = [
+                key,
+                seeds,
+                hashlib.sha256(np.ascontiguousarray(maps[turn.start : turn.stop])).hexdigest(),
+            ]
+            if found := kept.get(batch):
+                images = np.load(io.BytesIO(found[0][1]), allow_pickle=False)
+            else:
+                given = signed(np.stack([enlarged(maps[i], settings.cell) for i in turn]))
+                images = unsigned(sampler(given, seeds))
+                out = io.BytesIO()
+                np.save(out, images)
+                kept.put(batch, [("images.npy", out.getvalue())])
             for i, rng, pixels in zip(turn, rngs, images, strict=True):
                 yield _finished(lenders[i], name, pixels, maps[i], rng, settings, known)
             progress.update(len(turn))
