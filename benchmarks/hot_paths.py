@@ -21,7 +21,7 @@ import torch
 from rouge_score.rouge_scorer import RougeScorer
 
 from fakevlm import paths
-from fakevlm.corpora.ahead import THREADS, ahead
+from fakevlm.ahead import THREADS, ahead
 from fakevlm.corpora.video import frames, numbers
 from fakevlm.evaluation.prediction import predict
 from fakevlm.evaluation.text import rouge_l

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fakevlm import paths
+from fakevlm.ahead import ahead
 from fakevlm.corpora import ffpp
-from fakevlm.corpora.ahead import ahead
 from fakevlm.corpora.collect import collect
 from fakevlm.corpora.files import Quarantine
 from fakevlm.corpora.kept import Kept, stamp

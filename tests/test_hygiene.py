@@ -24,7 +24,7 @@ FLOORS = (
     ("parts",),
     ("records",),
     ("shards",),
-    ("progress",),
+    ("progress", "ahead"),
     ("cluster",),
     ("batchwise",),
     ("encoder",),
@@ -52,6 +52,7 @@ PLUMBING = {
         ".params",
         ".parts",
         ".progress",
+        ".ahead",
         ".cluster",
     )
 }

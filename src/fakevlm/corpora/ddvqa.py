@@ -22,8 +22,8 @@ one; so does this reader, starting again at the first when a video has more ques
 from collections.abc import Iterator
 from pathlib import Path
 
+from fakevlm.ahead import ahead
 from fakevlm.corpora import ffpp
-from fakevlm.corpora.ahead import ahead
 from fakevlm.corpora.faces import Cropper
 from fakevlm.corpora.files import Quarantine, appledouble, need_folder, need_json
 from fakevlm.corpora.kept import Kept

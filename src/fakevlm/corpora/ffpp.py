@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fakevlm.corpora.ahead import ahead
+from fakevlm.ahead import ahead
 from fakevlm.corpora.faces import Cropper
 from fakevlm.corpora.files import BadImage, Quarantine, appledouble, images, need_folder, need_json
 from fakevlm.corpora.kept import Kept, stamp

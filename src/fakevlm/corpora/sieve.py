@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from fakevlm.corpora.ahead import ahead
+from fakevlm.ahead import ahead
 from fakevlm.corpora.files import BadImage, Quarantine, decoded
 from fakevlm.corpora.ondisk import DiskDict
 from fakevlm.records import Record

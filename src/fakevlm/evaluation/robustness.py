@@ -9,9 +9,11 @@ import hashlib
 import io
 import json
 import os
-import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -22,13 +24,14 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from fakevlm import cluster, paths
-from fakevlm.batchwise import Viewer, code, fingerprint
+from fakevlm.ahead import ahead
+from fakevlm.batchwise import Viewer, code
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks, detectors
 from fakevlm.evaluation.methods import EXPERTS, FAKEVLM, detect, detector, speaker
 from fakevlm.evaluation.scores import COLUMNS, score
 from fakevlm.params import Params
-from fakevlm.progress import bar
+from fakevlm.progress import track
 from fakevlm.records import Record, write_records
 from fakevlm.shards import Records, columns_of
 
@@ -137,13 +140,12 @@ class Judge:
 
     Attributes:
         method: as tables print it.
-        key: names its weights; answers are kept under it.
-        answer: records → id, text, p_fake, verdict, forced, in their order; loads the model when first called.
+        answer: (records, journal) → id, text, p_fake, verdict, forced, in the records' order; loads the model when first called,
+            and keeps what is done in the journal, a folder.
     """
 
     method: str
-    key: str
-    answer: Callable[[Sequence[Record]], pd.DataFrame]
+    answer: Callable[[Sequence[Record], Path], pd.DataFrame]
 
 
 def judges(params: Params) -> list[Judge]:
@@ -167,48 +169,50 @@ def judges(params: Params) -> list[Judge]:
 
 
 def _speaker(params: Params) -> Judge:
+    from fakevlm.evaluation.engines import journal_of
+
     name, ask = speaker(FAKEVLM, params)
 
-    def answer(records: Sequence[Record]) -> pd.DataFrame:
+    def answer(records: Sequence[Record], journal: Path) -> pd.DataFrame:
         # The verdict stands in the first sentence; the explanation after it is not scored here.
-        return ask(records, params.robustness.max_new_tokens, None)
+        return ask(records, params.robustness.max_new_tokens, journal_of(journal, FAKEVLM, name))
 
-    place = paths.resolve(name)
-    served = params.evaluate.servers.model_dump() if params.evaluate.servers else None
-    return Judge(FAKEVLM, json.dumps([fingerprint(place) if place.is_dir() else str(name), served]), answer)
+    return Judge(FAKEVLM, answer)
 
 
 def _detector(method: str, viewer: Viewer) -> Judge:
-    return Judge(method, json.dumps(viewer.key), lambda records: detect(viewer, records, None, method))
+    return Judge(method, partial(detect, viewer, desc=method))
 
 
-def _kept(judge: Judge, records: Sequence[Record], params: Params, journal: Path) -> pd.DataFrame:
-    """The judge's answers, from the journal where the same weights and code have seen the same images with the same settings."""
-    told = [params.robustness.max_new_tokens, params.evaluate.precision, params.evaluate.prompt]
-    told += [params.base, judge.key, code()]
-    rows = columns_of(records, ["id", "sha256"]).to_numpy().tolist()
-    digest = hashlib.sha256(json.dumps([told, rows]).encode()).hexdigest()[:32]
-    file = journal / f"{re.sub(r'[^a-z0-9]+', '-', judge.method.lower())}-{digest}.parquet"
-    if file.exists():
-        return pd.read_parquet(file)
-    answers = judge.answer(records)
-    answers.to_parquet(
-        file.with_suffix(".tmp"), index=False
-    )  # whole or not at all, whenever the process dies
-    os.replace(file.with_suffix(".tmp"), file)
-    return answers
+def _seen(params: Params, records: Sequence[Record], journal: Path) -> Records:
+    """What the judges see: all records as they are, then all with each perturbation. On disk, for lossless copies are large; once,
+    for a run that goes on finds them there.
+    """
+    todo = settings(params)
+    told = [todo, params.seed, code(), columns_of(records, ["id", "sha256"]).to_numpy().tolist()]
+    folder = journal / f"seen-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]}"
+    if not folder.exists():
+        for old in journal.glob("seen-*"):  # of other settings
+            shutil.rmtree(old)
+        shutil.rmtree(making := journal / "making", ignore_errors=True)
+        copies = ((record, *each) for each in todo for record in records)
+        changed = ahead(lambda copy: perturbed(*copy, params.seed), copies)
+        total = (1 + len(todo)) * len(records)
+        write_records(track(chain(records, changed), "perturbed images", total), making)
+        os.replace(making, folder)  # whole or not at all, whenever the process dies
+    return Records(folder)
 
 
 def study(
     params: Params, records: Sequence[Record], judged: Sequence[Judge], journal: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every judge on every perturbation of the records.
+    """Every judge on every perturbation of the records, each judge on all of them at once: a cluster's workers load it once.
 
     Args:
         params: of these, `seed`, `evaluate` and `robustness`.
         records: n test images.
         judged: the methods.
-        journal: folder of what is done already, one file a method and perturbation.
+        journal: folder of the perturbed images and of what is done already.
 
     Returns:
         predictions (columns of `SCHEMA`) and scores (those of `evaluation.scores`, with `jpeg=70`, …, `none` as subset), sorted as
@@ -222,25 +226,15 @@ def study(
             f"{params.profile}.evaluate.methods names neither FakeVLM nor an expert",
             f"list one of: {FAKEVLM}, {', '.join(EXPERTS)}",
         )
-    journal.mkdir(parents=True, exist_ok=True)
-    todo = [(NONE, None), *settings(params)]
-    predicted: dict[str, list[pd.DataFrame]] = {judge.method: [] for judge in judged}
+    subsets = [NONE, *(f"{kind}={strength:g}" for kind, strength in settings(params))]
     known = columns_of(records, ["label", "category", "item"]).astype({"label": int})
     items = known.pop("item").tolist()
-    with bar(len(todo) * len(records), "robustness") as progress:
-        for kind, strength in todo:
-            subset, seen = NONE, records
-            if strength is not None:
-                subset = f"{kind}={strength:g}"
-                # Onto the disk: lossless copies are large.
-                write_records((perturbed(r, kind, strength, params.seed) for r in records), journal / "seen")
-                seen = Records(journal / "seen")
-            for judge in judged:
-                answers = _kept(judge, seen, params, journal)
-                frame = answers.assign(**known, method=judge.method, subset=subset)
-                predicted[judge.method].append(frame[SCHEMA.names])
-            progress.update(len(records))
-    frames = [frame for method in predicted.values() for frame in method]
+    seen, frames = _seen(params, records, journal), []
+    for judge in judged:
+        answers = judge.answer(seen, journal)
+        for number, subset in enumerate(subsets):
+            own = answers.iloc[number * len(records) : (number + 1) * len(records)].reset_index(drop=True)
+            frames.append(own.assign(**known, method=judge.method, subset=subset)[SCHEMA.names])
     return pd.concat(frames, ignore_index=True), _scores(params, frames, items)
 
 
