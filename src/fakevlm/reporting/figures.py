@@ -155,10 +155,9 @@ def _robustness(inputs: Inputs, published: Published) -> list[Drawn]:
             "robustness",
             "Robustness",
             "Scores under perturbation",
-            "Accuracy, AUC and (of those that explain) clue recall on a sample of FakeClue's test split under perturbations of growing "
-            "strength, from left to right; “–” is the untouched image. Bands are 95 % intervals, dashed lines one half. The paper's own "
-            "table could not be retrieved.",
-            score_figures.robustness(inputs.robustness, ("acc", "auc", "clue_recall")),
+            "Accuracy and AUC on a sample of FakeClue's test split under perturbations of growing strength, from left to right; “–” "
+            "is the untouched image. Bands are 95 % intervals, dashed lines one half. The paper's own table could not be retrieved.",
+            score_figures.robustness(inputs.robustness),
             "results",
         )
     ]
