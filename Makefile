@@ -67,10 +67,10 @@ lock: setup  ## renew requirements.lock from pyproject.toml
 	@git --no-pager diff --stat requirements.lock; echo "requirements.lock renewed; \`make test\` tells whether it holds."
 
 world: setup  ## draw the miniature's raw corpora anew into embedded/ (a side branch: `make repro` does not)
-	@$(INSIDE) python -m fakevlm.miniature.export $(ARGS)
+	@$(INSIDE) python -m miniworld.export $(ARGS)
 
 base: setup  ## pretrain the miniature's base model anew into embedded/base (two hours; a side branch as well)
-	@$(INSIDE) python -m fakevlm.pretraining $(ARGS)
+	@$(INSIDE) python -m miniworld.pretraining $(ARGS)
 
 rehearse: setup  ## profile `paper` from data to report on tiny models and a stand-in server (ARGS=released: that profile)
 	@$(INSIDE) python tests/rehearse.py $(or $(ARGS),paper)

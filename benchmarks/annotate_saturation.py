@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fakevlm.annotation.driver import Task, annotate_all
-from fakevlm.annotation.endpoint import EndpointAnnotator
-from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.annotation.protocol import Outcome, Request
-from fakevlm.params import Endpoint
+from fakevlm.config.params import Endpoint
+from fakevlm.inference.driver import Task, annotate_all
+from fakevlm.inference.endpoint import EndpointAnnotator
+from fakevlm.inference.journal import Journal
+from fakevlm.inference.protocol import Outcome, Request
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from misbehaving import serving

@@ -21,15 +21,15 @@ import torch
 from rouge_score.rouge_scorer import RougeScorer
 
 from fakevlm import paths
-from fakevlm.ahead import THREADS, ahead
-from fakevlm.corpora.video import frames, numbers
-from fakevlm.evaluation.prediction import predict
+from fakevlm.data.corpora.video import frames, numbers
+from fakevlm.data.records import CATEGORIES, Record, read_records, write_records
+from fakevlm.data.shards import Records
 from fakevlm.evaluation.text import rouge_l
-from fakevlm.miniature.world import shoot
+from fakevlm.inference.prediction import predict
 from fakevlm.model.collate import Collator, Example
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.records import CATEGORIES, Record, read_records, write_records
-from fakevlm.shards import Records
+from fakevlm.prefetch import THREADS, ahead
+from miniworld.world import shoot
 
 ROUNDS = 5
 

@@ -17,9 +17,9 @@ import time
 import numpy as np
 from PIL import Image
 
-from fakevlm.corpora.perceptual import nearest, phash
-from fakevlm.miniature.world import shoot
-from fakevlm.records import CATEGORIES
+from fakevlm.collection.perceptual import nearest, phash
+from fakevlm.data.records import CATEGORIES
+from miniworld.world import shoot
 
 SIZES, TESTS, DISTANCE, COMPARED = (10_000, 100_000, 1_000_000), 30_000, 4, 300
 

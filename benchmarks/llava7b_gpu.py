@@ -42,11 +42,11 @@ from transformers import (
     TrainerCallback,
 )
 
-from fakevlm.evaluation.prediction import predict
+from fakevlm.config.params import DeepSpeed, Finetune, load_params
+from fakevlm.data.records import FAKE, REAL, Record
+from fakevlm.inference.prediction import predict
 from fakevlm.model.build import IMAGE, build_processor, build_tokenizer
 from fakevlm.model.collate import Collator, Example
-from fakevlm.params import DeepSpeed, Finetune, load_params
-from fakevlm.records import FAKE, REAL, Record
 from fakevlm.training import loop, ranks
 from fakevlm.training.data import Batches, Examples
 from fakevlm.training.finetune import freeze

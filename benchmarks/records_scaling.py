@@ -33,8 +33,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fakevlm.annotation.protocol import Outcome, Request
-from fakevlm.records import Record, read_frame, read_records, write_records
+from fakevlm.data.records import Record, read_frame, read_records, write_records
+from fakevlm.inference.protocol import Outcome, Request
 
 SIZES = (10_000, 100_000, 1_000_000)
 KILOBYTES = 400  # of a typical image of GenImage's
@@ -86,7 +86,7 @@ class Chatty:
         self._number = number
 
     async def annotate(self, request: Request) -> Outcome:
-        from fakevlm.miniature.catalogue import KINDS, QUALITIES
+        from fakevlm.data.clues import KINDS, QUALITIES
 
         drawn = int(request.image_sha256[:12], 16)
         kinds = list((QUALITIES if request.prompt.label else KINDS).values())
@@ -124,10 +124,10 @@ def frame(count: int, folder: Path) -> int:
 
 
 def collect(count: int, folder: Path) -> int:
-    from fakevlm.corpora.files import Quarantine
-    from fakevlm.corpora.leakage import Leakage
-    from fakevlm.corpora.perceptual import phash
-    from fakevlm.corpora.sieve import Sieve
+    from fakevlm.collection.leakage import Leakage
+    from fakevlm.collection.perceptual import phash
+    from fakevlm.collection.sieve import Sieve
+    from fakevlm.data.corpora.files import Quarantine
 
     leakage = Leakage(4)
     passed = Sieve(Quarantine()).through(
@@ -140,7 +140,7 @@ def collect(count: int, folder: Path) -> int:
 
 def categorize(count: int, folder: Path) -> int:
     from fakevlm.categorize import assign, eva
-    from fakevlm.params import load_params
+    from fakevlm.config.params import load_params
 
     eva.load = lambda name: Guess()
     assign.paths.runs = lambda *parts: folder.joinpath("runs", *parts)
@@ -151,7 +151,7 @@ def categorize(count: int, folder: Path) -> int:
 
 def plan(count: int, folder: Path) -> int:
     from fakevlm.annotation.fakeclue import planned
-    from fakevlm.params import load_params
+    from fakevlm.config.params import load_params
 
     chosen, tasks = planned(load_params("mini"), folder, folder / "categorize")
     assert sum(1 for _ in tasks) == len(chosen) > 0.9 * count
@@ -160,7 +160,7 @@ def plan(count: int, folder: Path) -> int:
 
 def annotate(count: int, folder: Path) -> int:
     from fakevlm.annotation import aggregate, example, fakeclue
-    from fakevlm.params import load_params
+    from fakevlm.config.params import load_params
 
     aggregate.encode = embed
     chatty, out = [Chatty(n) for n in range(3)], folder / "annotate"
@@ -189,7 +189,7 @@ def resumed(count: int, folder: Path) -> int:
 
 
 def training(count: int, folder: Path) -> int:
-    from fakevlm.shards import Records
+    from fakevlm.data.shards import Records
     from fakevlm.training.data import draw
 
     held = Records(folder / "records")
@@ -200,8 +200,8 @@ def training(count: int, folder: Path) -> int:
 
 
 def experts(count: int, folder: Path) -> int:
+    from fakevlm.data.shards import Records, take
     from fakevlm.evaluation.experts.linear import fit_records
-    from fakevlm.shards import Records, take
 
     def look(images: list[Image.Image]) -> np.ndarray:
         return np.stack([np.asarray(image, np.float32).ravel() for image in images])
@@ -215,10 +215,10 @@ def experts(count: int, folder: Path) -> int:
 
 
 def asked(count: int, folder: Path) -> int:
+    from fakevlm.config.params import load_params
     from fakevlm.evaluation import benchmarks
-    from fakevlm.evaluation.prediction import gather
+    from fakevlm.inference.prediction import gather
     from fakevlm.model.llava import load_processor
-    from fakevlm.params import load_params
 
     def answer(batches):
         for batch in batches:
@@ -234,9 +234,9 @@ def asked(count: int, folder: Path) -> int:
 
 
 def detected(count: int, folder: Path) -> int:
+    from fakevlm.config.params import load_params
     from fakevlm.evaluation import benchmarks
     from fakevlm.evaluation.methods import detect, viewer
-    from fakevlm.params import load_params
 
     benchmarks.folder = lambda name: folder / "records"
     found = benchmarks.sample(benchmarks.load(load_params("mini"), "fakeclue"), count - 1, 0)
@@ -264,14 +264,14 @@ STEPS = {
     "a detector": detected,
 }
 IMPORTS = {
-    "sieve, leakage": "fakevlm.corpora.collect",
+    "sieve, leakage": "fakevlm.collection.collect",
     "categorize": "fakevlm.categorize.assign",
     "annotate's plan": "fakevlm.annotation.fakeclue",
     "annotate": "fakevlm.annotation.fakeclue",
     "annotate resumed": "fakevlm.annotation.fakeclue",
     "training's data": "fakevlm.training.data",
     "linear experts": "fakevlm.evaluation.experts.linear",
-    "words, P(fake)": "fakevlm.evaluation.engines",
+    "words, P(fake)": "fakevlm.inference.engines",
     "a detector": "fakevlm.evaluation.benchmarks",
 }
 

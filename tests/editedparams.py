@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from conftest import ROOT
+from fakevlm.config.params import load_params
 from fakevlm.errors import UserError
-from fakevlm.params import load_params
 
 KEEP = object()
 

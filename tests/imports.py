@@ -10,9 +10,9 @@ SRC = ROOT / "src"
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name; a package is its `__init__.py`."""
+    """Every module of the two packages by its dotted name; a package is its `__init__.py`."""
     found = {}
-    for file in sorted((SRC / "fakevlm").rglob("*.py")):
+    for file in sorted(SRC.glob("*/**/*.py")):
         parts = file.relative_to(SRC).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
     return found

@@ -9,9 +9,9 @@ import pandas as pd
 from PIL import Image, ImageDraw
 from safetensors.numpy import save_file
 
-from fakevlm.miniature.catalogue import KINDS, SEEN_KINDS, SUBJECTS
-from fakevlm.miniature.truth import Artifact, Truth, write_truth
-from fakevlm.records import CATEGORIES, Record, write_records
+from fakevlm.data.clues import KINDS, SEEN_KINDS, SUBJECTS
+from fakevlm.data.ground_truth import Artifact, Truth, write_truth
+from fakevlm.data.records import CATEGORIES, Record, write_records
 
 METHODS = ("CNNSpot", "FakeVLM", "Frequency", "LLaVA (untuned)", "LLaVA + Linear Head", "UnivFD")
 SKILL = {

@@ -12,10 +12,10 @@ from typing import Any
 from fakevlm.annotation.aggregate import Annotation, Candidates
 from fakevlm.annotation.aggregate_llm import LLMAggregator
 from fakevlm.annotation.annotators import make_annotators
-from fakevlm.annotation.driver import Found, Task, annotate_all
-from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.params import Endpoint, ServedAggregator
+from fakevlm.config.params import Endpoint, ServedAggregator
+from fakevlm.inference.driver import Found, Task, annotate_all
+from fakevlm.inference.journal import Journal
 from misbehaving import image
 
 PROMPT = label_prompt("animal", 0)

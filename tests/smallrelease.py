@@ -4,8 +4,8 @@ import json
 import zipfile
 from pathlib import Path
 
-from fakevlm.params import Params, load_params
-from fakevlm.records import FAKE, REAL, Record, to_fakeclue_row
+from fakevlm.config.params import Params, load_params
+from fakevlm.data.records import FAKE, REAL, Record, to_fakeclue_row
 from tinyllava import ANSWERS, records
 
 # Folder of a fake and of a real image as the release names them, and their category.

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fakevlm.annotation.protocol import Outcome, Request
-from fakevlm.miniature.truth import Truth, write_truth
-from fakevlm.miniature.world import shoot
-from fakevlm.records import FAKE, REAL, Record, write_records
+from fakevlm.data.ground_truth import Truth, write_truth
+from fakevlm.data.records import FAKE, REAL, Record, write_records
+from fakevlm.inference.protocol import Outcome, Request
+from miniworld.world import shoot
 
 GENERATED = ("animal", "object", "human", "scene")
 

@@ -12,8 +12,8 @@ from fakevlm.annotation.aggregate import (
     answer,
     cluster,
 )
-from fakevlm.params import load_params
-from fakevlm.records import FAKE, REAL
+from fakevlm.config.params import load_params
+from fakevlm.data.records import FAKE, REAL
 from imports import modules, reached
 
 

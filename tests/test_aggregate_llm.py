@@ -9,11 +9,11 @@ from fakevlm.annotation.aggregate import NOTHING, VERDICT, Annotation, Candidate
 from fakevlm.annotation.aggregate_llm import RESPONSE_FORMAT, follow, judge, question
 from fakevlm.annotation.aggregators import BACKENDS
 from fakevlm.annotation.prompts import Prompt
-from fakevlm.annotation.protocol import Outcome
-from fakevlm.explain import choices
+from fakevlm.config.explain import choices
+from fakevlm.config.params import Aggregator, load_params
+from fakevlm.data.records import CATEGORIES, FAKE, REAL
+from fakevlm.inference.protocol import Outcome
 from fakevlm.model.verdict import parse
-from fakevlm.params import Aggregator, load_params
-from fakevlm.records import CATEGORIES, FAKE, REAL
 from imports import imported, modules, reached
 from served import aggregator_entry, clause, reply
 

@@ -11,13 +11,13 @@ import pytest
 
 from fakevlm.annotation.aggregate import Candidates
 from fakevlm.annotation.aggregate_llm import RESPONSE_FORMAT
-from fakevlm.annotation.driver import Task
 from fakevlm.annotation.fakeclue import build
-from fakevlm.annotation.journal import read_answers
-from fakevlm.annotation.protocol import Outcome
+from fakevlm.config.params import load_params
+from fakevlm.data.records import FAKE, read_records
 from fakevlm.errors import UserError
-from fakevlm.params import load_params
-from fakevlm.records import FAKE, read_records
+from fakevlm.inference.driver import Task
+from fakevlm.inference.journal import read_answers
+from fakevlm.inference.protocol import Outcome
 from misbehaving import image, mark, requests, say, serving
 from served import PROMPT, aggregate, aggregator_entry, clause, entry, kill_after_lines, reply
 from smallworld import Scripted, content, make_world

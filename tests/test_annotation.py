@@ -10,14 +10,14 @@ import pytest
 from fakevlm.annotation.dataset import candidates_about
 from fakevlm.annotation.example import pick
 from fakevlm.annotation.fakeclue import FakeClue, build
-from fakevlm.annotation.protocol import Outcome
 from fakevlm.annotation.threshold import sweep
-from fakevlm.corpora import fakeclue
+from fakevlm.config.params import Params, load_params
+from fakevlm.data.corpora import fakeclue
+from fakevlm.data.ground_truth import read_truth
+from fakevlm.data.records import FAKE, QUESTION, REAL, read_frame, read_records
 from fakevlm.errors import UserError
-from fakevlm.miniature.observers import OBSERVERS
-from fakevlm.miniature.truth import read_truth
-from fakevlm.params import Params, load_params
-from fakevlm.records import FAKE, QUESTION, REAL, read_frame, read_records
+from fakevlm.inference.protocol import Outcome
+from miniworld.observers import OBSERVERS
 from smallworld import Scripted, content, make_world
 
 SPLITS = ("train", "val", "test")

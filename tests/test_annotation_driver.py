@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fakevlm.annotation.driver import Task, annotate_all
-from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.annotation.protocol import Outcome, Request
 from fakevlm.errors import UserError
+from fakevlm.inference.driver import Task, annotate_all
+from fakevlm.inference.journal import Journal
+from fakevlm.inference.protocol import Outcome, Request
 from smallworld import Scripted
 
 PROMPT = label_prompt("animal", 0)
@@ -217,7 +217,7 @@ def test_a_run_that_stops_counts_as_known_what_the_journal_held(
         def update(self) -> None: ...
         def close(self) -> None: ...
 
-    monkeypatch.setattr("fakevlm.annotation.driver.bar", lambda *_, **__: Bar())
+    monkeypatch.setattr("fakevlm.inference.driver.bar", lambda *_, **__: Bar())
     with Journal(tmp_path / "j") as journal:
         annotate_all(tasks(10), [Scripted("a")], journal)
         assert Bar.last == ""

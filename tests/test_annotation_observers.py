@@ -8,15 +8,15 @@ import pytest
 
 from fakevlm.annotation.annotators import BACKENDS, make_annotators
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.annotation.protocol import Outcome, Request
+from fakevlm.config.explain import choices
+from fakevlm.config.params import Annotator, load_params
+from fakevlm.config.params import Observer as Spec
+from fakevlm.data.clues import SEEN_KINDS, kinds_named
+from fakevlm.data.ground_truth import Artifact, Truth
+from fakevlm.data.records import CATEGORIES, FAKE, REAL
 from fakevlm.errors import UserError
-from fakevlm.explain import choices
-from fakevlm.miniature.catalogue import SEEN_KINDS, kinds_named
-from fakevlm.miniature.observers import OBSERVERS, describe, plausible_kinds, sources_digest
-from fakevlm.miniature.truth import Artifact, Truth
-from fakevlm.params import Annotator, load_params
-from fakevlm.params import Observer as Spec
-from fakevlm.records import CATEGORIES, FAKE, REAL
+from fakevlm.inference.protocol import Outcome, Request
+from miniworld.observers import OBSERVERS, describe, plausible_kinds, sources_digest
 
 BOX = (0.1, 0.1, 0.5, 0.5)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from fakevlm.annotation.prompts import label_prompt, prompt_types
+from fakevlm.data.records import CATEGORIES, FAKE, REAL
 from fakevlm.errors import UserError
-from fakevlm.records import CATEGORIES, FAKE, REAL
 
 GOLDEN = Path(__file__).parent / "golden" / "label_prompts.txt"
 

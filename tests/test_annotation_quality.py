@@ -12,9 +12,9 @@ from fakevlm.annotation.quality import (
     ClueQuality,
     named_kinds,
 )
-from fakevlm.miniature.catalogue import KINDS
-from fakevlm.miniature.truth import Artifact, Truth
-from fakevlm.records import FAKE, REAL
+from fakevlm.data.clues import KINDS
+from fakevlm.data.ground_truth import Artifact, Truth
+from fakevlm.data.records import FAKE, REAL
 
 BOX = (0.0, 0.0, 1.0, 1.0)
 TRUTHS = {

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fakevlm.annotation.journal import read_answers
+from fakevlm.config.params import Baseline, Params, PublishedExpert, Servers, load_params
+from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.evaluation import baselines, benchmarks, methods
 from fakevlm.evaluation.scores import score
+from fakevlm.inference.journal import read_answers
 from fakevlm.model import verdict
-from fakevlm.params import Baseline, Params, PublishedExpert, Servers, load_params
-from fakevlm.records import Record
 from fakevlm.reporting.averages import average_auc
 from misbehaving import image, requests, serving
 from served import kill_after_lines
@@ -148,7 +148,7 @@ def test_killed_in_the_middle_it_repeats_nothing_that_was_answered(tmp_path: Pat
 
 def ffpp() -> list[Record]:
     """Frames of three manipulations and of originals; the server calls all but one by their names."""
-    from fakevlm.corpora import ffpp as corpus
+    from fakevlm.data.corpora import ffpp as corpus
 
     found = []
     for n in range(10):
@@ -212,8 +212,8 @@ def test_baselines_and_experts_are_methods_among_others(params: Params, project:
 
 
 def test_a_dry_run_counts_what_is_left_to_ask_and_asks_nothing(params: Params, project: Path) -> None:
-    from fakevlm.evaluation.estimate import dry_run
-    from fakevlm.records import write_records
+    from fakevlm.data.records import write_records
+    from fakevlm.tools.estimate_evaluation import dry_run
 
     write_records(ffpp(), project / "artifacts/collect/benchmarks/ffpp")
     with serving(project / "log") as url:

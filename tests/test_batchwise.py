@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 import tinyllava
-from fakevlm import batchwise
-from fakevlm.batchwise import Columns, Viewer
-from fakevlm.records import Record, write_records
-from fakevlm.shards import Records
+from fakevlm.data.records import Record, write_records
+from fakevlm.data.shards import Records
+from fakevlm.inference import batchwise
+from fakevlm.inference.batchwise import Columns, Viewer
 
 
 class Counting:

@@ -15,10 +15,10 @@ from PIL import Image
 from timm.data import ImageNetInfo
 
 from fakevlm.categorize import assign, eva, synsets, train
+from fakevlm.config.params import Categorize, load_params
+from fakevlm.data.ground_truth import Truth, write_truth
+from fakevlm.data.records import Record, write_records
 from fakevlm.errors import UserError
-from fakevlm.miniature.truth import Truth, write_truth
-from fakevlm.params import Categorize, load_params
-from fakevlm.records import Record, write_records
 
 TINY = Categorize(
     model=None,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fakevlm import records
+from fakevlm.data import records
 from fakevlm.errors import UserError
 from fakevlm.model import chat
 from fakevlm.model.build import build_processor, build_tokenizer

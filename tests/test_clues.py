@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fakevlm.config.params import load_params
+from fakevlm.data.ground_truth import Artifact, Truth
 from fakevlm.evaluation import scores
 from fakevlm.evaluation.clues import KIND_NAMES, clues
-from fakevlm.miniature.truth import Artifact, Truth
-from fakevlm.params import load_params
 
 BOX = (0.1, 0.1, 0.4, 0.4)
 

@@ -14,15 +14,15 @@ import pytest
 
 import publishedweights
 import tinyllava
-from fakevlm import batchwise, cluster
-from fakevlm.batchwise import Viewer
 from fakevlm.categorize import assign, eva
 from fakevlm.categorize.synsets import FOUR
+from fakevlm.config.params import Cluster, PublishedExpert, load_params
 from fakevlm.errors import UserError
-from fakevlm.evaluation import detectors, engines, methods, prediction
+from fakevlm.evaluation import detectors, methods
 from fakevlm.evaluation.experts import train_experts
+from fakevlm.inference import batchwise, cluster, engines, prediction
+from fakevlm.inference.batchwise import Viewer
 from fakevlm.model.features import load_features
-from fakevlm.params import Cluster, PublishedExpert, load_params
 from publishedweights import checkpoint
 
 pytestmark = pytest.mark.slow  # Ray takes seconds to start, and each worker loads torch

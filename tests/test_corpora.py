@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fakevlm.corpora import chameleon, cvusa, dmimage, genimage, loki, m6doc, vigor
-from fakevlm.corpora.files import BadImage, Quarantine, decoded, need_json
+from fakevlm.data.corpora import chameleon, cvusa, dmimage, genimage, loki, m6doc, vigor
+from fakevlm.data.corpora.files import BadImage, Quarantine, decoded, need_json
+from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
-from fakevlm.records import FAKE, REAL, Record
 
 
 def picture(seed: int, form: str = "JPEG", size: tuple[int, int] = (24, 16)) -> bytes:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from fakevlm.corpora import chameleon, cvusa, ddvqa, dmimage, ffpp, genimage, loki, m6doc, verify, vigor
-from fakevlm.corpora.amounts import expected
-from fakevlm.corpora.files import Quarantine, count_images
+from fakevlm.collection.amounts import expected
+from fakevlm.data.corpora import chameleon, cvusa, ddvqa, dmimage, ffpp, genimage, loki, m6doc, vigor
+from fakevlm.data.corpora.files import Quarantine, count_images
+from fakevlm.tools import verify
 
 READERS = {
     "genimage": lambda root, _: genimage.read(root),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fakevlm.corpora import archives
-from fakevlm.corpora.archives import main, unpack
 from fakevlm.errors import UserError
+from fakevlm.tools import archives
+from fakevlm.tools.archives import main, unpack
 
 GOOD = {"a/1.png": b"one" * 50, "a/b/2.png": b"two" * 70, "3.json": b"{}"}
 

@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fakevlm.corpora import ffpp, m6doc
-from fakevlm.corpora.collect import collect
-from fakevlm.corpora.files import Quarantine, count_images, images_below
-from fakevlm.corpora.preview import contact_sheet, sample
-from fakevlm.corpora.sieve import Sieve
+from fakevlm.collection.collect import collect
+from fakevlm.collection.preview import contact_sheet, sample
+from fakevlm.collection.sieve import Sieve
+from fakevlm.config.params import Params, load_params
+from fakevlm.data.corpora import ffpp, m6doc
+from fakevlm.data.corpora.files import Quarantine, count_images, images_below
+from fakevlm.data.ground_truth import Truth, read_truth, write_truth
+from fakevlm.data.records import FAKE, REAL, Record, read_frame, read_records
 from fakevlm.errors import UserError
-from fakevlm.miniature.truth import Truth, read_truth, write_truth
-from fakevlm.params import Params, load_params
-from fakevlm.records import FAKE, REAL, Record, read_frame, read_records
 
 
 def picture(seed: int) -> bytes:

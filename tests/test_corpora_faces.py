@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fakevlm.corpora import ddvqa, ffpp
-from fakevlm.corpora.files import BadImage, Quarantine
-from fakevlm.corpora.video import frames, numbers, png, spaced
+from fakevlm.data.corpora import ddvqa, ffpp
+from fakevlm.data.corpora.files import BadImage, Quarantine
+from fakevlm.data.corpora.video import frames, numbers, png, spaced
+from fakevlm.data.records import FAKE, REAL
 from fakevlm.errors import UserError
-from fakevlm.records import FAKE, REAL
 
 
 def film(file: Path, n: int, colour: int = 0) -> None:

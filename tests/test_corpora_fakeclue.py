@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fakevlm.corpora import fakeclue
-from fakevlm.corpora.files import Quarantine
+from fakevlm.data.corpora import fakeclue
+from fakevlm.data.corpora.files import Quarantine
+from fakevlm.data.records import FAKE, FAKECLUE_QUESTION, REAL, Record, to_fakeclue_row
 from fakevlm.errors import UserError
-from fakevlm.records import FAKE, FAKECLUE_QUESTION, REAL, Record, to_fakeclue_row
 
 
 def picture(seed: int) -> bytes:

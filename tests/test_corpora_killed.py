@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from fakevlm import paths
-from fakevlm.ahead import ahead
-from fakevlm.corpora import ffpp
-from fakevlm.corpora.collect import collect
-from fakevlm.corpora.files import Quarantine
-from fakevlm.corpora.kept import Kept, stamp
+from fakevlm.collection.collect import collect
+from fakevlm.collection.kept import Kept, stamp
+from fakevlm.data.corpora import ffpp
+from fakevlm.data.corpora.files import Quarantine
+from fakevlm.prefetch import ahead
 from fakevlm.synthesis.satellite import gan
 from fakevlm.synthesis.satellite.generate import generate
 from test_corpora_collect import settings
@@ -138,7 +138,7 @@ def test_what_has_changed_or_was_not_good_is_decoded_again(tmp_path: Path) -> No
 
 
 def ffpp_crop():
-    from fakevlm.corpora.faces import make_cropper
+    from fakevlm.data.corpora.faces import make_cropper
 
     return make_cropper(LANDMARKS)
 

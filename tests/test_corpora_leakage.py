@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from fakevlm.corpora import perceptual
-from fakevlm.corpora.collect import collect
-from fakevlm.corpora.leakage import COLUMNS, Leakage
-from fakevlm.corpora.perceptual import nearest, phash
-from fakevlm.miniature.world import shoot
-from fakevlm.records import REAL, Record
+from fakevlm.collection import perceptual
+from fakevlm.collection.collect import collect
+from fakevlm.collection.leakage import COLUMNS, Leakage
+from fakevlm.collection.perceptual import nearest, phash
+from fakevlm.data.records import REAL, Record
+from miniworld.world import shoot
 from test_corpora_collect import put, settings
 
 

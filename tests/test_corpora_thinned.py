@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fakevlm.corpora import chameleon, cvusa, genimage, m6doc, vigor
-from fakevlm.corpora.amounts import drawn
-from fakevlm.corpora.collect import collect
-from fakevlm.records import Record, read_frame
+from fakevlm.collection.amounts import drawn
+from fakevlm.collection.collect import collect
+from fakevlm.data.corpora import chameleon, cvusa, genimage, m6doc, vigor
+from fakevlm.data.records import Record, read_frame
 from test_corpora import m6doc_tree
 from test_corpora_collect import picture, put, settings
 
@@ -101,7 +101,7 @@ def test_the_bar_of_a_thinned_corpus_ends_near_its_total(
         totals[what] = total
         return items
 
-    monkeypatch.setattr("fakevlm.corpora.collect.track", track)
+    monkeypatch.setattr("fakevlm.collection.collect.track", track)
     places = {corpus: tmp_path / corpus for corpus in READERS}
     collect(settings(**places, at_most={"genimage": 12, "vigor": 6}), tmp_path / "out")
     assert totals == {"genimage": 12, "vigor": 6, "chameleon": 60, "cvusa": 30, "m6doc": MANY + 2}

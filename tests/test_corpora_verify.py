@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from fakevlm.corpora import ffpp, genimage, verify
-from fakevlm.corpora.catalogue import catalogue
-from fakevlm.corpora.layouts import LISTS, NAMES
+from fakevlm.config.params import load_params
+from fakevlm.data.corpora import ffpp, genimage
+from fakevlm.data.corpora.catalogue import catalogue
+from fakevlm.data.corpora.layouts import LISTS, NAMES
 from fakevlm.errors import UserError
-from fakevlm.params import load_params
+from fakevlm.tools import verify
 from test_corpora_fakeclue import release
 
 MINI = load_params("mini")
@@ -172,7 +173,7 @@ def test_unpacked_folder_names_of_genimage_are_understood(data: Path) -> None:
 def test_archives_that_lie_there_packed_are_pointed_out(data: Path) -> None:
     shutil.rmtree(own(data, "genimage") / "ADM")
     (data / "genimage/imagenet_ai_0508_adm.zip").write_bytes(b"PK")
-    assert "still packed: imagenet_ai_0508_adm.zip; `python -m fakevlm.corpora.archives" in text(
+    assert "still packed: imagenet_ai_0508_adm.zip; `python -m fakevlm.tools.archives" in text(
         "genimage", data
     )
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fakevlm.corpora import ffpp, video
-from fakevlm.corpora.files import BadImage, Quarantine
+from fakevlm.data.corpora import ffpp, video
+from fakevlm.data.corpora.files import BadImage, Quarantine
 from test_corpora_faces import film
 
 LOST = "the video's header promises it, but it does not come"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fakevlm.annotation.dataurl import data_url
-from fakevlm.records import decode
+from fakevlm.data.records import decode
+from fakevlm.inference.dataurl import data_url
 
 
 def _encoded(image: Image.Image, kind: str, **how: object) -> bytes:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from fakevlm.config.params import PublishedExpert, load_params
+from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.evaluation import detectors
 from fakevlm.evaluation.detectors import fusing, lnp
 from fakevlm.evaluation.detectors.base import build, read_checkpoint
-from fakevlm.params import PublishedExpert, load_params
-from fakevlm.records import Record
 from publishedweights import GOLDEN, IMAGES, PUBLISHED, checkpoint, denoiser, tiny_clip, weights
 
 PARAMS = load_params("mini")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fakevlm.corpora.m6doc import CATEGORIES, Page
+from fakevlm.data.corpora.m6doc import CATEGORIES, Page
+from fakevlm.data.page_layout import KINDS, STYLES, Block, block_kind, jitter, layout_from_coco, sample_layout
+from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
-from fakevlm.records import FAKE
 from fakevlm.synthesis import documents, prose
-from fakevlm.synthesis.layout import KINDS, STYLES, Block, block_kind, jitter, layout_from_coco, sample_layout
 from fakevlm.synthesis.satellite import painted
 from fakevlm.synthesis.typeset import render_page
 

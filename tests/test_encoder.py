@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fakevlm import encoder
-from fakevlm.encoder import encode
 from fakevlm.errors import UserError
+from fakevlm.model import sentence_encoder as encoder
+from fakevlm.model.sentence_encoder import encode
 
 
 def test_rows_are_unit_vectors_in_the_order_asked() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from tqdm import tqdm
 
-from fakevlm.annotation.driver import Task, annotate_all
-from fakevlm.annotation.endpoint import EndpointAnnotator
-from fakevlm.annotation.journal import Journal, read_answers
 from fakevlm.errors import UserError
+from fakevlm.inference.driver import Task, annotate_all
+from fakevlm.inference.endpoint import EndpointAnnotator
+from fakevlm.inference.journal import Journal, read_answers
 from imports import imported, modules, reached
 from misbehaving import requests, serving
 from served import PROMPT, ask, entry, kill_after_lines, tasks

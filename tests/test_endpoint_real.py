@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fakevlm.annotation.completion import Completion
-from fakevlm.annotation.driver import annotate_all
-from fakevlm.annotation.endpoint import EndpointAnnotator
-from fakevlm.annotation.journal import Journal
+from fakevlm.inference.completion import Completion
+from fakevlm.inference.driver import annotate_all
+from fakevlm.inference.endpoint import EndpointAnnotator
+from fakevlm.inference.journal import Journal
 from served import entry, free_port, tasks
 
 pytestmark = pytest.mark.usefixtures("quick_servers")

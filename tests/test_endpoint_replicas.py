@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from fakevlm.annotation.driver import annotate_all
-from fakevlm.annotation.endpoint import EndpointAnnotator
-from fakevlm.annotation.journal import Journal
-from fakevlm.annotation.replicas import Pool, Replica, backoff, retry_after
 from fakevlm.errors import UserError
+from fakevlm.inference.driver import annotate_all
+from fakevlm.inference.endpoint import EndpointAnnotator
+from fakevlm.inference.journal import Journal
+from fakevlm.inference.replicas import Pool, Replica, backoff, retry_after
 from misbehaving import requests, serving
 from served import ask, entry, free_port, tasks
 
@@ -88,7 +88,7 @@ def test_nobody_there_stops_the_run(tmp_path: Path) -> None:
 def test_models_may_be_served_one_after_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("fakevlm.annotation.replicas._NONE_YET", 0.2)
+    monkeypatch.setattr("fakevlm.inference.replicas._NONE_YET", 0.2)
     wanted, port = tasks(["ok"] * 30), free_port()
     away = entry(f"http://127.0.0.1:{port}/v1", name="InternVL2", model="internvl")
     with serving(tmp_path / "a", latency=0.15) as url:
@@ -113,7 +113,7 @@ def _rising(tmp_path: Path, port: int, after: float, open_servers: contextlib.Ex
 
 
 def test_a_server_that_is_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fakevlm.annotation.replicas._NONE_YET", 30.0)
+    monkeypatch.setattr("fakevlm.inference.replicas._NONE_YET", 30.0)
     port = free_port()
     with contextlib.ExitStack() as servers:
         timer = _rising(tmp_path, port, 0.5, servers)
@@ -150,7 +150,7 @@ def test_a_server_that_is_started_anew_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(
-        "fakevlm.annotation.replicas._NONE_YET", 0.0
+        "fakevlm.inference.replicas._NONE_YET", 0.0
     )  # the patience for one that was there is another
     statuses, asked_anew = _restarting(tmp_path, after=0.5)
     assert statuses == ["ok"] * 60
@@ -163,7 +163,7 @@ def test_a_server_that_is_started_anew_is_waited_for(
 def test_a_server_that_does_not_come_back_stops_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fakevlm.annotation.replicas._NONE_ANY_MORE", 0.5)
+    monkeypatch.setattr("fakevlm.inference.replicas._NONE_ANY_MORE", 0.5)
     with pytest.raises(UserError, match="no server can be reached at"):
         _restarting(tmp_path, after=None)
     lines = [json.loads(line) for line in (tmp_path / "j").read_text().splitlines()]
@@ -173,7 +173,7 @@ def test_a_server_that_does_not_come_back_stops_the_run(
 def test_a_server_that_only_fails_is_named_and_stops_the_run_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("fakevlm.annotation.replicas._NONE_ANY_MORE", 1.0)
+    monkeypatch.setattr("fakevlm.inference.replicas._NONE_ANY_MORE", 1.0)
     with (
         serving(tmp_path / "log") as url,
         pytest.raises(UserError, match=r"nothing but failures.*out of memory"),
@@ -216,7 +216,7 @@ def test_while_one_replica_may_be_there_nobody_gives_up(monkeypatch: pytest.Monk
 def test_a_server_that_dies_of_each_request_and_is_started_anew_is_given_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("fakevlm.annotation.replicas._NONE_ANY_MORE", 900.0)
+    monkeypatch.setattr("fakevlm.inference.replicas._NONE_ANY_MORE", 900.0)
 
     async def go() -> float:
         pool = Pool({"a": None}, met=True)

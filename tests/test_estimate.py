@@ -8,13 +8,13 @@ import pytest
 from fakevlm.annotation.aggregate import Candidates
 from fakevlm.annotation.aggregate_llm import question, served_model
 from fakevlm.annotation.annotators import make_annotators
-from fakevlm.annotation.driver import Task, annotate_all
-from fakevlm.annotation.estimate import Aggregation, Estimate, dry_run, estimate, main, table
-from fakevlm.annotation.journal import Journal, read_answers
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.annotation.protocol import Annotator, Outcome, name_of
-from fakevlm.params import Endpoint, load_params
-from fakevlm.records import FAKE
+from fakevlm.config.params import Endpoint, load_params
+from fakevlm.data.records import FAKE
+from fakevlm.inference.driver import Task, annotate_all
+from fakevlm.inference.journal import Journal, read_answers
+from fakevlm.inference.protocol import Annotator, Outcome, name_of
+from fakevlm.tools.estimate_annotation import Aggregation, Estimate, dry_run, estimate, main, table
 from misbehaving import image
 from served import aggregator_entry, reply
 from smallworld import Scripted, make_world

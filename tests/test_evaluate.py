@@ -12,15 +12,16 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from fakevlm import paths
+from fakevlm.config.params import Params, load_params
+from fakevlm.data.ground_truth import Artifact, Truth, write_truth
+from fakevlm.data.records import QUESTION, Record, write_records
 from fakevlm.errors import UserError
-from fakevlm.evaluation import benchmarks, methods, prediction
+from fakevlm.evaluation import benchmarks, methods
 from fakevlm.evaluation.experts import load_expert, train_experts
 from fakevlm.evaluation.scores import COLUMNS
-from fakevlm.miniature.truth import Artifact, Truth, write_truth
+from fakevlm.inference import prediction
 from fakevlm.model.build import build_llava
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.params import Params, load_params
-from fakevlm.records import QUESTION, Record, write_records
 from fakevlm.training.head import LlavaForVerdict, load_head
 
 MANIPULATIONS = ("Deepfakes", "Face2Face")

@@ -10,11 +10,11 @@ from sklearn.linear_model import LogisticRegression
 
 import tinyllava
 from fakevlm import paths
+from fakevlm.config.params import CNNSpotSettings, Experts, Params
+from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
 from fakevlm.evaluation import experts
 from fakevlm.evaluation.experts import augment, base, features, frequency, linear
-from fakevlm.params import CNNSpotSettings, Experts, Params
-from fakevlm.records import FAKE
 
 TINY = Experts(
     epochs=4,

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fakevlm.corpora import chameleon, cvusa, ddvqa, dmimage, ffpp, genimage, loki, m6doc, vigor
-from fakevlm.corpora.files import BadImage, decoded
+from fakevlm.data.clues import KINDS, SEEN_KINDS, kinds_named
+from fakevlm.data.corpora import chameleon, cvusa, ddvqa, dmimage, ffpp, genimage, loki, m6doc, vigor
+from fakevlm.data.corpora.files import BadImage, decoded
+from fakevlm.data.ground_truth import Artifact, Truth, read_truth
+from fakevlm.data.page_layout import layout_from_coco
+from fakevlm.data.records import FAKE, REAL
 from fakevlm.errors import UserError
-from fakevlm.miniature import export, export_plan, export_words
-from fakevlm.miniature.catalogue import KINDS, SEEN_KINDS, kinds_named
-from fakevlm.miniature.export_plan import CLASSES, DMIMAGE_FAKES, GENERATORS, Sizes
-from fakevlm.miniature.truth import Artifact, Truth, read_truth
-from fakevlm.records import FAKE, REAL
-from fakevlm.synthesis.layout import layout_from_coco
+from miniworld import export, export_plan, export_words
+from miniworld.export_plan import CLASSES, DMIMAGE_FAKES, GENERATORS, Sizes
 
 SIZES = Sizes(
     genimage=64,
@@ -145,7 +145,7 @@ def test_real_and_fake_share_format_and_size(records: dict[str, list]) -> None:
 
 
 def test_videos_survive_their_coding(made: Path) -> None:
-    from fakevlm.miniature import export_faces, world
+    from miniworld import export_faces, world
 
     job = next(j for j in export_faces.video_jobs(8, 4, 17) if j.method == "FaceSwap")
     shots = world.shoot_video(np.random.default_rng(job.seed), frames=4, manipulation=job.method)

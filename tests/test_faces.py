@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fakevlm.corpora import ddvqa, faces, ffpp
-from fakevlm.corpora.faces import Cropper, Face, NoFace
-from fakevlm.corpora.files import BadImage, Quarantine
+from fakevlm.config.params import FaceCrop
+from fakevlm.data.corpora import ddvqa, faces, ffpp
+from fakevlm.data.corpora.faces import Cropper, Face, NoFace
+from fakevlm.data.corpora.files import BadImage, Quarantine
 from fakevlm.errors import UserError
-from fakevlm.params import FaceCrop
 from test_corpora_collect import settings
 from test_corpora_faces import ddvqa_tree, tree
 
@@ -169,7 +169,7 @@ def test_ddvqa_asks_about_the_same_crops(tmp_path: Path) -> None:
 
 
 def test_collect_crops_and_counts(tmp_path: Path) -> None:
-    from fakevlm.corpora.collect import collect
+    from fakevlm.collection.collect import collect
 
     tree(tmp_path / "ffpp")
     landmarks_beside(tmp_path / "ffpp/original_sequences/youtube/c23/videos", "000", (0, 8))

@@ -63,7 +63,7 @@ def test_only_the_profiles_name_differs(graphs: dict[str, dict[str, dict]]) -> N
 def test_a_stage_depends_on_whole_folders_of_those_that_may_be_left_out(
     graphs: dict[str, dict[str, dict]],
 ) -> None:
-    from fakevlm.parts import SHOWS
+    from fakevlm.config.parts import SHOWS
 
     made = {
         out

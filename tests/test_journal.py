@@ -11,12 +11,12 @@ import pytest
 
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.fakeclue import build
-from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.annotation.protocol import Outcome, Request
+from fakevlm.config.params import load_params
+from fakevlm.data.ground_truth import read_truth
 from fakevlm.errors import UserError
-from fakevlm.miniature.truth import read_truth
-from fakevlm.params import load_params
+from fakevlm.inference.journal import Journal
+from fakevlm.inference.protocol import Outcome, Request
 from served import kill_after_lines
 from smallworld import content, make_world
 
@@ -133,8 +133,8 @@ import asyncio, sys
 from pathlib import Path
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.fakeclue import build
-from fakevlm.miniature.truth import read_truth
-from fakevlm.params import load_params
+from fakevlm.data.ground_truth import read_truth
+from fakevlm.config.params import load_params
 
 world, out, journal = map(Path, sys.argv[1:])
 params = load_params("mini")

@@ -19,9 +19,9 @@ from PIL import Image
 from sklearn.metrics import f1_score
 
 import tinyllava
-from fakevlm.encoder import encode
+from fakevlm.data.records import QUESTION, read_records, to_fakeclue_row, write_records
 from fakevlm.errors import UserError
-from fakevlm.records import QUESTION, read_records, to_fakeclue_row, write_records
+from fakevlm.model.sentence_encoder import encode
 from imports import ROOT
 
 FOLDER = ROOT / "integrations/lmms_eval/fakeclue"

@@ -8,8 +8,8 @@ import yaml
 
 from conftest import ROOT
 from editedparams import KEEP, edited, message
-from fakevlm.params import Params, load_params
-from fakevlm.parts import SHOWS, LeftOut, begin, left_out
+from fakevlm.config.params import Params, load_params
+from fakevlm.config.parts import SHOWS, LeftOut, begin, left_out
 
 PROFILES = [name for name in yaml.safe_load((ROOT / "params.yaml").read_text()) if name != "profile"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from editedparams import KEEP, edited, message
-from fakevlm.params import (
+from fakevlm.config.params import (
     Embedding,
     Endpoint,
     Observer,

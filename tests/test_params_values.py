@@ -9,11 +9,11 @@ from PIL import Image
 
 from conftest import ROOT
 from editedparams import edited, message
-from fakevlm.corpora import chameleon, cvusa, ffpp, genimage, m6doc, vigor
+from fakevlm.config.annotation import Source
+from fakevlm.config.params import Params, load_params
+from fakevlm.data.corpora import chameleon, cvusa, ffpp, genimage, m6doc, vigor
 from fakevlm.errors import UserError
 from fakevlm.evaluation.robustness import KINDS, perturb
-from fakevlm.params import Params, load_params
-from fakevlm.sections.annotation import Source
 from fakevlm.synthesis.satellite import painted
 from rehearse import changed, located
 

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 
 import tinyllava
-from fakevlm import batchwise, paths
-from fakevlm.evaluation import prediction
-from fakevlm.evaluation.prediction import predict
+from fakevlm import paths
+from fakevlm.config.params import load_params
+from fakevlm.data.records import QUESTION, Record
+from fakevlm.inference import batchwise, prediction
+from fakevlm.inference.prediction import predict
 from fakevlm.model import chat, verdict
 from fakevlm.model.build import build_llava
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.params import load_params
-from fakevlm.records import QUESTION, Record
 
 SENTENCES = [
     "This is a fake image. Texture: the surface of the animal is overly smooth and waxy.",

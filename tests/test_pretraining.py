@@ -6,13 +6,13 @@ import re
 import numpy as np
 import pytest
 
+from fakevlm.data.clues import KINDS, kinds_named
 from fakevlm.errors import UserError
-from fakevlm.miniature.catalogue import KINDS, kinds_named
-from fakevlm.miniature.world import SCENES, shoot
-from fakevlm.pretraining import train
-from fakevlm.pretraining.describe import LOOKS, ask
-from fakevlm.pretraining.pool import GRID, render
-from fakevlm.pretraining.recipe import Recipe, Round
+from miniworld.pretraining import train
+from miniworld.pretraining.describe import LOOKS, ask
+from miniworld.pretraining.pool import GRID, render
+from miniworld.pretraining.recipe import Recipe, Round
+from miniworld.world import SCENES, shoot
 
 VERDICTS = re.compile(
     r"\b(real|fake|authentic\w*|genuine|synthe\w*|generated|manipulated|artificial|unnatural\w*|artifacts?)\b",

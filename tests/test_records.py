@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from fakevlm import records
-from fakevlm.corpora.files import BadImage, decoded
-from fakevlm.corpora.ondisk import DiskDict
+from fakevlm.collection.ondisk import DiskDict
+from fakevlm.data import records
+from fakevlm.data.corpora.files import BadImage, decoded
+from fakevlm.data.records import Record, decode, read_records, write_records
 from fakevlm.errors import UserError
-from fakevlm.records import Record, decode, read_records, write_records
 
 
 def some(count: int, size: int = 100) -> list[Record]:

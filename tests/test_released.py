@@ -7,20 +7,20 @@ import pandas as pd
 import pytest
 
 from conftest import ROOT
-from fakevlm import encoder
 from fakevlm.annotation.dataset import CANDIDATES
-from fakevlm.annotation.estimate import dry_run
 from fakevlm.annotation.example import pick
 from fakevlm.annotation.fakeclue import FakeClue, build
 from fakevlm.annotation.released import plan
-from fakevlm.corpora import fakeclue
-from fakevlm.corpora.collect import Collected, collect
+from fakevlm.collection.collect import Collected, collect
+from fakevlm.config.params import Params, load_params
+from fakevlm.data.corpora import fakeclue
+from fakevlm.data.records import FAKECLUE_QUESTION, QUESTION, read_frame, read_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks, methods
-from fakevlm.params import Params, load_params
-from fakevlm.records import FAKECLUE_QUESTION, QUESTION, read_frame, read_records
+from fakevlm.model import sentence_encoder as encoder
 from fakevlm.reporting import build as report
 from fakevlm.reporting.inputs import load_inputs
+from fakevlm.tools.estimate_annotation import dry_run
 from smallrelease import make_release, released
 from smallworld import content
 from test_corpora import loki_tree

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 import madeup
+from fakevlm.config.params import Params, load_params
 from fakevlm.errors import UserError
-from fakevlm.miniature.observers import OBSERVERS
-from fakevlm.params import Params, load_params
 from fakevlm.reporting import build as report
 from fakevlm.reporting import findings, page, selection, style
 from fakevlm.reporting.findings import AGREES, DIFFERS, LEANS, SILENT, TIES, UNKNOWN, Score, compare
 from fakevlm.reporting.inputs import fetch, load_inputs, parameters
 from fakevlm.reporting.published import load_published
+from miniworld.observers import OBSERVERS
 
 TABLES = (
     "table1_datasets",

@@ -9,12 +9,12 @@ from PIL import Image
 
 import tinyllava
 from fakevlm import paths
-from fakevlm.batchwise import Viewer
+from fakevlm.config.params import Params, PublishedExpert, load_params
+from fakevlm.data.records import write_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import robustness
 from fakevlm.evaluation.robustness import Judge, perturb, perturbed, stratified, study
-from fakevlm.params import Params, PublishedExpert, load_params
-from fakevlm.records import write_records
+from fakevlm.inference.batchwise import Viewer
 from publishedweights import checkpoint, weights
 
 
@@ -249,8 +249,8 @@ def test_experts_with_their_authors_weights_are_judged_whatever_they_are_shown_f
 
 def test_the_stage_runs_fakevlm_and_an_expert(project: Path):
     """Random weights, three perturbations, all from files as in the pipeline; twice, the same bytes."""
+    from fakevlm.config.params import CNNSpotSettings
     from fakevlm.evaluation import experts
-    from fakevlm.params import CNNSpotSettings
 
     base = tinyllava.build(project / "artifacts/finetune/explanation/model")
     write_records(tinyllava.records(40), project / "artifacts/annotate/fakeclue/test")

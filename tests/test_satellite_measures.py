@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from fakevlm.miniature import artifacts as makers
-from fakevlm.miniature.catalogue import SEEN_KINDS
-from fakevlm.miniature.stagecraft import Set
-from fakevlm.miniature.world import FITTING, shoot
+from fakevlm.data.clues import SEEN_KINDS
 from fakevlm.synthesis.satellite import measure
 from fakevlm.synthesis.satellite.aerials import layout_map
+from miniworld import artifacts as makers
+from miniworld.stagecraft import Set
+from miniworld.world import FITTING, shoot
 
 CELL, LEVELS = 4, 6
 

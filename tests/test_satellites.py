@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from fakevlm.config.params import load_params
+from fakevlm.config.satellites import Satellites
+from fakevlm.data.records import FAKE, REAL, Record, read_records
 from fakevlm.errors import UserError
-from fakevlm.params import load_params
-from fakevlm.records import FAKE, REAL, Record, read_records
-from fakevlm.sections.satellites import Satellites
 from fakevlm.synthesis.satellite import diffusion, gan, learning
 from fakevlm.synthesis.satellite.aerials import Aerials, enlarged, layout_map, learned_from, square
 from fakevlm.synthesis.satellite.generate import generate
@@ -274,8 +274,8 @@ def test_sizes_that_do_not_fit_are_named() -> None:
 
 
 def test_the_stage_collects_them(tmp_path: Path, project: Path) -> None:
-    from fakevlm.corpora.collect import collect
-    from fakevlm.params import Params
+    from fakevlm.collection.collect import collect
+    from fakevlm.config.params import Params
 
     values = load_params().model_dump()
     found = values["collect"]

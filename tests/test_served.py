@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 import tinyllava
+from fakevlm.config.params import Params, Servers
 from fakevlm.errors import UserError
-from fakevlm.evaluation import engines, prediction, served
+from fakevlm.inference import engines, prediction, served
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.params import Params, Servers
 from llavaserver import serving
 from misbehaving import image
 from misbehaving import serving as misbehaving

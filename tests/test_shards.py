@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fakevlm import records
+from fakevlm.data import records
+from fakevlm.data.records import Record, read_records, write_records
+from fakevlm.data.shards import Records, columns_of, take, without_images
 from fakevlm.errors import UserError
-from fakevlm.records import Record, read_records, write_records
-from fakevlm.shards import Records, columns_of, take, without_images
 
 WALK = """
 import json, resource, sys
 from pathlib import Path
-from fakevlm.records import Record, write_records
-from fakevlm.shards import Records
+from fakevlm.data.records import Record, write_records
+from fakevlm.data.shards import Records
 
 import numpy as np
 count, folder = int(sys.argv[1]), Path(sys.argv[2])

@@ -15,10 +15,10 @@ from sklearn.preprocessing import StandardScaler
 
 from conftest import ROOT
 from fakevlm.annotation.splits import assign_splits, balance
-from fakevlm.corpora.collect import collect
-from fakevlm.miniature.truth import read_truth
-from fakevlm.params import Params, load_params
-from fakevlm.records import Record, read_frame, read_records
+from fakevlm.collection.collect import collect
+from fakevlm.config.params import Params, load_params
+from fakevlm.data.ground_truth import read_truth
+from fakevlm.data.records import Record, read_frame, read_records
 
 BANDS = (
     (1, 4),

@@ -1,4 +1,4 @@
-"""The check of a user's own image: `python -m fakevlm.spot photo.jpg`."""
+"""The check of a user's own image: `python -m fakevlm.detect photo.jpg`."""
 
 import json
 import warnings
@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import tinyllava
-from fakevlm import spot
-from fakevlm.records import write_records
+from fakevlm import detect as spot
+from fakevlm.data.records import write_records
 
 
 @pytest.fixture(scope="module")

@@ -178,8 +178,8 @@ def test_starting_costs_no_heavy_import() -> None:
 
 
 ASKED = """\
-from fakevlm.params import load_params
-from fakevlm.parts import begin
+from fakevlm.config.params import load_params
+from fakevlm.config.parts import begin
 begin(load_params(profile), "study")
 """
 

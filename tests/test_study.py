@@ -7,10 +7,10 @@ import torch
 
 import tinyllava
 from fakevlm import study
+from fakevlm.data.records import FAKE, REAL, write_records
 from fakevlm.model.collate import Collator, Example
 from fakevlm.model.features import Features
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.records import FAKE, REAL, write_records
 
 
 @pytest.fixture(scope="module")

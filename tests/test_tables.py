@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import madeup
-from fakevlm.params import load_params
+from fakevlm.config.params import load_params
 from fakevlm.reporting import averages, tables
 from fakevlm.reporting.inputs import load_inputs
 from fakevlm.reporting.markdown import markdown

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration
 
 import tinyllava
+from fakevlm.config.params import DeepSpeed
 from fakevlm.errors import UserError
 from fakevlm.model import chat
 from fakevlm.model.collate import IGNORE, Collator
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.params import DeepSpeed
 from fakevlm.training import loop
 from fakevlm.training.data import Batches, Examples
 from fakevlm.training.finetune import Run, finetune, freeze

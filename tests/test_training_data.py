@@ -5,11 +5,11 @@ import torch
 from torch.utils.data import DataLoader
 
 import tinyllava
+from fakevlm.data.records import FAKE, REAL, write_records
+from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
 from fakevlm.model.collate import Collator
 from fakevlm.model.llava import load_processor
-from fakevlm.records import FAKE, REAL, write_records
-from fakevlm.shards import Records
 from fakevlm.training.data import Batches, Examples, answer, draw
 
 QUESTIONS = (None, "Does the person's nose look real or fake, and why?")

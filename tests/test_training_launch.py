@@ -15,9 +15,9 @@ import yaml
 
 import tinyllava
 from conftest import ROOT
+from fakevlm.config.params import DeepSpeed, load_params
+from fakevlm.data.records import write_records
 from fakevlm.errors import UserError
-from fakevlm.params import DeepSpeed, load_params
-from fakevlm.records import write_records
 from fakevlm.training import __main__ as child
 from fakevlm.training import checkpoints, launch, loop, ranks
 from fakevlm.training.finetune import Run, read_log
@@ -230,7 +230,7 @@ def test_the_child_tells_its_first_failure(tmp_path, project, capsys, monkeypatc
 
 NOTEBOOK = """
 from fakevlm import paths
-from fakevlm.params import load_params
+from fakevlm.config.params import load_params
 from fakevlm.training.launch import finetune
 finetune(load_params(), "explanation", paths.artifacts("finetune", "explanation"))
 """

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 import slurmnodes
 import tinyllava
 from conftest import ROOT
-from fakevlm.params import load_params
-from fakevlm.records import write_records
+from fakevlm.config.params import load_params
+from fakevlm.data.records import write_records
 from fakevlm.training import checkpoints, launch
 from fakevlm.training.finetune import Run
 from test_training_launch import TUNE

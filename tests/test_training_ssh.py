@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 import sshnodes
 import tinyllava
+from fakevlm.config.params import DeepSpeed, load_params
+from fakevlm.data.records import write_records
 from fakevlm.errors import UserError
-from fakevlm.params import DeepSpeed, load_params
-from fakevlm.records import write_records
 from fakevlm.training import checkpoints, launch
 from fakevlm.training.finetune import Run
 from test_training_launch import NOTEBOOK, TUNE, alive

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fakevlm.annotation.endpoint import EndpointAnnotator
-from fakevlm.annotation.protocol import Request
-from fakevlm.annotation.transport import Door, Refused, Unanswered
+from fakevlm.inference.endpoint import EndpointAnnotator
+from fakevlm.inference.protocol import Request
+from fakevlm.inference.transport import Door, Refused, Unanswered
 from misbehaving import image, mark, requests, serving
 from served import PROMPT, entry, free_port
 

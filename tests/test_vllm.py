@@ -23,12 +23,13 @@ import yaml
 import tinyllava
 import tinyqwen
 from fakevlm.annotation.aggregate import Candidates
-from fakevlm.annotation.driver import Task
+from fakevlm.config.params import Params, Servers, load_params
+from fakevlm.data.records import FAKE, write_records
 from fakevlm.errors import UserError
-from fakevlm.evaluation import benchmarks, prediction
+from fakevlm.evaluation import benchmarks
+from fakevlm.inference import prediction
+from fakevlm.inference.driver import Task
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.params import Params, Servers, load_params
-from fakevlm.records import FAKE, write_records
 from imports import ROOT
 from llavaserver import serving as stand_in
 from served import PROMPT, aggregate, aggregator_entry, ask, entry, free_port

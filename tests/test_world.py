@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fakevlm.miniature.canvas import Part, hsv
-from fakevlm.miniature.catalogue import FAMILIES, KINDS, QUALITIES, SEEN_KINDS, kinds_named
-from fakevlm.miniature.world import FITTING, MANIPULATIONS, SCENES, shoot, shoot_video
-from fakevlm.records import CATEGORIES, FAKE, REAL
+from fakevlm.data.clues import FAMILIES, KINDS, QUALITIES, SEEN_KINDS, kinds_named
+from fakevlm.data.records import CATEGORIES, FAKE, REAL
+from miniworld.canvas import Part, hsv
+from miniworld.world import FITTING, MANIPULATIONS, SCENES, shoot, shoot_video
 
 
 def rng(*seed: int) -> np.random.Generator:

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fakevlm.params import Params, load_params
-from fakevlm.records import FAKE, REAL, Record
+from fakevlm.config.params import Params, load_params
+from fakevlm.data.records import FAKE, REAL, Record
 
 ANSWERS = {FAKE: "This is a fake image. Texture: waxy.", REAL: "This is a real image. Texture: fine grain."}
 CATEGORIES = ("animal", "doc")
 
 
 def build(folder: Path, seed: int = 5) -> Path:
+    from fakevlm.data.records import QUESTION
     from fakevlm.model.build import build_llava
-    from fakevlm.records import QUESTION
 
     small = {"hidden_size": 16, "layers": 2, "heads": 2, "mlp": 32}
     build_llava(

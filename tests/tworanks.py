@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import tinyllava
-from fakevlm.params import DeepSpeed, Params
+from fakevlm.config.params import DeepSpeed, Params
 from fakevlm.training import loop, ranks
 from fakevlm.training.data import Batches, Examples
 from fakevlm.training.finetune import Run

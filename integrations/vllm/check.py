@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 
 from fakevlm import paths
+from fakevlm.config.params import Params, Servers, load_params
+from fakevlm.data.records import Record
+from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
-from fakevlm.evaluation import benchmarks, served
+from fakevlm.evaluation import benchmarks
 from fakevlm.evaluation.methods import FAKEVLM, tuned
-from fakevlm.params import Params, Servers, load_params
-from fakevlm.records import Record
-from fakevlm.shards import Records
+from fakevlm.inference import served
 
 
 def compare(theirs: pd.DataFrame, ours: pd.DataFrame) -> dict[str, float]:

@@ -21,9 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fakevlm import paths
+from fakevlm.config.params import load_params
+from fakevlm.config.parts import LeftOut
 from fakevlm.errors import UserError
-from fakevlm.params import load_params
-from fakevlm.parts import LeftOut
 
 KERNEL = "python3"
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130

@@ -20,17 +20,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fakevlm import cluster, paths
-from fakevlm.batchwise import Columns, Viewer, fingerprint
+from fakevlm import paths
+from fakevlm.config.params import Params
+from fakevlm.data.records import Record
+from fakevlm.data.shards import Records, columns_of
 from fakevlm.evaluation import metrics
-from fakevlm.evaluation.engines import journal_of, speaker
 from fakevlm.evaluation.metrics import FAKE, REAL
+from fakevlm.inference import cluster
+from fakevlm.inference.batchwise import Columns, Viewer, fingerprint
+from fakevlm.inference.engines import journal_of, speaker
 from fakevlm.model.features import load_features
 from fakevlm.model.llava import DTYPES, locate
 from fakevlm.model.verdict import settled
-from fakevlm.params import Params
-from fakevlm.records import Record
-from fakevlm.shards import Records, columns_of
 from fakevlm.training.data import draw
 from fakevlm.training.launch import finetune, opened
 

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from fakevlm import paths
-from fakevlm.corpora.fakeclue import read
-from fakevlm.corpora.files import Quarantine
+from fakevlm.data.corpora.fakeclue import read
+from fakevlm.data.corpora.files import Quarantine
+from fakevlm.data.records import write_records
 from fakevlm.errors import UserError
-from fakevlm.records import write_records
 
 
 def convert(release: Path, out: Path) -> int:

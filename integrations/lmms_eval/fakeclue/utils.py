@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fakevlm import encoder
+from fakevlm.data.records import FAKE, QUESTION, REAL
 from fakevlm.evaluation import metrics, text
+from fakevlm.model import sentence_encoder as encoder
 from fakevlm.model import verdict
-from fakevlm.records import FAKE, QUESTION, REAL
 
 METRICS = ("acc", "f1_real", "f1_fake", "f1_macro", "unparsed", "rouge_l", "css")
 Row = dict[str, Any]

@@ -26,8 +26,8 @@ import yaml
 
 from fakevlm.annotation.clauses import split
 from fakevlm.annotation.polarity import polarity
-from fakevlm.encoder import encode
-from fakevlm.records import FAKE, REAL
+from fakevlm.data.records import FAKE, REAL
+from fakevlm.model.sentence_encoder import encode
 
 FAMILIES = ("texture", "geometry", "lighting")
 VERDICT = {FAKE: "This is a fake image.", REAL: "This is a real image."}
@@ -210,7 +210,7 @@ class EmbeddingAggregator:
     """M by sentence embeddings and clustering: no model to call, the same bytes every time.
 
     Args:
-        encoder: name of the sentence encoder (`fakevlm.encoder`).
+        encoder: name of the sentence encoder (`fakevlm.model.sentence_encoder`).
         similarity: cosine (after centring) at which two statements say the same.
         min_annotators: distinct witnesses that a point needs.
         critical_similarity: cosine to a critical description at which a single witness is enough; 1 for never.

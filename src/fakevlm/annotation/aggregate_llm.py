@@ -27,15 +27,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fakevlm.annotation.aggregate import FAMILIES, Annotation, Candidates, Point, answer, in_order
 from fakevlm.annotation.clauses import split
-from fakevlm.annotation.driver import Task, annotate_all
-from fakevlm.annotation.endpoint import EndpointAnnotator
-from fakevlm.annotation.journal import Journal, outcome_at
 from fakevlm.annotation.judging import is_verdict
 from fakevlm.annotation.prompts import LABELS, Prompt, subject
-from fakevlm.annotation.protocol import Outcome, Request
+from fakevlm.config.params import ServedAggregator
+from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
-from fakevlm.params import ServedAggregator
-from fakevlm.records import FAKE
+from fakevlm.inference.driver import Task, annotate_all
+from fakevlm.inference.endpoint import EndpointAnnotator
+from fakevlm.inference.journal import Journal, outcome_at
+from fakevlm.inference.protocol import Outcome, Request
 
 ENTRY = "annotate.aggregator"  # its place in params.yaml
 _ASKED_AGAIN = (

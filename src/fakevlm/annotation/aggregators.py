@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable
 
 from fakevlm.annotation.aggregate import Aggregator, EmbeddingAggregator
-from fakevlm.annotation.driver import Task
-from fakevlm.annotation.journal import Journal
-from fakevlm.params import Annotate
+from fakevlm.config.params import Annotate
+from fakevlm.inference.driver import Task
+from fakevlm.inference.journal import Journal
 
 
 def _embedding(settings: Annotate, seed: int, journal: Journal, tasks: Iterable[Task]) -> Aggregator:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from fakevlm.annotation.protocol import Annotator, Outcome, Request
+from fakevlm.data.ground_truth import Truth
 from fakevlm.errors import UserError
-from fakevlm.miniature import observers
-from fakevlm.miniature.truth import Truth
+from fakevlm.inference.protocol import Annotator, Outcome, Request
+from miniworld import observers
 
 
 class ObserverAnnotator:
@@ -49,7 +49,7 @@ def _observer(spec, truths: Mapping[str, Truth], seed: int) -> Annotator:
 
 
 def _endpoint(spec, truths: Mapping[str, Truth], seed: int) -> Annotator:
-    from fakevlm.annotation.endpoint import EndpointAnnotator  # the miniature does without it
+    from fakevlm.inference.endpoint import EndpointAnnotator
 
     return EndpointAnnotator(spec, seed)
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fakevlm.annotation.splits import SPLITS
-from fakevlm.records import FAKE, REAL, Record, RecordWriter, to_fakeclue_row
+from fakevlm.data.records import FAKE, REAL, Record, RecordWriter, to_fakeclue_row
 
 CANDIDATES = pa.schema([(name, pa.string()) for name in ("id", "annotator", "outcome", "text")])
 _GROUP = 5_000  # captions in a row group: what is in memory at a time

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from fakevlm.annotation.dataset import FakeClue, candidates_about
 from fakevlm.annotation.prompts import LABELS, Prompt, label_prompt
+from fakevlm.data.ground_truth import Truth
+from fakevlm.data.records import FAKE, Record, read_records
 from fakevlm.errors import UserError
-from fakevlm.miniature.truth import Truth
-from fakevlm.records import FAKE, Record, read_records
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,18 @@ from fakevlm.annotation.aggregate import Annotation, Candidates
 from fakevlm.annotation.aggregators import make_aggregator
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.dataset import CandidateWriter, FakeClue, Writer, numbers
-from fakevlm.annotation.driver import Found, Task, annotate_all
-from fakevlm.annotation.endpoint import need_key
-from fakevlm.annotation.journal import Journal
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.annotation.protocol import Annotator, Outcome, name_of
 from fakevlm.annotation.quality import AGGREGATE, Agreement, ClueQuality, named_kinds
 from fakevlm.annotation.splits import plan
+from fakevlm.config.params import Endpoint, Params, Released
+from fakevlm.data.ground_truth import Truth, read_truth
+from fakevlm.data.records import FAKE, Record, read_frame, read_records
 from fakevlm.errors import UserError
-from fakevlm.miniature.truth import Truth, read_truth
-from fakevlm.params import Endpoint, Params, Released
+from fakevlm.inference.driver import Found, Task, annotate_all
+from fakevlm.inference.endpoint import need_key
+from fakevlm.inference.journal import Journal
+from fakevlm.inference.protocol import Annotator, Outcome, name_of
 from fakevlm.progress import track
-from fakevlm.records import FAKE, Record, read_frame, read_records
 
 _COLUMNS = ["id", "label", "category", "source", "generator", "item", "split", "sha256"]
 

@@ -19,8 +19,8 @@ from importlib import resources
 
 import yaml
 
+from fakevlm.data.records import FAKE, REAL
 from fakevlm.errors import UserError
-from fakevlm.records import FAKE, REAL
 
 LABELS = {FAKE: "fake", REAL: "real"}
 

@@ -12,9 +12,9 @@ from itertools import combinations
 
 import pandas as pd
 
-from fakevlm.miniature.catalogue import KINDS, kinds_named
-from fakevlm.miniature.truth import Truth
-from fakevlm.records import REAL
+from fakevlm.data.clues import KINDS, kinds_named
+from fakevlm.data.ground_truth import Truth
+from fakevlm.data.records import REAL
 
 AGGREGATE = "aggregate"
 QUALITY_COLUMNS = ("annotator", "precision", "recall", "f1", "n", "spurious_per_real", "n_real")

@@ -14,9 +14,9 @@ from fakevlm import paths
 from fakevlm.annotation.dataset import CandidateWriter, FakeClue, Writer, numbers
 from fakevlm.annotation.quality import AGGREGATE, Agreement, ClueQuality
 from fakevlm.annotation.splits import assign_splits
+from fakevlm.config.params import Params
+from fakevlm.data.records import read_frame, read_records
 from fakevlm.errors import UserError
-from fakevlm.params import Params
-from fakevlm.records import read_frame, read_records
 
 
 def plan(records: pd.DataFrame, val_fraction: float, seed: int) -> pd.DataFrame:

@@ -13,12 +13,12 @@ import pandas as pd
 from fakevlm import paths
 from fakevlm.annotation.aggregate import Candidates, EmbeddingAggregator
 from fakevlm.annotation.dataset import candidates_about
-from fakevlm.annotation.protocol import Outcome
 from fakevlm.annotation.quality import AGGREGATE, ClueQuality, named_kinds
+from fakevlm.config.params import Embedding, Params, load_params
+from fakevlm.data.ground_truth import read_truth
+from fakevlm.data.records import FAKE, read_frame
 from fakevlm.errors import UserError
-from fakevlm.miniature.truth import read_truth
-from fakevlm.params import Embedding, Params, load_params
-from fakevlm.records import FAKE, read_frame
+from fakevlm.inference.protocol import Outcome
 
 GRID = (0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.60, 0.70)
 

@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from fakevlm import paths
-from fakevlm.batchwise import Viewer, fingerprint
 from fakevlm.categorize import eva, person, train
 from fakevlm.categorize.synsets import FOUR, nature_category, true_category
+from fakevlm.config.params import Params, Person
+from fakevlm.data.ground_truth import read_truth
+from fakevlm.data.records import Record, read_records
+from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
-from fakevlm.miniature.truth import read_truth
-from fakevlm.params import Params, Person
-from fakevlm.records import Record, read_records
-from fakevlm.shards import Records, columns_of
+from fakevlm.inference.batchwise import Viewer, fingerprint
 
 SCHEMA = pa.schema(
     [

@@ -20,8 +20,8 @@ from timm.models import save_for_hf
 
 from fakevlm import paths
 from fakevlm.categorize.synsets import FOUR, membership
+from fakevlm.config.params import Categorize
 from fakevlm.errors import UserError
-from fakevlm.params import Categorize
 
 
 @dataclass

@@ -20,8 +20,8 @@ from PIL import Image
 from fakevlm import paths
 from fakevlm.categorize import eva
 from fakevlm.categorize.synsets import FOUR
+from fakevlm.config.params import Person
 from fakevlm.errors import UserError
-from fakevlm.params import Person
 
 # RGB images -> for each how sure it is that this is an image of people (the best box's score, the summed probability); 0: it is none.
 Judge = Callable[[Sequence[Image.Image]], np.ndarray]

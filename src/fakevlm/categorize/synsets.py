@@ -23,9 +23,9 @@ from importlib.resources import files
 
 import numpy as np
 
+from fakevlm.data.ground_truth import Truth
+from fakevlm.data.records import Record
 from fakevlm.errors import UserError
-from fakevlm.miniature.truth import Truth
-from fakevlm.records import Record
 
 FOUR = ("animal", "human", "object", "scene")
 

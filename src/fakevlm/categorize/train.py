@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fakevlm.categorize.eva import Classifier, build, device, wrap
 from fakevlm.categorize.synsets import FOUR
+from fakevlm.config.params import Categorize
 from fakevlm.errors import UserError
-from fakevlm.params import Categorize
 from fakevlm.progress import bar
 
 VALIDATION = 0.15

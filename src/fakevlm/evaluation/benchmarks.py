@@ -19,17 +19,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fakevlm import cluster, paths
-from fakevlm.annotation.endpoint import need_key
+from fakevlm import paths
+from fakevlm.config.params import Baseline, Params, PublishedExpert
+from fakevlm.data.ground_truth import read_truth
+from fakevlm.data.records import Record
+from fakevlm.data.shards import Records, columns_of, take, without_images
 from fakevlm.errors import UserError
 from fakevlm.evaluation import baselines, detectors
 from fakevlm.evaluation.methods import FAKEVLM, answers, check
 from fakevlm.evaluation.scores import COLUMNS as SCORE_COLUMNS
 from fakevlm.evaluation.scores import score
-from fakevlm.miniature.truth import read_truth
-from fakevlm.params import Baseline, Params, PublishedExpert
-from fakevlm.records import Record
-from fakevlm.shards import Records, columns_of, take, without_images
+from fakevlm.inference import cluster
+from fakevlm.inference.endpoint import need_key
 
 Entry = TypeVar("Entry", Baseline, PublishedExpert)
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fakevlm.miniature.catalogue import KINDS, kinds_named
-from fakevlm.miniature.truth import Truth
+from fakevlm.data.clues import KINDS, kinds_named
+from fakevlm.data.ground_truth import Truth
 
 KIND_NAMES = tuple(KINDS)
 

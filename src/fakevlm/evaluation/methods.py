@@ -13,17 +13,17 @@ import numpy as np
 import pandas as pd
 
 from fakevlm import paths
-from fakevlm.annotation.endpoint import need_key
-from fakevlm.batchwise import Look, Viewer, fingerprint
+from fakevlm.config.evaluation import Method
+from fakevlm.config.params import Params
+from fakevlm.data.records import Record
+from fakevlm.data.shards import columns_of, take
 from fakevlm.errors import UserError
+from fakevlm.inference.batchwise import Look, Viewer, fingerprint
+from fakevlm.inference.endpoint import need_key
 from fakevlm.model import verdict
-from fakevlm.params import Params
-from fakevlm.records import Record
-from fakevlm.sections.evaluation import Method
-from fakevlm.shards import columns_of, take
 
 if TYPE_CHECKING:
-    from fakevlm.evaluation.engines import Speaker
+    from fakevlm.inference.engines import Speaker
 
 FAKEVLM, UNTUNED, HEAD = "FakeVLM", "LLaVA (untuned)", "LLaVA + Linear Head"
 # FakeVLM once more, asked as its authors ask their released weights, whatever `evaluate.prompt` says.
@@ -90,12 +90,12 @@ def speaker(method: str, params: Params) -> tuple[str | Path, "Speaker"]:
     Raises:
         UserError: its model is not there yet.
     """
-    from fakevlm.evaluation import engines
+    from fakevlm.inference import engines
 
     name = params.base if method == UNTUNED else tuned(params)
     prompt = "bare" if method == AUTHORS else params.evaluate.prompt
     if method == FAKEVLM and params.evaluate.servers:
-        from fakevlm.evaluation import served
+        from fakevlm.inference import served
 
         return name, served.speaker(params, name, method, prompt)
     return name, engines.speaker(params, name, method, prompt)
@@ -177,7 +177,7 @@ def answers(
         raise UserError(f"no method {method!r}", f"choose among: {', '.join(METHODS)}")
     if method not in (FAKEVLM, AUTHORS, UNTUNED):
         return detect(detector(method, params), records, journal, method)
-    from fakevlm.evaluation.engines import journal_of
+    from fakevlm.inference.engines import journal_of
 
     name, ask = speaker(method, params)
     kept = journal_of(journal, method, name) if journal is not None else None

@@ -23,17 +23,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from fakevlm import cluster, paths
-from fakevlm.ahead import ahead
-from fakevlm.batchwise import Viewer, code
+from fakevlm import paths
+from fakevlm.config.params import Params
+from fakevlm.data.records import Record, write_records
+from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks, detectors
 from fakevlm.evaluation.methods import EXPERTS, FAKEVLM, detect, detector, speaker
 from fakevlm.evaluation.scores import COLUMNS, score
-from fakevlm.params import Params
+from fakevlm.inference import cluster
+from fakevlm.inference.batchwise import Viewer, code
+from fakevlm.prefetch import ahead
 from fakevlm.progress import track
-from fakevlm.records import Record, write_records
-from fakevlm.shards import Records, columns_of
 
 KINDS = ("jpeg", "resize", "blur", "noise", "crop")
 NONE = "none"
@@ -169,7 +170,7 @@ def judges(params: Params) -> list[Judge]:
 
 
 def _speaker(params: Params) -> Judge:
-    from fakevlm.evaluation.engines import journal_of
+    from fakevlm.inference.engines import journal_of
 
     name, ask = speaker(FAKEVLM, params)
 

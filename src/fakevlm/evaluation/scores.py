@@ -26,12 +26,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from fakevlm.config.params import Params
+from fakevlm.data.ground_truth import Truth
 from fakevlm.evaluation import metrics
 from fakevlm.evaluation.clues import KIND_NAMES, clues
 from fakevlm.evaluation.metrics import FAKE, REAL
 from fakevlm.evaluation.text import css, rouge_l
-from fakevlm.miniature.truth import Truth
-from fakevlm.params import Params
 
 COLUMNS = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
 FAMILIES = ("all", "label", "category", "generator", "kind")
@@ -164,7 +164,7 @@ def score(
         One row a method, subset and metric, in the order of `predictions`, `FAMILIES` and this module's heading.
     """
     if encode is None:
-        from fakevlm import encoder
+        from fakevlm.model import sentence_encoder as encoder
 
         encode = partial(encoder.encode, name=params.evaluate.encoder)
     rows: list[tuple] = []

@@ -9,7 +9,7 @@ placeholder before it and no template around it. Prompt `bare` is that, for weig
 
 from typing import TYPE_CHECKING, Literal
 
-from fakevlm import records
+from fakevlm.data import records
 
 if TYPE_CHECKING:
     from transformers import LlavaProcessor

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from fakevlm import paths
-from fakevlm.params import Params
+from fakevlm.config.params import Params
 from fakevlm.progress import track
 from fakevlm.reporting import claims, page, settings, style, tables
 from fakevlm.reporting.averages import average_auc

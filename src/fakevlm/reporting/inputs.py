@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from fakevlm import paths
+from fakevlm.config.params import Params
+from fakevlm.config.parts import left_out
+from fakevlm.data.ground_truth import Truth, read_truth
+from fakevlm.data.records import Record, read_frame
+from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
-from fakevlm.miniature.truth import Truth, read_truth
-from fakevlm.params import Params
-from fakevlm.parts import left_out
-from fakevlm.records import Record, read_frame
 from fakevlm.reporting.words import BENCHMARKS
-from fakevlm.shards import Records
 
 OBJECTIVES = ("explanation", "head")
 SCORES = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]

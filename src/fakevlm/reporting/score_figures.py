@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from fakevlm.miniature.catalogue import KINDS
+from fakevlm.data.clues import KINDS
 from fakevlm.reporting import style
 from fakevlm.reporting.style import Picture, drawing
 from fakevlm.reporting.words import BENCHMARKS, CATEGORY_NAMES, METRICS, count, percent

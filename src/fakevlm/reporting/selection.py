@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from fakevlm.data.records import CATEGORIES
 from fakevlm.errors import UserError
 from fakevlm.evaluation.scores import asks_about_part
-from fakevlm.records import CATEGORIES
 from fakevlm.reporting.case_figures import Case
 from fakevlm.reporting.inputs import Inputs, evaluated, fetch
 from fakevlm.reporting.words import LABELS

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fakevlm.params import Params
+from fakevlm.config.params import Params
 from fakevlm.reporting.inputs import Inputs
 from fakevlm.reporting.published import Published, Setting
 from fakevlm.reporting.table1 import annotators

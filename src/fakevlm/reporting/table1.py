@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from fakevlm.params import Params
-from fakevlm.records import read_frame
+from fakevlm.config.params import Params
+from fakevlm.data.records import read_frame
 from fakevlm.reporting.inputs import evaluated
 from fakevlm.reporting.published import Published
 from fakevlm.reporting.tables import ReportTable, Sheet

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fakevlm.corpora.m6doc import Page
+from fakevlm.data.corpora.m6doc import Page
+from fakevlm.data.ground_truth import Truth
+from fakevlm.data.page_layout import jitter
+from fakevlm.data.records import FAKE, Record
 from fakevlm.errors import UserError
-from fakevlm.miniature.truth import Truth
 from fakevlm.progress import track
-from fakevlm.records import FAKE, Record
-from fakevlm.synthesis.layout import jitter
 
 GENERATOR = "layout-first"
 LONG_SIDE = 1024  # pixels, of pages set in fonts
@@ -25,7 +25,7 @@ _STREAM = 22  # sets this module's random numbers apart from others with the sam
 
 
 def _miniature(page: Page, rng: np.random.Generator, path: str) -> tuple[bytes, Truth | None]:
-    from fakevlm.miniature import world
+    from miniworld import world
 
     shot = world.shoot("doc", rng, fake=True, layout=jitter(page.layout, rng), variant=page.style)
     return shot.jpeg, Truth(path, FAKE, "doc", shot.artifacts, shot.qualities)

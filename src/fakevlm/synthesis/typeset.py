@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from fakevlm.data.page_layout import Block
 from fakevlm.synthesis import prose
-from fakevlm.synthesis.layout import Block
 
 TEXT = 0.0125  # height of running text, as a fraction of the page's height
 LEGIBLE = 6  # pixels: below this size of type, text is greeked

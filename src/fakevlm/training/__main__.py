@@ -48,7 +48,7 @@ def _watch() -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from fakevlm.params import load_params
+    from fakevlm.config.params import load_params
     from fakevlm.training import ranks
 
     params = load_params(arguments.profile)  # a typo stops here, before torch is loaded

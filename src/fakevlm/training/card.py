@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from fakevlm.params import Params
-from fakevlm.records import FAKE, Record
-from fakevlm.shards import without_images
+from fakevlm.config.params import Params
+from fakevlm.data.records import FAKE, Record
+from fakevlm.data.shards import without_images
 
 TITLES = {
     "explanation": "FakeVLM: tells real from fake images and says why",

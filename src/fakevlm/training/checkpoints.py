@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fakevlm.data.records import Record
+from fakevlm.data.shards import without_images
 from fakevlm.model.llava import locate
-from fakevlm.records import Record
-from fakevlm.shards import without_images
 
 MARK = "complete"
 _NAME = re.compile(r"checkpoint-(\d+)")

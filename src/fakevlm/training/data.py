@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from fakevlm import progress
+from fakevlm.data.records import FAKE, Record
+from fakevlm.data.shards import IN_MEMORY, take
 from fakevlm.errors import UserError
 from fakevlm.model.collate import Collator, Encoded, Example
-from fakevlm.records import FAKE, Record
-from fakevlm.shards import IN_MEMORY, take
 from fakevlm.training import ranks
 
 OBJECTIVES = ("explanation", "label", "head")

@@ -19,14 +19,14 @@ from safetensors import safe_open
 from transformers import LlavaForConditionalGeneration, set_seed
 
 from fakevlm import paths
+from fakevlm.config.params import Finetune, Params
+from fakevlm.data.records import Record
+from fakevlm.data.shards import IN_MEMORY
 from fakevlm.errors import UserError
 from fakevlm.model import chat
 from fakevlm.model.build import publish_names
 from fakevlm.model.collate import Collator
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.params import Finetune, Params
-from fakevlm.records import Record
-from fakevlm.shards import IN_MEMORY
 from fakevlm.training import checkpoints, loop, ranks
 from fakevlm.training.card import card
 from fakevlm.training.data import OBJECTIVES, Batches, Examples, draw

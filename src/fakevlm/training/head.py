@@ -20,9 +20,9 @@ from transformers.conversion_mapping import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from fakevlm import progress
+from fakevlm.data.records import Record
 from fakevlm.model.collate import Collator, Example
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.records import Record
 
 
 class LlavaForVerdict(LlavaForConditionalGeneration):

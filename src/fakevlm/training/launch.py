@@ -23,9 +23,9 @@ import pandas as pd
 import torch
 
 from fakevlm import paths
+from fakevlm.config.params import DeepSpeed, Params
+from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
-from fakevlm.params import DeepSpeed, Params
-from fakevlm.shards import Records
 from fakevlm.training.finetune import Run
 
 GRACE = 40  # seconds that the launcher has to end its ranks before it is killed

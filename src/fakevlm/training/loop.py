@@ -11,7 +11,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from fakevlm import progress
-from fakevlm.params import Finetune
+from fakevlm.config.params import Finetune
 from fakevlm.training import checkpoints, ranks, zero
 from fakevlm.training.data import Batches, Examples
 

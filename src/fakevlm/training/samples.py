@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from fakevlm.data.records import FAKE, Record
+from fakevlm.data.shards import columns_of, take
 from fakevlm.model.collate import Collator, Example
 from fakevlm.model.llava import DTYPES, load_model, load_processor
-from fakevlm.records import FAKE, Record
-from fakevlm.shards import columns_of, take
 from fakevlm.training.head import load_head
 
 

@@ -6,7 +6,7 @@ its state is offloaded, so that no rank has to compile DeepSpeed's own at its fi
 
 from typing import Any
 
-from fakevlm.params import DeepSpeed
+from fakevlm.config.params import DeepSpeed
 
 _ON_CPU = {"device": "cpu", "pin_memory": True}
 

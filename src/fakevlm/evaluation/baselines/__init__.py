@@ -18,14 +18,14 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from fakevlm.annotation.driver import Task, annotate_all
-from fakevlm.annotation.journal import Journal
-from fakevlm.annotation.protocol import Outcome
+from fakevlm.config.params import Baseline
+from fakevlm.data.records import Record
+from fakevlm.data.shards import columns_of, without_images
 from fakevlm.errors import UserError
+from fakevlm.inference.driver import Task, annotate_all
+from fakevlm.inference.journal import Journal
+from fakevlm.inference.protocol import Outcome
 from fakevlm.model import verdict
-from fakevlm.params import Baseline
-from fakevlm.records import Record
-from fakevlm.shards import columns_of, without_images
 
 SPOKEN = ("ok", "truncated")  # outcomes whose text is an answer; the verdict comes first, before any cut
 
@@ -90,7 +90,7 @@ def answers(spec: Baseline, seed: int, records: Sequence[Record], journal: Path)
         UserError: no server, key or model; or some requests failed even when repeated: what was answered is kept, and a
             benchmark with holes is not scored.
     """
-    from fakevlm.annotation.endpoint import EndpointAnnotator
+    from fakevlm.inference.endpoint import EndpointAnnotator
 
     tasks = Tasks(spec, records)
     annotator = EndpointAnnotator(spec, seed, entry="evaluate.baselines[]", who="baseline")

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fakevlm import paths
-from fakevlm.batchwise import Viewer
+from fakevlm.config.params import Params, PublishedExpert
+from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.evaluation import methods
 from fakevlm.evaluation.detectors.given import read_scores
-from fakevlm.params import Params, PublishedExpert
-from fakevlm.records import Record
+from fakevlm.inference.batchwise import Viewer
 
 if TYPE_CHECKING:
     from fakevlm.evaluation.detectors.base import Detector

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from fakevlm import paths
+from fakevlm.config.params import PublishedExpert
+from fakevlm.data.records import Record
+from fakevlm.data.shards import columns_of
 from fakevlm.errors import UserError
-from fakevlm.params import PublishedExpert
-from fakevlm.records import Record
-from fakevlm.shards import columns_of
 
 
 def _read(spec: PublishedExpert) -> tuple[pd.Series, str]:

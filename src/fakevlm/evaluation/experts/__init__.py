@@ -13,12 +13,12 @@ from pathlib import Path
 import pandas as pd
 
 from fakevlm import paths
-from fakevlm.batchwise import code, fingerprint
+from fakevlm.config.params import Params
+from fakevlm.data.records import Record
+from fakevlm.data.shards import columns_of
 from fakevlm.errors import UserError
 from fakevlm.evaluation.experts.base import CONFIG, Expert
-from fakevlm.params import Params
-from fakevlm.records import Record
-from fakevlm.shards import columns_of
+from fakevlm.inference.batchwise import code, fingerprint
 
 NAMES = ("cnnspot", "univfd", "frequency")
 

@@ -16,11 +16,11 @@ import pandas as pd
 from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
+from fakevlm.config.params import Params
+from fakevlm.data.records import FAKE, Record
+from fakevlm.data.shards import columns_of
 from fakevlm.errors import UserError
-from fakevlm.params import Params
 from fakevlm.progress import bar
-from fakevlm.records import FAKE, Record
-from fakevlm.shards import columns_of
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 

@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from PIL import Image
 from timm.models.resnet import BasicBlock, ResNet
 
+from fakevlm.config.params import CNNSpotSettings, Params
+from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.evaluation.experts.augment import augment
 from fakevlm.evaluation.experts.base import Expert, batches, judge, mark_best, read, square, targets, write
 from fakevlm.model.llava import device
-from fakevlm.params import CNNSpotSettings, Params
 from fakevlm.progress import bar
-from fakevlm.records import Record
 
 MEAN, STD = (
     np.float32([0.485, 0.456, 0.406]),

@@ -14,10 +14,10 @@ import pandas as pd
 from PIL import Image
 from scipy.fft import dctn
 
+from fakevlm.config.params import Params
+from fakevlm.data.records import Record
 from fakevlm.evaluation.experts.base import Expert, read, square, write
 from fakevlm.evaluation.experts.linear import Linear, fit_records
-from fakevlm.params import Params
-from fakevlm.records import Record
 
 BINS, BLOCK = 16, 8
 

@@ -15,10 +15,10 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from fakevlm import paths
+from fakevlm.data.records import Record
 from fakevlm.evaluation.experts.base import batches, judge, mark_best, targets
 from fakevlm.evaluation.experts.features import Features, kept
 from fakevlm.progress import bar
-from fakevlm.records import Record
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # scikit-learn's C: the smaller, the simpler
 ITERATIONS = 500

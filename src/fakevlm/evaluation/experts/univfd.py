@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from fakevlm.config.params import Params
+from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.evaluation.experts.base import Expert, read, write
 from fakevlm.evaluation.experts.linear import Linear, fit_records
 from fakevlm.model.llava import device, load_processor, locate
-from fakevlm.params import Params
-from fakevlm.records import Record
 
 
 class Tower:

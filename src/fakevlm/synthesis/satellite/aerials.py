@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from fakevlm.records import Record
-from fakevlm.sections.satellites import Satellites
+from fakevlm.config.satellites import Satellites
+from fakevlm.data.records import Record
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:

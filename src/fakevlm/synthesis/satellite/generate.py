@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fakevlm.corpora.kept import Kept, source
+from fakevlm.collection.kept import Kept, source
+from fakevlm.config.satellites import Satellites
+from fakevlm.data.ground_truth import Truth
+from fakevlm.data.records import FAKE, Record
 from fakevlm.errors import UserError
-from fakevlm.miniature import camera
-from fakevlm.miniature.stagecraft import STYLES
-from fakevlm.miniature.truth import Truth
 from fakevlm.progress import bar
-from fakevlm.records import FAKE, Record
-from fakevlm.sections.satellites import Satellites
 from fakevlm.synthesis.satellite import measure
 from fakevlm.synthesis.satellite.aerials import Aerials, Lender, enlarged, square
+from miniworld import camera
+from miniworld.stagecraft import STYLES
 
 if TYPE_CHECKING:
     from torch import Tensor

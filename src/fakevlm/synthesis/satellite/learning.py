@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fakevlm.config.satellites import GAN, Diffusion, Satellites
 from fakevlm.progress import bar
-from fakevlm.sections.satellites import GAN, Diffusion, Satellites
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map
 
 _CHECKPOINT = "checkpoint.safetensors"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fakevlm.miniature.truth import Artifact
+from fakevlm.data.ground_truth import Artifact
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map
 
 # A window's side by kind, as a part of the image's; windows half overlap.

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fakevlm.miniature.truth import Truth
+from fakevlm.data.ground_truth import Truth
+from fakevlm.data.records import FAKE, Record
 from fakevlm.progress import track
-from fakevlm.records import FAKE, Record
 
 GENERATOR = "painter"
 _STREAM = 21  # sets this module's random numbers apart from others with the same seed
@@ -16,7 +16,7 @@ def synthesize(n: int, seed: int) -> Iterator[tuple[Record, Truth]]:
     """`n` synthetic satellite images with what is true of them; image i depends on the seed and i alone."""
     if n == 0:
         return
-    from fakevlm.miniature import world
+    from miniworld import world
 
     for i in track(range(n), "satellite images"):
         shot = world.shoot("satellite", np.random.default_rng([seed, _STREAM, i]), fake=True)

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fakevlm.records import REAL, Record
-from fakevlm.sections.satellites import Satellites
+from fakevlm.config.satellites import Satellites
+from fakevlm.data.records import REAL, Record
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map, square
 from fakevlm.synthesis.satellite.generate import GENERATORS
 

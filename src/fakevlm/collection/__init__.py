@@ -1,0 +1,1 @@
+"""The records of every corpus and benchmark: read, filtered, checked for leakage."""

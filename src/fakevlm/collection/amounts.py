@@ -1,0 +1,75 @@
+"""How many images a corpus gives, counted by names before any is read, and the lot by which `collect.at_most` draws among them."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from fakevlm import paths
+from fakevlm.config.params import Params
+from fakevlm.data.corpora import cvusa, fakeclue, ffpp, m6doc
+from fakevlm.data.corpora.files import count_images
+from fakevlm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Of a training corpus: its folder, about how many images that holds, and the share of them that is to be drawn."""
+
+    root: Path
+    total: int | None
+    share: float
+
+    @property
+    def drawn(self) -> float:
+        """About how many images will be drawn."""
+        return (self.total or 0) * self.share
+
+
+def folder(name: str | None) -> Path | None:
+    """The folder that params.yaml names; None where it names none."""
+    return paths.resolve(name) if name is not None else None
+
+
+def expected(corpus: str, root: Path, frames: int) -> int | None:
+    """About how many images a corpus will give, for its progress bar; None where counting would cost too much."""
+    if corpus == "ffpp":
+        return sum(len(ffpp.videos(root, method)) for method in (None, *ffpp.METHODS)) * frames
+    if corpus == "ddvqa":
+        return None
+    if corpus == "fakeclue":
+        return sum(len(fakeclue.rows(root, split)) for split in fakeclue.SPLITS)
+    if corpus == "m6doc":
+        return sum(page.style is not None for page in m6doc.pages(root))
+    if corpus == "cvusa" and (names := cvusa.listed(root)):
+        return len(names)
+    folders = {"cvusa": [root / "bingmap/19"], "vigor": sorted(root.glob("*/satellite"))}.get(corpus, [root])
+    return count_images(*folders) or None
+
+
+def drawn(id: str, share: float, seed: int) -> bool:
+    """Whether a record is among a share of all, by a lot of its own: whatever else comes or goes, the same ones are drawn."""
+    lot = hashlib.sha256(f"{seed} {id}".encode(errors="surrogateescape")).digest()[:8]
+    return int.from_bytes(lot, "big") < share * 2**64
+
+
+def planned(params: Params) -> dict[str, Amount]:
+    """The training corpora that the profile names.
+
+    Raises:
+        UserError: one is to be thinned, but nothing could be counted in its folder.
+    """
+    settings = params.collect
+    found = {}
+    for corpus, name in settings.corpora:
+        root = folder(name)
+        # Beside the release, FF++ serves the benchmarks alone.
+        if root is None or (settings.corpora.fakeclue and corpus != "fakeclue"):
+            continue
+        total, most = expected(corpus, root, settings.frames_per_video), settings.at_most.get(corpus)
+        if most and not total:
+            raise UserError(
+                f"collect.at_most.{corpus} is {most}, but {root} holds nothing that could be counted",
+                f"`python -m fakevlm.tools.verify {corpus}={root}` says what is missing",
+            )
+        found[corpus] = Amount(root, total, min(1.0, most / total) if most else 1.0)
+    return found

@@ -1,0 +1,1 @@
+"""Typed settings: params.yaml, checked when it is loaded."""

@@ -1,0 +1,346 @@
+"""The one typed loader of params.yaml.
+
+A profile is a section; in it each stage has its own. Unknown keys, wrong types and missing values stop at once, with the
+key's full name and what is allowed, and so do values that can never work, alone or together: a stage would find that out only
+hours later. PyYAML reads `2e-5` as a string, so numbers are written `2.0e-5`; the loader says so.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from fakevlm import paths
+from fakevlm.config.annotation import (
+    Aggregator,
+    Annotate,
+    Annotator,
+    Embedding,
+    Endpoint,
+    Observer,
+    Released,
+    ServedAggregator,
+)
+from fakevlm.config.base import Fraction, Section
+from fakevlm.config.evaluation import MAKERS, Baseline, Method, PublishedExpert, Robustness, Servers
+from fakevlm.config.explain import explain
+from fakevlm.config.satellites import GAN, Diffusion, Satellites
+from fakevlm.config.training import DeepSpeed
+from fakevlm.errors import UserError
+
+__all__ = [
+    "GAN",
+    "Aggregator",
+    "Annotate",
+    "Annotator",
+    "Baseline",
+    "Benchmarks",
+    "CNNSpotSettings",
+    "Categorize",
+    "Cluster",
+    "Collect",
+    "Corpora",
+    "DeepSpeed",
+    "Diffusion",
+    "Embedding",
+    "Endpoint",
+    "Evaluate",
+    "Experts",
+    "FaceCrop",
+    "Finetune",
+    "Observer",
+    "Params",
+    "Person",
+    "PublishedExpert",
+    "Released",
+    "Report",
+    "Robustness",
+    "Satellites",
+    "Section",
+    "ServedAggregator",
+    "Servers",
+    "Study",
+    "load_params",
+]
+
+
+class Cluster(Section):
+    """Worker processes of a Ray cluster, among which images are shared out (`batchwise`); they decide no result."""
+
+    address: str | None  # null: a cluster of this machine, for the run alone; auto; host:port
+    workers: int = Field(ge=1, le=4096)
+    gpus_per_worker: float = Field(ge=0)
+
+
+class Corpora(Section):
+    genimage: str | None
+    ffpp: str | None
+    chameleon: str | None
+    cvusa: str | None
+    vigor: str | None
+    m6doc: str | None
+    # The release: then all that is trained and tested on; FF++ still serves its benchmarks.
+    fakeclue: str | None
+
+    @model_validator(mode="after")
+    def _release_stands_alone(self) -> "Corpora":
+        beside = [key for key, path in self if path and key not in ("fakeclue", "ffpp")]
+        if self.fakeclue and beside:
+            raise ValueError(
+                f"fakeclue is the released training set as it is: set {', '.join(beside)} to null, or fakeclue"
+            )
+        return self
+
+
+class Benchmarks(Section):
+    loki: str | None
+    dmimage: str | None
+    ddvqa: str | None
+
+
+class FaceCrop(Section):
+    """How faces are cut from FF++'s video frames (corpora/faces.py)."""
+
+    detector: Literal["landmarks", "opencv"]
+    model: str | None = None  # of opencv: the YuNet file
+    score: float = Field(default=0.9, ge=0.0, le=1.0)  # of opencv: the least
+    size: int = Field(default=256, ge=16)
+    scale: float = Field(default=1.3, ge=1.0)
+
+    @model_validator(mode="after")
+    def _model(self) -> "FaceCrop":
+        if (self.detector == "opencv") != (self.model is not None):
+            raise ValueError("detector opencv needs model, a YuNet file; landmarks has none")
+        return self
+
+
+class Collect(Section):
+    corpora: Corpora
+    benchmarks: Benchmarks
+    # About so many images of a training corpus, drawn by lot; a corpus that is not named comes whole.
+    at_most: dict[
+        Literal["genimage", "ffpp", "chameleon", "cvusa", "vigor", "m6doc"], Annotated[int, Field(ge=1)]
+    ]
+    truth: str | None
+    frames_per_video: int = Field(ge=1)
+    face_crop: FaceCrop | None
+    synthetic_documents: int = Field(ge=0)
+    synthetic_satellites: int = Field(ge=0)
+    satellites: Satellites | None
+    renderer: Literal["miniature", "fonts"]
+    leakage_distance: int = Field(ge=0, le=16)
+
+    @model_validator(mode="after")
+    def _somebody_paints(self) -> "Collect":
+        if self.synthetic_satellites and self.renderer != "miniature":
+            raise ValueError(
+                f"renderer {self.renderer} paints documents alone: set synthetic_satellites to 0 (those of `satellites` are extra)"
+            )
+        return self
+
+
+class Person(Section):
+    """When an image shows people, whatever the classifier says (categorize/person.py)."""
+
+    kind: Literal["detector", "head"]
+    model: str = Field(min_length=1)
+    score: float = Field(gt=0.0, le=1.0)
+    min_area: float | None = Field(default=None, gt=0.0, le=1.0)  # of a detector: share of the image
+
+    @model_validator(mode="after")
+    def _area(self) -> "Person":
+        if (self.kind == "detector") != (self.min_area is not None):
+            raise ValueError("kind detector needs min_area, head has none")
+        return self
+
+
+class Categorize(Section):
+    model: str | None
+    person: Person | None
+    image_size: int = Field(ge=16)
+    patch_size: int = Field(ge=2)
+    width: int = Field(ge=8)
+    depth: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "Categorize":
+        if self.model is not None:  # then these sizes are its own affair
+            return self
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}"
+            )
+        # Rotary embeddings take a head's channels by fours: sine and cosine of two directions.
+        if self.width % (4 * self.heads):
+            raise ValueError(f"width {self.width} must be a multiple of 4 × heads, which is {4 * self.heads}")
+        return self
+
+
+class Study(Section):
+    steps: int = Field(ge=1)
+    probe_images: int = Field(ge=10)
+
+
+class Finetune(Section):
+    epochs: float = Field(gt=0)
+    batch_size: int = Field(ge=1)
+    gradient_accumulation: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    vision_learning_rate: float | None = Field(gt=0)  # of the vision tower; null: learning_rate
+    warmup_ratio: float = Fraction
+    weight_decay: float = Field(ge=0)
+    precision: Literal["fp32", "bf16"]
+    max_length: int = Field(ge=16)
+    train_vision: bool
+    train_projector: bool
+    train_llm: bool
+    mirror: bool
+    gradient_checkpointing: bool
+    checkpoint_every: int = Field(ge=1)
+    deepspeed: DeepSpeed | None  # null: in one process
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together; a step sees the batches of all of them."""
+        return self.deepspeed.ranks if self.deepspeed else 1
+
+
+class CNNSpotSettings(Section):
+    model: str | None
+    layers: list[int] = Field(min_length=4, max_length=4)
+    width: int = Field(ge=4)
+    size: int = Field(ge=32)
+    crop: int = Field(ge=32)
+    augment: float = Fraction
+
+    @model_validator(mode="after")
+    def _inside(self) -> "CNNSpotSettings":
+        if self.crop > self.size:
+            raise ValueError(
+                f"crop {self.crop} must be no larger than size {self.size}, out of which it is cut"
+            )
+        return self
+
+
+class Experts(Section):
+    train: list[Literal["cnnspot", "univfd", "frequency"]] = Field(min_length=1)
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    cnnspot: CNNSpotSettings
+    spectrum_size: int = Field(ge=16, multiple_of=16)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "Experts":
+        if len(set(self.train)) < len(self.train):
+            raise ValueError(f"train names one twice: {', '.join(self.train)}")
+        return self
+
+
+class Evaluate(Section):
+    model: str | None
+    servers: Servers | None  # null: FakeVLM answers where all others do
+    prompt: Literal["template", "bare"]
+    methods: list[Method] = Field(min_length=1)
+    baselines: list[Baseline]
+    experts: list[PublishedExpert]
+    precision: Literal["fp32", "bf16"]
+    batch_size: int = Field(ge=1)
+    max_new_tokens: int = Field(ge=1)
+    encoder: str
+    bootstrap: int = Field(ge=0)
+    limit: int | None = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _one_row_a_name(self) -> "Evaluate":
+        names = [*self.methods, *(entry.name for entry in (*self.baselines, *self.experts))]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} appears twice among methods, baselines and experts")
+        if "FakeVLM" not in self.methods:
+            raise ValueError("methods lacks FakeVLM, which every table and figure is about")
+        return self
+
+
+class Report(Section):
+    cases: int = Field(ge=1)
+
+
+class Params(Section):
+    """One profile's values, plus its name."""
+
+    profile: str
+    seed: int = Field(ge=0, lt=2**32)  # what every library's generator takes
+    base: str
+    cluster: Cluster | None  # null: in this process
+    collect: Collect
+    # Where a section may be null, the profile leaves its stage out (`parts`).
+    categorize: Categorize | None
+    annotate: Annotated[Annotate | Released, Field(discriminator="texts")]
+    study: Study | None
+    finetune: Finetune | None
+    experts: Experts | None
+    evaluate: Evaluate
+    robustness: Robustness | None
+    report: Report
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Params":
+        released = isinstance(self.annotate, Released)
+        if released != bool(self.collect.corpora.fakeclue):
+            raise ValueError(
+                "annotate.texts released and collect.corpora.fakeclue go together: set both or neither"
+            )
+        if released and (self.collect.synthetic_documents or self.collect.synthetic_satellites):
+            raise ValueError("the released FakeClue has its synthetic images: set collect.synthetic_* to 0")
+        if self.categorize is None and not released:
+            raise ValueError(
+                "annotate needs categories: categorize may only be null for the released FakeClue"
+            )
+        if self.study and not self.finetune:
+            raise ValueError("study tunes with finetune's settings: give finetune, or set study to null too")
+        for method in self.evaluate.methods:
+            if (maker := MAKERS.get(method)) and getattr(self, maker) is None:
+                raise ValueError(
+                    f"evaluate.methods: {method} is made by stage {maker}: give {maker}, or drop the method"
+                )
+            if maker == "experts" and method.lower() not in self.experts.train:
+                raise ValueError(
+                    f"evaluate.methods: {method} is not among experts.train: add it there, or drop the method"
+                )
+        return self
+
+    def show(self, stage: str) -> dict[str, Any]:
+        """A stage's resolved values, for display at a notebook's top."""
+        return {"profile": self.profile, "seed": self.seed, **getattr(self, stage).model_dump()}
+
+
+def load_params(profile: str | None = None, file: Path | None = None) -> Params:
+    """The values of `profile` (default: the one that params.yaml names).
+
+    Raises:
+        UserError: the file is missing or not YAML, the profile unknown, a key unknown, mistyped or missing.
+    """
+    file = file or paths.root() / "params.yaml"
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{file} is not readable YAML: {error}", "restore it with `git checkout params.yaml`"
+        ) from error
+    content = content if isinstance(content, dict) else {}
+    profiles = [name for name in content if name != "profile"]
+    profile = profile or content.get("profile")
+    if profile not in profiles:
+        raise UserError(f"{file.name}: no profile {profile!r}", f"choose one of: {', '.join(profiles)}")
+    values = content[profile]
+    if not isinstance(values, dict):
+        raise UserError(f"{file.name}: profile {profile!r} is not a section of keys", f"edit {file}")
+    try:
+        return Params(profile=profile, **values)
+    except ValidationError as error:
+        raise explain(error, Params, profile, file) from error

@@ -1,0 +1,1 @@
+"""Records, shards, ground truth, and readers of the public corpora."""

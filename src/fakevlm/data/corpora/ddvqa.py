@@ -1,0 +1,129 @@
+"""DD-VQA (Zhang et al., ECCV 2024): questions about faces of FaceForensics++, answered by people. A benchmark only.
+
+Annotations from https://github.com/Reality-Defender/Research-DD-VQA (folder `DQ_FF++`), without images; those are frames of
+FF++ c23. Train / test: 1,430 / 262 videos, 7,312 / 1,323 questions, 9,858 / 1,841 answers.
+
+Layout::
+
+    <root>/{train_set,test_set}/<Method>/<Method>.json
+
+with Method one of Deepfakes, Face2Face, FaceShifter, FaceSwap, Neuraltexture (sic), Original, and in each file::
+
+    {"<mid>_<video>": {"0": {"question": "Does the image looks real/fake?", "answer": ["The image looks fake. …", …]},
+                       "1": {"question": "Does the person's skin look real/fake?", "answer": […]}, …}, …}
+
+mid: 0 Deepfakes, 1 Face2Face, 2 FaceShifter, 3 FaceSwap, 5 original, 6 NeuralTextures. The questions are numbered
+without gaps: a part of the face that nobody found odd is simply not asked about.
+
+Which frame a question shows is not written down. Its authors take one frame a question, in order from the first extracted
+one; so does this reader, starting again at the first when a video has more questions than frames.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fakevlm.collection.kept import Kept
+from fakevlm.data.corpora import ffpp
+from fakevlm.data.corpora.faces import Cropper
+from fakevlm.data.corpora.files import Quarantine, appledouble, need_folder, need_json
+from fakevlm.data.records import FAKE, REAL, Record
+from fakevlm.errors import UserError
+from fakevlm.prefetch import ahead
+
+WHERE = "get DD-VQA's DQ_FF++ folder from https://github.com/Reality-Defender/Research-DD-VQA"
+METHODS: dict[str, str | None] = {
+    "0": "Deepfakes",
+    "1": "Face2Face",
+    "2": "FaceShifter",
+    "3": "FaceSwap",
+    "5": None,
+    "6": "NeuralTextures",
+}
+FOLDERS = (
+    "Deepfakes",
+    "Face2Face",
+    "FaceShifter",
+    "FaceSwap",
+    "Neuraltexture",
+    "Original",
+)  # as in the release
+
+
+# FF++ method, None for an original; video; its questions as (number, question, answers)
+Entry = tuple[str | None, str, list[tuple[str, str, list[str]]]]
+
+
+def _questions(entry: dict, file: Path, key: str) -> list[tuple[str, str, list[str]]]:
+    try:
+        return [
+            (number, str(row["question"]), [str(answer) for answer in row["answer"]])
+            for number, row in sorted(entry.items(), key=lambda pair: int(pair[0]))
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"DD-VQA: {file}, entry {key!r}: not questions with answers ({error!r})", WHERE
+        ) from error
+
+
+def entries(root: Path, split: str) -> Iterator[Entry]:
+    """What one split asks, video by video.
+
+    Raises:
+        UserError: the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.
+    """
+    base = root / "DQ_FF++" if (root / "DQ_FF++").is_dir() else root
+    place = need_folder(base / f"{split}_set", "DD-VQA", WHERE)
+    files = sorted(p for p in place.glob("*/*.json") if not appledouble(p.name))
+    if not files:
+        raise UserError(f"DD-VQA: no <Method>/<Method>.json in {place}", WHERE)
+    for file in files:
+        for key, entry in need_json(file, "DD-VQA", WHERE, dict).items():
+            mid, _, video = key.partition("_")
+            if mid not in METHODS or not video:
+                raise UserError(f"DD-VQA: {file}, entry {key!r}: not <method>_<video>", WHERE)
+            yield METHODS[mid], video, _questions(entry, file, key)
+
+
+def read(
+    root: Path,
+    ffpp_root: Path,
+    frames_per_video: int,
+    split: str = "test",
+    quarantine: Quarantine | None = None,
+    crop: Cropper | None = None,
+    kept: Kept | None = None,
+) -> Iterator[Record]:
+    """Streams one record a question of one split, with the answers as references.
+
+    Args:
+        ffpp_root: FaceForensics++, where the frames come from. Videos that it lacks go to quarantine.
+        split: `train` or `test`.
+        crop: cuts faces from FF++'s frames, as there.
+        kept: what was decoded before, as there.
+
+    Raises:
+        UserError: the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.
+    """
+
+    def taken(entry: Entry) -> tuple[Entry, list[tuple[str, bytes]], Quarantine]:
+        (method, video, _), notes = entry, Quarantine()
+        frames = ffpp.video_frames(ffpp_root, method, video, frames_per_video, notes, crop, kept=kept)
+        return entry, frames, notes
+
+    for (method, video, questions), frames, notes in ahead(taken, entries(root, split)):
+        if quarantine is not None:
+            quarantine.take(notes)
+        for n, (number, question, answers) in enumerate(questions if frames else []):
+            name, data = frames[n % len(frames)]
+            yield Record(
+                id=f"{ffpp.frame_id(method, video, name)}#{number}",
+                image=data,
+                label=FAKE if method else REAL,
+                source="ddvqa",
+                item=video.split("_")[0],
+                category="deepfake",
+                generator=method,
+                split=split,
+                question=question,
+                references=answers,
+            )

@@ -1,0 +1,206 @@
+"""Face crops of video frames, aligned as DeepfakeBench aligns them (Yan et al., NeurIPS 2023; its `preprocessing/preprocess.py`).
+
+There, dlib finds the faces of a frame, the largest is taken, and an 81-landmark predictor gives five points: eyes, nose, corners of
+the mouth. The similarity transform that brings them nearest (least squares) to a template of 112 px, moved 8 px to the right, scaled to
+256 px and shrunk by 1.3 for a margin, is applied with bilinear interpolation; outside the frame it is black. A frame without a face is
+left out. The same is done here, given the five points; where these come from is `collect.face_crop.detector`:
+
+* `landmarks`: `<c23>/landmarks/<video>/<frame>.npy` beside `videos`, in pixels of the whole frame: 81 or 68 points in dlib's order,
+  or the five themselves. So dlib can be run elsewhere, and its predictor's terms (non-commercial) bind nobody here.
+* `opencv`: YuNet through OpenCV's FaceDetectorYN, its model a file to be named (opencv-python-headless 5 ships no detector, Haar
+  cascades neither). Its points are centres of the eyes and true corners of the mouth, where DeepfakeBench takes dlib's 37, 44, 30, 49
+  and 55, so crops differ by a few pixels.
+
+DeepfakeBench's own `landmarks` folders do not serve: it writes the landmarks of its crops, not of the frames, beside these crops in
+`frames`. Those are read as they are (`ffpp`), and need no `face_crop`.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fakevlm import paths
+from fakevlm.config.params import FaceCrop
+from fakevlm.data.corpora.files import BadImage
+from fakevlm.errors import UserError
+
+# Left eye, right eye (as one sees them), nose, left and right corner of the mouth: ArcFace's template of 112 × 96 px, width last moved.
+TEMPLATE = np.array(
+    [[30.2946, 51.6963], [65.5318, 51.5014], [48.0252, 71.7366], [33.5493, 92.3655], [62.7299, 92.2041]]
+)
+SHIFT, SIDE = (8.0, 0.0), 112.0
+# The same five among dlib's 68 (or 81: the forehead's 13 come last), numbered from 0, as DeepfakeBench picks them.
+AMONG_DLIBS = [37, 44, 30, 49, 55]
+# A whole frame's face never lands on the template by itself; the landmarks of a crop do.
+_STILL_SCALE, _STILL_PIXELS = 0.1, 0.08
+YUNET = "face_detection_yunet_2023mar.onnx from https://github.com/opencv/opencv_zoo (MIT licence)"
+
+
+class NoFace(BadImage):
+    """A frame in which no face was found."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face: its box (x, y, width, height) and five points (5, 2) in pixels, ordered as `TEMPLATE`."""
+
+    box: tuple[float, float, float, float]
+    points: np.ndarray
+
+
+# (H, W, 3) uint8 RGB frame, the file in which its landmarks would lie -> the faces in it.
+Finder = Callable[[np.ndarray, Path], list[Face]]
+
+
+def template(size: int, scale: float) -> np.ndarray:
+    """Where the five points go in a crop of `size` pixels a side: (5, 2) float64.
+
+    Args:
+        scale: how much wider than the bare face the crop is, 1.3 in DeepfakeBench.
+    """
+    margin = size * (scale - 1) / 2
+    return ((TEMPLATE + SHIFT) * (size / SIDE) + margin) * (size / (size + 2 * margin))
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The rotation, uniform scale and shift that bring points nearest to others by least squares: (2, 3).
+
+    Without reflection and in the plane this is Umeyama's solution, which DeepfakeBench takes from scikit-image.
+
+    Args:
+        source, target: (n, 2) points, n ≥ 2.
+
+    Raises:
+        NoFace: the points all lie on one spot.
+    """
+    x, y = np.asarray(source, np.float64).T
+    one, nil = np.ones_like(x), np.zeros_like(x)
+    equations = np.concatenate([np.stack([x, -y, one, nil], 1), np.stack([y, x, nil, one], 1)])
+    (a, b, right, down), _, rank, _ = np.linalg.lstsq(equations, np.asarray(target, np.float64).T.ravel())
+    if rank < 4:
+        raise NoFace("landmarks on one spot")
+    return np.array([[a, -b, right], [b, a, down]])
+
+
+def align(frame: np.ndarray, points: np.ndarray, size: int, scale: float) -> np.ndarray:
+    """The face's crop: (H, W, 3) uint8 → (size, size, 3) uint8.
+
+    Raises:
+        NoFace: the points all lie on one spot.
+    """
+    import cv2
+
+    return cv2.warpAffine(frame, similarity(points, template(size, scale)), (size, size))
+
+
+def largest(faces: Sequence[Face]) -> Face:
+    """The face whose box has the largest area, the first of several.
+
+    Raises:
+        NoFace: there is none.
+    """
+    if not faces:
+        raise NoFace("no face found")
+    return max(faces, key=lambda face: face.box[2] * face.box[3])
+
+
+def _of_points(points: np.ndarray) -> Face:
+    left, top = points.min(0)
+    width, height = points.max(0) - (left, top)
+    return Face((float(left), float(top), float(width), float(height)), points)
+
+
+def read_landmarks(frame: np.ndarray, file: Path) -> list[Face]:
+    """The one face that a file of landmarks tells of; none where there is no file, since dlib found no face then.
+
+    Raises:
+        BadImage: the file is no array of 5, 68 or 81 points.
+    """
+    if not file.is_file():
+        return []
+    try:
+        points = np.load(file, allow_pickle=False).astype(np.float64)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadImage(f"landmarks not readable: {type(error).__name__}") from error
+    if points.shape not in ((5, 2), (68, 2), (81, 2)) or not np.isfinite(points).all():
+        raise BadImage(f"landmarks are an array of {points.shape}, not 5, 68 or 81 points")
+    return [_of_points(points if len(points) == 5 else points[AMONG_DLIBS])]
+
+
+def yunet(settings: FaceCrop) -> Finder:
+    """A finder by OpenCV's YuNet.
+
+    Raises:
+        UserError: its model is missing or does not load.
+    """
+    import cv2
+
+    model = paths.resolve(settings.model)
+    wrong = f"collect.face_crop.model: {settings.model!r} is no YuNet model"
+    if not model.is_file():
+        raise UserError(f"{wrong}: no such file", f"put there {YUNET}")
+
+    def create() -> Any:
+        return cv2.FaceDetectorYN.create(str(model), "", (320, 320), settings.score)
+
+    try:
+        create()
+    except cv2.error as error:
+        raise UserError(f"{wrong} ({error.err})", f"put there {YUNET}") from error
+    own = threading.local()  # a detector holds the frame's size: each thread has one of its own
+
+    def find(frame: np.ndarray, _: Path) -> list[Face]:
+        if not hasattr(own, "detector"):
+            own.detector = create()
+        height, width = frame.shape[:2]
+        own.detector.setInputSize((width, height))
+        found = own.detector.detect(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1]
+        rows = [] if found is None else np.asarray(found, np.float64)
+        # x, y, width, height, five points from the person's right eye (on the image's left) to the mouth, score
+        return [Face(tuple(map(float, row[:4])), row[4:14].reshape(5, 2)) for row in rows]
+
+    return find
+
+
+@dataclass(frozen=True)
+class Cropper:
+    """Frames to crops of faces, of the largest face in each."""
+
+    find: Finder
+    size: int
+    scale: float
+
+    def __call__(self, frame: np.ndarray, landmarks: Path) -> np.ndarray:
+        """The crop: (H, W, 3) uint8 RGB → (size, size, 3).
+
+        Args:
+            landmarks: the file in which this frame's landmarks would lie.
+
+        Raises:
+            NoFace: there is none.
+            BadImage: the landmarks are broken, or those of a crop.
+        """
+        face = largest(self.find(frame, landmarks))
+        crop = align(frame, face.points, self.size, self.scale)
+        (a, _, right), (b, _, down) = similarity(face.points, template(self.size, self.scale))
+        still = abs(a - 1) < _STILL_SCALE and abs(b) < _STILL_SCALE
+        at_rest = max(abs(right), abs(down)) < _STILL_PIXELS * self.size
+        if self.find is read_landmarks and still and at_rest and frame.shape[:2] != crop.shape[:2]:
+            raise BadImage("landmarks of a crop, not of the frame: take DeepfakeBench's frames too")
+        return crop
+
+
+def make_cropper(settings: FaceCrop | None) -> Cropper | None:
+    """What `collect.face_crop` asks for; None where frames stay whole.
+
+    Raises:
+        UserError: the detector's model is missing or does not load.
+    """
+    if settings is None:
+        return None
+    find = read_landmarks if settings.detector == "landmarks" else yunet(settings)
+    return Cropper(find, settings.size, settings.scale)

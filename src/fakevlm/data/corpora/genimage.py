@@ -1,0 +1,96 @@
+"""GenImage (Zhu et al., NeurIPS 2023): images of eight generators beside photographs from ImageNet.
+
+Licence: CC BY-NC-SA 4.0; the photographs keep ImageNet's terms. Get it from https://github.com/GenImage-Dataset/GenImage
+(Google Drive or Baidu; some 500 GB). About 1,350,000 generated and 1,331,167 real images.
+
+Layout::
+
+    <root>/<Generator>/{train,val}/ai/416_adm_45.PNG                    class index, generator, number
+    <root>/<Generator>/{train,val}/nature/n02099601_123.JPEG            ImageNet synset (train)
+    <root>/<Generator>/{train,val}/nature/ILSVRC2012_val_00012345.JPEG  (val)
+
+with Generator one of Midjourney, VQDM, Wukong, Stable Diffusion V1.4, Stable Diffusion V1.5, GLIDE, BigGAN, ADM. The
+archives unpack to names such as `imagenet_ai_0419_sdv4`; those are understood too, as `<root>/imagenet_…/{train,val}` or one
+level deeper. The same photograph can lie under several generators: `collect` finds such copies by content.
+
+In the real corpus `ai` holds mostly PNG and `nature` JPEG, so the file format alone gives the label away; whoever trains on it
+should re-encode alike. Known broken files are listed by its authors and end up in quarantine.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fakevlm.data.corpora.files import images, need_folder
+from fakevlm.data.records import FAKE, REAL, Record
+from fakevlm.errors import UserError
+
+WHERE = "get GenImage from https://github.com/GenImage-Dataset/GenImage and unpack it there"
+
+# The generator's key, its published folder, and what a folder's name contains once lower-cased and stripped to letters and digits.
+_FOLDERS = (
+    ("midjourney", "Midjourney", r"midjourney"),
+    ("vqdm", "VQDM", r"vqdm"),
+    ("wukong", "Wukong", r"wukong"),
+    ("sdv1.4", "Stable Diffusion V1.4", r"stablediffusionv?14|sdv1?4"),
+    ("sdv1.5", "Stable Diffusion V1.5", r"stablediffusionv?15|sdv1?5"),
+    ("glide", "GLIDE", r"glide"),
+    ("biggan", "BigGAN", r"biggan"),
+    ("adm", "ADM", r"adm"),
+)
+GENERATORS = tuple(key for key, _, _ in _FOLDERS)
+PUBLISHED = {key: folder for key, folder, _ in _FOLDERS}
+
+
+def generator_of(folder: str) -> str | None:
+    """The generator's key for a folder's name (`Stable Diffusion V1.4`, `imagenet_ai_0419_sdv4` → `sdv1.4`)."""
+    bare = re.sub(r"[^a-z0-9]", "", folder.lower())
+    return next((key for key, _, pattern in _FOLDERS if re.search(pattern, bare)), None)
+
+
+def record_id(label: int, generator: str, file: str) -> str:
+    """`genimage/{real,fake}/<generator>/<file>`; a photograph's generator is the one whose folder it lies in."""
+    return f"genimage/{'real' if label == REAL else 'fake'}/{generator}/{file}"
+
+
+def split_folders(root: Path) -> list[tuple[str, Path]]:
+    """(generator, folder that holds `train` and `val`), by generator in the order of `GENERATORS`."""
+    found = []
+    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
+        generator = generator_of(folder.name)
+        if generator is None:
+            continue
+        inner = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
+        found += [(generator, f) for f in inner if (f / "train").is_dir() or (f / "val").is_dir()]
+    return sorted(found, key=lambda pair: GENERATORS.index(pair[0]))
+
+
+def read(root: Path, drawn: Callable[[str], bool] | None = None) -> Iterator[Record]:
+    """Streams the images that are `drawn` by their ids, generator by generator; others are not read. The category is unknown until
+    `categorize`.
+
+    Raises:
+        UserError: the folder is missing or holds no generator's folder with `train` or `val`.
+    """
+    need_folder(root, "GenImage", WHERE)
+    folders = split_folders(root)
+    if not folders:
+        raise UserError(f"GenImage: no <Generator>/{{train,val}} folder in {root}", WHERE)
+    for generator, folder in folders:
+        for split in ("train", "val"):
+            for kind, label in (("ai", FAKE), ("nature", REAL)):
+                place = folder / split / kind
+                if not place.is_dir():
+                    continue
+                for file in images(place):
+                    path = record_id(label, generator, file.name)
+                    if drawn and not drawn(path):
+                        continue
+                    yield Record(
+                        id=path,
+                        image=file.read_bytes(),
+                        label=label,
+                        source="genimage",
+                        item=path,
+                        generator=generator if label == FAKE else None,
+                    )

@@ -1,0 +1,167 @@
+"""M6Doc (Cheng et al., CVPR 2023): 9,080 pages of seven document types with 237,116 boxes in 74 classes.
+
+Licence: CC BY-NC-ND 4.0, by request (https://github.com/HCIILAB/M6Doc).
+
+Layout::
+
+    <root>/annotations/instances_train2017.json, instances_val2017.json, instances_test2017.json   COCO
+    <root>/{train2017,val2017,test2017}/<file>.jpg
+
+(The README calls the last JSON `instances_test.json`; both names are understood, and `test` for its folder.) FakeClue uses newspapers, papers (scientific articles) and
+magazines. No field says a page's type, so `page_style` reads it from the file's name or from the classes on the page.
+
+This reader is also where synthetic documents get their layouts (`pages`).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fakevlm.data.corpora.files import Quarantine, need_folder, need_json
+from fakevlm.data.page_layout import STYLES, Block, layout_from_coco
+from fakevlm.data.records import REAL, Record
+from fakevlm.errors import UserError
+
+WHERE = "ask for M6Doc at https://github.com/HCIILAB/M6Doc and unpack it there"
+
+# fmt: off
+CATEGORIES = (  # class names by category id; 0 is the background, which is never annotated
+    "_background_", "QR code", "advertisement", "algorithm", "answer", "author", "barcode", "bill", "blank", "bracket",
+    "breakout", "byline", "caption", "catalogue", "chapter title", "code", "correction", "credit", "dateline", "drop cap",
+    "editor's note", "endnote", "examinee information", "fifth-level title", "figure", "first-level question number",
+    "first-level title", "flag", "folio", "footer", "footnote", "formula", "fourth-level section title", "fourth-level title",
+    "header", "headline", "index", "inside", "institute", "jump line", "kicker", "lead", "marginal note", "matching", "mugshot",
+    "option", "ordered list", "other question number", "page number", "paragraph", "part", "play", "poem", "reference",
+    "sealing line", "second-level question number", "second-level title", "section", "section title", "sidebar",
+    "sub section title", "subhead", "subsub section title", "supplementary note", "table", "table caption", "table note",
+    "teasers", "third-level question number", "third-level title", "title", "translator", "underscore", "unordered list",
+    "weather forecast",
+)
+# fmt: on
+
+_NAMES = {"newspaper": "newspaper", "magazine": "magazine", "paper": "paper", "article": "paper"}
+# Classes that only, or nearly only, one type of document has.
+_TELLING = {
+    "newspaper": {
+        "headline",
+        "flag",
+        "dateline",
+        "jump line",
+        "kicker",
+        "subhead",
+        "teasers",
+        "byline",
+        "index",
+    },
+    "paper": {
+        "institute",
+        "section title",
+        "sub section title",
+        "reference",
+        "table caption",
+        "algorithm",
+        "title",
+    },
+    "magazine": {"drop cap", "lead", "breakout", "credit", "mugshot", "inside", "editor's note", "folio"},
+}
+_OTHER = ("question", "option", "level title", "chapter title", "examinee", "sealing", "matching", "answer")
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: where its image lies, its size in pixels, its type (one of `STYLES` or None) and its layout."""
+
+    file: Path
+    width: int
+    height: int
+    style: str | None
+    layout: tuple[Block, ...]
+
+    @property
+    def id(self) -> str:
+        return f"doc/real/{self.file.name}"
+
+
+def page_style(file: str, classes: Iterable[str]) -> str | None:
+    """The type of a page: a word in its file's name if there is one, else what most of its telling classes say.
+
+    None for textbooks, tests, notes, books, and for pages without a telling class.
+    """
+    stem = Path(file).stem.lower()
+    if re.search(r"test.?paper|textbook", stem):
+        return None
+    for word, style in _NAMES.items():
+        if word in stem:
+            return style
+    counts = Counter(classes)
+    votes = {style: sum(counts[name] for name in names) for style, names in _TELLING.items()}
+    other = sum(n for name, n in counts.items() if any(word in name for word in _OTHER))
+    best = max(votes, key=lambda style: votes[style])
+    return best if votes[best] > other else None
+
+
+def pages(root: Path) -> Iterator[Page]:
+    """Streams all pages of all annotation files, in the files' order.
+
+    Raises:
+        UserError: no annotation file, or one is not COCO's JSON.
+    """
+    need_folder(root / "annotations", "M6Doc", WHERE)
+    files = sorted((root / "annotations").glob("instances_*.json"))
+    if not files:
+        raise UserError(f"M6Doc: no instances_*.json in {root / 'annotations'}", WHERE)
+    for file in files:
+        split = file.stem.removeprefix("instances_")
+        names = (split, f"{split}2017", split.removesuffix("2017"))
+        folder = next((root / name for name in names if (root / name).is_dir()), root / split)
+        need_folder(folder, "M6Doc", WHERE)
+        coco = need_json(file, "M6Doc", WHERE, dict)
+        try:
+            names = {category["id"]: category["name"] for category in coco["categories"]}
+            by_image: dict[int, list[dict]] = {}
+            for annotation in coco["annotations"]:
+                by_image.setdefault(annotation["image_id"], []).append(annotation)
+            for image in coco["images"]:
+                found = by_image.get(image["id"], [])
+                yield Page(
+                    folder / image["file_name"],
+                    int(image["width"]),
+                    int(image["height"]),
+                    page_style(image["file_name"], [names[a["category_id"]] for a in found]),
+                    tuple(layout_from_coco(found, coco["categories"], image["width"], image["height"])),
+                )
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise UserError(f"M6Doc: {file} is not a COCO file ({error!r})", WHERE) from error
+
+
+def read(
+    root: Path,
+    quarantine: Quarantine | None = None,
+    styles: Collection[str] | None = STYLES,
+    drawn: Callable[[str], bool] | None = None,
+) -> Iterator[Record]:
+    """Streams the pages of the given types (None: every page) that are `drawn` by their ids, all real; others are not read.
+
+    Pages that the JSON names and the folder lacks go to quarantine, drawn or not.
+    """
+    for page in pages(root):
+        if styles is not None and page.style not in styles:
+            continue
+        if not page.file.is_file():
+            if quarantine is not None:
+                quarantine.add(
+                    "m6doc", page.file.relative_to(root).as_posix(), "named in the JSON but missing"
+                )
+            continue
+        if drawn and not drawn(page.id):
+            continue
+        yield Record(
+            id=page.id, image=page.file.read_bytes(), label=REAL, source="doc", item=page.id, category="doc"
+        )
+
+
+def usable_layouts(root: Path, styles: Sequence[str] = STYLES) -> list[Page]:
+    """The pages whose layouts can be filled: of the given types, with at least three blocks."""
+    return [page for page in pages(root) if page.style in styles and len(page.layout) >= 3]

@@ -1,0 +1,1 @@
+"""Ask any model about records."""

@@ -1,0 +1,305 @@
+"""Artifacts put into a finished picture: what generators leave in texture, shape and light.
+
+Each maker takes the picture (H, W, 3) float32 in 0..255 and returns the changed picture and the box (pixels) where it
+can be seen. Flaws that belong to the drawing itself (extra legs, bent lines) are made by the scenes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from miniworld.stagecraft import Set
+
+PixelBox = tuple[int, int, int, int]
+
+
+@dataclass
+class Place:
+    """Where artifacts may sit: the subject's mask (H, W) bool, the scene's set, the light's side, the random source."""
+
+    mask: np.ndarray
+    set: Set
+    light: int
+    rng: np.random.Generator
+
+    @property
+    def size(self) -> int:
+        return self.mask.shape[0]
+
+    def on_subject(self, low: float, high: float) -> PixelBox:
+        """A box of random size (fractions of the image) centred on a pixel of the subject, or on an anchor."""
+        n = self.size
+        w, h = (int(n * self.rng.uniform(low, high)) for _ in range(2))
+        if self.set.anchors and self.rng.random() < 0.6:
+            names = sorted(self.set.anchors)
+            x0, y0, x1, y1 = self.set.anchors[names[int(self.rng.integers(len(names)))]]
+            cx = int(n * self.rng.uniform(x0, x1) * 0.5 + n * (x0 + x1) * 0.25)
+            cy = int(n * self.rng.uniform(y0, y1) * 0.5 + n * (y0 + y1) * 0.25)
+        else:
+            cx, cy = self.point()
+        return self.clip(cx - w // 2, cy - h // 2, w, h)
+
+    def anywhere(self, low: float, high: float) -> PixelBox:
+        n = self.size
+        w, h = (int(n * self.rng.uniform(low, high)) for _ in range(2))
+        return self.clip(int(self.rng.integers(0, n - w)), int(self.rng.integers(0, n - h)), w, h)
+
+    def point(self) -> tuple[int, int]:
+        ys, xs = np.nonzero(self.mask)
+        if not len(xs):
+            return self.size // 2, self.size // 2
+        k = int(self.rng.integers(len(xs)))
+        return int(xs[k]), int(ys[k])
+
+    def clip(self, x: int, y: int, w: int, h: int) -> PixelBox:
+        n = self.size
+        x, y = min(max(x, 0), n - w), min(max(y, 0), n - h)
+        return x, y, x + w, y + h
+
+
+def _soft(size: int, b: PixelBox) -> np.ndarray:
+    """A soft ellipse filling the box, (size, size, 1) in 0..1."""
+    x0, y0, x1, y1 = b
+    ys, xs = np.ogrid[0:size, 0:size]
+    d = ((xs - (x0 + x1) / 2) / ((x1 - x0) / 2)) ** 2 + ((ys - (y0 + y1) / 2) / ((y1 - y0) / 2)) ** 2
+    return np.clip((1.15 - d) / 0.3, 0, 1).astype(np.float32)[..., None]
+
+
+def smooth(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+    b = place.on_subject(0.32, 0.5)
+    flat = cv2.GaussianBlur(img, (0, 0), 1.8 + 1.6 * strength)
+    soft = _soft(place.size, b) * (0.75 + 0.25 * strength)
+    return img * (1 - soft) + flat * soft, b
+
+
+def grid(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+    b = place.on_subject(0.3, 0.5)
+    n = place.size
+    ys, xs = np.mgrid[0:n, 0:n]
+    period = int(place.rng.integers(3, 6))
+    if place.rng.random() < 0.5:
+        pattern = (((xs // (period // 2 + 1)) + (ys // (period // 2 + 1))) % 2) * 2.0 - 1
+    else:
+        pattern = ((xs % period == 0) | (ys % period == 0)) * 2.0 - 0.8
+    return img + (pattern * (17 + 13 * strength))[..., None].astype(np.float32) * _soft(n, b), b
+
+
+def smear(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+    b = place.on_subject(0.34, 0.52)
+    length = int(11 + 8 * strength)
+    angle = place.rng.uniform(0, 180)
+    kernel = np.zeros((length, length), np.float32)
+    half = (length - 1) / 2
+    dx, dy = np.cos(np.deg2rad(angle)) * half, np.sin(np.deg2rad(angle)) * half
+    cv2.line(kernel, (round(half - dx), round(half - dy)), (round(half + dx), round(half + dy)), 1.0, 1)
+    dragged = cv2.filter2D(img, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)
+    soft = _soft(place.size, b)
+    return img * (1 - soft) + dragged * soft, b
+
+
+def repeat(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+    rng = place.rng
+    tile = int(rng.integers(9, 13))
+    cols, rows = int(rng.integers(3, 5)), 3
+    x, y, *_ = place.clip(*place.point(), tile, tile)
+    patch = img[y : y + tile, x : x + tile].copy()
+    patch = patch + (patch - patch.mean((0, 1))) * (0.6 + 0.4 * strength)  # the seams must show at this size
+    w, h = cols * tile, rows * tile
+    b = place.clip(int(x - w / 2 + rng.integers(-12, 13)), int(y - h / 2 + rng.integers(-12, 13)), w, h)
+    out = img.copy()
+    out[b[1] : b[3], b[0] : b[2]] = np.tile(patch, (rows, cols, 1))
+    return out, b
+
+
+def speckle(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+    b = place.on_subject(0.26, 0.42)
+    n = place.size
+    dots = place.rng.random((n, n)) < 0.1 + 0.1 * strength
+    colours = np.where(place.rng.random((n, n, 3)) < 0.5, 25.0, 240.0).astype(np.float32)
+    soft = (_soft(n, b)[..., 0] > 0.5) & dots
+    out = img.copy()
+    out[soft] = colours[soft]
+    return out, b
+
+
+def duplicate(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+    n, rng = place.size, place.rng
+    x0, y0, x1, y1 = place.on_subject(0.24, 0.34)
+    angle = rng.uniform(0, 2 * np.pi)
+    reach = rng.uniform(0.75, 1.05)
+    dx, dy = int(np.cos(angle) * (x1 - x0) * reach), int(np.sin(angle) * (y1 - y0) * reach)
+    if not (x0 + dx >= 0 and x1 + dx <= n):
+        dx = -dx
+    if not (y0 + dy >= 0 and y1 + dy <= n):
+        dy = -dy
+    moved = cv2.warpAffine(img, np.float32([[1, 0, dx], [0, 1, dy]]), (n, n), borderMode=cv2.BORDER_REFLECT)
+    target = place.clip(x0 + dx, y0 + dy, x1 - x0, y1 - y0)
+    cut = np.minimum(1, _soft(n, target) * 3) * (
+        0.8 + 0.2 * strength
+    )  # a cut-out: its rim must show at this size
+    out = img * (1 - cut) + moved * cut
+    out = out * (1 - (0.3 + 0.2 * strength) * 4 * cut * (1 - cut))  # … as a line around it
+    return out, (min(x0, target[0]), min(y0, target[1]), max(x1, target[2]), max(y1, target[3]))
+
+
+def melt(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+    b = place.on_subject(0.4, 0.56)
+    n, rng = place.size, place.rng
+    field = cv2.GaussianBlur(rng.standard_normal((n, n, 2)).astype(np.float32), (0, 0), 3.2)
+    field /= np.abs(field).max() + 1e-6
+    soft = _soft(n, b)
+    shift = field * soft * (15 + 8 * strength)
+    shift[..., 1] -= np.abs(shift[..., 1]) * 0.6  # things run downwards
+    ys, xs = np.mgrid[0:n, 0:n].astype(np.float32)
+    warped = cv2.remap(
+        img, xs + shift[..., 0], ys + shift[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
+    soft = soft * 0.9
+    return img * (1 - soft) + cv2.GaussianBlur(warped, (0, 0), 0.8) * soft, b
+
+
+def misaligned(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+    n, rng = place.size, place.rng
+    shift = round(8 + 5 * strength) * (-1 if rng.random() < 0.5 else 1)
+    x, y, rx, ry = place.set.centre
+    out = img.copy()
+    seam = np.float32(0.55 - 0.2 * strength)  # pieces that do not meet leave a dark line
+    if place.set.paper or rng.random() < 0.5:  # everything below a line moves sideways
+        cut = int(n * (y + rng.uniform(-0.35, 0.35) * ry))
+        out[cut:] = np.roll(img[cut:], shift, axis=1)
+        out[cut] *= seam
+        return out, place.clip(0, cut - 8, n, 16)
+    cut = int(n * (x + rng.uniform(-0.35, 0.35) * rx))
+    out[:, cut:] = np.roll(img[:, cut:], shift, axis=0)
+    return out, place.clip(cut - 8, 0, 16, n)
+
+
+def halo(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+    mask = place.mask.astype(np.uint8)
+    width = 2 + round(strength)
+    ring = cv2.dilate(mask, np.ones((2 * width + 1, 2 * width + 1), np.uint8)) - mask
+    soft = cv2.GaussianBlur(ring.astype(np.float32), (0, 0), 0.8)[..., None] * (0.62 + 0.3 * strength)
+    ys, xs = np.nonzero(ring)
+    b = (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
+    return img * (1 - soft) + np.float32([250, 250, 240]) * soft, b
+
+
+def tint(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+    b = place.on_subject(0.34, 0.5)
+    casts = np.float32([[70, -45, 55], [-50, 60, -45], [-45, 35, 75], [80, 10, -70]])
+    cast = casts[int(place.rng.integers(len(casts)))] * (0.95 + 0.35 * strength)
+    return img + _soft(place.size, b) * cast, b
+
+
+def glare(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+    n = place.size
+    radius = n * place.rng.uniform(0.075, 0.105)
+    x, y, rx, ry = place.set.centre
+    side = 0 if place.set.paper else -place.light  # on the dark side of the subject
+    cx = n * (x + side * rx * place.rng.uniform(0.3, 0.7)) if side else place.point()[0]
+    cy = n * (y + ry * place.rng.uniform(-0.5, 0.6)) if side else place.point()[1]
+    ys, xs = np.ogrid[0:n, 0:n]
+    spot = np.exp(-((((xs - cx) ** 2 + (ys - cy) ** 2) / (2 * (radius * 0.75) ** 2)) ** 1.4)).astype(
+        np.float32
+    )[..., None]
+    r = int(radius * 1.3)
+    return img + (255 - img) * spot * (0.85 + 0.15 * strength), place.clip(
+        int(cx) - r, int(cy) - r, 2 * r, 2 * r
+    )
+
+
+def banding(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+    b = place.anywhere(0.5, 0.8)
+    step = 48 + 26 * strength
+    flat = np.floor(cv2.GaussianBlur(img, (0, 0), 1.2) / step) * step + step / 2
+    soft = _soft(place.size, b)
+    return img * (1 - soft) + flat * soft, b
+
+
+def ringing(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+    b = place.on_subject(0.45, 0.65)
+    edge = img - cv2.GaussianBlur(img, (0, 0), 2.0)
+    echo = np.zeros_like(img)
+    for k in (1, 2, 3):
+        for dx, dy in ((4 * k, 0), (-4 * k, 0), (0, 4 * k), (0, -4 * k)):
+            echo += np.roll(edge, (dy, dx), (0, 1)) * (0.5 + 0.25 * strength) / k
+    return img + echo * _soft(place.size, b), b
+
+
+def floating(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+    n, rng = place.size, place.rng
+    x0, y0, x1, y1 = place.on_subject(0.16, 0.24)
+    tx = int(rng.integers(2, max(3, n - (x1 - x0) - 2)))
+    ty = int(rng.integers(1, max(2, int(n * 0.2))))
+    moved = cv2.warpAffine(
+        img, np.float32([[1, 0, tx - x0], [0, 1, ty - y0]]), (n, n), borderMode=cv2.BORDER_REFLECT
+    )
+    b = place.clip(tx, ty, x1 - x0, y1 - y0)
+    soft = _soft(n, b) * (0.8 + 0.2 * strength)
+    return img * (1 - soft) + moved * soft, b
+
+
+MAKERS: dict[str, Callable[[np.ndarray, Place, float], tuple[np.ndarray, PixelBox]]] = {
+    "smooth": smooth,
+    "grid": grid,
+    "smear": smear,
+    "repeat": repeat,
+    "speckle": speckle,
+    "duplicate": duplicate,
+    "melt": melt,
+    "misaligned": misaligned,
+    "halo": halo,
+    "tint": tint,
+    "glare": glare,
+    "banding": banding,
+    "ringing": ringing,
+    "float": floating,
+}
+
+# Mean absolute change (grey levels, inside the box) under which an artifact would be a claim that nobody can check.
+VISIBLE = {
+    "smooth": 3.4,
+    "smear": 5.0,
+    "repeat": 13.0,
+    "duplicate": 15.0,
+    "glare": 26.0,
+    "melt": 6.5,
+    "misaligned": 6.0,
+    "banding": 7.0,
+    "ringing": 6.0,
+    "float": 9.0,
+    "halo": 3.0,
+}
+
+
+# Kinds that show in one place and hardly in another: of several places, the one that changes most is taken.
+_PLACED = {
+    "smooth": 2,
+    "smear": 3,
+    "repeat": 4,
+    "duplicate": 6,
+    "glare": 3,
+    "melt": 3,
+    "misaligned": 3,
+    "ringing": 2,
+    "float": 3,
+}
+
+
+def apply(img: np.ndarray, kind: str, place: Place, strength: float) -> tuple[np.ndarray, PixelBox] | None:
+    """Applies one artifact where it can be seen: a few places are tried, None if it shows in none of them."""
+    best: tuple[float, np.ndarray, PixelBox] | None = None
+    wanted = _PLACED.get(kind, 1)
+    for attempt in range(9):
+        out, b = MAKERS[kind](img, place, strength)
+        x0, y0, x1, y1 = b
+        if x1 - x0 < 4 or y1 - y0 < 4:
+            continue
+        change = float(np.abs(np.clip(out[y0:y1, x0:x1], 0, 255) - img[y0:y1, x0:x1]).mean())
+        if best is None or change > best[0]:
+            best = change, out, b
+        if attempt + 1 >= wanted and best[0] >= VISIBLE.get(kind, 5.0):
+            return best[1], best[2]
+    return None

@@ -1,0 +1,67 @@
+"""The camera: light and lens before the sensor, grain and JPEG behind it. Real and fake images pass the same one."""
+
+import cv2
+import numpy as np
+
+from miniworld.canvas import noise
+from miniworld.stagecraft import Style
+
+
+def expose(img: np.ndarray, rng: np.random.Generator, style: Style) -> np.ndarray:
+    """Exposure, white balance and vignette of the whole picture."""
+    gain = rng.uniform(0.5, 0.65) if rng.random() < style.night else rng.uniform(0.82, 1.12)
+    balance = np.float32(rng.normal(1.0, 0.035, 3))
+    img = img * (gain * balance)
+    if rng.random() < 0.5:
+        n = img.shape[0]
+        ys, xs = np.ogrid[0:n, 0:n]
+        d = ((xs / n - 0.5) ** 2 + (ys / n - 0.5) ** 2).astype(np.float32)
+        img = img * (1 - rng.uniform(0.1, 0.7) * d)[..., None]
+    return img.astype(np.float32)
+
+
+def lens(
+    img: np.ndarray, subject: np.ndarray, rng: np.random.Generator, style: Style
+) -> tuple[np.ndarray, list[str]]:
+    """Blur of the whole picture, or of what lies behind the subject. Returns the honest qualities it shows."""
+    qualities = []
+    sigma = rng.uniform(*style.blur)
+    if rng.random() < 0.12:
+        sigma += rng.uniform(0.25, 0.6)
+        qualities.append("blur")
+    if sigma > 0.25:
+        img = cv2.GaussianBlur(img, (0, 0), sigma)
+    if rng.random() < 0.18 and subject.any() and subject.mean() < 0.6:
+        near = cv2.GaussianBlur(subject.astype(np.float32), (0, 0), 1.5)[..., None]
+        img = img * near + cv2.GaussianBlur(img, (0, 0), rng.uniform(1.0, 2.2)) * (1 - near)
+        qualities.append("focus")
+    return img, qualities
+
+
+def sense(img: np.ndarray, rng: np.random.Generator, style: Style) -> tuple[np.ndarray, list[str]]:
+    """Sensor grain, partly shared by the channels."""
+    sigma = rng.uniform(*style.grain)
+    qualities = ["grain"]
+    if rng.random() < 0.12:
+        sigma += rng.uniform(4, 8)
+        qualities = ["noise"]
+    n = img.shape[0]
+    shared = noise(rng, "white", n) * 0.8 + noise(rng, "fine", n) * 0.6
+    colour = np.stack([noise(rng, "white", n) for _ in range(3)], -1)
+    return img + sigma * (shared[..., None] * 0.9 + colour * 0.45), qualities
+
+
+def develop(img: np.ndarray, rng: np.random.Generator, style: Style) -> tuple[bytes, list[str]]:
+    """The JPEG file; now and then recompressed, as images that travelled are."""
+    pixels = np.clip(img, 0, 255).astype(np.uint8)[..., ::-1]
+    qualities = []
+    if rng.random() < 0.15:
+        first = int(rng.integers(45, 62))
+        ok, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, first])
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        qualities.append("compression")
+    quality = int(rng.integers(style.jpeg[0], style.jpeg[1] + 1))
+    ok, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+    if not ok:
+        raise RuntimeError("OpenCV could not encode a JPEG")
+    return data.tobytes(), qualities
