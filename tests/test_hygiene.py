@@ -47,7 +47,7 @@ def test_nothing_large_in_git() -> None:
 def test_nothing_in_git_that_is_made_or_private() -> None:
     names = [str(file.relative_to(ROOT)) for file in tracked()]
     made = re.compile(
-        r"(^|/)(__pycache__|\.ipynb_checkpoints|\.venv|runs|artifacts|data)/|\.(pyc|log|tmp)$|(^|/)\.env$"
+        r"(^|/)(__pycache__|\.ipynb_checkpoints|\.venv)/|^(runs|artifacts|data)/|\.(pyc|log|tmp)$|(^|/)\.env$"
     )
     assert [name for name in names if made.search(name)] == []
 
