@@ -202,3 +202,21 @@ def test_a_stage_that_the_profile_leaves_out_is_done(project: Path) -> None:
     assert (project / "artifacts/executed/asked.ipynb").read_text(encoding="utf-8") == before
     assert command("asked", "--profile", "mini").returncode == stage.DONE
     assert "not in this profile" in (project / "artifacts/executed/asked.ipynb").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_work_in_progress_outlives_a_failure_and_goes_with_success(project: Path) -> None:
+    source = """\
+from fakevlm import paths
+from fakevlm.inference import cache
+with cache.work() as store:
+    store.put("00", b"half way")
+assert (paths.root() / "now").exists()
+"""
+    write(project, "tiny", source, parameters="profile = None")
+    work = project / "runs" / "work" / "mini" / "tiny"
+    assert command("tiny").returncode == stage.FAILED
+    assert (work / "cache.sqlite").is_file()
+    (project / "now").touch()
+    assert command("tiny").returncode == stage.DONE
+    assert not work.exists()

@@ -37,6 +37,14 @@ def runs(*parts: str) -> Path:
     return path
 
 
+def work() -> Path:
+    """Work in progress of the running stage; the stage runner removes the folder once the stage has succeeded.
+
+    Outside of a stage (in Jupyter, say) it is a folder that nobody removes.
+    """
+    return runs("work", *os.environ.get("FAKEVLM_STAGE", "no stage").split("/"))
+
+
 def forget(*parts: str) -> None:
     """Removes work in progress that is done: the last thing a notebook does, once all is written and shown.
 

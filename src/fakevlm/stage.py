@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -163,7 +164,7 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
         PapermillExecutionError: a cell failed (also when it raised UserError: see `main`).
     """
     source, extra = notebook_path(name), extra or {}
-    load_params(profile)  # a typo in params.yaml stops here, before a kernel starts
+    params = load_params(profile)  # a typo in params.yaml stops here, before a kernel starts
     os.environ.update(ENVIRONMENT)
     os.environ["IPYTHONDIR"] = str(
         paths.runs("ipython")
@@ -181,6 +182,7 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
                 f"{source.name} has no parameter {key!r}", f"it has: {', '.join(known) or 'none at all'}"
             )
     label, raw = _label(name, extra), _raw(name, extra)
+    os.environ["FAKEVLM_STAGE"] = f"{params.profile}/{label}"  # where `paths.work` is, for the kernel too
     with _alone(label):
         raw.unlink(missing_ok=True)  # a failure must not leave an older run looking like this one
         try:
@@ -208,6 +210,7 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
         part = copy.with_suffix(".part")
         part.write_text(nbformat.writes(normalise(executed)) + "\n", encoding="utf-8")
         part.replace(copy)
+        shutil.rmtree(paths.work())  # it has served; after a failure the next run goes on from it
     return copy
 
 

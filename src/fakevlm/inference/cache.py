@@ -1,0 +1,200 @@
+"""The one cache: values that take long to make, or cost money, by key in a SQLite file.
+
+A key is the SHA-256 of everything that decides the value: the model's commit or digest, settings, the image's hash, the question,
+and the code that computes the answer (`code_version`). So a stage that was killed goes on where it stopped, and nothing has to be
+thrown away by hand. Work in progress lies in `paths.work()`, which the stage runner removes once its stage has succeeded. Answers
+of servers stay (`answers`): they cost money.
+"""
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import io
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fakevlm import paths
+from fakevlm.errors import UserError
+
+_WAIT = 60.0  # seconds for another process that writes
+_LOOKED_UP = 500  # keys a query; SQLite takes at least 999 parameters
+_JSON = ".json"  # ends the name of a column that is stored as JSON
+
+
+def key(*parts: Any) -> str:
+    """The key of a value that these parts (as JSON has them) decide."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class Cache:
+    """Values by key in a SQLite file. Safe against `kill -9`, for several threads, and for several processes at once.
+
+    Args:
+        file: made with its folder if missing; None: a cache in memory.
+
+    Raises:
+        UserError: the file is no cache.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+        self._lock = threading.Lock()
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(
+                file or ":memory:", timeout=_WAIT, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")  # a killed process loses nothing
+            self._db.execute("CREATE TABLE IF NOT EXISTS cache (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
+        except sqlite3.DatabaseError as error:
+            raise UserError(
+                f"{file} is no cache: {error}", "remove it, with -wal and -shm beside it"
+            ) from error
+
+    def get(self, key: str) -> bytes | None:
+        """The value of a key, or None."""
+        return self.get_many([key]).get(key)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """The values of those keys that have one."""
+        wanted, values = [bytes.fromhex(key) for key in keys], {}
+        with self._lock:
+            for start in range(0, len(wanted), _LOOKED_UP):
+                part = wanted[start : start + _LOOKED_UP]
+                query = f"SELECT key, value FROM cache WHERE key IN ({','.join('?' * len(part))})"
+                values.update((found.hex(), value) for found, value in self._db.execute(query, part))
+        return values
+
+    def put(self, key: str, value: bytes) -> None:
+        """Stores a value; see `put_many`."""
+        self.put_many({key: value})
+
+    def put_many(self, values: Mapping[str, bytes]) -> None:
+        """Stores values, all or none, before it returns. A key that has a value gets the new one.
+
+        Raises:
+            UserError: the disk is full, or another process does not let go of the file.
+        """
+        rows = [(bytes.fromhex(key), value) for key, value in values.items()]
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    self._db.executemany("INSERT OR REPLACE INTO cache VALUES (?, ?)", rows)
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                    raise
+            except sqlite3.OperationalError as error:
+                raise UserError(f"{self.file} cannot be written: {error}", "is the disk full?") from error
+
+    def __len__(self) -> int:
+        with self._lock:
+            return self._db.execute("SELECT count(*) FROM cache").fetchone()[0]
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> "Cache":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+
+def work(*names: str) -> Cache:
+    """The cache of the running stage, removed with its other work in progress once the stage has succeeded."""
+    return Cache(paths.work().joinpath(*names or ("cache",)).with_suffix(".sqlite"))
+
+
+def answers(make: bool = True) -> Cache:
+    """The answers of all servers, to all stages and runs.
+
+    Args:
+        make: whether to make the file if it is missing; a dry run leaves no trace.
+    """
+    file = paths.root() / "runs" / "answers.sqlite"
+    return Cache(file if make or file.exists() else None)
+
+
+def pack(columns: Mapping[str, np.ndarray]) -> bytes:
+    """Named arrays as bytes. Arrays of objects hold what JSON holds."""
+    arrays = {}
+    for name, values in columns.items():
+        if values.dtype.hasobject:
+            name, values = name + _JSON, np.frombuffer(json.dumps(values.tolist()).encode(), np.uint8)
+        arrays[name] = values
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def unpack(data: bytes) -> dict[str, np.ndarray]:
+    """The arrays that `pack` was given, in their order."""
+    columns = {}
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        for name, values in arrays.items():
+            if name.endswith(_JSON):
+                name, items = name.removesuffix(_JSON), json.loads(values.tobytes())
+                values = np.empty(len(items), object)
+                values[:] = items
+            columns[name] = values
+    return columns
+
+
+def fingerprint(folder: Path) -> str:
+    """Hash of the names and contents of a model folder's files."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        digest.update(f"{file.name}\0{file_digest(file)}\0".encode())
+    return digest.hexdigest()[:32]
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@functools.cache
+def code_version(*names: str) -> str:
+    """Hash of what modules and packages (with all that is in them) compute.
+
+    Comments, docstrings and what `raise` says do not count: an edited error message makes no value stale.
+
+    Args:
+        names: e.g. `fakevlm.model`, `fakevlm.inference.generate`.
+    """
+    digest = hashlib.sha256()
+    for name in names:
+        origin = Path(importlib.util.find_spec(name).origin)
+        package = origin.name == "__init__.py"
+        files = sorted(origin.parent.rglob("*.py")) if package else [origin]
+        for file in files:
+            where = f"{name}/{file.relative_to(origin.parent)}" if package else name
+            tree = _Computing().visit(ast.parse(file.read_bytes()))
+            digest.update(f"{where}\0{ast.dump(tree)}\0".encode())
+    return digest.hexdigest()
+
+
+class _Computing(ast.NodeTransformer):
+    """Drops what no value depends on: docstrings, and what is raised."""
+
+    def visit_Raise(self, node: ast.Raise) -> ast.Raise:
+        return ast.Raise()
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if text else self.generic_visit(node)

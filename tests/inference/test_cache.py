@@ -1,0 +1,122 @@
+"""The cache: what it keeps through a kill, two processes and threads, and which edits of code make a value stale."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fakevlm.errors import UserError
+from fakevlm.inference import cache
+from fakevlm.inference.cache import Cache, code_version, fingerprint, key, pack, unpack
+
+WRITER = """
+import sys
+from pathlib import Path
+from fakevlm.inference.cache import Cache, key
+store = Cache(Path(sys.argv[1]))
+for n in range(int(sys.argv[2]), 100_000, 2):
+    store.put_many({key(n, part): b"x" * 5000 for part in "ab"})
+    print(n, flush=True)
+"""
+
+
+def test_values_stay_and_are_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "made" / "c.sqlite"
+    with Cache(file) as store:
+        store.put_many({key(n): str(n).encode() for n in range(1200)})
+        store.put(key(3), b"")
+    with Cache(file) as store:
+        assert len(store) == 1200
+        assert store.get(key(3)) == b""
+        assert store.get(key("3")) is None
+        found = store.get_many([*map(key, range(1300))])
+        assert len(found) == 1200
+        assert found[key(1199)] == b"1199"
+    (tmp_path / "other").write_text("something else " * 100)
+    with pytest.raises(UserError, match="no cache"):
+        Cache(tmp_path / "other")
+
+
+def test_two_processes_write_and_a_kill_loses_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "c.sqlite"
+    run = [sys.executable, "-c", WRITER, str(file)]
+    writers = [subprocess.Popen([*run, start], stdout=subprocess.PIPE, text=True) for start in "01"]
+    last = []
+    for writer in writers:
+        for _ in range(40):
+            last.append(int(writer.stdout.readline()))
+    for writer in writers:
+        os.kill(writer.pid, signal.SIGKILL)
+        last += [int(line) for line in writer.communicate()[0].splitlines() if line.isdigit()]
+    with Cache(file) as store:
+        wanted = [key(n, part) for n in last for part in "ab"]
+        assert len(store.get_many(wanted)) == len(wanted)
+        assert len(store) % 2 == 0
+
+
+def test_threads_share_it(tmp_path: Path) -> None:
+    with Cache(tmp_path / "c.sqlite") as store, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: store.put(key(n % 50), str(n).encode()), range(400)))
+        assert len(store) == 50
+
+
+def test_columns_come_back_bit_for_bit() -> None:
+    columns = {
+        "p": np.array([0.1, np.nan, -0.0]),
+        "text": np.array(["a\0", None, "ü"], object),
+        "seen": np.array([True, False, True]),
+        "features": np.arange(6, dtype=np.float32).reshape(3, 2),
+    }
+    back = unpack(pack(columns))
+    assert list(back) == list(columns)
+    for name, values in columns.items():
+        assert back[name].dtype == values.dtype
+        assert back[name].tolist().__repr__() == values.tolist().__repr__()
+
+
+def test_a_fingerprint_is_of_names_and_contents(tmp_path: Path) -> None:
+    prints = []
+    for n, (name, content) in enumerate([("a", "x"), ("b", "x"), ("a", "y")]):
+        folder = tmp_path / str(n)
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / name).write_text(content)
+        prints.append(fingerprint(folder))
+    assert len(set(prints)) == 3
+    (tmp_path / "2" / "checkpoints" / "c").write_text("z")
+    assert fingerprint(tmp_path / "2") == prints[2], "folders in it are not the model's"
+
+
+def test_only_what_computes_counts_as_code(tmp_path: Path, monkeypatch) -> None:
+    room = tmp_path / "someroom"
+    room.mkdir()
+    (room / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    source = '"""Doc."""\ndef f(x):\n    """Doc."""\n    if x < 0:\n        raise ValueError("{error}")\n    return x * {n}{end}\n'
+
+    def version(n: int = 2, error: str = "no", end: str = "") -> str:
+        (room / "module.py").write_text(source.format(n=n, error=error, end=end))
+        code_version.cache_clear()
+        return code_version("someroom")
+
+    first = version()
+    assert first == version(error="never") == version(end="  # twice")
+    assert first != version(n=3)
+    assert code_version("someroom") != code_version("someroom.module") != code_version("json")
+
+
+def test_servers_answers_are_not_work_in_progress(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("FAKEVLM_ROOT", str(tmp_path))
+    monkeypatch.setenv("FAKEVLM_STAGE", "p/06_evaluate_loki")
+    (tmp_path / "params.yaml").touch()
+    assert len(cache.answers(make=False)) == 0
+    assert not (tmp_path / "runs").exists()
+    cache.answers().put(key(1), json.dumps({}).encode())
+    cache.work().put(key(1), b"")
+    assert [f.name for f in (tmp_path / "runs").glob("*.sqlite")] == ["answers.sqlite"]
+    assert (tmp_path / "runs" / "work" / "p" / "06_evaluate_loki" / "cache.sqlite").is_file()
