@@ -15,7 +15,7 @@ START := $(shell date +%s)
 STAMP := $(VENV)/.made-from
 WANTED = $(shell cat requirements.lock pyproject.toml | cksum) $(UV) $(CURDIR)
 
-# Stages are `python -m …`: DVC must find this environment's Python first.
+# Stages call the command `fakevlm`: DVC must find this environment's first.
 INSIDE := export PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)";
 # DVC keeps its bookkeeping outside the checkout by default; here it goes away with it.
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.dvc/tmp/site
@@ -47,7 +47,7 @@ repro: setup  ## every stage that is out of date, then the main numbers beside t
 	@$(INSIDE) ready=$$(date +%s); \
 	dvc repro $(ARGS) || { echo; echo "The pipeline stopped. Cure what is said above; \`make repro\` then goes on from there."; exit 1; }; \
 	end=$$(date +%s); \
-	python -m fakevlm.summary || exit 1; \
+	fakevlm summary || exit 1; \
 	minutes() { echo "$$(($$1 / 60)) min $$(($$1 % 60)) s"; }; \
 	echo; echo "Set-up $$(minutes $$((ready - $(START)))), pipeline $$(minutes $$((end - ready)))."
 
@@ -67,10 +67,10 @@ lock: setup  ## renew requirements.lock from pyproject.toml
 	@git --no-pager diff --stat requirements.lock; echo "requirements.lock renewed; \`make test\` tells whether it holds."
 
 world: setup  ## draw the miniature's raw corpora anew into embedded/ (a side branch: `make repro` does not)
-	@$(INSIDE) python -m miniworld.export $(ARGS)
+	@$(INSIDE) fakevlm world $(ARGS)
 
 base: setup  ## pretrain the miniature's base model anew into embedded/base (two hours; a side branch as well)
-	@$(INSIDE) python -m miniworld.pretraining $(ARGS)
+	@$(INSIDE) fakevlm base $(ARGS)
 
 rehearse: setup  ## profile `paper` from data to report on tiny models and a stand-in server (ARGS=released: that profile)
 	@$(INSIDE) python tests/rehearse.py $(or $(ARGS),paper)

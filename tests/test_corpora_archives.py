@@ -10,7 +10,7 @@ import pytest
 
 from fakevlm.errors import UserError
 from fakevlm.tools import archives
-from fakevlm.tools.archives import main, unpack
+from fakevlm.tools.archives import unpack
 
 GOOD = {"a/1.png": b"one" * 50, "a/b/2.png": b"two" * 70, "3.json": b"{}"}
 
@@ -178,14 +178,6 @@ def test_damaged_unknown_and_misplaced_archives_are_named(tmp_path: Path) -> Non
     (tmp_path / "full/file").write_text("mine")
     with pytest.raises(UserError, match="already and not empty"):
         unpack(file, tmp_path / "full")
-
-
-def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    file = make_zip(tmp_path / "x.zip", GOOD)
-    assert main([str(file), str(tmp_path / "out")]) == 0
-    assert "3 files" in capsys.readouterr().out
-    assert main([str(file), str(tmp_path / "out")]) == 1
-    assert "already and not empty" in capsys.readouterr().err
 
 
 def test_a_folder_may_be_a_link_to_another_disk_but_no_file(tmp_path: Path) -> None:

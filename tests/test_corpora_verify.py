@@ -93,7 +93,7 @@ def test_sizes_of_the_full_corpora(key: str, counts: dict[str, int]) -> None:
 
 
 def test_the_miniature_is_complete(data: Path, capsys: pytest.CaptureFixture) -> None:
-    assert verify.main(["--profile", "mini"]) == verify.COMPLETE
+    assert verify.main([], "mini") == verify.COMPLETE
     told = capsys.readouterr().out
     assert "9 of 9 complete; not looked at: fakeclue" in told
     assert "MISSING" not in told
@@ -173,34 +173,32 @@ def test_unpacked_folder_names_of_genimage_are_understood(data: Path) -> None:
 def test_archives_that_lie_there_packed_are_pointed_out(data: Path) -> None:
     shutil.rmtree(own(data, "genimage") / "ADM")
     (data / "genimage/imagenet_ai_0508_adm.zip").write_bytes(b"PK")
-    assert "still packed: imagenet_ai_0508_adm.zip; `python -m fakevlm.tools.archives" in text(
-        "genimage", data
-    )
+    assert "still packed: imagenet_ai_0508_adm.zip; `fakevlm unpack" in text("genimage", data)
 
 
 def test_command_on_folders_the_profile_does_not_name(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     release(tmp_path / "release")
-    assert verify.main([f"fakeclue={tmp_path / 'release'}"]) == verify.COMPLETE
+    assert verify.main([f"fakeclue={tmp_path / 'release'}"], None) == verify.COMPLETE
     told = capsys.readouterr().out
     assert "there    images of train.json in train.zip: 4" in told
     assert "fake images in train: found 3; the full corpus has 68,396" in told
     rows = json.loads((tmp_path / "release/data_json/test.json").read_text())
     rows[0]["image"] = "satellite/real/nowhere.jpg"
     (tmp_path / "release/data_json/test.json").write_text(json.dumps(rows))
-    assert verify.main([f"fakeclue={tmp_path / 'release'}", "vigor"]) == verify.INCOMPLETE
+    assert verify.main([f"fakeclue={tmp_path / 'release'}", "vigor"], None) == verify.INCOMPLETE
     told = capsys.readouterr().out
     assert "MISSING  satellite/real/nowhere.jpg, of images of test.json in test.zip (1 there)" in told
     assert "1 of 2 complete" in told
 
 
 def test_command_says_what_it_cannot_look_at(data: Path, capsys: pytest.CaptureFixture) -> None:
-    assert verify.main(["fakeclue"]) == verify.INCOMPLETE
+    assert verify.main(["fakeclue"], None) == verify.INCOMPLETE
     assert "look at a folder with `fakeclue=FOLDER`" in capsys.readouterr().out
-    assert verify.main(["genimages"]) == verify.USER_ERROR
-    assert "no corpus 'genimages'" in capsys.readouterr().err
-    assert verify.main(["vigor=/nowhere/at/all"]) == verify.INCOMPLETE
+    with pytest.raises(UserError, match="no corpus 'genimages'"):
+        verify.main(["genimages"], None)
+    assert verify.main(["vigor=/nowhere/at/all"], None) == verify.INCOMPLETE
     assert "MISSING  no folder /nowhere/at/all" in capsys.readouterr().out
 
 

@@ -65,7 +65,7 @@ def test_missing_and_damaged_tables_are_named(figures: Path) -> None:
 
 
 def test_command_in_a_project_without_figures(project: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "fakevlm.summary"], capture_output=True, text=True)
-    assert done.returncode == 2
+    done = subprocess.run([sys.executable, "-m", "fakevlm", "summary"], capture_output=True, text=True)
+    assert done.returncode == 1
     assert "table2_fakeclue_loki.csv" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,143 +1,124 @@
-"""Is this image fake? FakeVLM's answer about your own images: `python -m fakevlm.detect photo.jpg …`.
+"""Judge your own images: `fakevlm detect PATH…`."""
 
-Exit codes: 0 all images were answered · 2 something the user can cure (no model yet, an unreadable image).
-"""
-
-import argparse
 import io
-import sys
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from fakevlm.config.params import Params, load_params
-from fakevlm.data.records import REAL, Record, read_records, rgb
-from fakevlm.errors import UserError
-from fakevlm.evaluation.benchmarks import folder
-from fakevlm.evaluation.methods import PRECISIONS, tuned
+from fakevlm.config.params import Params
+from fakevlm.data.records import REAL, Record, rgb
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+PORTION = 64  # images in memory at a time
 
 
 @dataclass(frozen=True)
-class Spotted:
-    """What FakeVLM says of one image.
+class Answer:
+    """FakeVLM's answer about one image.
 
     Attributes:
-        name: of the image.
-        image: as the model's processor got it, upright RGB.
-        verdict: fake, real, or unparsed if its words give none.
-        p_fake: probability of fake, 0–1.
-        text: its words.
+        path: the image file.
+        verdict: fake, real, or unparsed if the text gives no verdict.
+        p_fake: probability that the image is fake, 0–1.
+        text: the verdict and the explanation in words.
     """
 
-    name: str
-    image: Image.Image
+    path: str
     verdict: str
     p_fake: float
     text: str
 
-    def __str__(self) -> str:
-        verdict = self.verdict if self.verdict != "unparsed" else "no clear verdict"
-        return f"{self.name}: {verdict.upper()}, P(fake) = {self.p_fake:.3f}\n  {self.text or '(no words)'}"
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A path that could not be read as an image, and why."""
+
+    path: str
+    error: str
 
 
-@contextmanager
-def _large_allowed() -> Iterator[None]:
-    """Without Pillow's warning of many pixels: a large photograph is no attack, and twice as many are an error all the same."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield
+def image_files(names: Iterable[str]) -> Iterator[Path | Unreadable]:
+    """Yield the image files that the names stand for; of a folder all images in it, at any depth, sorted."""
+    for name in names:
+        path = Path(name).expanduser()
+        if not name.strip():
+            yield Unreadable(name, "the name is empty")
+        elif "://" in name:
+            yield Unreadable(name, "this is an address: download the image and name the file")
+        elif path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            yield from files or [Unreadable(name, "the folder holds no image")]
+        else:
+            yield path
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """An image file as upright RGB (cameras note the rotation beside the pixels).
+def read_image(path: Path) -> Image.Image:
+    """Return an image file as upright RGB (cameras note the rotation beside the pixels).
 
     Raises:
-        UserError: no file is named, there is no such file, or it is not an image that Pillow can read.
+        ValueError: it cannot be read; the message says why.
     """
-    if not str(path).strip():
-        raise UserError(
-            "an empty name is no image", "name an image file; perhaps a variable of your shell is empty"
-        )
-    if "://" in str(path):  # as a path it would lose a slash
-        raise UserError(f"{path} is an address, and no file", "download it first, then name the file")
-    path = Path(path).expanduser()
     try:
-        with _large_allowed(), Image.open(path) as image:
+        with Image.open(path) as image:
             return rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError as error:
-        raise UserError(f"no image {path}", "check the path; relative ones start where you are") from error
+        raise ValueError("no such file") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{path} is not an image that can be read: {error}", "give a JPEG, PNG or WebP file"
-        ) from error
+        raise ValueError(f"not a readable image: {error}") from error
 
 
-def first_test_image() -> tuple[str, Image.Image]:
-    """Name and image of the first record of FakeClue's test split: what is looked at when no image is given.
+def detect(
+    names: Sequence[str], params: Params, model: str | Path | None = None
+) -> Iterator[Answer | Unreadable]:
+    """Yield FakeVLM's answer for every image file, in order; nothing is written.
 
-    Raises:
-        UserError: FakeClue has not been made yet.
-    """
-    record = next(read_records(folder("fakeclue")), None)
-    if record is None:
-        raise UserError(
-            "FakeClue's test split is empty", "make it with `dvc repro annotate`, or name an image"
-        )
-    return f"{record.id} (in truth {'real' if record.label == REAL else 'fake'})", record.pil()
-
-
-def spot(images: Iterable[tuple[str, Image.Image]], params: Params) -> list[Spotted]:
-    """FakeVLM's answers about named images. Nothing is written.
+    Args:
+        names: image files and folders.
+        params: the profile; `evaluate` says how the model is asked.
+        model: folder or hub name of the weights; None: those that stage `finetune` made, or `evaluate.model`.
 
     Raises:
-        UserError: the tuned model is not there yet.
+        UserError: the model is missing, or its weights do not fit it.
     """
-    name = tuned(params)  # before the slow imports: the commonest mistake should answer at once
+    from fakevlm.evaluation.methods import PRECISIONS, tuned
+
+    model = model or tuned(params)  # before the slow imports: a missing model is reported at once
     from fakevlm.inference.prediction import predict
     from fakevlm.model.llava import load_model, load_processor
 
-    images = list(images)
-    records = []
-    for title, image in images:
-        stream = io.BytesIO()
-        image.save(stream, "PNG")
-        records.append(Record(id=title, image=stream.getvalue(), label=REAL, source="user", item=title))
-    with _large_allowed():  # they are decoded once more
-        answered = predict(
-            load_model(name, dtype=PRECISIONS[params.evaluate.precision]),
-            load_processor(name),
+    loaded, processor = load_model(model, dtype=PRECISIONS[params.evaluate.precision]), load_processor(model)
+    files = image_files(names)
+    while portion := list(islice(files, PORTION)):
+        records, errors = [], {}
+        for n, path in enumerate(portion):
+            if isinstance(path, Unreadable):
+                errors[n] = path
+                continue
+            try:
+                records.append(_record(n, path))
+            except ValueError as error:
+                errors[n] = Unreadable(str(path), str(error))
+        rows = predict(
+            loaded,
+            processor,
             records,
             batch_size=params.evaluate.batch_size,
             max_new_tokens=params.evaluate.max_new_tokens,
             prompt=params.evaluate.prompt,
-            desc="spot",
-        )
-    return [
-        Spotted(title, image, row.verdict, row.p_fake, row.text)
-        for (title, image), row in zip(images, answered.itertuples(), strict=True)
-    ]
+            desc="detect",
+        ).itertuples()
+        for n, path in enumerate(portion):
+            if n in errors:
+                yield errors[n]
+            else:
+                row = next(rows)
+                yield Answer(str(path), row.verdict, row.p_fake, row.text)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m fakevlm.detect", description="Is this image fake? FakeVLM's answer."
-    )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files (JPEG, PNG, WebP, …)")
-    parser.add_argument("--profile", help="section of params.yaml (default: the one it names)")
-    options = parser.parse_args(arguments)
-    try:
-        images = [(str(path), read_image(path)) for path in options.images]
-        for answer in spot(images, load_params(options.profile)):
-            print(answer)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _record(number: int, path: Path) -> Record:
+    stream = io.BytesIO()
+    read_image(path).save(stream, "PNG")
+    return Record(id=str(number), image=stream.getvalue(), label=REAL, source="user", item=str(number))

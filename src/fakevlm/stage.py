@@ -1,15 +1,12 @@
-"""Runs one notebook as one stage of the pipeline: `python -m fakevlm.stage 06_evaluate -p benchmark loki`.
+"""Run one notebook as one stage of the pipeline: `fakevlm stage 06_evaluate benchmark=loki`.
 
-papermill executes the notebook in a fresh kernel of this very environment; what its cells print and their progress lines
-appear live. The raw run stays under `runs/notebooks/`; a normalised copy, the same bytes at every run, goes to
-`artifacts/executed/`.
+papermill executes the notebook in a new kernel of this environment; output and progress appear live. The raw run stays in
+`runs/notebooks/`. A normalised copy, with the same bytes at every run, goes to `artifacts/executed/`. A notebook whose stage
+the profile leaves out ends at its first cell; that counts as done.
 
-A notebook whose stage the profile leaves out (`parts`) ends at its top: that is done, not failed.
-
-Exit codes: 0 done · 1 a cell failed · 2 something the user can cure (shown without traceback) · 130 interrupted.
+Exit codes: 0 done · 1 a cell failed · 2 something the user can fix (shown without traceback) · 130 interrupted.
 """
 
-import argparse
 import ast
 import contextlib
 import fcntl
@@ -232,34 +229,12 @@ def _explain(error: Exception, name: str, extra: dict[str, str]) -> int:
     return FAILED
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m fakevlm.stage", description="Run one notebook as one stage."
-    )
-    parser.add_argument("name", help="the notebook's name, e.g. 06_evaluate")
-    parser.add_argument("--profile", help="section of params.yaml (default: the one it names)")
-    parser.add_argument(
-        "-p",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        help="parameters of the notebook",
-    )
-    arguments = parser.parse_args(argv)
-    if len(arguments.p) % 2:
-        parser.error(f"-p takes pairs of a key and a value, got: {' '.join(arguments.p)}")
-    return arguments
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    arguments = _arguments(argv)
-    extra = dict(zip(arguments.p[::2], arguments.p[1::2], strict=True))
-    label = " ".join([arguments.name, *extra.values()])
+def main(notebook: str, profile: str | None, parameters: dict[str, str]) -> int:
+    """Run a stage, tell the user how it ended, and return the exit code."""
+    label = " ".join([notebook, *parameters.values()])
     started = time.monotonic()
     try:
-        copy = run(arguments.name, arguments.profile, extra)
+        copy = run(notebook, profile, parameters)
     except UserError as error:
         print(f"{label}: {error}", file=sys.stderr)
         return USER_ERROR
@@ -271,11 +246,7 @@ def main(argv: list[str] | None = None) -> int:
         from papermill.exceptions import PapermillExecutionError
 
         if isinstance(error, PapermillExecutionError | DeadKernelError):
-            return _explain(error, arguments.name, extra)
+            return _explain(error, notebook, parameters)
         raise
     print(f"[{label}] {time.monotonic() - started:.0f} s → {copy.relative_to(paths.root())}", flush=True)
     return DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What a run ends with: the main numbers beside the paper's, and where the pictures are (`python -m fakevlm.summary`).
+"""What a run ends with: the main numbers beside the paper's, and where the pictures are (`fakevlm summary`).
 
 Reads the tidy tables of `figures/` (`table*.csv`: method, source = paper|run, benchmark, [subset,] metric, value, ci_low,
 ci_high, n) with the standard library alone, so that it costs nothing at the end of a run with nothing to do.
@@ -6,7 +6,6 @@ ci_high, n) with the standard library alone, so that it costs nothing at the end
 
 import csv
 import math
-import sys
 from pathlib import Path
 
 from fakevlm import paths
@@ -90,8 +89,9 @@ def _profile() -> str:
     )
 
 
-def render(folder: Path, profile: str) -> str:
-    """The summary as text, for the tables and pictures in `folder`."""
+def render(folder: Path) -> str:
+    """Return the summary as text, for the tables and pictures in `folder`."""
+    profile = _profile()
     head = ("benchmark", "method", "metric", "paper", f"this run ({profile}) [95 % interval]")
     numbers = main_numbers(folder)
     widths = [max(len(row[i]) for row in [head, *numbers]) for i in range(len(head))]
@@ -110,17 +110,3 @@ def render(folder: Path, profile: str) -> str:
 
 def _short(file: Path) -> str:
     return str(file.relative_to(paths.root())) if file.is_relative_to(paths.root()) else str(file)
-
-
-def main() -> int:
-    """The command line; returns the exit code."""
-    try:
-        print("\n" + render(paths.figures(), _profile()))
-    except UserError as error:
-        print(f"summary: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

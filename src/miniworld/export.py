@@ -1,4 +1,4 @@
-"""Writes the miniature out as the real corpora lie on disk: `python -m miniworld.export --out embedded --seed 17`.
+"""Writes the miniature out as the real corpora lie on disk: `fakevlm world --out embedded --seed 17`.
 
 The readers in `corpora/` then read it as they read the real ones. Beside the corpora comes `truth.jsonl`, what is known of every
 image, which no real corpus has. A few files are broken on purpose, as they are in every real download: one cut off,
@@ -8,7 +8,6 @@ Equal seed and sizes make equal bytes. All images are JPEG, real and generated a
 the label away, and the miniature leaves that trap out.
 """
 
-import argparse
 import json
 import multiprocessing
 import shutil
@@ -212,21 +211,3 @@ def export(out: Path, seed: int = 17, sizes: Sizes | None = None, workers: int =
     write_truth(sorted([*truths, *faces], key=lambda t: t.path), out / "truth.jsonl")
     weights = {c: sum(f.stat().st_size for f in (out / c).rglob("*") if f.is_file()) for c in CORPORA}
     return weights | {"truth.jsonl": (out / "truth.jsonl").stat().st_size}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the miniature's corpora.")
-    parser.add_argument("--out", type=Path, default=Path("embedded"), help="folder to write to")
-    parser.add_argument("--seed", type=int, default=17)
-    parser.add_argument("--scale", type=float, default=1.0, help="factor on all numbers of images")
-    parser.add_argument("--workers", type=int, default=2, help="processes")
-    args = parser.parse_args()
-    sizes = Sizes() if args.scale == 1.0 else Sizes().scaled(args.scale)
-    weights = export(args.out, args.seed, sizes, args.workers)
-    for name, weight in weights.items():
-        print(f"{name:12s} {weight / 1e6:7.2f} MB")
-    print(f"{'together':12s} {sum(weights.values()) / 1e6:7.2f} MB")
-
-
-if __name__ == "__main__":
-    main()

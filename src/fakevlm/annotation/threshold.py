@@ -1,20 +1,18 @@
 """Where `annotate.aggregator.similarity` comes from: clue quality of the aggregate at several thresholds, on training images only.
 
-A side tool, not a stage: `python -m fakevlm.annotation.threshold` after `dvc repro annotate`, where the truth is known.
+A side tool, not a stage: `fakevlm threshold` after `dvc repro annotate`, where the truth is known.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from fakevlm import paths
 from fakevlm.annotation.aggregate import Candidates, EmbeddingAggregator
 from fakevlm.annotation.dataset import candidates_about
 from fakevlm.annotation.quality import AGGREGATE, ClueQuality, named_kinds
-from fakevlm.config.params import Embedding, Params, load_params
+from fakevlm.config.params import Embedding, Params
 from fakevlm.data.ground_truth import read_truth
 from fakevlm.data.records import FAKE, read_frame
 from fakevlm.errors import UserError
@@ -73,17 +71,3 @@ def sweep(
         row = quality.table().iloc[0]
         rows.append({"similarity": similarity, **row[["precision", "recall", "f1", "n"]].to_dict()})
     return pd.DataFrame(rows)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Clue quality of the aggregate by annotate.aggregator.similarity."
-    )
-    parser.add_argument("--profile", help="a section of params.yaml; default: the one it names")
-    params = load_params(parser.parse_args().profile)
-    table = sweep(params, paths.artifacts("annotate"), paths.artifacts("collect", "truth.jsonl"))
-    print(table.round(3).to_string(index=False))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Makes `persons.txt`: which classes of ImageNet's 22,000 are people. `python -m fakevlm.categorize.wordnet <dict>/data.noun`
+"""Makes `persons.txt`: which classes of ImageNet's 22,000 are people. `fakevlm persons <dict>/data.noun`
 
 ImageNet's class names are WordNet 3.0 synsets (`n` and the offset in `data.noun`). A class is a person if "person" (n00007846) is
 among its hypernyms or instance hypernyms, at whatever height. WordNet's hierarchy ships with neither timm (which lists the synsets)
@@ -7,7 +7,6 @@ its notice; Debian's package wordnet-base 1:3.0-37) and timm's list of the 21,84
 Only numbers are kept: the words for people that WordNet records are in part insults.
 """
 
-import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -54,11 +53,3 @@ def main(source: Path, out: Path = FILE) -> int:
     chosen = sorted(people & set(ImageNetInfo("imagenet-21k-goog").label_names()))
     out.write_text("\n".join(chosen) + "\n", encoding="utf-8")
     return len(chosen)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="python -m fakevlm.categorize.wordnet", description="Makes persons.txt."
-    )
-    parser.add_argument("source", type=Path, help="data.noun of WordNet 3.0")
-    print(f"{main(parser.parse_args().source):,} synsets of people")

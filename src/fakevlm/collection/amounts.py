@@ -69,7 +69,7 @@ def planned(params: Params) -> dict[str, Amount]:
         if most and not total:
             raise UserError(
                 f"collect.at_most.{corpus} is {most}, but {root} holds nothing that could be counted",
-                f"`python -m fakevlm.tools.verify {corpus}={root}` says what is missing",
+                f"`fakevlm verify {corpus}={root}` says what is missing",
             )
         found[corpus] = Amount(root, total, min(1.0, most / total) if most else 1.0)
     return found

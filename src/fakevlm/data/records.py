@@ -69,6 +69,10 @@ SCHEMA = pa.schema(
 )
 
 
+# Phone cameras take 200 megapixels. Pillow warns above this number and refuses above twice as many.
+Image.MAX_IMAGE_PIXELS = 250_000_000
+
+
 def rgb(image: Image.Image) -> Image.Image:
     """An opened image of whatever mode as RGB; of 16 bits a channel the upper eight.
 

@@ -1,9 +1,11 @@
 """Loading LLaVA: from a folder of the project, or by name from the Hugging Face hub."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import logging
@@ -47,6 +49,7 @@ def load_model(
     dtype: str = "float32",
     device: torch.device | str | None = None,
     kind: type[Model] = LlavaForConditionalGeneration,
+    new: Sequence[str] = (),
 ) -> Model:
     """A LLaVA in evaluation mode.
 
@@ -55,14 +58,37 @@ def load_model(
         dtype: torch's name of the weights' type: `float32`, `bfloat16`, …
         device: None takes the accelerator where there is one.
         kind: the class to load; the linear-head variant has its own.
+        new: parameters that the files need not hold, because training begins with them.
 
     Raises:
-        UserError: there is no such model.
+        UserError: there is no such model, or its files do not hold exactly the parameters of the model.
     """
     try:
-        model = kind.from_pretrained(locate(name_or_folder), dtype=getattr(torch, dtype))
-    except (OSError, ValueError) as error:
+        model, report = kind.from_pretrained(
+            locate(name_or_folder),
+            dtype=getattr(torch, dtype),
+            trust_remote_code=False,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # reported below, by name
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
         raise _cannot_load("model", name_or_folder, error) from error
+    problems = {
+        "missing": sorted(set(report["missing_keys"]) - set(new)),
+        "unexpected": sorted(report["unexpected_keys"]),
+        "of another shape": sorted(str(key[0]) for key in report["mismatched_keys"]),
+    }
+    if any(problems.values()):
+        listed = "; ".join(
+            f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+            for what, keys in problems.items()
+            if keys
+        )
+        raise UserError(
+            f"the weights in {str(name_or_folder)!r} do not fit the model: {listed}",
+            "the folder is damaged or holds another kind of model: make or fetch it again",
+        )
     if is_deepspeed_zero3_enabled():
         # Files' names differ from the model's; on saving, the library turns back what it did on loading. With ZeRO-3 it would
         # also turn back what it never did, and save names that nobody can load.

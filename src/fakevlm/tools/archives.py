@@ -1,4 +1,4 @@
-"""Unpacks a corpus's archive (zip, tar, tar.gz, …) without trusting it: `python -m fakevlm.tools.archives FILE FOLDER`.
+"""Unpacks a corpus's archive (zip, tar, tar.gz, …) without trusting it: `fakevlm unpack FILE FOLDER`.
 
 Everything goes to a hidden folder beside the wanted one, each file under a temporary name first, and that folder is renamed
 when all of it is there. So a folder with its final name is whole, and an interrupted run goes on with the files it lacks.
@@ -7,12 +7,10 @@ Refused: absolute paths and `..`, links that lead upwards, devices, names that o
 has, and a compression ratio that no corpus has (a "zip bomb"). Owners and permissions that an archive asks for are ignored.
 """
 
-import argparse
 import lzma
 import os
 import shutil
 import stat
-import sys
 import tarfile
 import zipfile
 import zlib
@@ -237,27 +235,3 @@ def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_ratio: f
         folder.rmdir()
     staging.rename(folder)
     return files
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit code: 0 done, 1 a `UserError`, whose message it prints."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fakevlm.tools.archives",
-        description="Unpack a corpus's archive without trusting it.",
-    )
-    parser.add_argument("archive", type=Path)
-    parser.add_argument("folder", type=Path, help="a new folder")
-    parser.add_argument("--max-bytes", type=int, default=MAX_BYTES)
-    parser.add_argument("--max-ratio", type=float, default=MAX_RATIO)
-    arguments = parser.parse_args(argv)
-    try:
-        n = unpack(arguments.archive, arguments.folder, arguments.max_bytes, arguments.max_ratio)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"{n:,} files in {arguments.folder}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,17 +1,15 @@
 """A dry run of the annotation: what is still to be asked, and what that costs. Nothing is asked.
 
-`python -m fakevlm.tools.estimate_annotation --profile paper` after `dvc repro categorize`. Requests that the journal answers are not
+`fakevlm estimate annotate --profile paper` after `dvc repro categorize`. Requests that the journal answers are not
 counted, so it also tells what is left of a run that was stopped, or is under way. Tokens are estimated: four characters of
 text a token; an image as Qwen2-VL sees it, a token for each 28 x 28 pixels; answers as long as those in the journal, or, before
 there are any, as long as max_tokens lets them be. Other models cut images otherwise: the progress line of a run shows their own.
 A served aggregator is asked once for each image, and again only where the journal holds an answer that does not fit.
 """
 
-import argparse
 import math
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from fakevlm.annotation.aggregate_llm import follow, served_model
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.fakeclue import planned
 from fakevlm.annotation.prompts import Prompt
-from fakevlm.config.params import Endpoint, Observer, Params, ServedAggregator, load_params
+from fakevlm.config.params import Endpoint, Observer, Params, ServedAggregator
 from fakevlm.data.ground_truth import read_truth
 from fakevlm.errors import UserError
 from fakevlm.inference.driver import Task, request_for
@@ -271,43 +269,3 @@ def table(estimates: Sequence[Estimate]) -> str:
         row("all", *sums),
     ]
     return "\n".join(lines)
-
-
-def command(
-    description: str, estimates: Callable[[Params, float | None], list[Estimate]], nobody: str
-) -> int:
-    """The command line of a dry run; returns the exit code.
-
-    Args:
-        description: what is estimated.
-        estimates: of a profile, with the requests a second that the command line gives.
-        nobody: what is said where there is nobody to ask.
-    """
-    parser = argparse.ArgumentParser(description=f"{description} Asks nothing.")
-    parser.add_argument("--profile", help="a section of params.yaml; default: the one it names")
-    parser.add_argument(
-        "--rate",
-        type=float,
-        help="requests a second of one replica (a progress line shows that of all together); "
-        "default: each entry's requests_per_second",
-    )
-    options = parser.parse_args()
-    try:
-        if options.rate is not None and not options.rate > 0:
-            raise UserError(f"--rate {options.rate}: no rate", "give requests a second, above 0")
-        found = estimates(load_params(options.profile), options.rate)
-        print(table(found) if found else nobody)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-def main() -> int:
-    return command(
-        "What the annotation has yet to ask, and what that costs.", dry_run, "annotate.annotators names none"
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

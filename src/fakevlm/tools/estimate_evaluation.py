@@ -1,17 +1,15 @@
 """A dry run of the baselines behind servers: what is still to be asked, and what that costs. Nothing is asked.
 
-`python -m fakevlm.tools.estimate_evaluation --profile paper` once the benchmarks' records are there (`dvc repro collect annotate`).
+`fakevlm estimate evaluate --profile paper` once the benchmarks' records are there (`dvc repro collect annotate`).
 Counted and estimated as for the annotators (`annotation.estimate`): what the journals answer is not counted again.
 """
-
-import sys
 
 from fakevlm import paths
 from fakevlm.config.params import Params
 from fakevlm.evaluation import baselines, benchmarks
 from fakevlm.inference.endpoint import EndpointAnnotator
 from fakevlm.inference.journal import read_answers
-from fakevlm.tools.estimate_annotation import Estimate, command, estimate
+from fakevlm.tools.estimate_annotation import Estimate, estimate
 
 
 def dry_run(params: Params, rate: float | None = None) -> list[Estimate]:
@@ -36,12 +34,3 @@ def dry_run(params: Params, rate: float | None = None) -> list[Estimate]:
             asked = [EndpointAnnotator(spec, params.seed)]
             found += estimate(tasks, [named], asked, read_answers(journal), rate)
     return found
-
-
-def main() -> int:
-    what = "What the baselines have yet to be asked, and what that costs."
-    return command(what, dry_run, "evaluate.baselines names none")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

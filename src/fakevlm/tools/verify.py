@@ -1,4 +1,4 @@
-"""Are the corpora there, whole? `python -m fakevlm.tools.verify [--profile mini] [corpus | corpus=folder …]`
+"""Are the corpora there, whole? `fakevlm verify [--profile mini] [corpus | corpus=folder …]`
 
 For each corpus that a profile names: which folders and files of its layout are there, what its own lists name and it lacks, how
 much was found and how much the full corpus has, and where to get it. Nothing is decoded: broken images are found by `collect`.
@@ -8,8 +8,6 @@ The exit status is 0 only if all of it is complete. Fewer images than the full c
 a corpus in the right layout can be used, and the miniature is one.
 """
 
-import argparse
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +46,7 @@ WHERE = {
     "fakeclue": fakeclue.WHERE,
 }
 SHOWN = 5  # of a long list of missing things
-COMPLETE, INCOMPLETE, USER_ERROR = 0, 1, 2
+COMPLETE, INCOMPLETE = 0, 1
 
 
 @dataclass
@@ -99,7 +97,7 @@ def need(params: Params) -> None:
         raise UserError(
             f"profile {params.profile!r} needs data that are not there:\n    " + "\n    ".join(lost),
             "put them there (a link will do), name other folders in params.yaml, or leave a corpus out with null; "
-            f"`python -m fakevlm.tools.verify --profile {params.profile}` tells more",
+            f"`fakevlm verify --profile {params.profile}` tells more",
         )
 
 
@@ -172,9 +170,7 @@ def lines(report: Report) -> list[str]:
         told.append(f"  cure     {WHERE[report.key]} ({corpus.url}; size: {corpus.size})")
         packed = _archives(root) if root else []
         if packed:
-            told.append(
-                f"  cure     still packed: {_some(tuple(packed))}; `python -m fakevlm.tools.archives FILE FOLDER`"
-            )
+            told.append(f"  cure     still packed: {_some(tuple(packed))}; `fakevlm unpack FILE FOLDER`")
         if root is None:
             told.append(f"  cure     the profile leaves it out; look at a folder with `{report.key}=FOLDER`")
     return told
@@ -193,26 +189,19 @@ def _chosen(arguments: list[str], known: dict[str, Path | None]) -> dict[str, Pa
     return chosen
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit code: 0 all complete, 1 something is missing, 2 it could not be looked at."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fakevlm.tools.verify",
-        description="Are the corpora there, whole, in their layouts? Says what is missing and where to get it.",
-    )
-    parser.add_argument("--profile", help="section of params.yaml (default: the one it names)")
-    parser.add_argument(
-        "corpus",
-        nargs="*",
-        help=f"corpus or corpus=folder, of {', '.join(catalogue())}; default: the profile's",
-    )
-    arguments = parser.parse_args(argv)
-    try:
-        params = load_params(arguments.profile)
-        known = folders(params)
-        chosen = _chosen(arguments.corpus, known)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return USER_ERROR
+def main(arguments: list[str], profile: str | None) -> int:
+    """Print what is complete and what is missing; return 0 if all is complete, else 1.
+
+    Args:
+        arguments: `corpus` or `corpus=folder`; none: all corpora of the profile.
+        profile: section of params.yaml.
+
+    Raises:
+        UserError: there is no such corpus or profile.
+    """
+    params = load_params(profile)
+    known = folders(params)
+    chosen = _chosen(arguments, known)
     whole = 0
     for key, root in chosen.items():  # told one by one: counting a million files takes minutes
         report = verify(key, root, chosen.get("ffpp") or known["ffpp"])
@@ -222,7 +211,3 @@ def main(argv: list[str] | None = None) -> int:
     print(f"profile {params.profile}: {whole} of {len(chosen)} complete", end="")
     print(f"; not looked at: {', '.join(left_out)}" if left_out else "")
     return COMPLETE if whole == len(chosen) else INCOMPLETE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -73,7 +73,8 @@ def _model(params: Params, objective: str, weights: str | Path) -> LlavaForCondi
     set_seed(params.seed)  # the linear head starts from random weights
     # Under DeepSpeed the engine holds the 32-bit master weights, otherwise the model itself does.
     dtype = "bfloat16" if tune.deepspeed and tune.precision == "bf16" else "float32"
-    model = load_model(weights, dtype=dtype, device="cpu", kind=_class(objective))
+    new = ("score.weight", "score.bias") if objective == "head" else ()
+    model = load_model(weights, dtype=dtype, device="cpu", kind=_class(objective), new=new)
     freeze(model, tune)
     if tune.deepspeed is None:
         for tensor in (*model.parameters(), *model.buffers()):

@@ -1,0 +1,137 @@
+"""The command `fakevlm`, as a user calls it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+import tinyllava
+from fakevlm.cli import app, main
+from fakevlm.detect import read_image
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return tinyllava.build(tmp_path_factory.mktemp("tuned"))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    file = tmp_path / "photos" / "photo.png"
+    file.parent.mkdir()
+    Image.fromarray(np.random.default_rng(9).integers(0, 256, (50, 50, 3), dtype=np.uint8)).save(file)
+    return file
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run `fakevlm` in this process; return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["fakevlm", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code or 0
+
+
+def test_detect_answers_files_and_folders(project: Path, weights: Path, photo: Path) -> None:
+    shutil.copy(photo, photo.with_name("other.PNG"))
+    photo.with_name("notes.txt").write_text("no image")
+    done = RUNNER.invoke(app, ["detect", str(photo), str(photo.parent), "--model", str(weights), "--json"])
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(row["path"]).name for row in rows] == ["photo.png", "other.PNG", "photo.png"]
+    assert all(set(row) == {"path", "verdict", "p_fake", "text"} and 0 <= row["p_fake"] <= 1 for row in rows)
+    assert rows[0] == rows[2]
+    assert not (project / "artifacts").exists()
+    assert not (project / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("broken.jpg", b"not an image", "not a readable image"),
+        ("none.png", None, "no such file"),
+        ("https://example.com/a.jpg", None, "download the image"),
+        (" ", None, "name is empty"),
+        ("empty", "folder", "holds no image"),
+    ],
+)
+def test_detect_names_a_bad_file_and_answers_the_others(
+    project: Path, weights: Path, photo: Path, name: str, content: bytes | str | None, error: str
+) -> None:
+    bad = photo.parent / name
+    if content == "folder":
+        bad.mkdir()
+    elif content is not None:
+        bad.write_bytes(content)
+    argument = name if content is None and name != "none.png" else str(bad)
+    arguments = ["detect", argument, str(photo), "--model", str(weights)]
+    done = RUNNER.invoke(app, arguments)
+    assert done.exit_code == 2
+    assert error in done.stderr
+    assert f"{photo}: " in done.stdout
+    done = RUNNER.invoke(app, [*arguments, "--json"])
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert set(first) == {"path", "error"}
+    assert error in first["error"]
+    assert second["path"] == str(photo)
+
+
+def test_detect_says_that_weights_do_not_fit(
+    project: Path, weights: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    damaged = shutil.copytree(weights, tmp_path / "damaged")
+    tensors = load_file(damaged / "model.safetensors")
+    tensors["strange.weight"] = tensors.pop(next(name for name in tensors if "projector" in name))
+    save_file(tensors, damaged / "model.safetensors", metadata={"format": "pt"})
+    assert call(monkeypatch, "detect", str(photo), "--model", str(damaged)) == 1
+    message = capsys.readouterr().err
+    assert "1 missing (model.multi_modal_projector" in message
+    assert "1 unexpected (strange.weight)" in message
+    (damaged / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert call(monkeypatch, "detect", str(photo), "--model", str(damaged)) == 1
+    assert "no model could be loaded" in capsys.readouterr().err
+
+
+def test_detect_says_that_there_is_no_model_yet(
+    project: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    assert call(monkeypatch, "detect", str(photo)) == 1
+    assert "dvc repro finetune@explanation" in capsys.readouterr().err
+
+
+def test_photographs_are_turned_upright(tmp_path: Path) -> None:
+    image = Image.new("RGB", (40, 20), "red")
+    exif = image.getexif()
+    exif[0x0112] = 6  # held on its side
+    image.save(tmp_path / "side.jpg", exif=exif)
+    assert read_image(tmp_path / "side.jpg").size == (20, 40)
+
+
+@pytest.mark.parametrize("arguments", [["verify", "nonsense"], ["estimate", "annotate", "--rate", "-1"]])
+def test_a_mistake_ends_in_one_sentence(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys, arguments: list[str]
+) -> None:
+    assert call(monkeypatch, *arguments) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert "Traceback" not in message
+
+
+def test_help_lists_the_commands_of_every_package() -> None:
+    done = subprocess.run([sys.executable, "-m", "fakevlm", "--help"], capture_output=True, text=True)
+    listed = {line.split()[0] for line in done.stdout.split("Commands:")[1].splitlines() if line.strip()}
+    assert {"detect", "stage", "verify", "unpack", "estimate", "summary", "world", "base"} <= listed
+
+
+def test_dvc_calls_the_command() -> None:
+    stages = yaml.safe_load((Path(__file__).resolve().parents[1] / "dvc.yaml").read_text())["stages"]
+    assert all(stage["cmd"].startswith("fakevlm stage ") for stage in stages.values())
