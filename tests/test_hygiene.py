@@ -197,6 +197,8 @@ def test_code_dependencies_are_those_that_the_notebook_imports(name: str) -> Non
     if name != "report":  # elsewhere pictures are only shown: a new colour must not train a model again
         reach = {module for module in reach if not under(module.replace(".", "/"), "fakevlm/reporting")}
     used = {str(MODULES[module].relative_to(ROOT)) for module in reach}
+    # a module's data lies beside it, under the same name
+    used |= {file[:-3] + ".yaml" for file in used if (ROOT / file).with_suffix(".yaml").exists()}
     declared = [dep for dep in stage["deps"] if dep.startswith("src/")]
     # a package's empty __init__.py decides nothing
     used = {file for file in used if (ROOT / file).name != "__init__.py" or syntax(ROOT / file).body[1:]}
