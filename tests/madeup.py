@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from safetensors.numpy import save_file
 
 from fakevlm.data.clues import KINDS, SEEN_KINDS, SUBJECTS
-from fakevlm.data.ground_truth import Artifact, Truth, write_truth
+from fakevlm.data.ground_truth import Artifact, GroundTruth, write_ground_truth
 from fakevlm.data.records import CATEGORIES, Record, write_records
 
 METHODS = ("CNNSpot", "FakeVLM", "Frequency", "LLaVA (untuned)", "LLaVA + Linear Head", "UnivFD")
@@ -60,7 +60,9 @@ def answer(label: int, category: str, kinds: list[str], rng: np.random.Generator
     )
 
 
-def _records(benchmark: str, n: int, rng: np.random.Generator, truths: list[Truth]) -> list[Record]:
+def _records(
+    benchmark: str, n: int, rng: np.random.Generator, ground_truth: list[GroundTruth]
+) -> list[Record]:
     records = []
     for i in range(n):
         label = int(i % 5 < 2)
@@ -74,8 +76,8 @@ def _records(benchmark: str, n: int, rng: np.random.Generator, truths: list[Trut
             else [SEEN_KINDS[i % len(SEEN_KINDS)], SEEN_KINDS[(3 * i + 1) % len(SEEN_KINDS)]]
         )
         kinds = list(dict.fromkeys(kinds))
-        truths.append(
-            Truth(path, label, category, [Artifact(k, (0.2, 0.25, 0.6, 0.7), 0.9) for k in kinds], [])
+        ground_truth.append(
+            GroundTruth(path, label, category, [Artifact(k, (0.2, 0.25, 0.6, 0.7), 0.9) for k in kinds], [])
         )
         question = (
             ("Does the image look real/fake?", "Do the eyes of the person look real/fake?")[i % 2]
@@ -145,12 +147,14 @@ def scores(benchmark: str, rng: np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame(rows).dropna(subset=["value"])
 
 
-def _predictions(records: list[Record], truths: dict[str, Truth], rng: np.random.Generator) -> pd.DataFrame:
+def _predictions(
+    records: list[Record], ground_truth: dict[str, GroundTruth], rng: np.random.Generator
+) -> pd.DataFrame:
     rows = []
     for method in METHODS:
         for record in records:
             says = record.label if rng.random() < SKILL[method] else 1 - record.label
-            kinds = [a.kind for a in truths[record.path].artifacts] or ["halo"]
+            kinds = [a.kind for a in ground_truth[record.path].artifacts] or ["halo"]
             text = answer(says, record.category or "object", kinds[:1], rng) if method in WRITERS else ""
             verdict = ("fake", "real")[says]
             if method == "LLaVA (untuned)" and rng.random() < 0.2:
@@ -181,7 +185,7 @@ def _csv(frame: pd.DataFrame, file: Path) -> None:
     frame.to_csv(file, index=False)
 
 
-def _collect(root: Path, records: dict[str, list[Record]], truths: list[Truth]) -> None:
+def _collect(root: Path, records: dict[str, list[Record]], ground_truth: list[GroundTruth]) -> None:
     sources = [
         (source, label, generator, n)
         for source, label, generator, n in (
@@ -212,7 +216,7 @@ def _collect(root: Path, records: dict[str, list[Record]], truths: list[Truth]) 
     for name, part in records.items():
         if name != "fakeclue":
             write_records(part, root / "collect/benchmarks" / name)
-    write_truth(truths, root / "collect/truth.jsonl")
+    write_ground_truth(ground_truth, root / "collect/truth.jsonl")
 
 
 def _annotate(root: Path, fakeclue: list[Record], rng: np.random.Generator) -> None:
@@ -307,12 +311,13 @@ def make(root: Path, seed: int = 3, images: int = 84) -> Path:
     """Writes every artifact the report reads under `root`/artifacts; returns that folder."""
     rng = np.random.default_rng(seed)
     artifacts = root / "artifacts"
-    truths: list[Truth] = []
+    ground_truth: list[GroundTruth] = []
     records = {
-        name: _records(name, images, rng, truths) for name in ("fakeclue", "loki", "dmimage", "ddvqa", "ffpp")
+        name: _records(name, images, rng, ground_truth)
+        for name in ("fakeclue", "loki", "dmimage", "ddvqa", "ffpp")
     }
-    by_path = {truth.path: truth for truth in truths}
-    _collect(artifacts, records, truths)
+    by_path = {truth.path: truth for truth in ground_truth}
+    _collect(artifacts, records, ground_truth)
     _categorize(artifacts)
     _annotate(artifacts, records["fakeclue"], rng)
     _study(artifacts)

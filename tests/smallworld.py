@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fakevlm.data.ground_truth import Truth, write_truth
+from fakevlm.data.ground_truth import GroundTruth, write_ground_truth
 from fakevlm.data.records import FAKE, REAL, Record, write_records
 from fakevlm.inference.protocol import Outcome, Request
 from miniworld.world import shoot
@@ -21,7 +21,7 @@ def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5
         The two folders.
     """
     rng = np.random.default_rng(seed)
-    records, truths, categories = [], [], []
+    records, ground_truth, categories = [], [], []
 
     def add(
         key: str, category: str, label: int, source: str, item: str, split: str | None, **options
@@ -42,7 +42,7 @@ def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5
                 shot.pixels.shape[0],
             )
         )
-        truths.append(Truth(key, label, category, shot.artifacts, shot.qualities))
+        ground_truth.append(GroundTruth(key, label, category, shot.artifacts, shot.qualities))
         categories.append((key, category))
 
     for n in range(per_label):
@@ -60,7 +60,7 @@ def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5
             for method in ("Deepfakes", "FaceSwap"):
                 add(f"ff++/fake/{method}/{v:03d}/{n}.png", "deepfake", FAKE, "ff++", f"{v:03d}", split)
     write_records(records, folder / "collect" / "records", shard_rows=25)
-    write_truth(truths, folder / "collect" / "truth.jsonl")
+    write_ground_truth(ground_truth, folder / "collect" / "truth.jsonl")
     (folder / "categorize").mkdir(parents=True)
     table = pd.DataFrame(categories, columns=["id", "category"]).assign(confidence=1.0, origin="model")
     table.to_parquet(folder / "categorize" / "categories.parquet", index=False)

@@ -13,7 +13,7 @@ from fakevlm.annotation.fakeclue import FakeClue, build
 from fakevlm.annotation.threshold import sweep
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.corpora import fakeclue
-from fakevlm.data.ground_truth import read_truth
+from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import FAKE, QUESTION, REAL, read_frame, read_records
 from fakevlm.errors import UserError
 from fakevlm.inference.protocol import Outcome
@@ -138,7 +138,7 @@ def test_candidates_are_complete_and_in_order(made: tuple[FakeClue, Path]) -> No
 
 @pytest.mark.slow
 def test_the_example_was_seen_by_all_and_names_two_families(made: tuple[FakeClue, Path], world: Path) -> None:
-    truths = read_truth(world / "collect" / "truth.jsonl")
+    truths = read_ground_truth(world / "collect" / "truth.jsonl")
     for label in (FAKE, REAL):
         example = pick(made[0], made[1], truths, label)
         assert example.record.label == label

@@ -12,7 +12,7 @@ from fakevlm.config.explain import choices
 from fakevlm.config.params import Annotator, load_params
 from fakevlm.config.params import Observer as Spec
 from fakevlm.data.clues import SEEN_KINDS, kinds_named
-from fakevlm.data.ground_truth import Artifact, Truth
+from fakevlm.data.ground_truth import Artifact, GroundTruth
 from fakevlm.data.records import CATEGORIES, FAKE, REAL
 from fakevlm.errors import UserError
 from fakevlm.inference.protocol import Outcome, Request
@@ -21,11 +21,11 @@ from miniworld.observers import OBSERVERS, describe, plausible_kinds, sources_di
 BOX = (0.1, 0.1, 0.5, 0.5)
 
 
-def fake(*kinds: str, strength: float = 0.8, category: str = "animal") -> Truth:
-    return Truth("x", FAKE, category, [Artifact(kind, BOX, strength) for kind in kinds])
+def fake(*kinds: str, strength: float = 0.8, category: str = "animal") -> GroundTruth:
+    return GroundTruth("x", FAKE, category, [Artifact(kind, BOX, strength) for kind in kinds])
 
 
-def texts(name: str, truth: Truth, n: int, tagged: bool = False) -> list[str]:
+def texts(name: str, truth: GroundTruth, n: int, tagged: bool = False) -> list[str]:
     return [describe(name, truth, str(i), seed=1, tagged=tagged) or "" for i in range(n)]
 
 
@@ -71,7 +71,7 @@ def test_each_writes_in_its_own_style() -> None:
 
 
 def test_the_tag_lets_them_refrain() -> None:
-    nothing = Truth("x", FAKE, "scene")
+    nothing = GroundTruth("x", FAKE, "scene")
     for name in OBSERVERS:
         pressed = np.mean([len(kinds_named(t)) for t in texts(name, nothing, 400)])
         excused = np.mean([len(kinds_named(t)) for t in texts(name, nothing, 400, tagged=True)])
@@ -80,7 +80,7 @@ def test_the_tag_lets_them_refrain() -> None:
 
 
 def test_real_images_get_qualities_and_seldom_an_artifact() -> None:
-    truth = Truth("x", REAL, "doc", [], ["grain", "lines", "light", "structure"])
+    truth = GroundTruth("x", REAL, "doc", [], ["grain", "lines", "light", "structure"])
     for name in OBSERVERS:
         found = [kinds_named(t) for t in texts(name, truth, 400)]
         assert 0.02 < np.mean([bool(kinds) for kinds in found]) < 0.2

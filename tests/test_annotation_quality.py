@@ -13,15 +13,15 @@ from fakevlm.annotation.quality import (
     named_kinds,
 )
 from fakevlm.data.clues import KINDS
-from fakevlm.data.ground_truth import Artifact, Truth
+from fakevlm.data.ground_truth import Artifact, GroundTruth
 from fakevlm.data.records import FAKE, REAL
 
 BOX = (0.0, 0.0, 1.0, 1.0)
 TRUTHS = {
-    "a": Truth("a", FAKE, "animal", [Artifact("smooth", BOX, 1.0), Artifact("halo", BOX, 1.0)]),
-    "b": Truth("b", FAKE, "animal", [Artifact("melt", BOX, 1.0), Artifact("melt", BOX, 0.5)]),
-    "hidden": Truth("hidden", FAKE, "animal"),
-    "r": Truth("r", REAL, "animal"),
+    "a": GroundTruth("a", FAKE, "animal", [Artifact("smooth", BOX, 1.0), Artifact("halo", BOX, 1.0)]),
+    "b": GroundTruth("b", FAKE, "animal", [Artifact("melt", BOX, 1.0), Artifact("melt", BOX, 0.5)]),
+    "hidden": GroundTruth("hidden", FAKE, "animal"),
+    "r": GroundTruth("r", REAL, "animal"),
 }
 ONE = {
     "a": "The fur is waxy. A grid covers it.",
@@ -36,7 +36,7 @@ def about(texts: dict[str, dict[str, str]], key: str) -> dict[str, set[str]]:
     return named_kinds({author: said[key] for author, said in texts.items() if key in said})
 
 
-def clue_quality(texts: dict[str, dict[str, str]], truths: dict[str, Truth]) -> pd.DataFrame:
+def clue_quality(texts: dict[str, dict[str, str]], truths: dict[str, GroundTruth]) -> pd.DataFrame:
     counted = ClueQuality(list(texts))
     for key, truth in truths.items():
         counted.add(truth, about(texts, key))

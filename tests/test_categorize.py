@@ -16,7 +16,7 @@ from timm.data import ImageNetInfo
 
 from fakevlm.categorize import assign, eva, synsets, train
 from fakevlm.config.params import Categorize, load_params
-from fakevlm.data.ground_truth import Truth, write_truth
+from fakevlm.data.ground_truth import GroundTruth, write_ground_truth
 from fakevlm.data.records import Record, write_records
 from fakevlm.errors import UserError
 
@@ -130,9 +130,9 @@ def test_truth_comes_from_the_miniature_then_from_the_file_name():
         "982_midjourney_3.png": "human",  # groom
     }.items():
         assert synsets.generated_category(record(f"genimage/fake/x/{name}", 0)) == category
-    truths = {nature.path: Truth(nature.path, 1, "scene")}
+    truths = {nature.path: GroundTruth(nature.path, 1, "scene")}
     assert synsets.true_category(nature, truths) == "scene"
-    assert synsets.true_category(nature, {nature.path: Truth(nature.path, 1, "doc")}) == "animal"
+    assert synsets.true_category(nature, {nature.path: GroundTruth(nature.path, 1, "doc")}) == "animal"
     assert synsets.true_category(record("chameleon/fake/a.jpg", 0, "chameleon"), {}) is None
 
 
@@ -218,9 +218,9 @@ def test_assign_learns_and_is_repeatable(tmp_path: Path):
     truth = tmp_path / "truth.jsonl"
     fakes = [r for r in rows if r.label == 0]
     names = dict(zip("0123", COLOURS, strict=True))
-    write_truth(
+    write_ground_truth(
         (
-            Truth(
+            GroundTruth(
                 r.path, 0, Path(r.path).stem if r.source == "chameleon" else names[r.path.split("/x")[1][0]]
             )
             for r in fakes

@@ -5,15 +5,15 @@ import pandas as pd
 import pytest
 
 from fakevlm.config.params import load_params
-from fakevlm.data.ground_truth import Artifact, Truth
+from fakevlm.data.ground_truth import Artifact, GroundTruth
 from fakevlm.evaluation import scores
 from fakevlm.evaluation.clues import KIND_NAMES, clues
 
 BOX = (0.1, 0.1, 0.4, 0.4)
 
 
-def _truth(path: str, *kinds: str, label: int = 0) -> Truth:
-    return Truth(path, label, "animal", [Artifact(kind, BOX, 0.8) for kind in kinds])
+def _truth(path: str, *kinds: str, label: int = 0) -> GroundTruth:
+    return GroundTruth(path, label, "animal", [Artifact(kind, BOX, 0.8) for kind in kinds])
 
 
 TRUTH = {

@@ -15,7 +15,7 @@ from fakevlm.collection.sieve import Sieve
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.corpora import ffpp, m6doc
 from fakevlm.data.corpora.files import Quarantine, count_images, images_below
-from fakevlm.data.ground_truth import Truth, read_truth, write_truth
+from fakevlm.data.ground_truth import GroundTruth, read_ground_truth, write_ground_truth
 from fakevlm.data.records import FAKE, REAL, Record, read_frame, read_records
 from fakevlm.errors import UserError
 
@@ -105,10 +105,10 @@ def test_collect_checks_counts_and_compares(tmp_path: Path) -> None:
 def test_truth_of_kept_images_is_passed_on(tmp_path: Path) -> None:
     genimage_tree(tmp_path / "genimage")
     kept, dropped = "genimage/fake/adm/1_adm_1.PNG", "genimage/real/adm/n02099601_1.JPEG"
-    truths = [Truth(kept, FAKE, "animal"), Truth(dropped, REAL, "animal")]
-    write_truth(truths, tmp_path / "truth.jsonl")
+    ground_truth = [GroundTruth(kept, FAKE, "animal"), GroundTruth(dropped, REAL, "animal")]
+    write_ground_truth(ground_truth, tmp_path / "truth.jsonl")
     collect(settings(genimage=tmp_path / "genimage", truth=tmp_path / "truth.jsonl"), tmp_path / "out")
-    assert list(read_truth(tmp_path / "out/truth.jsonl")) == [kept]
+    assert list(read_ground_truth(tmp_path / "out/truth.jsonl")) == [kept]
 
 
 def test_synthesized_images_join_the_records(tmp_path: Path) -> None:
@@ -118,9 +118,9 @@ def test_synthesized_images_join_the_records(tmp_path: Path) -> None:
     assert len(frame) == 3
     assert set(frame["label"]) == {FAKE}
     assert set(frame["category"]) == {"satellite"}
-    truths = read_truth(out / "truth.jsonl")
-    assert set(truths) == set(frame["id"])
-    assert all(truth.artifacts for truth in truths.values())
+    ground_truth = read_ground_truth(out / "truth.jsonl")
+    assert set(ground_truth) == set(frame["id"])
+    assert all(truth.artifacts for truth in ground_truth.values())
 
 
 def test_the_same_inputs_make_the_same_bytes(tmp_path: Path) -> None:

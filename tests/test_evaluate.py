@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from fakevlm import paths
 from fakevlm.config.params import Params, load_params
-from fakevlm.data.ground_truth import Artifact, Truth, write_truth
+from fakevlm.data.ground_truth import Artifact, GroundTruth, write_ground_truth
 from fakevlm.data.records import QUESTION, Record, write_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks, methods
@@ -106,8 +106,8 @@ def params(project: Path, weights: Path) -> Params:
     write_records(_ddvqa(), project / "artifacts/collect/benchmarks/ddvqa")
     write_records([], project / "artifacts/collect/benchmarks/loki")
     halo = [Artifact("halo", (0.1, 0.1, 0.5, 0.5), 0.9)]
-    write_truth(
-        [Truth(r.id, r.label, "animal", halo if r.label == 0 else []) for r in _fakeclue()],
+    write_ground_truth(
+        [GroundTruth(r.id, r.label, "animal", halo if r.label == 0 else []) for r in _fakeclue()],
         project / "artifacts/collect/truth.jsonl",
     )
     for place in ("finetune/head/model", "experts/cnnspot"):

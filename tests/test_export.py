@@ -11,7 +11,7 @@ import pytest
 from fakevlm.data.clues import KINDS, SEEN_KINDS, kinds_named
 from fakevlm.data.corpora import chameleon, cvusa, ddvqa, dmimage, ffpp, genimage, loki, m6doc, vigor
 from fakevlm.data.corpora.files import BadImage, decoded
-from fakevlm.data.ground_truth import Artifact, Truth, read_truth
+from fakevlm.data.ground_truth import Artifact, GroundTruth, read_ground_truth
 from fakevlm.data.page_layout import layout_from_coco
 from fakevlm.data.records import FAKE, REAL
 from fakevlm.errors import UserError
@@ -59,8 +59,8 @@ def records(made: Path) -> dict[str, list]:
 
 
 @pytest.fixture(scope="module")
-def truths(made: Path) -> dict[str, Truth]:
-    return read_truth(made / "truth.jsonl")
+def ground_truth(made: Path) -> dict[str, GroundTruth]:
+    return read_ground_truth(made / "truth.jsonl")
 
 
 def test_the_readers_find_everything(records: dict[str, list]) -> None:
@@ -75,20 +75,20 @@ def test_the_readers_find_everything(records: dict[str, list]) -> None:
     assert {r.generator for r in records["genimage"] if r.label == FAKE} == set(genimage.GENERATORS)
 
 
-def test_labels_and_truth_agree(records: dict[str, list], truths: dict[str, Truth]) -> None:
-    unknown = [r.path for found in records.values() for r in found if r.path not in truths]
+def test_labels_and_truth_agree(records: dict[str, list], ground_truth: dict[str, GroundTruth]) -> None:
+    unknown = [r.path for found in records.values() for r in found if r.path not in ground_truth]
     broken = ["genimage/fake/adm/416_adm_45.JPEG", "genimage/real/glide/n02099601_503.JPEG"]
     assert [p for p in unknown if p not in broken and "/biggan/n" not in p] == [
         "genimage/real/wukong/n02099601_404.JPEG"
     ]
     for found in records.values():
         for r in found:
-            if r.path in truths:
-                assert truths[r.path].label == r.label, r.path
-                assert r.category in (None, truths[r.path].category)
-                assert truths[r.path].label == FAKE or not truths[r.path].artifacts
+            if r.path in ground_truth:
+                assert ground_truth[r.path].label == r.label, r.path
+                assert r.category in (None, ground_truth[r.path].category)
+                assert ground_truth[r.path].label == FAKE or not ground_truth[r.path].artifacts
     known = {r.path for found in records.values() for r in found}
-    assert set(truths) <= known, "no truth without an image"
+    assert set(ground_truth) <= known, "no truth without an image"
 
 
 def test_broken_files_are_really_broken(records: dict[str, list]) -> None:
@@ -107,21 +107,21 @@ def test_broken_files_are_really_broken(records: dict[str, list]) -> None:
     assert sum(n - 1 for n in hashes.values()) == 2
 
 
-def test_some_fakes_show_nothing(records: dict[str, list], truths: dict[str, Truth]) -> None:
-    fakes = [truths[r.path] for r in records["chameleon"] if r.label == FAKE]
+def test_some_fakes_show_nothing(records: dict[str, list], ground_truth: dict[str, GroundTruth]) -> None:
+    fakes = [ground_truth[r.path] for r in records["chameleon"] if r.label == FAKE]
     assert 0 < sum(not t.artifacts for t in fakes) < len(fakes) / 2
 
 
 def test_file_names_state_the_class_of_what_they_show(
-    records: dict[str, list], truths: dict[str, Truth]
+    records: dict[str, list], ground_truth: dict[str, GroundTruth]
 ) -> None:
     from fakevlm.categorize.synsets import generated_category, nature_category
 
     stated = Counter()
     for r in records["genimage"]:
         category = nature_category(r) or generated_category(r)
-        if r.path in truths and category:
-            assert category == truths[r.path].category, r.path
+        if r.path in ground_truth and category:
+            assert category == ground_truth[r.path].category, r.path
             stated[r.label] += 1
     assert min(stated[FAKE], stated[REAL]) > 20
 
@@ -183,7 +183,9 @@ def test_m6doc_annotations_give_the_layout_back(made: Path) -> None:
         assert a.box == pytest.approx(b.box, abs=0.01)
 
 
-def test_loki_is_utf16_and_described(made: Path, records: dict[str, list], truths: dict[str, Truth]) -> None:
+def test_loki_is_utf16_and_described(
+    made: Path, records: dict[str, list], ground_truth: dict[str, GroundTruth]
+) -> None:
     raw = (made / "loki/data_json/image/open_ended_vqa.json").read_bytes()
     assert raw[:2] in (b"\xff\xfe", b"\xfe\xff")
     described = [r for r in records["loki"] if r.references]
@@ -191,7 +193,7 @@ def test_loki_is_utf16_and_described(made: Path, records: dict[str, list], truth
     assert all(r.label == FAKE for r in described)
     for r in described:
         named = kinds_named(r.references[0])
-        assert named <= truths[r.path].kinds
+        assert named <= ground_truth[r.path].kinds
     assert {r.category for r in records["loki"]} == {
         "animal",
         "doc",
@@ -201,13 +203,15 @@ def test_loki_is_utf16_and_described(made: Path, records: dict[str, list], truth
         "satellite",
         "scene",
     }
-    shown = {kind for r in records["loki"] for kind in truths[r.path].kinds}
+    shown = {kind for r in records["loki"] for kind in ground_truth[r.path].kinds}
     assert shown & {name for name, kind in KINDS.items() if kind.unseen}
 
 
-def test_training_corpora_show_seen_kinds_only(records: dict[str, list], truths: dict[str, Truth]) -> None:
+def test_training_corpora_show_seen_kinds_only(
+    records: dict[str, list], ground_truth: dict[str, GroundTruth]
+) -> None:
     for name in ("genimage", "chameleon", "ffpp"):
-        shown = {kind for r in records[name] if r.path in truths for kind in truths[r.path].kinds}
+        shown = {kind for r in records[name] if r.path in ground_truth for kind in ground_truth[r.path].kinds}
         assert shown <= set(SEEN_KINDS)
     assert {k for _, _, kinds in GENERATORS.values() for k in kinds} == set(SEEN_KINDS)
 
@@ -245,7 +249,7 @@ def test_parts_of_the_face() -> None:
 
 
 def test_a_fake_without_artifacts_is_still_called_fake() -> None:
-    truth = Truth("ff++/fake/FaceSwap/c23/frames/000_001/000.png", FAKE, "deepfake")
+    truth = GroundTruth("ff++/fake/FaceSwap/c23/frames/000_001/000.png", FAKE, "deepfake")
     entry = export_words.ddvqa_entry(truth, 2, np.random.default_rng(0))
     assert list(entry) == ["0"]
     assert all(answer.startswith("The image looks fake. ") for answer in entry["0"]["answer"])

@@ -13,7 +13,7 @@ from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.fakeclue import build
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.config.params import load_params
-from fakevlm.data.ground_truth import read_truth
+from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.errors import UserError
 from fakevlm.inference.journal import Journal
 from fakevlm.inference.protocol import Outcome, Request
@@ -133,12 +133,12 @@ import asyncio, sys
 from pathlib import Path
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.fakeclue import build
-from fakevlm.data.ground_truth import read_truth
+from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.config.params import load_params
 
 world, out, journal = map(Path, sys.argv[1:])
 params = load_params("mini")
-annotators = make_annotators(params.annotate.annotators, read_truth(world / "collect/truth.jsonl"), params.seed)
+annotators = make_annotators(params.annotate.annotators, read_ground_truth(world / "collect/truth.jsonl"), params.seed)
 for annotator in annotators:
     async def slowly(request, quick=annotator.annotate):
         await asyncio.sleep(0.02)
@@ -151,8 +151,8 @@ build(params, collected=world / "collect", categorized=world / "categorize", out
 def annotate(world: Path, out: Path, journal: Path) -> list[str]:
     """Runs the stage in this process; returns the keys of the requests that reached an annotator."""
     params, asked = load_params("mini"), []
-    truths = read_truth(world / "collect" / "truth.jsonl")
-    annotators = make_annotators(params.annotate.annotators, truths, params.seed)
+    ground_truth = read_ground_truth(world / "collect" / "truth.jsonl")
+    annotators = make_annotators(params.annotate.annotators, ground_truth, params.seed)
     for annotator in annotators:
 
         async def counted(request, quick=annotator.annotate):

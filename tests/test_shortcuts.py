@@ -17,7 +17,7 @@ from conftest import ROOT
 from fakevlm.annotation.splits import assign_splits, balance
 from fakevlm.collection.collect import collect
 from fakevlm.config.params import Params, load_params
-from fakevlm.data.ground_truth import read_truth
+from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import Record, read_frame, read_records
 
 BANDS = (
@@ -68,9 +68,9 @@ def test_global_statistics_hardly_tell_fake_from_real(project: Path):
     (project / "data").symlink_to(ROOT / "embedded")
     params = _hasty(load_params("mini"))
     collect(params, project / "collected")
-    truths = read_truth(project / "collected" / "truth.jsonl")
+    ground_truth = read_ground_truth(project / "collected" / "truth.jsonl")
     frame = read_frame(project / "collected" / "records")
-    frame["category"] = [truths[path].category for path in frame.id]
+    frame["category"] = [ground_truth[path].category for path in frame.id]
     frame["split"] = assign_splits(
         frame, params.annotate.val_fraction, params.annotate.test_fraction, params.seed
     )

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from fakevlm.data.corpora import m6doc
-from fakevlm.data.ground_truth import Truth, write_truth
+from fakevlm.data.ground_truth import GroundTruth, write_ground_truth
 from fakevlm.data.page_layout import Block, jitter, sample_layout
 from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
@@ -46,7 +46,7 @@ _COMMON = {
 }
 
 
-def paint(job: Job) -> tuple[str, bytes, Truth, list[Block] | None]:
+def paint(job: Job) -> tuple[str, bytes, GroundTruth, list[Block] | None]:
     """Makes one picture: (file, JPEG, truth, layout if it is a page)."""
     rng = np.random.default_rng(job.seed)
     options = dict(job.options)
@@ -64,7 +64,7 @@ def paint(job: Job) -> tuple[str, bytes, Truth, list[Block] | None]:
             .replace("<synset>", synset)
         )
 
-    truth = Truth(fill(job.path), shot.label, shot.category, shot.artifacts, shot.qualities)
+    truth = GroundTruth(fill(job.path), shot.label, shot.category, shot.artifacts, shot.qualities)
     return fill(job.file), shot.jpeg, truth, options.get("layout")
 
 
@@ -126,10 +126,10 @@ def _write_coco(out: Path, pages: Iterable[tuple[str, list[Block]]]) -> None:
         _json(out / "m6doc" / "annotations" / f"instances_{split}.json", coco | {"categories": categories})
 
 
-def _write_loki(out: Path, truths: list[Truth], seed: int) -> None:
+def _write_loki(out: Path, ground_truth: list[GroundTruth], seed: int) -> None:
     """Both JSON files of LOKI; people described two of three fakes that show something."""
     rows, described = [], []
-    for n, truth in enumerate(truths):
+    for n, truth in enumerate(ground_truth):
         path = truth.path.removeprefix("loki/")
         kind, category = ("fake" if truth.label == FAKE else "real"), path.split("/")[1]
         for asked in ("fake", "real"):
@@ -190,14 +190,14 @@ def export(out: Path, seed: int = 17, sizes: Sizes | None = None, workers: int =
         raise UserError(f"{sizes.videos} videos do not make pairs", "take an even number")
     for corpus in CORPORA:
         shutil.rmtree(out / corpus, ignore_errors=True)
-    made, truths, layouts = [], [], {}
+    made, ground_truth, layouts = [], [], {}
     for file, data, truth, layout in _run(paint, jobs(sizes, seed), workers, "painting"):
         _write(out / file, data)
         made.append(file)
-        truths.append(truth)
+        ground_truth.append(truth)
         if layout is not None:
             layouts[file] = layout
-    faces: list[Truth] = []
+    faces: list[GroundTruth] = []
     videos = export_faces.video_jobs(sizes.videos, sizes.frames, seed)
     for file, data, found in _run(export_faces.film, videos, workers, "filming", unit="video"):
         _write(out / file, data)
@@ -206,8 +206,8 @@ def export(out: Path, seed: int = 17, sizes: Sizes | None = None, workers: int =
     export_faces.write_ddvqa(out, sizes.videos, seed, faces)
     _write_cvusa_splits(out, [f for f in made if f.startswith("cvusa/")])
     _write_coco(out, [(f, layout) for f, layout in layouts.items() if f.startswith("m6doc/")])
-    _write_loki(out, [t for t in truths if t.path.startswith("loki/")], seed)
+    _write_loki(out, [t for t in ground_truth if t.path.startswith("loki/")], seed)
     _spoil(out, made, sizes.copies)
-    write_truth(sorted([*truths, *faces], key=lambda t: t.path), out / "truth.jsonl")
+    write_ground_truth(sorted([*ground_truth, *faces], key=lambda t: t.path), out / "truth.jsonl")
     weights = {c: sum(f.stat().st_size for f in (out / c).rglob("*") if f.is_file()) for c in CORPORA}
     return weights | {"truth.jsonl": (out / "truth.jsonl").stat().st_size}

@@ -10,7 +10,7 @@ import av
 import numpy as np
 
 from fakevlm.data.corpora import ddvqa, ffpp
-from fakevlm.data.ground_truth import Truth
+from fakevlm.data.ground_truth import GroundTruth
 from miniworld import export_words, world
 
 SPLITS = {"train": 0.72, "val": 0.14, "test": 0.14}  # of the pairs, as the official ones
@@ -72,12 +72,12 @@ def video_jobs(videos: int, frames: int, seed: int) -> list[VideoJob]:
     return jobs
 
 
-def film(job: VideoJob) -> tuple[str, bytes, list[Truth]]:
+def film(job: VideoJob) -> tuple[str, bytes, list[GroundTruth]]:
     """(file relative to the export's folder, MP4, truth of each frame)."""
     shots = world.shoot_video(np.random.default_rng(job.seed), frames=job.frames, manipulation=job.method)
     place = f"manipulated_sequences/{job.method}" if job.method else "original_sequences/youtube"
-    truths = [
-        Truth(
+    ground_truth = [
+        GroundTruth(
             ffpp.frame_id(job.method, job.video, f"{n:03d}.png"),
             shot.label,
             shot.category,
@@ -86,7 +86,7 @@ def film(job: VideoJob) -> tuple[str, bytes, list[Truth]]:
         )
         for n, shot in enumerate(shots)
     ]
-    return f"ffpp/{place}/c23/videos/{job.video}.mp4", encode([shot.pixels for shot in shots]), truths
+    return f"ffpp/{place}/c23/videos/{job.video}.mp4", encode([shot.pixels for shot in shots]), ground_truth
 
 
 def write_splits(out: Path, videos: int, seed: int) -> None:
@@ -96,11 +96,11 @@ def write_splits(out: Path, videos: int, seed: int) -> None:
         (folder / f"{split}.json").write_text(json.dumps(listed) + "\n", encoding="utf-8")
 
 
-def write_ddvqa(out: Path, videos: int, seed: int, truths: Iterable[Truth]) -> None:
+def write_ddvqa(out: Path, videos: int, seed: int, ground_truth: Iterable[GroundTruth]) -> None:
     """The JSON files: all test videos, and the videos of every fourth training pair.
 
     Args:
-        truths: of all frames; the first frame of a video speaks for it.
+        ground_truth: of all frames; the first frame of a video speaks for it.
     """
     splits = pairs(videos, seed)
     asked = {
@@ -110,7 +110,7 @@ def write_ddvqa(out: Path, videos: int, seed: int, truths: Iterable[Truth]) -> N
     mids = {method: mid for mid, method in ddvqa.METHODS.items()}
     names = {None: "Original", "NeuralTextures": "Neuraltexture"}  # the release's spelling
     content: dict[tuple[str, str], dict[str, dict]] = {}
-    for truth in truths:
+    for truth in ground_truth:
         parts = truth.path.split("/")  # ff++ / real / youtube / c23 / frames / <video> / <frame>
         method, video = (parts[2] if parts[1] == "fake" else None), parts[5]
         if parts[6] != "000.png":

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fakevlm.data.clues import SUBJECTS
-from fakevlm.data.ground_truth import Artifact, Truth
+from fakevlm.data.ground_truth import Artifact, GroundTruth
 from fakevlm.data.records import REAL
 
 # {s} is the subject ("the animal"). Each phrase is a whole sentence and names its own kind only.
@@ -121,7 +121,7 @@ def describe(kind: str, category: str, rng: np.random.Generator) -> str:
     return text[0].upper() + text[1:]
 
 
-def loki_problems(truth: Truth, size: int, rng: np.random.Generator) -> dict[str, list[dict]]:
+def loki_problems(truth: GroundTruth, size: int, rng: np.random.Generator) -> dict[str, list[dict]]:
     """The `problems` of a row of LOKI's `open_ended_vqa.json`; the global description may be empty, as in LOKI."""
     whole = OVERALL[int(rng.integers(len(OVERALL)))] if rng.random() < 0.6 else ""
     regional = []
@@ -161,7 +161,7 @@ def _because(part: str, artifacts: Sequence[Artifact], rng: np.random.Generator)
     return f"The person's {part} {_verb(part)[1]} {degree}. {reasons}"
 
 
-def ddvqa_entry(truth: Truth, people: int, rng: np.random.Generator) -> dict[str, dict]:
+def ddvqa_entry(truth: GroundTruth, people: int, rng: np.random.Generator) -> dict[str, dict]:
     """The questions and answers about one video, numbered without gaps.
 
     Args:

@@ -20,7 +20,7 @@ import numpy as np
 
 from fakevlm.data import clues as catalogue
 from fakevlm.data.clues import KINDS, QUALITIES, SEEN_KINDS, SUBJECTS
-from fakevlm.data.ground_truth import Truth
+from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.errors import UserError
 from miniworld.world import FITTING
 
@@ -107,7 +107,7 @@ def plausible_kinds(category: str) -> list[str]:
     return [kind for kind in SEEN_KINDS if kind in FITTING.get(category, SEEN_KINDS)]
 
 
-def sources_digest(truths: Mapping[str, Truth]) -> str:
+def sources_digest(ground_truth: Mapping[str, GroundTruth]) -> str:
     """A short hash of all that observers depend on: their script, the catalogue's words and the truth.
 
     It is the observers' model revision: a journal never answers for another script or another world.
@@ -116,12 +116,12 @@ def sources_digest(truths: Mapping[str, Truth]) -> str:
     for module in (sys.modules[__name__], catalogue):
         digest.update(inspect.getsource(module).encode())
     digest.update(repr(FITTING).encode())
-    for path in sorted(truths):
-        digest.update(repr(truths[path]).encode())
+    for path in sorted(ground_truth):
+        digest.update(repr(ground_truth[path]).encode())
     return digest.hexdigest()[:12]
 
 
-def describe(name: str, truth: Truth, image_sha256: str, *, seed: int, tagged: bool) -> str | None:
+def describe(name: str, truth: GroundTruth, image_sha256: str, *, seed: int, tagged: bool) -> str | None:
     """What observer `name` writes about an image; None if it refuses.
 
     Args:
@@ -160,7 +160,7 @@ def _hit_rate(observer: Observer, kind: str, strength: float) -> float:
 
 
 def _artifacts_seen(
-    observer: Observer, truth: Truth, rng: np.random.Generator, tagged: bool
+    observer: Observer, truth: GroundTruth, rng: np.random.Generator, tagged: bool
 ) -> list[tuple[str, tuple]]:
     strongest: dict[str, float] = {}
     for artifact in truth.artifacts:
@@ -176,7 +176,9 @@ def _artifacts_seen(
     return [(KINDS[kind].family, KINDS[kind].phrases) for kind in rng.permutation(kinds)]
 
 
-def _qualities_seen(observer: Observer, truth: Truth, rng: np.random.Generator) -> list[tuple[str, tuple]]:
+def _qualities_seen(
+    observer: Observer, truth: GroundTruth, rng: np.random.Generator
+) -> list[tuple[str, tuple]]:
     names = [name for name in truth.qualities if rng.random() < observer.quality]
     seen = [(QUALITIES[name].family, QUALITIES[name].phrases) for name in rng.permutation(names)]
     if rng.random() < observer.spurious:

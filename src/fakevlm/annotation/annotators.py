@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from fakevlm.data.ground_truth import Truth
+from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.errors import UserError
 from fakevlm.inference.protocol import Annotator, Outcome, Request
 from miniworld import observers
@@ -17,7 +17,7 @@ class ObserverAnnotator:
         seed: the run's seed.
     """
 
-    def __init__(self, name: str, truths: Mapping[str, Truth], seed: int) -> None:
+    def __init__(self, name: str, truths: Mapping[str, GroundTruth], seed: int) -> None:
         if not truths:
             raise UserError(
                 f"annotator {name}: scripted observers need the miniature's truth, and there is none",
@@ -44,11 +44,11 @@ class ObserverAnnotator:
         return Outcome("ok", text) if text.strip() else Outcome("empty")
 
 
-def _observer(spec, truths: Mapping[str, Truth], seed: int) -> Annotator:
+def _observer(spec, truths: Mapping[str, GroundTruth], seed: int) -> Annotator:
     return ObserverAnnotator(spec.name, truths, seed)
 
 
-def _endpoint(spec, truths: Mapping[str, Truth], seed: int) -> Annotator:
+def _endpoint(spec, truths: Mapping[str, GroundTruth], seed: int) -> Annotator:
     from fakevlm.inference.endpoint import EndpointAnnotator
 
     return EndpointAnnotator(spec, seed)
@@ -58,7 +58,7 @@ def _endpoint(spec, truths: Mapping[str, Truth], seed: int) -> Annotator:
 BACKENDS: dict[str, Callable[..., Annotator]] = {"observer": _observer, "endpoint": _endpoint}
 
 
-def make_annotators(specs: Sequence, truths: Mapping[str, Truth], seed: int) -> list[Annotator]:
+def make_annotators(specs: Sequence, truths: Mapping[str, GroundTruth], seed: int) -> list[Annotator]:
     """The annotators of a profile, in the order of params.yaml.
 
     Args:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fakevlm.annotation.dataset import FakeClue, candidates_about
 from fakevlm.annotation.prompts import LABELS, Prompt, label_prompt
-from fakevlm.data.ground_truth import Truth
+from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.records import FAKE, Record, read_records
 from fakevlm.errors import UserError
 
@@ -34,7 +34,7 @@ class Example:
 
 
 def pick(
-    made: FakeClue, annotated: Path, truths: dict[str, Truth] | None = None, label: int = FAKE
+    made: FakeClue, annotated: Path, truths: dict[str, GroundTruth] | None = None, label: int = FAKE
 ) -> Example | None:
     """An image of the training split that all annotators captioned and whose answer names two families or more.
 

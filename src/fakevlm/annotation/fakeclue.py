@@ -24,7 +24,7 @@ from fakevlm.annotation.prompts import label_prompt
 from fakevlm.annotation.quality import AGGREGATE, Agreement, ClueQuality, named_kinds
 from fakevlm.annotation.splits import plan
 from fakevlm.config.params import Endpoint, Params, Released
-from fakevlm.data.ground_truth import Truth, read_truth
+from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import FAKE, Record, read_frame, read_records
 from fakevlm.errors import UserError
 from fakevlm.inference.driver import Found, Task, annotate_all
@@ -63,7 +63,7 @@ def build(
     collected = collected or paths.artifacts("collect")
     out = out or paths.artifacts("annotate")
     chosen, tasks = planned(params, collected, categorized)
-    truths = read_truth(collected / "truth.jsonl")
+    truths = read_ground_truth(collected / "truth.jsonl")
     annotators = annotators or make_annotators(settings.annotators, truths, params.seed)
 
     counted = _Counted(chosen, [name_of(annotator) for annotator in annotators], truths)
@@ -155,7 +155,7 @@ class _Counted:
         truths: what is known, by path.
     """
 
-    def __init__(self, chosen: pd.DataFrame, annotators: list[str], truths: dict[str, Truth]) -> None:
+    def __init__(self, chosen: pd.DataFrame, annotators: list[str], truths: dict[str, GroundTruth]) -> None:
         self._chosen, self._annotators, self._truths = chosen, annotators, truths
         self.kept = np.zeros(len(chosen), bool)
         self.witnesses, self.families = np.zeros((2, len(chosen)), np.int8)

@@ -13,7 +13,7 @@ from itertools import combinations
 import pandas as pd
 
 from fakevlm.data.clues import KINDS, kinds_named
-from fakevlm.data.ground_truth import Truth
+from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.records import REAL
 
 AGGREGATE = "aggregate"
@@ -39,7 +39,7 @@ class ClueQuality:
         self._hits, self._said, self._spurious = Counter(), Counter(), Counter()
         self._there = self._visible = self._real = 0
 
-    def add(self, truth: Truth, named: Mapping[str, AbstractSet[str]]) -> None:
+    def add(self, truth: GroundTruth, named: Mapping[str, AbstractSet[str]]) -> None:
         """Counts an image of which the truth is known: the kinds that each author names; who is missing names none."""
         self._visible += bool(truth.kinds)
         self._there += len(truth.kinds)

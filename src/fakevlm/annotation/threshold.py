@@ -13,7 +13,7 @@ from fakevlm.annotation.aggregate import Candidates, EmbeddingAggregator
 from fakevlm.annotation.dataset import candidates_about
 from fakevlm.annotation.quality import AGGREGATE, ClueQuality, named_kinds
 from fakevlm.config.params import Embedding, Params
-from fakevlm.data.ground_truth import read_truth
+from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import FAKE, read_frame
 from fakevlm.errors import UserError
 from fakevlm.inference.protocol import Outcome
@@ -46,7 +46,7 @@ def sweep(
             "tune a profile whose aggregator is embedding",
         )
     train = read_frame(annotated / "fakeclue" / "train", ["id", "label", "category"])
-    truths = read_truth(truth)
+    truths = read_ground_truth(truth)
     fakes = train[(train["label"] == FAKE) & train["id"].isin(truths)].sort_values("id")
     if fakes.empty:
         raise UserError(

@@ -17,7 +17,7 @@ from fakevlm import paths
 from fakevlm.categorize import eva, person, train
 from fakevlm.categorize.synsets import FOUR, nature_category, true_category
 from fakevlm.config.params import Params, Person
-from fakevlm.data.ground_truth import read_truth
+from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import Record, read_records
 from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
@@ -156,7 +156,7 @@ def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outco
     Raises:
         UserError: no records, a model that does not load, too few photographs to train on, two records with one id.
     """
-    settings, truths = params.categorize, read_truth(truth)
+    settings, truths = params.categorize, read_ground_truth(truth)
     if settings.model:
         model, log, seen, held = settings.model, pd.DataFrame(), set(), 0
     else:

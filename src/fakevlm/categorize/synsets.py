@@ -23,7 +23,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from fakevlm.data.ground_truth import Truth
+from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 
@@ -121,7 +121,7 @@ def generated_category(record: Record) -> str | None:
     return table()[int(match[1])]["category"] if match and record.source == "genimage" else None
 
 
-def true_category(record: Record, truths: dict[str, Truth]) -> str | None:
+def true_category(record: Record, truths: dict[str, GroundTruth]) -> str | None:
     """What a record shows, where anything says so: the miniature's truth, else the file name's synset or class."""
     known = truths.get(record.path)
     if known and known.category in FOUR:

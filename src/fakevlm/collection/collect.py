@@ -46,7 +46,7 @@ from fakevlm.data.corpora import (
 )
 from fakevlm.data.corpora.faces import Cropper, make_cropper
 from fakevlm.data.corpora.files import Quarantine
-from fakevlm.data.ground_truth import Truth, read_truth, write_truth
+from fakevlm.data.ground_truth import GroundTruth, read_ground_truth, write_ground_truth
 from fakevlm.data.records import REAL, Record, read_frame, read_records, write_records
 from fakevlm.errors import UserError
 from fakevlm.progress import track
@@ -106,15 +106,15 @@ def _training(
 
 
 def _synthetic(
-    params: Params, truths: dict[str, Truth], aerials: Aerials | None, kept: Kept
+    params: Params, ground_truth: dict[str, GroundTruth], aerials: Aerials | None, kept: Kept
 ) -> Iterator[tuple[str, Iterable[Record]]]:
-    """(corpus, records) of what is synthesized; their truth is added to `truths` as they come."""
+    """(corpus, records) of what is synthesized; their truth is added to `ground_truth` as they come."""
     settings = params.collect
 
-    def remember(made: Iterable[tuple[Record, Truth | None]]) -> Iterator[Record]:
+    def remember(made: Iterable[tuple[Record, GroundTruth | None]]) -> Iterator[Record]:
         for record, truth in made:
             if truth is not None:
-                truths[truth.path] = truth
+                ground_truth[truth.path] = truth
             yield record
 
     root = folder(settings.corpora.m6doc)
@@ -206,7 +206,7 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     quarantine = Quarantine()
     crop = make_cropper(params.collect.face_crop)
     kept = Kept(paths.runs("collect", params.profile), _decoding(params))
-    truths = read_truth(folder(params.collect.truth))
+    ground_truth = read_ground_truth(folder(params.collect.truth))
     # The release is taken as it is, copies and all: its numbers are held against other people's.
     sieve = Sieve(quarantine, unique=params.collect.corpora.fakeclue is None)
     counts, leakage = Counter(), Leakage(params.collect.leakage_distance)
@@ -231,11 +231,11 @@ def collect(params: Params, out: Path | None = None) -> Collected:
 
     def training() -> Iterator[Record]:
         real = _training(params, amounts, quarantine, crop, kept)
-        for part in (real, _synthetic(params, truths, aerials, kept)):
+        for part in (real, _synthetic(params, ground_truth, aerials, kept)):
             for corpus, records in part:
                 for record in sieve.through(corpus, records, see, note):
                     counts[record.source, record.label, record.generator or ""] += 1
-                    if record.id in truths:
+                    if record.id in ground_truth:
                         known.add(record.id)
                     yield record
 
@@ -252,7 +252,7 @@ def collect(params: Params, out: Path | None = None) -> Collected:
 
         def tested(name: str = name, records=records, passed: Sieve = passed) -> Iterator[Record]:
             for record in passed.through(name, records, _looks, partial(leakage.tested, name)):
-                if record.path in truths:
+                if record.path in ground_truth:
                     known.add(record.path)
                 yield record
 
@@ -262,7 +262,7 @@ def collect(params: Params, out: Path | None = None) -> Collected:
             f"profile {params.profile!r} collects no image",
             "name at least one corpus in collect.corpora or one benchmark in collect.benchmarks",
         )
-    write_truth((truths[path] for path in sorted(known)), out / "truth.jsonl")
+    write_ground_truth((ground_truth[path] for path in sorted(known)), out / "truth.jsonl")
     rows = [(*key, n) for key, n in sorted(counts.items())]
     found = Collected(
         quarantine.frame(),

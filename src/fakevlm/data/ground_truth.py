@@ -1,6 +1,6 @@
-"""What is known of the miniature's images. Real corpora have no such file; everything downstream copes with none.
+"""Ground truth of drawn images: their visible artifacts and plausible qualities. Real corpora have none.
 
-Truth is keyed by a record's `path` and lies in JSON lines, one image a line.
+It is keyed by a record's `path` and stored as JSON lines, one image a line.
 """
 
 import json
@@ -16,7 +16,7 @@ class Artifact:
     """One artifact of a fake.
 
     Attributes:
-        kind: key of `catalogue.KINDS`.
+        kind: key of `clues.KINDS`.
         region: x0, y0, x1, y1 as fractions of width and height.
         strength: 0 (invisible) to 1 (glaring).
     """
@@ -27,15 +27,15 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
-    """Everything known of one image.
+class GroundTruth:
+    """What is known of one image.
 
     Attributes:
         path: the record's path.
         label: 1 real, 0 fake.
         category: of `records.CATEGORIES` (or a benchmark's own).
-        artifacts: of a fake, the visible ones; empty for real images and for fakes without visible artifacts.
-        qualities: keys of `catalogue.QUALITIES`: what an honest observer can cite for a real image.
+        artifacts: the visible artifacts of a fake; empty for real images and for fakes without visible artifacts.
+        qualities: keys of `clues.QUALITIES` that an honest observer can cite for a real image.
     """
 
     path: str
@@ -46,34 +46,36 @@ class Truth:
 
     @property
     def kinds(self) -> set[str]:
+        """The kinds of its artifacts."""
         return {artifact.kind for artifact in self.artifacts}
 
 
-def write_truth(truths: Iterable[Truth], file: Path) -> None:
+def write_ground_truth(ground_truth: Iterable[GroundTruth], file: Path) -> None:
+    """Write one JSON line an image."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", encoding="utf-8") as out:
-        for truth in truths:
+        for truth in ground_truth:
             out.write(json.dumps(asdict(truth), separators=(",", ":")) + "\n")
 
 
-def read_truth(file: Path | None) -> dict[str, Truth]:
-    """Truth by path; empty where there is no file (every profile but the miniature's).
+def read_ground_truth(file: Path | None) -> dict[str, GroundTruth]:
+    """Return the ground truth by path; empty if there is no file, as in every profile but the miniature's.
 
     Raises:
         UserError: a line does not parse.
     """
     if file is None or not file.exists():
         return {}
-    truths = {}
+    ground_truth = {}
     for n, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
             row["artifacts"] = [
                 Artifact(a["kind"], tuple(a["region"]), float(a["strength"])) for a in row["artifacts"]
             ]
-            truths[row["path"]] = Truth(**row)
+            ground_truth[row["path"]] = GroundTruth(**row)
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{file}, line {n}: not a truth record ({error!r})", "rerun the stage that writes it"
+                f"{file}, line {n}: not a line of ground truth ({error!r})", "rerun the stage that writes it"
             ) from error
-    return truths
+    return ground_truth

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from fakevlm import paths
 from fakevlm.config.params import Baseline, Params, PublishedExpert
-from fakevlm.data.ground_truth import read_truth
+from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import Record
 from fakevlm.data.shards import Records, columns_of, take, without_images
 from fakevlm.errors import UserError
@@ -167,8 +167,8 @@ def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame
     journal = paths.runs("evaluate", params.profile, benchmark)
     predicted = predictions(params, benchmark, records, journal)
     if len(predicted):
-        truth = read_truth(paths.artifacts("collect", "truth.jsonl"))
-        scored = score(predicted, truth, params, benchmark)
+        ground_truth = read_ground_truth(paths.artifacts("collect", "truth.jsonl"))
+        scored = score(predicted, ground_truth, params, benchmark)
     else:
         scored = pd.DataFrame(columns=SCORE_COLUMNS)
     out = paths.artifacts("evaluate", benchmark)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fakevlm.data.clues import KINDS, kinds_named
-from fakevlm.data.ground_truth import Truth
+from fakevlm.data.ground_truth import GroundTruth
 
 KIND_NAMES = tuple(KINDS)
 
@@ -36,15 +36,15 @@ class Clues:
         return self.true & self.named
 
 
-def clues(paths: Sequence[str], texts: Sequence[str], truth: Mapping[str, Truth]) -> Clues:
+def clues(paths: Sequence[str], texts: Sequence[str], ground_truth: Mapping[str, GroundTruth]) -> Clues:
     """Compares each text with the truth of its image; images without truth or without visible artifacts are left out.
 
     Args:
         paths: the images' paths (a record's `path`).
         texts: what was said of them.
-        truth: from `miniature.truth.read_truth`.
+        ground_truth: from `data.ground_truth.read_ground_truth`.
     """
-    rows = [n for n, path in enumerate(paths) if path in truth and truth[path].kinds]
+    rows = [n for n, path in enumerate(paths) if path in ground_truth and ground_truth[path].kinds]
 
     def table(sets: list[set[str]]) -> np.ndarray:
         cells = [[name in found for name in KIND_NAMES] for found in sets]
@@ -52,6 +52,6 @@ def clues(paths: Sequence[str], texts: Sequence[str], truth: Mapping[str, Truth]
 
     return Clues(
         rows=np.array(rows, dtype=int),
-        true=table([truth[paths[n]].kinds for n in rows]),
+        true=table([ground_truth[paths[n]].kinds for n in rows]),
         named=table([kinds_named(texts[n] or "") for n in rows]),
     )

@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from fakevlm.config.params import Params
-from fakevlm.data.ground_truth import Truth
+from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.evaluation import metrics
 from fakevlm.evaluation.clues import KIND_NAMES, clues
 from fakevlm.evaluation.metrics import FAKE, REAL
@@ -75,7 +75,7 @@ def subsets(
 class _Scorer:
     """One method's answers, prepared once, scored on any rows."""
 
-    def __init__(self, frame: pd.DataFrame, truth: Mapping[str, Truth], encode: Encode) -> None:
+    def __init__(self, frame: pd.DataFrame, ground_truth: Mapping[str, GroundTruth], encode: Encode) -> None:
         self.label = frame["label"].to_numpy()
         self.verdict = metrics.codes(frame["verdict"].to_numpy())
         self.p_fake = frame["p_fake"].to_numpy(dtype=float)
@@ -90,7 +90,7 @@ class _Scorer:
             self.rouge[rows] = [rouge_l(texts[n], given[n]) for n in rows]
             self.css[rows] = css([texts[n] for n in rows], [given[n] for n in rows], encode)
         paths = [record_id.split("#")[0] for record_id in frame["id"]]
-        self.clues = clues(paths, texts, truth)
+        self.clues = clues(paths, texts, ground_truth)
         self.clued = np.zeros(len(frame), dtype=bool)
         self.clued[self.clues.rows] = True
         self.clued &= self.speaks & self.decides
@@ -142,7 +142,7 @@ class _Scorer:
 
 def score(
     predictions: pd.DataFrame,
-    truth: Mapping[str, Truth],
+    ground_truth: Mapping[str, GroundTruth],
     params: Params,
     benchmark: str,
     *,
@@ -154,7 +154,7 @@ def score(
     Args:
         predictions: rows as in `predictions.parquet` (method, id, label, category, generator, question, text, p_fake, verdict,
             reference; `item`, where present, is what the bootstrap draws, else the image).
-        truth: known artifacts by path; empty outside the miniature.
+        ground_truth: known artifacts by path; empty outside the miniature.
         params: of these, `seed` and `evaluate`.
         benchmark: name for the column of that name.
         families: which families of subsets to score, of `FAMILIES`.
@@ -171,7 +171,7 @@ def score(
     drawn: dict[bytes, np.ndarray] = {}
     for method, frame in predictions.groupby("method", sort=False):
         frame = frame.reset_index(drop=True)
-        scorer = _Scorer(frame, truth, encode)
+        scorer = _Scorer(frame, ground_truth, encode)
         item = frame["item"] if "item" in frame else frame["id"].str.split("#").str[0]
         items = pd.factorize(item)[0]
 

@@ -12,7 +12,7 @@ import pandas as pd
 from fakevlm import paths
 from fakevlm.config.params import Params
 from fakevlm.config.parts import left_out
-from fakevlm.data.ground_truth import Truth, read_truth
+from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import Record, read_frame
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
@@ -102,7 +102,7 @@ class Inputs:
     quarantine: pd.DataFrame
     duplicates: pd.DataFrame
     leakage: pd.DataFrame
-    truth: dict[str, Truth]
+    ground_truth: dict[str, GroundTruth]
     confusion: pd.DataFrame
     fakeclue: pd.DataFrame
     candidates: pd.DataFrame
@@ -168,9 +168,11 @@ def _weights(params: Params) -> Path | None:
     return Path(config).parent if isinstance(config, str) else None
 
 
-def _absent(params: Params, predictions: dict[str, pd.DataFrame], truth: dict[str, Truth]) -> dict[str, str]:
+def _absent(
+    params: Params, predictions: dict[str, pd.DataFrame], ground_truth: dict[str, GroundTruth]
+) -> dict[str, str]:
     found = left_out(params)
-    if not truth:
+    if not ground_truth:
         found["truth"] = (
             "Nobody knows the true artifacts of these images, so there is no clue precision and recall: only the miniature's are known."
         )
@@ -215,17 +217,17 @@ def load_inputs(params: Params) -> Inputs:
         for objective in (() if "finetune" in absent else OBJECTIVES)
     }
     candidates = table("annotate", ["id", "annotator", "outcome", "text"], "annotate", "candidates.parquet")
-    weights, truth = _weights(params), read_truth(need("collect", "collect", "truth.jsonl"))
+    weights, ground_truth = _weights(params), read_ground_truth(need("collect", "collect", "truth.jsonl"))
     quality = ["annotator", "precision", "recall", "f1", "n"]
     pair = ["annotator_a", "annotator_b", "jaccard", "kappa", "n"]
     return Inputs(
         params=params,
-        left_out=_absent(params, predictions, truth),
+        left_out=_absent(params, predictions, ground_truth),
         sources=table("collect", ["source", "label", "generator", "n"], "collect", "sources.csv"),
         quarantine=table("collect", ["corpus", "path", "reason"], "collect", "quarantine.csv"),
         duplicates=table("collect", ["sha256"], "collect", "duplicates.csv"),
         leakage=table("collect", ["benchmark", "kind"], "collect", "leakage.csv"),
-        truth=truth,
+        ground_truth=ground_truth,
         confusion=part("categorize", ["truth", "predicted", "n"], "categorize", "confusion.csv"),
         fakeclue=pd.concat(splits, ignore_index=True),
         candidates=candidates,

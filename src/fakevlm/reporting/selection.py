@@ -76,7 +76,7 @@ def _cases(inputs: Inputs, benchmark: str, ids: list[str], extra: str | None) ->
     for key in [*ids, *([extra] if extra else [])]:
         record, own = records[key], by[OWN].loc[key]
         base = by[BASE].loc[key] if key in by[BASE].index else None
-        truth = inputs.truth.get(record.path)
+        truth = inputs.ground_truth.get(record.path)
         artifacts = truth.artifacts if truth else []
         cases.append(
             Case(
@@ -187,7 +187,7 @@ def fig2_example(inputs: Inputs) -> Example:
     said = usable.groupby("id").annotator.nunique()
     train = inputs.fakeclue[(inputs.fakeclue.split == "train") & (inputs.fakeclue.label == 0)]
     ids = sorted(set(train.id) & set(said.index[said == len(names)]))
-    visible = [i for i in ids if i in inputs.truth and inputs.truth[i].artifacts]
+    visible = [i for i in ids if i in inputs.ground_truth and inputs.ground_truth[i].artifacts]
     ids = visible or ids
     if not ids:
         raise UserError(
@@ -197,7 +197,7 @@ def fig2_example(inputs: Inputs) -> Example:
     rng = np.random.default_rng([inputs.params.seed, 2])
     key = ids[int(rng.integers(len(ids)))]
     record = fetch(evaluated("fakeclue").parent / "train", [key])[key]
-    artifacts = inputs.truth[key].artifacts if key in inputs.truth else []
+    artifacts = inputs.ground_truth[key].artifacts if key in inputs.ground_truth else []
     rows = usable[usable.id == key].set_index("annotator").text
     case = Case(
         id=key,
@@ -207,7 +207,7 @@ def fig2_example(inputs: Inputs) -> Example:
         words="",
         verdict="",
         reference=record.references[0] if record.references else "",
-        true_category=inputs.truth[key].category if key in inputs.truth else None,
+        true_category=inputs.ground_truth[key].category if key in inputs.ground_truth else None,
         kinds=tuple(dict.fromkeys(a.kind for a in artifacts)),
         boxes=tuple(a.region for a in artifacts),
     )

@@ -104,7 +104,7 @@ def counts(inputs: Inputs) -> list[tuple[str, str]]:
         ("benchmark images that look like one in the training corpora", count(len(same) - sum(same))),
         ("captions by annotators", count(len(inputs.candidates))),
         ("images in FakeClue", count(len(inputs.fakeclue))),
-        ("images whose true artifacts are known", count(len(inputs.truth))),
+        ("images whose true artifacts are known", count(len(inputs.ground_truth))),
     ]
     answers = sum(len(frame) for frame in inputs.predictions.values())
     return [*rows, ("answers scored, all methods and benchmarks", count(answers))]
@@ -118,7 +118,7 @@ def remarks(inputs: Inputs) -> list[str]:
             "The annotators are scripted observers, not language models: each sees part of the truth, misses some, invents some, "
             "and writes in its own style. Their clues are simpler and more alike than people's or models' words, which raises ROUGE-L and CSS."
         )
-    if inputs.truth:
+    if inputs.ground_truth:
         found.append(
             "The images are drawn by a program that knows what it painted. So this run can measure what the paper could not: whether "
             "the clues that an explanation names are there. It also means that the numbers say nothing about photographs."

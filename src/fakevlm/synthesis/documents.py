@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from fakevlm.data.corpora.m6doc import Page
-from fakevlm.data.ground_truth import Truth
+from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.page_layout import jitter
 from fakevlm.data.records import FAKE, Record
 from fakevlm.errors import UserError
@@ -24,14 +24,14 @@ LONG_SIDE = 1024  # pixels, of pages set in fonts
 _STREAM = 22  # sets this module's random numbers apart from others with the same seed
 
 
-def _miniature(page: Page, rng: np.random.Generator, path: str) -> tuple[bytes, Truth | None]:
+def _miniature(page: Page, rng: np.random.Generator, path: str) -> tuple[bytes, GroundTruth | None]:
     from miniworld import world
 
     shot = world.shoot("doc", rng, fake=True, layout=jitter(page.layout, rng), variant=page.style)
-    return shot.jpeg, Truth(path, FAKE, "doc", shot.artifacts, shot.qualities)
+    return shot.jpeg, GroundTruth(path, FAKE, "doc", shot.artifacts, shot.qualities)
 
 
-def _fonts(page: Page, rng: np.random.Generator, path: str) -> tuple[bytes, Truth | None]:
+def _fonts(page: Page, rng: np.random.Generator, path: str) -> tuple[bytes, GroundTruth | None]:
     from fakevlm.synthesis.typeset import render_page
 
     scale = LONG_SIDE / max(page.width, page.height)
@@ -47,7 +47,7 @@ _RENDERERS = {"miniature": _miniature, "fonts": _fonts}
 
 def synthesize(
     pages: Sequence[Page], n: int, seed: int, renderer: str
-) -> Iterator[tuple[Record, Truth | None]]:
+) -> Iterator[tuple[Record, GroundTruth | None]]:
     """`n` synthetic pages, each after one of `pages`, with what is true of them where anything is known.
 
     The types of document take turns. A page and what was made after its layout share an `item`, so no split parts them.

@@ -20,7 +20,7 @@ from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.fakeclue import planned
 from fakevlm.annotation.prompts import Prompt
 from fakevlm.config.params import Endpoint, Observer, Params, ServedAggregator
-from fakevlm.data.ground_truth import read_truth
+from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.errors import UserError
 from fakevlm.inference.driver import Task, request_for
 from fakevlm.inference.journal import Index, read_answers
@@ -229,8 +229,8 @@ def dry_run(
             "name a profile with annotate.annotators: --profile paper",
         )
     chosen, tasks = planned(params, collected, categorized)
-    truths = read_truth((collected or paths.artifacts("collect")) / "truth.jsonl")
-    annotators = make_annotators(settings.annotators, truths, params.seed)
+    ground_truth = read_ground_truth((collected or paths.artifacts("collect")) / "truth.jsonl")
+    annotators = make_annotators(settings.annotators, ground_truth, params.seed)
     # Not `paths.runs`, which makes the folder: a dry run leaves no trace.
     answers = read_answers(journal or paths.root() / "runs" / "annotate" / "journal.jsonl")
     aggregation = None

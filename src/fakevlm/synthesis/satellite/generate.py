@@ -17,7 +17,7 @@ import numpy as np
 
 from fakevlm.collection.kept import Kept, source
 from fakevlm.config.satellites import Satellites
-from fakevlm.data.ground_truth import Truth
+from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.records import FAKE, Record
 from fakevlm.errors import UserError
 from fakevlm.progress import bar
@@ -121,7 +121,7 @@ def need_aerials(count: float, settings: Satellites) -> None:
 
 def generate(
     aerials: Aerials, settings: Satellites, seed: int, work: Path, *, measured: bool, kept: Kept | None = None
-) -> Iterator[tuple[Record, Truth | None]]:
+) -> Iterator[tuple[Record, GroundTruth | None]]:
     """The images of both generators, with their measured truth if `measured` (see `measure`).
 
     Args:
@@ -156,7 +156,7 @@ def generate(
 def _sampled(
     aerials: Aerials, settings: Satellites, seed: list[int], name: str, n: int, sampler: Callable, key: Any,
     kept: Kept, known: measure.Thresholds | None,
-) -> Iterator[tuple[Record, Truth | None]]:  # fmt: skip
+) -> Iterator[tuple[Record, GroundTruth | None]]:  # fmt: skip
     from fakevlm.synthesis.satellite.learning import signed, unsigned
 
     lenders, maps = aerials.lent(n)
@@ -187,7 +187,7 @@ def _sampled(
 def _finished(
     lender: Lender, name: str, pixels: np.ndarray, layout: np.ndarray, rng: np.random.Generator,
     settings: Satellites, known: measure.Thresholds | None,
-) -> tuple[Record, Truth | None]:  # fmt: skip
+) -> tuple[Record, GroundTruth | None]:  # fmt: skip
     """The image as a file that passed the camera's JPEG, and what is measured in that file."""
     style = replace(STYLES["fakeclue"], jpeg=tuple(settings.jpeg))
     jpeg, _ = camera.develop(pixels.astype(np.float32), rng, style)
@@ -204,4 +204,4 @@ def _finished(
     if known is None:
         return record, None
     seen = square(record.pil(), settings.image_size)
-    return record, Truth(path, FAKE, "satellite", measure.artifacts(seen, layout, settings.cell, known))
+    return record, GroundTruth(path, FAKE, "satellite", measure.artifacts(seen, layout, settings.cell, known))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fakevlm.data.ground_truth import Truth
+from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.records import FAKE, Record
 from fakevlm.progress import track
 
@@ -12,7 +12,7 @@ GENERATOR = "painter"
 _STREAM = 21  # sets this module's random numbers apart from others with the same seed
 
 
-def synthesize(n: int, seed: int) -> Iterator[tuple[Record, Truth]]:
+def synthesize(n: int, seed: int) -> Iterator[tuple[Record, GroundTruth]]:
     """`n` synthetic satellite images with what is true of them; image i depends on the seed and i alone."""
     if n == 0:
         return
@@ -31,5 +31,5 @@ def synthesize(n: int, seed: int) -> Iterator[tuple[Record, Truth]]:
                 category="satellite",
                 generator=GENERATOR,
             ),
-            Truth(path, FAKE, "satellite", shot.artifacts, shot.qualities),
+            GroundTruth(path, FAKE, "satellite", shot.artifacts, shot.qualities),
         )
