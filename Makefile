@@ -58,8 +58,8 @@ test: setup  ## the whole test suite (ARGS="-k stage": part of it)
 lab: setup  ## JupyterLab with the notebooks
 	@$(INSIDE) cd notebooks && jupyter lab
 
-lint: setup  ## check style and formatting
-	@$(INSIDE) ruff check src tests benchmarks integrations && ruff format --check src tests benchmarks integrations
+lint: setup  ## check style, types, import directions, and that notebooks hold no outputs
+	@$(INSIDE) ruff check . && ruff format --check . && lint-imports && mypy
 
 lock: setup  ## renew requirements.lock from pyproject.toml
 	@# for every 3.11.x and every platform; without index addresses, so that any mirror serves

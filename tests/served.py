@@ -40,7 +40,9 @@ def entry(*urls: str, **changes: Any) -> Endpoint:
 
 
 def aggregator_entry(*urls: str, **changes: Any) -> ServedAggregator:
-    return ServedAggregator(**{**_values(*urls), "name": "Qwen2.5", "with_image": False, **changes})
+    return ServedAggregator(
+        **{**_values(*urls), "name": "Qwen2.5", "with_image": False, "attempts": 3, **changes}
+    )
 
 
 def clause(statement: str, *annotators: Any, critical: Any = False) -> dict[str, Any]:

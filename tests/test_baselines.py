@@ -257,7 +257,7 @@ def test_a_missing_key_stops_before_anything_is_asked(
     late = entry("http://127.0.0.1:1/v1", name="GPT-4o", api_key_env="VLM_KEY")
     with pytest.raises(UserError, match=r"evaluate\.baselines\[\], GPT-4o: .* VLM_KEY is not set"):
         answer({"baselines": [late]})
-    servers = Servers(urls=["http://127.0.0.1:1/v1"], model="fakevlm", api_key_env="VLM_KEY")
+    servers = Servers(urls=["http://127.0.0.1:1/v1"], model="fakevlm", top_logprobs=20, api_key_env="VLM_KEY")
     with pytest.raises(UserError, match=r"evaluate\.servers, fakevlm: .* VLM_KEY is not set"):
         answer({"methods": ["CNNSpot", "FakeVLM"], "servers": servers, "model": str(project)})
     with pytest.raises(

@@ -15,7 +15,7 @@ from fakevlm.errors import UserError
 from test_corpora_collect import settings
 from test_corpora_faces import ddvqa_tree, tree
 
-LANDMARKS = FaceCrop(detector="landmarks", size=16)
+LANDMARKS = FaceCrop(detector="landmarks", score=0.9, size=16, scale=1.3)
 
 
 def posed(angle: float, zoom: float, right: float, down: float, size: int = 256) -> np.ndarray:
@@ -111,7 +111,7 @@ def test_broken_landmarks_are_told(tmp_path: Path) -> None:
 def test_landmarks_of_a_crop_do_not_crop_a_frame(tmp_path: Path) -> None:
     """DeepfakeBench publishes landmarks of its crops; with whole frames they would cut out the upper left corner."""
     np.save(tmp_path / "a.npy", dlibs(np.round(posed(0.02, 1.01, 1, -2))))
-    cropper = faces.make_cropper(FaceCrop(detector="landmarks"))
+    cropper = faces.make_cropper(FaceCrop(detector="landmarks", score=0.9, size=256, scale=1.3))
     with pytest.raises(BadImage, match="landmarks of a crop"):
         cropper(np.zeros((480, 640, 3), np.uint8), tmp_path / "a.npy")
     np.save(tmp_path / "a.npy", dlibs(posed(0.02, 1.01, 150, 60)))
@@ -173,7 +173,7 @@ def test_collect_crops_and_counts(tmp_path: Path) -> None:
 
     tree(tmp_path / "ffpp")
     landmarks_beside(tmp_path / "ffpp/original_sequences/youtube/c23/videos", "000", (0, 8))
-    chosen = {"detector": "landmarks", "size": 16}
+    chosen = {"detector": "landmarks", "score": 0.9, "size": 16, "scale": 1.3}
     found = collect(settings(ffpp=tmp_path / "ffpp", frames_per_video=2, face_crop=chosen), tmp_path / "out")
     assert found.sources.n.sum() == 2
     assert len(found.quarantine) == 2 * (3 + 4 * 2)
@@ -198,7 +198,7 @@ def test_yunets_rows_become_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "yunet.onnx").write_bytes(b"x")
     net = Net()
     monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *_: net)
-    chosen = FaceCrop(detector="opencv", model=str(tmp_path / "yunet.onnx"))
+    chosen = FaceCrop(detector="opencv", model=str(tmp_path / "yunet.onnx"), score=0.9, size=256, scale=1.3)
     cropper = faces.make_cropper(chosen)
     frame = np.full((300, 400, 3), (1, 2, 3), np.uint8)
     with pytest.raises(NoFace):
@@ -217,15 +217,19 @@ def test_yunets_rows_become_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_yunet_needs_its_model(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file") as error:
-        faces.make_cropper(FaceCrop(detector="opencv", model=str(tmp_path / "none.onnx")))
+        faces.make_cropper(
+            FaceCrop(detector="opencv", model=str(tmp_path / "none.onnx"), score=0.9, size=256, scale=1.3)
+        )
     assert "opencv_zoo" in error.value.cure
     (tmp_path / "bad.onnx").write_bytes(b"<html>")
     with pytest.raises(UserError, match="is no YuNet model"):
-        faces.make_cropper(FaceCrop(detector="opencv", model=str(tmp_path / "bad.onnx")))
+        faces.make_cropper(
+            FaceCrop(detector="opencv", model=str(tmp_path / "bad.onnx"), score=0.9, size=256, scale=1.3)
+        )
     assert faces.make_cropper(None) is None
 
 
 @pytest.mark.parametrize("wrong", [{"detector": "opencv"}, {"detector": "landmarks", "model": "x.onnx"}])
 def test_a_model_goes_with_opencv_alone(wrong: dict) -> None:
     with pytest.raises(ValueError, match="needs model"):
-        settings(face_crop=wrong)
+        settings(face_crop={**wrong, "score": 0.9, "size": 256, "scale": 1.3})

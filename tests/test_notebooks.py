@@ -31,7 +31,7 @@ def parameter_cells(file: Path) -> list[nbformat.NotebookNode]:
 
 def test_every_stage_has_its_notebook() -> None:
     commands = [stage["cmd"] for stage in STAGES.values()]
-    assert {command.split()[3] for command in commands} <= {file.stem for file in NOTEBOOKS}
+    assert {command.split()[2] for command in commands} <= {file.stem for file in NOTEBOOKS}
 
 
 @every_notebook

@@ -8,6 +8,7 @@ import yaml
 
 from conftest import ROOT
 from editedparams import KEEP, edited, message
+from fakevlm.config import explain
 from fakevlm.config.params import Params, load_params
 from fakevlm.config.parts import SHOWS, LeftOut, begin, left_out
 
@@ -154,3 +155,16 @@ def test_a_notebook_begins_or_leaves_a_note(project: Path) -> None:
         begin(params, "finetune", "head")
     for place in ("study", "finetune/head"):
         assert "Not part of profile `released`" in (project / "artifacts" / place / "README.md").read_text()
+
+
+def test_no_default_decides_a_number() -> None:
+    """What is left out in params.yaml is nothing (null), or how long and how often a server is asked."""
+    free = {"concurrency", "timeout", "retries", "gpus", "nodes"}
+    sections, seen = [Params], set()
+    while sections:
+        section = sections.pop()
+        seen.add(section)
+        for name, field in section.model_fields.items():
+            assert field.is_required() or field.default is None or name in free, f"{section.__name__}.{name}"
+            sections += [inner for inner in explain.sections_of(field.annotation) if inner not in seen]
+    assert len(seen) > 20

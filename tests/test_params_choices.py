@@ -77,7 +77,7 @@ def test_what_an_endpoint_cannot_be(tmp_path: Path, changes: dict, said: str) ->
 
 
 def with_aggregator(tmp_path: Path, **changes: Any) -> Path:
-    values = {**ENDPOINT, "with_image": False, **changes}
+    values = {**ENDPOINT, "with_image": False, "attempts": 3, **changes}
     return edited(
         tmp_path, "mini.annotate.aggregator", {key: v for key, v in values.items() if v is not KEEP}
     )
@@ -113,7 +113,7 @@ def test_an_aggregator_by_its_bare_name_is_refused(tmp_path: Path) -> None:
 
 
 CLUSTER = {"address": None, "workers": 4, "gpus_per_worker": 1}
-SERVERS = {"urls": ["http://a:8000/v1", "http://b:8000/v1"], "model": "lingcco/fakeVLM"}
+SERVERS = {"urls": ["http://a:8000/v1", "http://b:8000/v1"], "model": "lingcco/fakeVLM", "top_logprobs": 20}
 
 
 def test_a_cluster_and_servers(tmp_path: Path) -> None:

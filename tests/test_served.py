@@ -56,7 +56,7 @@ def server(folder: Path) -> Iterator[str]:
 
 
 def _params(folder: Path, *urls: str, **changes) -> Params:
-    servers = {"urls": list(urls), "model": "tiny", "concurrency": 3, "timeout": 120.0}
+    servers = {"urls": list(urls), "model": "tiny", "concurrency": 3, "timeout": 120.0, "top_logprobs": 20}
     servers = Servers(**{**servers, **changes})
     return tinyllava.params(folder, evaluate={"batch_size": 4, "servers": servers})
 

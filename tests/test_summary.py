@@ -47,7 +47,7 @@ def test_numbers_of_whole_benchmarks_beside_the_papers(figures: Path) -> None:
 
 
 def test_text_names_the_profile_and_the_pictures(figures: Path) -> None:
-    text = summary.render(figures, "mini")
+    text = summary.render(figures)
     assert "this run (mini)" in text
     assert "fig3_paradigms.png" in text
     assert "fig3_paradigms.svg" not in text

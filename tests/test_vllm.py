@@ -152,7 +152,7 @@ def test_two_replicas_one_of_them_killed_say_what_one_process_says(evaluated, pr
         serving(model, project / "a.log", *flags) as (first, doomed),
         serving(model, project / "b.log", *flags) as (second, _),
     ):
-        servers = Servers(urls=[first, second], model="fakevlm", concurrency=8)
+        servers = Servers(urls=[first, second], model="fakevlm", top_logprobs=20, concurrency=8)
         records = tinyllava.records(60)
 
         def kill_at_work() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps
 
@@ -50,7 +51,9 @@ def image_files(names: Iterable[str]) -> Iterator[Path | Unreadable]:
             yield Unreadable(name, "this is an address: download the image and name the file")
         elif path.is_dir():
             files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-            yield from files or [Unreadable(name, "the folder holds no image")]
+            yield from files
+            if not files:
+                yield Unreadable(name, "the folder holds no image")
         else:
             yield path
 
@@ -89,7 +92,8 @@ def detect(
     from fakevlm.inference.prediction import predict
     from fakevlm.model.llava import load_model, load_processor
 
-    loaded, processor = load_model(model, dtype=PRECISIONS[params.evaluate.precision]), load_processor(model)
+    loaded: Any = load_model(model, dtype=PRECISIONS[params.evaluate.precision])
+    processor = load_processor(model)
     files = image_files(names)
     while portion := list(islice(files, PORTION)):
         records, errors = [], {}
@@ -101,7 +105,7 @@ def detect(
                 records.append(_record(n, path))
             except ValueError as error:
                 errors[n] = Unreadable(str(path), str(error))
-        rows = predict(
+        answers = predict(
             loaded,
             processor,
             records,
@@ -109,13 +113,10 @@ def detect(
             max_new_tokens=params.evaluate.max_new_tokens,
             prompt=params.evaluate.prompt,
             desc="detect",
-        ).itertuples()
+        )
+        rows = zip(answers["verdict"], answers["p_fake"], answers["text"], strict=True)
         for n, path in enumerate(portion):
-            if n in errors:
-                yield errors[n]
-            else:
-                row = next(rows)
-                yield Answer(str(path), row.verdict, row.p_fake, row.text)
+            yield errors[n] if n in errors else Answer(str(path), *next(rows))
 
 
 def _record(number: int, path: Path) -> Record:

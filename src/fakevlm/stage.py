@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from fakevlm import paths
 from fakevlm.config.params import load_params
@@ -211,7 +212,7 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
     return copy
 
 
-def _explain(error: Exception, name: str, extra: dict[str, str]) -> int:
+def _explain(error: Any, name: str, extra: dict[str, str]) -> int:
     """Tells what went wrong in a notebook; returns the exit code."""
     import nbformat
 

@@ -79,7 +79,7 @@ class ServedAggregator(Endpoint):
     """Aggregation by a language model behind OpenAI-compatible servers."""
 
     with_image: bool  # whether the model sees the image too; then it must be one that can
-    attempts: int = Field(default=3, ge=1)  # answers asked for until one fits the schema
+    attempts: int = Field(ge=1)  # answers asked for until one fits the schema
 
 
 Aggregator = Annotated[Embedding | ServedAggregator, Field(discriminator="backend")]

@@ -19,7 +19,7 @@ class Servers(Section):
     concurrency: int = Field(default=64, ge=1, le=1000)  # requests under way, over all replicas
     timeout: float = Field(default=300.0, gt=0)  # seconds for one request
     retries: int = Field(default=5, ge=0)
-    top_logprobs: int = Field(default=20, ge=2)  # likeliest tokens asked for at each place
+    top_logprobs: int = Field(ge=2)  # likeliest tokens asked for at each place
 
 
 Method = Literal[

@@ -32,8 +32,8 @@ def explain(error: ValidationError, root: type[BaseModel], profile: str, file: P
             lines.append(f"{where}: missing")
         elif kind in ("union_tag_not_found", "union_tag_invalid"):
             union = choices(sections)
-            allowed, given = f"allowed here: {', '.join(union.sections)}", problem.get("ctx", {}).get("tag")
-            what = f"no such {union.noun}; {allowed}, got {given!r}" if given else f"missing; {allowed}"
+            one_of, given = f"allowed here: {', '.join(union.sections)}", problem.get("ctx", {}).get("tag")
+            what = f"no such {union.noun}; {one_of}, got {given!r}" if given else f"missing; {one_of}"
             lines.append(f"{where}.{union.key}: {what}")
         elif kind == "value_error":  # ours: it says all there is to say
             lines.append(f"{where}: {problem['ctx']['error']}")
@@ -46,11 +46,11 @@ def explain(error: ValidationError, root: type[BaseModel], profile: str, file: P
     return UserError(f"{file.name} does not fit:\n  " + "\n  ".join(lines), f"edit {file}")
 
 
-def _sections(annotation: Any) -> list[type[BaseModel]]:
+def sections_of(annotation: Any) -> list[type[BaseModel]]:
     """The sections that a key of this type may hold: none, one, or one for each back end."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [section for inner in get_args(annotation) for section in _sections(inner)]
+    return [section for inner in get_args(annotation) for section in sections_of(inner)]
 
 
 class Choices(NamedTuple):
@@ -75,7 +75,7 @@ def choices(kind: Any) -> Choices:
     Args:
         kind: a union of sections such as `params.Annotator`, or a list of them.
     """
-    sections = kind if isinstance(kind, list) else _sections(kind)
+    sections = kind if isinstance(kind, list) else sections_of(kind)
     for key in sections[0].model_fields if sections else ():
         fields = [section.model_fields.get(key) for section in sections]
         values = [get_args(field.annotation) if field else () for field in fields]
@@ -103,7 +103,7 @@ def _place(
             continue
         if part not in sections[0].model_fields:
             break  # the last part: nothing lies below an unknown key
-        inner = _sections(sections[0].model_fields[part].annotation)
+        inner = sections_of(sections[0].model_fields[part].annotation)
         if inner:
             sections, siblings = inner, Choices("", {})
     return tuple(path), sections, siblings

@@ -104,9 +104,9 @@ class FaceCrop(Section):
 
     detector: Literal["landmarks", "opencv"]
     model: str | None = None  # of opencv: the YuNet file
-    score: float = Field(default=0.9, ge=0.0, le=1.0)  # of opencv: the least
-    size: int = Field(default=256, ge=16)
-    scale: float = Field(default=1.3, ge=1.0)
+    score: float = Field(ge=0.0, le=1.0)  # of opencv: the least
+    size: int = Field(ge=16)  # pixels a side of the crop
+    scale: float = Field(ge=1.0)  # side of the crop over side of the face
 
     @model_validator(mode="after")
     def _model(self) -> "FaceCrop":
@@ -258,7 +258,7 @@ class Evaluate(Section):
 
     @model_validator(mode="after")
     def _one_row_a_name(self) -> "Evaluate":
-        names = [*self.methods, *(entry.name for entry in (*self.baselines, *self.experts))]
+        names = [*self.methods, *(b.name for b in self.baselines), *(e.name for e in self.experts)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{', '.join(twice)} appears twice among methods, baselines and experts")
         if "FakeVLM" not in self.methods:
@@ -308,7 +308,7 @@ class Params(Section):
                 raise ValueError(
                     f"evaluate.methods: {method} is made by stage {maker}: give {maker}, or drop the method"
                 )
-            if maker == "experts" and method.lower() not in self.experts.train:
+            if self.experts and maker == "experts" and method.lower() not in self.experts.train:
                 raise ValueError(
                     f"evaluate.methods: {method} is not among experts.train: add it there, or drop the method"
                 )
@@ -334,7 +334,7 @@ def load_params(profile: str | None = None, file: Path | None = None) -> Params:
         ) from error
     content = content if isinstance(content, dict) else {}
     profiles = [name for name in content if name != "profile"]
-    profile = profile or content.get("profile")
+    profile = profile or str(content.get("profile"))
     if profile not in profiles:
         raise UserError(f"{file.name}: no profile {profile!r}", f"choose one of: {', '.join(profiles)}")
     values = content[profile]
