@@ -1,4 +1,4 @@
-"""The aggregation of captions, mostly on prose nobody scripted: common points stay, single ones go, critical ones stay."""
+"""The aggregation of captions, mostly on prose nobody scripted: common clues stay, single ones go, critical ones stay."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from fakevlm.annotation.aggregate import (
     NOTHING,
     VERDICT,
     Candidates,
+    Clue,
     EmbeddingAggregator,
-    Point,
     answer,
     cluster,
 )
@@ -43,11 +43,11 @@ def test_dog_common_texture_stays_and_critical_singles_too() -> None:
         "3. **Background**: The grass is slightly blurred.",
         "the hair of the dog is plasticky without any strands; the dog is looking at the camera; nice framing, I think",
     )
-    texture, geometry, lighting = result.points
-    assert [p.family for p in result.points] == ["texture", "geometry", "lighting"]
-    assert (texture.witnesses, texture.critical) == (3, False)
+    texture, geometry, lighting = result.clues
+    assert [p.family for p in result.clues] == ["texture", "geometry", "lighting"]
+    assert (texture.annotators, texture.critical) == (3, False)
     assert "plastic" in texture.statement
-    assert (geometry.witnesses, geometry.critical) == (1, True)
+    assert (geometry.annotators, geometry.critical) == (1, True)
     assert "fifth leg" in geometry.statement
     assert lighting.critical
     assert "shadow" in lighting.statement
@@ -68,14 +68,14 @@ def test_portrait_two_witnesses_are_enough_and_a_lone_remark_is_not() -> None:
         "hair strands fade into the backdrop around the shoulders; the skin has no pores and is too perfect; "
         "the light on the nose might be a bit strong; nice portrait",
     )
-    assert {p.witnesses for p in result.points if not p.critical} == {2, 3}
+    assert {p.annotators for p in result.clues if not p.critical} == {2, 3}
     text = result.text
     assert text.startswith("This is a fake image. Texture: ")
     for kept in ("pores", "hair", "earrings", "seven fingers"):
         assert kept in text, text
     for gone in ("smiling", "nose", "portrait", "suggest"):
         assert gone not in text, text
-    assert len(result.points) == 4
+    assert len(result.clues) == 4
 
 
 def test_page_of_nonsense() -> None:
@@ -89,10 +89,10 @@ def test_page_of_nonsense() -> None:
         "**Colour**: There is a purple stain of colour in the lower corner.",
         "It appears that the words in the headline are meaningless letter sequences, and the margins seem fine to me.",
     )
-    texture, geometry = result.points
-    assert (texture.family, texture.witnesses) == ("texture", 3)
+    texture, geometry = result.clues
+    assert (texture.family, texture.annotators) == ("texture", 3)
     assert "letter" in texture.statement
-    assert (geometry.family, geometry.witnesses) == ("geometry", 2)
+    assert (geometry.family, geometry.annotators) == ("geometry", 2)
     assert "columns" in geometry.statement
     assert "stain" not in result.text
     assert "bridge" not in result.text
@@ -108,9 +108,9 @@ def test_scene_reflections_are_lighting_and_come_last() -> None:
         "* Window rows of the house are misaligned and irregular in size\n* The lamp post is bent in the middle",
         "I notice that the trees reflected in the lake are different from the real ones. It could be autumn.",
     )
-    assert [p.family for p in result.points] == ["geometry", "lighting"]
-    assert "window" in result.points[0].statement
-    assert "reflect" in result.points[1].statement
+    assert [p.family for p in result.clues] == ["geometry", "lighting"]
+    assert "window" in result.clues[0].statement
+    assert "reflect" in result.clues[1].statement
     assert "lamp" not in result.text
 
 
@@ -126,12 +126,12 @@ def test_real_image_keeps_what_is_plausible_and_no_spurious_artifact() -> None:
         "pores and wrinkles are clearly visible on the skin; the fingers are anatomically correct; "
         "the left ear looks slightly deformed, perhaps",
     )
-    assert [p.family for p in result.points] == ["texture", "geometry", "lighting"]
-    assert "wrinkles" in result.points[0].statement
-    assert "fingers" in result.points[1].statement
-    assert "shadows under the chin" in result.points[2].statement
+    assert [p.family for p in result.clues] == ["texture", "geometry", "lighting"]
+    assert "wrinkles" in result.clues[0].statement
+    assert "fingers" in result.clues[1].statement
+    assert "shadows under the chin" in result.clues[2].statement
     assert "ear" not in result.text.split()
-    assert not any(p.critical for p in result.points)
+    assert not any(p.critical for p in result.clues)
 
 
 def test_without_agreement_the_fixed_sentence() -> None:
@@ -139,21 +139,21 @@ def test_without_agreement_the_fixed_sentence() -> None:
         "object", FAKE, "No visible artifact.", "- No visible artifact.", "the left edge is a bit wavy"
     )
     assert nothing.text == f"{VERDICT[FAKE]} {NOTHING[FAKE]}"
-    assert nothing.points == ()
+    assert nothing.clues == ()
     assert aggregate("object", REAL, "").text == f"{VERDICT[REAL]} {NOTHING[REAL]}"
 
 
 def test_critical_similarity_of_one_drops_every_single_witness() -> None:
     strict = EmbeddingAggregator("all-MiniLM-L6-v2", 0.35, 2, critical_similarity=1.0)
     caption = "The dog has five legs."
-    assert aggregate("animal", FAKE, caption, "", "", aggregator=strict).points == ()
-    assert aggregate("animal", FAKE, caption, "", "").points[0].critical
-    assert aggregate("animal", FAKE, caption, caption, "", aggregator=strict).points[0].witnesses == 2
+    assert aggregate("animal", FAKE, caption, "", "", aggregator=strict).clues == ()
+    assert aggregate("animal", FAKE, caption, "", "").clues[0].critical
+    assert aggregate("animal", FAKE, caption, caption, "", aggregator=strict).clues[0].annotators == 2
 
 
 def test_one_annotator_repeating_itself_is_one_witness() -> None:
     twice = "The fur is smooth like plastic. The fur looks like smooth plastic."
-    assert aggregate("animal", FAKE, twice, "the tail is short").points == ()
+    assert aggregate("animal", FAKE, twice, "the tail is short").clues == ()
 
 
 def test_order_of_images_and_annotators_does_not_matter() -> None:
@@ -168,12 +168,12 @@ def test_order_of_images_and_annotators_does_not_matter() -> None:
 
 
 def test_the_fixed_format() -> None:
-    points = [
-        Point("lighting", "the shadow is wrong", 3),
-        Point("texture", "the fur is waxy", 2),
-        Point("texture", "a grid covers it", 2),
+    clues = [
+        Clue("lighting", "the shadow is wrong", 3),
+        Clue("texture", "the fur is waxy", 2),
+        Clue("texture", "a grid covers it", 2),
     ]
-    assert answer(FAKE, points) == (
+    assert answer(FAKE, clues) == (
         "This is a fake image. Texture: the fur is waxy; a grid covers it; Lighting: the shadow is wrong."
     )
     assert answer(REAL, []).startswith("This is a real image. ")

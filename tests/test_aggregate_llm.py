@@ -94,7 +94,7 @@ def test_the_schema_is_one_that_every_server_takes() -> None:
 )  # fmt: skip
 def test_what_does_not_fit_is_invalid_and_says_why(text: str, problem: str) -> None:
     annotation = made(text)
-    assert (annotation.outcome, annotation.text, annotation.points) == ("invalid", "", ())
+    assert (annotation.outcome, annotation.text, annotation.clues) == ("invalid", "", ())
     assert problem in annotation.problem
 
 
@@ -116,7 +116,7 @@ def kept(label: int = FAKE, **families: Any) -> list[tuple[str, str, int, bool]]
     image = FAKE_DOG if label == FAKE else REAL_DOG
     annotation = made(reply(("fake", "real")[label], **families), image)
     assert annotation.outcome == "ok", annotation.problem
-    return [(p.family, p.statement, p.witnesses, p.critical) for p in annotation.points]
+    return [(p.family, p.statement, p.annotators, p.critical) for p in annotation.clues]
 
 
 def test_a_point_needs_two_annotators_or_to_be_critical() -> None:
@@ -269,7 +269,7 @@ def test_the_fixed_format_is_the_same_by_both_aggregators() -> None:
     asked = made(reply("fake", lighting=[clause(SHADOW, 1, 2)], texture=[clause(WAXY, 2, 1)]), image)
     golden = f"This is a fake image. Texture: {WAXY}; Lighting: {SHADOW}."
     assert embedded.text == asked.text == golden
-    assert embedded.points == asked.points
+    assert embedded.clues == asked.clues
 
 
 def test_without_points_the_fixed_sentence() -> None:

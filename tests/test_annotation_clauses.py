@@ -2,8 +2,7 @@
 
 import pytest
 
-from fakevlm.annotation.clauses import normalise, split
-from fakevlm.annotation.polarity import polarity
+from fakevlm.annotation.captions import normalise, polarity, split
 
 
 def test_markdown_lists_titles_and_headings() -> None:

@@ -1,16 +1,16 @@
-"""The aggregation A = M(A1, A2, A3) of candidate captions (paper section 3.2, Eq. 1).
+"""Aggregate candidate captions into one answer: A = M(A1, A2, A3) (paper section 3.2, Eq. 1).
 
-What the paper asks of M: extract the points common to several models; drop observations of a single model, unless they are
-critical (glaring artifacts); order the rest into texture, geometry and lighting; write a fixed format. The paper gives that
-to a language model it does not name (`aggregate_llm` does so too). Here sentence embeddings and clustering do it, on any
+The paper asks M to extract the clues common to several models, to drop observations of a single model unless they are
+critical (glaring artifacts), to order the rest into texture, geometry and lighting, and to write a fixed format. It gives
+that to a language model it does not name, as `aggregate_llm` does. Here sentence embeddings and clustering do it, on any
 free text, offline:
 
-1. split captions into statements (`clauses`), embed each distinct one once, subtract the mean of general descriptions
-   (`descriptions.yaml`) of the category, so that what all statements about an animal share does not count as agreement;
-2. drop verdicts and remarks, and statements of the wrong polarity: on a fake only what is wrong, on a real image only
-   what is plausible (`polarity`, and the nearest description where words do not say);
-3. cluster across annotators (average linkage, cosine at least `similarity`); keep clusters with `min_annotators` distinct
-   witnesses, and single statements near a critical description; say each in its medoid's words, under the nearest family.
+1. Split captions into statements (`captions`), embed each distinct one once, and subtract the mean embedding of the
+   category's general descriptions (`descriptions.yaml`): what all statements about animals share is no agreement.
+2. Drop verdicts, remarks and statements of the wrong polarity: of a fake keep what is wrong, of a real image what is
+   plausible (`captions.polarity`, or the nearest description if words do not say).
+3. Cluster across annotators (average linkage, cosine at least `similarity`). Keep clusters of `min_annotators`
+   annotators, and single statements near a critical description. The medoid's words stand for the cluster.
 """
 
 import re
@@ -24,8 +24,7 @@ from typing import Protocol
 import numpy as np
 import yaml
 
-from fakevlm.annotation.clauses import split
-from fakevlm.annotation.polarity import polarity
+from fakevlm.annotation.captions import polarity, split
 from fakevlm.data.records import FAKE, REAL
 from fakevlm.model.sentence_encoder import encode
 
@@ -35,10 +34,10 @@ NOTHING = {
     FAKE: "No visible artifact explains it.",
     REAL: "Nothing in it speaks against a photograph.",
 }
-# By how much a statement with words of approval or disapproval must resemble a remark to be taken for one.
+# A statement with words of polarity is a remark if it is nearer to a remark than to any clue by this margin.
 _REMARK_MARGIN = 0.1
-# How much a statement without such words must resemble some description of the label's kind to be taken for a clue.
-_LEAST_LIKENESS = 0.2
+# A statement without such words is a clue if it is this similar to a description of the label's kind.
+_LEAST_SIMILARITY = 0.2
 _EMPHASIS = re.compile(
     r"\b(?:impossibl[ey]|glaring\w*|severe\w*|gross(?:ly)?|blatant\w*|absurd\w*)\b", re.IGNORECASE
 )
@@ -46,13 +45,13 @@ _EMPHASIS_BONUS = 0.1
 _SLIGHT = re.compile(
     r"\b(?:slight\w*|subtle\w*|minor|mild\w*|faint\w*|a little|marginal\w*)\b", re.IGNORECASE
 )
-_CHUNK = 400  # images embedded together: at 24 statements each, no two alike, 15 MB of embeddings
-_KEPT = 20_000  # statements whose embeddings are kept for the next chunk, which says much of it again: 30 MB
+_CHUNK = 400  # images embedded together: at 24 distinct statements each 15 MB of embeddings
+_CACHED = 20_000  # embeddings kept for later chunks, which repeat many statements: 30 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The captions of one image: by annotator, only those that came out well (see `Outcome`)."""
+    """The usable captions of one image, by annotator."""
 
     id: str
     category: str
@@ -61,12 +60,19 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """One kept observation: its family, its words, how many annotators made it, whether it was kept as critical."""
+class Clue:
+    """One observation in an answer.
+
+    Attributes:
+        family: of `FAMILIES`.
+        statement: its words.
+        annotators: how many made it.
+        critical: whether it was kept for being glaring although too few made it.
+    """
 
     family: str
     statement: str
-    witnesses: int
+    annotators: int
     critical: bool = False
 
 
@@ -77,14 +83,14 @@ class Annotation:
     Attributes:
         id: the record's.
         text: the answer in the fixed format; empty if there is none.
-        points: what stands in it.
-        outcome: `ok`; else why there is no answer, as `protocol.Outcome` has it, or `invalid`: none that fits the schema.
-        problem: in that case, what was wrong.
+        clues: the observations in the answer.
+        outcome: `ok`, else why there is no answer: an outcome of the request, or `invalid` if none fits the schema.
+        problem: what was wrong, if `outcome` is not `ok`.
     """
 
     id: str
     text: str
-    points: tuple[Point, ...]
+    clues: tuple[Clue, ...]
     outcome: str = "ok"
     problem: str = ""
 
@@ -93,48 +99,48 @@ class Aggregator(Protocol):
     """M of Eq. 1."""
 
     def aggregate(self, images: Iterable[Candidates]) -> Iterator[Annotation]:
-        """One annotation an image, in order.
-
-        Args:
-            images: to be walked through any number of times.
-        """
+        """Yield one annotation an image, in order. `images` may be iterated several times."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Clue:
-    """A statement that is a clue: its words, its centred embedding (d,), its family, whether it is glaring."""
+class _Statement:
+    """A statement that is a clue, with its centred unit embedding (d,)."""
 
     text: str
-    row: np.ndarray
+    embedding: np.ndarray
     family: str
     critical: bool
 
 
 @dataclass(frozen=True)
-class _Knowledge:
-    """The general descriptions of one category, embedded and centred (unit rows)."""
+class _Descriptions:
+    """The general descriptions of one category as centred unit embeddings, (n, d) each; families by label."""
 
     centre: np.ndarray
-    families: dict[int, list[tuple[str, np.ndarray]]]  # by label
+    families: dict[int, list[tuple[str, np.ndarray]]]
     critical: np.ndarray
     remarks: np.ndarray
 
 
-def answer(label: int, points: Sequence[Point]) -> str:
-    """The fixed format: the verdict, then statements by family, e.g.
-    `This is a fake image. Texture: the fur is waxy; a grid covers it; Lighting: the shadow is wrong.`"""
+def answer(label: int, clues: Sequence[Clue]) -> str:
+    """Return the fixed format: the verdict, then statements by family.
+
+    E.g. `This is a fake image. Texture: the fur is waxy; a grid covers it; Lighting: the shadow is wrong.`
+    """
     groups = []
     for family in FAMILIES:
-        statements = [point.statement for point in points if point.family == family]
+        statements = [clue.statement for clue in clues if clue.family == family]
         if statements:
             groups.append(f"{family.capitalize()}: {'; '.join(statements)}")
     return f"{VERDICT[label]} {'; '.join(groups)}." if groups else f"{VERDICT[label]} {NOTHING[label]}"
 
 
-def in_order(points: Iterable[Point]) -> tuple[Point, ...]:
-    """By family; in it, what most annotators say first. The text decides the rest."""
-    return tuple(sorted(points, key=lambda p: (FAMILIES.index(p.family), -p.witnesses, p.statement)))
+def in_order(clues: Iterable[Clue]) -> tuple[Clue, ...]:
+    """Return clues sorted by family, falling number of annotators, and text."""
+    return tuple(
+        sorted(clues, key=lambda clue: (FAMILIES.index(clue.family), -clue.annotators, clue.statement))
+    )
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -142,30 +148,30 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _descriptions() -> dict:
+def _texts() -> dict:
     return yaml.safe_load(
         resources.files(__package__).joinpath("descriptions.yaml").read_text(encoding="utf-8")
     )
 
 
 @lru_cache(maxsize=32)
-def _knowledge(category: str, encoder: str) -> _Knowledge:
-    data = _descriptions()
-    subject = data["subjects"].get(category, "the image")
+def _descriptions(category: str, encoder: str) -> _Descriptions:
+    texts = _texts()
+    subject = texts["subjects"].get(category, "the image")
 
-    def rows(texts: list[str]) -> np.ndarray:
-        return encode([text.format(s=subject) for text in texts], encoder)
+    def rows(sentences: list[str]) -> np.ndarray:
+        return encode([sentence.format(s=subject) for sentence in sentences], encoder)
 
     raw = {
-        label: [(family, rows(data[kind][family])) for family in FAMILIES]
+        label: [(family, rows(texts[kind][family])) for family in FAMILIES]
         for label, kind in ((FAKE, "artifact"), (REAL, "plausible"))
     }
     centre = np.concatenate([block for blocks in raw.values() for _, block in blocks]).mean(axis=0)
-    return _Knowledge(
+    return _Descriptions(
         centre,
         {label: [(name, _unit(block - centre)) for name, block in blocks] for label, blocks in raw.items()},
-        _unit(rows(data["critical"]) - centre),
-        _unit(rows(data["remark"]) - centre),
+        _unit(rows(texts["critical"]) - centre),
+        _unit(rows(texts["remark"]) - centre),
     )
 
 
@@ -173,30 +179,30 @@ def _nearest(row: np.ndarray, rows: np.ndarray) -> float:
     return float((rows @ row).max())
 
 
-def _is_clue(text: str, row: np.ndarray, label: int, knowledge: _Knowledge) -> bool:
-    """Whether a statement says what the label asks for: something wrong on a fake, something plausible on a photograph.
+def _is_clue(text: str, row: np.ndarray, label: int, known: _Descriptions) -> bool:
+    """Return whether a statement says what its label asks for: an artifact of a fake, plausibility of a real image.
 
-    The annotators were told the label and asked for just that, so a statement whose words take no side is believed to
-    answer the question, unless it is a remark or resembles no description of that kind.
+    The annotators know the label. So a statement without words of polarity counts, unless it is a remark or resembles
+    no description of the label's kind.
     """
-    likeness = {
-        key: max(_nearest(row, rows) for _, rows in blocks) for key, blocks in knowledge.families.items()
+    similarity = {
+        key: max(_nearest(row, rows) for _, rows in blocks) for key, blocks in known.families.items()
     }
-    likeness[FAKE] = max(likeness[FAKE], _nearest(row, knowledge.critical))
-    words = polarity(text)
-    if _nearest(row, knowledge.remarks) > max(likeness.values()) + (_REMARK_MARGIN if words else 0.0):
+    similarity[FAKE] = max(similarity[FAKE], _nearest(row, known.critical))
+    sign = polarity(text)
+    if _nearest(row, known.remarks) > max(similarity.values()) + (_REMARK_MARGIN if sign else 0.0):
         return False
-    return (REAL if words > 0 else FAKE) == label if words else likeness[label] >= _LEAST_LIKENESS
+    return (REAL if sign > 0 else FAKE) == label if sign else similarity[label] >= _LEAST_SIMILARITY
 
 
 def cluster(similarity: np.ndarray, threshold: float) -> list[list[int]]:
-    """Average-linkage clusters of n items from their (n, n) cosine similarities: pairs at `threshold` or more merge."""
+    """Return average-linkage clusters of n rows from their (n, n) cosines; pairs at `threshold` or more merge."""
     if len(similarity) < 2:
         return [[n] for n in range(len(similarity))]
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 
-    # Rounded: a tie must not be decided by the last bit of a float.
+    # Rounded, so that the last bit of a float decides no tie.
     distance = np.round(1.0 - (similarity + similarity.T) / 2, 5)
     np.fill_diagonal(distance, 0.0)
     tree = linkage(squareform(np.maximum(distance, 0.0), checks=False), method="average")
@@ -206,78 +212,75 @@ def cluster(similarity: np.ndarray, threshold: float) -> list[list[int]]:
     return sorted(groups.values())
 
 
+@dataclass
 class EmbeddingAggregator:
-    """M by sentence embeddings and clustering: no model to call, the same bytes every time.
+    """M by sentence embeddings and clustering; equal inputs give equal bytes.
 
-    Args:
+    Attributes:
         encoder: name of the sentence encoder (`fakevlm.model.sentence_encoder`).
         similarity: cosine (after centring) at which two statements say the same.
-        min_annotators: distinct witnesses that a point needs.
-        critical_similarity: cosine to a critical description at which a single witness is enough; 1 for never.
+        min_annotators: distinct annotators that a clue needs.
+        critical_similarity: cosine to a critical description at which one annotator is enough; 1 for never.
     """
 
-    def __init__(
-        self, encoder: str, similarity: float, min_annotators: int, critical_similarity: float
-    ) -> None:
-        self.encoder = encoder
-        self.similarity = similarity
-        self.min_annotators = min_annotators
-        self.critical_similarity = critical_similarity
+    encoder: str
+    similarity: float
+    min_annotators: int
+    critical_similarity: float
 
     def aggregate(self, images: Iterable[Candidates]) -> Iterator[Annotation]:
-        """One annotation an image, in order. Distinct statements are embedded once per chunk of images, and often once at all."""
-        images, rows = iter(images), {}
+        """Yield one annotation an image, in order; embed distinct statements once a chunk of images, at most."""
+        images, embeddings = iter(images), {}
         while chunk := list(islice(images, _CHUNK)):
-            said = [
+            pairs = [
                 [(name, text) for name in sorted(image.captions) for text in split(image.captions[name])]
                 for image in chunk
             ]
-            distinct = {text for statements in said for _, text in statements}
-            if len(rows) > _KEPT:
-                rows = {text: row for text, row in rows.items() if text in distinct}
-            new = sorted(distinct - rows.keys())
-            # Copied: a row that is kept must not keep its whole block.
-            rows.update((text, row.copy()) for text, row in zip(new, encode(new, self.encoder), strict=True))
-            judged: dict[tuple[str, int, str], _Clue | None] = {}
-            for image, statements in zip(chunk, said, strict=True):
-                clues = []
+            distinct = {text for statements in pairs for _, text in statements}
+            if len(embeddings) > _CACHED:
+                embeddings = {text: row for text, row in embeddings.items() if text in distinct}
+            new = sorted(distinct - embeddings.keys())
+            # Copied, so that a cached row does not keep its whole block in memory.
+            embeddings |= {text: row.copy() for text, row in zip(new, encode(new, self.encoder), strict=True)}
+            judged: dict[tuple[str, int, str], _Statement | None] = {}
+            for image, statements in zip(chunk, pairs, strict=True):
+                candidates = []
                 for name, text in statements:
                     key = image.category, image.label, text
                     if key not in judged:
-                        judged[key] = self._judge(*key, rows[text])
-                    if (clue := judged[key]) is not None:
-                        clues.append((name, clue))
-                points = self._common(clues)
-                yield Annotation(image.id, answer(image.label, points), points)
+                        judged[key] = self._judge(*key, embeddings[text])
+                    if (statement := judged[key]) is not None:
+                        candidates.append((name, statement))
+                clues = self._common(candidates)
+                yield Annotation(image.id, answer(image.label, clues), clues)
 
-    def _judge(self, category: str, label: int, text: str, row: np.ndarray) -> _Clue | None:
-        """What a statement about a category amounts to; None if it is no clue."""
-        knowledge = _knowledge(category, self.encoder)
-        row = _unit(row - knowledge.centre)
-        if not _is_clue(text, row, label, knowledge):
+    def _judge(self, category: str, label: int, text: str, row: np.ndarray) -> _Statement | None:
+        """Return a statement with its family and whether it is critical; None if it is no clue."""
+        known = _descriptions(category, self.encoder)
+        row = _unit(row - known.centre)
+        if not _is_clue(text, row, label, known):
             return None
-        families = {name: _nearest(row, block) for name, block in knowledge.families[label]}
-        # Near a critical description and not called slight; the bar is lower if the witness calls it impossible.
+        families = {name: _nearest(row, block) for name, block in known.families[label]}
+        # Critical: near a critical description and not called slight. Words like "impossible" lower the bar.
         bar = self.critical_similarity - (_EMPHASIS_BONUS if _EMPHASIS.search(text) else 0.0)
-        glaring = _nearest(row, knowledge.critical) >= bar and not _SLIGHT.search(text)
-        return _Clue(text, row, max(families, key=lambda name: families[name]), label == FAKE and glaring)
+        glaring = _nearest(row, known.critical) >= bar and not _SLIGHT.search(text)
+        return _Statement(text, row, max(families, key=families.get), label == FAKE and glaring)
 
-    def _common(self, clues: Sequence[tuple[str, _Clue]]) -> tuple[Point, ...]:
-        """The points of (annotator, clue) pairs that enough annotators make, and the critical ones."""
-        if not clues:
+    def _common(self, candidates: Sequence[tuple[str, _Statement]]) -> tuple[Clue, ...]:
+        """Return the clues that enough annotators made, and critical ones, from (annotator, statement) pairs."""
+        if not candidates:
             return ()
-        rows = np.stack([clue.row for _, clue in clues])
+        rows = np.stack([statement.embedding for _, statement in candidates])
         similarity = np.round(rows @ rows.T, 5)
-        points = []
+        clues = []
         for members in cluster(similarity, self.similarity):
-            witnesses = len({clues[n][0] for n in members})
-            # The medoid; of two, which are always equally central, the shorter.
+            annotators = len({candidates[n][0] for n in members})
+            # The medoid. Two members are always equally central: the shorter wins.
             central = np.round(similarity[np.ix_(members, members)].mean(axis=1), 4)
-            ranked = sorted(
-                (-c, len(clues[n][1].text), clues[n][1].text, n)
-                for c, n in zip(central, members, strict=True)
-            )
-            chosen = clues[ranked[0][3]][1]
-            if witnesses >= self.min_annotators or chosen.critical:
-                points.append(Point(chosen.family, chosen.text, witnesses, witnesses < self.min_annotators))
-        return in_order(points)
+            texts = [candidates[n][1].text for n in members]
+            ranked = sorted(zip(-central, map(len, texts), texts, members, strict=True))
+            medoid = candidates[ranked[0][3]][1]
+            agreed = annotators >= self.min_annotators
+            if agreed or medoid.critical:
+                clues.append(Clue(medoid.family, medoid.text, annotators, not agreed))
+        return in_order(clues)

@@ -1,7 +1,7 @@
 """The aggregation A = M(A1, A2, A3) by a language model behind a server (paper section 3.2, Eq. 1), which may see the image.
 
 The model proposes, this module disposes. It is asked for JSON of a fixed schema (`response_format`, which vLLM, SGLang and
-hosted APIs enforce while decoding, and which is checked here whoever enforced it): the verdict, and by family the points
+hosted APIs enforce while decoding, and which is checked here whoever enforced it): the verdict, and by family the clues
 with the annotators who make each. An answer that does not fit (no JSON, another verdict than the known label, an annotator who
 does not exist, cut off, empty) is asked for again, with what was wrong, `attempts` times in all. Then the image has no aggregate:
 it is left out and listed with the reason, never given another aggregator's text. From one that fits, the rules are taken
@@ -25,9 +25,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fakevlm.annotation.aggregate import FAMILIES, Annotation, Candidates, Point, answer, in_order
-from fakevlm.annotation.clauses import split
-from fakevlm.annotation.judging import is_verdict
+from fakevlm.annotation.aggregate import FAMILIES, Annotation, Candidates, Clue, answer, in_order
+from fakevlm.annotation.captions import is_verdict, split
 from fakevlm.annotation.prompts import LABELS, Prompt, subject
 from fakevlm.config.params import ServedAggregator
 from fakevlm.data.records import FAKE
@@ -142,20 +141,20 @@ def _read(text: str, image: Candidates) -> _Reply:
     return reply
 
 
-def _kept(reply: _Reply, label: int, min_annotators: int) -> tuple[Point, ...]:
-    """The points of a reply that the rules keep, whatever the model made of them."""
-    points: dict[str, Point] = {}
+def _kept(reply: _Reply, label: int, min_annotators: int) -> tuple[Clue, ...]:
+    """The clues of a reply that the rules keep, whatever the model made of them."""
+    clues: dict[str, Clue] = {}
     for family in FAMILIES:
         for clause in getattr(reply, family):
-            witnesses = len(set(clause.annotators))
-            single = witnesses < min_annotators
-            if single and not (clause.critical and witnesses and label == FAKE):
+            annotators = len(set(clause.annotators))
+            single = annotators < min_annotators
+            if single and not (clause.critical and annotators and label == FAKE):
                 continue
             # The fixed format has no other sentences and semicolons than its own.
             for statement in split(clause.statement, _LEAST_WORDS):
                 if not is_verdict(statement):
-                    points.setdefault(statement.lower(), Point(family, statement, witnesses, single))
-    return in_order(points.values())
+                    clues.setdefault(statement.lower(), Clue(family, statement, annotators, single))
+    return in_order(clues.values())
 
 
 def judge(image: Candidates, outcome: Outcome, spec: ServedAggregator, min_annotators: int) -> Annotation:
@@ -170,8 +169,8 @@ def judge(image: Candidates, outcome: Outcome, spec: ServedAggregator, min_annot
     problem = outcome.text
     if outcome.status == "ok":
         try:
-            points = _kept(_read(outcome.text, image), image.label, min_annotators)
-            return Annotation(image.id, answer(image.label, points), points)
+            clues = _kept(_read(outcome.text, image), image.label, min_annotators)
+            return Annotation(image.id, answer(image.label, clues), clues)
         except _Unfit as unfit:
             return Annotation(image.id, "", (), "invalid", str(unfit))
     if outcome.status == "truncated":

@@ -29,7 +29,7 @@ class FakeClue:
 
     Attributes:
         images: one row an image in FakeClue, in the order they were collected: id, label, category, source, generator, item, split,
-            sha256; `witnesses`, how many annotators captioned it (outcome ok); `families`, how many the answer names.
+            sha256; `annotators`, how many annotators captioned it (outcome ok); `families`, how many the answer names.
         outcomes: how many requests of each annotator (rows) ended in which way (columns); empty if nobody was asked.
         quality: see `quality.ClueQuality`; empty where no truth is known.
         agreement: see `quality.Agreement`.

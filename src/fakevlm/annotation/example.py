@@ -54,7 +54,7 @@ def pick(
     if made.outcomes.empty:
         return None
     images = made.images[(made.images["split"] == "train") & (made.images["label"] == label)]
-    images = images[images["witnesses"] == len(made.outcomes)]
+    images = images[images["annotators"] == len(made.outcomes)]
     if images.empty:
         raise UserError(
             f"no {LABELS[label]} image of the training split was captioned by every annotator",

@@ -158,26 +158,26 @@ class _Counted:
     def __init__(self, chosen: pd.DataFrame, annotators: list[str], truths: dict[str, GroundTruth]) -> None:
         self._chosen, self._annotators, self._truths = chosen, annotators, truths
         self.kept = np.zeros(len(chosen), bool)
-        self.witnesses, self.families = np.zeros((2, len(chosen)), np.int8)
+        self.annotators, self.families = np.zeros((2, len(chosen)), np.int8)
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self.failed: Counter[str] = Counter()
         self.last: Annotation | None = None  # that failed
-        self.silent = self.pointless_fakes = self.critical = self.points = 0
+        self.silent = self.fakes_without_clue = self.critical = self.clues = 0
         self.quality = ClueQuality([*annotators, AGGREGATE])
         self.agreement = Agreement(annotators)
 
     def asked(self, n: int, outcomes: dict[str, Outcome]) -> None:
         """Counts what the annotators said about image n."""
         self.outcomes.update((name, outcome.status) for name, outcome in outcomes.items())
-        self.witnesses[n] = sum(outcome.status == "ok" for outcome in outcomes.values())
+        self.annotators[n] = sum(outcome.status == "ok" for outcome in outcomes.values())
 
     def add(self, n: int, record: Record, captions: dict[str, str], made: Annotation) -> None:
         """Counts image n, which is in FakeClue."""
         self.kept[n] = True
         self.families[n] = made.text.count(": ")
-        self.points += len(made.points)
-        self.critical += sum(point.critical for point in made.points)
-        self.pointless_fakes += record.label == FAKE and not made.points
+        self.clues += len(made.clues)
+        self.critical += sum(point.critical for point in made.clues)
+        self.fakes_without_clue += record.label == FAKE and not made.clues
         truth = self._truths.get(record.path)
         if truth is None and record.label != FAKE:
             return
@@ -189,7 +189,7 @@ class _Counted:
 
     def images(self) -> pd.DataFrame:
         """The images of FakeClue; see `FakeClue.images`."""
-        numbered = self._chosen.drop(columns="row").assign(witnesses=self.witnesses, families=self.families)
+        numbered = self._chosen.drop(columns="row").assign(annotators=self.annotators, families=self.families)
         return numbered[self.kept].reset_index(drop=True)
 
     def table(self) -> pd.DataFrame:
@@ -277,9 +277,9 @@ def _metrics(chosen: pd.DataFrame, counted: _Counted, quality: pd.DataFrame, agr
         "outcomes": dict(sorted(outcomes.items())),
         "left_out_without_caption": counted.silent,
         "left_out_not_aggregated": dict(sorted(counted.failed.items())),
-        "fakes_without_agreed_artifact": counted.pointless_fakes,
+        "fakes_without_agreed_artifact": counted.fakes_without_clue,
         "points_kept_from_one_witness": counted.critical,
-        "points_per_image": round(counted.points / max(len(chosen), 1), 4),
+        "points_per_image": round(counted.clues / max(len(chosen), 1), 4),
         "agreement_jaccard": round(float(agreed["jaccard"].mean()), 6) if len(agreed) else None,
         "agreement_kappa": round(float(agreed["kappa"].mean()), 6) if len(agreed) else None,
     }

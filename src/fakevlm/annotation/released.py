@@ -59,7 +59,7 @@ def build(params: Params, *, collected: Path | None = None, out: Path | None = N
     records = read_frame(collected / "records")
     families = records["references"].str[0].str.count(": ")
     chosen = plan(records.assign(families=families), params.annotate.val_fraction, params.seed)
-    chosen = chosen.sort_index().drop(columns="answer").assign(witnesses=0)
+    chosen = chosen.sort_index().drop(columns="answer").assign(annotators=0)
     with Writer(out) as writer:
         for record, split in zip(read_records(collected / "records"), chosen["split"], strict=True):
             writer.add(record, record.category, split, record.references[0])
