@@ -10,13 +10,13 @@ import pytest
 from fakevlm.annotation.dataset import candidates_about
 from fakevlm.annotation.example import pick
 from fakevlm.annotation.fakeclue import FakeClue, build
-from fakevlm.annotation.threshold import sweep
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.corpora import fakeclue
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import FAKE, QUESTION, REAL, read_frame, read_records
 from fakevlm.errors import UserError
 from fakevlm.inference.protocol import Outcome
+from fakevlm.tools.threshold import sweep
 from miniworld.observers import OBSERVERS
 from smallworld import Scripted, content, make_world
 

@@ -10,10 +10,11 @@ from PIL import Image
 from timm.data import ImageNetInfo
 from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
 
-from fakevlm.categorize import assign, eva, person, synsets, wordnet
+from fakevlm.categorize import assign, eva, person, synsets
 from fakevlm.config.params import Person, load_params
 from fakevlm.data.records import write_records
 from fakevlm.errors import UserError
+from fakevlm.tools import wordnet
 from test_categorize import TINY, collected
 
 # In the form of WordNet 3.0's data.noun: person, below it a ruler, a sovereign and, as an instance, Circe; a thing beside them.

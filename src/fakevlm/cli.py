@@ -154,9 +154,9 @@ def summary() -> None:
 @app.command()
 def threshold(profile: Profile = None) -> None:
     """Print the clues' precision and recall by annotate.aggregator.similarity, where the ground truth is known."""
-    from fakevlm.annotation.threshold import sweep
     from fakevlm.config.params import load_params
     from fakevlm.paths import artifacts
+    from fakevlm.tools.threshold import sweep
 
     table = sweep(load_params(profile), artifacts("annotate"), artifacts("collect", "truth.jsonl"))
     print(table.round(3).to_string(index=False))
@@ -165,7 +165,7 @@ def threshold(profile: Profile = None) -> None:
 @app.command()
 def persons(source: Annotated[Path, typer.Argument(help="data.noun of WordNet 3.0.")]) -> None:
     """Write the list of ImageNet-22k classes that are people."""
-    from fakevlm.categorize.wordnet import main
+    from fakevlm.tools.wordnet import main
 
     print(f"{main(source):,} synsets of people")
 

@@ -1,4 +1,4 @@
-"""Gives every collected record a category: the source's own where it has one, the classifier's elsewhere."""
+"""Give every collected record a category: its source's, or the classifier's if the source has none."""
 
 import json
 from collections import Counter
@@ -21,7 +21,7 @@ from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import Record, read_records
 from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
-from fakevlm.inference.batchwise import Viewer, fingerprint
+from fakevlm.inference.batchwise import Viewer
 
 SCHEMA = pa.schema(
     [
@@ -31,21 +31,21 @@ SCHEMA = pa.schema(
         pa.field("origin", pa.string(), nullable=False),  # source | model
     ]
 )
-JUDGED = pa.schema([("id", pa.string()), ("category", pa.string()), ("confidence", pa.float64())])
+_NONE = {"best": np.empty(0, int), "sure": np.empty(0), "overruled": np.empty(0, bool)}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the stage made.
+    """The results of the stage.
 
     Attributes:
-        categories: id, category, confidence (the model's probability; 1 where the source says), origin, sorted by id.
-        confusion: truth, predicted, n: all sixteen pairs, over images that the model judged, was not trained on, and whose
-            truth is known.
-        metrics: accuracy and n (of the confusion), accuracy_validation, n_validation and n_train (of a model trained here),
-            n_model, n_source, n_human_by_person (where `categorize.person` is set: images that the classifier took for something else),
-            and the recall of each category.
-        log: epoch, loss, accuracy of a model trained here; empty where one was named.
+        categories: id, category, confidence (the model's probability; 1 from a source), origin, sorted by id.
+        confusion: truth, predicted, n: all sixteen pairs, over images that the model judged, was not trained on, and
+            whose true category is known.
+        metrics: accuracy, n and recall by category (of the confusion), n_model, n_source; of a model trained here
+            accuracy_validation, n_validation, n_train; with `categorize.person` n_human_by_person, the images that the
+            classifier took for something else.
+        log: epoch, loss, accuracy of a model trained here; else empty.
     """
 
     categories: pd.DataFrame
@@ -54,26 +54,8 @@ class Outcome:
     log: pd.DataFrame
 
 
-def learn(records: Iterable[Record], params: Params) -> tuple[eva.Classifier, pd.DataFrame, set[str], int]:
-    """Trains the small EVA-02 on the records whose file names state an ImageNet synset.
-
-    Returns:
-        The classifier, its log, the ids it was trained on, and the number of images held out.
-    """
-    named = [(record, category) for record in records if (category := nature_category(record))]
-    categories = [category for _, category in named]
-    classifier, log = train.train([r.pil() for r, _ in named], categories, params.categorize, params.seed)
-    held = train.split(categories, params.seed)
-    return (
-        classifier,
-        log,
-        {r.id for (r, _), out in zip(named, held, strict=True) if not out},
-        int(held.sum()),
-    )
-
-
 class Sorter:
-    """What looks at an image that has no category: the classifier and, where `categorize.person` is set, who sees people.
+    """Sort images by the classifier and, with `categorize.person`, by the judge of people.
 
     Args:
         model: the classifier's folder or name.
@@ -81,49 +63,53 @@ class Sorter:
     """
 
     def __init__(self, model: str, people: Person | None) -> None:
-        self.classifier, self.people = eva.load(model), person.make_judge(people)
+        self.classifier, self.judge = eva.load(model), person.make_judge(people)
 
     def __call__(self, images: list[Image.Image]) -> dict[str, np.ndarray]:
-        """Columns of n rows: `best` (place in `FOUR`), `sure` (its probability), `overruled` (only `people` calls it human)."""
-        scores = self.classifier.probabilities(images)
-        best, sure = scores.argmax(1), scores.max(1)
-        overruled = np.zeros(len(images), bool)
-        if self.people is not None:
-            seen = self.people(images)
-            overruled = (seen > 0) & (best != person.HUMAN)
-            best, sure = np.where(seen > 0, person.HUMAN, best), np.where(seen > 0, seen, sure)
-        return {"best": best, "sure": sure, "overruled": overruled}
+        """Return columns of n rows: `best` (index in `FOUR`), `sure` (its probability), `overruled` (by the judge)."""
+        probabilities = self.classifier.probabilities(images)
+        best, sure = probabilities.argmax(1), probabilities.max(1)
+        human = self.judge(images) if self.judge else np.zeros(len(images), sure.dtype)
+        return {
+            "best": np.where(human > 0, person.HUMAN, best),
+            "sure": np.where(human > 0, human, sure),
+            "overruled": (human > 0) & (best != person.HUMAN),
+        }
 
 
 def classify(
     records: Sequence[Record], model: str | Path, params: Params, journal: Path | None = None
 ) -> tuple[pd.DataFrame, int]:
-    """A category and its probability for each record, by the profile's cluster or in this process.
+    """Sort records by the profile's cluster or in this process.
 
     Args:
-        records: n of them, on disk until they are looked at.
+        records: n of them, on disk until they are needed.
         model: the classifier's folder or name.
-        params: of these, cluster and `categorize`.
+        params: cluster and `categorize` are used.
         journal: folder for work in progress.
 
     Returns:
-        id, category, confidence; and the number of images that only `categorize.person` calls human.
+        id, category, confidence; and how many images only the judge of people calls human.
     """
     settings, folder = params.categorize, paths.resolve(model)
     name = str(folder) if folder.is_dir() else str(model)
-    key = [fingerprint(folder) if folder.is_dir() else name, settings.person and settings.person.model_dump()]
-    viewer = Viewer(partial(Sorter, name, settings.person), key, settings.batch_size, params.cluster)
-    seen = viewer.look(records, journal, "categorize: EVA-02")
-    if not seen:
-        return JUDGED.empty_table().to_pandas(), 0
-    ids = columns_of(records, ["id"])["id"]
-    found = [ids, [FOUR[k] for k in seen["best"]], seen["sure"].astype(np.float64)]
-    table = pa.table(dict(zip(JUDGED.names, found, strict=True)), JUDGED)
-    return table.to_pandas(), int(seen["overruled"].sum())
+    people = settings.person and [settings.person.model_dump(), eva.identity(settings.person.model)]
+    load = partial(Sorter, name, settings.person)
+    viewer = Viewer(load, [eva.identity(name), people], settings.batch_size, params.cluster)
+    columns = viewer.look(records, journal, "categorize: EVA-02") or _NONE
+    table = pa.table(
+        {
+            "id": columns_of(records, ["id"])["id"] if len(records) else [],
+            "category": [FOUR[n] for n in columns["best"]],
+            "confidence": columns["sure"].astype(np.float64),
+        },
+        pa.schema([("id", pa.string()), ("category", pa.string()), ("confidence", pa.float64())]),
+    )
+    return table.to_pandas(), int(columns["overruled"].sum())
 
 
 def confusion(truth: Iterable[str], predicted: Iterable[str]) -> pd.DataFrame:
-    """How often each category was taken for each: truth, predicted, n; all sixteen pairs, zeros too."""
+    """Return how often each category was taken for each: truth, predicted, n; all sixteen pairs, zeros too."""
     pairs = Counter(zip(truth, predicted, strict=True))
     return pd.DataFrame(
         [(t, p, pairs[t, p]) for t in FOUR for p in FOUR], columns=["truth", "predicted", "n"]
@@ -131,65 +117,66 @@ def confusion(truth: Iterable[str], predicted: Iterable[str]) -> pd.DataFrame:
 
 
 def measure(table: pd.DataFrame) -> dict:
-    """Accuracy, n and the recall of each category of a `confusion` table; None where there is nothing to divide by."""
+    """Return accuracy, n and the recall of each category of a `confusion` table; None for a ratio of nothing."""
     right = table[table.truth == table.predicted].set_index("truth").n
-    asked = table.groupby("truth").n.sum()
-    ratio = lambda part, whole: float(part / whole) if whole else None  # noqa: E731
+    total = table.groupby("truth").n.sum()
+
+    def ratio(part: int, whole: int) -> float | None:
+        return float(part / whole) if whole else None
+
     return {
-        "accuracy": ratio(right.sum(), asked.sum()),
-        "n": int(asked.sum()),
-        "recall": {category: ratio(right[category], asked[category]) for category in FOUR},
+        "accuracy": ratio(right.sum(), total.sum()),
+        "n": int(total.sum()),
+        "recall": {category: ratio(right[category], total[category]) for category in FOUR},
     }
 
 
 def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outcome:
-    """Runs the stage: writes `categories.parquet`, `confusion.csv`, `metrics.json`, `log.csv` and, trained here, `model/`.
-
-    Interrupted, it goes on where it was (`runs/categorize/<profile>/`, until `paths.forget`).
+    """Run the stage: write `categories.parquet`, `confusion.csv`, `metrics.json`, `log.csv` and a trained `model/`.
 
     Args:
-        params: `params.categorize.model` names the classifier, or None to train the small one.
-        folder: record shards of `collect`; never held in memory as a whole.
-        truth: the miniature's truth, None or a missing or empty file elsewhere.
+        params: `params.categorize.model` names the classifier; None trains the small one.
+        folder: record shards of `collect`, read piece by piece.
+        truth: the miniature's ground truth; None or a missing or empty file elsewhere.
         out: `artifacts/categorize`.
 
     Raises:
         UserError: no records, a model that does not load, too few photographs to train on, two records with one id.
     """
-    settings, truths = params.categorize, read_ground_truth(truth)
-    if settings.model:
-        model, log, seen, held = settings.model, pd.DataFrame(), set(), 0
-    else:
-        classifier, log, seen, held = learn(read_records(folder), params)
-        model = out / "model"  # what is kept is what is used
+    settings, model = params.categorize, params.categorize.model
+    log, trained_on, metrics = pd.DataFrame(), set(), {}
+    if model is None:
+        named = [(r, category) for r in read_records(folder) if (category := nature_category(r))]
+        names = [category for _, category in named]
+        classifier, log = train.train([r.pil() for r, _ in named], names, settings, params.seed)
+        held = train.split(names, params.seed)
+        trained_on = {r.id for (r, _), out_of_it in zip(named, held, strict=True) if not out_of_it}
+        model = out / "model"  # classify with what is stored
         eva.save(classifier, model)
+        metrics = {
+            "accuracy_validation": float(log.accuracy.iloc[-1]),
+            "n_validation": int(held.sum()),
+            "n_train": len(trained_on),
+        }
 
     records = Records(folder)
-    given = records.frame(["id", "category"])
-    if given.id.duplicated().any():
-        raise UserError(
-            f"two records are called {given.id[given.id.duplicated()].iloc[0]!r}", "rerun collect"
-        )
-    unknown = records.take(np.flatnonzero(given.category.isna()))
-    judged, overruled = classify(unknown, model, params, paths.runs("categorize", params.profile))
-    known = given.dropna().assign(confidence=1.0, origin="source")
-    categories = pd.concat([known, judged.assign(origin="model")]).sort_values("id", ignore_index=True)
+    ids = records.frame(["id", "category"])
+    if len(twice := ids.id[ids.id.duplicated()]):
+        raise UserError(f"two records are called {twice.iloc[0]!r}", "rerun collect")
+    unsorted = records.take(np.flatnonzero(ids.category.isna()))
+    judged, overruled = classify(unsorted, model, params, paths.work() / "categorize")
+    given = ids.dropna().assign(confidence=1.0, origin="source")
+    categories = pd.concat([given, judged.assign(origin="model")]).sort_values("id", ignore_index=True)
 
+    ground_truth = read_ground_truth(truth)
     tested = [
-        (true, said)
-        for record, said in zip(unknown.without_images(), judged.category, strict=True)
-        if record.id not in seen and (true := true_category(record, truths))
+        (true, predicted)
+        for record, predicted in zip(unsorted.without_images(), judged.category, strict=True)
+        if record.id not in trained_on and (true := true_category(record, ground_truth))
     ]
-    table = confusion((true for true, _ in tested), (said for _, said in tested))
-    metrics = measure(table) | {"n_model": len(judged), "n_source": len(known)}
-    if settings.person is not None:
-        metrics |= {"n_human_by_person": overruled}
-    if len(log):
-        metrics |= {
-            "accuracy_validation": float(log.accuracy.iloc[-1]),
-            "n_validation": held,
-            "n_train": len(seen),
-        }
+    table = confusion((true for true, _ in tested), (predicted for _, predicted in tested))
+    people = {} if settings.person is None else {"n_human_by_person": overruled}
+    metrics = measure(table) | {"n_model": len(judged), "n_source": len(given)} | people | metrics
 
     out.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pandas(categories, SCHEMA, preserve_index=False), out / "categories.parquet")

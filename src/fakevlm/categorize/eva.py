@@ -1,9 +1,8 @@
-"""The classifier: an EVA-02 of timm and the four categories made of its classes.
+"""EVA-02 classifiers of timm, with their classes mapped to the four categories.
 
-EVA-02 (Fang et al. 2024, the paper's reference [12]) is a vision transformer with SwiGLU feed-forward blocks, rotary position
-embeddings and a LayerNorm inside each block (sub-LN). A model is named in params.yaml, or, in the miniature, built small and
-trained here; either way it is kept as timm's own `model.safetensors` and `config.json`, which `timm.create_model("local-dir:…")`
-reads too.
+EVA-02 (Fang et al. 2024, the paper's reference [12]) is a vision transformer with SwiGLU feed-forward blocks, rotary
+position embeddings and a LayerNorm inside each block (sub-LN). A model is named in params.yaml or, in the miniature,
+built small and trained (`train`). Models are stored in timm's format, for `timm.create_model("local-dir:…")`.
 """
 
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import timm
 import torch
@@ -22,11 +22,12 @@ from fakevlm import paths
 from fakevlm.categorize.synsets import FOUR, membership
 from fakevlm.config.params import Categorize
 from fakevlm.errors import UserError
+from fakevlm.inference.cache import fingerprint
 
 
 @dataclass
 class Classifier:
-    """An EVA-02 with what its outputs mean.
+    """An EVA-02 with the meaning of its outputs.
 
     Attributes:
         model: the timm model.
@@ -42,36 +43,35 @@ class Classifier:
 
     @torch.inference_mode()
     def probabilities(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Category probabilities of a batch of RGB images.
+        """Return category probabilities of RGB images, summed over each category's classes.
 
         Returns:
-            (len(images), 4) float32, rows sum to one; columns as in `FOUR`. The classes' probabilities are summed within each
-            category.
+            (len(images), 4) float32, rows sum to one; columns as in `FOUR`.
         """
         batch = torch.stack([self.transform(image) for image in images]).to(self.columns.device)
         return (self.model(batch).float().softmax(-1) @ self.columns).cpu().numpy()
 
 
 def device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def wrap(model: torch.nn.Module, labels: Sequence[str]) -> Classifier:
-    """A classifier of a timm model whose classes are `labels`; moved to the best device, in evaluation mode."""
+    """Return the classifier of a timm model whose classes are `labels`, on the best device, in evaluation mode."""
     transform = create_transform(**resolve_model_data_config(model), is_training=False)
-    where = device()
-    columns = torch.from_numpy(membership(labels)).to(where)
-    return Classifier(model.eval().to(where), list(labels), columns, transform)
+    columns = torch.from_numpy(membership(labels)).to(device())
+    return Classifier(model.eval().to(device()), list(labels), columns, transform)
 
 
 def build(params: Categorize, seed: int) -> torch.nn.Module:
-    """A small EVA-02 of random weights with four outputs: timm's base architecture (the one with sub-LN) at other sizes."""
-    grid = params.image_size // params.patch_size
+    """Return a small EVA-02 of random weights with four outputs: timm's architecture with sub-LN, at other sizes."""
+    side, grid = params.image_size, params.image_size // params.patch_size
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = timm.create_model(
             "eva02_base_patch14_224",
-            img_size=params.image_size,
+            img_size=side,
             patch_size=params.patch_size,
             embed_dim=params.width,
             depth=params.depth,
@@ -79,7 +79,6 @@ def build(params: Categorize, seed: int) -> torch.nn.Module:
             ref_feat_shape=(grid, grid),
             num_classes=len(FOUR),
         )
-    side = params.image_size
     model.pretrained_cfg.update(
         input_size=(3, side, side), crop_pct=1.0, tag=None, label_names=list(FOUR), license=None
     )
@@ -87,32 +86,30 @@ def build(params: Categorize, seed: int) -> torch.nn.Module:
 
 
 def save(classifier: Classifier, folder: Path) -> None:
-    """Writes `model.safetensors` and `config.json` (sizes, preprocessing, class names)."""
-    model = classifier.model.cpu()
-    save_for_hf(model, folder, model_config={"label_names": classifier.labels}, safe_serialization=True)
+    """Write `model.safetensors` and `config.json` (sizes, preprocessing, class names)."""
+    config = {"label_names": classifier.labels}
+    save_for_hf(classifier.model.cpu(), folder, model_config=config, safe_serialization=True)
 
 
 def load(name: str | Path) -> Classifier:
-    """A classifier by name.
+    """Return a classifier by name.
 
     Args:
-        name: a folder written by `save` (or any of timm's safetensors + config.json; relative to the repository's root), or a
-            timm model with ImageNet classes, such as `eva02_large_patch14_448.mim_m38m_ft_in22k_in1k`, fetched from the
-            Hugging Face hub on first use.
+        name: a folder with timm's safetensors and config.json (relative to the repository's root), or a timm model with
+            ImageNet classes, such as `eva02_large_patch14_448.mim_m38m_ft_in22k_in1k`, fetched from the Hugging Face
+            hub on first use.
 
     Raises:
-        UserError: neither a folder nor a timm model, weights not to be had, or classes that are not ImageNet's.
+        UserError: neither a folder nor a timm model, weights are missing, or the classes are not ImageNet's.
     """
     folder = paths.resolve(name)
-    where = f"local-dir:{folder}" if folder.is_dir() else str(name)
     try:
-        model = timm.create_model(where, pretrained=True)
-    except (
-        Exception
-    ) as error:  # timm, the hub and safetensors raise half a dozen kinds for one mistake: a wrong name
+        model = timm.create_model(f"local-dir:{folder}" if folder.is_dir() else str(name), pretrained=True)
+    except Exception as error:  # timm, the hub and safetensors raise many kinds for a wrong name
         raise UserError(
             f"categorize.model: {name!r} cannot be loaded ({type(error).__name__}: {error})",
-            "name a folder with timm's model.safetensors and config.json, or a model that timm.list_pretrained('eva02*') lists",
+            "name a folder with timm's model.safetensors and config.json, or a model that "
+            "timm.list_pretrained('eva02*') lists",
         ) from error
     labels = model.pretrained_cfg.get("label_names")
     if not labels:
@@ -124,3 +121,20 @@ def load(name: str | Path) -> Classifier:
             )
         labels = ImageNetInfo(subset).label_names()
     return wrap(model, labels)
+
+
+def identity(name: str | Path) -> str:
+    """Return what identifies a model's weights: a hash of its folder, or its commit on the Hugging Face hub.
+
+    Args:
+        name: a folder, a timm model, or a repository of the hub. If the hub has none, the name itself: `load` will say so.
+    """
+    folder = paths.resolve(name)
+    if folder.is_dir():
+        return fingerprint(folder)
+    config = timm.models.get_pretrained_cfg(str(name))
+    try:
+        file = huggingface_hub.hf_hub_download(config.hf_hub_id if config else str(name), "config.json")
+    except (OSError, ValueError):
+        return str(name)
+    return Path(file).parent.name  # …/snapshots/<commit>/config.json

@@ -1,23 +1,21 @@
-"""From ImageNet's classes to the paper's four categories: animal, human, object, scene (section 3.2).
+"""Map ImageNet's classes to the paper's four categories: animal, human, object, scene (section 3.2).
 
-Nobody has published such a mapping, so it is data here, open to correction: `synsets.csv`, one row for each of the 1,000
-classes of ImageNet-1k. How it was decided:
+Nobody has published such a mapping. Ours is data, `synsets.csv`, one row for each of the 1,000 classes of ImageNet-1k:
 
-* animal: the first 398 classes, which ImageNet orders by WordNet number: everything in WordNet's file of animals.
-* human: the three synsets of persons that ImageNet-1k has (ballplayer, groom, scuba diver).
-* scene: a place one can stand in or look across. Landforms and waters (alp, seashore, volcano); buildings and structures
-  that fill the view (barn, church, viaduct, dam, stone wall); rooms and shops seen from inside (library, bakery, stage).
-  Vehicles, furniture and single things stay objects, however large (mobile home, totem pole, radio telescope).
-* object: the rest, food and plants among them.
+* animal: the first 398 classes, which are everything in WordNet's file of animals.
+* human: the three synsets of persons in ImageNet-1k (ballplayer, groom, scuba diver).
+* scene: a place to stand in or to look across. Landforms and waters (alp, seashore, volcano); buildings and structures
+  that fill the view (barn, church, viaduct, dam, stone wall); rooms and shops from inside (library, bakery, stage).
+  Vehicles, furniture and single things are objects, however large (mobile home, totem pole, radio telescope).
+* object: the rest, with food and plants.
 
-ImageNet-1k knows next to no people. A model with the 22k head does, and its 21,841 synsets are too many for such a table:
-people are what stands below "person" in WordNet (`persons.txt`, made by `wordnet`), and for the rest WordNet's own division
-into files decides (`lexicographer_category`).
+ImageNet-22k has too many classes for such a table. Its people are the synsets below "person" in WordNet (`persons.txt`,
+written by `tools.wordnet`); of the rest, WordNet's own files decide (`lexicographer_category`).
 """
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -29,44 +27,46 @@ from fakevlm.errors import UserError
 
 FOUR = ("animal", "human", "object", "scene")
 
-# WordNet 3.0 numbers its nouns file by file. These are the files that matter, as [first, end): noun.animal;
-# noun.location and noun.object (landforms, waters); noun.person.
+# WordNet 3.0 numbers its nouns file by file, as [first, end): noun.animal; noun.location and noun.object (landforms,
+# waters); noun.person.
 _RANGES = (
     ("animal", 1_313_093, 2_666_196),
     ("scene", 8_489_000, 9_483_700),
     ("human", 9_483_700, 11_408_500),
 )
-_ROOTS = {7846: "human", 15388: "animal"}  # "person" and "animal" themselves stand in noun.Tops
+_ROOTS = {7846: "human", 15388: "animal"}  # "person" and "animal" themselves are in noun.Tops
 
-# ImageNet's own file names (n02099601_12.JPEG), and GenImage's generated ones, whose number before the generator's name
-# is the class (416_adm_45.PNG, VQDM_1000_200_00_016_vqdm_00012.png).
+# ImageNet's file names (n02099601_12.JPEG), and those of GenImage's fakes, where the number before the generator is
+# the class (416_adm_45.PNG, VQDM_1000_200_00_016_vqdm_00012.png).
 _NATURE = re.compile(r"^(n\d{8})_\d+\.", re.IGNORECASE)
 _GENERATED = re.compile(
     r"(?:^|_)(\d{1,3})_(?:adm|biggan|glide|midjourney|sdv4|sdv5|vqdm|wukong)_\d+\.", re.IGNORECASE
 )
 
 
+def _read(name: str) -> str:
+    return files("fakevlm.categorize").joinpath(name).read_text(encoding="utf-8")
+
+
 @cache
 def table() -> tuple[dict[str, str], ...]:
-    """The rows of `synsets.csv` in class order: index, synset, lemma, category."""
-    text = files("fakevlm.categorize").joinpath("synsets.csv").read_text(encoding="utf-8")
-    return tuple(csv.DictReader(text.splitlines()))
+    """Return the rows of `synsets.csv` in class order: index, synset, lemma, category."""
+    return tuple(csv.DictReader(_read("synsets.csv").splitlines()))
 
 
 @cache
 def persons() -> frozenset[str]:
-    """The classes of ImageNet-22k that are people: `persons.txt`, made by `wordnet`."""
-    return frozenset(files("fakevlm.categorize").joinpath("persons.txt").read_text(encoding="utf-8").split())
+    """Return the synsets of ImageNet-22k's classes of people."""
+    return frozenset(_read("persons.txt").split())
 
 
 @cache
 def _by_synset() -> dict[str, str]:
-    people = dict.fromkeys(persons(), "human")
-    return people | {row["synset"]: row["category"] for row in table()}
+    return dict.fromkeys(persons(), "human") | {row["synset"]: row["category"] for row in table()}
 
 
 def lexicographer_category(synset: str) -> str:
-    """The category of any WordNet 3.0 noun synset by the file that its number falls in.
+    """Return the category of a WordNet 3.0 noun synset by the file that its number falls in.
 
     Args:
         synset: `n` and eight digits.
@@ -86,44 +86,45 @@ def lexicographer_category(synset: str) -> str:
 
 
 def synset_category(synset: str) -> str:
-    """The category of a synset: by the tables where they list it, else by WordNet's files."""
+    """Return the category of a synset: by `synsets.csv` and `persons.txt`, else by WordNet's files."""
     return _by_synset().get(synset) or lexicographer_category(synset)
 
 
 def membership(labels: Sequence[str]) -> np.ndarray:
-    """Which class belongs to which category, as a matrix that sums class probabilities into category probabilities.
+    """Return the matrix that sums class probabilities into category probabilities.
 
     Args:
         labels: the classes of a model in order: synsets, or the four categories themselves.
 
     Returns:
-        (len(labels), 4) float32 of zeros and ones, each row with a single one; columns as in `FOUR`.
+        (len(labels), 4) float32 of zeros and ones, a single one in each row; columns as in `FOUR`.
     """
-    matrix = np.zeros((len(labels), len(FOUR)), np.float32)
-    for row, label in enumerate(labels):
-        category = label if label in FOUR else synset_category(label)
-        matrix[row, FOUR.index(category)] = 1
-    return matrix
+    categories = [label if label in FOUR else synset_category(label) for label in labels]
+    return np.array([[category == name for name in FOUR] for category in categories], np.float32)
+
+
+def _genimage_name(record: Record) -> str:
+    return record.path.rsplit("/", 1)[-1] if record.source == "genimage" else ""
 
 
 def nature_category(record: Record) -> str | None:
-    """The category that a GenImage photograph's file name states by its synset; None for everything else."""
-    match = _NATURE.match(record.path.rsplit("/", 1)[-1])
-    return synset_category(match[1].lower()) if match and record.source == "genimage" else None
+    """Return the category that the file name of a GenImage photograph states by its synset, else None."""
+    match = _NATURE.match(_genimage_name(record))
+    return synset_category(match[1].lower()) if match else None
 
 
 def generated_category(record: Record) -> str | None:
-    """The category of the class that a GenImage fake was asked for, by the class number in its file name.
+    """Return the category that the file name of a GenImage fake states by its class number, else None.
 
-    It serves as truth to measure against, never to train on or to predict from: the paper's classifier saw pixels only.
+    Use it to measure, never to train or predict: the paper's classifier saw pixels only.
     """
-    match = _GENERATED.search(record.path.rsplit("/", 1)[-1])
-    return table()[int(match[1])]["category"] if match and record.source == "genimage" else None
+    match = _GENERATED.search(_genimage_name(record))
+    return table()[int(match[1])]["category"] if match else None
 
 
-def true_category(record: Record, truths: dict[str, GroundTruth]) -> str | None:
-    """What a record shows, where anything says so: the miniature's truth, else the file name's synset or class."""
-    known = truths.get(record.path)
-    if known and known.category in FOUR:
-        return known.category
+def true_category(record: Record, ground_truth: Mapping[str, GroundTruth]) -> str | None:
+    """Return a record's true category by its ground truth, else by its file name; None if neither says."""
+    truth = ground_truth.get(record.path)
+    if truth and truth.category in FOUR:
+        return truth.category
     return nature_category(record) or generated_category(record)

@@ -1,5 +1,6 @@
-"""Trains the miniature's EVA-02 on photographs whose file names carry their class."""
+"""Train a small EVA-02 on photographs whose file names state their class."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,25 +16,32 @@ from fakevlm.config.params import Categorize
 from fakevlm.errors import UserError
 from fakevlm.progress import bar
 
-VALIDATION = 0.15
+HELD_OUT = 0.15  # of each category
+_WHITENED = 400  # images whose patches initialise the embedding
 
 
-def split(categories: Sequence[str], seed: int, fraction: float = VALIDATION) -> np.ndarray:
-    """Which images are held out: a boolean mask with `fraction` of each category (at least one of each), drawn by `seed`."""
+def split(categories: Sequence[str], seed: int) -> np.ndarray:
+    """Return a mask of the held-out images: `HELD_OUT` of each category, at least one, drawn by `seed`."""
     rng = np.random.default_rng([seed, 2])
     held = np.zeros(len(categories), bool)
     for category in FOUR:
-        own = np.flatnonzero(np.asarray(categories) == category)
-        if len(own) > 1:
-            held[rng.permutation(own)[: max(1, round(fraction * len(own)))]] = True
+        rows = np.flatnonzero(np.asarray(categories) == category)
+        if len(rows) > 1:
+            held[rng.permutation(rows)[: max(1, round(HELD_OUT * len(rows)))]] = True
     return held
 
 
 def augment(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirrors half of the images, zooms and shifts each a little, and spoils a rectangle: (n, 3, h, w) → the same shape.
+    """Mirror half of the images, zoom and shift each a little, and overwrite a rectangle of it.
 
-    The rectangle shows what lies opposite in the picture. A category must not hang on any one part: the fakes to be sorted
-    later have parts that are doubled, shifted or smeared, and no photograph taught that.
+    The rectangle shows the opposite part of the picture, so that no category hangs on a single part: the fakes to be
+    sorted have parts that are doubled, shifted or smeared.
+
+    Args:
+        batch: (n, 3, h, w).
+
+    Returns:
+        The same shape.
     """
     n, _, height, width = batch.shape
     uniform = torch.rand(n, 8, generator=generator)
@@ -51,7 +59,7 @@ def augment(batch: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def whiten(model: torch.nn.Module, pixels: Tensor) -> None:
-    """Sets the patch embedding to the whitened principal components of patches: a start that a thousand images can build on.
+    """Set the patch embedding to whitened principal components of patches, a start for a thousand images.
 
     Args:
         model: a timm EVA; its embedding is changed in place.
@@ -63,10 +71,10 @@ def whiten(model: torch.nn.Module, pixels: Tensor) -> None:
     mean = patches.mean(0)
     variance, directions = torch.linalg.eigh(torch.cov((patches - mean).T))
     count = min(layer.out_channels, len(variance))
-    # The eigenvectors come in rising order, and their signs differ between linear-algebra libraries.
-    chosen = directions.flip(1)[:, :count].T
-    chosen = chosen * chosen.sum(1, keepdim=True).sign()
-    kernel = chosen / (variance.flip(0)[:count, None].clamp(min=0).sqrt() + 0.1)
+    # eigh sorts in rising order; its signs differ between linear-algebra libraries.
+    components = directions.flip(1)[:, :count].T
+    components = components * components.sum(1, keepdim=True).sign()
+    kernel = components / (variance.flip(0)[:count, None].clamp(min=0).sqrt() + 0.1)
     with torch.no_grad():
         layer.weight[:count] = kernel.view(count, 3, side, side)
         layer.bias[:count] = -(kernel @ mean)
@@ -75,25 +83,27 @@ def whiten(model: torch.nn.Module, pixels: Tensor) -> None:
 def train(
     images: Sequence[Image.Image], categories: Sequence[str], params: Categorize, seed: int
 ) -> tuple[Classifier, pd.DataFrame]:
-    """A classifier of the four categories and its log.
+    """Train a classifier of the four categories.
 
     Args:
         images: RGB photographs, any size.
         categories: their categories, of `FOUR`.
-        params: sizes and settings; `params.model` plays no part.
+        params: sizes and settings; `params.model` is ignored.
         seed: of weights, order and augmentation.
 
     Returns:
-        The classifier of the last epoch, and a table with epoch, loss (training), accuracy (on `split`'s held-out images).
+        The classifier after the last epoch, and its log: epoch, loss (training), accuracy (held out by `split`).
 
     Raises:
-        UserError: fewer than two images of a category that occurs, or only one category.
+        UserError: only one category, or fewer than two images of one.
     """
-    present = [category for category in FOUR if list(categories).count(category)]
-    if len(present) < 2 or min(list(categories).count(category) for category in present) < 2:
+    counts = Counter(categories)
+    if len(counts) < 2 or min(counts.values()) < 2:
+        present = ", ".join(name for name in FOUR if name in counts)
         raise UserError(
-            f"categorize: too few labelled photographs to learn from ({', '.join(present) or 'none'})",
-            "give collect GenImage `nature` images named by synset (n02099601_12.JPEG), or name a model in categorize.model",
+            f"categorize: too few labelled photographs to learn from ({present or 'none'})",
+            "give collect GenImage `nature` images named by synset (n02099601_12.JPEG), or name a model in "
+            "categorize.model",
         )
     held = split(categories, seed)
     model = build(params, seed)
@@ -101,8 +111,8 @@ def train(
     pixels = torch.stack([classifier.transform(image) for image in images])
     targets = torch.tensor([FOUR.index(category) for category in categories])
     fit, check = torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
-    whiten(model, pixels[fit[:: 1 + len(fit) // 400]])
-    # Photographs of people are rare among ImageNet's classes; without weights the rare categories are given up.
+    whiten(model, pixels[fit[:: 1 + len(fit) // _WHITENED]])
+    # ImageNet has few people: rare categories get more weight.
     rarity = 1 / torch.bincount(targets[fit], minlength=len(FOUR)).clamp(min=1).float().sqrt()
     weights = (rarity / rarity.mean()).to(device())
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.learning_rate, weight_decay=0.05)
@@ -116,22 +126,20 @@ def train(
         for epoch in range(params.epochs):
             model.train()
             total = 0.0
-            for chosen in fit[torch.randperm(len(fit), generator=generator)].split(params.batch_size):
-                logits = model(augment(pixels[chosen], generator).to(device()))
-                loss = F.cross_entropy(logits, targets[chosen].to(device()), weights, label_smoothing=0.05)
+            for rows in fit[torch.randperm(len(fit), generator=generator)].split(params.batch_size):
+                logits = model(augment(pixels[rows], generator).to(device()))
+                loss = F.cross_entropy(logits, targets[rows].to(device()), weights, label_smoothing=0.05)
                 optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
-                total += loss.item() * len(chosen)
-                progress.update(len(chosen))
+                total += loss.item() * len(rows)
+                progress.update(len(rows))
             right = _predict(model, pixels[check], params.batch_size) == targets[check]
-            log.append(
-                {"epoch": epoch + 1, "loss": total / len(fit), "accuracy": right.float().mean().item()}
-            )
+            log.append((epoch + 1, total / len(fit), right.float().mean().item()))
     model.eval()
-    return classifier, pd.DataFrame(log)
+    return classifier, pd.DataFrame(log, columns=["epoch", "loss", "accuracy"])
 
 
 @torch.inference_mode()

@@ -1,0 +1,55 @@
+"""Write `categorize/persons.txt`, the classes of ImageNet's 22,000 that are people: `fakevlm persons <dict>/data.noun`
+
+ImageNet's class names are WordNet 3.0 synsets (`n` and the offset in `data.noun`). A class is a person if "person"
+(n00007846) is among its hypernyms or instance hypernyms, at any height. The result is kept as data because neither timm
+nor nltk ships WordNet's hierarchy. It comes from WordNet 3.0 (Princeton University, free for any use with its notice;
+Debian's package wordnet-base 1:3.0-37) and timm's 21,843 synsets of Google's release, a superset of the others. Only
+numbers are kept: some of WordNet's words for people are insults.
+"""
+
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+
+PERSON = "n00007846"
+FILE = Path(str(files("fakevlm.categorize"))) / "persons.txt"
+
+
+def hypernyms(lines: Iterable[str]) -> dict[str, list[str]]:
+    """Return the synsets directly above each, from WordNet's `data.noun` (format: wndb(5WN) in WordNet's manual)."""
+    above = {}
+    for line in lines:
+        if line.startswith("  "):  # the licence
+            continue
+        cells = line.split(" | ")[0].split()
+        # After the words come pointers of four cells: symbol, synset, part of speech, words.
+        pointers = cells[5 + 2 * int(cells[3], 16) :]
+        above[f"n{cells[0]}"] = [
+            f"n{pointers[n + 1]}" for n in range(0, len(pointers), 4) if pointers[n][0] == "@"
+        ]
+    return above
+
+
+def below(root: str, above: dict[str, list[str]]) -> set[str]:
+    """Return `root` and all synsets that have it among their hypernyms."""
+    children: dict[str, list[str]] = {}
+    for synset, parents in above.items():
+        for parent in parents:
+            children.setdefault(parent, []).append(synset)
+    synsets, waiting = set(), [root]
+    while waiting:
+        synset = waiting.pop()
+        if synset not in synsets:
+            synsets.add(synset)
+            waiting += children.get(synset, [])
+    return synsets
+
+
+def main(source: Path, out: Path = FILE) -> int:
+    """Write the list; return how many synsets are in it."""
+    from timm.data import ImageNetInfo
+
+    people = below(PERSON, hypernyms(source.read_text(encoding="latin-1").splitlines()))
+    chosen = sorted(people & set(ImageNetInfo("imagenet-21k-goog").label_names()))
+    out.write_text("\n".join(chosen) + "\n", encoding="utf-8")
+    return len(chosen)
