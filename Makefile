@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lab lint lock world base rehearse
+.PHONY: help setup repro smoke test lab lint lock world base rehearse
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -50,6 +50,9 @@ repro: setup  ## every stage that is out of date, then the main numbers beside t
 	fakevlm summary || exit 1; \
 	minutes() { echo "$$(($$1 / 60)) min $$(($$1 % 60)) s"; }; \
 	echo; echo "Set-up $$(minutes $$((ready - $(START)))), pipeline $$(minutes $$((end - ready)))."
+
+smoke: setup  ## the whole pipeline at a twentieth, in a folder of its own; same bytes as recorded? (ARGS=--record: record)
+	@$(INSIDE) python tests/rehearse.py smoke $(ARGS)
 
 test: setup  ## the whole test suite (ARGS="-k stage": part of it)
 	@# a file's tests in one process, which has one core: several threads each would only wait for one another

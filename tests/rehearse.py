@@ -1,19 +1,24 @@
-"""A dress rehearsal of profile `paper` or `released`: the whole pipeline by `dvc repro` in a copy of the repository.
+"""Run the whole pipeline by `dvc repro` in a copy of the repository, on few images.
 
-    python tests/rehearse.py paper        (or: make rehearse)
+    python tests/rehearse.py paper        or `make rehearse`: profile `paper` or `released`
+    python tests/rehearse.py smoke        or `make smoke`: the miniature at a twentieth of everything
 
-Everything is the profile's own but what tests/rehearsal.yaml changes: few images of the miniature's corpora, which have the real
-layouts; tiny models of random weights, of the real classes and in the real formats; and for the language models behind
-servers one that stands in for all (tests/understudy.py). So the numbers mean nothing. What it shows is that on the day someone has
-the data, the weights and the machines, every stage takes the profile's way and hands on what the next one needs.
+tests/rehearsal.yaml says what differs from the profile. For `paper` and `released` that is: images of the miniature's corpora, tiny models of
+the real classes in the real formats, and one server that stands in for all language models (tests/understudy.py).
+Their numbers mean nothing. They show that every stage takes the profile's way and hands on what the next stage needs.
+
+`smoke` compares what it made with the hashes of an earlier run on this machine: the check that a change changes nothing.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,31 +79,42 @@ def understudy() -> Iterator[int]:
         process.communicate()
 
 
-def stage_set(profile: str, folder: Path, port: int) -> None:
-    """Copies the repository into `folder`, its params.yaml changed for the rehearsal."""
-    from publishedweights import published
-
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
-    for name in filter(None, listed.stdout.split("\0")):
+def copy_checkout(folder: Path) -> None:
+    """Copy all files of the repository that git knows or would add."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    models = folder / "corpora"  # which git and DVC ignore
-    make_models(models)
+
+
+def write_params(profile: str, folder: Path, port: int) -> None:
+    """Write the copy's params.yaml, and the models that it names."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    section = changed(params[profile], yaml.safe_load((HERE / "rehearsal.yaml").read_text())[profile])
-    files = published(models) if section["evaluate"]["experts"] else {}
-    for expert in section["evaluate"]["experts"]:
-        expert |= files[expert["kind"]]
+    changes = yaml.safe_load((HERE / "rehearsal.yaml").read_text())[profile]
+    models = folder / "corpora"  # git and DVC ignore it
+    if profile == "smoke":
+        section = changed(params["mini"], changes)
+    else:
+        from publishedweights import published
+
+        make_models(models)
+        section = changed(params[profile], changes)
+        files = published(models) if section["evaluate"]["experts"] else {}
+        for expert in section["evaluate"]["experts"]:
+            expert |= files[expert["kind"]]
     params |= {"profile": profile, profile: located(section, port, models)}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
 def rehearse(profile: str, folder: Path) -> int:
-    """Runs the pipeline in `folder`; dvc's exit status."""
+    """Run the pipeline in `folder`; return dvc's exit status."""
     with understudy() as port:
-        stage_set(profile, folder, port)
+        copy_checkout(folder)
+        write_params(profile, folder, port)
         environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(folder / "src"),
@@ -110,16 +126,56 @@ def rehearse(profile: str, folder: Path) -> int:
         return subprocess.run(["dvc", "repro"], cwd=folder, env=environment).returncode
 
 
+def hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every artifact, table and figure. The page lists code versions and is left out."""
+    files = (file for place in ("artifacts", "figures") for file in (folder / place).rglob("*") if file.is_file())
+    names = {file.relative_to(folder).as_posix(): file for file in files}
+    return {
+        name: hashlib.sha256(names[name].read_bytes()).hexdigest()
+        for name in sorted(names)
+        if not name.startswith("artifacts/executed/") and name != "figures/report.html"
+    }
+
+
+def compare(made: dict[str, str], file: Path, record: bool) -> int:
+    """Record the hashes, or print which files differ from those recorded; return the exit code."""
+    if record:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(made, indent=1) + "\n")
+        print(f"recorded {len(made)} files in {file}")
+        return 0
+    if not file.is_file():
+        print(f"nothing recorded on this machine yet: `make smoke ARGS=--record` writes {file}")
+        return 0
+    before = json.loads(file.read_text())
+    changes = {
+        "changed": [name for name in before if name in made and made[name] != before[name]],
+        "gone": [name for name in before if name not in made],
+        "new": [name for name in made if name not in before],
+    }
+    for what, names in changes.items():
+        print("".join(f"{what}: {name}\n" for name in names), end="")
+    same = not any(changes.values())
+    print(f"same bytes: {len(made)} files" if same else "differs from the recorded run in the files above")
+    return 0 if same else 1
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("profile", choices=["paper", "released"])
+    parser.add_argument("profile", choices=["paper", "released", "smoke"])
     parser.add_argument("--folder", type=Path, help="an empty one, kept; default: a temporary one, deleted")
+    parser.add_argument("--record", action="store_true", help="smoke: keep the hashes of this run")
+    parser.add_argument("--hashes", type=Path, default=ROOT / "runs/smoke.json", help="smoke: where they are kept")
     options = parser.parse_args()
-    if options.folder:
-        options.folder.mkdir(parents=True, exist_ok=True)
-        return rehearse(options.profile, options.folder.resolve())
-    with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
-        return rehearse(options.profile, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="rehearsal-") as temporary:
+        folder = (options.folder or Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        status = rehearse(options.profile, folder)
+        if status == 0 and options.profile == "smoke":
+            print(f"smoke: {time.monotonic() - started:.0f} s")
+            return compare(hashes(folder), options.hashes, options.record)
+        return status
 
 
 if __name__ == "__main__":

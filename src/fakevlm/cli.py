@@ -143,12 +143,16 @@ def estimate(
 
 
 @app.command()
-def summary() -> None:
+def summary(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="FakeVLM's numbers as a Markdown table.")
+    ] = False,
+) -> None:
     """Print the main numbers of the last run beside the paper's."""
+    from fakevlm import summary
     from fakevlm.paths import figures
-    from fakevlm.summary import render
 
-    print(render(figures()))
+    print(summary.markdown(figures()) if markdown else summary.render(figures()))
 
 
 @app.command()

@@ -34,6 +34,7 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_DYNAMIC": "false",  # a fixed number of threads sums in a fixed order
     "MKL_DYNAMIC": "false",
+    "OMP_WAIT_POLICY": "passive",  # twice as fast beside other work, some 14 % slower on a quiet machine; same bytes
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what CUDA needs for deterministic matrix products
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # Agg into the notebook, whatever the user's default
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -108,5 +108,16 @@ def render(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def markdown(folder: Path, method: str = "FakeVLM") -> str:
+    """Return a method's main numbers as a Markdown table: the paper's beside this run's."""
+    lines = ["| Benchmark | Metric | Paper | This run |", "|---|---|---:|---:|"]
+    lines += [
+        f"| {benchmark} | {metric} | {paper} | {run} |"
+        for benchmark, row_method, metric, paper, run in main_numbers(folder)
+        if row_method == method
+    ]
+    return "\n".join(lines)
+
+
 def _short(file: Path) -> str:
     return str(file.relative_to(paths.root())) if file.is_relative_to(paths.root()) else str(file)
