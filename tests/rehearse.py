@@ -128,7 +128,9 @@ def rehearse(profile: str, folder: Path) -> int:
 
 def hashes(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every artifact, table and figure. The page lists code versions and is left out."""
-    files = (file for place in ("artifacts", "figures") for file in (folder / place).rglob("*") if file.is_file())
+    files = (
+        file for place in ("artifacts", "figures") for file in (folder / place).rglob("*") if file.is_file()
+    )
     names = {file.relative_to(folder).as_posix(): file for file in files}
     return {
         name: hashlib.sha256(names[name].read_bytes()).hexdigest()
@@ -165,7 +167,9 @@ def main() -> int:
     parser.add_argument("profile", choices=["paper", "released", "smoke"])
     parser.add_argument("--folder", type=Path, help="an empty one, kept; default: a temporary one, deleted")
     parser.add_argument("--record", action="store_true", help="smoke: keep the hashes of this run")
-    parser.add_argument("--hashes", type=Path, default=ROOT / "runs/smoke.json", help="smoke: where they are kept")
+    parser.add_argument(
+        "--hashes", type=Path, default=ROOT / "runs/smoke.json", help="smoke: where they are kept"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as temporary:
         folder = (options.folder or Path(temporary)).resolve()
