@@ -1,24 +1,17 @@
-"""From a model's words to a verdict, and to the place among its tokens where P(fake) is read.
+r"""Read a verdict from a text ("fake", "real" or "unparsed"), and P(fake) from the token where it stands.
 
-Why not search for "real" and "fake"? A parser that does takes "unrealistic" and "not real" for *real*, and one that draws
-a label at random where it finds neither makes accuracies that nobody can repeat. Here a verdict is a *claim*: subject,
-copula and verdict word ("this is a fake image", "it does not look real"), or an answer that opens with the word ("Fake.",
-"A real photograph, because …"). Claims are read as follows.
-
-* Sentence one decides; if it claims nothing, sentence two does. Later sentences explain and are not read. Sentences that
-  end in a question mark echo the question and are skipped.
-* A claim about the whole image (this, it, the image, the face …) outranks one about a part ("the texture looks real"),
-  even one in the sentence before. Among those, "is" outranks "looks": "looks real but is fake" is *fake*.
-* Negation turns a claim: "does not look real", "no sign of being fake", "too smooth to be real".
-* No claim are alternatives ("real or fake"), doubt ("whether", "cannot tell", "may be"), the word as an attribute of
-  something in the picture ("a fake moustache", "artificial light"), and conflicting claims of equal rank. What claims
-  nothing is *unparsed*, and counts as wrong.
-* "Realistic", "unrealistic", "natural" and "photograph" describe and decide nothing: "a realistic synthetic image" and "a
-  fake photograph" are fake. "Generated", "synthetic", "manipulated", "authentic" and "genuine" are verdicts.
-* "Yes" and "No" are verdicts only where the question asks for one of the two ("Is this image fake?"), not after
-  "real/fake?".
+1. Mark-up, reasoning blocks and questions become spaces, so that places in the text stay.
+2. The text is cut into sentences and these into clauses. A clause makes a claim if it holds a verdict word
+   that ends the phrase or describes the image ("a fake image", not "a fake moustache"). Each negation before
+   the word turns the claim. Doubt ("whether", "may be", "cannot confirm") claims nothing, nor does "real or
+   fake".
+3. The strongest claim wins, the first of equals: a conclusion ("overall", "answer:"), the image *is*, the
+   image *looks*, a part of it is or looks. Where claims of one sentence and strength disagree, none counts.
+4. Without a claim, "Yes" and "No" count if the question asks for one of the two ("Is this image fake?").
 """
 
+import bisect
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,78 +20,77 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import expit, logit
 
-Verdict = Literal["fake", "real", "unparsed"]
-
-# Of the log-odds of fake: machines and batch sizes differ beyond. Decimals of P(fake) itself would not do: a large model is so
-# sure that most of its answers would be exactly 0 or 1, and ties are half an error each in the AUC.
+# Decimals of the log-odds of fake that count: machines and batch sizes differ beyond. Decimals of P(fake)
+# itself would tie most answers of a model that is very sure, and ties are half an error each in the AUC.
 DIGITS = 5
 
-_FAKE = (
-    r"(?:deep[- ]?)?fake[ds]?|synthetic|synthesi[sz]ed|cgi|artificial|forged|forgery|fabricated|doctored|manipulated"
-    r"|photoshopped|inauthentic|unauthentic"
-    r"|(?:(?:ai|computer|machine|model|digitally|artificially|synthetically)[-\s]+)?generated"
-    r"|(?:ai|artificially|synthetically)[-\s]+(?:created|made|produced|rendered|synthesi[sz]ed)"
-    r"|(?:created|made|produced|rendered) (?:by|with|using) (?:an? )?(?:ai\b|artificial intelligence|gan\b|generative|diffusion|computer)"
-)
-_REAL = r"real(?![-\s](?:time|world|life|estate))|authentic|genuine"
-_WORD = rf"(?:(?P<fake>{_FAKE})|(?P<real>{_REAL}))(?![\w'-])"
-_PLAIN_WORD = rf"(?:{_FAKE}|{_REAL})(?![\w'-])"
+Verdict = Literal["fake", "real", "unparsed"]
+
 _IMAGE = (
-    r"(?:image|picture|photo|photograph|shot|snapshot|frame|video|one|face|person|human|man|woman|portrait|selfie|scan"
-    r"|scene|document|page|newspaper|magazine|article|paper|map|view)"
+    r"(?:image|picture|photo|photograph|photography|shot|snapshot|frame|video|one|face|person|human|man|woman"
+    r"|portrait|selfie|scan|scene|document|page|newspaper|magazine|article|paper|map|view|content|art|artwork"
+    r"|creation)s?(?![\w-])"
 )
-# What may follow the verdict word: the end, punctuation, a word for the image, or a word that starts something new.
-_NOUN = rf"(?:\s+[\w'-]+){{0,2}}?\s+{_IMAGE}(?:'s)?(?![\w-])"
-_NEXT = (
-    r"\s+(?:and|or|but|because|as|since|due|with|in|to|by|from|overall|at|rather|than|for|that|which|not|on|based|given"
-    r"|when|using|instead|so|through|while|though|although)\b"
+_MADE = r"(?:generated|created|made|produced|rendered|synthesi[sz]ed|altered|edited|manipulated|enhanced)"
+_FAKE = (
+    r"(?:deep[- ]?)?fake[ds]?|synthetic|synthesi[sz]ed|cgi|artificial|forged|forgery|fabricated|doctored"
+    r"|manipulated|photoshopped|inauthentic|unauthentic|unnatural|unrealistic|generated|edited|altered"
+    rf"|tampered|swapped|(?:ai|gan|computer|machine|model|digitally|artificially|synthetically)[-\s]+{_MADE}"
+    rf"|{_MADE} (?:by|with|using) (?:an? )?(?:ai|artificial intelligence|gan|generative|(?:stable )?diffusion"
+    r"|midjourney|computer)\b|(?:digital|computer|3d|cgi) (?:art|artwork|illustration|painting|graphics)"
+    r"|render(?:ing)?|editing|manipulation|tampering"
+    r"|(?:ai|digital|image|photo) (?:generation|editing|alteration)"
+    r"|ai (?:image|picture|photo|art|creation)|(?<!an )ai"
 )
-_AFTER = rf"(?=\s*$|\s*[^\w\s'-]|{_NOUN}|{_NEXT})"
-_BE = r"(?:is|isn't|was|wasn't|are|aren't|were|be|been|being|as|say)(?!\w)"
-_LOOK = r"(?:looks?|looked|appears?|appeared|seems?|seemed|feels?)(?!\w)"
-_COPULA = re.compile(rf"(?<![\w-])(?:{_BE}|{_LOOK})|(?<=\w)'(?:s|re)(?!\w)")
-# Words between copula and verdict word. A preposition would start another noun phrase ("is a photo of a real cat").
-_FILL = (
-    r"(?:,?\s+(?:far from|anything but"
-    r"|(?!(?:of|with|in|on|at|by|from|for|that|which|who|taken|showing|containing)\b)[\w'%-]+)){0,6}?"
+_REAL = (
+    r"real(?:[- ](?:life|world))?|authentic|genuine|natural|legitimate|unedited|unaltered|unmanipulated"
+    r"|(?:taken|captured) (?:by|with) an? (?:\w+ )?camera"
 )
-_CLAIM = re.compile(rf"^(?P<subject>.*?)(?:{_COPULA.pattern})(?P<fill>{_FILL}),?\s+(?P<word>{_WORD}){_AFTER}")
-_LEAD = r"(?:(?:my|the|final)\s+)*(?:yes|no|answer|verdict|conclusion|prediction|label|result)(?:\s+is)?\b\W*"
-_OPENING = re.compile(
-    rf"^\W*(?:{_LEAD})*(?P<fill>(?:(?:not|definitely|clearly|most|likely|probably|certainly|an?|the)\s+)*)(?P<word>{_WORD})"
-    rf"(?=\W*$|\s*[^\w\s'-]|(?:{_NOUN})?(?:\s*$|\s*[^\w\s'-]|\s+(?:because|as|since|due|of|with)\b))"
+# After the word: the end, punctuation, a noun for the image, or a word that begins something new.
+_AFTER = (
+    rf"(?![\w'-])(?=\s*$|\s*[^\w\s'-]|(?:\s+(?!of\b|with\b|in\b|on\b|at\b)[\w'-]+){{0,2}}?\s+{_IMAGE}"
+    r"|\s+(?:and|or|but|because|as|since|due|with|in|to|by|from|overall|at|rather|than|for|that|which|not|on"
+    r"|based|given|when|using|instead|so|through|while|though|although|about|is|are|around)\b)"
 )
-_OR = r"\s*(?:/|,? or|and|nor|vs\.?|versus)\s*(?:an? )?"
-_PAIR = re.compile(rf"(?<![\w-])(?:(?:{_FAKE}){_OR}(?:{_REAL})|(?:{_REAL}){_OR}(?:{_FAKE}))(?!\w)")
+_WORD = re.compile(rf"(?i)(?<![\w-])(?:(?P<fake>{_FAKE})|(?P<real>{_REAL})){_AFTER}")
 _NOT = re.compile(
-    r"\bnot\b(?! (?:only|just|merely))|n't\b|\b(?:cannot|never|neither|nor|hardly|unlikely|far from|anything but|nothing|than)\b"
-)
-_NOT_AFAR = re.compile(
-    r"(?:\bnot|n't|\bcannot|\bnever)\s+(?:\w+\s+)?(?:think|believe|say|suggest|indicate|suspect|consider)\b"
-    r"|\bno\s+(?:\w+\s+)?(?:evidence|signs?|indications?|reason|proof|hint|trace|way)\b"
-    r"|\bnothing\b|\bnot the case\b|\bunlikely that\b|\btoo [\w-]+$"
+    r"(?i)\b(?:not(?! only| just| merely)|no(?! doubt| question)|without(?! (?:a )?doubt)|cannot|never|hardly"
+    r"|unlikely|nothing|rather than|instead of|unlike|than|lacks?|free (?:of|from)|far from|anything but"
+    r"|too [\w-]+ to)\b|n't\b"
 )
 _DOUBT = re.compile(
-    r"\b(?:whether|if|as though|may|might|could|possibly|perhaps|maybe|either|necessarily|unsure|unclear|uncertain"
-    r"|not sure|not certain|unable|impossible to|difficult to|hard to|to (?:look|appear|seem)"
-    r"|(?:cannot|can't|can not) (?:be |really |definitively )*(?:determined?|tell|say|judged?|decided?|know|assess))\b"
+    r"(?i)\b(?:whether|if|may|might|could|possibl[ey]|perhaps|maybe|either|neither|necessarily|chance"
+    r"|at first|initially|un(?:sure|clear|certain|able)|not (?:sure|certain|clear|able)"
+    r"|(?:impossible|difficult|hard) to|to (?:look|appear|seem)"
+    r"|would(?! (?:say|classify|guess|conclude|call|judge))|(?:cannot|can't|can not)"
+    r" (?:\w+ly )?(?:be \w+ed|confirm|determine|tell|say|verify|judge|decide|know|assess))\b"
 )
-# "Looks clear and authentic", "an unrealistic, fake image": one clause, the word shares the copula before it.
-_SHARED = rf"(?!\s+(?:\w+ly\s+)?{_PLAIN_WORD}(?:{_NOUN})?\s*(?:$|[,;:.]))"
+_CONCLUSION = re.compile(
+    r"(?i)\b(?:overall|therefore|thus|hence|conclude|conclusion|answer|verdict|label|prediction)\b"
+)
+_LOOKS = r"(?:look|appear|seem|feel)(?:s|ed)?\b"
+_IS = r"(?:(?:is|was|are|were)(?:n't)?|be|been|being|as|has|have|had|shows?|contains?)(?!\w)"
+_VERB = re.compile(rf"(?i)\b(?:{_LOOKS}|{_IS})|(?<=\w)'s\b")
+_FILLER = (
+    r"(?:not|also|most|likely|more|to|an?|the|and|or|do|does|did|can|cannot|will|must|should|never|100%"
+    r"|\w+ly|\w+n't)"
+)
+_AUXILIARY = re.compile(rf"(?i)(?:(?:(?<!\S){_FILLER}|\b{_LOOKS}|\b{_IS}|(?<=\w)'s\b)\s+)*$")
+_OPENING = re.compile(rf"(?i)\W*(?:{_FILLER}\s+)*")
+_WHOLE = re.compile(rf"(?i)(?:^|\b(?:this|these|it|that|which|there|everything|answer|verdict|{_IMAGE}))\W*$")
 _CLAUSE = re.compile(
-    rf"\s*(?:,{_SHARED}|[;:()–—]|--|\band\b{_SHARED}"
-    r"|\b(?:(?<!anything )but|however|yet|although|though|because|since|while|so)\b)\s*"
+    r"(?i)[,;:()–—{}|]+|--| - |\b(?:however|yet|although|though|because|since|while|so)\b"
+    r"|\b(?<!anything )but\b|\band (?=(?:it|this|the|there|is|looks?|appears?|shows?|has)\b)"
 )
-_WHOLE = re.compile(rf"(?:^|\b(?:this|these|it|that|which|everything|(?:{_IMAGE})s?))\W*$")
-# What may stand between the subject and the copula: auxiliaries, negation, adverbs, "appears to".
-_AUXILIARY = re.compile(
-    rf"(?:(?:^|\s+)(?:{_BE}|{_LOOK}|do|does|did|has|have|had|can|would|will|must|should|to|also|not|never|cannot"
-    r"|more|most|far|\w+ly|\w+n't|classified|considered|described))*\s*$"
-)
-_ASIDE = re.compile(r", (?:in fact|indeed|actually|overall|therefore|however|most likely|in my opinion),")
 _SENTENCE = re.compile(r"[.!?]+(?=[\s\"'*)]|$|[A-Z])|\n+")
-_IDLE = re.compile(r"\W*(?:yes|no|sure|certainly|answer|verdict)?\W*")
-_YES_NO = re.compile(r"\W*(yes|no)\b")
+_OR = r",? *(?:/|or|and|nor|vs\.?|versus) *(?:an? )?"
+_SKIPPED = (  # in this order
+    re.compile(r"(?is)<(think|thinking|reasoning)>.*?(?:</\1>|$)|\A(?:(?!<think).)*</think(?:ing)?>"),
+    re.compile(r"\\text\w*\{|[*_`#\"“”‘$\\]|(?<!\w)'|'(?!\w)"),
+    re.compile(r"(?:^|(?<=[.!?\n]))[^.!?\n]*\?"),
+    re.compile(rf"(?i)(?<![\w-])(?:(?:{_FAKE}){_OR}(?:{_REAL})|(?:{_REAL}){_OR}(?:{_FAKE}))(?!\w)"),
+)
+_FLAG = re.compile(r'(?i)"(?:is_)?(?:(?P<fake>fake)|real)"\s*:\s*(?:(?P<yes>true|"yes")|false|"no")')
 
 
 @dataclass(frozen=True)
@@ -107,9 +99,9 @@ class Claim:
 
     Attributes:
         verdict: fake or real.
-        word: where the verdict word stands in the text (start, end), in characters.
-        negated: the word is turned by a negation, so it says the opposite of the verdict.
-        rank: 0 the image *is*, 1 the image *looks*, 2 a part of it is or looks.
+        word: start and end of the verdict word in the text, in characters.
+        negated: a negation turns the word, so that it is the opposite of the verdict.
+        rank: 0 a conclusion, 1 the image is, 2 the image looks, 3 a part is or looks.
     """
 
     verdict: Verdict
@@ -118,80 +110,65 @@ class Claim:
     rank: int
 
 
+def _claim(word: re.Match, offset: int, negated: bool, rank: int) -> Claim:
+    verdict: Verdict = "fake" if bool(word["fake"]) != negated else "real"
+    return Claim(verdict, (offset + word.start(), offset + word.end()), negated, rank)
+
+
 def _plain(text: str) -> str:
-    """Lower case without mark-up and quotation marks, character for character as long as the text."""
-    text = "".join(c.lower() if len(c.lower()) == 1 else c for c in text.replace("’", "'"))
-    text = re.sub(r"\ba\.i\.", "ai  ", text)
-    return re.sub(r"[*_`#\"“”‘]|(?<!\w)'|'(?!\w)", " ", text)
+    """The text with spaces for all that is not read; `\\boxed{` reads "answer:". The length stays."""
+    text = text.replace("\\boxed{", "answer:").replace("<answer>", "answer: ").replace("’", "'")
+    text = re.sub(r"(?i)\ba\.i\.", "ai  ", text)
+    for pattern in _SKIPPED:
+        text = pattern.sub(lambda match: " " * len(match.group()), text)
+    return text
 
 
-def _sentences(text: str) -> list[tuple[int, str]]:
-    """Start and plain words of the first two sentences that may claim something."""
-    plain, found, start = _plain(text), [], 0
-    # Capital letters end a sentence where the space was forgotten, hence the original text here.
-    marked = re.sub(r"\b[Aa]\.[Ii]\.", "ai  ", text)
-    for match in [*_SENTENCE.finditer(marked), None]:
-        stop, mark = (match.start(), match.group()) if match else (len(text), "")
-        if "?" not in mark and not _IDLE.fullmatch(plain[start:stop]):
-            found.append((start, plain[start:stop]))
-        start = match.end() if match else stop
-    return found[:2]
-
-
-def _clauses(sentence: str) -> Iterator[tuple[int, str]]:
+def _between(separator: re.Pattern, text: str) -> Iterator[tuple[int, str]]:
+    """Start and words of what lies between the separators."""
     start = 0
-    for match in _CLAUSE.finditer(sentence):
-        yield start, sentence[start : match.start()]
+    for match in separator.finditer(text):
+        yield start, text[start : match.start()]
         start = match.end()
-    yield start, sentence[start:]
+    yield start, text[start:]
 
 
-def _about_whole(subject: str, sentence: str) -> bool:
-    """Whether a claim's subject is the image (or the person shown) and not a part of it."""
-    subject = _AUXILIARY.sub("", subject)
-    if not subject.strip():  # "…, and looks fake": the subject is that of the sentence
-        copula = _COPULA.search(sentence)
-        subject = _AUXILIARY.sub("", sentence[: copula.start()] if copula else sentence)
-    head = re.split(r"(?<=\w)\s+(?:of|in|on|at|from)\b", subject)[0]
-    head = re.sub(r"(?<=\w)\s+(?:that|which)\s*$", "", head)
-    return bool(_WHOLE.search(head))
-
-
-def _make(match: re.Match, start: int, negations: int, rank: int) -> Claim:
-    word = "fake" if match["fake"] else "real"
-    negated = negations % 2 == 1
-    said: Verdict = ("real" if word == "fake" else "fake") if negated else word
-    return Claim(said, (start + match.start("word"), start + match.end("word")), negated, rank)
+def _rank(before: str) -> int:
+    """A claim's rank, from the words of its clause before the verdict word."""
+    verbs = list(_VERB.finditer(before))
+    if not verbs:
+        return 1 if _OPENING.fullmatch(before) else 3
+    subject = _AUXILIARY.sub("", before[: verbs[-1].start()])
+    head = re.split(r"(?<=\w)\s+(?:of|in|on|at|from|with)\b", subject)[0]
+    if not _WHOLE.search(head):
+        return 3
+    return 2 if re.search(rf"(?i)\b{_LOOKS}", before[len(subject) :]) else 1
 
 
 def _claims(sentence: str, offset: int) -> Iterator[Claim]:
-    for left_out in (_ASIDE, _PAIR):
-        sentence = left_out.sub(lambda match: " " * len(match.group()), sentence)
-    if (opening := _OPENING.match(sentence)) and not _DOUBT.search(opening.group()):
-        yield _make(opening, offset, len(_NOT.findall(opening["fill"])), 0)
-    for start, clause in _clauses(sentence):
-        match = _CLAIM.match(clause)
-        if not match or _DOUBT.search(clause[: match.end()]):
+    concludes = False
+    for start, clause in _between(_CLAUSE, sentence):
+        concludes |= bool(_CONCLUSION.search(clause))
+        word = _WORD.search(clause)
+        if not word or _DOUBT.search(clause[: word.end()]):
             continue
-        # The match starts at the clause's first copula; the subject ends before the last ("I would say this is fake").
-        before = clause[: match.start("word")]
-        subject = before[: list(_COPULA.finditer(before))[-1].start()]
-        stem = len(subject) - len(_AUXILIARY.search(subject).group())
-        negations = len(_NOT.findall(before[stem:])) + len(_NOT_AFAR.findall(before[:stem]))
-        looks = re.search(rf"\b(?:{_LOOK})\b", before[stem:])
-        rank = (1 if looks else 0) if _about_whole(subject, sentence) else 2
-        yield _make(match, offset + start, negations, rank)
+        before = clause[max(0, word.start() - 300) : word.start()]
+        rank = _rank(before)
+        if rank < 3 or not word.group().endswith("natural"):  # "the colours are natural" is no verdict
+            negated = len(_NOT.findall(before)) % 2 == 1
+            yield _claim(word, offset + start, negated, 0 if concludes and rank < 3 else rank)
 
 
 def find(text: str) -> Claim | None:
-    """The claim that decides the text's verdict (see the module's rules), None where there is none."""
-    claims = [list(_claims(sentence, start)) for start, sentence in _sentences(text)]
-    for rank in (0, 1), (2,):
-        for found in claims:
-            ranked = sorted((c for c in found if c.rank in rank), key=lambda c: c.rank)
-            best = [c for c in ranked if c.rank == ranked[0].rank]
-            if len({c.verdict for c in best}) == 1:
-                return best[0]
+    """The claim that decides the text's verdict; None where there is none."""
+    if flag := _FLAG.search(text):  # JSON such as {"is_fake": false}
+        return _claim(flag, 0, not flag["yes"], 0)
+    claims = [list(_claims(sentence, start)) for start, sentence in _between(_SENTENCE, _plain(text))]
+    for rank in range(4):
+        for sentence in claims:
+            equals = [claim for claim in sentence if claim.rank == rank]
+            if len({claim.verdict for claim in equals}) == 1:
+                return equals[0]
     return None
 
 
@@ -199,99 +176,85 @@ def parse(text: str, question: str | None = None) -> Verdict:
     """The verdict that a text gives.
 
     Args:
-        text: what a model answered.
-        question: what it was asked; only needed where it may answer with a bare "Yes" or "No".
+        text: a model's answer.
+        question: what was asked; decides what a bare "Yes" or "No" means.
 
     Returns:
         `fake`, `real`, or `unparsed` (which every metric counts as wrong).
     """
-    claim = find(text)
-    if claim:
+    if claim := find(text):
         return claim.verdict
-    answer = _YES_NO.match(_plain(text))
-    asked = {
-        "fake" if m["fake"] else "real" for m in re.finditer(rf"(?<![\w-]){_WORD}", _plain(question or ""))
-    }
+    answer = re.match(r"(?i)\W*(?:(yes)|no)\b", _plain(text))
+    asked = {bool(word["fake"]) for word in _WORD.finditer(question or "")}
     if not answer or len(asked) != 1:
         return "unparsed"
-    asked_fake = asked == {"fake"}
-    return "fake" if asked_fake == (answer[1] == "yes") else "real"
+    return "fake" if asked == {bool(answer[1])} else "real"
 
 
 def locate(token_ids: Sequence[int], tokenizer: Any) -> tuple[Claim, int] | None:
-    """The deciding claim of a generated text and the index of the token in which its word begins; None without a claim.
+    """The deciding claim of a generated text and the token in which its word begins; None without a claim.
 
     Args:
         token_ids: the generated tokens, without the prompt; special tokens are skipped, as in the text.
         tokenizer: the model's tokenizer.
+
+    Returns:
+        The claim, and an index into `token_ids`.
     """
     ids = [int(i) for i in token_ids]
     claim = find(tokenizer.decode(ids, skip_special_tokens=True))
     if claim is None:
         return None
-    # Bisection over decoded prefixes: token by token, byte-level and sentence-piece tokenizers lose spaces.
-    low, high = 0, len(ids) - 1
-    while low < high:
-        middle = (low + high) // 2
-        if len(tokenizer.decode(ids[: middle + 1], skip_special_tokens=True)) > claim.word[0]:
-            high = middle
-        else:
-            low = middle + 1
-    return claim, low
+    # Decoded prefixes, for token by token some tokenizers lose spaces.
+    ends = range(1, len(ids) + 1)
+    length = lambda end: len(tokenizer.decode(ids[:end], skip_special_tokens=True))  # noqa: E731
+    return claim, bisect.bisect_right(ends, claim.word[0], hi=len(ids) - 1, key=length)
 
 
-def verdict_position(token_ids: Sequence[int], tokenizer: Any) -> int | None:
-    """Index of the generated token in which the verdict word begins, None where the text claims nothing."""
-    found = locate(token_ids, tokenizer)
-    return found[1] if found else None
-
-
-def p_fake(gap: float, negated: bool = False) -> float:
-    """P(fake) at the verdict's place: the softmax over the word "fake" against the word "real".
+def p_fake(difference: float, negated: bool = False) -> float:
+    """P(fake) at the verdict's place: the softmax over the words "fake" and "real".
 
     Args:
-        gap: log-sum-exp of the logits of `word_ids`' fake ids minus that of its real ids, at that place.
-        negated: the word stands under a negation ("is not …"), where the likelier word is the verdict's opposite.
+        difference: log-sum-exp of the logits of "fake" minus that of "real", each over its `word_ids`.
+        negated: the word stands under a negation ("is not …"), so the verdict is its opposite.
     """
-    return float(expit(round(-gap if negated else gap, DIGITS)))
+    return float(expit(round(-difference if negated else difference, DIGITS)))
 
 
 def settled(p_fake: np.ndarray) -> np.ndarray:
-    """Other models' P(fake), (n,) float64, rounded as `p_fake` rounds: in its log-odds."""
+    """P(fake) of other models, (n,) float64, with its log-odds rounded as in `p_fake`."""
     with np.errstate(divide="ignore"):
         return expit(np.round(logit(p_fake), DIGITS))
 
 
 def word_ids(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Token ids that begin the words "fake" and "real", each in its spellings (" fake", "Fake", …).
+    """Token ids that begin the words "fake" and "real", in all spellings (" fake", "Fake", …).
 
-    A spelling counts if it is a single token for one of the words; where it is for one alone, the other's first piece stands
-    for it (LLaMA has " Real" as one token, " Fake" as " F" and "ake"). If there is no such spelling, the first pieces of the
-    words after a space stand for them. Ids that would begin both words are left out.
+    A spelling counts if it is a single token for at least one of the words; the other word's first token
+    then stands for it (LLaMA has " Real" as one token, " Fake" as " F" and "ake"). If there is no such
+    spelling, the first tokens of " fake" and " real" count. Ids that begin both words are left out.
 
     Raises:
         ValueError: the two words begin alike in every spelling.
     """
     fake: set[int] = set()
     real: set[int] = set()
-    forms = (str.lower, str.capitalize, str.upper)
-    spellings = [(form("fake"), form("real")) for form in forms]
-    spellings = [(space + one, space + other) for one, other in spellings for space in (" ", "")]
-    for pair in spellings:
-        one, other = (_pieces(tokenizer, spelling) for spelling in pair)
-        if min(len(one), len(other)) == 1:
-            fake.add(one[0])
-            real.add(other[0])
+    forms = [(form("fake"), form("real")) for form in (str.lower, str.capitalize, str.upper)]
+    for space, (one, other) in itertools.product((" ", ""), forms):
+        fake_ids, real_ids = _tokens(tokenizer, space + one), _tokens(tokenizer, space + other)
+        if min(len(fake_ids), len(real_ids)) == 1:
+            fake.add(fake_ids[0])
+            real.add(real_ids[0])
     if not fake:
-        fake, real = ({_pieces(tokenizer, spelling)[0]} for spelling in spellings[0])
+        fake, real = {_tokens(tokenizer, " fake")[0]}, {_tokens(tokenizer, " real")[0]}
     if not fake - real or not real - fake:
         raise ValueError(
-            "the tokenizer begins 'fake' and 'real' with the same token: P(fake) cannot be read from one token"
+            "the tokenizer begins 'fake' and 'real' with the same token, so P(fake) cannot be read"
         )
     return sorted(fake - real), sorted(real - fake)
 
 
-def _pieces(tokenizer: Any, spelling: str) -> list[int]:
+def _tokens(tokenizer: Any, spelling: str) -> list[int]:
     ids = tokenizer.encode(spelling, add_special_tokens=False)
-    # Sentence-piece tokenizers write a lone space piece before " fake"; it says nothing.
+    # Sentence-piece tokenizers write a lone space token before " fake"; it says nothing.
     return [i for i in ids if tokenizer.decode([i]).strip()]
