@@ -20,7 +20,7 @@ TINY = Experts(
     epochs=4,
     batch_size=8,
     learning_rate=0.01,
-    cnnspot=CNNSpotSettings(model=None, layers=[1, 1, 1, 1], width=4, size=32, crop=32, augment=0.5),
+    cnnspot=CNNSpotSettings(model=None, layers=[1, 1, 1, 1], width=8, size=32, crop=32, augment=0.5),
     spectrum_size=32,
     train=list(experts.NAMES),
 )

@@ -36,6 +36,11 @@ from rehearse import changed, located
         ("categorize.heads", 5, "mini.categorize: width 96 must be a multiple of 4 × heads, which is 20"),
         ("categorize.heads", 48, "mini.categorize: width 96 must be a multiple of 4 × heads, which is 192"),
         ("categorize.image_size", 60, "mini.categorize: image_size 60 must be a multiple of patch_size 8"),
+        ("experts.cnnspot.width", 4, "mini.experts.cnnspot.width: Input should be a multiple of 8, got 4"),
+        ("experts.cnnspot.width", 12, "mini.experts.cnnspot.width: Input should be a multiple of 8, got 12"),
+        ("collect.satellites.gan.width", 4, "mini.collect.satellites.gan.width: Input should be a multiple of 8, got 4"),
+        ("collect.satellites.diffusion.widths", [32, 12], "mini.collect.satellites.diffusion.widths.1: Input should be a multiple"),
+        ("categorize.width", 100, "mini.categorize.width: Input should be a multiple of 8, got 100"),
         ("experts.cnnspot.crop", 128, "mini.experts.cnnspot: crop 128 must be no larger than size 96"),
     ],
 )  # fmt: skip

@@ -255,7 +255,7 @@ def test_the_stage_runs_fakevlm_and_an_expert(project: Path):
     base = tinyllava.build(project / "artifacts/finetune/explanation/model")
     write_records(tinyllava.records(40), project / "artifacts/annotate/fakeclue/test")
     params = settings()
-    sizes = CNNSpotSettings(model=None, layers=[1, 1, 1, 1], width=4, size=32, crop=32, augment=0.5)
+    sizes = CNNSpotSettings(model=None, layers=[1, 1, 1, 1], width=8, size=32, crop=32, augment=0.5)
     params = params.model_copy(
         update={
             "base": str(base),

@@ -25,7 +25,7 @@ SEED = 5
 
 def settings(**changes) -> Satellites:
     """Generators of a few thousand weights that learn for six steps."""
-    gan_ = {"images": 3, "width": 4, "depth": 2, "crop": 16, "steps": 6, "batch_size": 2, "learning_rate": 1e-3, "l1_weight": 20.0}  # fmt: skip
+    gan_ = {"images": 3, "width": 8, "depth": 2, "crop": 16, "steps": 6, "batch_size": 2, "learning_rate": 1e-3, "l1_weight": 20.0}  # fmt: skip
     diffusion_ = {"images": 2, "widths": [8, 16], "fold": 2, "attention": False, "crop": 16, "steps": 6, "batch_size": 2, "learning_rate": 1e-3, "sampling_steps": 3}  # fmt: skip
     values = {"image_size": 32, "cell": 4, "levels": 4, "learn_share": 0.5, "checkpoint_every": 2, "sampled_at_once": 2, "jpeg": [80, 90]}  # fmt: skip
     for key, value in changes.items():
@@ -253,7 +253,7 @@ def test_too_few_aerial_images_stop_with_the_cure(tmp_path: Path) -> None:
 def test_the_weights_are_in_plain_formats(tmp_path: Path) -> None:
     given = settings()
     made = fit(tmp_path / "g", learners(given)["gan"](), "gan", given)
-    assert json.loads((made / "config.json").read_text()) == {"width": 4, "depth": 2}
+    assert json.loads((made / "config.json").read_text()) == {"width": 8, "depth": 2}
     assert all(value.dtype == torch.float32 for value in load_file(made / "model.safetensors").values())
     made = fit(tmp_path / "d", learners(given)["diffusion"](), "diffusion", given)
     assert json.loads((made / "unet" / "config.json").read_text())["_class_name"] == "UNet2DModel"

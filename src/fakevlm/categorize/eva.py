@@ -20,6 +20,7 @@ from timm.models import save_for_hf
 
 from fakevlm import paths
 from fakevlm.categorize.synsets import FOUR, membership
+from fakevlm.config.base import check_widths
 from fakevlm.config.params import Categorize
 from fakevlm.errors import UserError
 from fakevlm.inference.cache import fingerprint
@@ -66,6 +67,7 @@ def wrap(model: torch.nn.Module, labels: Sequence[str]) -> Classifier:
 
 def build(params: Categorize, seed: int) -> torch.nn.Module:
     """Return a small EVA-02 of random weights with four outputs: timm's architecture with sub-LN, at other sizes."""
+    check_widths("categorize", params.width)
     side, grid = params.image_size, params.image_size // params.patch_size
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -22,7 +22,7 @@ from fakevlm.config.annotation import (
     Released,
     ServedAggregator,
 )
-from fakevlm.config.base import Fraction, Section
+from fakevlm.config.base import Fraction, Section, Width
 from fakevlm.config.evaluation import MAKERS, Baseline, Method, PublishedExpert, Robustness, Servers
 from fakevlm.config.explain import explain
 from fakevlm.config.satellites import GAN, Diffusion, Satellites
@@ -160,7 +160,7 @@ class Categorize(Section):
     person: Person | None
     image_size: int = Field(ge=16)
     patch_size: int = Field(ge=2)
-    width: int = Field(ge=8)
+    width: Width
     depth: int = Field(ge=1)
     heads: int = Field(ge=1)
     epochs: int = Field(ge=1)
@@ -213,7 +213,7 @@ class Finetune(Section):
 class CNNSpotSettings(Section):
     model: str | None
     layers: list[int] = Field(min_length=4, max_length=4)
-    width: int = Field(ge=4)
+    width: Width
     size: int = Field(ge=32)
     crop: int = Field(ge=32)
     augment: float = Fraction

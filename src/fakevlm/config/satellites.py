@@ -5,14 +5,14 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from fakevlm.config.base import Section
+from fakevlm.config.base import Section, Width
 
 
 class GAN(Section):
     """Of pix2pix (`synthesis.satellite.gan`)."""
 
     images: int = Field(ge=0)
-    width: int = Field(ge=4)
+    width: Width
     depth: int = Field(ge=1)
     crop: int = Field(ge=16)
     steps: int = Field(ge=1)
@@ -30,7 +30,7 @@ class Diffusion(Section):
     """Of the conditional DDPM (`synthesis.satellite.diffusion`)."""
 
     images: int = Field(ge=0)
-    widths: list[Annotated[int, Field(ge=8, multiple_of=8)]] = Field(min_length=1)
+    widths: list[Width] = Field(min_length=1)
     fold: int = Field(ge=1)
     attention: bool
     crop: int = Field(ge=16)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from timm.models.resnet import BasicBlock, ResNet
 
+from fakevlm.config.base import check_widths
 from fakevlm.config.params import CNNSpotSettings, Params
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
@@ -37,20 +38,23 @@ def build(settings: CNNSpotSettings, pretrained: bool) -> torch.nn.Module:
         pretrained: fetch the named model's weights (for training) or leave them random (before loading ours).
 
     Raises:
-        UserError: timm has no such model, or its weights cannot be fetched.
+        UserError: timm has no such model, its weights cannot be fetched, or a layer's width is not a multiple of 8.
     """
     if settings.model is None:
         widths = tuple(settings.width * 2**stage for stage in range(4))
+        check_widths("experts.cnnspot", *widths)
         return ResNet(
             BasicBlock, tuple(settings.layers), num_classes=1, channels=widths, stem_width=settings.width
         )
     try:
-        return timm.create_model(settings.model, pretrained=pretrained, num_classes=1)
+        model = timm.create_model(settings.model, pretrained=pretrained, num_classes=1)
     except Exception as error:  # timm and the hub raise many kinds for one mistake: a wrong name
         raise UserError(
             f"experts.cnnspot.model: {settings.model!r} cannot be made ({type(error).__name__}: {error})",
             "name a model that timm.list_pretrained('resnet*') lists, such as resnet50.tv_in1k",
         ) from error
+    check_widths(settings.model, *(m.out_channels for m in model.modules() if isinstance(m, torch.nn.Conv2d)))
+    return model
 
 
 def tensor(pixels: Sequence[np.ndarray]) -> torch.Tensor:

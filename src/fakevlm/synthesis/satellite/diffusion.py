@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fakevlm.config.base import check_widths
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map
 from fakevlm.synthesis.satellite.learning import device, seeded, set_rate
 
@@ -38,6 +39,7 @@ def scale_of(pixels: np.ndarray, cell: int, levels: int) -> float:
 def _unet(size: int, widths: list[int], fold: int, attention: bool) -> "UNet2DModel":
     from diffusers import UNet2DModel
 
+    check_widths(NAME, *widths)
     kinds = ["Attn" if attention and level == len(widths) - 1 else "" for level in range(len(widths))]
     return UNet2DModel(
         sample_size=size // fold,

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fakevlm.config.base import check_widths
 from fakevlm.synthesis.satellite.learning import device, seeded, set_rate
 
 NAME = "pix2pix"
@@ -42,6 +43,7 @@ class Generator(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         widths = _widths(shape)
+        check_widths(NAME, *widths)
         self.head = nn.Conv2d(4, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
             nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(a, b, 4, 2, 1), _norm(b)) for a, b in pairwise(widths)

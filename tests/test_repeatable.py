@@ -1,0 +1,113 @@
+"""Every architecture that is trained: two trainings from one seed end in the same bytes, also with several threads."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import tinyllava
+from fakevlm.categorize import eva, train
+from fakevlm.config.params import Categorize, CNNSpotSettings
+from fakevlm.errors import UserError
+from fakevlm.evaluation.experts import cnnspot
+from fakevlm.synthesis.satellite import diffusion, gan
+from fakevlm.training.finetune import finetune
+
+RESNET = CNNSpotSettings(model=None, layers=[1, 1, 1, 1], width=8, size=32, crop=32, augment=0.5)
+EVA = {"model": None, "person": None, "image_size": 16, "patch_size": 4, "width": 16, "depth": 1, "heads": 2}
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def resnet(folder: Path) -> None:
+    params = tinyllava.params(folder)
+    short = params.experts.model_copy(update={"epochs": 2, "batch_size": 8, "cnnspot": RESNET})
+    expert = cnnspot.CNNSpot(RESNET)
+    expert.fit(
+        tinyllava.records(24), tinyllava.records(8, 1), params.model_copy(update={"experts": short}), 3
+    )
+    expert.save(folder)
+
+
+def satellites(folder: Path, learner: gan.Pix2Pix | diffusion.Diffusion) -> None:
+    generator = torch.Generator().manual_seed(1)
+    images, maps = (
+        torch.rand(4, 3, 32, 32, generator=generator).to(memory_format=torch.channels_last) for _ in range(2)
+    )
+    for step in range(6):
+        learner.step(images, maps, generator, step / 6)
+    learner.save(folder / "model")
+
+
+def pix2pix(folder: Path) -> None:
+    shape = gan.Shape(width=8, depth=2)
+    satellites(folder, gan.Pix2Pix(shape, learning_rate=1e-3, l1_weight=20.0, seed=3))
+
+
+def ddpm(folder: Path) -> None:
+    sizes = {"widths": [8, 16], "fold": 2, "attention": True, "scale": 2.0, "learning_rate": 1e-3}
+    satellites(folder, diffusion.Diffusion(32, **sizes, seed=3))
+
+
+def eva02(folder: Path) -> None:
+    params = Categorize(**EVA, epochs=2, batch_size=8, learning_rate=4e-3)
+    records = tinyllava.records(24, size=16)
+    classifier, _ = train.train(
+        [r.pil() for r in records], ["animal", "human", "object", "scene"] * 6, params, 3
+    )
+    eva.save(classifier, folder)
+
+
+def llava(objective: str) -> Callable[[Path], None]:
+    def tune(folder: Path) -> None:
+        params = tinyllava.params(tinyllava.build(folder / "base"), epochs=1.0, precision="bf16")
+        train, val = tinyllava.records(12), tinyllava.records(4, 1)
+        finetune(params, train, val, objective, folder / "out", folder / "work")
+
+    return tune
+
+
+TRAININGS = {
+    "ResNet": resnet,
+    "pix2pix": pix2pix,
+    "DDPM": ddpm,
+    "EVA-02": eva02,
+    "LLaVA": llava("explanation"),
+    "linear head": llava("head"),
+}
+
+
+@pytest.mark.parametrize("name", list(TRAININGS))
+def test_two_trainings_end_in_the_same_bytes(name: str, tmp_path: Path) -> None:
+    weights = []
+    for folder in (tmp_path / "once", tmp_path / "again"):
+        folder.mkdir()
+        TRAININGS[name](folder)
+        files = [file for file in sorted(folder.rglob("*.safetensors")) if "work" not in file.parts]
+        weights.append({str(file.relative_to(folder)): file.read_bytes() for file in files})
+    assert weights[0]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: gan.Generator(gan.Shape(width=4, depth=1)),
+        lambda: diffusion.Diffusion(
+            32, [12, 16], fold=2, attention=False, scale=2.0, learning_rate=1e-3, seed=3
+        ),
+        lambda: cnnspot.build(RESNET.model_copy(update={"width": 4}), pretrained=False),
+        lambda: eva.build(Categorize.model_construct(**EVA | {"width": 12}), 3),
+    ],
+)
+def test_widths_that_corrupt_memory_on_some_processors_are_refused(build: Callable[[], object]) -> None:
+    with pytest.raises(UserError, match="channels") as error:
+        build()
+    assert "multiples of 8" in error.value.cure
