@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fakevlm.annotation.dataset import candidates_about
+from fakevlm.annotation.dataset import captions_of
 from fakevlm.annotation.example import pick
 from fakevlm.annotation.fakeclue import FakeClue, build
 from fakevlm.config.params import Params, load_params
@@ -132,7 +132,7 @@ def test_candidates_are_complete_and_in_order(made: tuple[FakeClue, Path]) -> No
     assert (fakeclue.outcomes.stack()[counts.index] == counts).all()
     assert fakeclue.outcomes.to_numpy().sum() == len(table)
     some = fakeclue.images["id"].iloc[[7, 3]]
-    about = candidates_about(out / "candidates.parquet", some)
+    about = captions_of(out / "candidates.parquet", some)
     assert about.equals(table[table["id"].isin(some)].reset_index(drop=True))
 
 

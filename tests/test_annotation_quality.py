@@ -52,7 +52,7 @@ def agreement(texts: dict[str, dict[str, str]], fakes: list[str]) -> pd.DataFram
 
 def test_precision_recall_and_spurious_clues() -> None:
     table = clue_quality({"one": ONE, "two": TWO, "none": {}}, TRUTHS).set_index("annotator")
-    assert ("annotator", *table.columns) == QUALITY_COLUMNS
+    assert ["annotator", *table.columns] == QUALITY_COLUMNS
     one, two, none = table.loc["one"], table.loc["two"], table.loc["none"]
     assert (one.precision, one.recall) == (1 / 2, 1 / 3)
     assert one.f1 == pytest.approx(2 * (1 / 2) * (1 / 3) / (1 / 2 + 1 / 3))
@@ -70,7 +70,7 @@ def test_without_truth_the_table_is_empty_and_keeps_its_columns() -> None:
 
 def test_agreement_of_two() -> None:
     (row,) = agreement({"one": ONE, "two": TWO}, ["a", "b", "hidden"]).to_dict("records")
-    assert tuple(row) == AGREEMENT_COLUMNS
+    assert list(row) == AGREEMENT_COLUMNS
     assert row["n"] == 3
     assert row["jaccard"] == pytest.approx((1 / 3 + 0 + 0) / 3)
     total = 3 * len(KINDS)  # yes: one 3 times, two 3 times, both once

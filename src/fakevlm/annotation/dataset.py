@@ -1,6 +1,6 @@
-"""What the stage `annotate` leaves behind, whoever wrote the texts: FakeClue as shards of records and as the release's JSON.
+"""The files of the stage `annotate`: FakeClue as shards of records and as the release's JSON, and all captions.
 
-Everything is written image by image: texts of a million images are in no memory at once.
+Everything is written and read piece by piece: the texts of a million images are never in memory at once.
 """
 
 import json
@@ -8,8 +8,6 @@ from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import TextIO
 
 import pandas as pd
 import pyarrow as pa
@@ -20,18 +18,18 @@ from fakevlm.annotation.splits import SPLITS
 from fakevlm.data.records import FAKE, REAL, Record, RecordWriter, to_fakeclue_row
 
 CANDIDATES = pa.schema([(name, pa.string()) for name in ("id", "annotator", "outcome", "text")])
-_GROUP = 5_000  # captions in a row group: what is in memory at a time
+_GROUP = 5_000  # captions in a row group, the most that are held in memory
 
 
 @dataclass(frozen=True)
 class FakeClue:
-    """What the stage made, as tables for the notebook. Texts are on disk alone.
+    """The results of the stage, as tables without texts.
 
     Attributes:
-        images: one row an image in FakeClue, in the order they were collected: id, label, category, source, generator, item, split,
-            sha256; `annotators`, how many annotators captioned it (outcome ok); `families`, how many the answer names.
-        outcomes: how many requests of each annotator (rows) ended in which way (columns); empty if nobody was asked.
-        quality: see `quality.ClueQuality`; empty where no truth is known.
+        images: one row an image of FakeClue, in the order of collection: id, label, category, source, generator, item,
+            split, sha256; `annotators`, how many captioned it (outcome ok); `families`, how many the answer names.
+        outcomes: number of requests by annotator (rows) and outcome (columns); empty if nobody was asked.
+        quality: see `quality.ClueQuality`; empty without ground truth.
         agreement: see `quality.Agreement`.
         metrics: the counts and main numbers, as in metrics.json.
     """
@@ -44,103 +42,76 @@ class FakeClue:
 
 
 class Writer:
-    """Writes the splits as shards of records and as FakeClue's JSON; records as they come. A context manager.
+    """Write images and captions as they come. A context manager.
 
     Args:
-        out: `fakeclue/<split>/` and `data_json/<split>.json` are made in it.
+        out: the folder for `fakeclue/<split>/`, `data_json/<split>.json` and `candidates.parquet`.
     """
 
     def __init__(self, out: Path) -> None:
         self._out = out
+        self._shards, self._json, self._empty = {}, {}, dict.fromkeys(SPLITS, True)
+        self._captions: list[tuple[str, str, str, str]] = []
 
     def __enter__(self) -> "Writer":
         (self._out / "data_json").mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            self._shards = {
-                split: stack.enter_context(RecordWriter(self._out / "fakeclue" / split)) for split in SPLITS
-            }
-            self._json = {
-                split: stack.enter_context(_List(self._out / "data_json" / f"{split}.json"))
-                for split in SPLITS
-            }
+            for split in SPLITS:
+                self._shards[split] = stack.enter_context(RecordWriter(self._out / "fakeclue" / split))
+                file = self._out / "data_json" / f"{split}.json"
+                self._json[split] = stack.enter_context(file.open("w", encoding="utf-8"))
+                self._json[split].write("[")
+            parquet = pq.ParquetWriter(self._out / "candidates.parquet", CANDIDATES)
+            self._parquet = stack.enter_context(parquet)
+            stack.callback(self._finish)
             self._open = stack.pop_all()
         return self
 
     def add(self, record: Record, category: str, split: str, answer: str) -> None:
-        """Appends an image with its answer."""
+        """Append an image with its answer."""
         record = replace(record, category=category, split=split, references=[answer])
         self._shards[split].write(record)
-        self._json[split].add(to_fakeclue_row(record, answer))
+        # One element of `json.dumps(rows, indent=1)`.
+        row = json.dumps(to_fakeclue_row(record, answer), indent=1, ensure_ascii=False)
+        self._json[split].write(("\n " if self._empty[split] else ",\n ") + row.replace("\n", "\n "))
+        self._empty[split] = False
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._open.__exit__(kind, error, trace)
+    def add_caption(self, image: str, annotator: str, outcome: str, text: str) -> None:
+        """Append a caption, or why there is none."""
+        self._captions.append((image, annotator, outcome, text))
+        if len(self._captions) == _GROUP:
+            self._flush()
 
-
-class _List:
-    """A JSON file with a list, item by item; the bytes of `json.dumps(…, indent=1)`."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-
-    def __enter__(self) -> "_List":
-        self._text: TextIO = self._file.open("w", encoding="utf-8")
-        self._text.write("[")
-        self._any = False
-        return self
-
-    def add(self, item: dict) -> None:
-        lines = json.dumps(item, indent=1, ensure_ascii=False).replace("\n", "\n ")
-        self._text.write((",\n " if self._any else "\n ") + lines)
-        self._any = True
-
-    def __exit__(self, *failure: object) -> None:
-        self._text.write("\n]\n" if self._any else "]\n")
-        self._text.close()
-
-
-class CandidateWriter:
-    """Writes `candidates.parquet` row by row. A context manager."""
-
-    def __init__(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._parquet = pq.ParquetWriter(file, CANDIDATES)
-        self._rows: list[tuple[str, ...]] = []
-
-    def __enter__(self) -> "CandidateWriter":
-        return self
-
-    def add(self, *row: str) -> None:
-        """Appends id, annotator, outcome, text."""
-        self._rows.append(row)
-        if len(self._rows) == _GROUP:
-            self._end_group()
-
-    def _end_group(self) -> None:
-        columns = [pa.array(column, pa.string()) for column in zip(*self._rows, strict=True)]
+    def _flush(self) -> None:
+        columns = [pa.array(column, pa.string()) for column in zip(*self._captions, strict=True)]
         self._parquet.write_table(pa.table(columns, schema=CANDIDATES))
-        self._rows.clear()
+        self._captions.clear()
+
+    def _finish(self) -> None:
+        if self._captions:
+            self._flush()
+        for split, file in self._json.items():
+            file.write("]\n" if self._empty[split] else "\n]\n")
 
     def __exit__(self, *failure: object) -> None:
-        if self._rows:
-            self._end_group()
-        self._parquet.close()
+        self._open.__exit__(*failure)
 
 
-def candidates_about(file: Path, ids: Collection[str]) -> pd.DataFrame:
-    """The rows of `candidates.parquet` about some images; read group by group, so that memory does not grow with the file."""
-    wanted, found = pa.array(sorted(ids), pa.string()), [CANDIDATES.empty_table()]
+def captions_of(file: Path, ids: Collection[str]) -> pd.DataFrame:
+    """Return the rows of `candidates.parquet` about some images; memory does not grow with the file."""
+    wanted, tables = pa.array(sorted(ids), pa.string()), [CANDIDATES.empty_table()]
     parquet = pq.ParquetFile(file)
     for n in range(parquet.num_row_groups):
-        chosen = pc.is_in(parquet.read_row_group(n, ["id"])["id"], wanted)
-        if pc.any(chosen).as_py():
-            found.append(parquet.read_row_group(n, CANDIDATES.names).filter(chosen).cast(CANDIDATES))
-    return pa.concat_tables(found).to_pandas()
+        rows = pc.is_in(parquet.read_row_group(n, ["id"])["id"], wanted)
+        if pc.any(rows).as_py():
+            tables.append(parquet.read_row_group(n, CANDIDATES.names).filter(rows).cast(CANDIDATES))
+    return pa.concat_tables(tables).to_pandas()
 
 
-def numbers(chosen: pd.DataFrame) -> dict:
-    """How many images FakeClue has: by split, fake, real."""
+def counts(images: pd.DataFrame) -> dict:
+    """Return how many images FakeClue has by split, fake and real."""
     return {
-        "images": {split: int((chosen["split"] == split).sum()) for split in SPLITS},
-        "fake": int((chosen["label"] == FAKE).sum()),
-        "real": int((chosen["label"] == REAL).sum()),
+        "images": {split: int((images["split"] == split).sum()) for split in SPLITS},
+        "fake": int((images["label"] == FAKE).sum()),
+        "real": int((images["label"] == REAL).sum()),
     }

@@ -1,9 +1,10 @@
-"""Picks an image to show how annotation works (paper Fig. 2): what was asked, what each annotator said, what came of it."""
+"""Pick an image that shows how annotation works (paper Fig. 2): the question, each annotator's caption, the answer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fakevlm.annotation.dataset import FakeClue, candidates_about
+from fakevlm.annotation.dataset import FakeClue, captions_of
 from fakevlm.annotation.prompts import LABELS, Prompt, label_prompt
 from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.records import FAKE, Record, read_records
@@ -16,10 +17,10 @@ class Example:
 
     Attributes:
         record: the image.
-        prompt: what was asked about it.
-        captions: by annotator, what it said.
+        prompt: the question about it.
+        captions: by annotator.
         answer: the aggregate.
-        boxes: true regions of artifacts (fractions x0, y0, x1, y1), where known.
+        boxes: true regions of artifacts (fractions x0, y0, x1, y1), if known.
     """
 
     record: Record
@@ -30,41 +31,50 @@ class Example:
 
     @property
     def title(self) -> str:
+        """Its id, category and label."""
         return f"{self.record.id} ({self.prompt.category}, {LABELS[self.record.label]})"
 
 
 def pick(
-    made: FakeClue, annotated: Path, truths: dict[str, GroundTruth] | None = None, label: int = FAKE
+    fakeclue: FakeClue,
+    folder: Path,
+    ground_truth: Mapping[str, GroundTruth] | None = None,
+    label: int = FAKE,
 ) -> Example | None:
-    """An image of the training split that all annotators captioned and whose answer names two families or more.
+    """Return a training image that all annotators captioned and whose answer names two families or more.
 
-    None where nobody was asked (`annotate.aggregator: released`).
-
-    Which one is left to chance (the least hash), so that it is typical, good or bad.
+    Among such images the least hash decides, so that the example is typical, good or bad.
 
     Args:
-        made: what the stage made.
-        annotated: folder that the stage made.
-        truths: what is known of the images.
-        label: 0 a fake, 1 a real image.
+        fakeclue: the results of the stage.
+        folder: the stage's output.
+        ground_truth: by path.
+        label: 0 for a fake, 1 for a real image.
+
+    Returns:
+        None if nobody was asked (profile `released`).
 
     Raises:
         UserError: no such image was captioned by all annotators.
     """
-    if made.outcomes.empty:
+    if fakeclue.outcomes.empty:
         return None
-    images = made.images[(made.images["split"] == "train") & (made.images["label"] == label)]
-    images = images[images["annotators"] == len(made.outcomes)]
+    images = fakeclue.images[(fakeclue.images["split"] == "train") & (fakeclue.images["label"] == label)]
+    images = images[images["annotators"] == len(fakeclue.outcomes)]
     if images.empty:
         raise UserError(
             f"no {LABELS[label]} image of the training split was captioned by every annotator",
-            "look at candidates.parquet; delete lines with errors from runs/annotate to ask again",
+            "look at candidates.parquet; run the stage again: requests that ended in errors are repeated",
         )
-    telling = images["families"] >= 2
-    chosen = (images[telling] if telling.any() else images).sort_values("sha256").iloc[0]
-    record = next(read_records(annotated / "fakeclue" / "train", {"id": chosen["id"]}))
-    said = candidates_about(annotated / "candidates.parquet", [record.id])
-    captions = said.set_index("annotator")["text"].to_dict()
-    truth = (truths or {}).get(record.path)
-    boxes = [artifact.region for artifact in truth.artifacts] if truth else []
-    return Example(record, label_prompt(record.category, label), captions, record.references[0], boxes)
+    several = images["families"] >= 2
+    chosen = (images[several] if several.any() else images).sort_values("sha256").iloc[0]
+    record = next(read_records(folder / "fakeclue" / "train", {"id": chosen["id"]}))
+    rows = captions_of(folder / "candidates.parquet", [record.id])
+    truth = (ground_truth or {}).get(record.path)
+    return Example(
+        record,
+        label_prompt(record.category, label),
+        rows.set_index("annotator")["text"].to_dict(),
+        record.references[0],
+        [artifact.region for artifact in truth.artifacts] if truth else [],
+    )

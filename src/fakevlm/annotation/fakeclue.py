@@ -1,14 +1,14 @@
-"""Builds FakeClue (paper section 3.2): chosen images, candidate captions, their aggregate, shards and FakeClue's JSON.
+"""Build FakeClue (paper section 3.2): choose images, ask for captions, aggregate them, write shards and JSON.
 
-Everything is streamed, images and texts: only the table without images and a few numbers an image are held in memory.
+Images and texts are streamed: only the table without images and a few numbers an image are in memory.
 """
 
 import csv
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from fakevlm.annotation import released
 from fakevlm.annotation.aggregate import Annotation, Candidates
 from fakevlm.annotation.aggregators import make_aggregator
 from fakevlm.annotation.annotators import make_annotators
-from fakevlm.annotation.dataset import CandidateWriter, FakeClue, Writer, numbers
+from fakevlm.annotation.dataset import FakeClue, Writer, counts
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.annotation.quality import AGGREGATE, Agreement, ClueQuality, named_kinds
 from fakevlm.annotation.splits import plan
@@ -45,16 +45,16 @@ def build(
     journal: Path | None = None,
     annotators: list[Annotator] | None = None,
 ) -> FakeClue:
-    """Runs the stage `annotate` and writes everything under `out`.
+    """Run the stage `annotate`: write FakeClue and its tables under `out`.
 
     Args:
         params: the profile; `params.annotate` and the seed are used.
         collected, categorized, out: stage folders; default `artifacts/{collect,categorize,annotate}`.
         journal: the journal's file; default `runs/annotate/journal.jsonl`.
-        annotators: default those that the profile names.
+        annotators: default those of the profile.
 
     Raises:
-        UserError: inputs or a key are missing or do not fit, or the back end lacks something.
+        UserError: inputs or a key are missing or do not fit, a back end lacks something, or nothing was aggregated.
     """
     settings = params.annotate
     if isinstance(settings, Released):
@@ -63,39 +63,22 @@ def build(
     collected = collected or paths.artifacts("collect")
     out = out or paths.artifacts("annotate")
     chosen, tasks = planned(params, collected, categorized)
-    truths = read_ground_truth(collected / "truth.jsonl")
-    annotators = annotators or make_annotators(settings.annotators, truths, params.seed)
-
-    counted = _Counted(chosen, [name_of(annotator) for annotator in annotators], truths)
+    ground_truth = read_ground_truth(collected / "truth.jsonl")
+    annotators = annotators or make_annotators(settings.annotators, ground_truth, params.seed)
+    results = _Results(chosen, [name_of(annotator) for annotator in annotators], ground_truth)
     with Journal(journal or paths.runs("annotate") / "journal.jsonl") as book:
-        found = annotate_all(tasks, annotators, book, settings.concurrency, total=len(chosen))
+        captions = annotate_all(tasks, annotators, book, settings.concurrency, total=len(chosen))
         aggregator = make_aggregator(settings, params.seed, book, tasks)
-        made = iter(aggregator.aggregate(_Captioned(chosen, found)))
-        with (
-            Writer(out) as fakeclue,
-            CandidateWriter(out / "candidates.parquet") as candidates,
-            (out / "not_aggregated.csv").open("w", encoding="utf-8", newline="") as lost,
-        ):
-            _write(tasks, found, made, counted, fakeclue, candidates, lost)
-    if counted.failed and not counted.kept.any():
-        raise UserError(
-            f"none of {counted.failed.total()} images was aggregated; the last: {counted.last.outcome}, {counted.last.problem}",
-            "correct the entry annotate.aggregator; with another model or revision all are asked again",
-        )
-    chosen = counted.images()
-    quality, agreed = counted.quality.table(), counted.agreement.table()
-    quality.to_csv(out / "clue_quality.csv", index=False, float_format="%.6f")
-    agreed.to_csv(out / "agreement.csv", index=False, float_format="%.6f")
-    metrics = _metrics(chosen, counted, quality, agreed)
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    return FakeClue(chosen, counted.table(), quality, agreed, metrics)
+        aggregates = iter(aggregator.aggregate(_Captioned(chosen, captions)))
+        _write(out, tasks, captions, aggregates, results)
+    return results.finish(out)
 
 
 def _need_keys(annotators: Sequence[Any], aggregator: Any) -> None:
-    """All keys, the aggregator's too: its first request comes after all captions.
+    """Check all servers' keys at the start: the aggregator's first request comes after all captions.
 
     Raises:
-        UserError: one is not set.
+        UserError: a key is not set.
     """
     for specs, entry in ((annotators, "annotate.annotators[]"), ([aggregator], "annotate.aggregator")):
         for spec in specs:
@@ -104,20 +87,19 @@ def _need_keys(annotators: Sequence[Any], aggregator: Any) -> None:
 
 
 class Tasks:
-    """The images to annotate with their prompts, read from the records each time they are walked through.
+    """The images to annotate with their prompts, read from the records anew in each iteration.
 
     Args:
         records: the folder of records.
-        chosen: the images to take, in the order of the records; columns row (its number among the records), category, split.
-        tagged_sources: whose fakes get the tag that lets an annotator refrain.
+        chosen: the images, in the order of the records; columns row (a record's number), category, split.
+        tagged_sources: sources whose fakes get the tag that lets an annotator refrain.
     """
 
     def __init__(self, records: Path, chosen: pd.DataFrame, tagged_sources: Collection[str]) -> None:
-        self._records, self._chosen = records, chosen
-        self._tagged = frozenset(tagged_sources)
+        self._records, self._chosen, self._tagged = records, chosen, frozenset(tagged_sources)
 
     def records(self) -> Iterator[tuple[Record, str, str]]:
-        """The images' records, each with its category and split."""
+        """Yield each image's record, category and split."""
         rows = zip(self._chosen["row"], self._chosen["category"], self._chosen["split"], strict=True)
         wanted = next(rows, None)
         for n, record in enumerate(read_records(self._records)):
@@ -133,116 +115,10 @@ class Tasks:
             yield Task(record.id, record.path, record.image, label_prompt(category, record.label, tagged))
 
 
-class _Captioned:
-    """What was said about the images, those left out of which nobody said anything usable; walked through any number of times."""
-
-    def __init__(self, chosen: pd.DataFrame, found: Found) -> None:
-        self._chosen, self._found = chosen, found
-
-    def __iter__(self) -> Iterator[Candidates]:
-        known = zip(self._chosen["category"], self._chosen["label"], strict=True)
-        for (category, label), (key, outcomes) in zip(known, self._found.by_task(), strict=True):
-            if captions := _captions(outcomes):
-                yield Candidates(key, category, int(label), captions)
-
-
-class _Counted:
-    """Everything that is counted image by image: what becomes of it, and a few numbers of each.
-
-    Args:
-        chosen: see `Tasks`.
-        annotators: their names.
-        truths: what is known, by path.
-    """
-
-    def __init__(self, chosen: pd.DataFrame, annotators: list[str], truths: dict[str, GroundTruth]) -> None:
-        self._chosen, self._annotators, self._truths = chosen, annotators, truths
-        self.kept = np.zeros(len(chosen), bool)
-        self.annotators, self.families = np.zeros((2, len(chosen)), np.int8)
-        self.outcomes: Counter[tuple[str, str]] = Counter()
-        self.failed: Counter[str] = Counter()
-        self.last: Annotation | None = None  # that failed
-        self.silent = self.fakes_without_clue = self.critical = self.clues = 0
-        self.quality = ClueQuality([*annotators, AGGREGATE])
-        self.agreement = Agreement(annotators)
-
-    def asked(self, n: int, outcomes: dict[str, Outcome]) -> None:
-        """Counts what the annotators said about image n."""
-        self.outcomes.update((name, outcome.status) for name, outcome in outcomes.items())
-        self.annotators[n] = sum(outcome.status == "ok" for outcome in outcomes.values())
-
-    def add(self, n: int, record: Record, captions: dict[str, str], made: Annotation) -> None:
-        """Counts image n, which is in FakeClue."""
-        self.kept[n] = True
-        self.families[n] = made.text.count(": ")
-        self.clues += len(made.clues)
-        self.critical += sum(point.critical for point in made.clues)
-        self.fakes_without_clue += record.label == FAKE and not made.clues
-        truth = self._truths.get(record.path)
-        if truth is None and record.label != FAKE:
-            return
-        named = named_kinds({**captions, AGGREGATE: made.text})
-        if record.label == FAKE:
-            self.agreement.add(named)
-        if truth is not None:
-            self.quality.add(truth, named)
-
-    def images(self) -> pd.DataFrame:
-        """The images of FakeClue; see `FakeClue.images`."""
-        numbered = self._chosen.drop(columns="row").assign(annotators=self.annotators, families=self.families)
-        return numbered[self.kept].reset_index(drop=True)
-
-    def table(self) -> pd.DataFrame:
-        """See `FakeClue.outcomes`."""
-        counts = pd.Series(self.outcomes).rename_axis(["annotator", "outcome"])
-        return counts.unstack(fill_value=0).reindex(self._annotators)
-
-
-def _captions(outcomes: dict[str, Outcome]) -> dict[str, str]:
-    return {name: outcome.caption for name, outcome in outcomes.items() if outcome.usable}
-
-
-def _write(
-    tasks: Tasks,
-    found: Found,
-    answers: Iterator[Annotation],
-    counted: _Counted,
-    fakeclue: Writer,
-    candidates: CandidateWriter,
-    lost: TextIO,
-) -> None:
-    """Writes every image's captions, and the image with its answer or why it has none."""
-    reasons = csv.writer(lost, lineterminator="\n")
-    reasons.writerow(["id", "outcome", "problem"])
-    both = zip(tasks.records(), found.by_task(), strict=True)
-    for n, ((record, category, split), (key, outcomes)) in enumerate(
-        track(both, "aggregate", len(counted.kept))
-    ):
-        for name, outcome in outcomes.items():
-            candidates.add(key, name, outcome.status, outcome.text)
-        counted.asked(n, outcomes)
-        captions = _captions(outcomes)
-        # An image of which nobody said anything usable has no explanation to learn from: left out, and counted.
-        if not captions:
-            counted.silent += 1
-            continue
-        made = next(answers)
-        if not record.id == key == made.id:
-            raise RuntimeError(f"out of step: {record.id}, {key}, {made.id}")
-        # Nor has one whose captions a served model did not aggregate: left out, and listed with the reason.
-        if made.outcome != "ok":
-            counted.failed[made.outcome] += 1
-            counted.last = made
-            reasons.writerow([made.id, made.outcome, made.problem])
-            continue
-        counted.add(n, record, captions, made)
-        fakeclue.add(record, category, split, made.text)
-
-
 def planned(
     params: Params, collected: Path | None = None, categorized: Path | None = None
 ) -> tuple[pd.DataFrame, Tasks]:
-    """What the stage will annotate: the chosen images (see `splits.plan`) in the order of the records, `row`, and the tasks.
+    """Return the chosen images (see `splits.plan`) in the order of the records, with column `row`, and their tasks.
 
     Raises:
         UserError: inputs are missing or do not fit.
@@ -250,9 +126,12 @@ def planned(
     settings = params.annotate
     records = (collected or paths.artifacts("collect")) / "records"
     frame = read_frame(records, _COLUMNS)
+    file = (categorized or paths.artifacts("categorize")) / "categories.parquet"
+    if not file.is_file():
+        raise UserError(f"{file} is missing", "run the stage before this one: `dvc repro categorize`")
     chosen = plan(
         frame.assign(row=np.arange(len(frame))),
-        _categories(categorized or paths.artifacts("categorize")),
+        pq.read_table(file, columns=["id", "category"]).to_pandas(),
         val_fraction=settings.val_fraction,
         test_fraction=settings.test_fraction,
         balanced=settings.balance,
@@ -261,30 +140,137 @@ def planned(
     return chosen, Tasks(records, chosen, settings.tagged_sources)
 
 
-def _categories(folder: Path) -> pd.DataFrame:
-    file = folder / "categories.parquet"
-    if not file.is_file():
-        raise UserError(f"{file} is missing", "run the stage before this one: `dvc repro categorize`")
-    return pq.read_table(file, columns=["id", "category"]).to_pandas()
+def _usable(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
+    return {name: outcome.caption for name, outcome in outcomes.items() if outcome.usable}
 
 
-def _metrics(chosen: pd.DataFrame, counted: _Counted, quality: pd.DataFrame, agreed: pd.DataFrame) -> dict:
-    outcomes: Counter[str] = Counter()
-    for (_, status), n in counted.outcomes.items():
-        outcomes[status] += n
-    metrics = {
-        **numbers(chosen),
-        "outcomes": dict(sorted(outcomes.items())),
-        "left_out_without_caption": counted.silent,
-        "left_out_not_aggregated": dict(sorted(counted.failed.items())),
-        "fakes_without_agreed_artifact": counted.fakes_without_clue,
-        "points_kept_from_one_witness": counted.critical,
-        "points_per_image": round(counted.clues / max(len(chosen), 1), 4),
-        "agreement_jaccard": round(float(agreed["jaccard"].mean()), 6) if len(agreed) else None,
-        "agreement_kappa": round(float(agreed["kappa"].mean()), 6) if len(agreed) else None,
-    }
-    if len(quality):
-        f1 = quality.set_index("annotator")["f1"]
-        metrics["clue_f1_aggregate"] = round(float(f1[AGGREGATE]), 6)
-        metrics["clue_f1_best_annotator"] = round(float(f1.drop(AGGREGATE).max()), 6)
-    return metrics
+class _Captioned:
+    """The images that have a usable caption, for the aggregator; can be iterated several times."""
+
+    def __init__(self, chosen: pd.DataFrame, captions: Found) -> None:
+        self._chosen, self._captions = chosen, captions
+
+    def __iter__(self) -> Iterator[Candidates]:
+        rows = zip(self._chosen["category"], self._chosen["label"], strict=True)
+        for (category, label), (key, outcomes) in zip(rows, self._captions.by_task(), strict=True):
+            if captions := _usable(outcomes):
+                yield Candidates(key, category, int(label), captions)
+
+
+def _write(
+    out: Path, tasks: Tasks, captions: Found, aggregates: Iterator[Annotation], results: "_Results"
+) -> None:
+    """Write all captions, the images that have an answer, and why others have none; count in `results`."""
+    with Writer(out) as writer, (out / "not_aggregated.csv").open("w", encoding="utf-8", newline="") as file:
+        reasons = csv.writer(file, lineterminator="\n")
+        reasons.writerow(["id", "outcome", "problem"])
+        images = zip(tasks.records(), captions.by_task(), strict=True)
+        for n, image in enumerate(track(images, "aggregate", len(results.kept))):
+            (record, category, split), (key, outcomes) = image
+            for name, outcome in outcomes.items():
+                writer.add_caption(key, name, outcome.status, outcome.text)
+            results.add_outcomes(n, outcomes)
+            usable = _usable(outcomes)
+            if not usable:  # nothing to learn an explanation from
+                results.counts["left_out_without_caption"] += 1
+                continue
+            aggregate = next(aggregates)
+            if not record.id == key == aggregate.id:
+                raise RuntimeError(f"out of step: {record.id}, {key}, {aggregate.id}")
+            if aggregate.outcome != "ok":
+                results.failed[aggregate.outcome] += 1
+                results.last_failure = aggregate
+                reasons.writerow([aggregate.id, aggregate.outcome, aggregate.problem])
+                continue
+            results.add(n, record, usable, aggregate)
+            writer.add(record, category, split, aggregate.text)
+
+
+class _Results:
+    """Counts, image by image.
+
+    Args:
+        chosen: see `Tasks`.
+        annotators: their names.
+        ground_truth: by path.
+    """
+
+    def __init__(
+        self, chosen: pd.DataFrame, annotators: list[str], ground_truth: Mapping[str, GroundTruth]
+    ) -> None:
+        self._chosen, self._names, self._ground_truth = chosen, annotators, ground_truth
+        self.kept = np.zeros(len(chosen), bool)
+        self._annotators, self._families = np.zeros((2, len(chosen)), np.int8)
+        self._outcomes: Counter[tuple[str, str]] = Counter()
+        self.failed: Counter[str] = Counter()
+        self.last_failure: Annotation | None = None
+        self.counts: Counter[str] = Counter()
+        self._quality = ClueQuality([*annotators, AGGREGATE])
+        self._agreement = Agreement(annotators)
+
+    def add_outcomes(self, n: int, outcomes: Mapping[str, Outcome]) -> None:
+        """Count the annotators' outcomes about image n."""
+        self._outcomes.update((name, outcome.status) for name, outcome in outcomes.items())
+        self._annotators[n] = sum(outcome.status == "ok" for outcome in outcomes.values())
+
+    def add(self, n: int, record: Record, captions: dict[str, str], aggregate: Annotation) -> None:
+        """Count image n, which is in FakeClue."""
+        self.kept[n] = True
+        self._families[n] = aggregate.text.count(": ")
+        self.counts["clues"] += len(aggregate.clues)
+        self.counts["critical"] += sum(clue.critical for clue in aggregate.clues)
+        self.counts["fakes_without_clue"] += record.label == FAKE and not aggregate.clues
+        truth = self._ground_truth.get(record.path)
+        if truth is None and record.label != FAKE:
+            return
+        named = named_kinds({**captions, AGGREGATE: aggregate.text})
+        if record.label == FAKE:
+            self._agreement.add(named)
+        if truth is not None:
+            self._quality.add(truth, named)
+
+    def finish(self, out: Path) -> FakeClue:
+        """Write the tables and metrics.
+
+        Raises:
+            UserError: no image was aggregated.
+        """
+        if self.failed and not self.kept.any():
+            last = self.last_failure
+            raise UserError(
+                f"none of {self.failed.total()} images was aggregated; the last: {last.outcome}, {last.problem}",
+                "correct the entry annotate.aggregator; with another model or revision all are asked again",
+            )
+        images = self._chosen.drop(columns="row").assign(
+            annotators=self._annotators, families=self._families
+        )[self.kept]
+        outcomes = pd.Series(self._outcomes).rename_axis(["annotator", "outcome"])
+        outcomes = outcomes.unstack(fill_value=0).reindex(self._names)
+        quality, agreement = self._quality.table(), self._agreement.table()
+        quality.to_csv(out / "clue_quality.csv", index=False, float_format="%.6f")
+        agreement.to_csv(out / "agreement.csv", index=False, float_format="%.6f")
+        metrics = self._metrics(images, quality, agreement)
+        (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        return FakeClue(images.reset_index(drop=True), outcomes, quality, agreement, metrics)
+
+    def _metrics(self, images: pd.DataFrame, quality: pd.DataFrame, agreement: pd.DataFrame) -> dict:
+        outcomes: Counter[str] = Counter()
+        for (_, status), n in self._outcomes.items():
+            outcomes[status] += n
+        metrics = {
+            **counts(images),
+            "outcomes": dict(sorted(outcomes.items())),
+            "left_out_without_caption": self.counts["left_out_without_caption"],
+            "left_out_not_aggregated": dict(sorted(self.failed.items())),
+            "fakes_without_agreed_artifact": self.counts["fakes_without_clue"],
+            "points_kept_from_one_witness": self.counts["critical"],
+            "points_per_image": round(self.counts["clues"] / max(len(images), 1), 4),
+        }
+        for name in ("jaccard", "kappa"):
+            mean = round(float(agreement[name].mean()), 6) if len(agreement) else None
+            metrics[f"agreement_{name}"] = mean
+        if len(quality):
+            f1 = quality.set_index("annotator")["f1"]
+            metrics["clue_f1_aggregate"] = round(float(f1[AGGREGATE]), 6)
+            metrics["clue_f1_best_annotator"] = round(float(f1.drop(AGGREGATE).max()), 6)
+        return metrics

@@ -1,8 +1,8 @@
-"""Which images make FakeClue, and on which side of the split (paper section 3.2: fake to real 1:1; section 3.1: random).
+"""Choose the images of FakeClue and split them (paper section 3.2: fake to real 1:1; section 3.1: a random split).
 
 Two things differ from the release on purpose. Images are split by source item (a video with its manipulations, a
-photograph with its reproductions), since the release's split by row puts frames of one video in train and test. And the
-1:1 of section 3.2 is kept within each category and split; the released data are 65:35 (`balance: false` keeps all).
+photograph with its reproductions): the release splits by row, with frames of one video in train and in test. And the 1:1
+of section 3.2 holds within each category and split; the release is 65:35 (`balance: false` keeps all).
 """
 
 import zlib
@@ -22,45 +22,44 @@ def _rng(seed: int, *names: object) -> np.random.Generator:
 
 
 def with_categories(records: pd.DataFrame, categories: pd.DataFrame) -> pd.DataFrame:
-    """The records' table with every category filled: the record's own, else the one that `categorize` found.
+    """Return the records with every category filled: the record's own, else the one from `categorize`.
 
     Args:
         records: columns id, category and others.
         categories: columns id, category.
 
     Raises:
-        UserError: a record has a category from neither.
+        UserError: a record has no category in either.
     """
-    # By Arrow, which needs no Python object for each of a million ids.
-    ids, known, names = (
+    # Arrow needs no Python object for each of a million ids.
+    ids, sorted_ids, names = (
         pa.array(column.astype("str"), pa.string())
         for column in (records["id"], categories["id"], categories["category"])
     )
-    found = names.take(pc.index_in(ids, known)).to_pandas().set_axis(records.index)
-    records = records.assign(category=records["category"].where(records["category"].notna(), found))
-    lost = records.loc[records["category"].isna(), "id"]
-    if len(lost):
+    sorted_into = names.take(pc.index_in(ids, sorted_ids)).to_pandas().set_axis(records.index)
+    records = records.assign(category=records["category"].where(records["category"].notna(), sorted_into))
+    missing = records.loc[records["category"].isna(), "id"]
+    if len(missing):
         raise UserError(
-            f"{len(lost)} images have no category, e.g. {lost.iloc[0]}",
+            f"{len(missing)} images have no category, e.g. {missing.iloc[0]}",
             "rerun the stage categorize: `dvc repro categorize`",
         )
     return records
 
 
 def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: float, seed: int) -> pd.Series:
-    """The split of every record, by item: a split that a record has is kept, other items are drawn within category and label.
+    """Return the split of every record, by item: keep given splits, draw the others within category and label.
 
     Args:
-        records: columns id, label, category, item, split (None where there is none yet).
-        val_fraction, test_fraction: shares of the records. Those that have a split count: where many are in train already, fewer
-            of the others go there; where too few are free, the shares are what they can be.
+        records: columns id, label, category, item, split (None if there is none yet).
+        val_fraction, test_fraction: shares of the records, those with a given split included.
         seed: the run's seed.
 
     Returns:
         `train`, `val` or `test`, indexed like `records`.
 
     Raises:
-        UserError: an item has two splits of its own, or the fractions leave nothing to train on.
+        UserError: an item has two given splits, or the fractions leave nothing to train on.
     """
     if val_fraction + test_fraction >= 1:
         raise UserError(
@@ -68,43 +67,42 @@ def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: flo
             "leave something to train on",
         )
     items, names = pd.factorize(records["item"], sort=True)
-    sizes, sides = np.bincount(items), _own(records, items, names)
+    sizes, splits = np.bincount(items), _given(records, items, names)
     for stratum, where in _strata(records, items).items():
-        size, own = sizes[where], sides[where]
-        held = {split: int(size[own == split].sum()) for split in SPLITS}
-        group, total = where[pd.isna(own)], int(size.sum())
-        order = group[_rng(seed, "split", *stratum).permutation(len(group))]
-        test = test_fraction - held["test"] / total
-        val = val_fraction - held["val"] / total
-        # The share of records that come before an item decides where it goes: works for items of any size.
+        total = int(sizes[where].sum())
+        free = where[pd.isna(splits[where])]
+        order = free[_rng(seed, "split", *stratum).permutation(len(free))]
+        test = test_fraction - sizes[where][splits[where] == "test"].sum() / total
+        val = val_fraction - sizes[where][splits[where] == "val"].sum() / total
+        # The share of records before an item decides its split: this works for items of any size.
         before = (sizes[order].cumsum() - sizes[order]) / total
         drawn = np.where(before < test - 1e-9, 2, np.where(before < max(test, 0) + val - 1e-9, 1, 0))
-        sides[order] = np.array(SPLITS, object)[drawn]
-    return pd.Series(sides[items], records.index, dtype="str")
+        splits[order] = np.array(SPLITS, object)[drawn]
+    return pd.Series(splits[items], records.index, dtype="str")
 
 
-def _own(records: pd.DataFrame, items: np.ndarray, names: pd.Index) -> np.ndarray:
-    """The split that each item has already, None where it has none.
+def _given(records: pd.DataFrame, items: np.ndarray, names: pd.Index) -> np.ndarray:
+    """Return the given split of each item, or None.
 
     Raises:
         UserError: an item has two.
     """
-    given, known = pd.factorize(records["split"])  # -1: none
-    least, most = np.full(len(names), len(known)), np.full(len(names), -1)
-    np.minimum.at(least, items[given >= 0], given[given >= 0])
-    np.maximum.at(most, items[given >= 0], given[given >= 0])
+    codes, splits = pd.factorize(records["split"])  # -1: none
+    least, most = np.full(len(names), len(splits)), np.full(len(names), -1)
+    np.minimum.at(least, items[codes >= 0], codes[codes >= 0])
+    np.maximum.at(most, items[codes >= 0], codes[codes >= 0])
     torn = np.flatnonzero((most >= 0) & (least != most))
     if len(torn):
-        splits = sorted(set(records["split"][items == torn[0]].dropna()))
+        both = sorted(set(records["split"][items == torn[0]].dropna()))
         raise UserError(
-            f"item {names[torn[0]]} is in the corpus's splits {', '.join(splits)} at once",
+            f"item {names[torn[0]]} is in the corpus's splits {', '.join(both)} at once",
             "check the corpus's split files",
         )
-    return np.array([*known, None], object)[most]
+    return np.array([*splits, None], object)[most]
 
 
 def _strata(records: pd.DataFrame, items: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
-    """The items (by number) of each category and set of labels; the category is that of an item's first record by id."""
+    """Return item numbers by category (of the item's first record by id) and set of labels."""
     ranked = records["id"].argsort().to_numpy()
     first = ranked[np.unique(items[ranked], return_index=True)[1]]
     values = sorted(set(records["label"]))
@@ -116,29 +114,29 @@ def _strata(records: pd.DataFrame, items: np.ndarray) -> dict[tuple[str, str], n
 
 
 def balance(records: pd.DataFrame, seed: int) -> np.ndarray:
-    """The rows of as many fakes as real images within every category and split, drawn by lot, in the order of their ids.
+    """Return row numbers, in the order of ids, of equally many fakes and real images in each category and split.
 
     Args:
         records: columns id, label, category, split.
-        seed: the run's seed.
+        seed: the run's seed; it draws the images that stay.
 
     Raises:
-        UserError: a category has only fakes or only real images in all splits.
+        UserError: a category has images of one label only.
     """
-    sides = records.groupby("category")["label"].nunique()
-    if len(alone := sides[sides < 2]):
+    labels = records.groupby("category")["label"].nunique()
+    if len(alone := labels[labels < 2]):
         raise UserError(
             f"category {alone.index[0]} has images of one label only, so nothing is left of it at 1:1",
             "add the other label's corpus (collect.corpora), or set annotate.balance: false",
         )
     order = records["id"].argsort().to_numpy()
-    slim, kept = records[["category", "split", "label"]].iloc[order].reset_index(drop=True), []
-    for (category, split), group in slim.groupby(["category", "split"], sort=True):
+    table, rows = records[["category", "split", "label"]].iloc[order].reset_index(drop=True), []
+    for (category, split), group in table.groupby(["category", "split"], sort=True):
         least = group["label"].value_counts().reindex([0, 1], fill_value=0).min()
         for label, side in group.groupby("label", sort=True):
-            chosen = _rng(seed, "balance", category, split, label).permutation(len(side))[:least]
-            kept.append(side.index.to_numpy()[chosen])
-    return order[np.sort(np.concatenate(kept))]
+            drawn = _rng(seed, "balance", category, split, label).permutation(len(side))[:least]
+            rows.append(side.index.to_numpy()[drawn])
+    return order[np.sort(np.concatenate(rows))]
 
 
 def plan(
@@ -150,7 +148,7 @@ def plan(
     balanced: bool,
     seed: int,
 ) -> pd.DataFrame:
-    """The images of FakeClue with category and split, sorted by id.
+    """Return the images of FakeClue with category and split, sorted by id.
 
     Args:
         records: the collected records without images (`records.read_frame`).

@@ -1,6 +1,6 @@
-"""Where `annotate.aggregator.similarity` comes from: clue quality of the aggregate at several thresholds, on training images only.
+"""Clue quality of the aggregate by `annotate.aggregator.similarity`, on training images: `fakevlm threshold`.
 
-A side tool, not a stage: `fakevlm threshold` after `dvc repro annotate`, where the truth is known.
+Run it after `dvc repro annotate`, in a profile with ground truth.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fakevlm.annotation.aggregate import Candidates, EmbeddingAggregator
-from fakevlm.annotation.dataset import candidates_about
+from fakevlm.annotation.dataset import captions_of
 from fakevlm.annotation.quality import AGGREGATE, ClueQuality, named_kinds
 from fakevlm.config.params import Embedding, Params
 from fakevlm.data.ground_truth import read_ground_truth
@@ -24,7 +24,7 @@ GRID = (0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.60, 0.70)
 def sweep(
     params: Params, annotated: Path, truth: Path, grid: Sequence[float] = GRID, images: int = 600
 ) -> pd.DataFrame:
-    """Precision, recall and F1 of the aggregate's clues by threshold, on fakes drawn from the training split.
+    """Return precision, recall and F1 of the aggregate's clues by threshold, on fakes drawn from the training split.
 
     Args:
         params: the profile; `annotate.aggregator.similarity` is replaced by each value of `grid`.
@@ -37,7 +37,7 @@ def sweep(
         Columns similarity, precision, recall, f1, n.
 
     Raises:
-        UserError: no truth is known of the training images, or the profile's aggregator has no threshold.
+        UserError: the training images have no ground truth, or the profile's aggregator has no threshold.
     """
     spec = params.annotate.aggregator
     if not isinstance(spec, Embedding):
@@ -46,28 +46,25 @@ def sweep(
             "tune a profile whose aggregator is embedding",
         )
     train = read_frame(annotated / "fakeclue" / "train", ["id", "label", "category"])
-    truths = read_ground_truth(truth)
-    fakes = train[(train["label"] == FAKE) & train["id"].isin(truths)].sort_values("id")
+    ground_truth = read_ground_truth(truth)
+    fakes = train[(train["label"] == FAKE) & train["id"].isin(ground_truth)].sort_values("id")
     if fakes.empty:
-        raise UserError(
-            f"{truth} knows none of the training images", "only a miniature can tune the threshold"
-        )
+        raise UserError(f"{truth} has none of the training images", "tune the threshold on the miniature")
     order = np.random.default_rng([params.seed, 7]).permutation(len(fakes))[:images]
     fakes = fakes.iloc[np.sort(order)]
-    said = candidates_about(annotated / "candidates.parquet", fakes["id"])
     captions: dict[str, dict[str, str]] = {}
-    for row in said.itertuples():
+    for row in captions_of(annotated / "candidates.parquet", fakes["id"]).itertuples():
         if caption := Outcome(row.outcome, row.text).caption.strip():
             captions.setdefault(row.id, {})[row.annotator] = caption
-    chosen = [Candidates(r.id, r.category, FAKE, captions[r.id]) for r in fakes.itertuples()]
+    candidates = [Candidates(row.id, row.category, FAKE, captions[row.id]) for row in fakes.itertuples()]
     rows = []
     for similarity in grid:
         aggregator = EmbeddingAggregator(
             spec.encoder, similarity, params.annotate.min_annotators, spec.critical_similarity
         )
         quality = ClueQuality([AGGREGATE])
-        for made in aggregator.aggregate(chosen):
-            quality.add(truths[made.id], named_kinds({AGGREGATE: made.text}))
-        row = quality.table().iloc[0]
-        rows.append({"similarity": similarity, **row[["precision", "recall", "f1", "n"]].to_dict()})
+        for annotation in aggregator.aggregate(candidates):
+            quality.add(ground_truth[annotation.id], named_kinds({AGGREGATE: annotation.text}))
+        scores = quality.table().iloc[0][["precision", "recall", "f1", "n"]]
+        rows.append({"similarity": similarity, **scores.to_dict()})
     return pd.DataFrame(rows)
