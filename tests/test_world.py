@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fakevlm.data.clues import FAMILIES, KINDS, QUALITIES, SEEN_KINDS, kinds_named
+from fakevlm.data.clues import KINDS
 from fakevlm.data.records import CATEGORIES, FAKE, REAL
 from miniworld.canvas import Part, hsv
 from miniworld.world import FITTING, MANIPULATIONS, SCENES, shoot, shoot_video
@@ -13,23 +13,8 @@ def rng(*seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def test_catalogue_has_a_dozen_kinds_in_three_families():
-    assert len(SEEN_KINDS) >= 12
-    assert {KINDS[kind].family for kind in SEEN_KINDS} == set(FAMILIES)
+def test_every_category_has_a_scene():
     assert set(CATEGORIES) <= set(SCENES)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_phrase_names_its_kind_and_no_other(kind: str):
-    for phrase in KINDS[kind].phrases:
-        assert kinds_named(phrase.format(s="the animal")) == {kind}
-
-
-def test_praise_and_denial_name_nothing():
-    for quality in QUALITIES.values():
-        for phrase in quality.phrases:
-            assert kinds_named(phrase.format(s="the page")) == set()
-    assert kinds_named("There is no halo around the face; without any grid.") == set()
 
 
 @pytest.mark.parametrize("category", SCENES)

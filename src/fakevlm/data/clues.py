@@ -1,7 +1,7 @@
 """The clue lexicon (clues.yaml beside this file), and the kinds of artifact that a text names.
 
-The miniature's annotators speak in its phrases, and the evaluation reads with `kinds_named`. The aggregation must not
-import it: it has to work on text that nobody scripted.
+The miniature's annotators speak in its phrases, and the evaluation reads with `kinds_named`. The aggregation
+must not import it: it has to work on text that nobody scripted.
 """
 
 import re
@@ -20,7 +20,7 @@ class Kind:
         name: the key.
         family: texture, geometry or lighting (paper, section 3.2).
         phrases: ways to say it; `{s}` is the subject ("the animal", "the page").
-        pattern: a regular expression that matches every sensible wording of this kind and of no other; "" for qualities.
+        pattern: a regular expression that matches each sensible wording of this kind alone; "" for qualities.
         unseen: occurs in benchmarks only, never in FakeClue-mini.
     """
 
@@ -52,18 +52,31 @@ QUALITIES = _kinds(_LEXICON["qualities"])
 SEEN_KINDS = tuple(name for name, kind in KINDS.items() if not kind.unseen)
 
 _PATTERNS = {name: re.compile(kind.pattern, re.IGNORECASE) for name, kind in KINDS.items()}
-_NEGATED = re.compile(r"\b(no|without any|not any|free of|neither|nor)\b[^;,.]*$", re.IGNORECASE)
+# A negation reaches to the end of its clause or to a comma, but not of a list ("no halo, grid or glare").
+_END = re.compile(
+    r"(?i)[;.:\n]|,(?! (?:or|nor|\w+(?: \w+)?,? (?:or|nor)) )"
+    r"|\b(?:but|however|yet|although|though|while|whereas)\b|\b(?=there (?:is|are))|\band (?=(?:an?|the|it|this|is|are|looks?|shows?|has)\b)"
+)
+# "not" and "instead of" reach four words far, and not beyond a word of place, reason or existence.
+_BEFORE = re.compile(
+    r"(?i)\b(?:no(?! doubt)|neither|nor|nothing|lacks?|absence of|(?<!not )(?:without|free (?:of|from)))\b.*$"
+    r"|(?:\b(?<!should )(?:not|cannot|never|rather than|instead of)|n't)"
+    r"(?! (?:only|just|merely|free|without)\b)"
+    r"(?: (?!(?:around|near|at|because|where|which|that|was|is|so|one|we)\b)[\w-]+){0,4} \W*$"
+)
+_AFTER = re.compile(
+    r"(?i)[\w -]*\b(?:(?:is|are|was|were)(?: not|n't) (?:visible|present|there|seen|found)|(?:is|are) absent"
+    r"|cannot be (?:seen|found)|(?:is|are) nowhere)\b"
+)
 
 
 def kinds_named(text: str) -> set[str]:
-    """The kinds of artifact that a text asserts ("no halo" asserts none).
-
-    Only what follows a plain statement counts: a match with a negation before it in the same clause is left out.
-    """
+    """The kinds of artifact that a text asserts; "there is no halo but a grid covers it" asserts a grid."""
+    starts = [0, *(end.end() for end in _END.finditer(text))]
     named = set()
-    for clause in re.split(r"[;.\n]", text):
-        for name, pattern in _PATTERNS.items():
-            match = pattern.search(clause)
-            if match and not _NEGATED.search(clause[: match.start()]):
+    for name, pattern in _PATTERNS.items():
+        for match in pattern.finditer(text):
+            clause = text[max(start for start in starts if start <= match.start()) : match.start()]
+            if not _BEFORE.search(clause) and not _AFTER.match(text, match.end()):
                 named.add(name)
     return named
