@@ -55,7 +55,9 @@ def write_cards(params: Params, folder: Path) -> list[Path]:
 
 def _counts(shards: dict[str, Path]) -> pd.DataFrame:
     """Return the images by category (rows) and by split and label (columns)."""
-    frames = [Records(folder).frame(["category", "label"]).assign(split=split) for split, folder in shards.items()]
+    frames = [
+        Records(folder).frame(["category", "label"]).assign(split=split) for split, folder in shards.items()
+    ]
     table = pd.concat(frames, ignore_index=True)
     table["label"] = table["label"].map({FAKE: "fake", REAL: "real"})
     counts = pd.crosstab(table["category"].fillna("unknown"), [table["split"], table["label"]])
@@ -80,7 +82,9 @@ def _text(template: str, **values: Any) -> str:
 
 def _dataset_card(params: Params, counts: pd.DataFrame, folder: Path) -> Path:
     metrics = json.loads(paths.artifacts("annotate", "metrics.json").read_text(encoding="utf-8"))
-    body = _text("dataset_card.md.j2", params=params, counts=_markdown(counts), metrics=metrics, question=QUESTION)
+    body = _text(
+        "dataset_card.md.j2", params=params, counts=_markdown(counts), metrics=metrics, question=QUESTION
+    )
     data = DatasetCardData(
         language="en",
         license="cc-by-4.0",

@@ -5,7 +5,6 @@ instead of words, for Table 6).
 """
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import safe_open
 from transformers import LlavaForConditionalGeneration, set_seed
 
 from fakevlm import paths
@@ -23,12 +21,10 @@ from fakevlm.config.params import Finetune, Params
 from fakevlm.data.records import Record
 from fakevlm.data.shards import IN_MEMORY
 from fakevlm.errors import UserError
-from fakevlm.model import chat
 from fakevlm.model.build import publish_names
 from fakevlm.model.collate import Collator
 from fakevlm.model.llava import load_model, load_processor
 from fakevlm.training import checkpoints, loop, ranks
-from fakevlm.training.card import card
 from fakevlm.training.data import OBJECTIVES, Batches, Examples, draw
 from fakevlm.training.head import LlavaForVerdict
 
@@ -117,15 +113,6 @@ def _export(checkpoint: Path, params: Params, folder: Path) -> None:
         )
     publish_names(folder)  # a base's own names are kept, and not all have the published ones
     load_processor(params.base).save_pretrained(folder)
-
-
-def _size(folder: Path) -> int:
-    """Number of parameters in a folder's weights, from the files' headers."""
-    total = 0
-    for file in sorted(folder.glob("model*.safetensors")):
-        with safe_open(file, framework="pt") as weights:
-            total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
-    return total
 
 
 class Run:
@@ -244,7 +231,7 @@ class Run:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def export(self, out: Path) -> pd.DataFrame:
-        """Writes `out/model/` (HF format, processor, model card) and `out/log.csv` of a run that is `done`.
+        """Writes `out/model/` (HF format, processor) and `out/log.csv` of a run that is `done`.
 
         Returns:
             The log: step, epoch, loss, learning_rate, val_loss.
@@ -253,17 +240,6 @@ class Run:
         log = read_log(last)
         _export(last, self.params, out / "model")
         log.to_csv(out / "log.csv", index=False, float_format="%.8g", lineterminator="\n")
-        text = card(
-            self.params,
-            self.objective,
-            {"train": self.train_records, "val": self.val_records},
-            prompt=chat.prompt(self.collator.processor),
-            steps=self.steps,
-            weights=_size(out / "model"),
-            truncated=self.train_set.truncated,
-            val_loss=float(log["val_loss"].dropna().iloc[-1]),
-        )
-        (out / "model" / "README.md").write_text(text, encoding="utf-8")
         return log
 
 

@@ -202,7 +202,7 @@ def finetune(
     work: Path | None = None,
     steps: int | None = None,
 ) -> pd.DataFrame:
-    """Tunes `params.base` on FakeClue and writes `out/model/` (HF format, processor, model card) and `out/log.csv`.
+    """Tunes `params.base` on FakeClue and writes `out/model/` (HF format, processor) and `out/log.csv`.
 
     Interrupted or killed and called again, it goes on from the last complete checkpoint; called after it has finished, it only
     exports again. `opened(…).forget()` removes its checkpoints.
