@@ -56,7 +56,7 @@ def make_models(folder: Path) -> None:
 
     import tinyllava
     from smallrelease import make_release
-    from test_person import tiny_detector
+    from tinyeva import tiny_detector
 
     folder.mkdir(parents=True)
     tinyllava.build(folder / "llava")

@@ -1,49 +1,52 @@
-"""Captions taken apart into statements, and which side a statement takes."""
+"""Captions taken apart into statements, and the polarity of a statement."""
 
 import pytest
 
 from fakevlm.annotation.captions import normalise, polarity, split
 
-
-def test_markdown_lists_titles_and_headings() -> None:
-    caption = """### Analysis
+MARKDOWN = """### Analysis
 1. **Surface texture**: The dog's fur appears overly smooth.
 2. **Lighting & shadows** - The shadow points towards the sun; a halo surrounds the ears.
 * The left ear is missing!
 """
-    assert split(caption) == [
-        "the dog's fur is overly smooth",
-        "the shadow points towards the sun",
-        "a halo surrounds the ears",
-        "the left ear is missing",
-    ]
+PROSE = (
+    "On closer inspection, the hand has six fingers, while the other one melts into the sleeve. "
+    "Eyes, ears, and nose are well formed (e.g. the pupils are round)."
+)
 
 
 @pytest.mark.parametrize(
-    ("line", "statements"),
+    ("caption", "statements"),
     [
+        (
+            MARKDOWN,
+            [
+                "the dog's fur is overly smooth",
+                "the shadow points towards the sun",
+                "a halo surrounds the ears",
+                "the left ear is missing",
+            ],
+        ),
+        (
+            PROSE,
+            [
+                "the hand has six fingers",
+                "the other one melts into the sleeve",
+                "eyes, ears, and nose are well formed (eg the pupils are round)",
+            ],
+        ),
+        # A statement before a colon or dash is no title.
         ("The hands are fused: six fingers on one.", ["the hands are fused: six fingers on one"]),
         ("The eye is fused — it has no pupil.", ["the eye is fused", "it has no pupil"]),
-        ("Ears melt into hair – the edge is gone.", ["ears melt into hair", "the edge is gone"]),
         ("A hand of six fingers - impossible.", ["a hand of six fingers - impossible"]),
         ("Surface and colour - the fur is waxy.", ["the fur is waxy"]),
-        ("Shadow: it is on the wrong side - impossible.", ["it is on the wrong side - impossible"]),
+        # Headings, short remainders and repeats are dropped.
+        ("Lighting:\n- Odd.\n- The light is odd.\n- The light is odd.", ["the light is odd"]),
+        ("", []),
     ],
 )
-def test_a_statement_before_a_colon_or_dash_is_no_title(line: str, statements: list[str]) -> None:
-    assert split(line) == statements
-
-
-def test_prose_is_split_at_sentences_and_joined_clauses_but_not_in_enumerations() -> None:
-    caption = (
-        "On closer inspection, the hand has six fingers, while the other one melts into the sleeve. "
-        "Eyes, ears, and nose are well formed (e.g. the pupils are round)."
-    )
-    assert split(caption) == [
-        "the hand has six fingers",
-        "the other one melts into the sleeve",
-        "eyes, ears, and nose are well formed (eg the pupils are round)",
-    ]
+def test_split(caption: str, statements: list[str]) -> None:
+    assert split(caption) == statements
 
 
 @pytest.mark.parametrize(
@@ -58,19 +61,12 @@ def test_prose_is_split_at_sentences_and_joined_clauses_but_not_in_enumerations(
         ("Overall sharpness changes abruptly.", "overall sharpness changes abruptly"),
         ("A hand appears from nowhere.", "a hand appears from nowhere"),
         ("It is possible to see through the hand.", "it is possible to see through the hand"),
-        ("JPEG blocks are visible", "JPEG blocks are visible"),
         ("Furthermore, the fur appears somewhat waxy", "the fur is waxy"),
-        ("a copy of the wheel appears twice", "a copy of the wheel appears twice"),
         ("**", ""),
     ],
 )
-def test_hedges_openings_and_capitals_go(written: str, meant: str) -> None:
+def test_hedges_openings_and_capitals_are_removed(written: str, meant: str) -> None:
     assert normalise(written) == meant
-
-
-def test_short_remains_and_repeats_are_dropped() -> None:
-    assert split("Lighting:\n- Odd.\n- The light is odd.\n- The light is odd.") == ["the light is odd"]
-    assert split("") == []
 
 
 @pytest.mark.parametrize(
@@ -78,14 +74,12 @@ def test_short_remains_and_repeats_are_dropped() -> None:
     [
         ("the skin is unnaturally smooth", -1),
         ("there is no natural grain on the skin", -1),
-        ("the two sides do not match", -1),
         ("lines that should be straight are bent", -1),
         ("edges continue without breaks", 1),
         ("no unnatural distortions are visible", 1),
         ("the shadows agree with the light", 1),
         ("the shadows do not agree with the light", -1),
         ("the proportions are not correct and differ between the sides", -1),
-        ("a dog lies on the carpet", 0),
         ("the table has five legs", 0),
     ],
 )

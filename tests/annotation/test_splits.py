@@ -1,0 +1,97 @@
+"""Which images make FakeClue: balanced, split by item, reproducible."""
+
+import pandas as pd
+import pytest
+
+from fakevlm.annotation.splits import SPLITS, assign_splits, balance, plan, with_categories
+from fakevlm.errors import UserError
+
+
+def table(rows: list[tuple]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["id", "label", "category", "item", "split"])
+
+
+def many(category: str, fakes: int, reals: int) -> list[tuple]:
+    return [
+        (f"{category}/{side}/{n:03d}", label, category, f"{side}{category}{n}", None)
+        for label, side, count in [(0, "fake", fakes), (1, "real", reals)]
+        for n in range(count)
+    ]
+
+
+def frames() -> list[tuple]:
+    """Ten videos, four fakes and one real frame each; official splits."""
+    splits = ["test"] * 2 + ["val"] * 2 + ["train"] * 6
+    return [(f"ff/{v}/{n}", int(n == 0), "deepfake", f"v{v}", splits[v]) for v in range(10) for n in range(5)]
+
+
+def planned(rows: list[tuple], balanced: bool = True, seed: int = 1) -> pd.DataFrame:
+    none = pd.DataFrame({"id": [], "category": []})
+    return plan(table(rows), none, val_fraction=0.1, test_fraction=0.2, balanced=balanced, seed=seed)
+
+
+def test_fractions_hold_within_every_category_and_label() -> None:
+    records = table(many("animal", 200, 100) + many("doc", 40, 80))
+    splits = assign_splits(records, 0.1, 0.2, seed=3)
+    shares = pd.crosstab([records["category"], records["label"]], splits, normalize="index")
+    assert shares["test"].between(0.19, 0.21).all()
+    assert shares["val"].between(0.09, 0.11).all()
+
+
+def test_items_stay_together_and_official_splits_are_kept() -> None:
+    records = table(frames() + [(f"s/{n}", n % 2, "satellite", f"photo{n // 2}", None) for n in range(60)])
+    official = records["split"]
+    records["split"] = assign_splits(records, 0.1, 0.3, seed=3)
+    assert records.groupby("item")["split"].nunique().max() == 1
+    assert (records["split"] == official)[official.notna()].all()
+    assert set(records.loc[records["category"] == "satellite", "split"]) == set(SPLITS)
+
+
+def test_given_splits_count_in_the_shares() -> None:
+    records = table(many("satellite", 100, 100))
+    real = records.index[records["label"] == 1]
+    for given, train, val, test in [(60, 70, 10, 20), (85, 85, 0, 15)]:
+        records["split"] = None
+        records.loc[real[:given], "split"] = "train"
+        splits = assign_splits(records, 0.1, 0.2, seed=3)
+        assert (splits[real[:given]] == "train").all()
+        drawn = splits[real].value_counts().reindex(["train", "val", "test"], fill_value=0)
+        assert drawn.tolist() == [train, val, test]
+        assert splits[records["label"] == 0].value_counts().to_dict() == {"train": 70, "test": 20, "val": 10}
+
+
+def test_balance_is_one_to_one_in_every_category_and_split() -> None:
+    rows = many("animal", 90, 50) + many("doc", 20, 40) + frames()
+    chosen = planned(rows)
+    counts = chosen.groupby(["category", "split"])["label"].agg(["sum", "size"])
+    assert (2 * counts["sum"] == counts["size"]).all()
+    assert len(chosen) == 2 * (50 + 20 + 10)
+    assert chosen["id"].is_monotonic_increasing
+    assert len(planned(rows, balanced=False)) == len(rows)
+
+
+def test_draws_depend_on_the_seed_alone() -> None:
+    animals, docs = many("animal", 90, 50), many("doc", 20, 40)
+    chosen = planned(animals + docs)
+    pd.testing.assert_frame_equal(chosen, planned(docs + animals[::-1]))
+    assert set(chosen["id"]) != set(planned(animals + docs, seed=2)["id"])
+    without_docs = chosen[chosen["category"] == "animal"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(planned(animals), without_docs)
+
+
+def test_categories_are_filled_in_and_the_records_own_are_kept() -> None:
+    records = table([("a", 0, None, "a", None), ("b", 1, "doc", "b", None)])
+    categories = pd.DataFrame({"id": ["b", "a"], "category": ["animal", "scene"]})
+    assert list(with_categories(records, categories)["category"]) == ["scene", "doc"]
+    with pytest.raises(UserError, match="categorize"):
+        with_categories(records, categories.iloc[:1])
+
+
+def test_errors_name_the_cause() -> None:
+    torn = table([("a", 0, "doc", "x", "train"), ("b", 1, "doc", "x", "test")])
+    with pytest.raises(UserError, match="item x"):
+        assign_splits(torn, 0.1, 0.1, seed=1)
+    with pytest.raises(UserError, match="train on"):
+        assign_splits(torn, 0.5, 0.5, seed=1)
+    with pytest.raises(UserError, match="one label only"):
+        balance(table(many("doc", 4, 0)).assign(split="train"), seed=1)

@@ -1,0 +1,216 @@
+"""The synset table, the classifier, and the stage: a training that must learn something."""
+
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from PIL import Image
+from timm.data import ImageNetInfo
+
+from fakevlm.categorize import assign, eva, synsets, train
+from fakevlm.config.params import load_params
+from fakevlm.data.ground_truth import GroundTruth, write_ground_truth
+from fakevlm.data.records import Record, write_records
+from fakevlm.errors import UserError
+from smallworld import content
+from tinyeva import TINY, collected, picture, tiny_head
+
+
+def run(rows: list[Record], folder: Path, name: str = "out", truth: Path | None = None, **changes):
+    if not (folder / "records").exists():
+        write_records(rows, folder / "records")
+    settings = TINY.model_copy(update=changes)
+    params = load_params("mini").model_copy(update={"categorize": settings})
+    return assign.assign(params, folder / "records", truth, folder / name)
+
+
+def test_table_lists_imagenet_in_order() -> None:
+    rows, info = synsets.table(), ImageNetInfo()
+    assert [row["synset"] for row in rows] == info.label_names()
+    assert [int(row["index"]) for row in rows] == list(range(1000))
+    assert all(row["lemma"] == info.index_to_description(n).split(",")[0] for n, row in enumerate(rows))
+    assert Counter(row["category"] for row in rows) == {"animal": 398, "human": 3, "object": 537, "scene": 62}
+    for row in rows:  # WordNet's files agree with the table on animals and people
+        by_number = synsets.lexicographer_category(row["synset"])
+        assert {row["category"], by_number} <= {"object", "scene"} or row["category"] == by_number
+
+
+def test_the_22k_head_has_people_and_places() -> None:
+    info = ImageNetInfo("imagenet-22k")
+    lemma = {info.index_to_description(n).split(",")[0]: s for n, s in enumerate(info.label_names())}
+    expected = {
+        "widow": "human", "person": "human", "wing commander": "human", "range animal": "animal", "barrio": "scene",
+        "swamp": "scene", "welwitschia": "object", "Irish coffee": "object", "airfield": "object",
+    }  # fmt: skip
+    assert {name: synsets.synset_category(lemma[name]) for name in expected} == expected
+    with pytest.raises(UserError, match="synset"):
+        synsets.lexicographer_category("dog")
+
+
+def test_membership_sums_to_the_categories() -> None:
+    labels = ["n02099601", "n03028079", "n10148035", "n07753592", "n01440764"]
+    matrix = synsets.membership(labels)
+    np.testing.assert_array_equal(np.array([0.1, 0.2, 0.3, 0.15, 0.25]) @ matrix, [0.35, 0.3, 0.15, 0.2])
+    np.testing.assert_array_equal(synsets.membership(synsets.FOUR), np.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "known", "category"),
+    [
+        ("genimage/real/n02099601_12.JPEG", "genimage", None, "animal"),
+        ("genimage/real/n02099601_12.JPEG", "genimage", "scene", "scene"),
+        ("genimage/real/n02099601_12.JPEG", "genimage", "doc", "animal"),  # none of the four
+        ("chameleon/real/n02099601_12.JPEG", "chameleon", None, None),
+        ("genimage/real/ILSVRC2012_val_00000293.JPEG", "genimage", None, None),
+        ("genimage/fake/x/416_adm_45.PNG", "genimage", None, "object"),  # balance beam
+        ("genimage/fake/x/000_sdv5_00012.png", "genimage", None, "animal"),  # tench
+        ("genimage/fake/x/VQDM_1000_200_00_979_vqdm_00012.png", "genimage", None, "scene"),  # valley
+        ("genimage/fake/x/982_midjourney_3.png", "genimage", None, "human"),  # groom
+    ],
+)
+def test_true_category_by_ground_truth_then_by_file_name(name, source, known, category) -> None:
+    ground_truth = {name: GroundTruth(name, 1, known)} if known else {}
+    assert synsets.true_category(Record(name, b"", 1, source, name), ground_truth) == category
+
+
+def test_generated_names_are_never_trained_on() -> None:
+    assert synsets.nature_category(Record("416_adm_45.PNG", b"", 0, "genimage", "x")) is None
+
+
+def test_model_is_an_eva02() -> None:
+    model = eva.build(load_params("mini").categorize, 1)
+    block = model.blocks[0]
+    names = [type(part).__name__ for part in (model, block.mlp, block.mlp.norm)]
+    assert names == ["Eva", "SwiGLU", "LayerNorm"]  # sub-LN
+    assert model.rope is not None
+
+
+def test_saved_model_gives_the_same_probabilities(tmp_path: Path) -> None:
+    classifier = eva.wrap(eva.build(TINY, 3), synsets.FOUR)
+    images = [Image.open(io.BytesIO(picture("animal", n, 40))).convert("RGB") for n in range(3)]
+    before = classifier.probabilities(images)
+    np.testing.assert_allclose(before.sum(1), 1, rtol=1e-5)
+    eva.save(classifier, tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    loaded = eva.load(tmp_path)
+    assert loaded.labels == list(synsets.FOUR)
+    np.testing.assert_array_equal(loaded.probabilities(images), before)
+    assert type(timm.create_model(f"local-dir:{tmp_path}", pretrained=True)).__name__ == "Eva"
+
+
+def test_a_named_imagenet_model_is_summed_into_categories(tmp_path: Path) -> None:
+    classifier = eva.load(
+        tiny_head(tmp_path, {978: 30.0}, 1000)
+    )  # seashore; no label names: ImageNet's order
+    scores = classifier.probabilities([Image.new("RGB", (50, 40))])
+    assert scores.shape == (1, 4)
+    assert synsets.FOUR[scores.argmax()] == "scene"
+    assert scores.max() > 0.99
+
+
+def test_a_wrong_model_name_is_the_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no_such_model"):
+        eva.load("no_such_model")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        eva.load(tmp_path)
+
+
+def test_a_model_is_identified_by_its_commit_or_its_content(tmp_path: Path, monkeypatch) -> None:
+    fetched = []
+
+    def download(repository: str, file: str) -> str:
+        fetched.append(repository)
+        return f"/cache/{repository}/snapshots/0a1b2c/{file}"
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    assert eva.identity("facebook/detr-resnet-50") == "0a1b2c"
+    assert eva.identity("eva02_large_patch14_448.mim_m38m_ft_in22k_in1k") == "0a1b2c"
+    timms = "timm/eva02_large_patch14_448.mim_m38m_ft_in22k_in1k"
+    assert fetched == ["facebook/detr-resnet-50", timms]
+    (tmp_path / "config.json").write_text("{}")
+    before = eva.identity(tmp_path)
+    (tmp_path / "config.json").write_text('{"a": 1}')
+    assert eva.identity(tmp_path) != before
+
+
+def test_split_holds_out_some_of_each_category() -> None:
+    categories = ["animal"] * 40 + ["human"] * 4 + ["object"] * 20
+    held = train.split(categories, 1)
+    assert Counter(np.array(categories)[held]) == {"animal": 6, "human": 1, "object": 3}
+    np.testing.assert_array_equal(held, train.split(categories, 1))
+    assert (held != train.split(categories, 2)).any()
+
+
+def test_whitened_patches_are_uncorrelated() -> None:
+    pixels = torch.randn(60, 3, 16, 16, generator=torch.Generator().manual_seed(1)).cumsum(-1).cumsum(-2) / 8
+    model = eva.build(TINY, 1)
+    train.whiten(model, pixels)
+    out = model.patch_embed.proj(pixels).flatten(2).transpose(1, 2).reshape(-1, TINY.width).detach()
+    covariance = torch.cov(out.T)
+    assert out.mean(0).abs().max() < 0.02
+    assert (covariance - torch.diag(covariance.diag())).abs().max() < 0.02
+    assert (covariance.diag() > 0.3).all()
+    assert (covariance.diag() < 1.0).all()
+
+
+def test_augmentation_keeps_shape_and_is_seeded() -> None:
+    batch = torch.rand(5, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+    first, again, other = (train.augment(batch, torch.Generator().manual_seed(s)) for s in (3, 3, 4))
+    assert first.shape == batch.shape
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert 0 <= first.min() <= first.max() <= 1
+
+
+def test_assign_learns_and_is_repeatable(tmp_path: Path) -> None:
+    rows, truth = collected(), tmp_path / "truth.jsonl"
+    fakes = [row for row in rows if row.label == 0]
+    write_ground_truth([GroundTruth(r.path, 0, Path(r.path).stem.split("_")[0]) for r in fakes], truth)
+    outcome = run(rows, tmp_path, "a", truth)
+
+    table = pd.read_parquet(tmp_path / "a" / "categories.parquet").set_index("id")
+    assert list(table.index) == sorted(row.id for row in rows)
+    assert table.loc["doc/real/a.png"].to_dict() == {"category": "doc", "confidence": 1.0, "origin": "source"}
+    assert table.loc["ff++/real/0.png", "category"] == "deepfake"
+    assert set(table.origin[[r.id for r in rows if r.source in ("genimage", "chameleon")]]) == {"model"}
+
+    held = 4 * round(0.15 * 24)
+    metrics = json.loads((tmp_path / "a" / "metrics.json").read_text())
+    assert metrics == outcome.metrics
+    assert metrics["n_train"] == 4 * 24 - held
+    assert metrics["n"] == len(fakes) + held  # never the images it was trained on
+    assert metrics["accuracy"] > 0.9, metrics
+    cells = pd.read_csv(tmp_path / "a" / "confusion.csv")
+    assert (len(cells), cells.n.sum()) == (16, metrics["n"])
+    assert cells.n[cells.truth == cells.predicted].sum() / metrics["n"] == metrics["accuracy"]
+
+    run(rows, tmp_path, "b", truth)
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+
+
+def test_a_named_model_trains_nothing(tmp_path: Path) -> None:
+    eva.save(eva.wrap(eva.build(TINY, 3), synsets.FOUR), tmp_path / "model")
+    outcome = run(collected(2), tmp_path, model=str(tmp_path / "model"))
+    assert not (tmp_path / "out" / "model").exists()
+    assert outcome.metrics["n"] == 8  # the photographs' names, which the model was not trained on
+    assert outcome.metrics["n_model"] == len(outcome.categories) - 2
+    assert "accuracy_validation" not in outcome.metrics
+
+
+def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="too few labelled photographs"):
+        run([row for row in collected(2) if row.source != "genimage"], tmp_path)
+
+
+def test_nothing_to_sort_and_nothing_to_measure(tmp_path: Path) -> None:
+    eva.save(eva.wrap(eva.build(TINY, 3), synsets.FOUR), tmp_path / "model")
+    outcome = run([row for row in collected(1) if row.category], tmp_path, model=str(tmp_path / "model"))
+    assert list(outcome.categories.origin) == ["source", "source"]
+    assert (outcome.metrics["accuracy"], outcome.metrics["n"]) == (None, 0)

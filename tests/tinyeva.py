@@ -1,0 +1,96 @@
+"""Tiny classifiers and detectors, and a collected folder of plain pictures, for the tests of categorize."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fakevlm.config.params import Categorize
+from fakevlm.data.records import Record
+
+TINY = Categorize(
+    model=None,
+    person=None,
+    image_size=16,
+    patch_size=4,
+    width=16,
+    depth=1,
+    heads=2,
+    epochs=12,
+    batch_size=16,
+    learning_rate=4e-3,
+)
+COLOURS = {"animal": (200, 40, 40), "human": (40, 200, 40), "object": (40, 40, 200), "scene": (200, 200, 40)}
+SYNSETS = {"animal": "n02099601", "human": "n10148035", "object": "n03063599", "scene": "n09428293"}
+
+
+def picture(category: str, seed: int, size: int = 16) -> bytes:
+    """A PNG of the category's colour with noise."""
+    noise = np.random.default_rng(seed).normal(0, 25, (size, size, 3))
+    pixels = np.clip(np.array(COLOURS[category]) + noise, 0, 255).astype(np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def collected(n: int = 24) -> list[Record]:
+    """Photographs with synsets, fakes and Chameleon's images without category, and two sources that have one."""
+    rows = []
+    for c, category in enumerate(COLOURS):
+        for k in range(n):
+            name = f"genimage/real/{SYNSETS[category]}_{k}.JPEG"
+            rows.append(Record(name, picture(category, 100 * c + k), 1, "genimage", name))
+        for k in range(4):
+            name = f"genimage/fake/adm/{category}_{k}.PNG"
+            rows.append(Record(name, picture(category, 1000 + 10 * c + k), 0, "genimage", name))
+        name = f"chameleon/fake/{category}.jpg"
+        rows.append(Record(name, picture(category, 2000 + c), 0, "chameleon", name))
+    rows.append(Record("doc/real/a.png", picture("object", 1), 1, "doc", "doc/real/a.png", category="doc"))
+    rows.append(Record("ff++/real/0.png", picture("human", 1), 1, "ff++", "0", category="deepfake"))
+    return rows
+
+
+def tiny_detector(folder: Path, label: str = "person", box: tuple[float, ...] = (0.5, 0.5, 0.5, 0.4)) -> Path:
+    """Save a YOLOS of random weights that sees `label` in one box (centre, width, height) of every picture."""
+    from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
+
+    config = YolosConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=[32, 32],
+        patch_size=16, num_detection_tokens=3, id2label={0: "N/A", 1: label, 2: "dog"},
+        use_mid_position_embeddings=False,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = YolosForObjectDetection(config)
+    for layers, bias in (
+        (model.class_labels_classifier.layers, (0.0, 5.0, 0.0, 0.0)),
+        (model.bbox_predictor.layers, torch.logit(torch.tensor(box))),
+    ):
+        torch.nn.init.zeros_(layers[-1].weight)
+        layers[-1].bias.data = torch.as_tensor(bias)
+    model.save_pretrained(folder)
+    YolosImageProcessor(size={"shortest_edge": 32, "longest_edge": 48}).save_pretrained(folder)
+    return folder
+
+
+def tiny_head(folder: Path, bias: dict[int, float], classes: int) -> Path:
+    """Save an EVA-02 of timm's with so many classes whose logits are `bias` (0 elsewhere) for every picture."""
+    import timm
+
+    model = timm.create_model(
+        "eva02_tiny_patch14_224",
+        img_size=28,
+        embed_dim=24,
+        depth=1,
+        num_heads=2,
+        ref_feat_shape=(2, 2),
+        num_classes=classes,
+    )
+    model.head.weight.data.zero_()
+    model.head.bias.data.zero_()
+    for index, value in bias.items():
+        model.head.bias.data[index] = value
+    timm.models.save_for_hf(model, folder, safe_serialization=True)
+    return folder
