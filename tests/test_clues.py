@@ -7,6 +7,7 @@ import pytest
 from fakevlm.config.params import load_params
 from fakevlm.data.ground_truth import Artifact, GroundTruth
 from fakevlm.evaluation import scores
+from fakevlm.evaluation.benchmarks import forced_verdicts
 from fakevlm.evaluation.clues import KIND_NAMES, clues
 
 BOX = (0.1, 0.1, 0.4, 0.4)
@@ -69,7 +70,9 @@ def _encode(sentences) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def scored() -> pd.DataFrame:
-    return scores.score(_frame(), TRUTH, load_params(), "fakeclue", encode=_encode)
+    frame = _frame()
+    frame["verdict_forced"] = forced_verdicts(frame)
+    return scores.score(frame, TRUTH, load_params(), "fakeclue", encode=_encode)
 
 
 def _value(frame: pd.DataFrame, subset: str, metric: str) -> tuple[float, int]:
@@ -87,6 +90,8 @@ def _value(frame: pd.DataFrame, subset: str, metric: str) -> tuple[float, int]:
         ("all", "f1_macro", 11 / 15, 6),
         ("all", "auc", 7 / 8, 6),
         ("all", "unparsed", 1 / 6, 6),
+        ("all", "acc_forced", 5 / 6, 6),
+        ("all", "f1_fake_forced", 6 / 7, 6),
         ("all", "css", 1.0, 2),
         ("all", "rouge_l", (1 + 4 / 5) / 2, 2),
         ("all", "clue_precision", 2 / 3, 3),
@@ -107,6 +112,17 @@ def _value(frame: pd.DataFrame, subset: str, metric: str) -> tuple[float, int]:
 )
 def test_scores_by_hand(scored: pd.DataFrame, subset: str, metric: str, value: float, n: int) -> None:
     assert _value(scored, subset, metric) == (value, n)
+
+
+def test_a_forced_choice_decides_only_where_the_text_gives_no_verdict() -> None:
+    frame = _frame()
+    said, forced = frame["verdict"], forced_verdicts(frame)
+    assert (forced == said)[said != "unparsed"].all()
+    assert forced[said == "unparsed"].tolist() == ["fake"]
+    frame["verdict_forced"] = forced_verdicts(frame.assign(p_fake=float("nan")))
+    assert frame["verdict_forced"].isna().tolist() == (said == "unparsed").tolist()
+    scored = scores.score(frame, TRUTH, load_params(), "fakeclue", encode=_encode)
+    assert not scored["metric"].str.endswith("_forced").any(), "without P(fake) there was no choice"
 
 
 def test_undefined_metrics_have_no_row(scored: pd.DataFrame) -> None:

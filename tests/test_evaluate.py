@@ -305,7 +305,7 @@ def test_the_linear_head_and_an_expert_answer_as_they_do_by_themselves(
     monkeypatch.setattr(methods, "_detector", REAL_DETECTORS)
     head = project / "artifacts/finetune/head/model"
     torch.manual_seed(0)
-    model = load_model(weights / "base", kind=LlavaForVerdict)  # its head is new, hence random
+    model = load_model(weights / "base", kind=LlavaForVerdict, new=("score.weight", "score.bias"))
     model.save_pretrained(head)
     load_processor(weights / "base").save_pretrained(head)
     records = _fakeclue()

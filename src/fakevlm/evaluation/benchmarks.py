@@ -37,8 +37,9 @@ Entry = TypeVar("Entry", Baseline, PublishedExpert)
 BENCHMARKS = ("fakeclue", "loki", "dmimage", "ddvqa", "ffpp")
 # The columns of predictions.parquet: one row a method and record. `item` is what the bootstrap draws; `text` is null for
 # detectors, `question` where it is the standard one; `p_fake` is null for models behind servers, who give words alone, and
-# `outcome` (ok, refused, …) for all others; `forced` marks a P(fake) that the text itself does not give; `reference` holds
-# the references, one a line.
+# `outcome` (ok, refused, …) for all others; `verdict_forced` is the forced choice where the text gives no verdict (null if
+# there was none), else the verdict; `forced` marks a P(fake) that the text itself does not give; `reference` holds the
+# references, one a line.
 SCHEMA = pa.schema(
     [
         pa.field("method", pa.string(), nullable=False),
@@ -51,6 +52,7 @@ SCHEMA = pa.schema(
         pa.field("text", pa.string()),
         pa.field("p_fake", pa.float64()),
         pa.field("verdict", pa.string(), nullable=False),
+        pa.field("verdict_forced", pa.string()),
         pa.field("forced", pa.bool_(), nullable=False),
         pa.field("outcome", pa.string()),
         pa.field("reference", pa.string(), nullable=False),
@@ -99,7 +101,7 @@ def table(records: Sequence[Record], answered: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         records: n of them.
-        answered: their answers (id, text, p_fake, verdict, forced, perhaps outcome), in the same order.
+        answered: their answers (id, text, p_fake, verdict, forced, perhaps verdict_forced and outcome), in the same order.
     """
     known = columns_of(records, ["id", "item", "label", "category", "generator", "question"]).astype(
         {"label": int}
@@ -108,7 +110,16 @@ def table(records: Sequence[Record], answered: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("the answers are not those of the records")
     lines = ("\n".join(" ".join(r.split()) for r in record.references) for record in without_images(records))
     reference = pa.array(lines, pa.string(), size=len(records)).to_pandas()
-    return answered.assign(outcome=answered.get("outcome"), **known, reference=reference)
+    forced = answered.get("verdict_forced", forced_verdicts(answered))
+    outcome = answered.get("outcome")
+    return answered.assign(outcome=outcome, verdict_forced=forced, **known, reference=reference)
+
+
+def forced_verdicts(answered: pd.DataFrame) -> pd.Series:
+    """The verdicts as said; where there is none that of P(fake), fake from one half on, or None without P(fake)."""
+    p_fake = answered["p_fake"]
+    choice = pd.Series(np.where(p_fake >= 0.5, "fake", "real"), answered.index).where(p_fake.notna(), None)
+    return answered["verdict"].where(answered["verdict"] != "unparsed", choice)
 
 
 def meant_for(entries: Sequence[Entry], benchmark: str) -> list[Entry]:

@@ -17,6 +17,7 @@ VERDICTS = {"fake": FAKE, "real": REAL, "unparsed": -1}
 
 SHARES = (
     "acc",
+    "acc_forced",
     "unparsed",
 )  # metrics that are shares of the rows: with an exact bound where all rows are alike
 

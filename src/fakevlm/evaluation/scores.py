@@ -4,6 +4,8 @@ Rows that count
 * **Detection** (acc, f1_real, f1_fake, f1_macro, auc, unparsed): one row an image. DD-VQA asks several questions about a
   frame; only the one about the whole image ("Does the image looks real/fake?") decides, because an answer about the nose may
   rightly find nothing wrong with a fake.
+* **Detection, forced** (acc_forced, f1_real_forced, f1_fake_forced, f1_macro_forced): the same of language models' forced
+  verdicts. An answer without a verdict counts as wrong above; here its forced choice counts.
 * **Explanation** (rouge_l, css): all rows that have a reference and an answer. On FakeClue these are all images, real ones
   too, which is how the released weights give the numbers of FACTS; on LOKI the fakes that people described; on DD-VQA all
   questions, the best of several answers counting. Right and wrong verdicts both count.
@@ -78,6 +80,13 @@ class _Scorer:
     def __init__(self, frame: pd.DataFrame, ground_truth: Mapping[str, GroundTruth], encode: Encode) -> None:
         self.label = frame["label"].to_numpy()
         self.verdict = metrics.codes(frame["verdict"].to_numpy())
+        self.forced = None
+        if (
+            "verdict_forced" in frame
+            and frame["text"].notna().any()
+            and frame["verdict_forced"].notna().all()
+        ):
+            self.forced = metrics.codes(frame["verdict_forced"].to_numpy())
         self.p_fake = frame["p_fake"].to_numpy(dtype=float)
         self.decides = ~frame["question"].fillna("").map(asks_about_part).to_numpy(dtype=bool)
         self.speaks = frame["text"].notna().to_numpy()
@@ -104,19 +113,25 @@ class _Scorer:
         own, both = np.flatnonzero(rows & self.decides), np.flatnonzero(against & self.decides)
         if not len(own):
             return
-        label, verdict = self.label[own], self.verdict[own]
-        yield "acc", own, partial(metrics.accuracy, label, verdict)
-        label, verdict, p_fake = self.label[both], self.verdict[both], self.p_fake[both]
-        classes = set(label)
-        if REAL in classes:
-            yield "f1_real", both, partial(metrics.f1, label, verdict, REAL)
-        if FAKE in classes:
-            yield "f1_fake", both, partial(metrics.f1, label, verdict, FAKE)
-        if len(classes) == 2:
-            yield "f1_macro", both, partial(metrics.f1_macro, label, verdict)
-            if not np.isnan(p_fake).any():
-                yield "auc", both, partial(metrics.auc, label, p_fake)
+        yield from self._verdicts(self.verdict, own, both, "")
+        label, p_fake = self.label[both], self.p_fake[both]
+        if len(set(label)) == 2 and not np.isnan(p_fake).any():
+            yield "auc", both, partial(metrics.auc, label, p_fake)
         yield "unparsed", own, partial(metrics.mean, self.verdict[own] == metrics.VERDICTS["unparsed"])
+        if self.forced is not None:
+            yield from self._verdicts(self.forced, own, both, "_forced")
+
+    def _verdicts(
+        self, verdicts: np.ndarray, own: np.ndarray, both: np.ndarray, suffix: str
+    ) -> Iterator[Metric]:
+        yield f"acc{suffix}", own, partial(metrics.accuracy, self.label[own], verdicts[own])
+        label, verdicts = self.label[both], verdicts[both]
+        if (label == REAL).any():
+            yield f"f1_real{suffix}", both, partial(metrics.f1, label, verdicts, REAL)
+        if (label == FAKE).any():
+            yield f"f1_fake{suffix}", both, partial(metrics.f1, label, verdicts, FAKE)
+        if len(set(label)) == 2:
+            yield f"f1_macro{suffix}", both, partial(metrics.f1_macro, label, verdicts)
 
     def explanation(self, rows: np.ndarray) -> Iterator[Metric]:
         own = np.flatnonzero(rows & self.referred)
