@@ -36,7 +36,7 @@ def picture(category: str, seed: int, size: int = 16) -> bytes:
 
 
 def collected(n: int = 24) -> list[Record]:
-    """Photographs with synsets, fakes and Chameleon's images without category, and two sources that have one."""
+    """Photographs with synsets, fakes and Chameleon's images without category, two sources with one."""
     rows = []
     for c, category in enumerate(COLOURS):
         for k in range(n):
@@ -53,7 +53,7 @@ def collected(n: int = 24) -> list[Record]:
 
 
 def tiny_detector(folder: Path, label: str = "person", box: tuple[float, ...] = (0.5, 0.5, 0.5, 0.4)) -> Path:
-    """Save a YOLOS of random weights that sees `label` in one box (centre, width, height) of every picture."""
+    """Save a YOLOS that sees `label` in one box (centre, width, height) of every picture."""
     from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
 
     config = YolosConfig(
@@ -76,7 +76,7 @@ def tiny_detector(folder: Path, label: str = "person", box: tuple[float, ...] = 
 
 
 def tiny_head(folder: Path, bias: dict[int, float], classes: int) -> Path:
-    """Save an EVA-02 of timm's with so many classes whose logits are `bias` (0 elsewhere) for every picture."""
+    """Save an EVA-02 with so many classes whose logits are `bias` (0 elsewhere) for every picture."""
     import timm
 
     model = timm.create_model(

@@ -21,7 +21,7 @@ def as_text() -> str:
 
 def test_prompts_are_those_on_file() -> None:
     assert as_text() == GOLDEN.read_text(encoding="utf-8"), (
-        "the prompts changed and every image will be asked about again: accept by running this file with Python"
+        "the prompts changed, so all images will be asked about again; to accept, run this file with Python"
     )
 
 

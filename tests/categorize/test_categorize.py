@@ -45,7 +45,8 @@ def test_the_22k_head_has_people_and_places() -> None:
     info = ImageNetInfo("imagenet-22k")
     lemma = {info.index_to_description(n).split(",")[0]: s for n, s in enumerate(info.label_names())}
     expected = {
-        "widow": "human", "person": "human", "wing commander": "human", "range animal": "animal", "barrio": "scene",
+        "widow": "human", "person": "human", "wing commander": "human", "range animal": "animal",
+        "barrio": "scene",
         "swamp": "scene", "welwitschia": "object", "Irish coffee": "object", "airfield": "object",
     }  # fmt: skip
     assert {name: synsets.synset_category(lemma[name]) for name in expected} == expected

@@ -1,4 +1,4 @@
-"""Which images count as human: the list of ImageNet's people, a detector's boxes, a 22k head's sum, and the stage."""
+"""Which images count as human: ImageNet's people, a detector's boxes, a 22k head's sum, the stage."""
 
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from fakevlm.errors import UserError
 from fakevlm.tools import wordnet
 from tinyeva import TINY, collected, tiny_detector, tiny_head
 
-# In the form of WordNet 3.0's data.noun: person, a ruler and a sovereign below it, Circe as an instance; a thing.
+# In the form of WordNet 3.0's data.noun: person, a ruler and a sovereign below it, Circe as an instance; a
+# thing.
 NOUNS = """\
   1 This software and database is being provided to you, the LICENSEE, by Princeton University
 00007846 03 n 02 person 0 soul 1 002 @ 00004475 n 0000 + 01761706 a 0101 | a human being
@@ -79,7 +80,8 @@ def test_a_detr_loads_by_its_auto_class(tmp_path: Path) -> None:
     from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor, ResNetConfig
 
     backbone = ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 1, 1], layer_type="basic", out_features=["stage4"]
+        embedding_size=8, hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 1, 1], layer_type="basic",
+        out_features=["stage4"],
     )  # fmt: skip
     config = DetrConfig(
         backbone_config=backbone, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,

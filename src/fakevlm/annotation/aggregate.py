@@ -1,16 +1,18 @@
 """Aggregate candidate captions into one answer: A = M(A1, A2, A3) (paper section 3.2, Eq. 1).
 
-The paper asks M to extract the clues common to several models, to drop observations of a single model unless they are
-critical (glaring artifacts), to order the rest into texture, geometry and lighting, and to write a fixed format. It gives
-that to a language model it does not name, as `aggregate_llm` does. Here sentence embeddings and clustering do it, on any
-free text, offline:
+The paper asks M to extract the clues common to several models, to drop observations of a single model unless
+they are critical (glaring artifacts), to order the rest into texture, geometry and lighting, and to write a
+fixed format. It gives that to a language model it does not name, as `aggregate_llm` does. Here sentence
+embeddings and clustering do it, on any free text, offline:
 
-1. Split captions into statements (`captions`), embed each distinct one once, and subtract the mean embedding of the
-   category's general descriptions (`descriptions.yaml`): what all statements about animals share is no agreement.
-2. Drop verdicts, remarks and statements of the wrong polarity: of a fake keep what is wrong, of a real image what is
-   plausible (`captions.polarity`, or the nearest description if words do not say).
-3. Cluster across annotators (average linkage, cosine at least `similarity`). Keep clusters of `min_annotators`
-   annotators, and single statements near a critical description. The medoid's words stand for the cluster.
+1. Split captions into statements (`captions`), embed each distinct one once, and subtract the mean embedding
+   of the category's general descriptions (`descriptions.yaml`): what all statements about animals share is no
+   agreement.
+2. Drop verdicts, remarks and statements of the wrong polarity: of a fake keep what is wrong, of a real image
+   what is plausible (`captions.polarity`, or the nearest description if words do not say).
+3. Cluster across annotators (average linkage, cosine at least `similarity`). Keep clusters of
+   `min_annotators` annotators, and single statements near a critical description. The medoid's words stand
+   for the cluster.
 """
 
 import re
@@ -84,7 +86,7 @@ class Annotation:
         id: the record's.
         text: the answer in the fixed format; empty if there is none.
         clues: the observations in the answer.
-        outcome: `ok`, else why there is no answer: an outcome of the request, or `invalid` if none fits the schema.
+        outcome: `ok`, else why there is no answer: the request's outcome, or `invalid` (not the schema).
         problem: what was wrong, if `outcome` is not `ok`.
     """
 
@@ -180,10 +182,10 @@ def _nearest(row: np.ndarray, rows: np.ndarray) -> float:
 
 
 def _is_clue(text: str, row: np.ndarray, label: int, known: _Descriptions) -> bool:
-    """Return whether a statement says what its label asks for: an artifact of a fake, plausibility of a real image.
+    """Return whether a statement says what its label asks for: an artifact, or plausibility.
 
-    The annotators know the label. So a statement without words of polarity counts, unless it is a remark or resembles
-    no description of the label's kind.
+    The annotators know the label. So a statement without words of polarity counts, unless it is a remark or
+    resembles no description of the label's kind.
     """
     similarity = {
         key: max(_nearest(row, rows) for _, rows in blocks) for key, blocks in known.families.items()
@@ -196,7 +198,7 @@ def _is_clue(text: str, row: np.ndarray, label: int, known: _Descriptions) -> bo
 
 
 def cluster(similarity: np.ndarray, threshold: float) -> list[list[int]]:
-    """Return average-linkage clusters of n rows from their (n, n) cosines; pairs at `threshold` or more merge."""
+    """Return average-linkage clusters of n rows from their (n, n) cosines; merge down to `threshold`."""
     if len(similarity) < 2:
         return [[n] for n in range(len(similarity))]
     from scipy.cluster.hierarchy import fcluster, linkage
@@ -229,7 +231,7 @@ class EmbeddingAggregator:
     critical_similarity: float
 
     def aggregate(self, images: Iterable[Candidates]) -> Iterator[Annotation]:
-        """Yield one annotation an image, in order; embed distinct statements once a chunk of images, at most."""
+        """Yield one annotation an image, in order; embed a chunk's distinct statements once."""
         images, embeddings = iter(images), {}
         while chunk := list(islice(images, _CHUNK)):
             pairs = [
@@ -267,7 +269,7 @@ class EmbeddingAggregator:
         return _Statement(text, row, max(families, key=families.get), label == FAKE and glaring)
 
     def _common(self, candidates: Sequence[tuple[str, _Statement]]) -> tuple[Clue, ...]:
-        """Return the clues that enough annotators made, and critical ones, from (annotator, statement) pairs."""
+        """Return agreed and critical clues from (annotator, statement) pairs."""
         if not candidates:
             return ()
         rows = np.stack([statement.embedding for _, statement in candidates])

@@ -20,8 +20,8 @@ _ABBREVIATION = re.compile(
 _JOINED = re.compile(r",\s*(?:and|but|while|whereas|plus|although)\s+(?:also\s+)?", re.IGNORECASE)
 _LEAST_JOINED = 4
 _OPENING = re.compile(
-    r"^(?:(?:additionally|also|furthermore|moreover|overall(?=[,:])|first(?:ly|(?=[,:]))|second(?:ly|(?=[,:]))|"
-    r"third(?:ly|(?=[,:]))|finally|lastly|in conclusion|in summary|to sum up|"
+    r"^(?:(?:additionally|also|furthermore|moreover|overall(?=[,:])|first(?:ly|(?=[,:]))|second"
+    r"(?:ly|(?=[,:]))|third(?:ly|(?=[,:]))|finally|lastly|in conclusion|in summary|to sum up|"
     r"notably|interestingly|however(?=[,:])|similarly|in addition|in particular|for example|for instance|"
     r"looking closely|(?:on|upon) (?:a )?closer (?:inspection|look|examination)|at first glance|as for|"
     r"and|but|then|plus|"
@@ -50,8 +50,8 @@ _HEDGES = [
         (r"\b(?:seem|appear) to have\b", "have"),
         (r"\b(?:seem|appear) to\b\s*", ""),
         (
-            r"\b(?:seems|appears)\b(?! to\b)(?! (?:in|on|near|at|behind|beside|twice|next|over|to|from|as|out|"
-            r"through|under|above|between|within)\b)",
+            r"\b(?:seems|appears)\b(?! to\b)(?! (?:in|on|near|at|behind|beside|twice|next|over|to|from|as|"
+            r"out|through|under|above|between|within)\b)",
             "is",
         ),
         (
@@ -63,7 +63,7 @@ _HEDGES = [
 ]
 _MODAL = re.compile(r"\b(\w+) (?:may|might|could) (?:possibly |perhaps )?be\b", re.IGNORECASE)
 
-# Polarity. Embeddings hardly tell "the shadows agree" from "the shadows contradict each other"; these words do.
+# Polarity: embeddings hardly tell "the shadows agree" from "the shadows contradict each other".
 _WRONG = re.compile(
     r"\b(?:un(?:natural|real|even|explained|usual|readable|intelligible|convincing|balanced|matched|related"
     r"|expected)\w*"
@@ -96,9 +96,9 @@ _NEGATION = re.compile(
 _NEGATION_END = re.compile(r"[,:]|\b(?:and|but|is|are|yet)\b", re.IGNORECASE)
 _NEGATION_REACH = 5  # words between a negation and the furthest word that it turns over
 
-# Verdicts. The subject is the image, then come a copula and a word that judges, in a clause or as the statement.
-# No verdict: a comparison with what is real ("this eye lacks the pores of real skin"), a claim about a thing in
-# the image ("the hand in the image is fake"), a material ("it is synthetic leather").
+# Verdicts. The subject is the image, then come a copula and a word that judges, in a clause or as the
+# statement. No verdict: a comparison with what is real ("this eye lacks the pores of real skin"), a claim
+# about a thing in the image ("the hand in the image is fake"), a material ("it is synthetic leather").
 _PICTURE = r"(?:image|photo(?:graph)?|picture|scene|scan|document|portrait)"
 _PREPOSITIONS = (
     "in of on at from with to by about across around behind inside near over through throughout under within"
@@ -141,8 +141,8 @@ _JUDGEMENT = (
 )
 # What may follow a judgement; a noun would make it a property of a thing.
 _AFTER = (
-    rf"(?!\w|-\w|\s+(?!{_PICTURE}|(?:AI|one|and|or|but|because|as|since|due|with|based|given|in|on|at|for|from"
-    r"|to|than|rather|by|using"
+    rf"(?!\w|-\w|\s+(?!{_PICTURE}|(?:AI|one|and|or|but|because|as|since|due|with|based|given|in|on|at|for"
+    r"|from|to|than|rather|by|using"
     r"|despite|that|which|when|not|overall|through|around|under)\b)[a-z])"
 )
 # What `split` leaves of "it looks fake due to …"; "fake, glossy leaves" are a thing.
@@ -162,7 +162,7 @@ def _is(match: re.Match[str]) -> str:
 
 
 def normalise(clause: str) -> str:
-    """Return a statement without markup, opening words, hedges and final stop, in lower case; perhaps empty."""
+    """Return a statement without markup, opening words, hedges and stop, lower-case; perhaps empty."""
     clause = _MARKUP.sub("", clause).strip()
     clause = _OPENING.sub("", clause)
     clause = _MODAL.sub(_is, clause)
@@ -206,7 +206,7 @@ def split(caption: str, least_words: int = 3) -> list[str]:
 
 
 def polarity(statement: str) -> int:
-    """Return −1 if a statement says that something is wrong, 1 if all is as it should be, 0 if words do not say."""
+    """Return −1 for something wrong, 1 for something as it should be, 0 if words do not say."""
     negations = [match.end() for match in _NEGATION.finditer(statement)]
     score = 0
     for pattern, value in ((_WRONG, -1), (_RIGHT, 1)):

@@ -1,4 +1,4 @@
-"""The files of the stage `annotate`: FakeClue as shards of records and as the release's JSON, and all captions.
+"""The files of the stage `annotate`: FakeClue as shards and as the release's JSON, and all captions.
 
 Everything is written and read piece by piece: the texts of a million images are never in memory at once.
 """
@@ -26,8 +26,9 @@ class FakeClue:
     """The results of the stage, as tables without texts.
 
     Attributes:
-        images: one row an image of FakeClue, in the order of collection: id, label, category, source, generator, item,
-            split, sha256; `annotators`, how many captioned it (outcome ok); `families`, how many the answer names.
+        images: one row an image of FakeClue, in the order of collection: id, label, category, source,
+            generator, item, split, sha256; `annotators`, how many captioned it (outcome ok); `families`, how
+            many the answer names.
         outcomes: number of requests by annotator (rows) and outcome (columns); empty if nobody was asked.
         quality: see `quality.ClueQuality`; empty without ground truth.
         agreement: see `quality.Agreement`.

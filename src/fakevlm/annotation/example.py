@@ -1,4 +1,4 @@
-"""Pick an image that shows how annotation works (paper Fig. 2): the question, each annotator's caption, the answer."""
+"""Pick an image that shows how annotation works (paper Fig. 2): question, captions, answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

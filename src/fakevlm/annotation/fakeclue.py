@@ -54,7 +54,8 @@ def build(
         annotators: default those of the profile.
 
     Raises:
-        UserError: inputs or a key are missing or do not fit, a back end lacks something, or nothing was aggregated.
+        UserError: inputs or a key are missing or do not fit, a back end lacks something, or nothing was
+            aggregated.
     """
     settings = params.annotate
     if isinstance(settings, Released):
@@ -118,7 +119,7 @@ class Tasks:
 def planned(
     params: Params, collected: Path | None = None, categorized: Path | None = None
 ) -> tuple[pd.DataFrame, Tasks]:
-    """Return the chosen images (see `splits.plan`) in the order of the records, with column `row`, and their tasks.
+    """Return the chosen images (see `splits.plan`), with their record numbers as `row`, and their tasks.
 
     Raises:
         UserError: inputs are missing or do not fit.
@@ -238,7 +239,8 @@ class _Results:
         if self.failed and not self.kept.any():
             last = self.last_failure
             raise UserError(
-                f"none of {self.failed.total()} images was aggregated; the last: {last.outcome}, {last.problem}",
+                f"none of {self.failed.total()} images was aggregated; the last: "
+                f"{last.outcome}, {last.problem}",
                 "correct the entry annotate.aggregator; with another model or revision all are asked again",
             )
         images = self._chosen.drop(columns="row").assign(

@@ -1,16 +1,17 @@
 """The 12 label prompts (paper section 3.2, "Label Prompt Design based on category knowledge").
 
-The paper fixes: the authenticity label is in the prompt as prior knowledge; real images are analysed for their
-plausibility as photographs, fakes for artifacts over the whole image; the category directs attention to its cues; there
-are 12 distinct types; fakes that may show nothing (Chameleon's) get a tag that lets the model refrain.
+The paper fixes: the authenticity label is in the prompt as prior knowledge; real images are analysed for
+their plausibility as photographs, fakes for artifacts over the whole image; the category directs attention to
+its cues; there are 12 distinct types; fakes that may show nothing (Chameleon's) get a tag that lets the model
+refrain.
 
-It leaves open the texts and the 12. Seven categories times two labels would make 14. We take six groups of category
-knowledge times two labels; `human` and `deepfake` share a group. The paper treats "cues for facial images" as one body of
-knowledge (Fig. 2), its classifier separates four photographic categories to which satellite and document images are
-added, and FF++'s frames show people; "deepfake" says how a fake was made, which the prompt must not presuppose. The one
-published prompt (animal, fake) asks for five cues: structure and physical features; surface texture and colour; realism
-of object and environment; symmetry and consistency; overall colour and processing. All twelve ask for these five, in each
-group's words.
+It leaves open the texts and the 12. Seven categories times two labels would make 14. We take six groups of
+category knowledge times two labels; `human` and `deepfake` share a group. The paper treats "cues for facial
+images" as one body of knowledge (Fig. 2), its classifier separates four photographic categories to which
+satellite and document images are added, and FF++'s frames show people; "deepfake" says how a fake was made,
+which the prompt must not presuppose. The one published prompt (animal, fake) asks for five cues: structure
+and physical features; surface texture and colour; realism of object and environment; symmetry and
+consistency; overall colour and processing. All twelve ask for these five, in each group's words.
 """
 
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ class Prompt:
     """A question to a model about an image.
 
     Attributes:
-        name: the type, `<group>-<fake|real>`, one of 12 (a tag makes no other type); an aggregator's is `aggregate`.
+        name: the type, `<group>-<fake|real>`, one of 12 (a tag makes no other type); an aggregator's is
+            `aggregate`.
         text: the full text.
         label: 1 real, 0 fake: the prior knowledge in the text.
         category: the image's category.

@@ -1,8 +1,8 @@
-"""Quality of the annotations: clue precision and recall against the ground truth, and agreement between annotators.
+"""Clue precision and recall against the ground truth, and agreement between annotators.
 
-Only the miniature has ground truth; the paper could not measure the quality on real corpora. Precision and recall are
-over (image, kind of artifact) pairs of fakes with visible artifacts; a refusal names nothing and lowers recall. Images are
-counted one by one, and only sums are held.
+Only the miniature has ground truth; the paper could not measure the quality on real corpora. Precision and
+recall are over (image, kind of artifact) pairs of fakes with visible artifacts; a refusal names nothing and
+lowers recall. Images are counted one by one, and only sums are held.
 """
 
 import math
@@ -57,8 +57,8 @@ class ClueQuality:
         """Return a row an author, in their order; no rows if no fake with visible artifacts was counted.
 
         Returns:
-            Columns `QUALITY_COLUMNS`: `n` fakes with visible artifacts; `spurious_per_real` the mean number of kinds
-            of artifact claimed of a real image, over `n_real` images.
+            Columns `QUALITY_COLUMNS`: `n` fakes with visible artifacts; `spurious_per_real` the mean number
+            of kinds of artifact claimed of a real image, over `n_real` images.
         """
         rows = []
         for author in self._authors if self._visible else ():
@@ -86,7 +86,7 @@ def _kappa(counts: Counter[tuple[int, int, int]]) -> float:
 
 
 class Agreement:
-    """Agreement of annotators, pair by pair, in the kinds of artifact that they name; needs no ground truth."""
+    """Agreement of pairs of annotators in the kinds of artifact that they name."""
 
     def __init__(self, annotators: Sequence[str]) -> None:
         # Counts of set sizes give the same sums in any order of images.
@@ -104,8 +104,8 @@ class Agreement:
         """Return a row a pair.
 
         Returns:
-            Columns `AGREEMENT_COLUMNS`: the mean Jaccard index over the `n` images of which one of the two names
-            something, and Cohen's kappa over all (image, kind) decisions.
+            Columns `AGREEMENT_COLUMNS`: the mean Jaccard index over the `n` images of which one of the two
+            names something, and Cohen's kappa over all (image, kind) decisions.
         """
         rows = []
         for (a, b), counts in self._pairs.items():

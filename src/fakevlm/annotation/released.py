@@ -1,8 +1,8 @@
-"""FakeClue as released, in the form of the stage `annotate`: its texts and test split, without asking anybody.
+"""FakeClue as released, in the form of the stage `annotate`: its texts and its test split.
 
-The release has no validation split: one is drawn from its training images by source item. The test images stay exactly
-the released ones, so that numbers are comparable. The released split is by image, so frames of one video are in train
-and in test, here too.
+The release has no validation split: one is drawn from its training images by source item. The test images
+stay exactly the released ones, so that numbers are comparable. The released split is by image, so frames of
+one video are in train and in test, here too.
 """
 
 import json
@@ -36,7 +36,7 @@ def plan(records: pd.DataFrame, val_fraction: float, seed: int) -> pd.DataFrame:
             f"{strange['id'].iloc[0]} is no image of the released FakeClue",
             "rerun collect with collect.corpora.fakeclue alone: `dvc repro -f collect`",
         )
-    # Training images alone are split: an item with frames on both sides must not move its training frames to test.
+    # Only training images are split, so that an item on both sides keeps its training frames in train.
     train = records[records["split"] == "train"]
     drawn = assign_splits(train.assign(split=None), val_fraction, 0.0, seed)
     split = records["split"].where(records["split"] == "test", drawn.reindex(records.index))

@@ -1,8 +1,9 @@
-"""Choose the images of FakeClue and split them (paper section 3.2: fake to real 1:1; section 3.1: a random split).
+"""Choose and split the images of FakeClue (paper sections 3.1: a random split; 3.2: fake to real 1:1).
 
-Two things differ from the release on purpose. Images are split by source item (a video with its manipulations, a
-photograph with its reproductions): the release splits by row, with frames of one video in train and in test. And the 1:1
-of section 3.2 holds within each category and split; the release is 65:35 (`balance: false` keeps all).
+Two things differ from the release on purpose. Images are split by source item (a video with its
+manipulations, a photograph with its reproductions): the release splits by row, with frames of one video in
+train and in test. And the 1:1 of section 3.2 holds within each category and split; the release is 65:35
+(`balance: false` keeps all).
 """
 
 import zlib
@@ -48,7 +49,7 @@ def with_categories(records: pd.DataFrame, categories: pd.DataFrame) -> pd.DataF
 
 
 def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: float, seed: int) -> pd.Series:
-    """Return the split of every record, by item: keep given splits, draw the others within category and label.
+    """Return every record's split, by item: keep given splits, draw others within category and label.
 
     Args:
         records: columns id, label, category, item, split (None if there is none yet).
@@ -114,7 +115,7 @@ def _strata(records: pd.DataFrame, items: np.ndarray) -> dict[tuple[str, str], n
 
 
 def balance(records: pd.DataFrame, seed: int) -> np.ndarray:
-    """Return row numbers, in the order of ids, of equally many fakes and real images in each category and split.
+    """Return rows, ordered by id, of equally many fakes and real images in each category and split.
 
     Args:
         records: columns id, label, category, split.

@@ -1,1 +1,1 @@
-"""Categories of images whose source has none (paper, section 3.2, "Data Pre-Processing"): EVA-02 through timm."""
+"""Sort images without a category (paper section 3.2, "Data Pre-Processing"): EVA-02 through timm."""

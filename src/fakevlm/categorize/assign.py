@@ -40,11 +40,11 @@ class Outcome:
 
     Attributes:
         categories: id, category, confidence (the model's probability; 1 from a source), origin, sorted by id.
-        confusion: truth, predicted, n: all sixteen pairs, over images that the model judged, was not trained on, and
-            whose true category is known.
-        metrics: accuracy, n and recall by category (of the confusion), n_model, n_source; of a model trained here
-            accuracy_validation, n_validation, n_train; with `categorize.person` n_human_by_person, the images that the
-            classifier took for something else.
+        confusion: truth, predicted, n: all sixteen pairs, over images that the model judged, was not trained
+            on, and whose true category is known.
+        metrics: accuracy, n and recall by category (of the confusion), n_model, n_source; of a model trained
+            here accuracy_validation, n_validation, n_train; with `categorize.person` n_human_by_person, the
+            images that the classifier took for something else.
         log: epoch, loss, accuracy of a model trained here; else empty.
     """
 
@@ -66,7 +66,7 @@ class Sorter:
         self.classifier, self.judge = eva.load(model), person.make_judge(people)
 
     def __call__(self, images: list[Image.Image]) -> dict[str, np.ndarray]:
-        """Return columns of n rows: `best` (index in `FOUR`), `sure` (its probability), `overruled` (by the judge)."""
+        """Return columns: `best` (index in `FOUR`), `sure` (probability), `overruled` (by the judge)."""
         probabilities = self.classifier.probabilities(images)
         best, sure = probabilities.argmax(1), probabilities.max(1)
         human = self.judge(images) if self.judge else np.zeros(len(images), sure.dtype)
@@ -109,7 +109,7 @@ def classify(
 
 
 def confusion(truth: Iterable[str], predicted: Iterable[str]) -> pd.DataFrame:
-    """Return how often each category was taken for each: truth, predicted, n; all sixteen pairs, zeros too."""
+    """Return truth, predicted, n: how often each category was taken for each, zeros too."""
     pairs = Counter(zip(truth, predicted, strict=True))
     return pd.DataFrame(
         [(t, p, pairs[t, p]) for t in FOUR for p in FOUR], columns=["truth", "predicted", "n"]
@@ -117,7 +117,7 @@ def confusion(truth: Iterable[str], predicted: Iterable[str]) -> pd.DataFrame:
 
 
 def measure(table: pd.DataFrame) -> dict:
-    """Return accuracy, n and the recall of each category of a `confusion` table; None for a ratio of nothing."""
+    """Return accuracy, n and recall by category of a `confusion` table; None for a ratio of nothing."""
     right = table[table.truth == table.predicted].set_index("truth").n
     total = table.groupby("truth").n.sum()
 
@@ -132,7 +132,7 @@ def measure(table: pd.DataFrame) -> dict:
 
 
 def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outcome:
-    """Run the stage: write `categories.parquet`, `confusion.csv`, `metrics.json`, `log.csv` and a trained `model/`.
+    """Run the stage: write `categories.parquet`, `confusion.csv`, `metrics.json`, `log.csv`, `model/`.
 
     Args:
         params: `params.categorize.model` names the classifier; None trains the small one.
@@ -141,7 +141,8 @@ def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outco
         out: `artifacts/categorize`.
 
     Raises:
-        UserError: no records, a model that does not load, too few photographs to train on, two records with one id.
+        UserError: no records, a model that does not load, too few photographs to train on, two records with
+            one id.
     """
     settings, model = params.categorize, params.categorize.model
     log, trained_on, metrics = pd.DataFrame(), set(), {}

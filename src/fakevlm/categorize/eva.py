@@ -1,8 +1,9 @@
 """EVA-02 classifiers of timm, with their classes mapped to the four categories.
 
-EVA-02 (Fang et al. 2024, the paper's reference [12]) is a vision transformer with SwiGLU feed-forward blocks, rotary
-position embeddings and a LayerNorm inside each block (sub-LN). A model is named in params.yaml or, in the miniature,
-built small and trained (`train`). Models are stored in timm's format, for `timm.create_model("local-dir:…")`.
+EVA-02 (Fang et al. 2024, the paper's reference [12]) is a vision transformer with SwiGLU feed-forward blocks,
+rotary position embeddings and a LayerNorm inside each block (sub-LN). A model is named in params.yaml or, in
+the miniature, built small and trained (`train`). Models are stored in timm's format, for
+`timm.create_model("local-dir:…")`.
 """
 
 from collections.abc import Sequence
@@ -59,14 +60,14 @@ def device() -> torch.device:
 
 
 def wrap(model: torch.nn.Module, labels: Sequence[str]) -> Classifier:
-    """Return the classifier of a timm model whose classes are `labels`, on the best device, in evaluation mode."""
+    """Return the classifier of a timm model with classes `labels`, on the best device, in evaluation mode."""
     transform = create_transform(**resolve_model_data_config(model), is_training=False)
     columns = torch.from_numpy(membership(labels)).to(device())
     return Classifier(model.eval().to(device()), list(labels), columns, transform)
 
 
 def build(params: Categorize, seed: int) -> torch.nn.Module:
-    """Return a small EVA-02 of random weights with four outputs: timm's architecture with sub-LN, at other sizes."""
+    """Return a small EVA-02 of random weights with four outputs: timm's with sub-LN, at other sizes."""
     check_widths("categorize", params.width)
     side, grid = params.image_size, params.image_size // params.patch_size
     with torch.random.fork_rng():
@@ -97,9 +98,9 @@ def load(name: str | Path) -> Classifier:
     """Return a classifier by name.
 
     Args:
-        name: a folder with timm's safetensors and config.json (relative to the repository's root), or a timm model with
-            ImageNet classes, such as `eva02_large_patch14_448.mim_m38m_ft_in22k_in1k`, fetched from the Hugging Face
-            hub on first use.
+        name: a folder with timm's safetensors and config.json (relative to the repository's root), or a timm
+            model with ImageNet classes, such as `eva02_large_patch14_448.mim_m38m_ft_in22k_in1k`, fetched
+            from the Hugging Face hub on first use.
 
     Raises:
         UserError: neither a folder nor a timm model, weights are missing, or the classes are not ImageNet's.
@@ -129,7 +130,8 @@ def identity(name: str | Path) -> str:
     """Return what identifies a model's weights: a hash of its folder, or its commit on the Hugging Face hub.
 
     Args:
-        name: a folder, a timm model, or a repository of the hub. If the hub has none, the name itself: `load` will say so.
+        name: a folder, a timm model, or a repository of the hub. If the hub has none, the name itself: `load`
+            will say so.
     """
     folder = paths.resolve(name)
     if folder.is_dir():

@@ -1,14 +1,16 @@
-"""Decide whether an image shows people, which an ImageNet-1k classifier cannot tell: it has three classes of people.
+"""Decide whether an image shows people: an ImageNet-1k classifier has only three classes of people.
 
-The paper does not say when an image is "human". `categorize.person` calls it human, whatever the classifier says, if
+The paper does not say when an image is "human". `categorize.person` calls it human, whatever the classifier
+says, if
 
-* `kind: detector`: the boxes of persons with `score` or more cover `min_area` or more of the image together. So a crowd
-  counts and a passer-by does not; so does somebody with a fish, though ImageNet calls the picture a tench.
-* `kind: head`: the probabilities of all classes of people (`persons.txt`) of a second classifier, with ImageNet-22k's
-  head, sum to `score` or more.
+* `kind: detector`: the boxes of persons with `score` or more cover `min_area` or more of the image together.
+  So a crowd counts and a passer-by does not; so does somebody with a fish, though ImageNet calls the picture
+  a tench.
+* `kind: head`: the probabilities of all classes of people (`persons.txt`) of a second classifier, with
+  ImageNet-22k's head, sum to `score` or more.
 
-Otherwise the classifier's category stands, `human` included. If `categorize.model` has a 22k head itself, its classes of
-people compete with the other categories already, and `person: null` is enough.
+Otherwise the classifier's category stands, `human` included. If `categorize.model` has a 22k head itself, its
+classes of people compete with the other categories already, and `person: null` is enough.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,7 +56,7 @@ def _person_label(model: Any, name: str) -> int:
 
 
 def detector(settings: Person) -> Judge:
-    """Return a judge by an object detector of transformers (DETR, YOLOS, RT-DETR …), a folder or a name on the hub.
+    """Return a judge by an object detector of transformers (DETR, YOLOS …): a folder or a name on the hub.
 
     Raises:
         UserError: it does not load, or has no label for persons.
@@ -95,7 +97,7 @@ def detector(settings: Person) -> Judge:
 
 
 def head(settings: Person) -> Judge:
-    """Return a judge by a timm classifier with ImageNet-22k's head: `eva02_base_patch14_448.mim_in22k_ft_in22k`.
+    """Return a judge by a timm classifier with ImageNet-22k's head.
 
     Raises:
         UserError: it does not load, or its head has hardly any class of people.

@@ -1,16 +1,19 @@
 """Map ImageNet's classes to the paper's four categories: animal, human, object, scene (section 3.2).
 
-Nobody has published such a mapping. Ours is data, `synsets.csv`, one row for each of the 1,000 classes of ImageNet-1k:
+Nobody has published such a mapping. Ours is data, `synsets.csv`, one row for each of the 1,000 classes of
+ImageNet-1k:
 
 * animal: the first 398 classes, which are everything in WordNet's file of animals.
 * human: the three synsets of persons in ImageNet-1k (ballplayer, groom, scuba diver).
-* scene: a place to stand in or to look across. Landforms and waters (alp, seashore, volcano); buildings and structures
-  that fill the view (barn, church, viaduct, dam, stone wall); rooms and shops from inside (library, bakery, stage).
-  Vehicles, furniture and single things are objects, however large (mobile home, totem pole, radio telescope).
+* scene: a place to stand in or to look across. Landforms and waters (alp, seashore, volcano); buildings and
+  structures that fill the view (barn, church, viaduct, dam, stone wall); rooms and shops from inside
+  (library, bakery, stage). Vehicles, furniture and single things are objects, however large (mobile home,
+  totem pole, radio telescope).
 * object: the rest, with food and plants.
 
-ImageNet-22k has too many classes for such a table. Its people are the synsets below "person" in WordNet (`persons.txt`,
-written by `tools.wordnet`); of the rest, WordNet's own files decide (`lexicographer_category`).
+ImageNet-22k has too many classes for such a table. Its people are the synsets below "person" in WordNet
+(`persons.txt`, written by `tools.wordnet`); of the rest, WordNet's own files decide
+(`lexicographer_category`).
 """
 
 import csv
@@ -27,8 +30,8 @@ from fakevlm.errors import UserError
 
 FOUR = ("animal", "human", "object", "scene")
 
-# WordNet 3.0 numbers its nouns file by file, as [first, end): noun.animal; noun.location and noun.object (landforms,
-# waters); noun.person.
+# WordNet 3.0 numbers its nouns file by file, as [first, end): noun.animal; noun.location and noun.object
+# (landforms, waters); noun.person.
 _RANGES = (
     ("animal", 1_313_093, 2_666_196),
     ("scene", 8_489_000, 9_483_700),
@@ -36,8 +39,8 @@ _RANGES = (
 )
 _ROOTS = {7846: "human", 15388: "animal"}  # "person" and "animal" themselves are in noun.Tops
 
-# ImageNet's file names (n02099601_12.JPEG), and those of GenImage's fakes, where the number before the generator is
-# the class (416_adm_45.PNG, VQDM_1000_200_00_016_vqdm_00012.png).
+# ImageNet's file names (n02099601_12.JPEG), and those of GenImage's fakes, where the number before the
+# generator is the class (416_adm_45.PNG, VQDM_1000_200_00_016_vqdm_00012.png).
 _NATURE = re.compile(r"^(n\d{8})_\d+\.", re.IGNORECASE)
 _GENERATED = re.compile(
     r"(?:^|_)(\d{1,3})_(?:adm|biggan|glide|midjourney|sdv4|sdv5|vqdm|wukong)_\d+\.", re.IGNORECASE

@@ -34,8 +34,8 @@ def split(categories: Sequence[str], seed: int) -> np.ndarray:
 def augment(batch: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror half of the images, zoom and shift each a little, and overwrite a rectangle of it.
 
-    The rectangle shows the opposite part of the picture, so that no category hangs on a single part: the fakes to be
-    sorted have parts that are doubled, shifted or smeared.
+    The rectangle shows the opposite part of the picture, so that no category hangs on a single part: the
+    fakes to be sorted have parts that are doubled, shifted or smeared.
 
     Args:
         batch: (n, 3, h, w).
@@ -92,7 +92,8 @@ def train(
         seed: of weights, order and augmentation.
 
     Returns:
-        The classifier after the last epoch, and its log: epoch, loss (training), accuracy (held out by `split`).
+        The classifier after the last epoch, and its log: epoch, loss (training), accuracy (held out by
+            `split`).
 
     Raises:
         UserError: only one category, or fewer than two images of one.

@@ -24,7 +24,7 @@ GRID = (0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.60, 0.70)
 def sweep(
     params: Params, annotated: Path, truth: Path, grid: Sequence[float] = GRID, images: int = 600
 ) -> pd.DataFrame:
-    """Return precision, recall and F1 of the aggregate's clues by threshold, on fakes drawn from the training split.
+    """Return precision, recall and F1 of the aggregate's clues by threshold, on fakes of the train split.
 
     Args:
         params: the profile; `annotate.aggregator.similarity` is replaced by each value of `grid`.
@@ -42,7 +42,7 @@ def sweep(
     spec = params.annotate.aggregator
     if not isinstance(spec, Embedding):
         raise UserError(
-            f"profile {params.profile}: annotate.aggregator.backend is {spec.backend}, which has no threshold",
+            f"profile {params.profile}: the aggregator {spec.backend} has no threshold",
             "tune a profile whose aggregator is embedding",
         )
     train = read_frame(annotated / "fakeclue" / "train", ["id", "label", "category"])

@@ -1,10 +1,10 @@
-"""Write `categorize/persons.txt`, the classes of ImageNet's 22,000 that are people: `fakevlm persons <dict>/data.noun`
+"""Write `categorize/persons.txt`, ImageNet-22k's classes of people: `fakevlm persons <dict>/data.noun`
 
-ImageNet's class names are WordNet 3.0 synsets (`n` and the offset in `data.noun`). A class is a person if "person"
-(n00007846) is among its hypernyms or instance hypernyms, at any height. The result is kept as data because neither timm
-nor nltk ships WordNet's hierarchy. It comes from WordNet 3.0 (Princeton University, free for any use with its notice;
-Debian's package wordnet-base 1:3.0-37) and timm's 21,843 synsets of Google's release, a superset of the others. Only
-numbers are kept: some of WordNet's words for people are insults.
+ImageNet's class names are WordNet 3.0 synsets (`n` and the offset in `data.noun`). A class is a person if
+"person" (n00007846) is among its hypernyms or instance hypernyms, at any height. The result is kept as data
+because neither timm nor nltk ships WordNet's hierarchy. It comes from WordNet 3.0 (Princeton University, free
+for any use with its notice; Debian's package wordnet-base 1:3.0-37) and timm's 21,843 synsets of Google's
+release, a superset of the others. Only numbers are kept: some of WordNet's words for people are insults.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ FILE = Path(str(files("fakevlm.categorize"))) / "persons.txt"
 
 
 def hypernyms(lines: Iterable[str]) -> dict[str, list[str]]:
-    """Return the synsets directly above each, from WordNet's `data.noun` (format: wndb(5WN) in WordNet's manual)."""
+    """Return the synsets directly above each, from WordNet's `data.noun` (see wndb(5WN))."""
     above = {}
     for line in lines:
         if line.startswith("  "):  # the licence
