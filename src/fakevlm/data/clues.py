@@ -55,7 +55,8 @@ _PATTERNS = {name: re.compile(kind.pattern, re.IGNORECASE) for name, kind in KIN
 # A negation reaches to the end of its clause or to a comma, but not of a list ("no halo, grid or glare").
 _END = re.compile(
     r"(?i)[;.:\n]|,(?! (?:or|nor|\w+(?: \w+)?,? (?:or|nor)) )"
-    r"|\b(?:but|however|yet|although|though|while|whereas)\b|\b(?=there (?:is|are))|\band (?=(?:an?|the|it|this|is|are|looks?|shows?|has)\b)"
+    r"|\b(?:but|however|yet|although|though|while|whereas)\b"
+    r"|\b(?=there (?:is|are))|\band (?=(?:an?|the|it|this|is|are|looks?|shows?|has)\b)"
 )
 # "not" and "instead of" reach four words far, and not beyond a word of place, reason or existence.
 _BEFORE = re.compile(

@@ -1,7 +1,6 @@
-"""A LLaVA of any size, from random weights: the same classes, file formats and names of weights as LLaVA-1.5, only smaller.
+"""A LLaVA of any size from random weights, with the classes, files and weight names of llava-1.5-7b-hf.
 
-The miniature's base model starts here, and so do the tests' tiny models. What is written loads with
-`LlavaForConditionalGeneration.from_pretrained` and `AutoProcessor.from_pretrained`, as llava-1.5-7b-hf does, and is served by vLLM.
+The miniature's base model and the tests' tiny models begin here. vLLM serves them.
 """
 
 import json
@@ -27,10 +26,10 @@ from transformers import (
 from fakevlm.errors import UserError
 
 BOS, EOS, PAD, IMAGE = "<s>", "</s>", "<pad>", "<image>"
-# Words that must be one token each, so that P(fake) can be read off a single position of the output.
+# One token each, so that P(fake) can be read at one place of the output.
 VERDICT_WORDS = ("fake", "real", "Fake", "Real")
 
-# LLaVA-1.5's conversation: images first, then the text; an answer ends with the end-of-sequence token.
+# LLaVA-1.5's conversation: images, then the text; an answer ends with the end-of-sequence token.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {{- '' if message.role == 'system' else message.role | upper + ': ' -}}
@@ -48,20 +47,19 @@ CHAT_TEMPLATE = """\
 def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer trained on `texts`; the same texts give the same tokenizer.
 
-    The four verdict words, with and without a space before them, are one token each, and `<s>` opens every text.
+    The verdict words, with and without a space before them, are one token each, and `<s>` opens every text.
 
     Args:
-        texts: what to train on; questions, captions, answers.
-        vocab_size: at most so many tokens; 4 special ones and 256 bytes come first.
+        texts: questions, captions and answers.
+        vocab_size: the largest number of tokens; 4 special ones and 256 bytes come first.
 
     Raises:
         UserError: `vocab_size` leaves no room for the verdict words.
     """
-    # Each text as it will be met: after the template's words, with a space before it.
     texts = [f"USER: \n ASSISTANT: {text}" for text in texts]
-    # As often as there are words in all texts together: then nothing outranks the verdict words, and BPE merges them first.
-    often = sum(len(text.split()) for text in texts) + 1
-    forced = [" ".join([word] * often) for word in VERDICT_WORDS] + list(VERDICT_WORDS) * often
+    # More verdict words than words in all texts, so that BPE merges them first.
+    count = sum(len(text.split()) for text in texts) + 1
+    verdicts = [" ".join([word] * count) for word in VERDICT_WORDS] + list(VERDICT_WORDS) * count
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -71,7 +69,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    backend.train_from_iterator([*texts, *forced], trainer=trainer)
+    backend.train_from_iterator([*texts, *verdicts], trainer=trainer)
     backend.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A",
         pair=f"{BOS} $A {BOS} $B",
@@ -96,7 +94,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast, image_size: int, patch_size: int) -> LlavaProcessor:
-    """A `LlavaProcessor` for square images of `image_size` pixels: others are resized on their short edge and cropped."""
+    """A `LlavaProcessor` that resizes the short edge to `image_size` pixels and crops to a square."""
     return LlavaProcessor(
         image_processor=CLIPImageProcessor(
             size={"shortest_edge": image_size}, crop_size={"height": image_size, "width": image_size}
@@ -104,7 +102,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast, image_size: int, patch_s
         tokenizer=tokenizer,
         patch_size=patch_size,
         vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,  # CLIP's class token, which the "default" strategy drops again
+        num_additional_image_tokens=1,  # CLIP's class token, which the strategy "default" drops
         chat_template=CHAT_TEMPLATE,
     )
 
@@ -126,15 +124,15 @@ def build_llava(
 
     Args:
         folder: made if missing.
-        texts: what the tokenizer is trained on.
+        texts: for the tokenizer.
         vision: `hidden_size`, `layers`, `heads`, `mlp` of the CLIP vision tower.
         text: the same of the Llama language model.
         image_size: side of the square input, pixels.
         patch_size: side of a patch, pixels; divides `image_size`.
-        vocab_size: at most so many tokens.
+        vocab_size: the largest number of tokens.
         seed: of the weights.
-        vision_feature_layer: which of the tower's hidden states the projector reads. LLaVA-1.5 reads the last but one
-            (-2) since CLIP's last is spent on CLIP's own objective; a tower trained for this model gives its last.
+        vision_feature_layer: the tower's hidden state that the projector reads. LLaVA-1.5 reads the last
+            but one (-2), because CLIP's last serves CLIP's own objective.
         max_positions: longest sequence, image tokens included.
 
     Raises:
@@ -145,11 +143,7 @@ def build_llava(
             f"image_size {image_size} is no multiple of patch_size {patch_size}", "choose one that divides it"
         )
     tokenizer = build_tokenizer(texts, vocab_size)
-    special = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
             hidden_size=vision["hidden_size"],
@@ -157,7 +151,7 @@ def build_llava(
             num_attention_heads=vision["heads"],
             intermediate_size=vision["mlp"],
             projection_dim=vision["hidden_size"],
-            hidden_act="gelu",  # as in OpenCLIP; OpenAI's quick_gelu is no quicker on today's CPUs, it takes twice as long
+            hidden_act="gelu",  # as in OpenCLIP; on CPUs OpenAI's quick_gelu takes twice as long
             image_size=image_size,
             patch_size=patch_size,
         ),
@@ -188,20 +182,20 @@ def build_llava(
 
 
 def publish_names(folder: Path) -> None:
-    """Gives the saved weights the names that llava-1.5-7b-hf's files have; what has them already stays as it is, to the byte.
+    """Rename saved weights as in llava-1.5-7b-hf's files; files that have these names keep their bytes.
 
-    `save_pretrained` of a model that was not loaded from such files leaves `vision_model` out of the vision tower's names.
-    transformers reads both, vLLM only the published ones.
+    `save_pretrained` may leave `vision_model` out of the vision tower's names. transformers reads both
+    forms, vLLM only the published one.
 
     Args:
-        folder: with `model*.safetensors` and, where there are several, their index.
+        folder: holds `model*.safetensors` and, if there are several, their index.
     """
     for file in sorted(folder.glob("model*.safetensors")):
         with safe_open(file, framework="pt") as weights:
             names, metadata = list(weights.keys()), weights.metadata()
         if names != [_published(name) for name in names]:
             renamed = {_published(name): tensor for name, tensor in load_file(file).items()}
-            part = file.with_suffix(".part")  # the tensors may still lie in the file
+            part = file.with_suffix(".part")  # the tensors may be mapped from `file`
             save_file(renamed, part, metadata)
             part.chmod(file.stat().st_mode)
             part.replace(file)

@@ -1,10 +1,8 @@
-"""The one prompt of the project: training, evaluation and the demo all go through these functions.
+"""The one prompt of the project: training, evaluation and the demo all use these functions.
 
-People who trained with one template and evaluated with another lost a quarter of their accuracy (README, "What others
-found"); so nobody else formats a prompt. The template itself is the processor's, as saved with the weights.
-
-The released FakeVLM was evaluated by its authors in another way: the question of their JSON as it stands there, with the image's
-placeholder before it and no template around it. Prompt `bare` is that, for weights that were made so; `template` is everybody else's.
+People who trained with one template and evaluated with another lost a quarter of their accuracy. The
+template is the processor's, saved with the weights (`template`). The released FakeVLM was evaluated by its
+authors without one: the question of their JSON after the image's placeholder (`bare`).
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -19,9 +17,8 @@ Prompt = Literal["template", "bare"]
 
 
 def _plain(processor: "LlavaProcessor", text: str) -> str:
-    """The text without the tokenizer's special tokens: a stray `<image>` or `</s>` in data would not be text any more."""
-    specials = {*processor.tokenizer.all_special_tokens, processor.image_token}
-    for token in sorted(specials):
+    """The text without special tokens: `<image>` or `</s>` in data would not be read as text."""
+    for token in sorted({*processor.tokenizer.all_special_tokens, processor.image_token}):
         text = text.replace(token, "")
     return text.strip()
 
@@ -32,17 +29,17 @@ def _user(processor: "LlavaProcessor", question: str | None) -> dict:
 
 
 def standard(kind: Prompt = "template") -> str:
-    """The question about a whole image: ours is the paper's, the authors' own weights have always been asked the release's."""
+    """The question about a whole image: the paper's, or for `bare` the one of the released dataset."""
     return records.FAKECLUE_QUESTION if kind == "bare" else STANDARD
 
 
 def prompt(processor: "LlavaProcessor", question: str | None = None, kind: Prompt = "template") -> str:
-    """The text up to where the model answers, one `<image>` in it: `USER: <image>\\n{question} ASSISTANT:` for LLaVA-1.5.
+    """The text up to the answer, with one `<image>`: `USER: <image>\\n{question} ASSISTANT:` for LLaVA-1.5.
 
     Args:
-        processor: whose chat template is used.
+        processor: gives the chat template.
         question: None asks `standard(kind)`.
-        kind: `template`, or `bare`: `<image>{question}`.
+        kind: `template`, or `bare` for `<image>{question}`.
     """
     if kind == "bare":
         return processor.image_token + _plain(processor, question or standard(kind))
@@ -52,10 +49,10 @@ def prompt(processor: "LlavaProcessor", question: str | None = None, kind: Promp
 def conversation(
     processor: "LlavaProcessor", question: str | None, answer: str, kind: Prompt = "template"
 ) -> str:
-    """Prompt, answer and end-of-sequence token: what is trained on.
+    """Prompt, answer and end-of-sequence token: the text that is trained on.
 
-    llava-1.5's published template ends an answer with a space and no end-of-sequence token; the models were trained with
-    one, and a model tuned without it never stops. So it is set here, whatever the template.
+    The end-of-sequence token is added where the template lacks it, as llava-1.5's published one does: a
+    model tuned without it never stops.
     """
     end = processor.tokenizer.eos_token
     if kind == "bare":

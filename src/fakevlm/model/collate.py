@@ -1,7 +1,6 @@
-"""From images, questions and answers to a model's tensors.
+"""Images, questions and answers become a model's tensors.
 
-In two steps, so that training pays the first one only once: `encode` tokenises and brings the image to the model's size
-(uint8), `pad` makes a batch of it (normalised pixels, padded tokens, labels).
+`Collator.encode` tokenises and resizes each example once; `Collator.pad` makes batches of encoded examples.
 """
 
 from collections.abc import Sequence
@@ -17,12 +16,12 @@ from fakevlm.model import chat
 if TYPE_CHECKING:
     from transformers import LlavaProcessor
 
-IGNORE = -100  # the label that no loss counts
+IGNORE = -100  # the label that the loss leaves out
 
 
 @dataclass(slots=True)
 class Example:
-    """An image, the question (None: the standard one) and the answer (None: to be generated)."""
+    """An image, its question (None: the standard one) and its answer (None: to be generated)."""
 
     image: Image.Image
     question: str | None = None
@@ -35,8 +34,8 @@ class Encoded:
 
     Attributes:
         pixels: (3, H, W) uint8, at the model's size.
-        ids: (T,) int64 tokens; the image's placeholder stands once for each of its patches.
-        prompt: how many of them are the prompt, which is not learned.
+        ids: (T,) int64 tokens, with the image's placeholder once for each of its patches.
+        prompt: number of tokens of the prompt, which is not learned.
         truncated: the answer was cut to fit `max_length`.
     """
 
@@ -51,9 +50,9 @@ class Collator:
 
     Args:
         processor: of the model.
-        max_length: longest sequence, image tokens included; longer answers are cut at the end. None: no limit.
-        for_generation: only prompts, padded on the left, no labels.
-        prompt: in which form a question is put (`chat.Prompt`).
+        max_length: longest sequence, image tokens included; longer answers are cut. None: no limit.
+        for_generation: prompts alone, padded on the left, no labels.
+        prompt: the form of the question (`chat.Prompt`).
     """
 
     def __init__(
@@ -71,27 +70,27 @@ class Collator:
         self._prompts: dict[str | None, list[int]] = {}
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        """The batch of `examples`; see `pad` for its tensors."""
+        """The batch of `examples`; see `pad`."""
         return self.pad(self.encode(examples))
 
     def pixels(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
-        """Each image at the model's size, (3, H, W) uint8; an image that has it already stays as it is, bit for bit."""
+        """Images at the model's size, (3, H, W) uint8; an image of that size keeps its values."""
         if not images:
             return []
-        made = self.processor.image_processor(
+        batch = self.processor.image_processor(
             images=list(images), do_rescale=False, do_normalize=False, return_tensors="pt"
         )["pixel_values"]
-        # A row for each, not a view of the batch: kept rows would keep their whole batch alive.
-        return [row.to(torch.uint8).clone() for row in made]
+        # Clones, because a view of one row keeps the whole batch in memory.
+        return [row.to(torch.uint8).clone() for row in batch]
 
     def normalise(self, pixels: Sequence[torch.Tensor]) -> torch.Tensor:
-        """(N, 3, H, W) float32 model input of images from `pixels`, as the processor makes it in one go."""
+        """Model input (N, 3, H, W) float32 from `pixels`."""
         return self.processor.image_processor(
             images=list(pixels), do_resize=False, do_center_crop=False, return_tensors="pt"
         )["pixel_values"]
 
     def _expand(self, ids: list[int], height: int, width: int) -> list[int]:
-        """`ids` with the image's one placeholder repeated as often as the image has patches."""
+        """`ids` with the image's placeholder once for each patch."""
         processor = self.processor
         patches = (height // processor.patch_size) * (width // processor.patch_size)
         patches += processor.num_additional_image_tokens
@@ -101,9 +100,8 @@ class Collator:
 
     def _prompt(self, question: str | None) -> list[int]:
         if question not in self._prompts:
-            self._prompts[question] = self.processor.tokenizer(
-                chat.prompt(self.processor, question, self.prompt)
-            ).input_ids
+            text = chat.prompt(self.processor, question, self.prompt)
+            self._prompts[question] = self.processor.tokenizer(text).input_ids
         return self._prompts[question]
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
@@ -123,49 +121,42 @@ class Collator:
                 raise ValueError("an example without answer cannot be trained on")
             texts = [chat.conversation(self.processor, e.question, e.answer, self.prompt) for e in examples]
             rows = self.processor.tokenizer(texts).input_ids
-        encoded = []
-        for example, ids, pixels in zip(
-            examples, rows, self.pixels([e.image for e in examples]), strict=True
-        ):
-            prompt = self._prompt(example.question)
-            if ids[: len(prompt)] != prompt:
-                raise ValueError(
-                    f"the tokens of {chat.prompt(self.processor, example.question, self.prompt)!r} depend on the answer"
-                )
-            height, width = pixels.shape[-2:]
-            length = len(self._expand(prompt, height, width))
-            if self.max_length is not None and length >= self.max_length:
-                raise UserError(
-                    f"a prompt takes {length} tokens, and finetune.max_length is {self.max_length}",
-                    "raise finetune.max_length in params.yaml",
-                )
-            ids = self._expand(ids, height, width)
-            cut = self.max_length is not None and len(ids) > self.max_length
-            encoded.append(Encoded(pixels, torch.tensor(ids[: self.max_length]), length, cut))
-        return encoded
+        pixels = self.pixels([example.image for example in examples])
+        return [
+            self._encoded(example.question, ids, image)
+            for example, ids, image in zip(examples, rows, pixels, strict=True)
+        ]
+
+    def _encoded(self, question: str | None, ids: list[int], pixels: torch.Tensor) -> Encoded:
+        prompt, size = self._prompt(question), pixels.shape[-2:]
+        if ids[: len(prompt)] != prompt:
+            raise ValueError(f"the tokens of the prompt to {question!r} depend on the answer")
+        length, ids = len(self._expand(prompt, *size)), self._expand(ids, *size)
+        if self.max_length is None:
+            return Encoded(pixels, torch.tensor(ids), length)
+        if length >= self.max_length:
+            raise UserError(
+                f"a prompt takes {length} tokens, and finetune.max_length is {self.max_length}",
+                "raise finetune.max_length in params.yaml",
+            )
+        return Encoded(pixels, torch.tensor(ids[: self.max_length]), length, len(ids) > self.max_length)
 
     def pad(self, encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         """A batch of N examples, T tokens long.
 
         Returns:
-            `pixel_values` (N, 3, H, W) float32, `input_ids` (N, T), `attention_mask` (N, T); for training also `labels`
-            (N, T): −100 everywhere but on the answer and its end-of-sequence token.
+            `pixel_values` (N, 3, H, W) float32, `input_ids` and `attention_mask` (N, T); for training also
+            `labels` (N, T): the answer and its end-of-sequence token, −100 elsewhere.
         """
         longest = max(len(e.ids) for e in encoded)
         ids = torch.full((len(encoded), longest), self.processor.tokenizer.pad_token_id)
         mask = torch.zeros_like(ids)
         labels = torch.full_like(ids, IGNORE)
         for row, e in enumerate(encoded):
-            if self.for_generation:
-                ids[row, longest - len(e.ids) :] = e.ids
-                mask[row, longest - len(e.ids) :] = 1
-            else:
-                ids[row, : len(e.ids)] = e.ids
-                mask[row, : len(e.ids)] = 1
-                labels[row, e.prompt : len(e.ids)] = e.ids[e.prompt :]
-        batch = {
-            "pixel_values": self.normalise([e.pixels for e in encoded]),
-            "input_ids": ids,
-            "attention_mask": mask,
-        }
+            start = longest - len(e.ids) if self.for_generation else 0
+            ids[row, start : start + len(e.ids)] = e.ids
+            mask[row, start : start + len(e.ids)] = 1
+            labels[row, start + e.prompt : start + len(e.ids)] = e.ids[e.prompt :]
+        pixels = self.normalise([e.pixels for e in encoded])
+        batch = {"pixel_values": pixels, "input_ids": ids, "attention_mask": mask}
         return batch if self.for_generation else {**batch, "labels": labels}

@@ -1,4 +1,4 @@
-"""What a frozen LLaVA makes of images, asked the standard question: the features that probes read (paper section 4.1)."""
+"""Features of a frozen LLaVA that is asked the standard question; probes read them (paper, section 4.1)."""
 
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,7 @@ from fakevlm.model.llava import load_model, load_processor
 
 
 class Features:
-    """A LLaVA that is looked into.
-
-    Args:
-        model: a `LlavaForConditionalGeneration`, in evaluation mode.
-        processor: its processor.
-    """
+    """Features of images, from a `LlavaForConditionalGeneration` in evaluation mode and its processor."""
 
     def __init__(self, model: torch.nn.Module, processor: Any) -> None:
         self.model, self.collator = model, Collator(processor, for_generation=True)
@@ -27,26 +22,28 @@ class Features:
         """Features of n images.
 
         Returns:
-            float32 arrays: `vision` (n, d_vision), the patches that the projector reads, averaged; `last` (n, d_text), the
-            language model's last hidden state at the prompt's last token; `mean` (n, d_text), that state averaged over the
-            prompt.
+            float32 arrays: `vision` (n, d_vision), the mean of the patches that the projector reads; `last`
+                and
+            `mean` (n, d_text), the language model's last hidden state at the prompt's last token, and its
+            mean over the prompt.
         """
         model, inner = self.model, self.model.model
         batch = {k: v.to(model.device) for k, v in self.collator([Example(i) for i in images]).items()}
-        seen = inner.get_image_features(pixel_values=batch["pixel_values"].to(model.dtype), return_dict=True)
-        patches = seen.hidden_states[model.config.vision_feature_layer]
+        pixels = batch["pixel_values"].to(model.dtype)
+        vision = inner.get_image_features(pixel_values=pixels, return_dict=True)
+        patches = vision.hidden_states[model.config.vision_feature_layer]
         if model.config.vision_feature_select_strategy == "default":
             patches = patches[:, 1:]  # without the class token
-        # One question for all, so nothing is padded and no mask is needed.
+        # All prompts are equal, so nothing is padded and no mask is needed.
         states = inner(
-            input_ids=batch["input_ids"], mm_encoder_outputs={"image": seen}, use_cache=False
+            input_ids=batch["input_ids"], mm_encoder_outputs={"image": vision}, use_cache=False
         ).last_hidden_state
         pooled = {"vision": patches.mean(dim=1), "last": states[:, -1], "mean": states.mean(dim=1)}
         return {name: rows.float().cpu().numpy() for name, rows in pooled.items()}
 
 
 def load_features(name: str | Path, dtype: str) -> Features:
-    """The features of a model by folder or name.
+    """The features of a model, given by its folder or hub name.
 
     Raises:
         UserError: there is none.

@@ -1,4 +1,4 @@
-"""Loading LLaVA: from a folder of the project, or by name from the Hugging Face hub."""
+"""Load LLaVA from a folder or from the Hugging Face hub."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,6 @@ from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.model.build import CHAT_TEMPLATE
 
-# The library's own bars say nothing about the project's progress.
 logging.disable_progress_bar()
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # params.yaml's names of precisions
@@ -31,7 +30,7 @@ _best_device = device  # where a parameter of that name hides it
 
 
 def locate(name: str | Path) -> str:
-    """A folder (relative ones from the repository's root) if there is one by that name, else the name itself, for the hub."""
+    """The path of a folder, taken from the repository's root; without such a folder the name, for the hub."""
     folder = paths.resolve(name)
     return str(folder) if folder.is_dir() else str(name)
 
@@ -39,7 +38,8 @@ def locate(name: str | Path) -> str:
 def _cannot_load(what: str, name: str | Path, error: Exception) -> UserError:
     return UserError(
         f"no {what} could be loaded from {str(name)!r}: {error}",
-        "name a folder in Hugging Face format (make it with `dvc repro`) or a model of the hub such as llava-hf/llava-1.5-7b-hf",
+        "name a folder in Hugging Face format (`dvc repro` makes one) or a model of the hub such as "
+        "llava-hf/llava-1.5-7b-hf",
     )
 
 
@@ -90,10 +90,10 @@ def load_model(
             "the folder is damaged or holds another kind of model: make or fetch it again",
         )
     if is_deepspeed_zero3_enabled():
-        # Files' names differ from the model's; on saving, the library turns back what it did on loading. With ZeRO-3 it would
-        # also turn back what it never did, and save names that nobody can load.
+        # On saving, the library reverts the renaming of weights that it did on loading. With ZeRO-3 it
+        # would also revert renamings that it never did, and save names that nobody can load.
         model._weight_conversions = [change for change in model._weight_conversions if change.was_used()]
-        return model.eval()  # its weights are spread over the ranks' devices already
+        return model.eval()  # its weights lie on the ranks' devices
     return model.to(_best_device() if device is None else device).eval()
 
 
@@ -117,14 +117,11 @@ def load_processor(name_or_folder: str | Path) -> LlavaProcessor:
 
 
 def _completed(processor: LlavaProcessor, name_or_folder: str | Path) -> LlavaProcessor:
-    """The processor with what tells how many tokens an image is: those saved before transformers 4.48 lack some of it.
-
-    The model's configuration knows the patches; a CLIP's class token is the one that the patches come with.
-    """
+    """Add what decides an image's number of tokens; processors saved before transformers 4.48 lack it."""
     if processor.patch_size is None or processor.vision_feature_select_strategy is None:
         config = AutoConfig.from_pretrained(locate(name_or_folder))
         processor.patch_size = config.vision_config.patch_size
         processor.vision_feature_select_strategy = config.vision_feature_select_strategy
-    strategy, extra = processor.vision_feature_select_strategy, processor.num_additional_image_tokens
-    processor.num_additional_image_tokens = extra or int(strategy == "default")
+    class_token = int(processor.vision_feature_select_strategy == "default")
+    processor.num_additional_image_tokens = processor.num_additional_image_tokens or class_token
     return processor

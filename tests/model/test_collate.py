@@ -29,30 +29,24 @@ def picture(seed: int, height: int = 32, width: int = 32) -> Image.Image:
 
 @pytest.fixture
 def examples():
+    sizes, questions = [(32, 32), (40, 90), (70, 33)], [None, "Real or fake?", "Why do you think so?"]
     return [
         Example(picture(n, *size), question, answer)
-        for n, (size, question, answer) in enumerate(
-            zip(
-                [(32, 32), (40, 90), (70, 33)],
-                [None, "Real or fake?", "Why do you think so?"],
-                ANSWERS,
-                strict=True,
-            )
-        )
+        for n, (size, question, answer) in enumerate(zip(sizes, questions, ANSWERS, strict=True))
     ]
 
 
 def test_equals_the_processors_batch(processor, examples):
     batch = Collator(processor)(examples)
-    own = processor(
+    expected = processor(
         images=[e.image for e in examples],
         text=[chat.conversation(processor, e.question, e.answer) for e in examples],
         padding=True,
         padding_side="right",
         return_tensors="pt",
     )
-    assert set(own) <= set(batch)
-    for name, tensor in own.items():
+    assert set(expected) <= set(batch)
+    for name, tensor in expected.items():
         assert torch.equal(batch[name], tensor), name
 
 
@@ -76,17 +70,15 @@ def test_generation_pads_left_and_has_no_answer(processor, examples):
         assert processor.tokenizer.decode(alone).endswith("ASSISTANT:")
 
 
-def test_image_of_the_models_size_is_untouched(processor):
+def test_an_image_of_the_models_size_keeps_its_values(processor):
     image = picture(5)
     (pixels,) = Collator(processor).pixels([image])
     assert np.array_equal(pixels.permute(1, 2, 0).numpy(), np.asarray(image))
 
 
-def test_long_answers_are_cut_and_say_so(processor):
+def test_long_answers_are_cut_and_marked(processor):
     collator = Collator(processor, max_length=45)
-    short, long = collator.encode(
-        [Example(picture(1), None, "Fake"), Example(picture(1), None, ANSWERS[0] * 9)]
-    )
+    short, long = collator.encode([Example(picture(1), None, text) for text in ("Fake", ANSWERS[0] * 9)])
     assert not short.truncated
     assert long.truncated
     assert len(long.ids) == 45
@@ -103,16 +95,16 @@ def test_bad_input_is_named(processor):
 
 
 @pytest.mark.parametrize(
-    "kept",
+    "saved",
     [{}, {"patch_size": 8, "vision_feature_select_strategy": "default"}],
     ids=["nothing", "no number of additional tokens"],
 )
-def test_a_processor_that_an_older_library_saved_counts_an_images_tokens(tmp_path, kept):
+def test_a_processor_that_an_older_library_saved_counts_an_images_tokens(tmp_path, saved):
     new = tinyllava.build(tmp_path / "new")
     old = shutil.copytree(new, tmp_path / "old")
-    saved = json.loads((new / "processor_config.json").read_text())
-    (old / "preprocessor_config.json").write_text(json.dumps(saved["image_processor"]))
-    (old / "processor_config.json").write_text(json.dumps({"processor_class": "LlavaProcessor", **kept}))
+    config = json.loads((new / "processor_config.json").read_text())
+    (old / "preprocessor_config.json").write_text(json.dumps(config["image_processor"]))
+    (old / "processor_config.json").write_text(json.dumps({"processor_class": "LlavaProcessor", **saved}))
     example = Example(picture(1), None)
     ids = [Collator(load_processor(f), for_generation=True).encode([example])[0].ids for f in (new, old)]
     assert ids[0].tolist() == ids[1].tolist()

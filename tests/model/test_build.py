@@ -1,0 +1,121 @@
+"""The tiny LLaVA loads as the real one does; the same seed gives the same bytes."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+
+from fakevlm.errors import UserError
+from fakevlm.model.build import build_llava, build_tokenizer, publish_names
+from imports import ROOT
+
+TEXTS = ["This is a fake image. The surface is waxy.", "This is a real image.", "Two dogs on a meadow."]
+SIZES = {
+    "vision": {"hidden_size": 16, "layers": 2, "heads": 2, "mlp": 32},
+    "text": {"hidden_size": 16, "layers": 2, "heads": 2, "mlp": 32},
+    "image_size": 32,
+    "patch_size": 8,
+    "vocab_size": 500,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("llava")
+    build_llava(folder, TEXTS, **SIZES, seed=3)
+    return folder
+
+
+def test_loads_as_any_llava(folder: Path) -> None:
+    model = LlavaForConditionalGeneration.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    assert isinstance(processor, LlavaProcessor)
+    assert (model.config.vision_feature_layer, model.config.vision_feature_select_strategy) == (-1, "default")
+    assert model.config.image_token_index == processor.image_token_id
+    image = torch.randint(0, 255, (3, 32, 32), dtype=torch.uint8)
+    batch = processor(images=[image], text=["USER: <image>\nIs it? ASSISTANT:"], return_tensors="pt")
+    assert (batch["input_ids"] == processor.image_token_id).sum() == (32 // 8) ** 2
+    assert model.generate(**batch, max_new_tokens=3, do_sample=False).shape[1] > batch["input_ids"].shape[1]
+
+
+def test_weights_have_the_names_of_llava_1_5(folder: Path) -> None:
+    """vLLM refuses others. The miniature's base has them too."""
+    published = (
+        r"language_model\.lm_head\.weight",
+        r"language_model\.model\.(embed_tokens|norm|layers\.\d+\.\w+(\.\w+)?)\.weight",
+        r"multi_modal_projector\.linear_[12]\.(weight|bias)",
+        r"vision_tower\.vision_model\.(embeddings|pre_layrnorm|post_layernorm|encoder\.layers\.\d+)\..+",
+    )
+    for file in folder / "model.safetensors", ROOT / "embedded/base/model.safetensors":
+        with safe_open(file, framework="pt") as weights:
+            names = list(weights.keys())
+        assert [name for name in names if not re.fullmatch("|".join(published), name)] == []
+        assert sum(name.startswith("vision_tower.") for name in names) > 30
+
+
+def test_publishing_names_leaves_the_weights(folder: Path, tmp_path: Path) -> None:
+    """Two files with an index, as a large model has, in the names that the library gives a new model."""
+    model = LlavaForConditionalGeneration.from_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    model.save_pretrained(tmp_path, max_shard_size="40KB")
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    before = [file.read_bytes() for file in shards]
+    publish_names(tmp_path)
+    assert [file.read_bytes() for file in shards] == before, "published already"
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(index.read_text().replace(".vision_model", ""))
+    for file in shards:
+        short = {name.replace(".vision_model", ""): tensor for name, tensor in load_file(file).items()}
+        save_file(short, file, {"format": "pt"})
+    publish_names(tmp_path)
+    assert [file.read_bytes() for file in shards] == before
+    assert sorted(json.loads(index.read_text())["weight_map"]) == sorted(weights)
+    loaded, report = LlavaForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
+
+
+def test_the_seed_alone_decides_the_weights(folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    build_llava(tmp_path / "a", TEXTS, **SIZES, seed=3)
+    build_llava(tmp_path / "b", TEXTS, **SIZES, seed=4)
+    assert torch.equal(torch.rand(1), expected), "the global generator is left alone"
+    names = sorted(file.name for file in folder.iterdir())
+    assert names == sorted(file.name for file in (tmp_path / "a").iterdir())
+    for name in names:
+        same, other = ((tmp_path / seed / name).read_bytes() for seed in "ab")
+        assert (folder / name).read_bytes() == same, name
+        assert (same != other) == (name == "model.safetensors"), name
+
+
+def test_verdict_words_are_single_tokens_however_rare() -> None:
+    tokenizer = build_tokenizer(["Nothing but meadows and hills."], 400)
+    for word in (" fake", " real", "Fake", "Real", " Fake", " Real"):
+        ids = tokenizer.encode(word, add_special_tokens=False)
+        assert len(ids) == 1
+        assert tokenizer.decode(ids) == word
+
+
+@pytest.mark.parametrize("text", ["This is a fäke image: 真 or not?", " two  spaces\n\nand lines "])
+def test_every_text_survives_the_tokenizer(folder: Path, text: str) -> None:
+    tokenizer = AutoProcessor.from_pretrained(folder).tokenizer
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == ("<s>", "</s>", "<pad>")
+    ids = tokenizer.encode(text)
+    assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def test_sizes_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no room for"):
+        build_tokenizer(TEXTS, 262)
+    with pytest.raises(UserError, match="multiple of patch_size"):
+        build_llava(tmp_path, TEXTS, **{**SIZES, "patch_size": 7}, seed=1)
