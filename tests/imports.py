@@ -5,6 +5,8 @@ import json
 from functools import cache
 from pathlib import Path
 
+from fakevlm import plugins
+
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src"
 
@@ -43,7 +45,8 @@ def _imports(node: ast.AST, lazy: bool) -> list[ast.Import | ast.ImportFrom]:
 def imported(file: Path, lazy: bool = True) -> frozenset[str]:
     """Dotted names that a file imports, of the package and others; without `lazy` those of its top level only.
 
-    `from fakevlm.model import chat` counts as `fakevlm.model.chat` where that is a module, else as `fakevlm.model`.
+    `from fakevlm.model import chat` counts as `fakevlm.model.chat` where that is a module, else as `fakevlm.model`;
+    `from fakevlm.plugins import RENDERERS` also as the modules that this table names, since they are loaded by name.
     """
     known, names = modules(), set()
     for node in _imports(syntax(file), lazy):
@@ -53,6 +56,11 @@ def imported(file: Path, lazy: bool = True) -> frozenset[str]:
             assert node.level == 0, f"{file}: relative import; name the package"
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
             names |= {name if name in known else node.module for name in inner}
+            if node.module == "fakevlm.plugins" and lazy:
+                tables = [
+                    getattr(plugins, a.name) for a in node.names if a.name in ("RENDERERS", "ANNOTATORS")
+                ]
+                names |= {reference.split(":")[0] for table in tables for reference in table.values()}
     return frozenset(names)
 
 

@@ -336,7 +336,7 @@ def test_aggregators_are_those_of_params() -> None:
 
 def test_it_knows_nothing_of_the_catalogue_and_costs_the_miniature_nothing() -> None:
     assert [
-        name for name in reached(modules()["fakevlm.annotation.aggregate_llm"]) if "miniature" in name
+        name for name in reached(modules()["fakevlm.annotation.aggregate_llm"]) if "miniworld" in name
     ] == []
     files = [modules()["fakevlm.annotation.aggregators"]]
     files += [modules()[inner] for inner in reached(files[0], lazy=False)]

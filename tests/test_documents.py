@@ -10,8 +10,8 @@ from fakevlm.data.corpora.m6doc import CATEGORIES, Page
 from fakevlm.data.page_layout import KINDS, STYLES, Block, block_kind, jitter, layout_from_coco, sample_layout
 from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
-from fakevlm.synthesis import documents, prose
-from fakevlm.synthesis.satellite import painted
+from fakevlm.synthesis import prose
+from fakevlm.synthesis.rendered import synthesize_documents, synthesize_satellites
 from fakevlm.synthesis.typeset import render_page
 
 
@@ -201,7 +201,7 @@ def page(name: str, style: str = "magazine") -> Page:
 
 
 def test_documents_in_fonts_have_the_pages_shape() -> None:
-    made = list(documents.synthesize([page("a.jpg"), page("b.jpg", "paper")], 2, 17, "fonts"))
+    made = list(synthesize_documents([page("a.jpg"), page("b.jpg", "paper")], 2, 17, "fonts"))
     assert all(truth is None for _, truth in made)
     record = made[0][0]
     assert Image.open(io.BytesIO(record.image)).size == (768, 1024)
@@ -211,28 +211,28 @@ def test_documents_in_fonts_have_the_pages_shape() -> None:
 
 
 def test_documents_of_the_miniature_know_their_flaws() -> None:
-    made = list(documents.synthesize([page("a.jpg")], 4, 17, "miniature"))
+    made = list(synthesize_documents([page("a.jpg")], 4, 17, "miniature"))
     assert all(truth is not None and truth.artifacts for _, truth in made)
     assert [truth.path for _, truth in made] == [record.id for record, _ in made]
-    again = list(documents.synthesize([page("a.jpg")], 2, 17, "miniature"))
+    again = list(synthesize_documents([page("a.jpg")], 2, 17, "miniature"))
     assert [r.image for r, _ in again] == [r.image for r, _ in made[:2]], (
         "page i depends on the seed and i alone"
     )
-    assert [r.image for r, _ in documents.synthesize([page("a.jpg")], 2, 18, "miniature")] != [
+    assert [r.image for r, _ in synthesize_documents([page("a.jpg")], 2, 18, "miniature")] != [
         r.image for r, _ in again
     ]
 
 
 def test_documents_say_what_they_lack() -> None:
-    assert list(documents.synthesize([], 0, 17, "miniature")) == []
+    assert list(synthesize_documents([], 0, 17, "miniature")) == []
     with pytest.raises(UserError, match="no page lends one"):
-        list(documents.synthesize([], 1, 17, "miniature"))
+        list(synthesize_documents([], 1, 17, "miniature"))
     with pytest.raises(UserError, match="crayons"):
-        list(documents.synthesize([page("a.jpg")], 1, 17, "crayons"))
+        list(synthesize_documents([page("a.jpg")], 1, 17, "crayons"))
 
 
 def test_satellite_images() -> None:
-    made = list(painted.synthesize(3, 17))
+    made = list(synthesize_satellites(3, 17, "miniature"))
     assert len({record.sha256 for record, _ in made}) == 3
     assert all(truth.path == record.id and truth.artifacts for record, truth in made)
-    assert list(painted.synthesize(0, 17)) == []
+    assert list(synthesize_satellites(0, 17, "miniature")) == []

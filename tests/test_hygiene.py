@@ -23,6 +23,7 @@ PLUMBING = {
     "fakevlm.errors",
     "fakevlm.paths",
     "fakevlm.progress",
+    "fakevlm.plugins",
     "fakevlm.prefetch",
     "fakevlm.inference.cluster",
 }

@@ -8,8 +8,9 @@ from fakevlm.data.clues import SEEN_KINDS
 from fakevlm.synthesis.satellite import measure
 from fakevlm.synthesis.satellite.aerials import layout_map
 from miniworld import artifacts as makers
+from miniworld.fitting import FITTING
 from miniworld.stagecraft import Set
-from miniworld.world import FITTING, shoot
+from miniworld.world import shoot
 
 CELL, LEVELS = 4, 6
 

@@ -6,7 +6,8 @@ import pytest
 from fakevlm.data.clues import KINDS
 from fakevlm.data.records import CATEGORIES, FAKE, REAL
 from miniworld.canvas import Part, hsv
-from miniworld.world import FITTING, MANIPULATIONS, SCENES, shoot, shoot_video
+from miniworld.fitting import FITTING, MANIPULATIONS
+from miniworld.world import SCENES, shoot, shoot_video
 
 
 def rng(*seed: int) -> np.random.Generator:

@@ -49,19 +49,3 @@ def sense(img: np.ndarray, rng: np.random.Generator, style: Style) -> tuple[np.n
     shared = noise(rng, "white", n) * 0.8 + noise(rng, "fine", n) * 0.6
     colour = np.stack([noise(rng, "white", n) for _ in range(3)], -1)
     return img + sigma * (shared[..., None] * 0.9 + colour * 0.45), qualities
-
-
-def develop(img: np.ndarray, rng: np.random.Generator, style: Style) -> tuple[bytes, list[str]]:
-    """The JPEG file; now and then recompressed, as images that travelled are."""
-    pixels = np.clip(img, 0, 255).astype(np.uint8)[..., ::-1]
-    qualities = []
-    if rng.random() < 0.15:
-        first = int(rng.integers(45, 62))
-        ok, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, first])
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        qualities.append("compression")
-    quality = int(rng.integers(style.jpeg[0], style.jpeg[1] + 1))
-    ok, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
-    if not ok:
-        raise RuntimeError("OpenCV could not encode a JPEG")
-    return data.tobytes(), qualities

@@ -15,14 +15,15 @@ import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from fakevlm.data import clues as catalogue
 from fakevlm.data.clues import KINDS, QUALITIES, SEEN_KINDS, SUBJECTS
 from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.errors import UserError
-from miniworld.world import FITTING
+from fakevlm.inference.protocol import Outcome, Request
+from miniworld.fitting import FITTING
 
 
 @dataclass(frozen=True)
@@ -108,17 +109,49 @@ def plausible_kinds(category: str) -> list[str]:
 
 
 def sources_digest(ground_truth: Mapping[str, GroundTruth]) -> str:
-    """A short hash of all that observers depend on: their script, the catalogue's words and the truth.
+    """Return a short hash of all that captions depend on: this script, the clue lexicon and the ground truth.
 
-    It is the observers' model revision: a journal never answers for another script or another world.
+    It serves as the observers' model revision.
     """
-    digest = hashlib.sha256()
-    for module in (sys.modules[__name__], catalogue):
-        digest.update(inspect.getsource(module).encode())
-    digest.update(repr(FITTING).encode())
+    digest = hashlib.sha256(inspect.getsource(sys.modules[__name__]).encode())
+    digest.update(repr((KINDS, QUALITIES, SUBJECTS, FITTING)).encode())
     for path in sorted(ground_truth):
         digest.update(repr(ground_truth[path]).encode())
     return digest.hexdigest()[:12]
+
+
+class ScriptedAnnotator:
+    """Annotator that is a scripted observer (`backend: observer`).
+
+    Args:
+        spec: entry of `annotate.annotators`; its name says which observer.
+        ground_truth: ground truth by path.
+        seed: of the run.
+
+    Raises:
+        UserError: there is no ground truth.
+    """
+
+    def __init__(self, spec: Any, ground_truth: Mapping[str, GroundTruth], seed: int) -> None:
+        if not ground_truth:
+            raise UserError(
+                f"annotator {spec.name}: scripted observers need the miniature's ground truth, and there is none",
+                "set collect.truth, or another back end (annotate.annotators[].backend)",
+            )
+        self.model = spec.name
+        self.revision = sources_digest(ground_truth)
+        self.sampling = {"seed": seed}
+        self._ground_truth = ground_truth
+
+    async def annotate(self, request: Request) -> Outcome:
+        truth = self._ground_truth.get(request.path)
+        if truth is None:
+            return Outcome("error", f"no ground truth for {request.path}")
+        seed, tagged = request.sampling["seed"], request.prompt.tagged
+        text = describe(self.model, truth, request.image_sha256, seed=seed, tagged=tagged)
+        if text is None:
+            return Outcome("refused", "I cannot help with judging images of people.")
+        return Outcome("ok", text) if text.strip() else Outcome("empty")
 
 
 def describe(name: str, truth: GroundTruth, image_sha256: str, *, seed: int, tagged: bool) -> str | None:

@@ -14,8 +14,10 @@ import numpy as np
 from fakevlm.data.clues import KINDS, SEEN_KINDS
 from fakevlm.data.ground_truth import Artifact
 from fakevlm.data.records import FAKE, REAL
+from fakevlm.synthesis.jpeg import encode_jpeg
 from miniworld import artifacts, camera
 from miniworld.canvas import Canvas, Part, noise
+from miniworld.fitting import FITTING, MANIPULATIONS
 from miniworld.scenes import animal, face, human, landscape, page, satellite, scan, thing
 from miniworld.stagecraft import STYLES, Box, Brief, Set, Style
 
@@ -30,110 +32,9 @@ SCENES: dict[str, ModuleType] = {
     "medicine": scan,
 }
 
-# What can go wrong where. Flaws of the drawing come from the scenes, the rest is put in afterwards.
-FITTING: dict[str, tuple[str, ...]] = {
-    "animal": (
-        "smooth",
-        "grid",
-        "smear",
-        "speckle",
-        "extra_part",
-        "duplicate",
-        "melt",
-        "misaligned",
-        "shadow",
-        "halo",
-        "tint",
-        "glare",
-    ),
-    "human": (
-        "smooth",
-        "grid",
-        "speckle",
-        "extra_part",
-        "asymmetry",
-        "duplicate",
-        "melt",
-        "misaligned",
-        "shadow",
-        "halo",
-        "tint",
-    ),
-    "object": (
-        "smooth",
-        "grid",
-        "repeat",
-        "garble",
-        "extra_part",
-        "bent",
-        "asymmetry",
-        "melt",
-        "misaligned",
-        "shadow",
-        "halo",
-        "glare",
-    ),
-    "scene": (
-        "grid",
-        "smear",
-        "repeat",
-        "speckle",
-        "bent",
-        "duplicate",
-        "melt",
-        "misaligned",
-        "shadow",
-        "tint",
-    ),
-    "satellite": (
-        "smooth",
-        "grid",
-        "smear",
-        "repeat",
-        "speckle",
-        "bent",
-        "duplicate",
-        "misaligned",
-        "shadow",
-        "tint",
-        "glare",
-    ),
-    "doc": (
-        "garble",
-        "smear",
-        "grid",
-        "speckle",
-        "repeat",
-        "bent",
-        "duplicate",
-        "misaligned",
-        "melt",
-        "tint",
-    ),
-    "deepfake": (
-        "smooth",
-        "grid",
-        "smear",
-        "asymmetry",
-        "duplicate",
-        "melt",
-        "misaligned",
-        "halo",
-        "tint",
-        "glare",
-    ),
-    "medicine": ("smooth", "grid", "smear", "repeat", "duplicate", "melt", "asymmetry", "speckle"),
-}
 UNSEEN = tuple(name for name, kind in KINDS.items() if kind.unseen)
 # After the camera (they would not survive it, or must not carry its grain), or before it, as part of the scene's light.
 _BEFORE_GRAIN = {"melt", "halo", "tint", "glare"}
-
-MANIPULATIONS = {
-    "Deepfakes": ("halo", "smooth", "asymmetry"),
-    "Face2Face": ("melt", "smear", "glare"),
-    "FaceSwap": ("tint", "halo", "misaligned"),
-    "NeuralTextures": ("grid", "duplicate", "smooth"),
-}
 
 
 @dataclass
@@ -273,8 +174,8 @@ def shoot(
         )
         if found or not chosen:
             break
-    jpeg, more = camera.develop(img, rng, look)
-    film = [*qualities, *more]
+    jpeg, twice = encode_jpeg(img, rng, look.jpeg)
+    film = [*qualities, *(["compression"] if twice else [])]
     qualities = [*film, "structure", "lines", "light", "colour"]
     pixels = cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     facts = {**stage.facts, "light": "right" if light > 0 else "left", "film": ",".join(film)}

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from fakevlm.annotation.annotators import BACKENDS, make_annotators
+from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.config.explain import choices
 from fakevlm.config.params import Annotator, load_params
@@ -15,6 +15,7 @@ from fakevlm.data.ground_truth import Artifact, GroundTruth
 from fakevlm.data.records import CATEGORIES, FAKE, REAL
 from fakevlm.errors import UserError
 from fakevlm.inference.protocol import Outcome, Request
+from fakevlm.plugins import ANNOTATORS
 from miniworld.observers import OBSERVERS, describe, plausible_kinds, sources_digest
 
 BOX = (0.1, 0.1, 0.5, 0.5)
@@ -125,7 +126,7 @@ def test_annotators_by_back_end() -> None:
     assert [ask(a, "a").status for a in annotators] == ["ok"] * 3
     assert ask(annotators[0], "unknown.jpg").status == "error"
     assert not ask(annotators[0], "unknown.jpg").is_answer
-    assert set(BACKENDS) == set(choices(Annotator).sections)
+    assert {*ANNOTATORS, "plugin"} == set(choices(Annotator).sections)
 
 
 def test_mistakes_in_params_are_explained() -> None:

@@ -50,8 +50,7 @@ from fakevlm.data.ground_truth import GroundTruth, read_ground_truth, write_grou
 from fakevlm.data.records import REAL, Record, read_frame, read_records, write_records
 from fakevlm.errors import UserError
 from fakevlm.progress import track
-from fakevlm.synthesis import documents
-from fakevlm.synthesis.satellite import painted
+from fakevlm.synthesis.rendered import synthesize_documents, synthesize_satellites
 from fakevlm.synthesis.satellite.aerials import Aerials, square
 from fakevlm.synthesis.satellite.generate import generate, need_aerials
 from fakevlm.tools import verify
@@ -119,14 +118,10 @@ def _synthetic(
 
     root = folder(settings.corpora.m6doc)
     pages = m6doc.usable_layouts(root) if root is not None and settings.synthetic_documents else []
-    yield (
-        "documents",
-        remember(documents.synthesize(pages, settings.synthetic_documents, params.seed, settings.renderer)),
-    )
-    yield (
-        "satellites",
-        remember(painted.synthesize(settings.synthetic_satellites, params.seed)),
-    )
+    drawn_pages = synthesize_documents(pages, settings.synthetic_documents, params.seed, settings.renderer)
+    yield "documents", remember(drawn_pages)
+    painted = synthesize_satellites(settings.synthetic_satellites, params.seed, settings.renderer)
+    yield "satellites", remember(painted)
     if aerials is not None:
         aerials.close()
         known = settings.truth is not None

@@ -1,12 +1,13 @@
 """Annotators and aggregators, scripted, offline or behind servers (annotate)."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from fakevlm.config.base import Fraction, Section
+from fakevlm.plugins import REFERENCE
 
 
 def _addresses(urls: list[str]) -> list[str]:
@@ -63,7 +64,16 @@ class Endpoint(Section):
     requests_per_second: float | None = Field(default=None, gt=0)  # that one replica answers, as measured
 
 
-Annotator = Annotated[Observer | Endpoint, Field(discriminator="backend")]
+class Plugin(Section):
+    """Anybody's annotator: called with (this section, ground truth by path, seed)."""
+
+    name: str
+    backend: Literal["plugin"]
+    object: str = Field(pattern=f"^{REFERENCE}$")  # module:object
+    options: dict[str, Any] = Field(default={})  # whatever it reads
+
+
+Annotator = Annotated[Observer | Endpoint | Plugin, Field(discriminator="backend")]
 
 
 class Embedding(Section):

@@ -5,13 +5,14 @@ key's full name and what is allowed, and so do values that can never work, alone
 hours later. PyYAML reads `2e-5` as a string, so numbers are written `2.0e-5`; the loader says so.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from fakevlm import paths
+from fakevlm import paths, plugins
 from fakevlm.config.annotation import (
     Aggregator,
     Annotate,
@@ -115,6 +116,13 @@ class FaceCrop(Section):
         return self
 
 
+def _renderer(name: str) -> str:
+    if name not in plugins.RENDERERS and not re.fullmatch(plugins.REFERENCE, name):
+        names = ", ".join(plugins.RENDERERS)
+        raise ValueError(f"no renderer is called {name!r}; allowed here: {names}, or module:object")
+    return name
+
+
 class Collect(Section):
     corpora: Corpora
     benchmarks: Benchmarks
@@ -128,14 +136,14 @@ class Collect(Section):
     synthetic_documents: int = Field(ge=0)
     synthetic_satellites: int = Field(ge=0)
     satellites: Satellites | None
-    renderer: Literal["miniature", "fonts"]
+    renderer: Annotated[str, AfterValidator(_renderer)]
     leakage_distance: int = Field(ge=0, le=16)
 
     @model_validator(mode="after")
     def _somebody_paints(self) -> "Collect":
-        if self.synthetic_satellites and self.renderer != "miniature":
+        if self.synthetic_satellites and self.renderer == "fonts":
             raise ValueError(
-                f"renderer {self.renderer} paints documents alone: set synthetic_satellites to 0 (those of `satellites` are extra)"
+                "renderer fonts draws documents only: set synthetic_satellites to 0 (those of `satellites` are extra)"
             )
         return self
 

@@ -4,6 +4,7 @@ The fonts are DejaVu, which come with matplotlib. Where the page is too small fo
 grey bars as long as words, as typesetters draw them in sketches.
 """
 
+import io
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,13 +12,27 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fakevlm.data.page_layout import Block
+from fakevlm.data.corpora.m6doc import Page
+from fakevlm.data.page_layout import Block, jitter
 from fakevlm.synthesis import prose
 
+LONG_SIDE = 1024  # pixels of a page
 TEXT = 0.0125  # height of running text, as a fraction of the page's height
 LEGIBLE = 6  # pixels: below this size of type, text is greeked
 _LEADING = 1.3
 Pixels = tuple[int, int, int, int]
+
+
+class FontRenderer:
+    """Renderer of documents (`collect.renderer: fonts`): real text in real fonts, whose flaws are not known."""
+
+    def document(self, page: Page, rng: np.random.Generator, path: str) -> tuple[bytes, None]:
+        scale = LONG_SIDE / max(page.width, page.height)
+        size = (max(1, round(page.width * scale)), max(1, round(page.height * scale)))
+        out = io.BytesIO()
+        picture = render_page(jitter(page.layout, rng), rng, size=size)
+        picture.save(out, format="JPEG", quality=int(rng.integers(80, 96)))
+        return out.getvalue(), None
 
 
 @cache

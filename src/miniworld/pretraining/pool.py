@@ -12,8 +12,9 @@ import numpy as np
 from fakevlm.data.clues import KINDS
 from fakevlm.progress import track
 from miniworld.canvas import Part
+from miniworld.fitting import FITTING
 from miniworld.pretraining.describe import ask
-from miniworld.world import FITTING, SCENES, shoot
+from miniworld.world import SCENES, shoot
 
 SEED = 991  # the first entry of every seed sequence here; the corpora's start with other numbers
 GRID = 12

@@ -8,7 +8,6 @@ the aerial image that it was made after, so no split parts the two.
 import hashlib
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -21,10 +20,9 @@ from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.records import FAKE, Record
 from fakevlm.errors import UserError
 from fakevlm.progress import bar
+from fakevlm.synthesis.jpeg import encode_jpeg
 from fakevlm.synthesis.satellite import measure
 from fakevlm.synthesis.satellite.aerials import Aerials, Lender, enlarged, square
-from miniworld import camera
-from miniworld.stagecraft import STYLES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -189,8 +187,7 @@ def _finished(
     settings: Satellites, known: measure.Thresholds | None,
 ) -> tuple[Record, GroundTruth | None]:  # fmt: skip
     """The image as a file that passed the camera's JPEG, and what is measured in that file."""
-    style = replace(STYLES["fakeclue"], jpeg=tuple(settings.jpeg))
-    jpeg, _ = camera.develop(pixels.astype(np.float32), rng, style)
+    jpeg, _ = encode_jpeg(pixels, rng, tuple(settings.jpeg))
     path = f"satellite/fake/{PurePosixPath(lender.id).stem}_{name}_fake_B.jpg"
     record = Record(
         id=path,

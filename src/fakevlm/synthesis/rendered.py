@@ -1,0 +1,86 @@
+"""Synthetic documents and satellite images by a renderer (`collect.renderer`; paper section 3.1).
+
+Documents are made layout first: a page of a real corpus lends its layout, which is varied and then filled. Renderers are
+registered in `fakevlm.plugins`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from fakevlm.data.corpora.m6doc import Page
+from fakevlm.data.ground_truth import GroundTruth
+from fakevlm.data.records import FAKE, Record
+from fakevlm.errors import UserError
+from fakevlm.plugins import RENDERERS, load
+from fakevlm.progress import track
+
+# The second entry of the seeds: keeps their random numbers apart from those of other modules.
+_DOCUMENTS, _SATELLITES = 22, 21
+
+
+class Renderer(Protocol):
+    """Draws synthetic images. Made without arguments; equal random generators make equal bytes."""
+
+    def document(self, page: Page, rng: np.random.Generator, path: str) -> tuple[bytes, GroundTruth | None]:
+        """Return a page after `page.layout` as an encoded image, and its ground truth if that is known.
+
+        Args:
+            page: lends layout, style, and its width and height in pixels.
+            path: of the record; key of the ground truth.
+        """
+        ...
+
+    def satellite(self, rng: np.random.Generator, path: str) -> tuple[bytes, GroundTruth | None]:
+        """Return an aerial image. Only needed if `collect.synthetic_satellites` is more than 0."""
+        ...
+
+
+def synthesize_documents(
+    pages: Sequence[Page], n: int, seed: int, renderer: str
+) -> Iterator[tuple[Record, GroundTruth | None]]:
+    """Yield `n` synthetic pages, each after one of `pages`, with their ground truth where it is known.
+
+    The types of document take turns. A page has the `item` of the page that lent its layout, so no split parts the two.
+
+    Raises:
+        UserError: no page lends a layout, or there is no such renderer.
+    """
+    if n == 0:
+        return
+    draw = load(renderer, RENDERERS, "collect.renderer")().document
+    styles = sorted({page.style for page in pages if page.style})
+    if not styles:
+        raise UserError(
+            "synthetic documents need layouts, and no page lends one",
+            "name M6Doc's folder in collect.corpora.m6doc, or set collect.synthetic_documents to 0",
+        )
+    by_style = {style: [page for page in pages if page.style == style] for style in styles}
+    for i in track(range(n), "documents", unit="page"):
+        rng = np.random.default_rng([seed, _DOCUMENTS, i])
+        style = styles[i % len(styles)]
+        page = by_style[style][int(rng.integers(len(by_style[style])))]
+        path = f"doc/fake/{style}_en_{i}/page.jpg"
+        image, truth = draw(page, rng, path)
+        yield Record(path, image, FAKE, "doc", page.id, "doc", "layout-first"), truth
+
+
+def synthesize_satellites(n: int, seed: int, renderer: str) -> Iterator[tuple[Record, GroundTruth | None]]:
+    """Yield `n` synthetic satellite images with their ground truth; image i depends on the seed and i alone.
+
+    Raises:
+        UserError: there is no such renderer, or it draws documents only.
+    """
+    if n == 0:
+        return
+    drawing = load(renderer, RENDERERS, "collect.renderer")()
+    if not hasattr(drawing, "satellite"):
+        raise UserError(
+            f"renderer {renderer} draws documents only",
+            "set collect.synthetic_satellites to 0 (those of collect.satellites are extra)",
+        )
+    for i in track(range(n), "satellite images"):
+        path = f"satellite/fake/{i:07d}_fake_B.jpg"
+        image, truth = drawing.satellite(np.random.default_rng([seed, _SATELLITES, i]), path)
+        yield Record(path, image, FAKE, "satellite", path, "satellite", "painter"), truth
