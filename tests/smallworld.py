@@ -27,20 +27,10 @@ def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5
         key: str, category: str, label: int, source: str, item: str, split: str | None, **options
     ) -> None:
         shot = shoot(category, rng, fake=label == FAKE, size=64, **options)
-        known = None if source in ("genimage", "chameleon") else category
+        height, width = shot.pixels.shape[:2]
+        given = None if source in ("genimage", "chameleon") else category
         records.append(
-            Record(
-                key,
-                shot.jpeg,
-                label,
-                source,
-                item,
-                known,
-                None,
-                split,
-                shot.pixels.shape[1],
-                shot.pixels.shape[0],
-            )
+            Record(key, shot.jpeg, label, source, item, given, split=split, width=width, height=height)
         )
         ground_truth.append(GroundTruth(key, label, category, shot.artifacts, shot.qualities))
         categories.append((key, category))

@@ -42,13 +42,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(world: Path) -> tuple[FakeClue, Path]:
+def built(world: Path) -> tuple[FakeClue, Path]:
     return run(world, world / "annotate"), world / "annotate"
 
 
 @pytest.mark.slow
-def test_records_and_json_say_the_same(made: tuple[FakeClue, Path], world: Path, tmp_path: Path) -> None:
-    fakeclue, out = made
+def test_records_and_json_say_the_same(built: tuple[FakeClue, Path], world: Path, tmp_path: Path) -> None:
+    fakeclue, out = built
     original = {record.id: record for record in read_records(world / "collect" / "records")}
     ids = []
     for split in SPLITS:
@@ -78,8 +78,8 @@ def test_records_and_json_say_the_same(made: tuple[FakeClue, Path], world: Path,
 
 
 @pytest.mark.slow
-def test_balanced_and_split_by_item(made: tuple[FakeClue, Path], world: Path) -> None:
-    images = made[0].images
+def test_balanced_and_split_by_item(built: tuple[FakeClue, Path], world: Path) -> None:
+    images = built[0].images
     counts = images.groupby(["category", "split"])["label"].agg(["sum", "size"])
     assert (2 * counts["sum"] == counts["size"]).all()
     assert images.groupby("item")["split"].nunique().max() == 1
@@ -90,8 +90,8 @@ def test_balanced_and_split_by_item(made: tuple[FakeClue, Path], world: Path) ->
 
 
 @pytest.mark.slow
-def test_the_aggregate_beats_every_annotator(made: tuple[FakeClue, Path], world: Path) -> None:
-    fakeclue, out = made
+def test_the_aggregate_beats_every_annotator(built: tuple[FakeClue, Path], world: Path) -> None:
+    fakeclue, out = built
     quality = pd.read_csv(out / "clue_quality.csv").set_index("annotator")
     assert list(quality.index) == [*OBSERVERS, "aggregate"]
     assert quality.f1["aggregate"] > quality.f1.drop("aggregate").max() + 0.02
@@ -110,8 +110,8 @@ def test_the_aggregate_beats_every_annotator(made: tuple[FakeClue, Path], world:
 
 
 @pytest.mark.slow
-def test_captions_are_complete_and_in_order(made: tuple[FakeClue, Path], world: Path) -> None:
-    fakeclue, out = made
+def test_captions_are_complete_and_in_order(built: tuple[FakeClue, Path], world: Path) -> None:
+    fakeclue, out = built
     table = pd.read_parquet(out / "candidates.parquet")
     assert list(table.columns) == ["id", "annotator", "outcome", "text"]
     keys = list(zip(table["id"], table["annotator"], strict=True))
@@ -133,12 +133,12 @@ def test_captions_are_complete_and_in_order(made: tuple[FakeClue, Path], world: 
 
 @pytest.mark.slow
 def test_the_same_bytes_again_and_others_with_another_seed(
-    made: tuple[FakeClue, Path], world: Path, tmp_path: Path
+    built: tuple[FakeClue, Path], world: Path, tmp_path: Path
 ) -> None:
     run(world, tmp_path / "again")
-    assert content(tmp_path / "again") == content(made[1])
+    assert content(tmp_path / "again") == content(built[1])
     run(world, tmp_path / "other", load_params("mini").model_copy(update={"seed": 99}))
-    assert content(tmp_path / "other") != content(made[1])
+    assert content(tmp_path / "other") != content(built[1])
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def test_membership_sums_to_the_categories() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "source", "known", "category"),
+    ("name", "source", "truth", "category"),
     [
         ("genimage/real/n02099601_12.JPEG", "genimage", None, "animal"),
         ("genimage/real/n02099601_12.JPEG", "genimage", "scene", "scene"),
@@ -75,8 +75,8 @@ def test_membership_sums_to_the_categories() -> None:
         ("genimage/fake/x/982_midjourney_3.png", "genimage", None, "human"),  # groom
     ],
 )
-def test_true_category_by_ground_truth_then_by_file_name(name, source, known, category) -> None:
-    ground_truth = {name: GroundTruth(name, 1, known)} if known else {}
+def test_true_category_by_ground_truth_then_by_file_name(name, source, truth, category) -> None:
+    ground_truth = {name: GroundTruth(name, 1, truth)} if truth else {}
     assert synsets.true_category(Record(name, b"", 1, source, name), ground_truth) == category
 
 

@@ -181,18 +181,18 @@ def _nearest(row: np.ndarray, rows: np.ndarray) -> float:
     return float((rows @ row).max())
 
 
-def _is_clue(text: str, row: np.ndarray, label: int, known: _Descriptions) -> bool:
+def _is_clue(text: str, row: np.ndarray, label: int, descriptions: _Descriptions) -> bool:
     """Return whether a statement says what its label asks for: an artifact, or plausibility.
 
     The annotators know the label. So a statement without words of polarity counts, unless it is a remark or
     resembles no description of the label's kind.
     """
     similarity = {
-        key: max(_nearest(row, rows) for _, rows in blocks) for key, blocks in known.families.items()
+        key: max(_nearest(row, rows) for _, rows in blocks) for key, blocks in descriptions.families.items()
     }
-    similarity[FAKE] = max(similarity[FAKE], _nearest(row, known.critical))
+    similarity[FAKE] = max(similarity[FAKE], _nearest(row, descriptions.critical))
     sign = polarity(text)
-    if _nearest(row, known.remarks) > max(similarity.values()) + (_REMARK_MARGIN if sign else 0.0):
+    if _nearest(row, descriptions.remarks) > max(similarity.values()) + (_REMARK_MARGIN if sign else 0.0):
         return False
     return (REAL if sign > 0 else FAKE) == label if sign else similarity[label] >= _LEAST_SIMILARITY
 
@@ -258,14 +258,14 @@ class EmbeddingAggregator:
 
     def _judge(self, category: str, label: int, text: str, row: np.ndarray) -> _Statement | None:
         """Return a statement with its family and whether it is critical; None if it is no clue."""
-        known = _descriptions(category, self.encoder)
-        row = _unit(row - known.centre)
-        if not _is_clue(text, row, label, known):
+        descriptions = _descriptions(category, self.encoder)
+        row = _unit(row - descriptions.centre)
+        if not _is_clue(text, row, label, descriptions):
             return None
-        families = {name: _nearest(row, block) for name, block in known.families[label]}
+        families = {name: _nearest(row, block) for name, block in descriptions.families[label]}
         # Critical: near a critical description and not called slight. Words like "impossible" lower the bar.
         bar = self.critical_similarity - (_EMPHASIS_BONUS if _EMPHASIS.search(text) else 0.0)
-        glaring = _nearest(row, known.critical) >= bar and not _SLIGHT.search(text)
+        glaring = _nearest(row, descriptions.critical) >= bar and not _SLIGHT.search(text)
         return _Statement(text, row, max(families, key=families.get), label == FAKE and glaring)
 
     def _common(self, candidates: Sequence[tuple[str, _Statement]]) -> tuple[Clue, ...]:

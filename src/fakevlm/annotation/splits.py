@@ -67,51 +67,44 @@ def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: flo
             f"annotate.val_fraction + annotate.test_fraction = {val_fraction + test_fraction:g}",
             "leave something to train on",
         )
-    items, names = pd.factorize(records["item"], sort=True)
-    sizes, splits = np.bincount(items), _given(records, items, names)
-    for stratum, where in _strata(records, items).items():
-        total = int(sizes[where].sum())
-        free = where[pd.isna(splits[where])]
-        order = free[_rng(seed, "split", *stratum).permutation(len(free))]
-        test = test_fraction - sizes[where][splits[where] == "test"].sum() / total
-        val = val_fraction - sizes[where][splits[where] == "val"].sum() / total
+    items = _items(records)
+    for (category, *labels), item in items.groupby(["category", "low", "high"]):
+        rng = _rng(seed, "split", category, sorted({int(label) for label in labels}))
+        total = item["size"].sum()
+        free = item.index[item["split"].isna()]
+        order = free[rng.permutation(len(free))]
+        test = test_fraction - item["size"][item["split"] == "test"].sum() / total
+        val = val_fraction - item["size"][item["split"] == "val"].sum() / total
         # The share of records before an item decides its split: this works for items of any size.
-        before = (sizes[order].cumsum() - sizes[order]) / total
+        sizes = item["size"][order].to_numpy()
+        before = (sizes.cumsum() - sizes) / total
         drawn = np.where(before < test - 1e-9, 2, np.where(before < max(test, 0) + val - 1e-9, 1, 0))
-        splits[order] = np.array(SPLITS, object)[drawn]
-    return pd.Series(splits[items], records.index, dtype="str")
+        items.loc[order, "split"] = np.array(SPLITS, object)[drawn]
+    return records["item"].map(items["split"]).astype("str")
 
 
-def _given(records: pd.DataFrame, items: np.ndarray, names: pd.Index) -> np.ndarray:
-    """Return the given split of each item, or None.
+def _items(records: pd.DataFrame) -> pd.DataFrame:
+    """Return size, category (of the first record by id), lowest and highest label, and given split, by item.
 
     Raises:
-        UserError: an item has two.
+        UserError: an item has two given splits.
     """
-    codes, splits = pd.factorize(records["split"])  # -1: none
-    least, most = np.full(len(names), len(splits)), np.full(len(names), -1)
-    np.minimum.at(least, items[codes >= 0], codes[codes >= 0])
-    np.maximum.at(most, items[codes >= 0], codes[codes >= 0])
-    torn = np.flatnonzero((most >= 0) & (least != most))
-    if len(torn):
-        both = sorted(set(records["split"][items == torn[0]].dropna()))
+    columns = records[["id", "item", "category", "label", "split"]].sort_values("id")
+    items = columns.groupby("item").agg(
+        size=("id", "size"),
+        category=("category", "first"),
+        low=("label", "min"),
+        high=("label", "max"),
+        split=("split", "first"),
+        splits=("split", "nunique"),
+    )
+    if len(torn := items.index[items["splits"] > 1]):
+        splits = sorted(set(records["split"][records["item"] == torn[0]].dropna()))
         raise UserError(
-            f"item {names[torn[0]]} is in the corpus's splits {', '.join(both)} at once",
+            f"item {torn[0]} is in the corpus's splits {', '.join(splits)} at once",
             "check the corpus's split files",
         )
-    return np.array([*splits, None], object)[most]
-
-
-def _strata(records: pd.DataFrame, items: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
-    """Return item numbers by category (of the item's first record by id) and set of labels."""
-    ranked = records["id"].argsort().to_numpy()
-    first = ranked[np.unique(items[ranked], return_index=True)[1]]
-    values = sorted(set(records["label"]))
-    has = np.stack([np.bincount(items[records["label"] == v], minlength=items.max() + 1) > 0 for v in values])
-    bits, sets = np.unique((1 << np.arange(len(values))) @ has, return_inverse=True)
-    texts = np.array([str([v for n, v in enumerate(values) if bit >> n & 1]) for bit in bits], object)
-    table = pd.DataFrame({"category": records["category"].to_numpy()[first], "labels": texts[sets]})
-    return table.groupby(["category", "labels"]).indices
+    return items.astype({"split": object})
 
 
 def balance(records: pd.DataFrame, seed: int) -> np.ndarray:
