@@ -200,17 +200,22 @@ def training(count: int, folder: Path) -> int:
 
 
 def experts(count: int, folder: Path) -> int:
+    from fakevlm.config.params import load_params
     from fakevlm.data.shards import Records, take
-    from fakevlm.evaluation.experts.linear import fit_records
+    from fakevlm.evaluation.experts.base import Progress
+    from fakevlm.evaluation.experts.linear import LinearExpert
 
-    def look(images: list[Image.Image]) -> np.ndarray:
-        return np.stack([np.asarray(image, np.float32).ravel() for image in images])
+    class Pixels(LinearExpert):
+        title = "pixels"
+
+        def features(self, images: list[Image.Image]) -> np.ndarray:
+            return np.stack([np.asarray(image, np.float32).ravel() for image in images])
 
     held, rows = Records(folder / "records"), np.arange(count)
-    model, log = fit_records(
-        look, take(held, rows[count // 10 :]), take(held, rows[: count // 10]), 64, "look"
-    )
-    assert model.weight.shape == (12 * 12 * 3,)
+    train, val = take(held, rows[count // 10 :]), take(held, rows[: count // 10])
+    expert = Pixels()
+    log = expert.fit(train, val, load_params("mini"), 1, Progress())
+    assert expert.linear.weight.shape == (12 * 12 * 3,)
     return count if log.chosen.sum() == 1 else 0
 
 

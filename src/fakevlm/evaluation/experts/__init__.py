@@ -1,12 +1,11 @@
 """Expert detectors, the baselines of Tables 2, 3 and 5, trained here on FakeClue's training split.
 
-Three ways to look at an image: `CNNSpot` at pixels, `UnivFD` through CLIP's eyes, `Frequency` at the spectrum. All share one
-interface (`base.Expert`) and are kept as safetensors and JSON. The modules that need torch are imported when one is asked for.
+`CNNSpot` sees pixels, `UnivFD` the features of a CLIP tower, `Frequency` the spectrum. All share the interface
+`base.Expert` and are kept as safetensors and JSON. Modules that need torch are imported when their expert is used.
 """
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from fakevlm.config.params import Params
 from fakevlm.data.records import Record
 from fakevlm.data.shards import columns_of
 from fakevlm.errors import UserError
-from fakevlm.evaluation.experts.base import CONFIG, Expert
-from fakevlm.inference.batchwise import code, fingerprint
+from fakevlm.evaluation.experts.base import CONFIG, Expert, Progress
+from fakevlm.inference import cache
 
 NAMES = ("cnnspot", "univfd", "frequency")
 
@@ -40,20 +39,19 @@ def _class(name: str) -> type[Expert]:
 
 
 def make_expert(name: str, params: Params) -> Expert:
-    """An untrained expert.
+    """Return an untrained expert.
 
     Args:
         name: one of `NAMES`.
-        params: its sizes are in `params.experts`; UnivFD looks through `params.base`.
+        params: its sizes are in `params.experts`; UnivFD takes the tower of `params.base`.
     """
-    kind = _class(name)
-    if name == "univfd":
-        return kind(params.base)
-    return kind(params.experts.cnnspot if name == "cnnspot" else params.experts.spectrum_size)
+    experts = params.experts
+    settings = {"cnnspot": experts.cnnspot, "univfd": params.base, "frequency": experts.spectrum_size}
+    return _class(name)(settings.get(name))
 
 
 def load_expert(folder: Path) -> Expert:
-    """An expert that `Expert.save` (or `train_experts`) wrote.
+    """Return the expert that `Expert.save` wrote.
 
     Raises:
         UserError: there is none, or its files are unreadable.
@@ -72,42 +70,40 @@ def train_experts(
     out: Path,
     names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Trains and saves the experts in `out/<name>/` and their log in `out/log.csv`; returns the log.
+    """Train and save the experts in `out/<name>/` and their log in `out/log.csv`; return the log.
+
+    After a kill it goes on from the last epoch of CNNSpot and with the features that are computed already.
 
     Args:
-        names: of `NAMES`; those of `params.experts.train` by default.
+        params: the profile.
+        train, val: labelled records of both classes.
+        out: the output folder.
+        names: of `NAMES`; `params.experts.train` by default.
 
-    Killed and called again, it takes up the experts that were done, and the one under way where it can (`Expert.fit`).
-    The log has the columns of `Expert.fit`'s and `expert` before them.
+    Returns:
+        The log of `Expert.fit` with a column `expert` before the others.
     """
-    work, logs = paths.runs("experts", params.profile) / _digest(params, train, val), []
-    for name in params.experts.train if names is None else names:
-        place, kind = work / name, _class(name)
-        done = place / "log.csv"  # written last
-        if not done.is_file():
+    logs = []
+    with cache.work() as work:
+        run = _key(params, train, val)
+        for name in params.experts.train if names is None else names:
             expert = make_expert(name, params)
-            log = expert.fit(train, val, params, params.seed, place)
-            expert.save(place / "expert")
-            log.to_csv(done.with_suffix(".part"), index=False)
-            done.with_suffix(".part").replace(done)
-        shutil.copytree(place / "expert", out / name, dirs_exist_ok=True)
-        log = pd.read_csv(done, float_precision="round_trip")
-        log.insert(0, "expert", kind.title)
-        logs.append(log)
-    log = pd.concat(logs, ignore_index=True)
-    log.to_csv(out / "log.csv", index=False)
-    return log
+            log = expert.fit(train, val, params, params.seed, Progress(work, cache.key(run, name)))
+            expert.save(out / name)
+            log.insert(0, "expert", expert.title)
+            logs.append(log)
+    pd.concat(logs, ignore_index=True).to_csv(out / "log.csv", index=False)
+    return pd.read_csv(out / "log.csv", float_precision="round_trip")
 
 
-def _digest(params: Params, train: Sequence[Record], val: Sequence[Record]) -> str:
-    """Names a run by all that decides what comes of it: settings, data, the base that UnivFD looks through, and the code."""
+def _key(params: Params, train: Sequence[Record], val: Sequence[Record]) -> str:
+    """Name a run by all that decides its weights: settings, data, the base whose tower UnivFD takes, and the code."""
     base = paths.resolve(params.base)
-    parts = [
+    data = [columns_of(records, ["sha256", "label"]).to_csv(index=False) for records in (train, val)]
+    return cache.key(
         params.experts.model_dump(mode="json", exclude={"train"}),
         params.seed,
-        fingerprint(base) if base.is_dir() else str(base),
-    ]
-    digest = hashlib.sha256(json.dumps([*parts, code()], sort_keys=True).encode())
-    for records in (train, val):
-        digest.update(columns_of(records, ["sha256", "label"]).to_csv(index=False).encode())
-    return digest.hexdigest()[:16]
+        cache.fingerprint(base) if base.is_dir() else str(base),
+        cache.code_version("fakevlm.evaluation.experts", "fakevlm.model.llava"),
+        [hashlib.sha256(table.encode()).hexdigest() for table in data],
+    )

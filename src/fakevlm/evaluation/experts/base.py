@@ -1,15 +1,16 @@
-"""What every expert detector is: something trained on real and fake images that says how likely an image is fake.
+"""What every expert has: an interface, targets, validation scores, files.
 
-Experts give a probability and no words. They are the tables' baselines, trained here on the same images as FakeVLM and never
-shown the test split: whatever is chosen (epoch, regularisation) is chosen on the validation split.
+Experts give a probability and no words. They are trained on the images that FakeVLM is trained on and never see the
+test split: the epoch or the regularisation is chosen on the validation split.
 """
 
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -20,17 +21,39 @@ from fakevlm.config.params import Params
 from fakevlm.data.records import FAKE, Record
 from fakevlm.data.shards import columns_of
 from fakevlm.errors import UserError
+from fakevlm.inference.cache import Cache, key
 from fakevlm.progress import bar
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
-class Expert(ABC):
-    """A detector of generated images.
+@dataclass(frozen=True)
+class Progress:
+    """Work in progress of one training, from which it goes on after a kill; by default in memory only.
 
     Attributes:
-        name: its folder's name (`cnnspot`).
-        title: as tables print it (`CNNSpot`).
+        cache: where it lies.
+        run: the key of all that decides the weights.
+    """
+
+    cache: Cache = field(default_factory=lambda: Cache(None))
+    run: str = ""
+
+    def get(self, *part: Any) -> bytes | None:
+        """Return what was stored under `part`, or None."""
+        return self.cache.get(key(self.run, *part))
+
+    def put(self, value: bytes, *part: Any) -> None:
+        """Store a value under `part`."""
+        self.cache.put(key(self.run, *part), value)
+
+
+class Expert(ABC):
+    """A detector of generated images that is trained here.
+
+    Attributes:
+        name: its folder and module (`cnnspot`).
+        title: its name in tables (`CNNSpot`).
     """
 
     name: ClassVar[str]
@@ -38,62 +61,56 @@ class Expert(ABC):
 
     @abstractmethod
     def fit(
-        self,
-        train: Sequence[Record],
-        val: Sequence[Record],
-        params: Params,
-        seed: int,
-        work: Path | None = None,
+        self, train: Sequence[Record], val: Sequence[Record], params: Params, seed: int, progress: Progress
     ) -> pd.DataFrame:
-        """Trains; whatever is to be chosen is chosen on `val`.
+        """Train; choose epoch or regularisation on `val`.
 
         Args:
             train: labelled records of both classes.
-            val: records of other items, both classes.
-            params: of these, `experts` (and `base`, for who looks through its eyes).
+            val: records of other source images, both classes.
+            params: the profile.
             seed: of weights, order and augmentation.
-            work: folder for work in progress, from which a killed training goes on; None: it would begin anew.
+            progress: where an earlier, killed training left what it had.
 
         Returns:
-            The log: setting (what varied: the epoch, the regularisation), train_loss, val_loss, val_accuracy, val_auc, chosen.
+            The log: setting (epoch or regularisation), train_loss, val_loss, val_accuracy, val_auc, chosen.
         """
 
     @abstractmethod
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """P(fake) of a batch of RGB images, any sizes: (len(images),) float64 in 0–1."""
+        """Return P(fake) of RGB images, any sizes: (len(images),) float64 in 0–1."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Writes `model.safetensors` and `config.json`."""
+        """Write `model.safetensors` and `config.json`."""
 
     @classmethod
     @abstractmethod
-    def load(cls, folder: Path) -> "Expert":
-        """Reads what `save` wrote."""
+    def load(cls, folder: Path) -> Self:
+        """Return the expert that `save` wrote."""
 
-    def p_fake(self, records: Iterable[Record], batch_size: int = 64) -> np.ndarray:
-        """P(fake) of records, in order: (n,) float64. Decodes batch by batch."""
-        total = len(records) if isinstance(records, Sequence) else None
-        found = [np.empty(0)]
-        with bar(total, self.title) as progress:
+    def p_fake(self, records: Sequence[Record], batch_size: int = 64) -> np.ndarray:
+        """Return P(fake) of records, in order: (n,) float64. Decodes batch by batch."""
+        parts = [np.empty(0)]
+        with bar(len(records), self.title) as progress:
             for batch in batches(records, batch_size):
-                found.append(self.predict([record.pil() for record in batch]))
+                parts.append(self.predict([record.pil() for record in batch]))
                 progress.update(len(batch))
-        return np.concatenate(found)
+        return np.concatenate(parts)
 
 
 def batches(items: Iterable[Any], size: int) -> Iterable[list[Any]]:
-    """Lists of up to `size` items, in order."""
+    """Yield lists of up to `size` items, in order."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
 
 
 def targets(records: Sequence[Record]) -> np.ndarray:
-    """1 for fake, 0 for real: (n,) float32. (A record's label is the other way round.)
+    """Return 1 for fake, 0 for real (a record's label is the other way round): (n,) float32.
 
     Raises:
-        UserError: only one class is there; nothing can be learnt or measured.
+        UserError: only one class is there.
     """
     fake = (columns_of(records, ["label"])["label"] == FAKE).to_numpy(np.float32)
     if not 0 < fake.sum() < len(fake):
@@ -104,8 +121,8 @@ def targets(records: Sequence[Record]) -> np.ndarray:
     return fake
 
 
-def judge(fake: np.ndarray, p_fake: np.ndarray) -> dict[str, float]:
-    """Validation scores of P(fake) against `targets`: val_loss, val_accuracy (at one half), val_auc."""
+def validation_scores(fake: np.ndarray, p_fake: np.ndarray) -> dict[str, float]:
+    """Return val_loss, val_accuracy (at one half) and val_auc of P(fake) against `targets`."""
     p = np.clip(p_fake, 1e-7, 1 - 1e-7)
     return {
         "val_loss": float(log_loss(fake, p, labels=[0, 1])),
@@ -115,7 +132,7 @@ def judge(fake: np.ndarray, p_fake: np.ndarray) -> dict[str, float]:
 
 
 def mark_best(log: list[dict[str, Any]]) -> pd.DataFrame:
-    """The log with a column `chosen`: true for the row of the highest val_auc; among equals the lowest val_loss decides."""
+    """Return the log with a column `chosen`: true for the highest val_auc, of equals for the lowest val_loss."""
     table = pd.DataFrame(log)
     best = table.sort_values(["val_auc", "val_loss"], ascending=[False, True], kind="stable").index[0]
     table["chosen"] = table.index == best
@@ -123,7 +140,7 @@ def mark_best(log: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:
-    """The shorter side brought to `size`, then the centre: (size, size, 3) uint8."""
+    """Return the centre of the image after its shorter side is resized to `size`: (size, size, 3) uint8."""
     if image.size != (size, size):
         scale = size / min(image.size)
         width, height = (max(size, round(side * scale)) for side in image.size)
@@ -133,18 +150,18 @@ def square(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def write(folder: Path, kind: type[Expert], tensors: dict[str, Any], config: dict[str, Any]) -> None:
-    """Saves torch tensors as safetensors and the configuration, with the expert's name, as JSON."""
+def write(folder: Path, name: str, tensors: dict[str, Any], config: dict[str, Any]) -> None:
+    """Write torch tensors as safetensors, and the configuration with the expert's name as JSON."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, folder / WEIGHTS)
-    text = json.dumps({"expert": kind.name, **config}, indent=1)
+    text = json.dumps({"expert": name, **config}, indent=1)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tensors and configuration that `write` saved.
+    """Return the tensors and the configuration that `write` wrote.
 
     Raises:
         UserError: a file is missing or unreadable.

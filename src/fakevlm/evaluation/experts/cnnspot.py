@@ -1,11 +1,12 @@
-"""CNNSpot (Wang et al., CVPR 2020): a ResNet trained to tell real from fake, with blur and JPEG augmentation (`augment`).
+"""CNNSpot (Wang et al., CVPR 2020): a ResNet trained to tell real from fake, with blur and JPEG augmentation.
 
-The paper's is a ResNet-50 pretrained on ImageNet; `experts.cnnspot` names it or sizes a smaller one (timm's ResNet either way).
+The paper's is a ResNet-50 pretrained on ImageNet. `experts.cnnspot` names it, or sizes a smaller one of random weights.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -20,22 +21,30 @@ from fakevlm.config.params import CNNSpotSettings, Params
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.evaluation.experts.augment import augment
-from fakevlm.evaluation.experts.base import Expert, batches, judge, mark_best, read, square, targets, write
+from fakevlm.evaluation.experts.base import (
+    Expert,
+    Progress,
+    batches,
+    mark_best,
+    read,
+    square,
+    targets,
+    validation_scores,
+    write,
+)
 from fakevlm.model.llava import device
 from fakevlm.progress import bar
 
-MEAN, STD = (
-    np.float32([0.485, 0.456, 0.406]),
-    np.float32([0.229, 0.224, 0.225]),
-)  # ImageNet's, as timm's ResNets expect
+# ImageNet's, as timm's ResNets expect
+MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
 
 def build(settings: CNNSpotSettings, pretrained: bool) -> torch.nn.Module:
-    """The network with one output, the logit of fake.
+    """Return the network with one output, the logit of fake.
 
     Args:
         settings: `model` names a timm ResNet; None builds one of `layers` blocks a stage and widths 1, 2, 4, 8 × `width`.
-        pretrained: fetch the named model's weights (for training) or leave them random (before loading ours).
+        pretrained: load the named model's weights.
 
     Raises:
         UserError: timm has no such model, its weights cannot be fetched, or a layer's width is not a multiple of 8.
@@ -58,7 +67,7 @@ def build(settings: CNNSpotSettings, pretrained: bool) -> torch.nn.Module:
 
 
 def tensor(pixels: Sequence[np.ndarray]) -> torch.Tensor:
-    """(h, w, 3) uint8 images → (n, 3, h, w) float32, normalised, channels last in memory (twice as fast on CPUs)."""
+    """Return (h, w, 3) uint8 images as (n, 3, h, w) float32, normalised, channels last (twice as fast on CPUs)."""
     batch = (np.stack(pixels).astype(np.float32) / 255 - MEAN) / STD
     return torch.from_numpy(batch).permute(0, 3, 1, 2)
 
@@ -72,28 +81,19 @@ class CNNSpot(Expert):
         self.settings, self.model = settings, model
 
     def _examples(
-        self, records: Sequence[Record], fake: np.ndarray, order: np.ndarray, params: Params, seed: list[int]
+        self, records: Sequence[Record], fake: np.ndarray, params: Params, seed: list[int]
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Augmented batches. Each image draws from its own generator: the result does not depend on the batches."""
-        for rows in batches(order, params.experts.batch_size):
+        """Yield shuffled, augmented batches. Each image has a generator of its own: batches do not matter."""
+        size, crop, chance = self.settings.size, self.settings.crop, self.settings.augment
+        for rows in batches(np.random.default_rng(seed).permutation(len(records)), params.experts.batch_size):
             pixels = [
-                augment(
-                    square(records[n].pil(), self.settings.size),
-                    np.random.default_rng([*seed, n]),
-                    self.settings.augment,
-                    self.settings.crop,
-                )
+                augment(square(records[n].pil(), size), np.random.default_rng([*seed, n]), chance, crop)
                 for n in rows
             ]
             yield tensor(pixels), torch.from_numpy(fake[rows])
 
     def fit(
-        self,
-        train: Sequence[Record],
-        val: Sequence[Record],
-        params: Params,
-        seed: int,
-        work: Path | None = None,
+        self, train: Sequence[Record], val: Sequence[Record], params: Params, seed: int, progress: Progress
     ) -> pd.DataFrame:
         fake, val_fake = targets(train), targets(val)
         with torch.random.fork_rng():
@@ -102,23 +102,21 @@ class CNNSpot(Expert):
         self.model.to(device(), memory_format=torch.channels_last)
         epochs, rate = params.experts.epochs, params.experts.learning_rate
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=1e-2)
-        steps = epochs * -(-len(train) // params.experts.batch_size)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, rate, total_steps=max(2, steps), pct_start=0.2
-        )
-        log, kept = [], {}
-        state = work / "epochs.pt" if work is not None else None
-        if state is not None and state.is_file():
-            found = torch.load(state, map_location=device(), weights_only=True)
-            for part, value in zip((self.model, optimizer, schedule), found["states"], strict=True):
-                part.load_state_dict(value)
-            log, kept = found["log"], found["kept"]
-        with bar(epochs * len(train), "CNNSpot: training") as progress:
-            progress.update(len(log) * len(train))
+        steps = max(2, epochs * -(-len(train) // params.experts.batch_size))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.2)
+        stateful = (self.model, optimizer, schedule)
+        log, best = [], {}
+        if (stored := progress.get("epochs")) is not None:
+            earlier = torch.load(io.BytesIO(stored), map_location=device(), weights_only=True)
+            for part, state in zip(stateful, earlier["states"], strict=True):
+                part.load_state_dict(state)
+            log, best = earlier["log"], earlier["best"]
+        with bar(epochs * len(train), "CNNSpot: training") as shown:
+            shown.update(len(log) * len(train))
             for epoch in range(len(log), epochs):
-                order, total = np.random.default_rng([seed, epoch]).permutation(len(train)), 0.0
+                total = 0.0
                 self.model.train()
-                for pixels, wanted in self._examples(train, fake, order, params, [seed, epoch]):
+                for pixels, wanted in self._examples(train, fake, params, [seed, epoch]):
                     logits = self.model(pixels.to(device()))[:, 0]
                     loss = F.binary_cross_entropy_with_logits(logits, wanted.to(device()))
                     optimizer.zero_grad()
@@ -126,17 +124,16 @@ class CNNSpot(Expert):
                     optimizer.step()
                     schedule.step()
                     total += loss.item() * len(wanted)
-                    progress.update(len(wanted))
-                scores = judge(val_fake, self._scores(val, params.experts.batch_size))
+                    shown.update(len(wanted))
+                scores = validation_scores(val_fake, self._scores(val, params.experts.batch_size))
                 log.append({"setting": f"epoch={epoch + 1}", "train_loss": total / len(train), **scores})
                 if mark_best(log).chosen.iloc[-1]:
-                    kept = {key: value.clone() for key, value in self.model.state_dict().items()}
-                if state is not None:
-                    state.parent.mkdir(parents=True, exist_ok=True)
-                    parts = [part.state_dict() for part in (self.model, optimizer, schedule)]
-                    torch.save({"states": parts, "log": log, "kept": kept}, state.with_suffix(".part"))
-                    state.with_suffix(".part").replace(state)
-        self.model.load_state_dict(kept)
+                    best = {key: value.clone() for key, value in self.model.state_dict().items()}
+                buffer = io.BytesIO()
+                states = [part.state_dict() for part in stateful]
+                torch.save({"states": states, "log": log, "best": best}, buffer)
+                progress.put(buffer.getvalue(), "epochs")
+        self.model.load_state_dict(best)
         self.model.eval()
         return mark_best(log)
 
@@ -152,11 +149,10 @@ class CNNSpot(Expert):
         return self.model(pixels.to(device()))[:, 0].double().sigmoid().cpu().numpy()
 
     def save(self, folder: Path) -> None:
-        config: dict[str, Any] = {"settings": self.settings.model_dump()}
-        write(folder, CNNSpot, self.model.state_dict(), config)
+        write(folder, self.name, self.model.state_dict(), {"settings": self.settings.model_dump()})
 
     @classmethod
-    def load(cls, folder: Path) -> "CNNSpot":
+    def load(cls, folder: Path) -> Self:
         tensors, config = read(folder)
         settings = CNNSpotSettings(**config["settings"])
         model = build(settings, pretrained=False)

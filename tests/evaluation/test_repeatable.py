@@ -11,6 +11,7 @@ from fakevlm.categorize import eva, train
 from fakevlm.config.params import Categorize, CNNSpotSettings
 from fakevlm.errors import UserError
 from fakevlm.evaluation.experts import cnnspot
+from fakevlm.evaluation.experts.base import Progress
 from fakevlm.synthesis.satellite import diffusion, gan
 from fakevlm.training.finetune import finetune
 
@@ -30,9 +31,8 @@ def resnet(folder: Path) -> None:
     params = tinyllava.params(folder)
     short = params.experts.model_copy(update={"epochs": 2, "batch_size": 8, "cnnspot": RESNET})
     expert = cnnspot.CNNSpot(RESNET)
-    expert.fit(
-        tinyllava.records(24), tinyllava.records(8, 1), params.model_copy(update={"experts": short}), 3
-    )
+    params = params.model_copy(update={"experts": short})
+    expert.fit(tinyllava.records(24), tinyllava.records(8, 1), params, 3, Progress())
     expert.save(folder)
 
 

@@ -1,12 +1,13 @@
 """Expert detectors: features and augmentation against plain arithmetic, and three trainings on images a few pixels wide."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 import tinyllava
 from fakevlm import paths
@@ -14,7 +15,8 @@ from fakevlm.config.params import CNNSpotSettings, Experts, Params
 from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
 from fakevlm.evaluation import experts
-from fakevlm.evaluation.experts import augment, base, features, frequency, linear
+from fakevlm.evaluation.experts import augment, base, cnnspot, frequency, linear
+from fakevlm.evaluation.experts.univfd import Tower
 
 TINY = Experts(
     epochs=4,
@@ -59,51 +61,21 @@ def wavy(count: int) -> tuple[np.ndarray, np.ndarray]:
     return x, (x[:, 0] - 3 + 0.2 * (x[:, 1] - 3) + rng.normal(0, 0.3, count) > 0).astype(np.float32)
 
 
-def fitted(x: np.ndarray, y: np.ndarray, folder: Path) -> tuple[linear.Linear, pd.DataFrame]:
-    """The regression of two thirds of the rows, written in batches of seven."""
-    cut = len(x) * 2 // 3
-    sevens = map(np.array, base.batches(x[:cut], 7))
-    with features.kept(sevens, folder) as train, features.kept([x[cut:]], folder) as val:
-        return linear.fit_linear(train, y[:cut], val, y[cut:])
-
-
-@pytest.mark.parametrize("rows", [1000, 64, 1])
-def test_linear_agrees_with_scikit_learn_however_much_is_in_memory(rows: int, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(features, "BLOCK_BYTES", rows * 4 * 4)
+def test_linear_is_scikit_learns_on_standardised_features():
     x, y = wavy(300)
-    model, log = fitted(x, y, tmp_path)
+    model, log = linear.fit_linear(x[:200], y[:200], x[200:], y[200:])
     assert log.chosen.sum() == 1
     assert log.val_auc[log.chosen].item() == log.val_auc.max() > 0.95
-    np.testing.assert_allclose(model.mean, x[:200].mean(0), rtol=1e-6)
-    np.testing.assert_allclose(model.scale, [*x[:200, :3].std(0), 1], rtol=1e-6)
     chosen = float(log.setting[log.chosen].item().removeprefix("C="))
-    z = (x - model.mean) / model.scale
-    theirs = LogisticRegression(C=chosen, max_iter=500).fit(z[:200], y[:200]).predict_proba(z)[:, 1]
-    # Where nothing is added up across blocks, every step is scikit-learn's; else both stop within its tolerance.
-    np.testing.assert_allclose(model(x), theirs, atol=1e-6 if rows >= 200 else 1e-3)
+    z = StandardScaler().fit(x[:200]).transform(x)
+    expected = LogisticRegression(C=chosen, max_iter=500).fit(z[:200], y[:200]).predict_proba(z)[:, 1]
+    np.testing.assert_allclose(model(x), expected, atol=1e-5)
+    assert model.scale[3] == 1  # the constant feature
     np.testing.assert_array_equal(model(x), np.concatenate([model(x[:7]), model(x[7:])]))
-    assert not list(tmp_path.iterdir())  # the features are gone
 
 
-def test_the_gradient_is_that_of_the_loss(tmp_path: Path):
-    x, y = wavy(50)
-    at, step = np.float32([0.3, -0.2, 0.1, 0.0, 0.4]), 1e-2
-    with features.kept([x - 3], tmp_path) as rows:
-        gradient = linear._loss(at, rows, y, 0.1)[1]
-        for n, unit in enumerate(np.eye(5, dtype=np.float32) * np.float32(step)):
-            up, down = (linear._loss(at + way * unit, rows, y, 0.1)[0] for way in (1, -1))
-            assert gradient[n] == pytest.approx((up - down) / (2 * step), abs=1e-3)
-
-
-def test_a_fit_that_does_not_converge_is_told(tmp_path: Path, monkeypatch):
-    monkeypatch.setitem(linear._OPTIONS, "maxiter", 1)
-    monkeypatch.setattr(linear, "ITERATIONS", 1)
-    with pytest.warns(UserWarning, match="not converged"):
-        fitted(*wavy(60), tmp_path)
-
-
-def test_judge_counts_as_by_hand():
-    scores = base.judge(np.array([1, 1, 0, 0]), np.array([0.9, 0.4, 0.6, 0.1]))
+def test_validation_scores_by_hand():
+    scores = base.validation_scores(np.array([1, 1, 0, 0]), np.array([0.9, 0.4, 0.6, 0.1]))
     assert scores["val_accuracy"] == 0.5
     assert scores["val_auc"] == 0.75
     assert scores["val_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.4, 0.9]).mean())
@@ -167,7 +139,6 @@ def test_augmentation_does_what_it_says():
 def test_tower_sees_what_the_llava_sees(llava: Path):
     import torch
 
-    from fakevlm.evaluation.experts.univfd import Tower
     from fakevlm.model.llava import load_model, load_processor
 
     images = [record.pil() for record in tinyllava.records(3)]
@@ -184,8 +155,6 @@ def test_tower_sees_what_the_llava_sees(llava: Path):
 
 
 def test_tower_needs_a_llava(tmp_path: Path):
-    from fakevlm.evaluation.experts.univfd import Tower
-
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(UserError, match="vision tower"):
         Tower(str(tmp_path))
@@ -208,58 +177,56 @@ def test_train_save_and_load(params: Params, project: Path, tmp_path: Path):
         p = expert.p_fake(test, batch_size=5)
         assert p.shape == (13,)
         assert ((p >= 0) & (p <= 1)).all()
-        assert base.judge(base.targets(test), p)["val_auc"] > 0.85, name
+        assert base.validation_scores(base.targets(test), p)["val_auc"] > 0.85, name
         np.testing.assert_allclose(p, expert.predict([record.pil() for record in test]), atol=1e-5)
         np.testing.assert_allclose(p, experts.load_expert(folder).p_fake(test), atol=1e-5)
-    assert list((project / "runs/experts/mini").iterdir()), "what follows in the notebook may fail"
-    paths.forget("experts", params.profile)
+    shutil.rmtree(paths.work())
     experts.train_experts(params, train, val, tmp_path / "b")
     for file in sorted((tmp_path / "a").rglob("*.*")):
         assert file.read_bytes() == (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes(), file
 
 
-def test_killed_it_goes_on_from_the_last_expert_and_epoch(
+class Killed(BaseException):
+    pass
+
+
+def test_killed_it_goes_on_from_the_last_epoch_and_the_features_it_has(
     params: Params, project: Path, tmp_path: Path, monkeypatch
 ):
-    from fakevlm.evaluation.experts import cnnspot
-
     train, val = tinyllava.records(24, 1), tinyllava.records(12, 2)
-    wanted = experts.train_experts(params, train, val, tmp_path / "whole")
-    paths.forget("experts", params.profile)
-    epochs, judge, fit = [], cnnspot.judge, frequency.Frequency.fit
+    experts.train_experts(params, train, val, tmp_path / "whole")
+    shutil.rmtree(paths.work())
+    calls = {"validation_scores": [], "spectrum": []}
 
-    def judged(fake, p_fake):
-        epochs.append(len(epochs))
-        if len(epochs) == 3:
-            raise KeyboardInterrupt
-        return judge(fake, p_fake)
+    def dying(module, name: str, after: int) -> None:
+        plain = getattr(module, name)
 
-    def killed(*_):
-        raise KeyboardInterrupt
+        def call(*arguments):
+            calls[name].append(arguments)
+            if len(calls[name]) == after:
+                raise Killed
+            return plain(*arguments)
 
-    monkeypatch.setattr(cnnspot, "judge", judged)
-    with pytest.raises(KeyboardInterrupt):
-        experts.train_experts(params, train, val, tmp_path / "again")
-    monkeypatch.setattr(frequency.Frequency, "fit", killed)
-    with pytest.raises(KeyboardInterrupt):
-        experts.train_experts(params, train, val, tmp_path / "again")
-    assert len(epochs) == params.experts.epochs + 1, "two epochs were kept"
-    monkeypatch.setattr(frequency.Frequency, "fit", fit)
-    monkeypatch.setattr(cnnspot.CNNSpot, "fit", killed)  # it is done
-    pd.testing.assert_frame_equal(experts.train_experts(params, train, val, tmp_path / "again"), wanted)
-    files = sorted(file for file in (tmp_path / "whole").rglob("*") if file.is_file())
-    for file in files:
-        assert (
-            file.read_bytes() == (tmp_path / "again" / file.relative_to(tmp_path / "whole")).read_bytes()
-        ), file
+        monkeypatch.setattr(module, name, call)
+
+    dying(cnnspot, "validation_scores", after=3)
+    dying(frequency, "spectrum", after=2)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            experts.train_experts(params, train, val, tmp_path / "again")
+    experts.train_experts(params, train, val, tmp_path / "again")
+    assert len(calls["validation_scores"]) == params.experts.epochs + 1, "two epochs were kept"
+    assert len(calls["spectrum"]) == 3 + 2 + 1, "batches of 8, of which the killed one is computed again"
+    for file in filter(Path.is_file, (tmp_path / "whole").rglob("*")):
+        assert file.read_bytes() == (tmp_path / "again" / file.relative_to(tmp_path / "whole")).read_bytes()
 
 
 def test_cnnspot_keeps_the_best_epoch_and_not_the_last(params: Params, monkeypatch):
-    from fakevlm.evaluation.experts import cnnspot
-
     aucs = iter([0.6, 0.9, 0.7, 0.9])
     monkeypatch.setattr(
-        cnnspot, "judge", lambda fake, p: {"val_loss": 1.0, "val_accuracy": 0.5, "val_auc": next(aucs)}
+        cnnspot,
+        "validation_scores",
+        lambda fake, p: {"val_loss": 1.0, "val_accuracy": 0.5, "val_auc": next(aucs)},
     )
     states = []
     expert = cnnspot.CNNSpot(TINY.cnnspot)
@@ -268,11 +235,11 @@ def test_cnnspot_keeps_the_best_epoch_and_not_the_last(params: Params, monkeypat
         "_scores",
         lambda *_: states.append({k: v.clone() for k, v in expert.model.state_dict().items()}),
     )
-    log = expert.fit(tinyllava.records(16, 1), tinyllava.records(8, 2), params, 1)
+    log = expert.fit(tinyllava.records(16, 1), tinyllava.records(8, 2), params, 1, base.Progress())
     assert log.chosen.tolist() == [False, True, False, False]
-    kept = expert.model.state_dict()
-    assert all((kept[key] == states[1][key]).all() for key in kept)
-    assert any((kept[key] != states[3][key]).any() for key in kept)
+    best = expert.model.state_dict()
+    assert all((best[key] == states[1][key]).all() for key in best)
+    assert any((best[key] != states[3][key]).any() for key in best)
 
 
 def test_errors_name_what_is_wrong(params: Params, tmp_path: Path):
@@ -291,4 +258,4 @@ def test_errors_name_what_is_wrong(params: Params, tmp_path: Path):
         "cnnspot", params.model_copy(update={"experts": TINY.model_copy(update={"cnnspot": wrong})})
     )
     with pytest.raises(UserError, match="resnet_of_nowhere"):
-        expert.fit(tinyllava.records(4), tinyllava.records(4, 1), params, 1)
+        expert.fit(tinyllava.records(4), tinyllava.records(4, 1), params, 1, base.Progress())
