@@ -13,11 +13,11 @@ from matplotlib.text import Text
 from PIL import Image
 
 import madeup
-from fakevlm.reporting import dataset_figures, score_figures, style, words
-from fakevlm.reporting.case_figures import Case, cases, mark
-from fakevlm.reporting.example_figure import enlarged, example
+from fakevlm.reporting import dataset_figures, score_figures, style
+from fakevlm.reporting.case_figures import Case, cases, enlarged, example, mark
 from fakevlm.reporting.published import load_published
 from fakevlm.reporting.style import Picture
+from fakevlm.reporting.wrap import width, wrap
 
 LONG = (
     "Texture: the surface of the animal is overly smooth and waxy, like plastic without any grain at all; "
@@ -290,15 +290,15 @@ def test_small_images_are_enlarged_and_large_ones_reduced() -> None:
 
 
 def test_wrap_keeps_every_word_within_the_width() -> None:
-    lines = words.wrap(LONG, 120, 7)
+    lines = wrap(LONG, 120, 7)
     assert " ".join(lines).split() == LONG.split()
-    assert max(words.width(line, 7) for line in lines) <= 120
-    short = words.wrap(LONG, 120, 7, lines=3)
+    assert max(width(line, 7) for line in lines) <= 120
+    short = wrap(LONG, 120, 7, lines=3)
     assert len(short) == 3
     assert short[-1].endswith(" …")
-    assert words.width(short[-1], 7) <= 121
-    assert words.wrap("", 100, 7) == []
-    assert words.wrap("a\nb", 100, 7) == ["a", "b"]
-    pieces = words.wrap("x" * 300, 100, 7)
+    assert width(short[-1], 7) <= 121
+    assert wrap("", 100, 7) == []
+    assert wrap("a\nb", 100, 7) == ["a", "b"]
+    pieces = wrap("x" * 300, 100, 7)
     assert "".join(pieces) == "x" * 300
     assert len(pieces) > 2

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from fakevlm.errors import UserError
-from fakevlm.reporting import claims
+from fakevlm.reporting import arithmetic
 from fakevlm.reporting.published import FILE, TIDY, load_published
 
 PUBLISHED = load_published()
@@ -52,8 +52,6 @@ def test_table1_has_its_six_rows() -> None:
     assert list(rows) == ["DD-VQA", "FF-VQA", "LOKI", "Fakebench", "MMTD-Set", "FakeClue"]
     assert rows["FakeClue"].annotator == "Multi-LMMs"
     assert [name for name, row in rows.items() if row.categories] == ["LOKI", "Fakebench", "FakeClue"]
-    for row in rows.values():
-        assert row.at_least == int(row.number.lower().removesuffix("k")) * 1000
 
 
 def test_the_known_contradictions_are_noted_beside_the_numbers() -> None:
@@ -103,7 +101,7 @@ def test_f1_of_the_release_has_real_as_its_positive_class() -> None:
 
 
 def test_which_claims_follow() -> None:
-    checks = claims.checks()
+    checks = arithmetic.checks(PUBLISHED)
     follows = {check.what: check.follows for check in checks}
     table3 = {what.split(":")[0] for what, ok in follows.items() if "2a/(1+a)" in what and ok}
     assert table3 == {"FakeVLM, Real", "FakeVLM, Fake", "CNNSpot, Fake", "Gram-Net, Fake", "LNP, Fake"}
@@ -116,7 +114,11 @@ def test_which_claims_follow() -> None:
 
 
 def test_averages_of_table_5_by_hand() -> None:
-    recomputed = {c.what.split(":")[0]: c.middle for c in claims.checks() if "average of the four" in c.what}
+    recomputed = {
+        c.what.split(":")[0]: c.middle
+        for c in arithmetic.checks(PUBLISHED)
+        if "average of the four" in c.what
+    }
     assert recomputed["FWA"] == pytest.approx(87.925)
     assert recomputed["Face X-ray"] == pytest.approx(97.05)
     assert recomputed["SRM"] == pytest.approx(96.175)
@@ -124,7 +126,7 @@ def test_averages_of_table_5_by_hand() -> None:
 
 
 def test_table_3_mixes_test_sets_and_positive_classes() -> None:
-    found = {m.method: m for m in claims.mixtures()}
+    found = {m.method: m for m in arithmetic.mixtures(PUBLISHED)}
     assert found["FakeVLM"].positive == "real"
     assert {m for m, mixture in found.items() if mixture.positive == "fake"} == {"CNNSpot", "Gram-Net", "LNP"}
     assert found["FakeVLM"].share[0] > 0.45
@@ -133,9 +135,9 @@ def test_table_3_mixes_test_sets_and_positive_classes() -> None:
 
 
 def test_rounding_is_granted() -> None:
-    assert claims.Check("", "", 84.3, 84.25, 84.25, 0.05).follows
-    assert not claims.Check("", "", 84.3, 84.1, 84.2, 0.05).follows
-    assert claims.single_class_f1(0.982) == pytest.approx(0.99092, abs=1e-5)
+    assert arithmetic.Check("", "", 84.3, 84.25, 84.25, 0.05).follows
+    assert not arithmetic.Check("", "", 84.3, 84.1, 84.2, 0.05).follows
+    assert arithmetic.single_class_f1(0.982) == pytest.approx(0.99092, abs=1e-5)
 
 
 def _broken(tmp_path, change) -> object:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,36 +13,16 @@ import madeup
 from fakevlm.config.params import Params, load_params
 from fakevlm.errors import UserError
 from fakevlm.reporting import build as report
-from fakevlm.reporting import findings, page, selection, style
-from fakevlm.reporting.findings import AGREES, DIFFERS, LEANS, SILENT, TIES, UNKNOWN, Score, compare
+from fakevlm.reporting import conclusions, page, selection, style
+from fakevlm.reporting.conclusions import AGREES, DIFFERS, LEANS, SILENT, TIES, UNKNOWN, Score, compare
 from fakevlm.reporting.inputs import fetch, load_inputs, parameters
 from fakevlm.reporting.published import load_published
+from fakevlm.reporting.tables import build_tables
+from fakevlm.reporting.texts import layout
 from miniworld.observers import OBSERVERS
 
-TABLES = (
-    "table1_datasets",
-    "table2_fakeclue_loki",
-    "table3_dmimage",
-    "table4_ddvqa",
-    "table5_ffpp",
-    "table6_ablation",
-)
-FIGURES = (
-    "fig2_sources",
-    "fig2_categories",
-    "fig2_confusion",
-    "fig2_example",
-    "fig2_clue_quality",
-    "fig2_agreement",
-    "fig3_paradigms",
-    "training_curves",
-    "per_category",
-    "per_kind_recall",
-    "robustness",
-    "fig5_cases",
-    "fig6_ddvqa_cases",
-    "fig7_real_cases",
-)
+TABLES = ["table1_datasets", *(table["file"] for table in layout()["tables"].values())]
+FIGURES = list(layout()["figures"])
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +57,7 @@ def test_the_report_is_complete_and_the_same_twice(root: Path, params: Params) -
     assert set(first) == wanted | {"report.html", "README"}
     for name, data in first.items():
         assert len(data) <= style.MAX_PNG or not name.endswith(".png"), name
-    assert [table.name for table in made.tables] == list(TABLES)
+    assert [table.name for table in made.tables] == TABLES
     report.build(params)
     again = contents(figures)
     assert [name for name in first if first[name] != again[name]] == []
@@ -148,7 +129,7 @@ def test_cases_are_drawn_by_seed_with_a_failure(params: Params) -> None:
     assert all(c.label == 0 for c in drawn.cases)
     assert drawn.cases[-1].chosen == "failure"
     assert not drawn.cases[-1].correct
-    assert f"seed {params.seed}" in drawn.how
+    assert drawn.facts["seed"] == params.seed
     assert all(c.label == 1 for c in selection.fig7(inputs).cases)
     faces = selection.fig6(inputs).cases
     assert {c.label for c in faces} == {0, 1}
@@ -165,14 +146,14 @@ def test_another_seed_draws_other_cases(params: Params) -> None:
     assert [c.id for c in selection.fig7(inputs).cases] != [c.id for c in selection.fig7(other).cases]
 
 
-def test_draw_without_failures_and_beyond_the_pool() -> None:
+def test_sample_without_failures_and_beyond_the_pool() -> None:
     frame = pd.DataFrame({"id": list("abcd"), "right": True, "category": ["x", "x", "y", "z"]})
-    ids, extra, failures = selection.draw(frame, 6, np.random.default_rng(0), ("x", "y"))
+    ids, extra, failures = selection.sample(frame, 6, np.random.default_rng(0), ("x", "y"))
     assert sorted(ids) == ["a", "b", "c"]
     assert extra is None
     assert failures == 0
     frame.loc[frame.id == "c", "right"] = False
-    ids, extra, failures = selection.draw(frame, 2, np.random.default_rng(0), ("x", "y"))
+    ids, extra, failures = selection.sample(frame, 2, np.random.default_rng(0), ("x", "y"))
     assert len(ids) == 1
     assert extra == "c"
     assert failures == 1
@@ -195,10 +176,10 @@ def test_a_benchmark_that_the_profile_leaves_out(root: Path, params: Params) -> 
         inputs = load_inputs(params)
         assert selection.fig6(inputs).cases == []
         average = pd.DataFrame(columns=["method", "value", "ci_low", "ci_high", "n"])
-        tables = report.make_tables(inputs, load_published(), average)
+        tables = build_tables(inputs, load_published(), average)
         assert (tables[3].tidy.source == "paper").all()
-        found = findings.findings(inputs.scores, average, inputs.study, inputs.clue_quality, load_published())
-        assert {f.verdict for f in found if "DD-VQA" in f.claim} == {UNKNOWN}
+        rows = conclusions.conclusions(inputs, average, load_published())
+        assert {row.verdict for row in rows if "DD-VQA" in row.claim} == {UNKNOWN}
     finally:
         for name, data in before.items():
             (folder / name).write_bytes(data)
@@ -238,63 +219,52 @@ def test_verdicts_follow_the_intervals(better: Score | None, other: Score | None
 
 def test_on_a_par_is_contradicted_by_clearly_less_alone() -> None:
     better, other = Score("a", 0.8, 0.75, 0.88), Score("b", 0.85, 0.78, 0.90)
-    assert compare(better, other, or_par=True) == LEANS
-    assert compare(other, better, or_par=True) == AGREES
-    assert compare(Score("a", 0.7, 0.68, 0.72), other, or_par=True) == DIFFERS
+    assert compare(better, other, on_a_par=True) == LEANS
+    assert compare(other, better, on_a_par=True) == AGREES
+    assert compare(Score("a", 0.7, 0.68, 0.72), other, on_a_par=True) == DIFFERS
 
 
-def test_findings_turn_when_the_numbers_do(params: Params) -> None:
-    inputs, published = load_inputs(params), load_published()
+def test_conclusions_turn_when_the_numbers_do(params: Params) -> None:
+    inputs = load_inputs(params)
     average = pd.DataFrame(
         [("FakeVLM", 0.9, 0.88, 0.92, 84), ("CNNSpot", 0.7, 0.65, 0.75, 84)],
         columns=["method", "value", "ci_low", "ci_high", "n"],
     )
 
-    def verdicts(study: pd.DataFrame, quality: pd.DataFrame) -> dict[str, str]:
-        found = findings.findings(inputs.scores, average, study, quality, published)
-        return {f.claim: f.verdict for f in found}
+    def verdicts(**changes: pd.DataFrame) -> dict[str, str]:
+        rows = conclusions.conclusions(replace(inputs, **changes), average, load_published())
+        return {row.claim: row.verdict for row in rows}
 
     claim = "FakeClue: tuning on explanations beats the linear probe."
-    before = verdicts(inputs.study, inputs.clue_quality)
-    assert before[claim] == AGREES
-    swapped = inputs.study.assign(
-        method=inputs.study.method.replace(
-            {
-                "Explanatory VQA": "Linear probe (vision tower)",
-                "Linear probe (vision tower)": "Explanatory VQA",
-            }
-        )
-    )
+    before = verdicts()
+    explain, probe = "Explanatory VQA", "Linear probe (vision tower)"
+    swapped = inputs.study.assign(method=inputs.study.method.replace({explain: probe, probe: explain}))
     worse = inputs.clue_quality.assign(f1=lambda f: f.f1.where(f.annotator != "aggregate", 0.1))
-    after = verdicts(swapped, worse)
-    assert after[claim] == DIFFERS
-    assert findings.order(swapped, "fakeclue")[0].startswith("Linear probe (vision tower)")
+    after = verdicts(study=swapped, clue_quality=worse)
     aggregate = next(c for c in before if c.startswith("Aggregating"))
-    assert before[aggregate] == AGREES
-    assert after[aggregate] == DIFFERS
-    leads = next(c for c in before if "leads the experts" in c)
-    assert before[leads] == AGREES
+    assert (before[claim], after[claim]) == (before[aggregate], after[aggregate]) == (AGREES, DIFFERS)
+    assert conclusions.order(swapped, "fakeclue")[0].startswith(probe)
+    assert before[next(c for c in before if "leads the experts" in c)] == AGREES
 
 
-def test_a_finding_says_when_the_other_never_answers() -> None:
+def test_a_score_names_the_share_of_answers_without_a_verdict() -> None:
     rows = [("LLaVA (untuned)", "loki", "all", m, v, v, v, 9) for m, v in (("acc", 0.0), ("unparsed", 1.0))]
     frame = pd.DataFrame(
         rows, columns=["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
     )
-    assert "(100 % of its answers without a verdict)" in str(
-        findings.score(frame, "LLaVA (untuned)", "loki", "acc")
-    )
+    score = conclusions.score(frame, "LLaVA (untuned)", "loki", "acc")
+    assert "(100 % of its answers without a verdict)" in str(score)
 
 
-def test_several_references_show_the_first_and_say_how_many() -> None:
-    assert selection._first(["a", "b", "c"]) == "a (and 2 more)"
-    assert selection._first(["a"]) == "a"
+def test_several_references_show_the_first_and_their_number() -> None:
+    assert selection.first_reference("a\nb\nc") == "a (and 2 more)"
+    assert selection.first_reference("a") == "a"
 
 
-def test_the_paper_side_of_a_finding_is_read_from_the_data() -> None:
+def test_the_papers_side_of_a_conclusion_is_read_from_the_data() -> None:
     published = load_published()
-    assert findings.printed(published, "table3", "dmimage/Overall/acc") == "0.940 against 0.918 (SIDA)"
-    general = findings.printed(published, "table4", "ddvqa/all/acc", general=True)
+    assert conclusions.printed(published, "table3", "dmimage/Overall/acc") == "0.940 against 0.918 (SIDA)"
+    general = conclusions.printed(published, "table4", "ddvqa/all/acc", general=True)
     assert general == "0.932 against 0.595 (Qwen2-VL-72B)"
 
 

@@ -6,11 +6,11 @@ import pytest
 
 import madeup
 from fakevlm.config.params import load_params
-from fakevlm.reporting import averages, tables
+from fakevlm.reporting.averages import MANIPULATIONS, average_auc
 from fakevlm.reporting.inputs import load_inputs
-from fakevlm.reporting.markdown import markdown
 from fakevlm.reporting.published import TIDY, load_published
-from fakevlm.reporting.table1 import table1
+from fakevlm.reporting.tables import ReportTable, build_table, fmt, markdown, table1
+from fakevlm.reporting.texts import layout
 
 PUBLISHED = load_published()
 SCORES = pd.concat(
@@ -22,13 +22,11 @@ AVERAGE = pd.DataFrame(
 )
 
 
-def build(name: str) -> tables.ReportTable:
-    if name == "table5":
-        return tables.table5(PUBLISHED, SCORES, AVERAGE, "mini", [], 12)
-    return getattr(tables, name)(PUBLISHED, SCORES, "mini")
+def build(name: str, **facts) -> ReportTable:
+    return build_table(name, PUBLISHED, SCORES, "mini", AVERAGE, **facts)
 
 
-ALL = {name: build(name) for name in ("table2", "table3", "table4", "table5", "table6")}
+ALL = {name: build(name) for name in layout()["tables"]}
 
 
 def value(tidy: pd.DataFrame, **where: str) -> float:
@@ -56,20 +54,14 @@ def test_tidy_holds_the_paper_unchanged_and_the_run_beside_it(name: str) -> None
 
 @pytest.mark.parametrize("name", ALL)
 def test_sheets_give_every_column_one_owner(name: str) -> None:
-    table = ALL[name]
-    for sheet in table.sheets:
-        assert len(sheet.head) == len(sheet.owners)
-        assert {len(row) for row in sheet.rows} == {len(sheet.head)}
+    for sheet in ALL[name].sheets:
+        assert {len(sheet.head), *map(len, sheet.rows)} == {len(sheet.owners)}
         for head, owner in zip(sheet.head, sheet.owners, strict=True):
-            if owner == "paper":
-                assert "paper" in head
-                assert "this run" not in head
-            if owner == "run":
-                assert "mini" in head
-    for sheet in table.sheets:
+            assert ("mini" in head) == (owner == "run")
+            assert owner != "paper" or "paper" in head
         for row in sheet.rows:
-            for cell, owner in zip(row, sheet.owners, strict=True):
-                assert "[" not in cell or owner == "run"  # the paper prints no intervals
+            for text, owner in zip(row, sheet.owners, strict=True):
+                assert "[" not in text or owner == "run"  # the paper prints no intervals
 
 
 def test_run_values_are_the_scores() -> None:
@@ -130,11 +122,16 @@ def test_markdown_has_every_note_and_sheet(name: str) -> None:
     assert "**" in text
 
 
+def test_a_column_that_the_paper_lacks_is_this_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    sheet = layout()["tables"]["table4"]["sheets"][0]
+    monkeypatch.setitem(sheet, "columns", {**sheet["columns"], "all/auc": "AUC"})
+    assert build("table4").sheets[0].head[-2:] == ["CSS, this run (mini)", "AUC, this run (mini)"]
+
+
 def test_fmt() -> None:
-    assert tables.fmt(0.90514, 0.8806, 0.92743) == "0.905 [0.881, 0.927]"
-    assert tables.fmt(0.5) == "0.500"
-    assert tables.fmt(0.5, None, None) == "0.500"
-    assert tables.fmt(None) == tables.fmt(float("nan")) == "–"
+    assert fmt(0.90514, 0.8806, 0.92743) == "0.905 [0.881, 0.927]"
+    assert fmt(0.5) == fmt(0.5, None, None) == "0.500"
+    assert fmt(None) == fmt(float("nan")) == "–"
 
 
 def test_average_auc_is_the_mean_of_the_four_with_its_own_interval() -> None:
@@ -149,28 +146,26 @@ def test_average_auc_is_the_mean_of_the_four_with_its_own_interval() -> None:
     frame = pd.DataFrame(rows, columns=["method", "id", "label", "generator", "p_fake"]).assign(
         item=lambda f: f.id
     )
-    got = averages.average_auc(frame, bootstrap=200, seed=1)
+    got = average_auc(frame, bootstrap=200, seed=1)
     from sklearn.metrics import roc_auc_score
 
     singles = []
-    for name in tables.MANIPULATIONS.values():
+    for name in MANIPULATIONS.values():
         part = frame[(frame.label == 1) | (frame.generator == name)]
         singles.append(roc_auc_score(part.label == 0, part.p_fake))
     assert got.value.iloc[0] == pytest.approx(np.mean(singles))
     assert got.ci_low.iloc[0] < got.value.iloc[0] < got.ci_high.iloc[0]
     assert got.ci_high.iloc[0] - got.ci_low.iloc[0] < 0.2
-    pd.testing.assert_frame_equal(got, averages.average_auc(frame, bootstrap=200, seed=1))
+    pd.testing.assert_frame_equal(got, average_auc(frame, bootstrap=200, seed=1))
     lacking = frame[frame.generator != "FaceSwap"]
-    assert averages.average_auc(lacking, bootstrap=10, seed=1).empty
+    assert average_auc(lacking, bootstrap=10, seed=1).empty
 
 
 def test_table1_counts_this_run(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("FAKEVLM_ROOT", str(tmp_path))
     madeup.params(tmp_path)
     madeup.make(tmp_path)
-    params = load_params("mini")
-    inputs = load_inputs(params)
-    table = table1(PUBLISHED, inputs.fakeclue, params)
+    table = table1(load_inputs(load_params("mini")), PUBLISHED)
     tidy = table.tidy
     run = tidy[(tidy.source == "run") & tidy.split.isna()].set_index("dataset")
     assert run.images["FakeClue"] == 84
@@ -187,8 +182,9 @@ def test_table1_counts_this_run(tmp_path, monkeypatch) -> None:
     assert "19,166 / 4,795" in text
 
 
-def test_experts_trained_here_are_told_apart_from_published_ones() -> None:
-    said = tables.table3(PUBLISHED, SCORES, "mini", ["CNNSpot", "Frequency"]).notes
-    assert any(note.startswith("CNNSpot and Frequency of this run: after those papers") for note in said)
+def test_notes_that_depend_on_the_run() -> None:
+    notes = build("table3", trained=["CNNSpot", "Frequency"]).notes
+    assert any(note.startswith("CNNSpot and Frequency of this run: after those papers") for note in notes)
+    assert any("12 videos" in note for note in build("table5", videos=12).notes)
     for table in (build("table3"), build("table5")):
-        assert not any("trained here" in note for note in table.notes)
+        assert not any("trained here" in note or "videos and" in note for note in table.notes)

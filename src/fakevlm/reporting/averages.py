@@ -1,20 +1,19 @@
 """Table 5's Average for this run: the mean AUC over the four manipulations, with an interval of its own.
 
-The four AUCs share the real frames, so their mean's interval does not follow from theirs; it is bootstrapped from the
-predictions as the single ones are.
+The four AUCs share the real frames, so their mean's interval does not follow from theirs: it is bootstrapped as they are.
 """
 
 import numpy as np
 import pandas as pd
 
 from fakevlm.evaluation.metrics import auc, draws, interval
-from fakevlm.reporting.tables import MANIPULATIONS
 
 REAL = 1
+MANIPULATIONS = {"FF-DF": "Deepfakes", "FF-F2F": "Face2Face", "FF-FS": "FaceSwap", "FF-NT": "NeuralTextures"}
 
 
 def average_auc(predictions: pd.DataFrame, bootstrap: int, seed: int) -> pd.DataFrame:
-    """Each method's mean AUC over the manipulations of FF++, each against all real frames.
+    """Return each method's mean AUC over the manipulations of FF++, each against all real frames.
 
     Args:
         predictions: of the FF++ benchmark; `item` is the video, which is what the bootstrap draws.
@@ -30,12 +29,11 @@ def average_auc(predictions: pd.DataFrame, bootstrap: int, seed: int) -> pd.Data
         masks = [(label == REAL) | (frame.generator == name).to_numpy() for name in MANIPULATIONS.values()]
         if np.isnan(p_fake).any() or not all(len(set(label[mask])) == 2 for mask in masks):
             continue
-        items = pd.factorize(frame["item"])[0]
 
         def mean(weights: np.ndarray | None, label=label, p_fake=p_fake, masks=masks) -> np.ndarray:
             parts = [auc(label[m], p_fake[m], None if weights is None else weights[..., m]) for m in masks]
             return np.mean(parts, axis=0)
 
-        value, low, high = interval(mean, draws(label, items, bootstrap, seed))
-        rows.append((method, value, low, high, len(frame)))
+        videos = pd.factorize(frame["item"])[0]
+        rows.append((method, *interval(mean, draws(label, videos, bootstrap, seed)), len(frame)))
     return pd.DataFrame(rows, columns=["method", "value", "ci_low", "ci_high", "n"])

@@ -1,32 +1,25 @@
 """Draws every table and figure and the report's page from the stages' artifacts into figures/."""
 
 import shutil
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from fakevlm import paths
 from fakevlm.config.params import Params
 from fakevlm.progress import track
-from fakevlm.reporting import claims, page, settings, style, tables
+from fakevlm.reporting import dataset_figures, page, score_figures, selection, style
+from fakevlm.reporting.arithmetic import checks, mixtures
 from fakevlm.reporting.averages import average_auc
-from fakevlm.reporting.figures import draw_figures
-from fakevlm.reporting.findings import VERDICTS, Finding, findings, order
+from fakevlm.reporting.case_figures import cases, example
+from fakevlm.reporting.conclusions import Conclusion, conclusions, order, tally
 from fakevlm.reporting.inputs import Inputs, load_inputs
-from fakevlm.reporting.markdown import markdown
-from fakevlm.reporting.page import Drawn, Tile
+from fakevlm.reporting.page import Figure
 from fakevlm.reporting.published import Published, load_published
-from fakevlm.reporting.table1 import table1
-from fakevlm.reporting.tables import ReportTable, fmt
-from fakevlm.reporting.words import BENCHMARKS
+from fakevlm.reporting.tables import ReportTable, annotators, build_tables, cell, markdown
+from fakevlm.reporting.texts import BENCHMARKS, METHOD, count, fill, layout, sentences
 
-TRAINED = (
-    "CNNSpot",
-    "UnivFD",
-    "Frequency",
-)  # the expert detectors of stage experts, as evaluate.methods names them
 SUFFIXES = (".csv", ".md", ".png", ".svg", ".html")
 
 
@@ -37,130 +30,171 @@ class Report:
     Attributes:
         tables: Tables 1–6, in order.
         figures: every figure, in the page's order.
-        findings: the paper's conclusions beside this run.
+        conclusions: the paper's conclusions beside this run.
         page: the path of report.html.
     """
 
     tables: list[ReportTable]
-    figures: list[Drawn]
-    findings: list[Finding]
+    figures: list[Figure]
+    conclusions: list[Conclusion]
     page: Path
 
 
-def make_tables(inputs: Inputs, published: Published, average: pd.DataFrame) -> list[ReportTable]:
-    """Tables 1–6."""
-    scores, profile = inputs.scores, inputs.params.profile
-    trained = [name for name in inputs.params.evaluate.methods if name in TRAINED]
-    return [
-        table1(published, inputs.fakeclue, inputs.params),
-        tables.table2(published, scores, profile),
-        tables.table3(published, scores, profile, trained),
-        tables.table4(published, scores, profile),
-        tables.table5(published, scores, average, profile, trained, _videos(inputs.predictions["ffpp"])),
-        tables.table6(published, scores, profile),
-    ]
+def _example(inputs: Inputs) -> dict[str, Any]:
+    shown = selection.fig2_example(inputs)
+    case = shown.case
+    picture = example(case.image, shown.captions, case.reference, title=case.about(), boxes=case.boxes)
+    return {"picture": picture, "facts": shown.facts}
 
 
-def _videos(predictions: pd.DataFrame) -> int:
-    """How many videos, with their manipulations, the frames of FF++ come from."""
-    return predictions["item"].nunique()
+def _cases(selected: selection.Selection) -> dict[str, Any]:
+    return {"picture": cases(selected.cases), "facts": selected.facts, "cases": selected.cases}
 
 
-def _tiles(all_tables: list[ReportTable]) -> list[Tile]:
-    """FakeVLM's main numbers, taken from the tables."""
-    wanted = [
-        (1, "fakeclue", "all", "acc", "FakeClue, accuracy"),
-        (1, "loki", "all", "acc", "LOKI, accuracy"),
-        (2, "dmimage", "Overall", "acc", "DMimage, accuracy"),
-        (3, "ddvqa", "all", "acc", "DD-VQA, accuracy"),
-        (4, "ffpp", "Average", "auc", "FF++, AUC, mean of four"),
-        (1, "fakeclue", "all", "rouge_l", "FakeClue, ROUGE-L"),
-        (1, "fakeclue", "all", "clue_precision", "FakeClue, clue precision"),
-        (1, "fakeclue", "all", "clue_recall", "FakeClue, clue recall"),
-    ]
-    tiles = []
-    for index, benchmark, subset, metric, name in wanted:
-        tidy = all_tables[index].tidy
-        part = tidy[
-            (tidy.method == tables.OWN)
-            & (tidy.benchmark == benchmark)
-            & (tidy.subset == subset)
-            & (tidy.metric == metric)
-        ]
-        run, paper = part[part.source == "run"], part[part.source == "paper"]
-        if run.empty:
+def draw_figures(inputs: Inputs, published: Published) -> list[Figure]:
+    """All figures that the run has the data for, in the order of report.yaml."""
+    fakeclue = inputs.scores[inputs.scores.benchmark == "fakeclue"]
+    drawings: dict[str, Callable[[], Any]] = {
+        "fig2_sources": lambda: dataset_figures.sources(inputs.sources),
+        "fig2_categories": lambda: dataset_figures.categories(inputs.fakeclue, published.release.frame()),
+        "fig2_example": lambda: _example(inputs),
+        "fig2_confusion": lambda: dataset_figures.confusion(inputs.confusion),
+        "fig2_clue_quality": lambda: dataset_figures.clue_quality(inputs.clue_quality),
+        "fig2_agreement": lambda: dataset_figures.agreement(inputs.agreement),
+        "fig3_paradigms": lambda: score_figures.paradigms(inputs.study),
+        "training_curves": lambda: score_figures.training_curves(inputs.logs),
+        "per_category": lambda: score_figures.per_category(fakeclue),
+        "per_kind_recall": lambda: score_figures.per_kind(fakeclue),
+        "robustness": lambda: score_figures.robustness(inputs.robustness),
+        "fig5_cases": lambda: _cases(selection.fig5(inputs)),
+        "fig6_ddvqa_cases": lambda: _cases(selection.fig6(inputs)),
+        "fig7_real_cases": lambda: _cases(selection.fig7(inputs)),
+    }
+    figures = []
+    for name, spec in layout()["figures"].items():
+        if inputs.left_out.keys() & set(spec.get("needs", [])):
             continue
-        row = run.iloc[0]
-        text = fmt(row.value, row.ci_low, row.ci_high)
-        value, _, interval = text.partition(" ")
-        printed = fmt(paper.value.iloc[0]) if len(paper) else "not measured"
-        tiles.append(Tile(name, value, interval, printed))
+        made = drawings[name]()
+        made = made if isinstance(made, dict) else {"picture": made, "facts": {}}
+        caption = fill(spec["caption"], what=spec.get("what", ""), **made.pop("facts"))
+        texts = {key: spec[key] for key in ("number", "title", "part")}
+        figures.append(Figure(name, **texts, caption=caption, dpi=spec.get("dpi", 300), **made))
+    return figures
+
+
+def _tiles(tables: list[ReportTable]) -> list[dict[str, str]]:
+    """FakeVLM's main numbers, this run's with its interval beside the paper's."""
+    tiles = []
+    for number, key, name in layout()["tiles"]:
+        tidy = next(table.tidy for table in tables if table.number == number.replace("table", "Table "))
+        where = dict(zip(("benchmark", "subset", "metric"), key.split("/"), strict=True))
+        run, paper = (cell(tidy, method=METHOD, source=source, **where) for source in ("run", "paper"))
+        if run != "–":
+            value, _, interval = run.partition(" ")
+            tiles.append({"name": name, "value": value, "interval": interval, "paper": paper})
     return tiles
 
 
-def _never_named(scores: pd.DataFrame) -> list[str]:
-    part = scores[
-        (scores.benchmark == "fakeclue") & (scores.method == tables.OWN) & (scores.metric == "clue_recall")
-    ]
-    part = part[part.subset.str.startswith("kind=") & (part.value == 0)]
+def _never_named(inputs: Inputs) -> list[str]:
+    """Kinds of artifact in FakeClue's test split that no explanation of FakeVLM names."""
+    scores = inputs.scores
+    part = scores[(scores.benchmark == "fakeclue") & (scores.method == METHOD)]
+    part = part[(part.metric == "clue_recall") & part.subset.str.startswith("kind=") & (part.value == 0)]
     return sorted(part.subset.str.removeprefix("kind=").str.replace("_", " "))
 
 
-def _tally(found: list[Finding]) -> str:
-    numbers = Counter(f.verdict for f in found)
-    parts = [f"{numbers[verdict]} × {verdict}" for verdict in VERDICTS if numbers[verdict]]
-    return f"Of {len(found)}: {'; '.join(parts)}."
+def _facts(inputs: Inputs, published: Published) -> dict[str, Any]:
+    """What the slots of `remarks` and `settings` in report.yaml name."""
+    params, tune = inputs.params, inputs.params.finetune
+    names = [annotator.name for annotator in params.annotate.annotators]
+    parts = {"vision tower": "train_vision", "projector": "train_projector", "LLM": "train_llm"}
+    return {
+        "params": params,
+        "paper": {key: setting.value for key, setting in published.training.items()}
+        | {"released_rate": published.training["learning_rate"].released},
+        "observers": any(a.backend == "observer" for a in params.annotate.annotators),
+        "ground_truth": inputs.ground_truth,
+        "weights": inputs.weights,
+        "annotators": names,
+        "backends": annotators(inputs),
+        "aggregator": params.annotate.aggregator,
+        "vision": inputs.config.get("vision_config", {}),
+        "text": inputs.config.get("text_config", {}),
+        "sizes": {s: int((inputs.fakeclue.split == s).sum()) for s in ("train", "val", "test")},
+        "released": published.release.frame().groupby("split").n.sum().to_dict(),
+        "tune": tune,
+        "tuned": [name for name, switch in parts.items() if tune and getattr(tune, switch)],
+    }
+
+
+def _counts(inputs: Inputs) -> list[tuple[str, str]]:
+    """(what, how many) of the run's data: collected, quarantined, dropped, asked."""
+    same = int((inputs.leakage["kind"] == "content").sum())
+    numbers = {
+        "collected": inputs.sources.n.sum(),
+        "quarantined": len(inputs.quarantine),
+        "duplicates": len(inputs.duplicates),
+        "same": same,
+        "alike": len(inputs.leakage) - same,
+        "captions": len(inputs.candidates),
+        "images": len(inputs.fakeclue),
+        "known": len(inputs.ground_truth),
+        "answers": sum(len(frame) for frame in inputs.predictions.values()),
+    }
+    return [(what, count(numbers[key])) for what, key in layout()["counts"]]
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run drew and this one may not; leave anything else in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.suffix in SUFFIXES:
+            file.unlink()
+        elif file.is_dir() and file.name == ".ipynb_checkpoints":
+            shutil.rmtree(file)
 
 
 def build(params: Params) -> Report:
-    """Writes every table (.csv, .md), every figure (.png, .svg) and report.html into figures/, which it first empties of them.
+    """Write every table (.csv, .md), every figure (.png, .svg) and report.html into figures/, emptied of them first.
 
     Raises:
         UserError: a stage's artifact is missing or does not fit; the message names the stage to run.
     """
     inputs, published = load_inputs(params), load_published()
     average = average_auc(inputs.predictions["ffpp"], params.evaluate.bootstrap, params.seed)
-    all_tables = make_tables(inputs, published, average)
+    tables = build_tables(inputs, published, average)
     figures = draw_figures(inputs, published)
-    found = findings(inputs.scores, average, inputs.study, inputs.clue_quality, published)
+    compared = conclusions(inputs, average, published)
+    facts = _facts(inputs, published)
 
     folder = paths.figures()
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in sorted(folder.iterdir()):
-        # What an earlier run drew and this one does not must not stay; anything else in the folder is not ours.
-        if old.is_file() and old.suffix in SUFFIXES:
-            old.unlink()
-        elif old.is_dir() and old.name == ".ipynb_checkpoints":
-            shutil.rmtree(old)
-    for table in all_tables:
+    _clear(folder)
+    for table in tables:
         table.tidy.to_csv(folder / f"{table.name}.csv", index=False, lineterminator="\n")
         (folder / f"{table.name}.md").write_text(markdown(table, params.profile), encoding="utf-8")
-    for drawn in track(figures, "figures", unit="figure"):
-        style.save(drawn.picture, folder, drawn.name, drawn.dpi)
+    for figure in track(figures, "figures", unit="figure"):
+        style.save(figure.picture, folder, figure.name, figure.dpi)
+    studied = [b for b in BENCHMARKS if b in set(inputs.study.benchmark)]
     text = page.render(
         figures,
         profile=params.profile,
         seed=params.seed,
         paper=published.paper,
-        tables=all_tables,
-        tiles=_tiles(all_tables),
-        remarks=settings.remarks(inputs),
-        findings=found,
-        tally=_tally(found),
-        orders=[
-            (name, ", ".join(order(inputs.study, b)))
-            for b, name in BENCHMARKS.items()
-            if b in set(inputs.study.benchmark)
-        ],
-        never_named=_never_named(inputs.scores),
+        tables=tables,
+        tiles=_tiles(tables),
+        remarks=sentences(layout()["remarks"], **facts),
+        conclusions=compared,
+        tally=tally(compared),
+        orders=[(BENCHMARKS[b], ", ".join(order(inputs.study, b))) for b in studied],
+        never_named=_never_named(inputs),
         contradictions=published.contradictions(),
-        checks=claims.checks(published),
-        mixtures=claims.mixtures(published),
-        settings=settings.settings(inputs, published),
+        checks=checks(published),
+        mixtures=mixtures(published),
+        settings=[[fill(text, **facts) for text in row] for row in layout()["settings"]],
         left_out=list(inputs.left_out.values()),
-        counts=settings.counts(inputs),
+        counts=_counts(inputs),
         parameters=params.model_dump(),
     )
     file = folder / "report.html"
     file.write_text(text, encoding="utf-8")
-    return Report(all_tables, figures, found, file)
+    return Report(tables, figures, compared, file)

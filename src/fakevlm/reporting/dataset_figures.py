@@ -5,7 +5,7 @@ import pandas as pd
 
 from fakevlm.reporting import style
 from fakevlm.reporting.style import Picture, drawing
-from fakevlm.reporting.words import CATEGORY_NAMES, count, percent
+from fakevlm.reporting.texts import CATEGORY_NAMES, count, percent
 
 MOST = 24  # makers of fakes in a figure
 SOURCE_NAMES = {

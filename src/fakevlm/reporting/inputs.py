@@ -1,6 +1,7 @@
 """What the report reads: the stages' artifacts, checked on the way in. A missing one names the stage that makes it."""
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +17,12 @@ from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import Record, read_frame
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
-from fakevlm.reporting.words import BENCHMARKS
+from fakevlm.reporting.texts import BENCHMARKS, fill, layout
 
 OBJECTIVES = ("explanation", "head")
 SCORES = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
-PREDICTIONS = [
-    "method",
-    "id",
-    "item",
-    "label",
-    "category",
-    "generator",
-    "question",
-    "text",
-    "p_fake",
-    "verdict",
-    "reference",
-]
+PREDICTIONS = ["method", "id", "item", "label", "category", "generator"]
+PREDICTIONS += ["question", "text", "p_fake", "verdict", "reference"]
 
 
 def need(stage: str, *parts: str) -> Path:
@@ -50,27 +40,22 @@ def need(stage: str, *parts: str) -> Path:
     return path
 
 
-def _checked(frame: pd.DataFrame, columns: list[str], stage: str, path: Path) -> pd.DataFrame:
-    missing = [c for c in columns if c not in frame]
-    if missing:
+def table(stage: str, columns: list[str], *parts: str) -> pd.DataFrame:
+    """Return a stage's CSV or parquet table.
+
+    Raises:
+        UserError: it is not there or lacks one of `columns`; names the stage to run.
+    """
+    path = need(stage, *parts)
+    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    if missing := [c for c in columns if c not in frame]:
         raise UserError(
             f"{path.name} of stage {stage} lacks the columns {', '.join(missing)}",
             f"make it again: dvc repro -f {stage}",
         )
-    return frame
-
-
-def table(stage: str, columns: list[str], *parts: str) -> pd.DataFrame:
-    """A stage's CSV or parquet table with at least `columns`."""
-    path = need(stage, *parts)
-    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     # An empty table (a benchmark that the profile leaves out) has no types to tell: names are text all the same.
-    texts = {
-        c: object
-        for c in ("method", "benchmark", "subset", "metric", "id", "verdict")
-        if frame.empty and c in frame
-    }
-    return _checked(frame, columns, stage, path).astype(texts)
+    names = ("method", "benchmark", "subset", "metric", "id", "verdict")
+    return frame.astype({c: object for c in names if frame.empty and c in frame})
 
 
 def evaluated(benchmark: str) -> Path:
@@ -87,7 +72,7 @@ class Inputs:
     A table of a stage that the profile leaves out has no rows.
 
     Attributes:
-        left_out: what the profile goes without, by stage, benchmark, `annotators` or `truth`: each with the sentence that says so.
+        left_out: what the profile goes without, by stage, benchmark, `annotators` or `ground_truth`: each with the sentence that says so.
         fakeclue: id, label, category, split of every FakeClue image.
         logs: objective → training log.
         scores: the scores of all benchmarks, tidy.
@@ -118,43 +103,36 @@ class Inputs:
 
 
 def fetch(folder: Path, ids: Iterable[str]) -> dict[str, Record]:
-    """The records of a folder with these ids, image bytes included; no other image is read."""
+    """Return the records of a folder with these ids, image bytes included; no other image is read."""
     wanted, records = set(ids), Records(folder)
     rows = np.flatnonzero(records.frame(["id"])["id"].isin(wanted))
-    found = {record.id: record for record in records.take(rows)}
-    missing = sorted(wanted - set(found))
-    if missing:
+    by_id = {record.id: record for record in records.take(rows)}
+    if missing := sorted(wanted - set(by_id)):
         raise UserError(
             f"{folder} lacks the record {missing[0]} that a prediction is about",
             "the stages are out of step: run `dvc repro`",
         )
-    return found
+    return by_id
 
 
 def parameters(folder: Path) -> int | None:
-    """How many weights a model folder's safetensors hold, from their headers alone; None where there are none."""
+    """Return how many weights a model folder's safetensors hold, from their headers alone; None where there are none."""
     total = 0
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as handle:
-            length = int.from_bytes(handle.read(8), "little")
-            header: dict[str, Any] = json.loads(handle.read(length))
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                size = 1
-                for side in tensor["shape"]:
-                    size *= side
-                total += size
+            header: dict[str, Any] = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+        total += sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
     return total or None
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """A model folder's config.json, empty where there is none."""
+    """Return a model folder's config.json, empty where there is none."""
     file = folder / "config.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _weights(params: Params) -> Path | None:
-    """FakeVLM's folder: what finetune made, or what `evaluate.model` names, here or in the hub's cache on this machine."""
+    """Return FakeVLM's folder: what finetune made, or what `evaluate.model` names, here or in the hub's cache."""
     name = params.evaluate.model
     if name is None:
         if params.finetune is None:
@@ -168,23 +146,18 @@ def _weights(params: Params) -> Path | None:
     return Path(config).parent if isinstance(config, str) else None
 
 
-def _absent(
+def _left_out(
     params: Params, predictions: dict[str, pd.DataFrame], ground_truth: dict[str, GroundTruth]
 ) -> dict[str, str]:
-    found = left_out(params)
+    texts, reasons = layout()["left_out"], left_out(params)
     if not ground_truth:
-        found["truth"] = (
-            "Nobody knows the true artifacts of these images, so there is no clue precision and recall: only the miniature's are known."
-        )
+        reasons["ground_truth"] = texts["ground_truth"]
     if not params.annotate.annotators:
-        found["annotators"] = (
-            f"Profile `{params.profile}` takes FakeClue's texts from the release: nobody was asked, so there is neither an "
-            "example of annotation nor agreement of annotators (Figure 2)."
-        )
+        reasons["annotators"] = fill(texts["annotators"], profile=params.profile)
     for benchmark, frame in predictions.items():
         if frame.empty:
-            found[benchmark] = f"{BENCHMARKS[benchmark]} is not among this profile's benchmarks."
-    return found
+            reasons[benchmark] = fill(texts["benchmark"], name=BENCHMARKS[benchmark])
+    return reasons
 
 
 def load_inputs(params: Params) -> Inputs:
@@ -222,7 +195,7 @@ def load_inputs(params: Params) -> Inputs:
     pair = ["annotator_a", "annotator_b", "jaccard", "kappa", "n"]
     return Inputs(
         params=params,
-        left_out=_absent(params, predictions, ground_truth),
+        left_out=_left_out(params, predictions, ground_truth),
         sources=table("collect", ["source", "label", "generator", "n"], "collect", "sources.csv"),
         quarantine=table("collect", ["corpus", "path", "reason"], "collect", "quarantine.csv"),
         duplicates=table("collect", ["sha256"], "collect", "duplicates.csv"),

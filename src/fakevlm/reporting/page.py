@@ -8,39 +8,30 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import FileSystemLoader
 from markupsafe import Markup, escape
 from PIL import Image
 
 from fakevlm.reporting.case_figures import Case, mark
 from fakevlm.reporting.style import Picture
+from fakevlm.reporting.texts import environment
 
 TEMPLATES = Path(__file__).with_name("templates")
 CSS = {"key": "key", "paper": "paper", "run": "run-cell", "release": "release"}
-CONTENTS = [
-    ("glance", "At a glance"),
-    ("conclusions", "Conclusions"),
-    ("data", "Data"),
-    ("training", "Training"),
-    ("results", "Results"),
-    ("cases", "Cases"),
-    ("contradictions", "The paper's contradictions"),
-    ("ran", "What ran"),
-]
 LARGEST = 640  # pixels of an inlined photograph's longer side
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Figure:
     """One figure of the report.
 
     Attributes:
         name: the file's stem in figures/.
         number: e.g. `Figure 3`.
         title: in a few words, also for screen readers.
+        part: the report's section: data, training, results or cases.
         caption: what to see in it.
         picture: the figure itself.
-        part: the report's section: data, training, results or cases.
         cases: of the part `cases`: the page shows these as text and images instead of the picture.
         dpi: of the PNG.
     """
@@ -48,21 +39,11 @@ class Drawn:
     name: str
     number: str
     title: str
+    part: str
     caption: str
     picture: Picture
-    part: str
     cases: list[Case] = field(default_factory=list)
     dpi: int = 300
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A main number: this run's with its interval, and the paper's."""
-
-    name: str
-    value: str
-    interval: str
-    paper: str
 
 
 def data_uri(data: bytes, kind: str) -> str:
@@ -94,19 +75,14 @@ def _case(case: Case) -> dict[str, Any]:
     }
 
 
-def _figure(drawn: Drawn) -> dict[str, Any]:
-    uri = "" if drawn.part == "cases" else data_uri(drawn.picture.svg, "svg+xml")
+def _figure(figure: Figure) -> dict[str, Any]:
+    shown_as_cases = figure.part == "cases"
     return {
-        "name": drawn.name,
-        "number": drawn.number,
-        "title": drawn.title,
-        "caption": drawn.caption,
-        "part": drawn.part,
-        "alt": f"{drawn.number}: {drawn.title}",
-        "wide": drawn.picture.get_figwidth() > 4,
-        "uri": uri,
-        "shown_as_cases": drawn.part == "cases",
-        "cases": [_case(case) for case in drawn.cases],
+        **{key: getattr(figure, key) for key in ("name", "number", "title", "caption", "part")},
+        "wide": figure.picture.get_figwidth() > 4,
+        "uri": "" if shown_as_cases else data_uri(figure.picture.svg, "svg+xml"),
+        "shown_as_cases": shown_as_cases,
+        "cases": [_case(case) for case in figure.cases],
     }
 
 
@@ -126,18 +102,12 @@ def _interval(cell: str) -> Markup:
     return Markup(f"{escape(value)}<br><small>[{escape(rest)}</small>") if bracket else Markup(escape(cell))
 
 
-def render(figures: Sequence[Drawn], **context: Any) -> str:
-    """The page. `context` holds what the template names: profile, paper, tables, findings and so on."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("report.html.j2").render(
-        figures=[_figure(f) for f in figures],
+def render(figures: Sequence[Figure], **context: Any) -> str:
+    """Return the page. `context` holds what the template names: profile, paper, tables, conclusions and so on."""
+    jinja = environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
+    return jinja.get_template("report.html.j2").render(
+        figures=[_figure(figure) for figure in figures],
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        contents=CONTENTS,
         css=CSS,
         code=_code,
         interval=_interval,

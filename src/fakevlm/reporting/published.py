@@ -6,7 +6,7 @@ of Tables 2–6 in the tidy shape that this project's own scores have, as fracti
 
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 import yaml
@@ -35,8 +35,11 @@ class Note(_Strict):
 
 
 class Row(_Strict):
+    """A method's values as printed; `v2` holds those that the camera-ready version prints instead, by column."""
+
     method: str
     values: list[float | None]
+    v2: dict[str, float] = Field(default_factory=dict)
     reference: int | None = None
     ours: bool = False
     notes: list[Note] = Field(default_factory=list)
@@ -62,10 +65,9 @@ class Table(_Strict):
                 raise ValueError(
                     f"{self.id}, row {row.method}: {len(row.values)} values, {len(self.columns)} columns"
                 )
-            for note in row.notes:
-                unknown = set(note.cells) - set(self.columns)
-                if unknown:
-                    raise ValueError(f"{self.id}, note {note.id}: no such column {sorted(unknown)}")
+            named = {*row.v2, *(cell for note in row.notes for cell in note.cells)}
+            if unknown := named - set(self.columns):
+                raise ValueError(f"{self.id}, row {row.method}: no such column {sorted(unknown)}")
         return self
 
     @property
@@ -76,23 +78,17 @@ class Table(_Strict):
         return [*self.notes, *(note for row in self.rows for note in row.notes)]
 
     def printed(self, method: str, column: str) -> float | None:
-        """The value as printed, in the table's own scale.
+        """Return the value as printed, in the table's own scale.
 
         Raises:
             KeyError: no such row or column.
         """
-        for row in self.rows:
-            if row.method == method:
-                return row.values[self.columns.index(column)] if column in self.columns else _none(column)
-        raise KeyError(method)
-
-
-def _none(column: str) -> float | None:
-    raise KeyError(column)
+        values = {row.method: dict(zip(self.columns, row.values, strict=True)) for row in self.rows}
+        return values[method][column]
 
 
 class Dataset(_Strict):
-    """A row of Table 1; `number` as printed, `at_least` the same as a count."""
+    """A row of Table 1; `number` as printed."""
 
     dataset: str
     field: str
@@ -100,7 +96,6 @@ class Dataset(_Strict):
     annotator: str
     categories: bool
     number: str
-    at_least: int
 
 
 class Datasets(_Strict):
@@ -111,31 +106,22 @@ class Datasets(_Strict):
 
 
 class Claim(_Strict):
-    """A number printed in prose, with the section that prints it."""
+    """A number printed in prose, with the section that prints it; `v2` is the camera-ready version's."""
 
     id: str
     section: str
-    metric: str
     value: float
-    scale: Literal["fraction", "percent", "count"]
     text: str
-    benchmark: str | None = None
+    v2: float | str | None = None
     note: str | None = None
     keep: bool = False
 
-    @model_validator(mode="before")
-    @classmethod
-    def _number(cls, values: dict[str, Any]) -> dict[str, Any]:
-        # YAML reads 80000 as an integer; a claim's value is a number, written either way.
-        if isinstance(values, dict) and type(values.get("value")) is int:
-            values = {**values, "value": float(values["value"])}
-        return values
-
 
 class Setting(_Strict):
-    """A training setting; `released` is what the authors' script has where it differs."""
+    """A setting; `v2` is the camera-ready version's, `released` what the authors' script has, where they differ."""
 
     value: str | int | float
+    v2: str | int | float | None = None
     released: str | int | float | None = None
     note: str | None = None
     keep: bool = False
@@ -206,17 +192,22 @@ class Published(_Strict):
         return next(claim for claim in self.claims if claim.id == name)
 
     def frame(self, name: str) -> pd.DataFrame:
-        """A table's printed values, tidy (`TIDY`), as fractions; cells printed as a dash are left out."""
+        """Return a table's printed values, tidy (`TIDY`), as fractions; cells printed as a dash are left out."""
         table = self.table(name)
-        rows = []
-        for row in table.rows:
-            for column, value in zip(table.columns, row.values, strict=True):
-                if value is None:
-                    continue
-                benchmark, subset, metric = column.split("/")
-                fraction = round(value / 100, 6) if table.scale == "percent" else value
-                rows.append((row.method, "paper", benchmark, subset, metric, fraction, None, None, None))
+        scale = 100 if table.scale == "percent" else 1
+        rows = [
+            (row.method, "paper", *column.split("/"), round(value / scale, 6), None, None, None)
+            for row in table.rows
+            for column, value in zip(table.columns, row.values, strict=True)
+            if value is not None
+        ]
         return pd.DataFrame(rows, columns=TIDY)
+
+    def column(self, name: str, column: str) -> dict[str, float]:
+        """Return one column of a table as fractions, by method, without the dashes."""
+        frame = self.frame(name)
+        frame = frame[frame.benchmark + "/" + frame.subset + "/" + frame.metric == column]
+        return dict(zip(frame.method, frame.value, strict=True))
 
     def contradictions(self) -> list[tuple[str, str]]:
         """(where, note) of every note marked as a contradiction, in the paper's order."""

@@ -11,7 +11,7 @@ import pandas as pd
 from fakevlm.data.clues import KINDS
 from fakevlm.reporting import style
 from fakevlm.reporting.style import Picture, drawing
-from fakevlm.reporting.words import BENCHMARKS, CATEGORY_NAMES, METRICS, count, percent
+from fakevlm.reporting.texts import BENCHMARKS, CATEGORY_NAMES, METRICS, count, percent
 
 PARADIGMS = (
     "Frozen QA",

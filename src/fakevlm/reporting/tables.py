@@ -1,37 +1,51 @@
 """Tables 1–6: the paper's numbers and this run's, tidy for machines and side by side for people, never mixed.
 
-Each table is built once as a `ReportTable`: a tidy frame (`figures/<name>.csv`) and sheets of text (`.md` and the report's
-page). In a sheet every column belongs to the paper or to this run and says so in its head.
+Which scores, columns and notes a table has is data: `tables` in report.yaml. A new column is one entry there.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
+from fakevlm.data.records import read_frame
+from fakevlm.reporting.inputs import Inputs, evaluated
 from fakevlm.reporting.published import TIDY, Published
-from fakevlm.reporting.words import BENCHMARKS, CATEGORY_NAMES, METRICS, count
+from fakevlm.reporting.texts import (
+    BENCHMARKS,
+    CATEGORY_NAMES,
+    METHOD,
+    METRICS,
+    count,
+    fill,
+    layout,
+    sentences,
+)
 
-OWN = "FakeVLM"
-RUN_ONLY = ("f1_real", "f1_fake", "f1_macro", "auc", "clue_precision", "clue_recall", "unparsed")
-MANIPULATIONS = {"FF-DF": "Deepfakes", "FF-F2F": "Face2Face", "FF-FS": "FaceSwap", "FF-NT": "NeuralTextures"}
-F1_NOTE = "`f1` of this run is F1 with *real* as the positive class, as in the paper's FakeClue row; both classes' F1 and their mean stand beside it."
+TRAINED = ("CNNSpot", "UnivFD", "Frequency")  # detectors of stage experts, as evaluate.methods names them
+STRONG = (METHOD, "LLaVA + Explanatory Text")
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table of text. `owners` says of each column whose it is: `key`, `paper`, `run` or `release`."""
+    """A table of text.
+
+    Attributes:
+        owners: of each column: `key`, `paper`, `run` or `release`.
+        strong: rows of the paper's own method.
+    """
 
     title: str
     head: list[str]
     owners: list[str]
     rows: list[list[str]]
-    strong: frozenset[int] = frozenset()  # rows of the paper's own method
+    strong: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
 class ReportTable:
-    """One of the paper's tables: `name` is the file's stem in figures/."""
+    """One of the paper's tables: `name` is the file's stem in figures/, `tidy` what its CSV holds."""
 
     name: str
     number: str
@@ -51,298 +65,285 @@ def fmt(value: float | None, low: float | None = None, high: float | None = None
     return text
 
 
+def _run_rows(scores: pd.DataFrame, spec: dict[str, Any]) -> pd.DataFrame:
+    """Return the scores that an entry of `run` asks for, tidy, plus `f1`: the paper's name of F1(real)."""
+    scores = scores[(scores.benchmark == spec["benchmark"]) & scores.metric.isin(METRICS)]
+    subsets: dict[str, str] = {}
+    for pattern, name in spec["subsets"].items():
+        prefix = pattern.removesuffix("*")
+        here = (
+            sorted(s for s in scores.subset.unique() if s.startswith(prefix)) if name is None else [pattern]
+        )
+        subsets |= {subset: name or subset for subset in here}
+    part = scores[scores.subset.isin(subsets)]
+    part = part.assign(subset=part.subset.map(subsets), source="run")
+    part = pd.concat([part, part[part.metric == spec.get("f1", "f1_real")].assign(metric="f1")])
+    part = part.dropna(subset=["value"])
+    metrics = spec.get("metrics", list(METRICS))
+    if isinstance(metrics, dict):
+        wanted = [m in metrics.get(s, METRICS) for s, m in zip(part.subset, part.metric, strict=True)]
+        part = part[pd.Series(wanted, index=part.index, dtype=bool)]
+    else:
+        part = part[part.metric.isin(metrics)]
+    if methods := spec.get("methods"):
+        part = part[part.method.isin(methods)]
+    orders = {
+        "method": [METHOD, *sorted(set(part.method) - {METHOD})],
+        "subset": list(subsets.values()),
+        "metric": list(METRICS),
+    }
+    part = part.sort_values(list(orders), key=lambda c: c.map(orders[c.name].index), kind="stable")
+    return part.assign(method=part.method.map(methods))[TIDY] if methods else part[TIDY]
+
+
 def _tidy(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """One tidy frame: values rounded to what is meaningful, n a whole number."""
+    """Return one tidy frame: values rounded to what is meaningful, n a whole number."""
     rows = [row for frame in frames for row in frame[TIDY].itertuples(index=False)]
     frame = pd.DataFrame(rows, columns=TIDY)
     for column in ("value", "ci_low", "ci_high"):
         frame[column] = pd.to_numeric(frame[column]).round(6)
     frame["n"] = pd.to_numeric(frame["n"]).astype("Int64")
-    return frame.reset_index(drop=True)
+    return frame
 
 
-def run_rows(scores: pd.DataFrame, benchmark: str, subsets: dict[str, str] | None = None) -> pd.DataFrame:
-    """This run's rows of one benchmark, tidy, plus `f1` (= f1_real) as the paper prints it.
-
-    Args:
-        scores: of all benchmarks, as the stages write them.
-        subsets: scores' subset → the table's; None keeps `all` only.
-    """
-    subsets = subsets or {"all": "all"}
-    part = scores[(scores.benchmark == benchmark) & scores.subset.isin(subsets) & scores.metric.isin(METRICS)]
-    part = part.assign(subset=part.subset.map(subsets), source="run")
-    printed = part[part.metric == "f1_real"].assign(metric="f1")
-    part = pd.concat([part, printed]).dropna(subset=["value"])
-    methods = [OWN, *sorted(set(part.method) - {OWN})]
-    order = {metric: i for i, metric in enumerate(METRICS)}
-    keys = list(subsets.values())
-    return part.sort_values(
-        ["method", "subset", "metric"],
-        key=lambda c: c.map({"method": methods.index, "subset": keys.index, "metric": order.get}[c.name]),
-        kind="stable",
-    )[TIDY]
-
-
-def _cell(frame: pd.DataFrame, **where: str) -> str:
+def cell(tidy: pd.DataFrame, **where: str) -> str:
+    """Return the one value whose columns are as named, with its interval; a dash where there is none."""
     for column, value in where.items():
-        frame = frame[frame[column] == value]
-    if frame.empty:
-        return "–"
-    row = frame.iloc[0]
-    return fmt(row.value, row.ci_low, row.ci_high)
+        tidy = tidy[tidy[column] == value]
+    return fmt(*tidy[["value", "ci_low", "ci_high"]].iloc[0]) if len(tidy) else "–"
 
 
-def _methods(tidy: pd.DataFrame) -> list[str]:
-    """The paper's methods in its order, then this run's own; the paper's own method last of the paper's."""
-    return list(dict.fromkeys([*tidy[tidy.source == "paper"].method, *tidy[tidy.source == "run"].method]))
+def _beside(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet:
+    """The paper's column, where it prints one, and this run's for each of the sheet's columns."""
+    wanted = (tidy.subset + "/" + tidy.metric).isin(spec["columns"])
+    tidy = tidy[wanted].sort_values("source", kind="stable")  # the paper's methods first
+    methods = list(dict.fromkeys(tidy.method))
+    head, owners, cells = ["Method"], ["key"], [[method] for method in methods]
+    for column, label in spec["columns"].items():
+        subset, metric = column.split("/")
+        part = tidy[(tidy.subset == subset) & (tidy.metric == metric)]
+        for source, title in (("paper", "paper"), ("run", f"this run ({profile})")):
+            if source == "paper" and not (part.source == "paper").any():
+                continue
+            head.append(f"{label}, {title}")
+            owners.append(source)
+            for row in cells:
+                row.append(cell(part, method=row[0], source=source))
+    strong = frozenset(i for i, method in enumerate(methods) if method in STRONG)
+    return Sheet(spec["title"], head, owners, cells, strong)
 
 
-def beside(
-    title: str,
-    tidy: pd.DataFrame,
-    columns: Sequence[tuple[str, str]],
-    profile: str,
-    names: dict[str, str] | None = None,
-) -> Sheet:
-    """Paper and run side by side: for each (subset, metric) one column of the paper's and one of this run's."""
-    names = names or {}
-    mixed = (
-        not names or len({metric for _, metric in columns}) > 1
-    )  # one metric under many names: the names say it all
-    head, owners = ["Method"], ["key"]
-    for subset, metric in columns:
-        label = " ".join(filter(None, (names.get(subset, ""), METRICS[metric] if mixed else "")))
-        head += [f"{label}, paper", f"{label}, this run ({profile})"]
-        owners += ["paper", "run"]
-    rows = []
-    methods = _methods(tidy)
-    for method in methods:
-        cells = [method]
-        for subset, metric in columns:
-            for source in ("paper", "run"):
-                cells.append(_cell(tidy, method=method, subset=subset, metric=metric, source=source))
-        rows.append(cells)
-    strong = frozenset(i for i, m in enumerate(methods) if m in (OWN, "LLaVA + Explanatory Text"))
-    return Sheet(title, head, owners, rows, strong)
-
-
-def only_run(title: str, tidy: pd.DataFrame, metrics: Sequence[str], profile: str) -> Sheet:
+def _only_run(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet:
     """What the paper does not report, measured in this run."""
-    run = tidy[(tidy.source == "run") & (tidy.subset == "all")]
-    metrics = [m for m in metrics if (run.metric == m).any()]
-    methods = list(dict.fromkeys(run.method))
+    run = tidy[(tidy.source == "run") & (tidy.subset == spec.get("of", "all"))]
+    metrics = [m for m in spec["run"] if (run.metric == m).any()]
     sizes = run[run.metric == "acc"].groupby("method").n.max()
     rows = [
-        [m, count(sizes[m]) if m in sizes else "–", *(_cell(run, method=m, metric=k) for k in metrics)]
-        for m in methods
+        [m, count(sizes[m]) if m in sizes else "–", *(cell(run, method=m, metric=k) for k in metrics)]
+        for m in dict.fromkeys(run.method)
     ]
     head = ["Method", f"Images ({profile})", *(f"{METRICS[k]}, this run ({profile})" for k in metrics)]
-    return Sheet(title, head, ["key"] + ["run"] * (len(metrics) + 1), rows, _strong(methods))
+    strong = frozenset(i for i, row in enumerate(rows) if row[0] == METHOD)
+    return Sheet(spec["title"], head, ["key"] + ["run"] * (len(metrics) + 1), rows, strong)
 
 
-def _strong(methods: Sequence[str]) -> frozenset[int]:
-    return frozenset(i for i, m in enumerate(methods) if m == OWN)
-
-
-def by_subset(
-    title: str,
-    scores: pd.DataFrame,
-    prefix: str,
-    metrics: Sequence[str],
-    profile: str,
-    *,
-    key: str,
-    paper: dict[str, float] | None = None,
-    paper_head: str = "",
+def _by_subset(
+    tidy: pd.DataFrame, spec: dict[str, Any], profile: str, released: dict[str, float]
 ) -> Sheet | None:
-    """FakeVLM by category or generator; `paper` adds a column of the release's numbers. None where there is no such subset."""
-    part = scores[(scores.method == OWN) & scores.subset.str.startswith(f"{prefix}=")]
-    part = part.assign(subset=part.subset.str.removeprefix(f"{prefix}="))
-    metrics = [m for m in metrics if part[part.metric == m].value.notna().any()]
-    if part.empty or not metrics:
-        return None
+    """FakeVLM by category or generator, beside the released weights' accuracy; None where there is no such subset."""
+    part = tidy[(tidy.method == METHOD) & tidy.subset.str.startswith(f"{spec['by']}=")]
+    part = part.assign(subset=part.subset.str.removeprefix(f"{spec['by']}="))
+    metrics = [m for m in spec["metrics"] if (part.metric == m).any()]
+    release = [spec["release"]] if "release" in spec else []
     rows = []
     for name in sorted(part.subset.unique()):
         here = part[part.subset == name]
-        size = here[here.metric == metrics[0]].n
-        cells = [CATEGORY_NAMES.get(name, name), count(size.iloc[0]) if len(size) else "–"]
-        if paper is not None:
-            cells.append(fmt(paper.get(name)))
-        rows.append(cells + [_cell(here, metric=m) for m in metrics])
-    release = [paper_head] if paper is not None else []
-    head = [key, f"Images ({profile})", *release, *(f"{METRICS[m]}, this run ({profile})" for m in metrics)]
+        row = [CATEGORY_NAMES.get(name, name), count(here[here.metric == metrics[0]].n.iloc[0])]
+        rows.append(
+            row + [fmt(released.get(name)) for _ in release] + [cell(here, metric=m) for m in metrics]
+        )
+    head = [spec["key"], f"Images ({profile})", *release]
+    head += [f"{METRICS[m]}, this run ({profile})" for m in metrics]
     owners = ["key", "run", *(["release"] * len(release)), *(["run"] * len(metrics))]
-    return Sheet(title, head, owners, rows)
+    return Sheet(spec["title"], head, owners, rows) if rows else None
 
 
-def _notes(published: Published, name: str, *more: str) -> list[str]:
-    return [*(note.note for note in published.table(name).all_notes()), *more]
-
-
-def _plain(published: Published, scores: pd.DataFrame, name: str, benchmarks: Sequence[str]) -> pd.DataFrame:
-    frames = [published.frame(name)]
-    for benchmark in benchmarks:
-        categories = sorted(
-            s for s in scores[scores.benchmark == benchmark].subset.unique() if s.startswith("category=")
-        )
-        frames.append(run_rows(scores, benchmark, {s: s for s in ["all", *categories]}))
-    return _tidy(frames)
-
-
-def table2(published: Published, scores: pd.DataFrame, profile: str) -> ReportTable:
-    """FakeClue and LOKI: detection and explanation (paper Table 2)."""
-    tidy = _plain(published, scores, "table2", ("fakeclue", "loki"))
-    columns = [("all", m) for m in ("acc", "f1", "rouge_l", "css")]
-    sheets = []
-    for benchmark in ("fakeclue", "loki"):
-        part, name = tidy[tidy.benchmark == benchmark], BENCHMARKS[benchmark]
-        sheets.append(beside(name, part, columns, profile))
-        sheets.append(only_run(f"{name}: what the paper does not report", part, RUN_ONLY, profile))
-        released = published.release.fakeclue_accuracy if benchmark == "fakeclue" else None
-        sheets.append(
-            by_subset(
-                f"{name}: FakeVLM by category",
-                scores[scores.benchmark == benchmark],
-                "category",
-                ("acc", "f1_real", "f1_fake", "auc", "clue_precision", "clue_recall"),
-                profile,
-                key="Category",
-                paper=released,
-                paper_head="Acc, released weights",
-            )
-        )
-    caption = published.table("table2").caption
-    notes = _notes(published, "table2", F1_NOTE)
-    return ReportTable("table2_fakeclue_loki", "Table 2", caption, tidy, [s for s in sheets if s], notes)
-
-
-def _small(trained: Sequence[str]) -> list[str]:
-    """The note on expert detectors that a stage of this run trained, if it did."""
-    if not trained:
-        return []
-    names = " and ".join(filter(None, [", ".join(trained[:-1]), trained[-1]]))
-    return [
-        f"{names} of this run: after those papers, trained here on this run's data; the names are shared, the weights are not."
-    ]
-
-
-def table3(
-    published: Published, scores: pd.DataFrame, profile: str, trained: Sequence[str] = ()
-) -> ReportTable:
-    """DMimage: real, fake and overall (paper Table 3); per-class F1 is 2a/(1+a), as in the paper's row for FakeVLM.
-
-    Args:
-        trained: expert detectors among the methods that were trained in this run.
-    """
-    run = run_rows(scores, "dmimage", {"all": "Overall", "label=real": "Real", "label=fake": "Fake"})
-    one_class = run.subset.isin(["Real", "Fake"])
-    # F1 of a single-class subset has that class as the positive one; `f1` so far holds F1(real) alone.
-    as_printed = run[(run.subset == "Fake") & (run.metric == "f1_fake")].assign(metric="f1")
-    keep = ~one_class | run.metric.isin(["acc", "f1"])
-    run = pd.concat([run[keep & ~((run.subset == "Fake") & (run.metric == "f1"))], as_printed])
-    generators = sorted(
-        s for s in scores[scores.benchmark == "dmimage"].subset.unique() if s.startswith("generator=")
-    )
-    by_generator = run_rows(scores, "dmimage", {s: s for s in generators}) if generators else run.iloc[:0]
-    tidy = _tidy([published.frame("table3"), run, by_generator[by_generator.metric.isin(["acc", "auc"])]])
-    names = {"Real": "Real", "Fake": "Fake", "Overall": "Overall"}
-    main = tidy[tidy.subset.isin(names)]
-    columns = [(s, m) for s in names for m in ("acc", "f1")]
-    extra = tidy[tidy.subset == "Overall"].assign(subset="all")
-    sheets = [
-        beside("DMimage: real images, fakes", main, columns[:4], profile, names),
-        beside("DMimage: overall", main, columns[4:], profile, names),
-        only_run("DMimage: what the paper does not report (overall)", extra, RUN_ONLY, profile),
-        by_subset(
-            "DMimage: FakeVLM by generator (accuracy on its fakes, AUC against all real images)",
-            scores[scores.benchmark == "dmimage"],
-            "generator",
-            ("acc", "auc"),
-            profile,
-            key="Generator",
-        ),
-    ]
-    notes = _notes(
-        published,
-        "table3",
-        "Printed in percent; given here and in the CSV as fractions.",
-        "F1 of Real and Fake is taken on images of that class alone, as in the paper's row for FakeVLM: 2a/(1+a). Overall F1 of this run is F1(real).",
-        *_small(trained),
-    )
-    return ReportTable(
-        "table3_dmimage", "Table 3", published.table("table3").caption, tidy, [s for s in sheets if s], notes
-    )
-
-
-def table4(published: Published, scores: pd.DataFrame, profile: str) -> ReportTable:
-    """DD-VQA: detection and answers (paper Table 4)."""
-    tidy = _tidy([published.frame("table4"), run_rows(scores, "ddvqa")])
-    sheets = [
-        beside("DD-VQA", tidy, [("all", m) for m in ("acc", "f1", "rouge_l", "css")], profile),
-        only_run("DD-VQA: what the paper does not report", tidy, RUN_ONLY, profile),
-    ]
-    own = "This run learns nothing from DD-VQA: its ROUGE-L and CSS are to be read so."
-    notes = _notes(published, "table4", F1_NOTE, *[own] * bool((tidy.source == "run").any()))
-    return ReportTable("table4_ddvqa", "Table 4", published.table("table4").caption, tidy, sheets, notes)
-
-
-def table5(
+def build_table(
+    name: str,
     published: Published,
     scores: pd.DataFrame,
-    average: pd.DataFrame,
     profile: str,
-    trained: Sequence[str],
-    videos: int,
+    average: pd.DataFrame | None = None,
+    **facts: Any,
 ) -> ReportTable:
-    """FF++ by manipulation, AUC (paper Table 5).
+    """One of Tables 2–6, the paper beside this run, as `report.yaml` lays it out.
 
     Args:
-        average: method, value, ci_low, ci_high, n: the mean AUC over the four manipulations (`average_auc`).
-        trained: expert detectors among the methods that were trained in this run.
-        videos: how many videos, with their manipulations, the frames come from.
+        name: `table2` … `table6`.
+        scores: of all benchmarks, as stage evaluate writes them.
+        average: the mean AUC over the manipulations (`averages.average_auc`), for Table 5.
+        facts: what the table's notes name: trained (experts trained in this run), videos (of FF++).
     """
-    names = {f"generator={folder}": short for short, folder in MANIPULATIONS.items()}
-    run = run_rows(scores, "ffpp", names)
-    run = run[run.metric.isin(["auc", "acc"])]
-    mean = average.assign(source="run", benchmark="ffpp", subset="Average", metric="auc")
-    overall = run_rows(scores, "ffpp")
-    tidy = _tidy([published.frame("table5"), run, mean, overall])
-    main = tidy[tidy.subset.isin([*MANIPULATIONS, "Average"]) & (tidy.metric == "auc")]
-    sheets = [
-        beside(
-            "FF++ (c23): AUC",
-            main,
-            [(s, "auc") for s in (*MANIPULATIONS, "Average")],
-            profile,
-            {s: s for s in (*MANIPULATIONS, "Average")},
-        ),
-        only_run("FF++: all test frames", tidy[tidy.subset == "all"], ("acc", *RUN_ONLY), profile),
+    spec, printed = layout()["tables"][name], published.table(name)
+    frames = [published.frame(name)]
+    for entry in spec["run"]:
+        if entry.get("average"):
+            mean = pd.DataFrame(columns=TIDY) if average is None else average
+            frames.append(mean.assign(source="run", benchmark="ffpp", subset="Average", metric="auc"))
+        else:
+            frames.append(_run_rows(scores, entry))
+    tidy = _tidy(frames)
+    sheets: list[Sheet | None] = []
+    for sheet in spec["sheets"]:
+        part = tidy[tidy.benchmark == sheet["benchmark"]]
+        if "columns" in sheet:
+            sheets.append(_beside(part, sheet, profile))
+        elif "run" in sheet:
+            sheets.append(_only_run(part, sheet, profile))
+        else:
+            sheets.append(_by_subset(part, sheet, profile, published.release.fakeclue_accuracy))
+    measured = bool((tidy.source == "run").any())
+    notes = [note.note for note in printed.all_notes()]
+    notes += sentences(spec["notes"], **({"trained": [], "videos": 0} | facts), measured=measured)
+    shown = [sheet for sheet in sheets if sheet]
+    return ReportTable(spec["file"], printed.number, printed.caption, tidy, shown, notes)
+
+
+def build_tables(inputs: Inputs, published: Published, average: pd.DataFrame) -> list[ReportTable]:
+    """Tables 1–6."""
+    params = inputs.params
+    trained = [name for name in params.evaluate.methods if name in TRAINED]
+    videos = inputs.predictions["ffpp"]["item"].nunique()
+    return [table1(inputs, published)] + [
+        build_table(name, published, inputs.scores, params.profile, average, trained=trained, videos=videos)
+        for name in layout()["tables"]
     ]
-    notes = _notes(
-        published,
-        "table5",
-        "Printed in percent; given here and in the CSV as fractions.",
-        "A manipulation's AUC is its fakes against all real test frames; this run's Average is the mean of the four columns.",
-        *[
-            f"This run's frames come from {videos} videos and their manipulations; intervals draw both together."
+
+
+# ── Table 1 ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_NUMBERS = ["images", "real", "fake", "rows"]
+_TABLE1 = ["dataset", "source", "split", "category", "field", "artifact", "annotator", "categories", "number"]
+
+
+def annotators(inputs: Inputs) -> str:
+    """Who annotates in this run: the back ends by name, e.g. `3 × observer`."""
+    backends = [annotator.backend for annotator in inputs.params.annotate.annotators]
+    names = ", ".join(f"{backends.count(b)} × {b}" for b in dict.fromkeys(backends))
+    return names or "nobody: the released texts"
+
+
+def _run_dataset(inputs: Inputs, benchmark: str) -> dict[str, Any]:
+    """This run's row of one benchmark; several questions may share an image."""
+    own = benchmark == "fakeclue"
+    frame = inputs.fakeclue if own else read_frame(evaluated(benchmark), ["id", "label", "category"])
+    images = frame.assign(path=frame.id.str.split("#").str[0]).drop_duplicates("path")
+    real = int((images.label == 1).sum())
+    field_, artifact = layout()["datasets"][benchmark]
+    return {
+        "dataset": BENCHMARKS[benchmark],
+        "source": "run",
+        "field": field_,
+        "artifact": artifact,
+        "annotator": annotators(inputs) if own else None,
+        "categories": "yes" if own or frame.category.nunique() > 1 else "no",
+        "number": count(len(images)),
+        "images": len(images),
+        "real": real,
+        "fake": len(images) - real,
+        "rows": len(frame),
+    }
+
+
+def _by_category(inputs: Inputs, published: Published) -> list[dict[str, Any]]:
+    run = inputs.fakeclue.groupby(["split", "category", "label"]).size().rename("n").reset_index()
+    rows = []
+    for source, frame in (("release", published.release.frame()), ("run", run)):
+        table = frame.pivot_table(index=["split", "category"], columns="label", values="n", fill_value=0)
+        for split in ("train", "val", "test"):
+            for category in [c for c in CATEGORY_NAMES if (split, c) in table.index]:
+                real, fake = (int(table[label].get((split, category), 0)) for label in (1, 0))
+                key = {"dataset": "FakeClue", "source": source, "split": split, "category": category}
+                rows.append(key | dict(zip(_NUMBERS, (real + fake, real, fake, real + fake), strict=True)))
+    return rows
+
+
+def _datasets(rows: list[dict[str, Any]], profile: str) -> Sheet:
+    head = ["Data set", "Field", "Artifact", "Annotator, paper", "Categories, paper", "Number, paper"]
+    head += [f"{name}, this run ({profile})" for name in ("Annotator", "Images", "real / fake")]
+    paper = {row["dataset"]: row for row in rows if row["source"] == "paper"}
+    run = {row["dataset"]: row for row in rows if row["source"] == "run"}
+    names = list(dict.fromkeys([*paper, *run]))
+    cells = []
+    for name in names:
+        keys = ("field", "artifact", "annotator", "categories", "number")
+        row = [name, *(str(paper.get(name, {}).get(key) or "–") for key in keys)]
+        if here := run.get(name):
+            questions = f" ({count(here['rows'])} questions)" if here["rows"] != here["images"] else ""
+            images = count(here["images"]) + questions
+            row += [here["annotator"] or "–", images, f"{count(here['real'])} / {count(here['fake'])}"]
+        cells.append(row if here else [*row, "–", "–", "–"])
+    owners = ["key"] + ["paper"] * 5 + ["run"] * 3
+    return Sheet("Data sets", head, owners, cells, frozenset({names.index("FakeClue")}))
+
+
+def _splits(rows: list[dict[str, Any]], profile: str) -> Sheet:
+    """FakeClue by category: fakes / real images of each split, release beside run."""
+    columns = [("release", "train"), ("release", "test"), ("run", "train"), ("run", "val"), ("run", "test")]
+    owner = {"release": "release", "run": f"this run ({profile})"}
+    head = ["Category"] + [f"{split} fake / real, {owner[source]}" for source, split in columns]
+    frame = pd.DataFrame(rows)
+    sizes = frame.set_index(["source", "split", "category"])[["fake", "real"]]
+    cells = []
+    for category in [c for c in CATEGORY_NAMES if c in set(frame.category)]:
+        pairs = [sizes.loc[(*c, category)] if (*c, category) in sizes.index else None for c in columns]
+        pairs = ["–" if p is None else f"{count(p.fake)} / {count(p.real)}" for p in pairs]
+        cells.append([CATEGORY_NAMES[category], *pairs])
+    sums = [frame[(frame.source == source) & (frame.split == split)] for source, split in columns]
+    cells.append(["all", *(f"{count(part.fake.sum())} / {count(part.real.sum())}" for part in sums)])
+    owners = ["key", *(source for source, _ in columns)]
+    return Sheet("FakeClue by category and split", head, owners, cells, frozenset({len(cells) - 1}))
+
+
+def table1(inputs: Inputs, published: Published) -> ReportTable:
+    """Data sets (paper Table 1), and FakeClue's images by category in the release and in this run."""
+    rows: list[dict[str, Any]] = [
+        {"source": "paper", **row.model_dump(), "categories": "yes" if row.categories else "no"}
+        for row in published.datasets.rows
+    ]
+    rows += [_run_dataset(inputs, benchmark) for benchmark in BENCHMARKS]
+    split = _by_category(inputs, published)
+    tidy = pd.DataFrame([*rows, *split]).reindex(columns=_TABLE1 + _NUMBERS)
+    tidy = tidy.astype({column: "Int64" for column in _NUMBERS})
+    sheets = [_datasets(rows, inputs.params.profile), _splits(split, inputs.params.profile)]
+    notes = [*(note.note for note in published.datasets.notes), layout()["release_note"]]
+    return ReportTable("table1_datasets", "Table 1", published.datasets.caption, tidy, sheets, notes)
+
+
+# ── Markdown ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pipe_table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---:") -> str:
+    """Return a Markdown table; columns after the first are aligned by `align`."""
+    lines = [head, *rows]
+    text = [
+        "| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in line) + " |" for line in lines
+    ]
+    text.insert(1, "|" + "|".join(["---"] + [align] * (len(head) - 1)) + "|")
+    return "\n".join(text)
+
+
+def markdown(table: ReportTable, profile: str) -> str:
+    """Return a whole table as Markdown: heading, how to read it, its sheets, its notes."""
+    parts = [
+        f"# {table.number}: {table.caption}",
+        fill(layout()["reading"], profile=profile, name=table.name),
+    ]
+    for sheet in table.sheets:
+        rows = [
+            [f"**{row[0]}**" if i in sheet.strong else row[0], *row[1:]] for i, row in enumerate(sheet.rows)
         ]
-        * bool(videos),
-        *_small(trained),
-    )
-    return ReportTable("table5_ffpp", "Table 5", published.table("table5").caption, tidy, sheets, notes)
-
-
-def table6(published: Published, scores: pd.DataFrame, profile: str) -> ReportTable:
-    """The ablation on LOKI (paper Table 6): FakeVLM is `LLaVA + Explanatory Text`."""
-    names = {"LLaVA + Linear Head": "LLaVA + Linear Head", OWN: "LLaVA + Explanatory Text"}
-    run = run_rows(scores[scores.method.isin(names)], "loki")
-    run = run.assign(method=run.method.map(names))
-    tidy = _tidy([published.frame("table6"), run])
-    sheets = [
-        beside("LOKI", tidy, [("all", m) for m in ("acc", "f1", "rouge_l", "css")], profile),
-        only_run("LOKI: what the paper does not report", tidy, RUN_ONLY, profile),
-    ]
-    notes = _notes(
-        published, "table6", F1_NOTE, "A linear head writes no text: it has no ROUGE-L, CSS or clues."
-    )
-    return ReportTable("table6_ablation", "Table 6", published.table("table6").caption, tidy, sheets, notes)
+        parts += [f"## {sheet.title}", pipe_table(sheet.head, rows)]
+    if table.notes:
+        parts += ["## Notes", "\n".join(f"- {note}" for note in table.notes)]
+    return "\n\n".join(parts) + "\n"

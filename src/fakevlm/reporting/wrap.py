@@ -1,41 +1,9 @@
-"""Words in figures: measured and wrapped by their drawn width, and the names that things have in print."""
+"""Text measured and wrapped by its drawn width."""
 
 import functools
 
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
-
-BENCHMARKS = {
-    "fakeclue": "FakeClue",
-    "loki": "LOKI",
-    "dmimage": "DMimage",
-    "ddvqa": "DD-VQA",
-    "ffpp": "FF++",
-}
-METRICS = {
-    "acc": "Acc",
-    "f1": "F1",
-    "f1_real": "F1 (real)",
-    "f1_fake": "F1 (fake)",
-    "f1_macro": "F1 (macro)",
-    "auc": "AUC",
-    "rouge_l": "ROUGE-L",
-    "css": "CSS",
-    "clue_precision": "Clue precision",
-    "clue_recall": "Clue recall",
-    "unparsed": "Unparsed",
-}
-CATEGORY_NAMES = {
-    "animal": "animals",
-    "human": "people",
-    "object": "objects",
-    "scene": "scenery",
-    "satellite": "satellite",
-    "doc": "documents",
-    "deepfake": "deepfake",
-    "medicine": "medicine",
-}
-LABELS = {0: "fake", 1: "real"}
 
 _PATHS = TextToPath()
 
@@ -87,12 +55,3 @@ def wrap(
             last = last[:-1].rstrip()
         rows = [*rows[: lines - 1], last + " …"]
     return rows
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
-
-
-def count(number: int | float) -> str:
-    """1234567 → "1,234,567"."""
-    return f"{int(number):,}"
