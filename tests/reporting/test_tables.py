@@ -9,8 +9,8 @@ from fakevlm.config.params import load_params
 from fakevlm.reporting.averages import MANIPULATIONS, average_auc
 from fakevlm.reporting.inputs import load_inputs
 from fakevlm.reporting.published import TIDY, load_published
-from fakevlm.reporting.tables import ReportTable, build_table, fmt, markdown, table1
-from fakevlm.reporting.texts import layout
+from fakevlm.reporting.tables import ReportTable, build_table, markdown, table1
+from fakevlm.reporting.texts import fmt, layout
 
 PUBLISHED = load_published()
 SCORES = pd.concat(

@@ -13,8 +13,7 @@ import pandas as pd
 from fakevlm.reporting.averages import MANIPULATIONS
 from fakevlm.reporting.inputs import Inputs
 from fakevlm.reporting.published import Published
-from fakevlm.reporting.tables import fmt
-from fakevlm.reporting.texts import METHOD, fill, layout
+from fakevlm.reporting.texts import METHOD, fill, fmt, layout
 
 AGREES, LEANS, SILENT, TIES, DIFFERS, UNKNOWN = VERDICTS = (
     "agrees",

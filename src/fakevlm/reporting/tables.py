@@ -19,6 +19,7 @@ from fakevlm.reporting.texts import (
     METRICS,
     count,
     fill,
+    fmt,
     layout,
     sentences,
 )
@@ -53,16 +54,6 @@ class ReportTable:
     tidy: pd.DataFrame
     sheets: list[Sheet]
     notes: list[str] = field(default_factory=list)
-
-
-def fmt(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """0.9051 → `0.905`, with its interval `0.905 [0.881, 0.927]`; a dash for nothing."""
-    if value is None or pd.isna(value):
-        return "–"
-    text = f"{value:.3f}"
-    if low is not None and high is not None and pd.notna(low) and pd.notna(high):
-        text += f" [{low:.3f}, {high:.3f}]"
-    return text
 
 
 def _run_rows(scores: pd.DataFrame, spec: dict[str, Any]) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 from jinja2 import Environment, StrictUndefined
 
@@ -50,6 +51,16 @@ def percent(value: float) -> str:
 def count(number: int | float) -> str:
     """1234567 → "1,234,567"."""
     return f"{int(number):,}"
+
+
+def fmt(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """0.9051 → `0.905`, with its interval `0.905 [0.881, 0.927]`; a dash for nothing."""
+    if value is None or pd.isna(value):
+        return "–"
+    text = f"{value:.3f}"
+    if low is not None and high is not None and pd.notna(low) and pd.notna(high):
+        text += f" [{low:.3f}, {high:.3f}]"
+    return text
 
 
 def listed(names: list[str]) -> str:
