@@ -1,4 +1,4 @@
-"""Profile `released` from a made-up release to the report, and what every profile shares: one graph, and early kind errors."""
+"""Profile `released` from a made-up release to the report; early errors of the other profiles."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,12 @@ import pytest
 from conftest import ROOT
 from fakevlm.annotation.dataset import CANDIDATES
 from fakevlm.annotation.example import pick
-from fakevlm.annotation.fakeclue import FakeClue, build
+from fakevlm.annotation.fakeclue import build
 from fakevlm.annotation.released import plan
 from fakevlm.collection.collect import Collected, collect
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.corpora import fakeclue
-from fakevlm.data.records import FAKECLUE_QUESTION, QUESTION, read_frame, read_records
+from fakevlm.data.records import FAKECLUE_QUESTION, read_frame, read_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks, methods
 from fakevlm.model import sentence_encoder as encoder
@@ -42,14 +42,11 @@ def collected(project: Path, release: Path) -> tuple[Params, Collected]:
 
 
 def test_the_release_is_collected_as_it_is(collected: tuple[Params, Collected], project: Path) -> None:
-    _, found = collected
+    _, counts = collected
     frame = read_frame(project / "artifacts/collect/records")
     assert frame["split"].value_counts().to_dict() == {"train": 36, "test": 12}
-    assert (
-        frame["sha256"].nunique() == 47
-    )  # the copy across the splits is kept: the numbers are other people's too
-    assert len(found.duplicates) == len(found.quarantine) == 0
-    assert found.benchmarks == {}
+    assert frame["sha256"].nunique() == 47  # a copy across the splits is kept, so that numbers are comparable
+    assert len(counts.duplicates) == len(counts.quarantine) == len(counts.benchmarks) == 0
     for name in ("loki", "dmimage", "ddvqa", "ffpp"):
         assert list(read_records(project / "artifacts/collect/benchmarks" / name)) == []
 
@@ -57,60 +54,55 @@ def test_the_release_is_collected_as_it_is(collected: tuple[Params, Collected], 
 def test_texts_and_test_split_are_the_releases(
     collected: tuple[Params, Collected], release: Path, project: Path
 ) -> None:
-    params, _ = collected
-    made = build(params)
-    out = project / "artifacts/annotate"
-    wanted = list(fakeclue.read(release / "fakeclue", splits=["test"]))
-    assert list(read_records(out / "fakeclue/test")) == wanted
+    params, out = collected[0], project / "artifacts/annotate"
+    built = build(params)
+    assert list(read_records(out / "fakeclue/test")) == list(
+        fakeclue.read(release / "fakeclue", splits=["test"])
+    )
     assert json.loads((out / "data_json/test.json").read_text()) == json.loads(
         (release / "fakeclue/data_json/test.json").read_text()
     )
-    parts = {s: read_frame(out / "fakeclue" / s) for s in ("train", "val")}
-    assert len(parts["train"]) + len(parts["val"]) == 36
-    assert 4 <= len(parts["val"]) <= 12
-    assert not set(parts["train"]["item"]) & set(parts["val"]["item"])
-    assert set(parts["val"]["category"]) == {"deepfake", "satellite", "doc"}
-    assert set(parts["val"]["split"]) == {"val"}
-    assert made.metrics["images"] == {"train": len(parts["train"]), "val": len(parts["val"]), "test": 12}
+    train, val = (read_frame(out / "fakeclue" / split) for split in ("train", "val"))
+    assert built.metrics["images"] == {"train": len(train), "val": len(val), "test": 12}
+    assert len(train) + len(val) == 36
+    assert 4 <= len(val) <= 12
+    assert not set(train["item"]) & set(val["item"])
+    assert set(val["category"]) == {"deepfake", "satellite", "doc"}
+    assert set(val["split"]) == {"val"}
     assert pd.read_parquet(out / "candidates.parquet").columns.tolist() == CANDIDATES.names
     before = content(out)
     build(params)
     assert content(out) == before
 
+    # Nobody was asked.
+    assert built.outcomes.empty
+    assert built.agreement.empty
+    assert pick(built, out) is None
+    with pytest.raises(UserError, match="asks nobody"):
+        dry_run(params)
+
 
 def test_an_item_on_both_sides_stays_where_the_release_has_it(collected, project: Path) -> None:
     records = read_frame(project / "artifacts/collect/records")
-    chosen = plan(records, 0.2, 3).set_index("id")["split"]
-    own = records.set_index("id")["split"]
-    assert (chosen[own.index[own == "test"]] == "test").all()
-    both = set(records[own.to_numpy() == "test"]["item"]) & set(records[own.to_numpy() == "train"]["item"])
-    assert both, "the made-up release has videos in both splits, as the real one does"
-    other = plan(records, 0.2, 4).set_index("id")["split"]
-    assert (chosen != other).any()
+    test = records["split"] == "test"
+    assert set(records[test]["item"]) & set(records[~test]["item"]), "as in the real release"
+    split = plan(records, 0.2, 3)["split"]
+    assert (split[test] == "test").all()
+    assert (split != plan(records, 0.2, 4)["split"]).any()
     with pytest.raises(UserError, match="no image of the released FakeClue"):
         plan(records.assign(split=None), 0.2, 3)
-
-
-def test_nobody_was_asked(collected: tuple[Params, Collected], project: Path) -> None:
-    params, _ = collected
-    made: FakeClue = build(params)
-    assert made.outcomes.empty
-    assert made.agreement.empty
-    assert pick(made, project / "artifacts/annotate") is None
-    with pytest.raises(UserError, match="asks nobody"):
-        dry_run(params)
 
 
 def test_ffpp_beside_the_release_serves_the_benchmarks_alone(release: Path, project: Path) -> None:
     tree(project / "ffpp")
     ddvqa_tree(project / "ddvqa")
     places = {"ffpp": project / "ffpp", "ddvqa": project / "ddvqa"}
-    found = collect(released(release / "fakeclue", project / "base", **places))
+    counts = collect(released(release / "fakeclue", project / "base", **places))
     assert len(read_frame(project / "artifacts/collect/records")) == 48
     frames = read_frame(project / "artifacts/collect/benchmarks/ffpp")
     assert set(frames["split"]) == {"test"}
     assert set(frames["item"]) == {"002", "007"}  # FF++'s own test videos, not the release's frames
-    assert found.benchmarks == {"ddvqa": 6, "ffpp": len(frames)}
+    assert counts.benchmarks == {"ddvqa": 6, "ffpp": len(frames)}
 
 
 @pytest.mark.slow
@@ -124,19 +116,21 @@ def test_from_the_release_to_the_report(
     build(params)
     for name in benchmarks.BENCHMARKS:
         benchmarks.evaluate(params, name)
-    said = pd.read_parquet(project / "artifacts/evaluate/fakeclue/predictions.parquet")
-    assert said.groupby("method").size().to_dict() == dict.fromkeys(params.evaluate.methods, 12)
-    assert set(said["question"]) == {FAKECLUE_QUESTION}  # the release's own spelling
-    p_fake = said.pivot(index="id", columns="method", values="p_fake")
+    predictions = pd.read_parquet(project / "artifacts/evaluate/fakeclue/predictions.parquet")
+    assert predictions.groupby("method").size().to_dict() == dict.fromkeys(params.evaluate.methods, 12)
+    assert set(predictions["question"]) == {FAKECLUE_QUESTION}  # the release's own spelling
+    p_fake = predictions.pivot(index="id", columns="method", values="p_fake")
     assert (p_fake[methods.FAKEVLM] != p_fake[methods.AUTHORS]).any()  # same weights, other prompt
     assert (p_fake[methods.FAKEVLM] == p_fake[methods.UNTUNED]).all()  # same weights, same prompt
-    made = report.build(params)
-    drawn = {figure.name for figure in made.figures}
+    built = report.build(params)
+    drawn = {figure.name for figure in built.figures}
     assert {"fig2_sources", "fig2_categories", "per_category", "fig5_cases", "fig7_real_cases"} <= drawn
     gone = {"fig2_example", "fig2_confusion", "fig2_agreement", "fig3_paradigms", "training_curves"}
     assert not drawn & gone
     assert not drawn & {"robustness", "fig2_clue_quality", "per_kind_recall", "fig6_ddvqa_cases"}
-    assert {table.name for table in made.tables} == {f.stem for f in (project / "figures").glob("table*.csv")}
+    assert {table.name for table in built.tables} == {
+        f.stem for f in (project / "figures").glob("table*.csv")
+    }
     table = pd.read_csv(project / "figures/table2_fakeclue_loki.csv")
     run = table[(table["source"] == "run") & (table["metric"] == "acc") & (table["subset"] == "all")]
     assert set(zip(run["benchmark"], run["method"], strict=True)) == {
@@ -170,26 +164,15 @@ def test_a_switch_without_data_names_every_missing_folder(profile: str, project:
     assert not (project / "artifacts").exists()
 
 
-def test_what_the_larger_profiles_say_is_the_papers() -> None:
-    paper = load_params("paper")
-    tune = paper.finetune
-    assert (tune.epochs, tune.batch_size, tune.gradient_accumulation) == (2.0, 32, 1)
-    assert (tune.learning_rate, tune.warmup_ratio, tune.weight_decay) == (2e-4, 0.03, 0.0)
-    assert (tune.precision, tune.gradient_checkpointing, tune.max_length) == ("bf16", True, 1024)
-    assert paper.collect.frames_per_video == 32
-    assert [a.backend for a in paper.annotate.annotators] == ["endpoint"] * 3
-    assert load_params("released").evaluate.model == "lingcco/fakeVLM"
-    assert QUESTION != FAKECLUE_QUESTION
-    for params in (paper, load_params("released")):
-        named = [
-            *params.collect.corpora.model_dump().values(),
-            *params.collect.benchmarks.model_dump().values(),
-        ]
-        assert not [path for path in named if path and path.startswith("data/")], "data/ is wholly an import"
+@pytest.mark.parametrize("profile", ["released", "paper"])
+def test_corpora_of_other_profiles_lie_outside_the_import(profile: str) -> None:
+    settings = load_params(profile).collect
+    folders = [*settings.corpora.model_dump().values(), *settings.benchmarks.model_dump().values()]
+    assert not [folder for folder in folders if folder and folder.startswith("data/")]
     assert "corpora" in (ROOT / ".dvcignore").read_text()
 
 
-def test_who_gives_no_weights_is_told_so_when_they_are_wanted() -> None:
+def test_missing_weights_are_an_error_when_they_are_needed() -> None:
     """Not earlier: a profile may be there to make FakeClue alone."""
     params = load_params("released")
     evaluate = params.evaluate.model_copy(update={"model": None})
