@@ -1,12 +1,10 @@
-"""Do explanations name the artifacts that are there? Only a miniature can answer, because only there the truth is known.
+"""Kinds of artifact that explanations name beside those that are there, which only the miniature knows.
 
-Counted are *kinds* of artifact (`miniature.catalogue`), each at most once an image, on fakes with visible artifacts. A fake
-that is taken for real names nothing and so loses recall; an artifact that is not there costs precision. The sums run over
-all images (micro-average), so an image with three artifacts weighs three times in recall.
+Each kind counts at most once an image, on fakes with visible artifacts. A fake taken for real names nothing
+and loses recall; a kind that is not there costs precision. Sums run over all images (micro-average).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,42 +14,26 @@ from fakevlm.data.ground_truth import GroundTruth
 KIND_NAMES = tuple(KINDS)
 
 
-@dataclass(frozen=True)
-class Clues:
-    """What is there and what is said, an image a row, a kind a column (`KIND_NAMES`).
-
-    Attributes:
-        rows: which of the given texts have a truth to compare with, as indices.
-        true: (len(rows), kinds) bool.
-        named: (len(rows), kinds) bool.
-    """
-
-    rows: np.ndarray
-    true: np.ndarray
-    named: np.ndarray
-
-    @property
-    def hits(self) -> np.ndarray:
-        """Kinds rightly named, (len(rows), kinds) bool."""
-        return self.true & self.named
-
-
-def clues(paths: Sequence[str], texts: Sequence[str], ground_truth: Mapping[str, GroundTruth]) -> Clues:
-    """Compares each text with the truth of its image; images without truth or without visible artifacts are left out.
+def clue_tables(
+    paths: Sequence[str], texts: Sequence[str | None], ground_truth: Mapping[str, GroundTruth]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Kinds of artifact in n images and in the texts about them.
 
     Args:
-        paths: the images' paths (a record's `path`).
-        texts: what was said of them.
+        paths: the images' paths (`Record.path`).
+        texts: an explanation of each.
         ground_truth: from `data.ground_truth.read_ground_truth`.
+
+    Returns:
+        Bool arrays: (n,) the image is known to have visible artifacts; (n, kinds) it has the kind; (n,
+            kinds) the text
+        names it. Columns are `KIND_NAMES`; rows without known artifacts are empty.
     """
-    rows = [n for n, path in enumerate(paths) if path in ground_truth and ground_truth[path].kinds]
-
-    def table(sets: list[set[str]]) -> np.ndarray:
-        cells = [[name in found for name in KIND_NAMES] for found in sets]
-        return np.array(cells, dtype=bool).reshape(len(rows), len(KIND_NAMES))
-
-    return Clues(
-        rows=np.array(rows, dtype=int),
-        true=table([ground_truth[paths[n]].kinds for n in rows]),
-        named=table([kinds_named(texts[n] or "") for n in rows]),
-    )
+    n = len(paths)
+    known, true, named = np.zeros(n, bool), *np.zeros((2, n, len(KIND_NAMES)), bool)
+    for row, (path, text) in enumerate(zip(paths, texts, strict=True)):
+        if path in ground_truth and (kinds := ground_truth[path].kinds):
+            known[row], true[row] = True, [name in kinds for name in KIND_NAMES]
+            kinds = kinds_named(text or "")
+            named[row] = [name in kinds for name in KIND_NAMES]
+    return known, true, named

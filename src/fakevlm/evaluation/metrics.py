@@ -1,11 +1,11 @@
-"""Metrics of detection, as pure functions of numpy arrays, with weighted rows so that the bootstrap is one more axis.
+"""Metrics of detection, as pure functions of numpy arrays with weighted rows.
 
-Conventions (FACTS: "Metrics"): labels are 1 real, 0 fake; verdicts are "fake", "real" or "unparsed"; an unparsed answer is
-wrong, whatever the label, and never replaced by a draw. F1 is given for both positive classes and as their mean, because
-the paper's F1 has *real* as its positive class on FakeClue and does not say so.
+Labels are 1 real, 0 fake; verdicts are "fake", "real" or "unparsed". An unparsed answer is wrong, whatever
+the label. F1 is given for both positive classes and as their mean, because the paper's F1 on FakeClue has
+*real* as its positive class and does not say so.
 
-Every metric takes `weights` of shape (n,) or (draws, n) and returns a float or (draws,) floats. A bootstrap draw is a row
-of counts (how often each image was drawn), so a thousand draws cost one matrix product and no resampled copies.
+Every metric takes `weights` of shape (n,) or (draws, n) and returns a float or (draws,) floats. A bootstrap
+draw is a row of counts (how often each row was drawn), so a thousand draws cost one matrix product.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,10 @@ import numpy as np
 FAKE, REAL = 0, 1
 VERDICTS = {"fake": FAKE, "real": REAL, "unparsed": -1}
 
-SHARES = (
-    "acc",
-    "acc_forced",
-    "unparsed",
-)  # metrics that are shares of the rows: with an exact bound where all rows are alike
+SHARES = ("acc", "acc_forced", "unparsed")  # shares of the rows: with an exact bound where all rows are alike
 
 Array = np.ndarray
-_PORTION = 2**22  # draws times rows that are worked on at a time
+_PORTION = 2**22  # draws times rows that are computed at a time
 
 
 def codes(verdicts: Array) -> Array:
@@ -60,13 +56,13 @@ def accuracy(labels: Array, verdicts: Array, weights: Array | None = None) -> Ar
 def f1(labels: Array, verdicts: Array, positive: int, weights: Array | None = None) -> Array:
     """F1 = 2 TP / (2 TP + FP + FN) of the class `positive`.
 
-    An unparsed answer to a positive is a miss (FN); to a negative it is no claim, hence no false positive. On images of one
-    class only, this is 2a / (1 + a) with a the accuracy, as in the paper's Table 3. NaN where nothing is positive.
+    An unparsed answer to a positive is a miss (FN); to a negative it is no false positive. On one class
+    alone, F1 is 2a / (1 + a) with a the accuracy, as in the paper's Table 3. NaN where nothing is positive.
     """
     weights = _ones(labels, weights)
-    is_positive, said = labels == positive, verdicts == positive
-    hits = weights @ (is_positive & said).astype(float)
-    errors = weights @ (is_positive ^ said).astype(float)
+    positive_label, positive_verdict = labels == positive, verdicts == positive
+    hits = weights @ (positive_label & positive_verdict).astype(float)
+    errors = weights @ (positive_label ^ positive_verdict).astype(float)
     return _ratio(2 * hits, 2 * hits + errors)
 
 
@@ -76,7 +72,7 @@ def f1_macro(labels: Array, verdicts: Array, weights: Array | None = None) -> Ar
 
 
 def auc(labels: Array, p_fake: Array, weights: Array | None = None) -> Array:
-    """Area under the ROC curve of P(fake) with fake as the positive class; ties count half. NaN with one class only."""
+    """Area under the ROC curve of P(fake), fake being positive; ties count half. NaN with one class only."""
     weights = _ones(labels, weights)
     order = np.argsort(p_fake, kind="stable")
     scores, weights = p_fake[order], weights[..., order]
@@ -95,17 +91,16 @@ def auc(labels: Array, p_fake: Array, weights: Array | None = None) -> Array:
 def draws(labels: Array, items: Array, count: int, seed: int) -> Array:
     """Bootstrap weights: how often each row is drawn. Shape (count, n), float32.
 
-    Drawn are *items* (a video, an image), each with all its rows, not rows: frames of one video, a video and its manipulations and
-    questions about one image are not independent, and an interval that takes them for so is wrong. Drawing is stratified by the
-    labels that an item holds, since a benchmark's makers fixed how many reals and fakes it has (accuracy on a set of another
-    mix would be another number), and so that no draw of a small subset lacks a class.
+    Whole *items* (a video, an image) are drawn, because frames of a video, its manipulations and questions
+    about one image are not independent. Drawing is stratified by the labels in an item: a benchmark fixes
+    how many reals and fakes it has, and no draw of a small subset may lack a class.
 
     Args:
         labels: (n,) of the rows.
-        items: (n,) what is drawn with all its rows, of whatever label.
+        items: (n,) the item of each row.
         count: number of draws.
-        seed: of the generator; the same seed gives the same draws for every method, so that methods are compared on the
-            same images.
+        seed: the same seed gives the same draws for every method, so that methods are compared on the same
+            images.
     """
     generator = np.random.default_rng(seed)
     weights = np.zeros((count, len(labels)), dtype=np.float32)
@@ -120,14 +115,12 @@ def draws(labels: Array, items: Array, count: int, seed: int) -> Array:
         rows = np.flatnonzero(strata[items] == stratum)
         _, inverse = np.unique(items[rows], return_inverse=True)
         size = int(inverse.max()) + 1
-        portion = max(
-            1, _PORTION // len(rows)
-        )  # three arrays of integers, each twice as large as the weights
+        portion = max(1, _PORTION // len(rows))
         for start in range(0, count, portion):
-            these = min(portion, count - start)
-            drawn = generator.integers(0, size, (these, size)) + np.arange(these)[:, None] * size
-            counts = np.bincount(drawn.ravel(), minlength=these * size).reshape(these, size)
-            weights[start : start + these, rows] = counts[:, inverse]
+            number = min(portion, count - start)
+            drawn = generator.integers(0, size, (number, size)) + np.arange(number)[:, None] * size
+            counts = np.bincount(drawn.ravel(), minlength=number * size).reshape(number, size)
+            weights[start : start + number, rows] = counts[:, inverse]
     return weights
 
 
@@ -136,22 +129,21 @@ def interval(
 ) -> tuple[float, float, float]:
     """A metric's value and its 95 % percentile bootstrap interval.
 
-    The bootstrap knows nothing of what it has not seen: where every draw gives the same, as when all answers are right, it would
-    say that the value is certain. There a share gets the exact (Clopper-Pearson) bound of so many independent items, all
-    alike; what is no share of items gets none.
+    Where all draws give the same value, as when all answers are right, the bootstrap has no interval. A
+    share then gets the exact (Clopper-Pearson) bound of `items` independent items; other metrics get none.
 
     Args:
-        metric: maps weights to a value; None stands for "each row once".
+        metric: weights → value; None counts each row once.
         weights: from `draws`; None or empty gives NaN bounds.
-        items: how many items were drawn from, where the metric is a share of their rows.
+        items: the number of items, if the metric is a share of their rows.
 
     Returns:
-        value, lower bound, upper bound.
+        Value, lower bound, upper bound.
     """
     value = float(metric(None))
     if weights is None or not len(weights) or np.isnan(value):
         return value, float("nan"), float("nan")
-    # In portions, so that a large benchmark needs no (draws, n) temporaries in double precision.
+    # In portions, to avoid (draws, n) temporaries in double precision.
     portion = max(1, _PORTION // max(1, weights.shape[1]))
     values = np.concatenate([metric(weights[i : i + portion]) for i in range(0, len(weights), portion)])
     values = values[~np.isnan(values)]

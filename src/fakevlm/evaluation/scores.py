@@ -1,28 +1,29 @@
 """From predictions to scores: every metric on every subset, each with its interval.
 
 Rows that count
-* **Detection** (acc, f1_real, f1_fake, f1_macro, auc, unparsed): one row an image. DD-VQA asks several questions about a
-  frame; only the one about the whole image ("Does the image looks real/fake?") decides, because an answer about the nose may
-  rightly find nothing wrong with a fake.
-* **Detection, forced** (acc_forced, f1_real_forced, f1_fake_forced, f1_macro_forced): the same of language models' forced
-  verdicts. An answer without a verdict counts as wrong above; here its forced choice counts.
-* **Explanation** (rouge_l, css): all rows that have a reference and an answer. On FakeClue these are all images, real ones
-  too, which is how the released weights give the numbers of FACTS; on LOKI the fakes that people described; on DD-VQA all
-  questions, the best of several answers counting. Right and wrong verdicts both count.
-* **Clues** (clue_precision, clue_recall, clue_f1): fakes with visible artifacts whose truth is known.
+* **Detection** (acc, f1_real, f1_fake, f1_macro, auc, unparsed): one row an image. DD-VQA asks several
+  questions about a frame; only the one about the whole image counts, because an answer about the nose may
+  rightly find nothing wrong with a fake. An answer without a verdict is wrong.
+* **Forced choice** (acc_forced, f1_real_forced, f1_fake_forced, f1_macro_forced): the same for language
+  models, but where an answer gives no verdict the likelier of the two words decides (`verdict_forced`).
+* **Explanation** (rouge_l, css): all rows with a reference and an answer, whether the verdict is right or
+  wrong. On FakeClue these are all images, on LOKI the fakes that people described, on DD-VQA all questions.
+* **Clues** (clue_precision, clue_recall, clue_f1): fakes whose visible artifacts are known.
 
 Subsets
-* `all`, `label=real`, `label=fake`, `category=…`. With one class only, F1 is that class's and equals 2a/(1+a), as in Table 3.
-* `generator=…`: accuracy and explanations on the generator's fakes; AUC and F1 on these fakes against *all* real images of
-  the benchmark, as Table 5 has it for the manipulations of FF++.
-* `kind=…`: clue recall over the fakes with this kind of artifact, clue precision over those said to have it.
+* `all`, `label=real`, `label=fake`, `category=…`. With one class, F1 is that class's and equals 2a/(1+a),
+  as in Table 3.
+* `generator=…`: accuracy and explanations on the generator's fakes; AUC and F1 of these against *all* real
+  images, as in Table 5.
+* `kind=…`: clue recall over the fakes with this kind of artifact, clue precision over the answers that name
+  it.
 
-A metric that a subset does not define (AUC with one class or without P(fake), ROUGE-L without references) has no row. `n` counts the rows that
-entered.
+A metric that a subset does not define (AUC with one class or without P(fake), ROUGE-L without references)
+has no row. `n` counts the rows that entered.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -31,7 +32,7 @@ import pandas as pd
 from fakevlm.config.params import Params
 from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.evaluation import metrics
-from fakevlm.evaluation.clues import KIND_NAMES, clues
+from fakevlm.evaluation.clues import KIND_NAMES, clue_tables
 from fakevlm.evaluation.metrics import FAKE, REAL
 from fakevlm.evaluation.text import css, rouge_l
 
@@ -44,19 +45,19 @@ Metric = tuple[str, np.ndarray, Callable[[np.ndarray | None], np.ndarray]]  # na
 
 
 def asks_about_part(question: str | None) -> bool:
-    """Whether a question (DD-VQA) is about a part of the face and not about the image."""
+    """Whether a question (DD-VQA) is about a part of the face and not the image."""
     return bool(question and _PART.search(question))
 
 
 def references(cell: str | None) -> list[str]:
-    """The references in a cell of `predictions.reference`: one a line."""
+    """The references in a cell of the column `reference`, one a line."""
     return [line for line in (cell or "").split("\n") if line.strip()]
 
 
 def subsets(
     frame: pd.DataFrame, families: tuple[str, ...] = FAMILIES
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Name, rows, and rows against which AUC and F1 are taken (the same, but for generators), as boolean masks."""
+    """Name, rows, and rows of AUC and F1 (for generators all real images too), as boolean masks."""
     label = frame["label"].to_numpy()
     everything = np.ones(len(frame), dtype=bool)
     if "all" in families:
@@ -75,39 +76,27 @@ def subsets(
 
 
 class _Scorer:
-    """One method's answers, prepared once, scored on any rows."""
+    """One method's answers, prepared once and scored on any rows."""
 
     def __init__(self, frame: pd.DataFrame, ground_truth: Mapping[str, GroundTruth], encode: Encode) -> None:
+        has_text = frame["text"].notna().to_numpy()
+        texts = frame["text"].where(has_text, "").tolist()
         self.label = frame["label"].to_numpy()
-        self.verdict = metrics.codes(frame["verdict"].to_numpy())
-        self.forced = None
-        if (
-            "verdict_forced" in frame
-            and frame["text"].notna().any()
-            and frame["verdict_forced"].notna().all()
-        ):
+        self.verdict, self.forced = metrics.codes(frame["verdict"].to_numpy()), None
+        if "verdict_forced" in frame and has_text.any() and frame["verdict_forced"].notna().all():
             self.forced = metrics.codes(frame["verdict_forced"].to_numpy())
         self.p_fake = frame["p_fake"].to_numpy(dtype=float)
         self.decides = ~frame["question"].fillna("").map(asks_about_part).to_numpy(dtype=bool)
-        self.speaks = frame["text"].notna().to_numpy()
-        texts = [text if isinstance(text, str) else "" for text in frame["text"]]
-        given = [references(cell) for cell in frame["reference"]]
-        self.referred = self.speaks & np.array([bool(group) for group in given], dtype=bool)
+        groups = [references(cell) for cell in frame["reference"]]
+        self.explains = has_text & np.array([bool(group) for group in groups], dtype=bool)
         self.rouge, self.css = np.zeros(len(frame)), np.zeros(len(frame))
-        rows = np.flatnonzero(self.referred)
+        rows = np.flatnonzero(self.explains)
         if len(rows):
-            self.rouge[rows] = [rouge_l(texts[n], given[n]) for n in rows]
-            self.css[rows] = css([texts[n] for n in rows], [given[n] for n in rows], encode)
-        paths = [record_id.split("#")[0] for record_id in frame["id"]]
-        self.clues = clues(paths, texts, ground_truth)
-        self.clued = np.zeros(len(frame), dtype=bool)
-        self.clued[self.clues.rows] = True
-        self.clued &= self.speaks & self.decides
-        shape = (len(frame), len(KIND_NAMES))
-        self.true, self.named, self.hits = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        self.true[self.clues.rows] = self.clues.true
-        self.named[self.clues.rows] = self.clues.named
-        self.hits[self.clues.rows] = self.clues.hits
+            self.rouge[rows] = [rouge_l(texts[n], groups[n]) for n in rows]
+            self.css[rows] = css([texts[n] for n in rows], [groups[n] for n in rows], encode)
+        paths = frame["id"].str.split("#").str[0].tolist()
+        known, self.true, self.named = clue_tables(paths, texts, ground_truth)
+        self.has_clues, self.hits = known & has_text & self.decides, self.true & self.named
 
     def detection(self, rows: np.ndarray, against: np.ndarray) -> Iterator[Metric]:
         own, both = np.flatnonzero(rows & self.decides), np.flatnonzero(against & self.decides)
@@ -134,25 +123,30 @@ class _Scorer:
             yield f"f1_macro{suffix}", both, partial(metrics.f1_macro, label, verdicts)
 
     def explanation(self, rows: np.ndarray) -> Iterator[Metric]:
-        own = np.flatnonzero(rows & self.referred)
+        own = np.flatnonzero(rows & self.explains)
         if len(own):
             yield "rouge_l", own, partial(metrics.mean, self.rouge[own])
             yield "css", own, partial(metrics.mean, self.css[own])
-        own = np.flatnonzero(rows & self.clued)
+        own = np.flatnonzero(rows & self.has_clues)
         if len(own):
             hits, named, true = (table[own].sum(axis=1) for table in (self.hits, self.named, self.true))
             yield "clue_precision", own, partial(metrics.ratio, hits, named)
             yield "clue_recall", own, partial(metrics.ratio, hits, true)
             yield "clue_f1", own, partial(metrics.ratio, 2 * hits, named + true)
 
-    def kinds(self) -> Iterator[tuple[str, Metric]]:
+    def metrics(
+        self, frame: pd.DataFrame, families: tuple[str, ...]
+    ) -> Iterator[tuple[str, Iterable[Metric]]]:
+        """Each subset and its metrics."""
+        for subset, own, against in subsets(frame, families):
+            yield subset, [*self.detection(own, against), *self.explanation(own)]
+        if "kind" not in families:
+            return
         for column, kind in enumerate(KIND_NAMES):
-            has = np.flatnonzero(self.clued & (self.true[:, column] > 0))
-            said = np.flatnonzero(self.clued & (self.named[:, column] > 0))
-            if len(has):
-                yield kind, ("clue_recall", has, partial(metrics.mean, self.hits[has, column]))
-            if len(said):
-                yield kind, ("clue_precision", said, partial(metrics.mean, self.hits[said, column]))
+            for name, table in ("clue_recall", self.true), ("clue_precision", self.named):
+                own = np.flatnonzero(self.has_clues & table[:, column])
+                if len(own):
+                    yield f"kind={kind}", [(name, own, partial(metrics.mean, self.hits[own, column]))]
 
 
 def score(
@@ -164,56 +158,45 @@ def score(
     families: tuple[str, ...] = FAMILIES,
     encode: Encode | None = None,
 ) -> pd.DataFrame:
-    """All metrics of all methods, with 95 % bootstrap intervals (`metrics.draws`; `params.evaluate.bootstrap` draws).
+    """All metrics of all methods, with 95 % intervals from `params.evaluate.bootstrap` draws.
 
     Args:
-        predictions: rows as in `predictions.parquet` (method, id, label, category, generator, question, text, p_fake, verdict,
-            reference; `item`, where present, is what the bootstrap draws, else the image).
+        predictions: rows of `predictions.parquet`; without the column `item` the bootstrap draws images.
         ground_truth: known artifacts by path; empty outside the miniature.
         params: of these, `seed` and `evaluate`.
-        benchmark: name for the column of that name.
-        families: which families of subsets to score, of `FAMILIES`.
-        encode: sentences → unit rows for CSS; default: the encoder that `params.evaluate.encoder` names.
+        benchmark: for the column of that name.
+        families: families of subsets to score, of `FAMILIES`.
+        encode: sentences → unit rows for CSS; by default the encoder of `params.evaluate.encoder`.
 
     Returns:
-        One row a method, subset and metric, in the order of `predictions`, `FAMILIES` and this module's heading.
+        One row a method, subset and metric, in the order of `predictions`, `FAMILIES` and this module's
+        heading.
     """
     if encode is None:
-        from fakevlm.model import sentence_encoder as encoder
+        from fakevlm.model import sentence_encoder
 
-        encode = partial(encoder.encode, name=params.evaluate.encoder)
+        encode = partial(sentence_encoder.encode, name=params.evaluate.encoder)
     rows: list[tuple] = []
-    drawn: dict[bytes, np.ndarray] = {}
     for method, frame in predictions.groupby("method", sort=False):
         frame = frame.reset_index(drop=True)
         scorer = _Scorer(frame, ground_truth, encode)
-        item = frame["item"] if "item" in frame else frame["id"].str.split("#").str[0]
-        items = pd.factorize(item)[0]
-
-        def add(subset: str, metric: Metric, method=method, scorer=scorer, items=items) -> None:
-            name, own, function = metric
-            label, item = scorer.label[own], items[own]
-            key = label.tobytes() + item.tobytes()
-            if key not in drawn:
-                drawn[key] = metrics.draws(label, item, params.evaluate.bootstrap, params.seed)
-            share = len(np.unique(item)) if name in metrics.SHARES else None
-            value, low, high = metrics.interval(function, drawn[key], share)
-            if not np.isnan(value):  # precision of clues where none was named
-                rows.append((method, benchmark, subset, name, value, low, high, len(own)))
-
-        for subset, own, against in subsets(frame, families):
-            drawn.clear()  # a subset's draws serve its metrics; kept for all subsets they would fill the memory
-            for metric in [*scorer.detection(own, against), *scorer.explanation(own)]:
-                add(subset, metric)
-        if "kind" in families:
-            for kind, metric in scorer.kinds():
-                drawn.clear()
-                add(f"kind={kind}", metric)
+        items = pd.factorize(frame["item"] if "item" in frame else frame["id"].str.split("#").str[0])[0]
+        for subset, several in scorer.metrics(frame, families):
+            draws: dict[bytes, np.ndarray] = {}  # of this subset alone: those of all would fill the memory
+            for name, own, function in several:
+                label, item = scorer.label[own], items[own]
+                key = label.tobytes() + item.tobytes()
+                if key not in draws:
+                    draws[key] = metrics.draws(label, item, params.evaluate.bootstrap, params.seed)
+                count = len(np.unique(item)) if name in metrics.SHARES else None
+                value, low, high = metrics.interval(function, draws[key], count)
+                if not np.isnan(value):  # precision of clues where none was named
+                    rows.append((method, benchmark, subset, name, value, low, high, len(own)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def overview(scores: pd.DataFrame, subset: str = "all") -> pd.DataFrame:
-    """Scores of one subset to look at: methods × metrics, each "value [low, high]" (the value alone where there is no interval); "–" where a metric does not apply."""
+    """Scores of one subset to read: methods × metrics, "value [low, high]" or "–"."""
     part = scores[scores["subset"] == subset]
     cells = [
         f"{r.value:.3f}" + ("" if np.isnan(r.ci_low) else f" [{r.ci_low:.3f}, {r.ci_high:.3f}]")
@@ -225,7 +208,7 @@ def overview(scores: pd.DataFrame, subset: str = "all") -> pd.DataFrame:
 
 
 def by_subset(scores: pd.DataFrame, metric: str, family: str) -> pd.DataFrame:
-    """One metric over a family of subsets (`category`, `generator`, …): methods × subsets, values only."""
+    """One metric over a family of subsets (`category`, `generator`, …): methods × subsets."""
     part = scores[scores["subset"].str.startswith(f"{family}=") & (scores["metric"] == metric)]
     part = part.assign(column=part["subset"].str.removeprefix(f"{family}="))
     order = {key: list(dict.fromkeys(part[key])) for key in ("method", "column")}

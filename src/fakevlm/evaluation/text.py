@@ -1,7 +1,7 @@
-"""How close an explanation comes to its references: ROUGE-L and CSS (the paper's section 5.2 names both, defines neither).
+"""Likeness of an explanation to its references: ROUGE-L and CSS (paper, section 5.2, which defines neither).
 
-Two explanations of *different* images already resemble each other in form, so neither number says that the right
-artifacts were named; clue precision and recall (`evaluation.clues`) stand beside them for that.
+Explanations of *different* images are alike in form, so neither says that the right artifacts were named.
+Clue precision and recall (`evaluation.clues`) do.
 """
 
 import re
@@ -17,7 +17,7 @@ def tokens(text: str) -> list[str]:
 
 
 def rouge_l(text: str, references: Sequence[str]) -> float:
-    """ROUGE-L F-measure (0–1) against the best of several references; identical to `rouge_score`, many times as fast.
+    """ROUGE-L F-measure (0–1) against the best of several references; as `rouge_score`, many times as fast.
 
     F = 2PR / (P + R) with P = LCS / |text|, R = LCS / |reference| over tokens. 0 where either has no tokens.
     """

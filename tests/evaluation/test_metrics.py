@@ -13,58 +13,46 @@ from fakevlm.evaluation import metrics
 from fakevlm.evaluation.metrics import FAKE, REAL
 from fakevlm.evaluation.text import css, rouge_l
 
-# The released weights on FakeClue's test set (FACTS): truth → verdict → count. The four unparsed are fakes (3,192 in all).
-RELEASED = {
-    ("fake", "fake"): 3168,
-    ("fake", "real"): 20,
-    ("fake", "unparsed"): 4,
-    ("real", "fake"): 48,
-    ("real", "real"): 1760,
-}
-
-
-def _released(with_unparsed: bool) -> tuple[np.ndarray, np.ndarray]:
-    rows = [pair for pair, count in RELEASED.items() for _ in range(count)]
-    rows = [pair for pair in rows if with_unparsed or pair[1] != "unparsed"]
-    truth, said = zip(*rows, strict=True)
-    return metrics.codes(np.array(truth)), metrics.codes(np.array(said))
+# The released weights on FakeClue's test set: label, verdict, count.
+RELEASED = ((FAKE, FAKE, 3168), (FAKE, REAL, 20), (FAKE, -1, 4), (REAL, FAKE, 48), (REAL, REAL, 1760))
 
 
 def test_reproduces_the_released_weights_scores() -> None:
-    # The published four numbers are those of the 4,996 answers that parse.
-    label, said = _released(with_unparsed=False)
+    """The published numbers are those of the answers with a verdict."""
+    rows = [row for row in RELEASED if row[1] >= 0]
+    label, verdict = (np.repeat([row[i] for row in rows], [row[2] for row in rows]) for i in (0, 1))
     values = (
-        metrics.accuracy(label, said),
-        metrics.f1(label, said, REAL),
-        metrics.f1(label, said, FAKE),
-        metrics.f1_macro(label, said),
+        metrics.accuracy(label, verdict),
+        metrics.f1(label, verdict, REAL),
+        metrics.f1(label, verdict, FAKE),
+        metrics.f1_macro(label, verdict),
     )
     assert [f"{v:.4f}" for v in values] == ["0.9864", "0.9810", "0.9894", "0.9852"]
 
 
 def test_unparsed_answers_are_wrong_for_their_class() -> None:
-    label, said = _released(with_unparsed=True)
-    assert len(label) == 5000
-    assert metrics.accuracy(label, said) == pytest.approx((3168 + 1760) / 5000)
-    # A miss among the fakes; no claim about the reals.
-    assert metrics.f1(label, said, FAKE) == pytest.approx(2 * 3168 / (2 * 3168 + 20 + 4 + 48))
-    assert metrics.f1(label, said, REAL) == pytest.approx(2 * 1760 / (2 * 1760 + 48 + 20))
-    assert metrics.mean(said == -1) == pytest.approx(4 / 5000)
+    label, verdict = (np.repeat([row[i] for row in RELEASED], [row[2] for row in RELEASED]) for i in (0, 1))
+    assert metrics.codes(np.array(["fake", "real", "unparsed"])).tolist() == [FAKE, REAL, -1]
+    assert metrics.accuracy(label, verdict) == pytest.approx((3168 + 1760) / 5000)
+    # A miss among the fakes; no false positive among the reals.
+    assert metrics.f1(label, verdict, FAKE) == pytest.approx(2 * 3168 / (2 * 3168 + 20 + 4 + 48))
+    assert metrics.f1(label, verdict, REAL) == pytest.approx(2 * 1760 / (2 * 1760 + 48 + 20))
+    assert metrics.mean(verdict == -1) == pytest.approx(4 / 5000)
 
 
 def test_f1_of_one_class_is_2a_over_1_plus_a() -> None:
     label = np.full(100, FAKE)
-    said = np.r_[np.full(89, FAKE), np.full(10, REAL), -1]
-    accuracy = metrics.accuracy(label, said)
-    assert metrics.f1(label, said, FAKE) == pytest.approx(2 * accuracy / (1 + accuracy))
+    verdict = np.r_[np.full(89, FAKE), np.full(10, REAL), -1]
+    accuracy = metrics.accuracy(label, verdict)
+    assert metrics.f1(label, verdict, FAKE) == pytest.approx(2 * accuracy / (1 + accuracy))
 
 
 def test_f1_agrees_with_scikit_learn() -> None:
     generator = np.random.default_rng(0)
-    label, said = generator.integers(0, 2, 500), generator.integers(-1, 2, 500)
+    label, verdict = generator.integers(0, 2, 500), generator.integers(-1, 2, 500)
     for positive in (FAKE, REAL):
-        expected = f1_score(label, said, labels=[positive], average="macro")
-        assert metrics.f1(label, said, positive) == pytest.approx(expected)
+        expected = f1_score(label, verdict, labels=[positive], average="macro")
+        assert metrics.f1(label, verdict, positive) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("digits", [1, 8])
@@ -78,23 +66,19 @@ def test_auc_agrees_with_scikit_learn_ties_included(digits: int) -> None:
     assert metrics.auc(label, p_fake, weights) == pytest.approx(expected)
 
 
-def test_auc_of_extremes() -> None:
-    label = np.array([FAKE, FAKE, REAL, REAL])
-    assert metrics.auc(label, np.array([0.9, 0.8, 0.2, 0.1])) == 1
-    assert metrics.auc(label, np.array([0.1, 0.2, 0.8, 0.9])) == 0
-    assert metrics.auc(label, np.full(4, 0.5)) == 0.5
+def test_auc_needs_both_classes() -> None:
     assert np.isnan(metrics.auc(np.array([FAKE, FAKE]), np.array([0.1, 0.2])))
 
 
 def test_weights_are_repetitions() -> None:
     generator = np.random.default_rng(2)
-    label, said, p = generator.integers(0, 2, 60), generator.integers(-1, 2, 60), generator.random(60)
+    label, verdict, p = generator.integers(0, 2, 60), generator.integers(-1, 2, 60), generator.random(60)
     weights = generator.integers(0, 3, 60)
     again = np.repeat(np.arange(60), weights)
     for metric in (
-        lambda i, w: metrics.accuracy(label[i], said[i], w),
-        lambda i, w: metrics.f1(label[i], said[i], FAKE, w),
-        lambda i, w: metrics.f1_macro(label[i], said[i], w),
+        lambda i, w: metrics.accuracy(label[i], verdict[i], w),
+        lambda i, w: metrics.f1(label[i], verdict[i], FAKE, w),
+        lambda i, w: metrics.f1_macro(label[i], verdict[i], w),
         lambda i, w: metrics.auc(label[i], p[i], w),
         lambda i, w: metrics.ratio(label[i], 1 + label[i], w),
     ):
@@ -152,26 +136,24 @@ def test_draws_are_the_same_however_many_are_made_at_a_time(monkeypatch: pytest.
 def test_interval_matches_theory_and_is_wider_for_clusters() -> None:
     # Accuracy .8 of 400 images: standard error .02, so the interval is about ± .039.
     right = np.arange(400) % 5 != 0
-    label, said = np.full(400, REAL), np.where(right, REAL, FAKE)
-    metric = partial(metrics.accuracy, label, said)
+    label, verdict = np.full(400, REAL), np.where(right, REAL, FAKE)
+    metric = partial(metrics.accuracy, label, verdict)
     value, low, high = metrics.interval(metric, metrics.draws(label, np.arange(400), 4000, seed=0))
     assert value == 0.8
     assert low == pytest.approx(0.8 - 1.96 * 0.02, abs=0.006)
     assert high == pytest.approx(0.8 + 1.96 * 0.02, abs=0.006)
     # Twenty videos of twenty frames, each wholly right or wrong: four times as wide and more.
-    said = np.repeat(np.arange(20) % 5 != 0, 20).astype(int)
-    metric = partial(metrics.accuracy, label, said)
+    verdict = np.repeat(np.arange(20) % 5 != 0, 20).astype(int)
+    metric = partial(metrics.accuracy, label, verdict)
     _, low, high = metrics.interval(metric, metrics.draws(label, np.repeat(np.arange(20), 20), 4000, seed=0))
     assert high - low > 4 * 2 * 1.96 * 0.02 * 0.8
 
 
 def test_interval_without_draws_has_no_bounds() -> None:
-    value, low, high = metrics.interval(
-        lambda w: metrics.mean(np.array([1, 0]), w), metrics.draws(np.zeros(2), np.arange(2), 0, 0)
-    )
+    draws = metrics.draws(np.zeros(2), np.arange(2), 0, 0)
+    value, *bounds = metrics.interval(partial(metrics.mean, np.array([1, 0])), draws)
     assert value == 0.5
-    assert np.isnan(low)
-    assert np.isnan(high)
+    assert np.isnan(bounds).all()
 
 
 STOCK = "This is a fake image. Texture: the waxy, over-smooth surface; Geometry the animal's legs 3 £ é don't"
@@ -184,25 +166,11 @@ def _babble(generator: random.Random, words: int) -> str:
 def test_rouge_l_is_rouge_score_s() -> None:
     oracle = RougeScorer(["rougeL"], use_stemmer=False)
     generator = random.Random(5)
-    pairs = [
-        (_babble(generator, generator.randint(0, 60)), _babble(generator, generator.randint(0, 60)))
-        for _ in range(150)
-    ]
-    pairs += [
-        ("", ""),
-        ("a b", ""),
-        ("…!", "a"),
-        ("a", "a"),
-        ("a b c", "c b a"),
-        ("naïve İstanbul", "na ve stanbul"),
-    ]
+    pairs = [[_babble(generator, generator.randint(0, 60)) for _ in range(2)] for _ in range(150)]
+    pairs += [["", ""], ["a b", ""], ["…!", "a"], ["a b c", "c b a"], ["naïve İstanbul", "na ve stanbul"]]
     for text, reference in pairs:
         expected = oracle.score(reference, text)["rougeL"].fmeasure
         assert rouge_l(text, [reference]) == pytest.approx(expected, abs=1e-12)
-
-
-def test_rouge_l_takes_the_best_reference() -> None:
-    oracle = RougeScorer(["rougeL"], use_stemmer=False)
     text, several = "the image looks fake", ["the nose looks real", "the image looks fake indeed", "no"]
     assert rouge_l(text, several) == pytest.approx(oracle.score_multi(several, text)["rougeL"].fmeasure)
     assert rouge_l(text, []) == 0

@@ -1,4 +1,4 @@
-"""Clue precision and recall on hand-made cases, and the score frame that holds everything together."""
+"""Scores of hand-made answers, counted by hand."""
 
 import numpy as np
 import pandas as pd
@@ -8,24 +8,14 @@ from fakevlm.config.params import load_params
 from fakevlm.data.ground_truth import Artifact, GroundTruth
 from fakevlm.evaluation import scores
 from fakevlm.evaluation.benchmarks import forced_verdicts
-from fakevlm.evaluation.clues import KIND_NAMES, clues
+from fakevlm.evaluation.clues import clue_tables
 
-BOX = (0.1, 0.1, 0.4, 0.4)
-
-
-def _truth(path: str, *kinds: str, label: int = 0) -> GroundTruth:
-    return GroundTruth(path, label, "animal", [Artifact(kind, BOX, 0.8) for kind in kinds])
-
-
-TRUTH = {
-    t.path: t
-    for t in (
-        _truth("a", "smooth", "halo"),
-        _truth("b", "grid"),
-        _truth("c"),
-        _truth("d", label=1),
-        _truth("e", "tint"),
+KINDS = {"a": ("smooth", "halo"), "b": ("grid",), "c": (), "d": (), "e": ("tint",)}
+GROUND_TRUTH = {
+    path: GroundTruth(
+        path, int(path == "d"), "animal", [Artifact(kind, (0.1, 0.1, 0.4, 0.4), 0.8) for kind in kinds]
     )
+    for path, kinds in KINDS.items()
 }
 SMOOTH_AND_GRID = (
     "This is a fake image. Texture: the surface is overly smooth and waxy; a checkerboard grid is visible."
@@ -33,21 +23,14 @@ SMOOTH_AND_GRID = (
 GRID = "This is a fake image. Texture: a checkerboard grid is visible, there is no halo."
 
 
-def test_counts_kinds_on_fakes_with_visible_artifacts_only() -> None:
-    found = clues(
-        ["a", "b", "c", "d", "unknown", "e"], [SMOOTH_AND_GRID, GRID, GRID, GRID, GRID, None], TRUTH
-    )
-    assert found.rows.tolist() == [0, 1, 5]
-    assert found.true.sum(axis=1).tolist() == [2, 1, 1]
-    assert found.named.sum(axis=1).tolist() == [2, 1, 0]
-    assert found.hits.sum(axis=1).tolist() == [1, 1, 0]
-    assert found.hits[0, KIND_NAMES.index("smooth")]
-    assert not found.named[1, KIND_NAMES.index("halo")]  # denied, not named
-
-
-def test_no_truth_gives_an_empty_table() -> None:
-    found = clues(["a"], [GRID], {})
-    assert found.true.shape == (0, len(KIND_NAMES))
+def test_clues_count_kinds_on_fakes_with_visible_artifacts_only() -> None:
+    texts = [SMOOTH_AND_GRID, GRID, GRID, GRID, GRID, None]
+    known, true, named = clue_tables(["a", "b", "c", "d", "unknown", "e"], texts, GROUND_TRUTH)
+    assert np.flatnonzero(known).tolist() == [0, 1, 5]
+    assert true[known].sum(axis=1).tolist() == [2, 1, 1]
+    assert named[known].sum(axis=1).tolist() == [2, 1, 0]
+    assert (true & named)[known].sum(axis=1).tolist() == [1, 1, 0]
+    assert not (true | named)[~known].any()
 
 
 def _frame(method: str = "FakeVLM") -> pd.DataFrame:
@@ -72,7 +55,7 @@ def _encode(sentences) -> np.ndarray:
 def scored() -> pd.DataFrame:
     frame = _frame()
     frame["verdict_forced"] = forced_verdicts(frame)
-    return scores.score(frame, TRUTH, load_params(), "fakeclue", encode=_encode)
+    return scores.score(frame, GROUND_TRUTH, load_params(), "fakeclue", encode=_encode)
 
 
 def _value(frame: pd.DataFrame, subset: str, metric: str) -> tuple[float, int]:
@@ -121,7 +104,7 @@ def test_a_forced_choice_decides_only_where_the_text_gives_no_verdict() -> None:
     assert forced[said == "unparsed"].tolist() == ["fake"]
     frame["verdict_forced"] = forced_verdicts(frame.assign(p_fake=float("nan")))
     assert frame["verdict_forced"].isna().tolist() == (said == "unparsed").tolist()
-    scored = scores.score(frame, TRUTH, load_params(), "fakeclue", encode=_encode)
+    scored = scores.score(frame, GROUND_TRUTH, load_params(), "fakeclue", encode=_encode)
     assert not scored["metric"].str.endswith("_forced").any(), "without P(fake) there was no choice"
 
 
@@ -138,70 +121,39 @@ def test_undefined_metrics_have_no_row(scored: pd.DataFrame) -> None:
 
 def test_intervals_hold_the_value_and_repeat() -> None:
     params = load_params()
-    first, again = (scores.score(_frame(), TRUTH, params, "loki", encode=_encode) for _ in range(2))
+    first, again = (scores.score(_frame(), GROUND_TRUTH, params, "loki", encode=_encode) for _ in range(2))
     pd.testing.assert_frame_equal(first, again)
     assert not (first["ci_low"] > first["value"] + 1e-9).any()  # there may be none
     assert not (first["ci_high"] < first["value"] - 1e-9).any()
     assert first["ci_low"].notna().sum() > len(first) / 2
 
 
-def test_methods_are_scored_apart_and_detectors_have_no_words() -> None:
-    detector = _frame("CNNSpot").assign(text=None)
-    scored = scores.score(pd.concat([_frame(), detector]), TRUTH, load_params(), "fakeclue", encode=_encode)
-    assert list(dict.fromkeys(scored["method"])) == ["FakeVLM", "CNNSpot"]
-    assert set(scored[scored["method"] == "CNNSpot"]["metric"]) == {
-        "acc",
-        "f1_real",
-        "f1_fake",
-        "f1_macro",
-        "auc",
-        "unparsed",
-    }
-
-
 def test_ddvqa_decides_on_the_whole_image_and_explains_every_question() -> None:
+    whole, nose = "Does the image looks real/fake?", "Does the person's nose look real/fake?"
     rows = [
-        (
-            "v1#0",
-            0,
-            "Does the image looks real/fake?",
-            "The image looks fake.",
-            "fake",
-            "The image looks fake.\nIt is fake.",
-        ),
-        (
-            "v1#1",
-            0,
-            "Does the person's nose look real/fake?",
-            "The nose looks real.",
-            "real",
-            "The nose looks real.",
-        ),
-        ("v2#0", 1, "Does the image looks real/fake?", "The image looks real.", "real", "Nothing to see."),
+        ("v1#0", 0, whole, "The image looks fake.", "fake", "The image looks fake.\nIt is fake."),
+        ("v1#1", 0, nose, "The nose looks real.", "real", "The nose looks real."),
+        ("v2#0", 1, whole, "The image looks real.", "real", "Nothing to see."),
     ]
     frame = pd.DataFrame(rows, columns=["id", "label", "question", "text", "verdict", "reference"])
-    frame = frame.assign(
-        method="FakeVLM", category="deepfake", generator=None, p_fake=[0.9, 0.1, 0.2], item=["v1", "v1", "v2"]
-    )
-    scored = scores.score(frame, {}, load_params(), "ddvqa", encode=_encode)
+    frame = frame.assign(method="FakeVLM", category="deepfake", generator=None, p_fake=[0.9, 0.1, 0.2])
+    frame["item"] = ["v1", "v1", "v2"]
+    scored = scores.score(frame, {}, load_params(), "ddvqa", families=("all",), encode=_encode)
+    assert set(scored["subset"]) == {"all"}
     assert _value(scored, "all", "acc") == (1.0, 2)
     assert _value(scored, "all", "rouge_l") == (2 / 3, 3)
 
 
-def test_families_can_be_chosen() -> None:
-    scored = scores.score(_frame(), TRUTH, load_params(), "fakeclue", families=("all",), encode=_encode)
-    assert set(scored["subset"]) == {"all"}
-
-
-def test_tables_to_look_at() -> None:
-    detector = _frame("CNNSpot").assign(text=None)
-    scored = scores.score(pd.concat([_frame(), detector]), TRUTH, load_params(), "fakeclue", encode=_encode)
+def test_methods_are_scored_apart_and_detectors_have_no_words() -> None:
+    detector = _frame("CNNSpot").assign(text=None, verdict_forced="fake")
+    frame = pd.concat([_frame(), detector])
+    scored = scores.score(frame, GROUND_TRUTH, load_params(), "fakeclue", encode=_encode)
+    metrics = set(scored[scored["method"] == "CNNSpot"]["metric"])
+    assert metrics == {"acc", "f1_real", "f1_fake", "f1_macro", "auc", "unparsed"}
     table = scores.overview(scored)
+    assert list(table.index) == ["FakeVLM", "CNNSpot"]
     assert table.loc["FakeVLM", "acc"].startswith("0.667 [")
     assert table.loc["CNNSpot", "rouge_l"] == "–"
-    assert list(table.index) == ["FakeVLM", "CNNSpot"]
-    assert scores.by_subset(scored, "auc", "generator").loc["CNNSpot"].to_dict() == {
-        "adm": 1.0,
-        "glide": 0.75,
-    }
+    by_generator = scores.by_subset(scored, "auc", "generator")
+    assert by_generator.loc["CNNSpot"].to_dict() == {"adm": 1.0, "glide": 0.75}
     assert scores.by_subset(scored, "auc", "kind").empty
