@@ -47,7 +47,7 @@ from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.inference.prediction import predict
 from fakevlm.model.build import IMAGE, build_processor, build_tokenizer
 from fakevlm.model.collate import Collator, Example
-from fakevlm.training import loop, ranks
+from fakevlm.training import ranks, trainer
 from fakevlm.training.data import Batches, Examples
 from fakevlm.training.finetune import freeze
 
@@ -219,7 +219,7 @@ def training(arguments: argparse.Namespace, processor: LlavaProcessor) -> dict[s
     """Steps of the project's loop; seconds a step (median), weights, tokens and FLOPs a sample, peak memory in GB."""
     tune, shape = settings(arguments), SIZES[arguments.size]
     with tempfile.TemporaryDirectory() as folder:
-        args = loop.arguments(tune, Path(folder), steps=arguments.steps, seed=1, workers=0)
+        args = trainer.arguments(tune, Path(folder), seed=1, steps=arguments.steps, workers=0)
         for name in ("save_strategy", "eval_strategy"):
             setattr(args, name, type(getattr(args, name))("no"))
         model = make_model(arguments.size, processor)
@@ -229,7 +229,7 @@ def training(arguments: argparse.Namespace, processor: LlavaProcessor) -> dict[s
         # A step's worth: an epoch that is shorter would end a step early.
         examples = Examples(make_records(arguments.batch, shape["image"]), collator, "explanation")
         batches = Batches(collator, "explanation")
-        loop.train(model, examples, examples, batches, args, None, callbacks=[clock])
+        trainer.train(model, examples, examples, batches, args, callbacks=[clock])
     steps = np.diff(clock.times)[WARM_UP:]
     encoded, patches = examples[0].encoded, (shape["image"] // shape["patch"]) ** 2 + 1
     tokens, answer = len(encoded.ids), len(encoded.ids) - encoded.prompt + 1
@@ -326,10 +326,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
-    if not ranks.launched():  # alone; port 0 is any that is free
+    if "WORLD_SIZE" not in os.environ:  # alone; port 0 is any that is free
         alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
         os.environ.update(alone | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"})
-    ranks.join()
+    ranks.connect()
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     peak = arguments.peak or next((PEAKS[name] for name in PEAKS if name in card), None)
     settings(arguments)  # a batch that cannot be cut so stops here
@@ -342,7 +342,7 @@ def main(argv: list[str] | None = None) -> None:
         with arguments.out.open("a", encoding="utf-8") as file:
             file.write(text + "\n")
     ranks.wait()
-    ranks.leave()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

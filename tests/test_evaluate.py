@@ -21,8 +21,8 @@ from fakevlm.evaluation.experts import load_expert, train_experts
 from fakevlm.evaluation.scores import COLUMNS
 from fakevlm.inference import prediction
 from fakevlm.model.build import build_llava
+from fakevlm.model.head import LlavaForVerdict, load_head
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.training.head import LlavaForVerdict, load_head
 
 MANIPULATIONS = ("Deepfakes", "Face2Face")
 ANSWER = "This is a fake image. Texture: the surface is overly smooth and waxy."

@@ -91,6 +91,22 @@ def params(
     )
 
 
+def run(
+    base: Path,
+    work: Path,
+    objective: str = "explanation",
+    steps: int | None = None,
+    data: tuple[list[Record], list[Record]] | None = None,
+    **tune: Any,
+) -> Any:
+    """A training of 18 records (5 steps an epoch), or of `data`; see `params` for `tune`."""
+    from fakevlm.training.finetune import Run
+
+    made = params(base, **tune)
+    train, val = data or (records(18), records(6, 1))
+    return Run(made.finetune, made.base, made.seed, train, val, objective, work, steps)
+
+
 def scripted(model: Any, processor: Any, answers: list[str]) -> Any:
     """`model.generate`, made to write `answers[k]`, k taken from the image's first pixel; what it watches are its own logits."""
     plain = model.generate

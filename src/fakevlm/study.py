@@ -10,6 +10,7 @@ chosen (a probe's regularisation and pooling) is chosen on the validation split.
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ from fakevlm.model.features import load_features
 from fakevlm.model.llava import DTYPES, locate
 from fakevlm.model.verdict import settled
 from fakevlm.training.data import draw
-from fakevlm.training.launch import finetune, opened
+from fakevlm.training.finetune import finetune, open_run
 
 FROZEN, VISION_PROBE, LMM_PROBE = "Frozen QA", "Linear probe (vision tower)", "Linear probe (LMM last layer)"
 TUNED = {"label": "Direct real/fake QA", "explanation": "Explanatory VQA"}
@@ -180,24 +181,23 @@ def load_tests(params: Params) -> dict[str, Sequence[Record]]:
     }
 
 
-def _tuned(params: Params, objective: str, out: Path, checkpoints: Path) -> pd.DataFrame:
-    """Tunes and exports to `out`, or finds that done; gives the log. Its checkpoints then go: those of 7B take 226 GB."""
+def _tuned(params: Params, objective: str, out: Path, work: Path) -> pd.DataFrame:
+    """Tune and export to `out`, unless that is done; return the log. Checkpoints are removed: those of 7B take 226 GB."""
     steps = params.study.steps
-    run = opened(params, objective, work=checkpoints, steps=steps)
-    done = out / f"{run.folder.name}.done"  # the folder is named after all that decides the run
+    run = open_run(params, objective, work=work, steps=steps)
+    done = out / f"{run.folder.name}.done"  # the folder is named after everything that decides the weights
     if not done.is_file():
-        for other in out.glob("*.done"):  # what is exported next takes its place
-            other.unlink()
-        finetune(params, objective, out, work=checkpoints, steps=steps)
+        shutil.rmtree(out, ignore_errors=True)
+        finetune(params, objective, out, work=work, steps=steps)
         done.touch()
-    run.forget()
+    shutil.rmtree(run.folder)
     return pd.read_csv(out / "log.csv")
 
 
 def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Runs the study and writes `artifacts/study/`: predictions.parquet, scores.csv, probes.csv, log.csv and metrics.json.
 
-    Interrupted, it goes on where it was (`runs/study/<profile>/`, until `paths.forget`).
+    Interrupted, it goes on where it was.
 
     Returns:
         predictions, scores and what was chosen for the probes.
@@ -206,7 +206,7 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         UserError: an earlier stage has not run, or there is no base model.
     """
     train, val = (Records(paths.artifacts("annotate", "fakeclue", split)) for split in ("train", "val"))
-    tests, work = load_tests(params), paths.runs("study", params.profile)
+    tests, work = load_tests(params), paths.work()
     with cluster.connected(params.cluster):
         answers, chosen = _probes(params, train, val, tests, work)
         answers[FROZEN] = _asked(params, params.base, FROZEN, tests, work / "answers")

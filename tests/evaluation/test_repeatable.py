@@ -13,7 +13,6 @@ from fakevlm.errors import UserError
 from fakevlm.evaluation.experts import cnnspot
 from fakevlm.evaluation.experts.base import Progress
 from fakevlm.synthesis.satellite import diffusion, gan
-from fakevlm.training.finetune import finetune
 
 RESNET = CNNSpotSettings(model=None, layers=[1, 1, 1, 1], width=8, size=32, crop=32, augment=0.5)
 EVA = {"model": None, "person": None, "image_size": 16, "patch_size": 4, "width": 16, "depth": 1, "heads": 2}
@@ -67,9 +66,10 @@ def eva02(folder: Path) -> None:
 
 def llava(objective: str) -> Callable[[Path], None]:
     def tune(folder: Path) -> None:
-        params = tinyllava.params(tinyllava.build(folder / "base"), epochs=1.0, precision="bf16")
-        train, val = tinyllava.records(12), tinyllava.records(4, 1)
-        finetune(params, train, val, objective, folder / "out", folder / "work")
+        base, data = tinyllava.build(folder / "base"), (tinyllava.records(12), tinyllava.records(4, 1))
+        run = tinyllava.run(base, folder / "work", objective, data=data, epochs=1.0, precision="bf16")
+        run.train()
+        run.export(folder / "out")
 
     return tune
 

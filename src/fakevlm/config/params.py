@@ -200,7 +200,7 @@ class Finetune(Section):
     gradient_accumulation: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     vision_learning_rate: float | None = Field(gt=0)  # of the vision tower; null: learning_rate
-    warmup_ratio: float = Fraction
+    warmup_ratio: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     precision: Literal["fp32", "bf16"]
     max_length: int = Field(ge=16)

@@ -115,7 +115,7 @@ def detector(method: str, params: Params) -> Viewer:
 
 def _detector(method: str, folder: Path, precision: str) -> Any:
     if method == HEAD:
-        from fakevlm.training.head import load_head
+        from fakevlm.model.head import load_head
 
         return load_head(folder, precision)
     from fakevlm.evaluation.experts import load_expert

@@ -1,4 +1,4 @@
-"""Records as training examples: encoded once and kept where that is little, else decoded when they are needed."""
+"""Records as training examples: encoded once and kept in memory if they fit, else decoded when they are needed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ OBJECTIVES = ("explanation", "label", "head")
 
 
 def draw(records: Sequence[Record], limit: int, seed: int) -> Sequence[Record]:
-    """At most `limit` records, drawn at random, in their old order."""
+    """Return at most `limit` records, drawn at random, in their old order."""
     if len(records) <= limit:
         return records
     drawn = np.random.default_rng(seed).permutation(len(records))[:limit]
@@ -26,7 +26,7 @@ def draw(records: Sequence[Record], limit: int, seed: int) -> Sequence[Record]:
 
 
 def answer(record: Record, objective: str) -> str | None:
-    """What the model is to say: the reference explanation, the bare label, or (linear head) nothing.
+    """Return the target text: the reference explanation, the bare label, or None (linear head).
 
     Raises:
         UserError: a record has no explanation.
@@ -59,8 +59,8 @@ class Examples(torch.utils.data.Dataset):
         objective: of `OBJECTIVES`.
         in_memory: keep all items encoded (pixels as uint8 at the model's size) if they take no more bytes than this.
         desc: of the progress bar while encoding.
-        mirror: seed of which images are flipped left to right, each with chance one half and anew each `epoch`. None: none
-            is. No question or answer names sides, so the text stays true.
+        mirror: seed for flipping images left to right, each with chance one half and anew each `epoch`; None: no flips.
+            No question or answer names sides, so the text stays true.
 
     Attributes:
         epoch: which pass over the records this is, from 0; the training loop sets it before each.
@@ -93,11 +93,6 @@ class Examples(torch.utils.data.Dataset):
         encoded = self.collator.encode(examples)
         return [Item(e, float(r.label == FAKE)) for e, r in zip(encoded, records, strict=True)]
 
-    @property
-    def truncated(self) -> int | None:
-        """How many answers were cut; None while that is unknown, the items not being in memory."""
-        return None if self.items is None else sum(item.encoded.truncated for item in self.items)
-
     def __len__(self) -> int:
         return len(self.records)
 
@@ -105,7 +100,7 @@ class Examples(torch.utils.data.Dataset):
         item = self._encode([self.records[at]])[0] if self.items is None else self.items[at]
         if self.mirror is None:
             return item
-        # Drawn from seed, epoch and record, not from a running state: a resumed training draws the same.
+        # Drawn from seed, epoch and record, so a resumed training draws the same.
         if np.random.default_rng((self.mirror, self.epoch, at)).random() < 0.5:
             flipped = replace(item.encoded, pixels=item.encoded.pixels.flip(-1))
             return replace(item, encoded=flipped)
@@ -113,10 +108,10 @@ class Examples(torch.utils.data.Dataset):
 
 
 class Batches:
-    """Items to the model's arguments; a collator for `torch.utils.data.DataLoader`.
+    """Collate items to the model's arguments, for `torch.utils.data.DataLoader`.
 
-    For text: since padding stands on the right and attention is causal, no token that counts sees any padding. So there is
-    no attention mask (which would cost the fast attention kernels), and logits are made only from the last prompt token on.
+    Text is padded on the right and attention is causal, so no token that counts attends to padding. Hence there is no attention
+    mask (fast attention kernels take none), and logits are computed only from the last prompt token on.
     """
 
     def __init__(self, collator: Collator, objective: str) -> None:

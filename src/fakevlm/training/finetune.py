@@ -4,11 +4,9 @@ Three objectives with the same loop: `explanation` (the paper's), `label` (bare 
 instead of words, for Table 6).
 """
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +17,21 @@ from transformers import LlavaForConditionalGeneration, set_seed
 from fakevlm import paths
 from fakevlm.config.params import Finetune, Params
 from fakevlm.data.records import Record
-from fakevlm.data.shards import IN_MEMORY
+from fakevlm.data.shards import IN_MEMORY, Records
 from fakevlm.errors import UserError
 from fakevlm.model.build import publish_names
 from fakevlm.model.collate import Collator
+from fakevlm.model.head import LlavaForVerdict
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.training import checkpoints, loop, ranks
+from fakevlm.training import checkpoints, launch, ranks, trainer
 from fakevlm.training.data import OBJECTIVES, Batches, Examples, draw
-from fakevlm.training.head import LlavaForVerdict
 
-VAL_LIMIT = 1000  # validation records looked at whenever a checkpoint is made
+VAL_LIMIT = 1000  # validation records that the loss is measured on
 MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
 
 
-def _class(objective: str) -> type[LlavaForConditionalGeneration]:
-    return LlavaForVerdict if objective == "head" else LlavaForConditionalGeneration
-
-
 def freeze(model: LlavaForConditionalGeneration, tune: Finetune) -> None:
-    """Leaves only those of vision tower, projector and language model trainable that `tune` names.
+    """Freeze those of vision tower, projector and language model that `tune` does not train.
 
     Raises:
         UserError: nothing is left to train, or the frozen vision tower has a learning rate.
@@ -47,7 +41,7 @@ def freeze(model: LlavaForConditionalGeneration, tune: Finetune) -> None:
         (inner.vision_tower, tune.train_vision),
         (inner.multi_modal_projector, tune.train_projector),
         (inner.language_model, tune.train_llm),
-        # The linear head replaces the one for words, and is always trained.
+        # The linear head replaces the head for words, and is always trained.
         (model.lm_head, tune.train_llm and not isinstance(model, LlavaForVerdict)),
     ]
     for part, trained in parts:
@@ -64,43 +58,38 @@ def freeze(model: LlavaForConditionalGeneration, tune: Finetune) -> None:
         )
 
 
-def _model(params: Params, objective: str, weights: str | Path) -> LlavaForConditionalGeneration:
-    tune = params.finetune
-    set_seed(params.seed)  # the linear head starts from random weights
-    # Under DeepSpeed the engine holds the 32-bit master weights, otherwise the model itself does.
+def _load(tune: Finetune, seed: int, objective: str, weights: str | Path) -> LlavaForConditionalGeneration:
+    """Return the model to train, with the weights in a folder or on the hub."""
+    set_seed(seed)  # the linear head starts from random weights
+    # Under DeepSpeed the engine holds the 32-bit master weights, otherwise the model does.
     dtype = "bfloat16" if tune.deepspeed and tune.precision == "bf16" else "float32"
-    new = ("score.weight", "score.bias") if objective == "head" else ()
-    model = load_model(weights, dtype=dtype, device="cpu", kind=_class(objective), new=new)
+    head = objective == "head"
+    kind = LlavaForVerdict if head else LlavaForConditionalGeneration
+    new = ("score.weight", "score.bias") if head else ()
+    model = load_model(weights, dtype=dtype, device="cpu", kind=kind, new=new)
     freeze(model, tune)
     if tune.deepspeed is None:
         for tensor in (*model.parameters(), *model.buffers()):
-            # Out of the file's buffer, whose alignment depends on the file, and with it the last bit of some matrix products.
+            # The file's buffer is aligned as the file is, which decides the last bit of some matrix products.
             tensor.data = tensor.data.clone()
     if tune.precision == "bf16" and not torch.cuda.is_available():
-        # On CPUs the fused attention is several times slower than plain products of bf16 factors (`loop.products`).
+        # On CPUs fused attention is several times slower than products of bf16 factors (`trainer.products`).
         model.set_attn_implementation("eager")
     return model
 
 
-def _workers(examples: Examples, processes: int) -> int:
-    """Encoded examples cost less to batch than to hand over between processes."""
-    return 0 if examples.items is not None else min(8, max(1, (os.cpu_count() or 1) // processes))
-
-
 def read_log(checkpoint: Path) -> pd.DataFrame:
-    """What the Trainer logged: step, epoch, loss, learning_rate, val_loss; a row has a training or a validation loss."""
-    history = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    """Return the log: step, epoch, loss, learning_rate, val_loss. A row has a training or a validation loss."""
     rows = [
         (row["step"], row["epoch"], row.get("loss"), row.get("learning_rate"), row.get("eval_loss"))
-        for row in history
+        for row in checkpoints.state(checkpoint)["log_history"]
         if "loss" in row or "eval_loss" in row
     ]
-    return pd.DataFrame(
-        rows, columns=["step", "epoch", "loss", "learning_rate", "val_loss"], dtype=float
-    ).astype({"step": int})
+    columns = ["step", "epoch", "loss", "learning_rate", "val_loss"]
+    return pd.DataFrame(rows, columns=columns, dtype=float).astype({"step": int})
 
 
-def _export(checkpoint: Path, params: Params, folder: Path) -> None:
+def _export(checkpoint: Path, base: str, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for pattern in MODEL_FILES:
@@ -112,22 +101,24 @@ def _export(checkpoint: Path, params: Params, folder: Path) -> None:
             "remove that folder, and the training goes on from the checkpoint before it",
         )
     publish_names(folder)  # a base's own names are kept, and not all have the published ones
-    load_processor(params.base).save_pretrained(folder)
+    load_processor(base).save_pretrained(folder)
 
 
 class Run:
-    """One training: what it learns from, for how long, and where it keeps its checkpoints.
+    """One training: its data, its length, and the folder of its checkpoints.
 
     Killed at any time and trained again, it goes on from the last complete checkpoint and ends in the same bytes as if it had
     never been disturbed (several ranks: the same but for rounding).
 
     Args:
-        params: the profile; of it `seed`, `base` and `finetune`.
-        records_train: what is learned; each is asked its own `question` or the standard one.
-        records_val: the loss on these is logged at every checkpoint and at the end (on `VAL_LIMIT` of them, if more).
+        tune: the section `finetune`.
+        base: folder or hub name of the model that is tuned.
+        seed: of the profile.
+        train: records to learn; each is asked its own `question` or the standard one.
+        val: records for the loss at every checkpoint and at the end (`VAL_LIMIT` of them, if more).
         objective: `explanation` (answer: the first of `references`), `label` (`Fake` or `Real`) or `head`.
-        work: where runs keep their checkpoints; default `runs/finetune`. All nodes must see it.
-        steps: optimizer steps; default: `params.finetune.epochs` times the data.
+        work: folder for the run's own folder. All nodes must see it.
+        steps: optimizer steps; None: `tune.epochs`.
 
     Raises:
         UserError: no such objective, or no such base model.
@@ -135,135 +126,138 @@ class Run:
 
     def __init__(
         self,
-        params: Params,
-        records_train: Sequence[Record],
-        records_val: Sequence[Record],
+        tune: Finetune,
+        base: str,
+        seed: int,
+        train: Sequence[Record],
+        val: Sequence[Record],
         objective: str,
-        work: Path | None = None,
-        *,
+        work: Path,
         steps: int | None = None,
     ) -> None:
         if objective not in OBJECTIVES:
             raise UserError(f"no objective {objective!r}", f"choose one of: {', '.join(OBJECTIVES)}")
-        self.params, self.objective = params, objective
-        self.train_records, self.val_records = records_train, draw(records_val, VAL_LIMIT, params.seed)
-        self.steps = steps or loop.total_steps(len(records_train), params.finetune)
-        work = work or paths.runs("finetune")
-        self.folder = ranks.agree(lambda: checkpoints.run_folder(work, objective, self._parts()))
+        self.tune, self.base, self.seed, self.objective, self.steps = tune, base, seed, objective, steps
+        self.train_records, self.val_records = train, draw(val, VAL_LIMIT, seed)
+        self.folder = ranks.agree(lambda: checkpoints.run_folder(work, objective, *self._parts()))
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def _parts(self) -> list[Any]:
-        """All that decides the weights, and whether a checkpoint can be gone on from."""
-        tune = self.params.finetune
-        # How often it is kept and what is kept in memory meanwhile decide no weight, and are what one changes after a kill.
-        settings = tune.model_dump(exclude={"checkpoint_every", "gradient_checkpointing"})
-        if tune.deepspeed:
-            # Ranks keep a part each of the optimizer's state, cut in another way by each stage.
-            settings["deepspeed"] = [tune.deepspeed.stage, tune.ranks]
-        digests = [
+        """Return all, beside the code, that decides the weights and whether a checkpoint can be continued."""
+        # These decide no weight, and are what one changes after a kill.
+        exclude = {"checkpoint_every", "gradient_checkpointing"} | ({"epochs"} if self.steps else set())
+        settings = self.tune.model_dump(exclude=exclude)
+        if self.tune.deepspeed:
+            # Each rank keeps a part of the optimizer's state, cut differently by each stage.
+            settings["deepspeed"] = [self.tune.deepspeed.stage, self.tune.ranks]
+        data = [
             checkpoints.data_digest(part, self.objective) for part in (self.train_records, self.val_records)
         ]
-        return [self.params.seed, settings, self.steps, checkpoints.base_digest(self.params.base), digests]
-
-    @cached_property
-    def collator(self) -> Collator:
-        """Of the base's processor."""
-        processor, length = load_processor(self.params.base), self.params.finetune.max_length
-        return Collator(processor, length, for_generation=self.objective == "head")
-
-    @cached_property
-    def train_set(self) -> Examples:
-        """What is learned, encoded where it fits into memory."""
-        mirror = self.params.seed if self.params.finetune.mirror else None
-        return self._examples(self.train_records, "encode train", mirror)
-
-    def _examples(self, records: Sequence[Record], desc: str, mirror: int | None = None) -> Examples:
-        return Examples(records, self.collator, self.objective, self._memory, desc, mirror)
-
-    @property
-    def _processes(self) -> int:
-        """On this machine."""
-        section = self.params.finetune.deepspeed
-        return section.processes if section else 1
-
-    @property
-    def _memory(self) -> int:
-        return IN_MEMORY // self._processes
-
-    @property
-    def done(self) -> bool:
-        """Whether the last checkpoint is complete: there is nothing left to train."""
-        return self.steps in checkpoints.completed(self.folder)
+        return [self.seed, settings, self.steps, checkpoints.base_digest(self.base), data]
 
     def train(self) -> None:
-        """Trains up to the last step, in all ranks; returns at once where that is done.
+        """Train up to the last step, in all ranks; return at once where that is done.
 
         Raises:
-            UserError: nothing to train, no answers, a prompt too long, …
-            UserError: params.yaml names another number of ranks than there are.
+            UserError: nothing to train, no answers, a prompt too long, another number of ranks than params.yaml names, …
         """
-        tune = self.params.finetune
-        if tune.ranks != ranks.count() or bool(tune.deepspeed) != ranks.launched():
+        tune, head = self.tune, self.objective == "head"
+        if tune.ranks != ranks.count() or bool(tune.deepspeed) != ranks.distributed.is_initialized():
             raise UserError(
                 f"finetune.deepspeed says {tune.ranks} process(es), and {ranks.count()} were started",
-                "start them by `fakevlm.training.launch` (the notebook does), or with the launcher's numbers as in params.yaml",
+                "let the notebook start them, or give the launcher the numbers in params.yaml",
             )
-        done = ranks.agree(lambda: checkpoints.sweep(self.folder))
-        train_set = self.train_set  # a mistake in the data shows even where nothing is left to train
-        if self.steps in done:
-            return
-        val_set = self._examples(self.val_records, "encode val")
-        args = loop.arguments(
-            tune,
-            self.folder,
-            steps=self.steps,
-            seed=self.params.seed,
-            workers=_workers(train_set, self._processes),
+        if ranks.rank() == 0:
+            checkpoints.remove_torn(self.folder)
+        resume, done = ranks.agree(
+            lambda: (checkpoints.last(self.folder), checkpoints.finished(self.folder) is not None)
         )
-        resume = done[max(done)] if done else None
-        model = _model(self.params, self.objective, resume or self.params.base)
-        with loop.products(tune):
-            batches = Batches(self.collator, self.objective)
-            loop.train(model, train_set, val_set, batches, args, resume, tune.vision_learning_rate)
-
-    def forget(self) -> None:
-        """Removes this run's checkpoints, and no other's: next to it another profile may be training, under Slurm for one."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if done:
+            return
+        processes = tune.deepspeed.processes if tune.deepspeed else 1
+        collator = Collator(load_processor(self.base), tune.max_length, for_generation=head)
+        memory = IN_MEMORY // processes
+        mirror = self.seed if tune.mirror else None
+        train_set = Examples(self.train_records, collator, self.objective, memory, "encode train", mirror)
+        val_set = Examples(self.val_records, collator, self.objective, memory, "encode val")
+        # Encoded examples cost less to batch than to hand over between processes.
+        workers = 0 if train_set.items is not None else min(8, max(1, (os.cpu_count() or 1) // processes))
+        args = trainer.arguments(tune, self.folder, seed=self.seed, steps=self.steps, workers=workers)
+        model = _load(tune, self.seed, self.objective, resume or self.base)
+        batches = Batches(collator, self.objective)
+        with trainer.products(tune):
+            trainer.train(model, train_set, val_set, batches, args, resume, tune.vision_learning_rate)
 
     def export(self, out: Path) -> pd.DataFrame:
-        """Writes `out/model/` (HF format, processor) and `out/log.csv` of a run that is `done`.
+        """Write `out/model/` (HF format, processor) and `out/log.csv` of a finished run.
 
         Returns:
             The log: step, epoch, loss, learning_rate, val_loss.
         """
-        last = checkpoints.completed(self.folder)[self.steps]
-        log = read_log(last)
-        _export(last, self.params, out / "model")
+        checkpoint = checkpoints.finished(self.folder)
+        if checkpoint is None:
+            raise RuntimeError(f"{self.folder} holds no finished training")
+        log = read_log(checkpoint)
+        _export(checkpoint, self.base, out / "model")
         log.to_csv(out / "log.csv", index=False, float_format="%.8g", lineterminator="\n")
         return log
 
 
+def open_run(
+    params: Params,
+    objective: str,
+    data: Path | None = None,
+    work: Path | None = None,
+    steps: int | None = None,
+) -> Run:
+    """Return the run on the shards in `data`; see `finetune` for the arguments."""
+    data = data or paths.artifacts("annotate", "fakeclue")
+    # Where the stage runner removes it once the stage has succeeded, whoever trained: notebook, ranks or a Slurm job.
+    work = work or paths.runs("work", params.profile, f"05_finetune_{objective}")
+    train, val = (Records(data / split) for split in ("train", "val"))
+    return Run(params.finetune, params.base, params.seed, train, val, objective, work, steps)
+
+
 def finetune(
     params: Params,
-    records_train: Sequence[Record],
-    records_val: Sequence[Record],
     objective: str,
     out: Path,
-    work: Path | None = None,
     *,
+    data: Path | None = None,
+    work: Path | None = None,
     steps: int | None = None,
 ) -> pd.DataFrame:
-    """Trains in this process and exports: see `Run`. Called after it has finished, it only exports again.
+    """Tune `params.base` on FakeClue and write `out/model/` (HF format, processor) and `out/log.csv`.
+
+    Interrupted or killed and called again, it goes on from the last complete checkpoint. Called after it has finished, it only
+    exports again.
 
     Args:
-        out: the stage's folder, which gets `model/` and `log.csv`.
+        params: a profile as params.yaml has it; of it `seed`, `base` and `finetune`.
+        objective: `explanation`, `label` or `head`.
+        out: the stage's folder.
+        data: folder with the shards of `train` and `val`; default: FakeClue as stage `annotate` made it.
+        work: folder for checkpoints; default: in `runs/work/`.
+        steps: optimizer steps; default: `finetune.epochs`.
 
     Returns:
         The log: step, epoch, loss, learning_rate, val_loss.
 
     Raises:
-        UserError: nothing to train, no base model, no answers, a prompt too long, …
+        UserError: nothing to train, no base model, no answers, a prompt too long, a hostfile too small, …
+        RuntimeError: a rank failed.
     """
-    run = Run(params, records_train, records_val, objective, work, steps=steps)
-    run.train()
+    run = open_run(params, objective, data, work, steps)
+    if params.finetune.deepspeed is None:
+        run.train()
+    elif checkpoints.finished(run.folder) is None:
+        options = {
+            "profile": params.profile,
+            "objective": objective,
+            "data": data,
+            "work": work,
+            "steps": steps,
+        }
+        arguments = [f"--{name}={value}" for name, value in options.items() if value is not None]
+        launch.start(params.finetune.deepspeed, arguments, run.folder)
     return run.export(out)

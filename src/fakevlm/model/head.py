@@ -87,14 +87,14 @@ def _p_fake(model: LlavaForVerdict, processor: Any, examples: Sequence[Example])
 def predict_head(
     model: LlavaForVerdict, processor: Any, records: Sequence[Record], batch_size: int
 ) -> np.ndarray:
-    """P(fake) of each record, (n,) in their order; each is asked its own question or the standard one."""
-    found = [np.zeros(0)]
+    """Return P(fake) of each record, (n,) in their order; each is asked its own question or the standard one."""
+    parts = [np.zeros(0)]
     with progress.bar(len(records), "linear head") as bar:
         for start in range(0, len(records), batch_size):
             part = records[start : start + batch_size]
-            found.append(_p_fake(model, processor, [Example(r.pil(), r.question) for r in part]))
+            parts.append(_p_fake(model, processor, [Example(r.pil(), r.question) for r in part]))
             bar.update(len(part))
-    return np.concatenate(found)
+    return np.concatenate(parts)
 
 
 class Head:
@@ -104,14 +104,14 @@ class Head:
         self.model, self.processor = model, processor
 
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """P(fake) of each image, (n,), in one batch; the standard question is asked."""
+        """Return P(fake) of each image, (n,), in one batch; the standard question is asked."""
         if not len(images):
             return np.zeros(0)
         return _p_fake(self.model, self.processor, [Example(image) for image in images])
 
 
 def load_head(folder: str | Path, dtype: str = "float32") -> Head:
-    """The linear-head model that `finetune(objective="head")` exported.
+    """Return the linear-head model that `finetune(objective="head")` exported.
 
     Raises:
         UserError: there is none.

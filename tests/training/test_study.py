@@ -148,10 +148,12 @@ def test_the_whole_study(base, world, monkeypatch):
     monkeypatch.setattr(study, "finetune", dying)
     with pytest.raises(KeyboardInterrupt):
         study.run(params)
-    assert not list((world / "runs/study/mini/checkpoints").glob("label-*")), (
+    assert not list((world / "runs/work/no stage/checkpoints").glob("label-*")), (
         "of a tuning that is exported none are kept"
     )
-    kept = {file: file.stat().st_mtime_ns for file in (world / "runs/study/mini/answers").rglob("*.parquet")}
+    kept = {
+        file: file.stat().st_mtime_ns for file in (world / "runs/work/no stage/answers").rglob("*.parquet")
+    }
     assert len(kept) == 2 * (2 + 2)  # frozen and label, each 8 images of fakeclue and 6 of loki by fours
     answered = []
     speaker = study.speaker
@@ -164,7 +166,7 @@ def test_the_whole_study(base, world, monkeypatch):
     predicted, scores, chosen = study.run(params)
     assert calls == ["label", "explanation", "explanation"]
     assert len(answered) == 6
-    assert (world / "runs/study/mini/answers").is_dir(), "what follows in the notebook may fail"
+    assert (world / "runs/work/no stage/answers").is_dir(), "what follows in the notebook may fail"
 
     out = world / "artifacts/study"
     assert sorted(file.name for file in out.iterdir()) == [

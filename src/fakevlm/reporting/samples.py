@@ -1,21 +1,17 @@
-"""A look at what a tuned model says, beside what it should have said."""
+"""A few answers of a tuned model beside the references, for notebook 05_finetune."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from fakevlm.data.records import FAKE, Record
 from fakevlm.data.shards import columns_of, take
-from fakevlm.model.collate import Collator, Example
-from fakevlm.model.llava import DTYPES, load_model, load_processor
-from fakevlm.training.head import load_head
 
 
 def some(records: Sequence[Record], n: int) -> list[Record]:
-    """About `n` records, fakes and real ones by turns, spread evenly over the data."""
+    """Return about `n` records, fake and real by turns, spread evenly over the data."""
     fake = columns_of(records, ["label"])["label"].to_numpy() == FAKE
     kinds = [np.flatnonzero(fake == kind) for kind in (True, False)]
     wanted = min((n + 1) // 2, *map(len, kinds))
@@ -23,11 +19,10 @@ def some(records: Sequence[Record], n: int) -> list[Record]:
     return list(take(records, [row for pair in zip(*spread, strict=True) for row in pair][:n]))
 
 
-@torch.inference_mode()
 def samples(
     folder: Path, objective: str, records: Sequence[Record], precision: str, max_new_tokens: int = 96
 ) -> pd.DataFrame:
-    """What the model in `folder` says about records: id, label, said, reference (greedy; a linear head gives P(fake)).
+    """Return the answers of the model in `folder`: id, label, said, reference (greedy; a linear head gives P(fake)).
 
     Args:
         folder: of a model.
@@ -36,6 +31,12 @@ def samples(
         precision: of its weights, as params.yaml has it: 32 bits of a 7B would not fit where it was trained with offloading.
         max_new_tokens: longest answer.
     """
+    import torch  # pictures and tables load no torch
+
+    from fakevlm.model.collate import Collator, Example
+    from fakevlm.model.head import load_head
+    from fakevlm.model.llava import DTYPES, load_model, load_processor
+
     dtype = DTYPES[precision]
     if objective == "head":
         images = [record.pil() for record in records]
@@ -45,7 +46,8 @@ def samples(
         batch = Collator(processor, for_generation=True)([Example(r.pil(), r.question) for r in records])
         batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        tokens = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
+        with torch.inference_mode():
+            tokens = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
         answers = tokens[:, batch["input_ids"].shape[1] :]
         said = [text.strip() for text in processor.batch_decode(answers, skip_special_tokens=True)]
     return pd.DataFrame(

@@ -1,0 +1,226 @@
+"""Hugging Face's Trainer with this project's settings, progress bar and complete checkpoints."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import TRAINING_ARGS_NAME
+
+from fakevlm import progress
+from fakevlm.config.params import DeepSpeed, Finetune
+from fakevlm.training import checkpoints, ranks
+from fakevlm.training.data import Batches, Examples
+
+LOG_EVERY = 10  # steps
+
+
+def log_interval(checkpoint_every: int) -> int:
+    """Return the steps between log lines: at most `LOG_EVERY`, and a divisor of `checkpoint_every`.
+
+    The loss is averaged over the steps since the last line, and this running sum is not part of a checkpoint.
+    """
+    return max(n for n in range(1, LOG_EVERY + 1) if checkpoint_every % n == 0)
+
+
+@contextmanager
+def products(tune: Finetune) -> Iterator[None]:
+    """Compute matrix products of 16-bit factors where `bf16` is trained on a CPU.
+
+    Weights, sums and all else stay 32-bit. A CPU with bf16 instructions trains about twice as fast, one without them
+    computes as in `fp32`. Autocast is slower than `fp32` on both.
+    """
+    before = torch.get_float32_matmul_precision()
+    if tune.precision == "bf16" and not torch.cuda.is_available():
+        torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def zero(section: DeepSpeed) -> dict[str, Any]:
+    """Return DeepSpeed's configuration: ZeRO-2 (optimizer and gradients spread over the ranks) or ZeRO-3 (weights too).
+
+    The Trainer fills in what is "auto". The optimizer is torch's, also where its state is offloaded, so that no rank has to
+    compile DeepSpeed's own.
+    """
+    on_cpu = {"device": "cpu", "pin_memory": True}
+    options: dict[str, Any] = {
+        "stage": section.stage,
+        "overlap_comm": torch.cuda.is_available(),
+        "contiguous_gradients": True,
+        "reduce_bucket_size": "auto",
+    }
+    if section.stage == 3:
+        options |= {
+            "stage3_prefetch_bucket_size": "auto",
+            "stage3_param_persistence_threshold": "auto",
+            # Checkpoints hold whole 16-bit weights beside the ranks' parts: these are exported.
+            "stage3_gather_16bit_weights_on_model_save": True,
+        }
+    if section.offload is not None:
+        options["offload_optimizer"] = on_cpu
+    if section.offload == "parameters":
+        options["offload_param"] = on_cpu
+    automatic = (
+        "train_batch_size",
+        "train_micro_batch_size_per_gpu",
+        "gradient_accumulation_steps",
+        "gradient_clipping",
+    )
+    return {
+        **dict.fromkeys(automatic, "auto"),
+        "bf16": {"enabled": "auto"},
+        "zero_optimization": options,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+
+
+def arguments(
+    tune: Finetune, folder: Path, *, seed: int, steps: int | None, workers: int
+) -> TrainingArguments:
+    """Return the Trainer's arguments.
+
+    Args:
+        tune: the section `finetune`.
+        folder: for the checkpoints.
+        seed: of the order of the data and of all else that is drawn.
+        steps: optimizer steps in all; None: `tune.epochs`.
+        workers: processes that prepare batches.
+    """
+    on_gpu = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=tune.epochs,
+        max_steps=steps or -1,
+        per_device_train_batch_size=tune.batch_size,
+        per_device_eval_batch_size=tune.batch_size,
+        gradient_accumulation_steps=tune.gradient_accumulation,
+        learning_rate=tune.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=tune.warmup_ratio,  # below 1: a share of all steps
+        weight_decay=tune.weight_decay,
+        # Under DeepSpeed weights are 16-bit on CPUs too: tests there run what GPUs run.
+        bf16=tune.precision == "bf16" and (on_gpu or tune.deepspeed is not None),
+        use_cpu=not on_gpu,
+        activation_checkpointing=tune.gradient_checkpointing or None,
+        deepspeed=zero(tune.deepspeed) if tune.deepspeed else None,
+        seed=seed,
+        data_seed=seed,
+        logging_steps=log_interval(tune.checkpoint_every),
+        eval_strategy="steps",
+        eval_steps=tune.checkpoint_every,
+        prediction_loss_only=True,
+        save_strategy="steps",
+        save_steps=tune.checkpoint_every,
+        save_total_limit=2,
+        dataloader_num_workers=workers,
+        dataloader_pin_memory=on_gpu,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+        log_level="error",
+    )
+
+
+class _Callback(TrainerCallback):
+    """Shows progress, tells the examples their epoch, marks complete checkpoints."""
+
+    def __init__(self, examples: Examples) -> None:
+        self.examples, self.bar = examples, None
+
+    def on_train_begin(self, args, state, control, **_: Any) -> None:
+        state.compute_steps(
+            args, state.max_steps
+        )  # a checkpoint's state has the intervals of then, not of now
+        if state.is_world_process_zero:
+            self.bar = progress.bar(state.max_steps, f"finetune {self.examples.objective}", unit="step")
+            # Steps of an earlier process count as done, but not for the rate.
+            self.bar.initial = self.bar.n = state.global_step
+
+    def on_epoch_begin(self, args, state, control, **_: Any) -> None:
+        self.examples.epoch = int(state.epoch or 0)
+
+    def on_step_end(self, args, state, control, **_: Any) -> None:
+        if self.bar is not None:
+            self.bar.update()
+
+    def on_log(self, args, state, control, logs: dict | None = None, **_: Any) -> None:
+        if self.bar is not None and logs and "loss" in logs:
+            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
+
+    def on_save(self, args, state, control, **_: Any) -> None:
+        ranks.wait()  # all have written their part
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nothing here reads
+            checkpoints.mark(folder)
+
+    def on_train_end(self, args, state, control, **_: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+class _Trainer(Trainer):
+    """A Trainer whose model comes with the checkpoint's weights, and whose vision tower may have its own learning rate.
+
+    The Trainer's own loading compares the names in the file with those in the model. LLaVA's differ (`save_pretrained` keeps
+    the published ones), so it would go on with the base's weights and only warn (huggingface/transformers#43701). DeepSpeed
+    loads a checkpoint's weights from its own files.
+    """
+
+    vision_learning_rate: float | None = None
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        pass
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        first = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if self.vision_learning_rate is not None and first:
+            tower = {id(p) for p in (model or self.model).model.vision_tower.parameters()}
+            for group in list(optimizer.param_groups):
+                in_tower = [p for p in group["params"] if id(p) in tower]
+                group["params"] = [p for p in group["params"] if id(p) not in tower]
+                optimizer.add_param_group({**group, "params": in_tower, "lr": self.vision_learning_rate})
+            optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+        return optimizer
+
+
+def train(
+    model: torch.nn.Module,
+    train_set: Examples,
+    val_set: Examples,
+    batches: Batches,
+    args: TrainingArguments,
+    resume: Path | None = None,
+    vision_learning_rate: float | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
+    """Train `model` in place.
+
+    Args:
+        model: with the weights of `resume`, if given.
+        train_set: what is learned.
+        val_set: what the validation loss is measured on.
+        batches: their collator.
+        args: from `arguments`.
+        resume: a complete checkpoint, whose optimizer, schedule, step and random state are continued.
+        vision_learning_rate: of the vision tower; None: that of `args`.
+        callbacks: further ones.
+    """
+    trainer = _Trainer(
+        model=model,
+        args=args,
+        data_collator=batches,
+        train_dataset=train_set,
+        eval_dataset=val_set,
+        callbacks=[_Callback(train_set), *callbacks],
+    )
+    trainer.vision_learning_rate = vision_learning_rate
+    trainer.remove_callback(PrinterCallback)
+    del model.config.use_cache  # the Trainer's; batches carry it instead
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)

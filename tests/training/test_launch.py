@@ -1,0 +1,279 @@
+"""Starting ranks with the standard launchers: on one machine, over ssh and under Slurm; what they report and how they end."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import slurmnodes
+import sshnodes
+import tinyllava
+from conftest import ROOT
+from fakevlm.config.params import DeepSpeed, load_params
+from fakevlm.data.records import write_records
+from fakevlm.errors import UserError
+from fakevlm.training import __main__ as child
+from fakevlm.training import checkpoints, launch
+from fakevlm.training.finetune import finetune, open_run
+
+NOTEBOOK = """
+from fakevlm import paths
+from fakevlm.config.params import load_params
+from fakevlm.training.finetune import finetune
+finetune(load_params(), "explanation", paths.artifacts("finetune", "explanation"))
+"""
+DATA = tinyllava.records(20), tinyllava.records(8, 1)
+TUNE = {"batch_size": 2, "epochs": 4.0, "checkpoint_every": 3}
+LONG = TUNE | {"epochs": 12.0}  # else it is over before anything can be killed
+
+
+@pytest.fixture
+def tuned(project):
+    """A project that trains a tiny base on shards; called with the section `deepspeed`, returns its parameters."""
+    base = tinyllava.build(project / "base")
+    for split, records in zip(("train", "val"), DATA, strict=True):
+        write_records(records, project / "artifacts/annotate/fakeclue" / split)
+
+    def write(section, **tune):
+        values = tinyllava.params(base, **tune).model_dump(exclude={"profile"})
+        values["finetune"]["deepspeed"] = section
+        (project / "params.yaml").write_text(yaml.safe_dump({"profile": "mini", "mini": values}))
+        return load_params()
+
+    return write
+
+
+def until(condition, what=lambda: "", seconds: float = 280.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.05)
+
+
+def processes(run: Path | str) -> list[psutil.Process]:
+    """Processes of a training that have the run's folder open, or its name among their arguments."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if "fakevlm.training" in process.cmdline() and process.environ().get("FAKEVLM_ROOT") == str(run):
+                found.append(process)
+    return found
+
+
+def learned_what_one_process_learns(project: Path, **tune) -> None:
+    """The export of two ranks beside a training by one process with the batch of both."""
+    alone = tinyllava.run(project / "base", project / "one", data=DATA, **tune | {"batch_size": 4})
+    alone.train()
+    alone.export(project / "exported")
+    places = project / "artifacts/finetune/explanation", project / "exported"
+    ours, theirs = (load_file(folder / "model/model.safetensors") for folder in places)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
+
+
+# ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_one_machine_is_torchruns_several_are_deepspeeds(project):
+    alone = launch.command(DeepSpeed(stage=2, processes=8), ["--objective=head"])
+    assert alone[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=8"]
+    assert alone[5:] == ["-m", "fakevlm.training", "--objective=head"]
+    (project / "hosts").write_text("# ours\nnode1 slots=8\n\nnode2 slots=8\n")
+    section = DeepSpeed(stage=2, processes=8, nodes=2, hostfile="hosts")
+    several = launch.command(section, ["--objective=head"])
+    assert several[1:3] == ["-m", "deepspeed.launcher.runner"]
+    assert several[3:6] == [f"--hostfile={project / 'hosts'}", "--num_nodes=2", "--num_gpus=8"]
+    assert re.fullmatch(r"--master_port=\d+", several[6])
+    assert several[-3:] == ["--module", "fakevlm.training", "--objective=head"]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "message"),
+    [
+        (None, "no file"),
+        ("node1 slots=8\n", "does not hold 2 node"),
+        ("node1 slots=8\nnode2 slots=4\n", "does not hold 2 node"),
+        ("node1 slots=8\nnode2\n", "no hostfile of DeepSpeed's"),
+    ],
+)
+def test_a_hostfile_that_does_not_fit_is_named(project, hosts, message):
+    if hosts is not None:
+        (project / "hosts").write_text(hosts)
+    with pytest.raises(UserError, match=message):
+        launch.command(DeepSpeed(stage=2, processes=8, nodes=2, hostfile="hosts"), [])
+
+
+def test_nodes_without_a_hostfile_are_slurms(project):
+    with pytest.raises(UserError, match=r"nodes is 2.*no hostfile") as caught:
+        launch.command(DeepSpeed(stage=2, processes=8, nodes=2), ["--objective=label", "--work=my runs"])
+    assert caught.value.cure.endswith("sbatch examples/finetune.sbatch --objective=label '--work=my runs'")
+    script = ROOT / "examples/finetune.sbatch"
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
+    arguments = script.read_text().split("-m fakevlm.training")[1].replace('"', "").split()
+    assert arguments.pop() == "$@", "arguments of `sbatch examples/finetune.sbatch` reach the training"
+    parsed = child.parse(arguments)
+    assert (parsed.profile, parsed.objective) == ("$PROFILE", "$OBJECTIVE")
+
+
+# ── what ranks report ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def pretend(project, monkeypatch):
+    """Starts a few lines of Python in place of launcher and ranks; returns the run's folder."""
+
+    def pretended(script):
+        monkeypatch.setattr(launch, "command", lambda *_: [sys.executable, "-c", script])
+        launch.start(DeepSpeed(stage=2, processes=2), [], project)
+
+    return pretended
+
+
+def test_progress_is_shown_and_everything_is_logged(pretend, project, capfd):
+    lines = ["finetune label:  50%|#####     | 1/2 [00:01<00:01]", "[2026-01-01 00:00:00,000] [INFO] noise"]
+    pretend(f"print({lines[0]!r}); print({lines[1]!r})")
+    assert capfd.readouterr().err.strip().splitlines() == [lines[0]]
+    assert (project / launch.LOG).read_text().splitlines() == lines
+
+
+def test_failures_of_ranks_arrive(pretend, project):
+    mistake = ["a prompt takes 30 tokens", "raise max_length"]
+    file = project / launch.ERROR
+    with pytest.raises(UserError) as caught:
+        pretend(f"open({str(file)!r}, 'w').write({json.dumps(mistake)!r}); raise SystemExit(2)")
+    assert [caught.value.what, caught.value.cure] == mistake
+    with pytest.raises(
+        RuntimeError, match=r"exit code 3(.|\n)*the end"
+    ):  # an earlier start's mistake is gone
+        pretend("print('the end'); raise SystemExit(3)")
+
+
+def test_an_interrupted_notebook_ends_its_ranks(pretend, project, monkeypatch, capfd):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.print", interrupt)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        pretend("import sys, time; sys.stdout.write('1\\n'); sys.stdout.flush(); time.sleep(600)")
+    assert time.monotonic() - start < 60
+
+
+def test_a_mistake_in_a_rank_is_written_for_the_notebook(tuned, capsys):
+    params = tuned(None, **TUNE, max_length=20)
+    assert child.main(["--profile=papper"]) == 2
+    assert "no profile 'papper'" in capsys.readouterr().err
+    assert child.main([]) == 2
+    assert "max_length is 20" in capsys.readouterr().err
+    folder = open_run(params, "explanation").folder
+    assert "max_length is 20" in json.loads((folder / launch.ERROR).read_text())[0]
+
+
+# ── for real ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+def test_a_killed_notebooks_ranks_end_and_it_goes_on(tuned, project):
+    params = tuned({"stage": 3, "processes": 2}, **TUNE)
+    notebook = subprocess.Popen([sys.executable, "-c", NOTEBOOK], stderr=subprocess.PIPE, text=True)
+    runs = project / "runs/work/mini/05_finetune_explanation"
+    until(lambda: list(runs.glob("*/checkpoint-*/complete")) or notebook.poll() is not None)
+    assert notebook.poll() is None, notebook.stderr.read()
+    notebook.kill()
+    notebook.wait()
+    notebook.stderr.close()
+    until(lambda: not processes(project))
+    (run,) = runs.iterdir()
+    assert checkpoints.finished(run) is None
+    finetune(params, "explanation", project / "artifacts/finetune/explanation")
+    assert [folder.name for folder in runs.iterdir()] == [run.name]
+    learned_what_one_process_learns(project, **TUNE)
+
+
+@pytest.fixture
+def nodes(project, monkeypatch):
+    with sshnodes.running(project / "ssh") as folder:
+        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+        (project / ".deepspeed_env").write_text(f"FAKEVLM_ROOT={project}\n")  # ssh takes no variables along
+        yield project
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sshnodes.READY, reason="needs openssh-server and pdsh")
+def test_two_nodes_over_ssh_go_on_after_a_kill(tuned, nodes):
+    params = tuned({"stage": 2, "processes": 1, "nodes": 2, "hostfile": "hosts"}, **LONG)
+    (nodes / "hosts").write_text("node1 slots=1\ngone slots=1\n")
+    with pytest.raises(UserError, match=r"hosts.*gone.*refused"):
+        finetune(params, "explanation", nodes / "out")
+    (nodes / "hosts").write_text("node1 slots=1\nnode2 slots=1\n")
+    # A rank of the second node is killed: the notebook fails instead of waiting, and no process remains.
+    notebook = subprocess.Popen([sys.executable, "-c", NOTEBOOK], stderr=subprocess.PIPE, text=True)
+    runs = nodes / "runs/work/mini/05_finetune_explanation"
+    until(lambda: list(runs.glob("*/checkpoint-*/complete")) or notebook.poll() is not None)
+    assert notebook.poll() is None, notebook.stderr.read()
+    (second,) = [process for process in processes(nodes) if process.environ().get("RANK") == "1"]
+    second.kill()
+    _, output = notebook.communicate(timeout=280)
+    assert notebook.returncode, "it was to be killed before it was done"
+    assert "a rank failed" in output
+    until(lambda: not processes(nodes))
+    (run,) = runs.iterdir()
+    assert checkpoints.finished(run) is None
+    finetune(params, "explanation", nodes / "artifacts/finetune/explanation")
+    assert [folder.name for folder in runs.iterdir()] == [run.name]
+    learned_what_one_process_learns(nodes, **LONG)
+
+
+def submit(**variables: str) -> str:
+    """Submits the example; returns the job's number."""
+    given = ",".join(f"{name}={value}" for name, value in variables.items())
+    command = ["sbatch", "--parsable", f"--export=ALL,{given}", ROOT / "examples/finetune.sbatch"]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+def state(job: str) -> str:
+    show = ["scontrol", "show", "job", job]
+    output = subprocess.run(show, check=True, capture_output=True, text=True, timeout=60).stdout
+    return re.search(r"JobState=(\w+)", output)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not slurmnodes.READY, reason="needs slurm-wlm")
+def test_a_cancelled_slurm_job_submitted_again_goes_on(tuned, project, monkeypatch):
+    params = tuned({"stage": 2, "processes": 1, "nodes": 2}, **LONG)
+    (project / "runs").mkdir()
+    (project / ".venv").symlink_to(sys.prefix)
+    monkeypatch.chdir(project)
+    runs = project / "runs/work/mini/05_finetune_explanation"
+
+    def log(job: str) -> str:
+        file = Path(f"runs/slurm-{job}.log")
+        return file.read_text() if file.exists() else state(job)
+
+    with slurmnodes.running():
+        first = submit(PROFILE="mini", GPUS="1")
+        until(
+            lambda: list(runs.glob("*/checkpoint-*/complete")) or state(first) == "FAILED", lambda: log(first)
+        )
+        subprocess.run(["scancel", first], check=True, timeout=60)
+        until(lambda: state(first) not in ("RUNNING", "COMPLETING"), lambda: log(first))
+        assert state(first) == "CANCELLED", log(first)
+        (run,) = runs.iterdir()
+        assert checkpoints.finished(run) is None, "it was to be cancelled before it was done"
+        second = submit(PROFILE="mini", GPUS="1")
+        until(lambda: state(second) in ("COMPLETED", "FAILED"), lambda: log(second))
+        assert state(second) == "COMPLETED", log(second)
+    finetune(params, "explanation", project / "artifacts/finetune/explanation")  # only exports
+    assert [folder.name for folder in runs.iterdir()] == [run.name]
+    learned_what_one_process_learns(project, **LONG)

@@ -1,0 +1,111 @@
+"""Two ranks with ZeRO-2 and ZeRO-3: they learn what one process learns, go on after a kill, export what others load."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import tinyllava
+import tworanks
+from fakevlm.model.head import load_head, predict_head
+from fakevlm.model.llava import load_model
+from fakevlm.training import checkpoints
+from fakevlm.training.finetune import read_log
+
+pytestmark = pytest.mark.slow
+
+# What vLLM looks for are the names of llava-1.5-7b-hf.
+NAMES = (
+    r"language_model\.lm_head\.weight",
+    r"language_model\.model\.(embed_tokens|norm|layers\.\d+\..+)\.weight",
+    r"multi_modal_projector\.linear_[12]\.(weight|bias)",
+    r"vision_tower\.vision_model\.(embeddings|pre_layrnorm|post_layernorm|encoder\.layers\.\d+)\..+",
+)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tinyllava.build(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def two(base, tmp_path_factory):
+    """The folder in which two ranks left all their trainings."""
+    folder = tmp_path_factory.mktemp("two")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    path = os.pathsep.join([str(Path(tworanks.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [*torchrun, tworanks.__file__, str(base), str(folder)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one(base, tmp_path_factory):
+    """The same training by one process, with the two ranks' batch of a step."""
+    run = tworanks.run(base, "", tmp_path_factory.mktemp("one"), batch_size=8, gradient_accumulation=1)
+    run.train()
+    return checkpoints.finished(run.folder)
+
+
+def last(folder: Path) -> Path:
+    (run,) = folder.iterdir()
+    return checkpoints.finished(run)
+
+
+def difference(one: Path, other: Path) -> float:
+    """The largest difference of a weight."""
+    a, b = (load_file(folder / "model.safetensors") for folder in (one, other))
+    return max(float((a[name].float() - b[name].float()).abs().max()) for name in a)
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("zero2", 1e-4), ("zero3", 1e-4), ("zero3-bf16", 0.01)])
+def test_two_ranks_learn_what_one_process_learns(base, one, two, name, tolerance):
+    """Accumulation, clipping, warm-up, mirroring and the vision tower's own rate included."""
+    ours, theirs = read_log(last(two / name)), read_log(one)
+    for column in ("loss", "val_loss", "learning_rate"):
+        assert ours[column].dropna().tolist() == pytest.approx(
+            theirs[column].dropna().tolist(), rel=tolerance
+        )
+    assert difference(one, base) > 0.02
+    if tolerance < 0.01:
+        assert difference(one, last(two / name)) < 1e-4
+
+
+def test_killed_they_go_on_where_they_were(two):
+    assert int((two / "reached").read_text()) == 2
+    ours, undisturbed = last(two / "killed"), last(two / tworanks.KILLED)
+    columns = ["step", "loss", "val_loss", "learning_rate"]
+    assert read_log(ours)[columns].equals(read_log(undisturbed)[columns])
+    assert difference(ours, undisturbed) == 0
+
+
+@pytest.mark.parametrize("name", list(tworanks.TUNES))
+def test_the_export_has_the_names_of_the_base_and_loads(base, two, tmp_path, name):
+    tworanks.run(base, name, two / name).export(tmp_path)
+    shapes = []
+    for folder in base, tmp_path / "model":
+        with safe_open(folder / "model.safetensors", framework="pt") as weights:
+            shapes.append({key: weights.get_slice(key).get_shape() for key in weights.keys()})  # noqa: SIM118
+    extra = {"score.weight", "score.bias"} if name == "head" else set()
+    assert shapes[1].keys() - shapes[0].keys() == extra
+    assert all(shapes[1][key] == shapes[0][key] for key in shapes[0])
+    assert [key for key in shapes[0] if not re.fullmatch("|".join(NAMES), key)] == []
+    dtype = torch.bfloat16 if "bf16" in name else torch.float32
+    assert {weights.dtype for weights in load_file(tmp_path / "model/model.safetensors").values()} == {dtype}
+    if name == "head":
+        head = load_head(tmp_path / "model")
+        fake, real = predict_head(head.model, head.processor, tinyllava.records(2, 3), 2)
+        assert fake > real
+    else:
+        load_model(tmp_path / "model", dtype=str(dtype).split(".")[1], device="cpu")

@@ -1,0 +1,427 @@
+"""Fine-tuning in one process: learns, freezes what it should, counts the loss on answers only, repeats itself to the byte."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader
+
+import tinyllava
+from fakevlm.config.params import DeepSpeed
+from fakevlm.data.records import FAKE, REAL, write_records
+from fakevlm.data.shards import Records
+from fakevlm.errors import UserError
+from fakevlm.model.collate import IGNORE, Collator
+from fakevlm.model.head import LlavaForVerdict, load_head, predict_head
+from fakevlm.model.llava import load_model, load_processor
+from fakevlm.training import checkpoints, trainer
+from fakevlm.training.data import Batches, Examples, answer, draw
+from fakevlm.training.finetune import freeze
+
+QUESTIONS = (None, "Does the person's nose look real or fake, and why?")
+TESTS = Path(tinyllava.__file__).parent
+LONG = {"steps": 30}  # of 5 an epoch: checkpoints every 4 steps fall into and between epochs
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tinyllava.build(tmp_path_factory.mktemp("base"))
+
+
+def tuned(base, folder, *args, **options):
+    """Trains and exports to `folder/out`; returns the log."""
+    run = tinyllava.run(base, folder / "work", *args, **options)
+    run.train()
+    return run.export(folder / "out")
+
+
+@pytest.fixture(scope="module")
+def explained(base, tmp_path_factory):
+    """One explanatory tuning of 40 steps that several tests read: its folder and log."""
+    folder = tmp_path_factory.mktemp("explained")
+    return folder, tuned(base, folder, epochs=8.0)
+
+
+@pytest.fixture(scope="module")
+def head(base, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("head")
+    tuned(base, folder, "head", epochs=8.0, gradient_accumulation=2, batch_size=2)
+    return folder / "out/model"
+
+
+def contents(folder):
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+# ── what a training leaves ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_it_learns_logs_and_exports_what_any_llava_loads(explained):
+    folder, log = explained
+    assert list(log.columns) == ["step", "epoch", "loss", "learning_rate", "val_loss"]
+    for column in "loss", "val_loss":
+        values = log[column].dropna()
+        assert values.iloc[-1] < values.iloc[0] / 2
+    assert (log["step"].max(), log["epoch"].max()) == (40, 8)  # 18 records, 4 a step, 8 epochs
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "out/log.csv"), log, rtol=1e-6)
+    names = {file.name for file in (folder / "out/model").iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert not [name for name in names if name.endswith((".pt", ".pth", ".bin"))]
+    model, processor = load_model(folder / "out/model", device="cpu"), load_processor(folder / "out/model")
+    example = Examples(tinyllava.records(1), Collator(processor, for_generation=True), "head")[0].encoded
+    batch = Collator(processor, for_generation=True).pad([example])
+    tokens = model.generate(**batch, max_new_tokens=20, do_sample=False)[0, batch["input_ids"].shape[1] :]
+    assert processor.decode(tokens).startswith(" This is a ")
+
+
+def test_checkpoints_are_few_complete_and_free_of_pickled_arguments(explained):
+    (run,) = (explained[0] / "work").iterdir()
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoint-36", "checkpoint-40"]
+    for path in run.iterdir():
+        assert (path / "complete").exists()
+        assert not (path / "training_args.bin").exists()
+
+
+def test_again_gives_the_same_bytes_and_trains_only_what_is_not_done(base, explained, tmp_path, monkeypatch):
+    expected = contents(explained[0] / "out")
+    tuned(base, tmp_path, epochs=8.0)
+    assert contents(tmp_path / "out") == expected
+    monkeypatch.setattr(trainer, "train", lambda *_: pytest.fail("it had finished already"))
+    shutil.rmtree(tmp_path / "out")
+    tuned(base, tmp_path, epochs=8.0)
+    assert contents(tmp_path / "out") == expected
+
+
+def test_the_folder_is_named_after_everything_that_decides_the_weights(base, tmp_path, monkeypatch):
+    def folder(objective="label", steps=None, data=None, **tune):
+        return tinyllava.run(base, tmp_path, objective, steps, data, **tune).folder
+
+    plain, two = folder(), {"stage": 2, "processes": 4}
+    assert folder(checkpoint_every=9, gradient_checkpointing=True) == plain
+    assert folder(steps=9, epochs=1.0) == folder(steps=9, epochs=2.0)  # the study does not use epochs
+    ranks = folder(deepspeed=DeepSpeed(**two))
+    spread = two | {"processes": 2, "nodes": 2, "hostfile": "hosts", "offload": "optimizer"}
+    assert folder(deepspeed=DeepSpeed(**spread)) == ranks
+    others = [
+        folder("head"),
+        folder(epochs=1.0),
+        folder(steps=9),
+        folder(learning_rate=1e-3),
+        folder(data=(tinyllava.records(4), tinyllava.records(2, 1))),
+        folder(deepspeed=DeepSpeed(**two | {"stage": 3})),
+        folder(deepspeed=DeepSpeed(**two | {"processes": 2})),
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "code_version", lambda *names: "the code after a fix")
+        others.append(folder())
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "version", lambda library: f"{library} 99")
+        others.append(folder())
+    assert len({plain, ranks, *others}) == 2 + len(others)
+
+
+# ── objectives ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_objective_has_its_answers(base):
+    fake, real = records = tinyllava.records(2)
+    assert (fake.label, real.label) == (FAKE, REAL)
+    assert answer(fake, "explanation") == fake.references[0]
+    assert answer(fake, "head") is None
+    collator = Collator(load_processor(base), 120)
+    batch = Batches(collator, "label")(list(map(Examples(records, collator, "label").__getitem__, (0, 1))))
+    texts = [collator.processor.decode(row[row != IGNORE]) for row in batch["labels"]]
+    assert texts == [" Fake</s>", " Real</s>"]
+    fake.references.clear()
+    with pytest.raises(UserError, match="no reference answer"):
+        answer(fake, "explanation")
+
+
+def test_head_learns_and_predicts_alike_in_any_batch(head):
+    loaded = load_head(head)
+    records = tinyllava.records(9, 2, QUESTIONS)
+    together = predict_head(loaded.model, loaded.processor, records, 9)
+    assert together[0] > 0.9 > 0.1 > together[1]
+    single = predict_head(loaded.model, loaded.processor, records, 4)
+    assert single == pytest.approx(together, abs=1e-5)
+    standard = [record for record in records if record.question is None]
+    expected = predict_head(loaded.model, loaded.processor, standard, 9)
+    assert loaded.predict([record.pil() for record in standard]) == pytest.approx(expected, abs=1e-6)
+    assert loaded.predict([]).shape == (0,)
+
+
+def test_head_starts_from_all_of_the_base_and_trains_no_words(base, head, tmp_path):
+    """The library loads by name and leaves what it does not find random: nothing but the head may be new."""
+    new_names = {"score.weight", "score.bias"}
+    with_head = load_model(base, device="cpu", kind=LlavaForVerdict, new=sorted(new_names))
+    old, new = load_model(base, device="cpu").state_dict(), with_head.state_dict()
+    assert {name for name in new if name not in old or not torch.equal(old[name], new[name])} == new_names
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, head))
+    assert set(after) - set(before) == new_names
+    assert torch.equal(*(weights["language_model.lm_head.weight"] for weights in (before, after)))
+    moved = "language_model.model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(before[moved], after[moved])
+
+
+@pytest.mark.parametrize("objective", ["explanation", "head"])
+def test_accumulation_sums_up_to_the_larger_batch(base, tmp_path, objective):
+    weights, data = [], (tinyllava.records(8), tinyllava.records(2, 1))
+    for size, accumulation in (4, 1), (2, 2):
+        folder = tmp_path / str(size)
+        sizes = {"batch_size": size, "gradient_accumulation": accumulation}
+        tuned(base, folder, objective, data=data, epochs=1.0, **sizes)
+        weights.append(load_file(folder / "out/model/model.safetensors"))
+    for name in weights[0]:
+        # Adam's first steps turn rounding of tiny gradients into visible differences, hence the loose bound.
+        assert torch.allclose(weights[0][name], weights[1][name], atol=2e-3), name
+
+
+def test_loss_counts_answers_only_and_equals_the_plain_one(base):
+    """The sliced, maskless batch gives the loss of the whole, masked one."""
+    model, collator = load_model(base, device="cpu"), Collator(load_processor(base), 120)
+    examples = Examples(tinyllava.records(5, 0, QUESTIONS), collator, "explanation")
+    items = [examples[n] for n in range(5)]
+    whole, batch = collator.pad([item.encoded for item in items]), Batches(collator, "explanation")(items)
+    assert batch["labels"].shape[1] < whole["labels"].shape[1]
+    assert (batch["labels"] != IGNORE).sum() == (whole["labels"] != IGNORE).sum()
+    with torch.no_grad():
+        assert model(**batch).loss == pytest.approx(model(**whole).loss.item(), rel=1e-5)
+    for i, item in enumerate(items):
+        assert (whole["labels"][i, : item.encoded.prompt] == IGNORE).all()
+
+
+# ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_examples_decoded_when_needed_equal_those_kept(base, tmp_path):
+    collator, records = Collator(load_processor(base), 120), tinyllava.records(6, 0, QUESTIONS)
+    write_records(records, tmp_path, shard_rows=2)
+    kept = Examples(records, collator, "explanation", in_memory=1 << 20)
+    lazy = Examples(Records(tmp_path), collator, "explanation", in_memory=0)
+    assert kept.items is not None
+    assert lazy.items is None
+    batches = Batches(collator, "explanation")
+    loaders = DataLoader(kept, 3, collate_fn=batches), DataLoader(lazy, 3, collate_fn=batches, num_workers=1)
+    for one, other in zip(*loaders, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(torch.as_tensor(one[k]), torch.as_tensor(other[k])) for k in one)
+
+
+def test_mirror_flips_half_of_the_images_anew_each_epoch_and_nothing_else(base):
+    collator, records = Collator(load_processor(base), 120), tinyllava.records(60)
+    plain = Examples(records, collator, "explanation")
+    kept, lazy = (Examples(records, collator, "explanation", m, mirror=3) for m in (1 << 20, 0))
+
+    def flipped(examples, epoch):
+        examples.epoch = epoch
+        for one, other in zip(plain, examples, strict=True):
+            assert one.target == other.target
+            assert torch.equal(one.encoded.ids, other.encoded.ids)
+            same = torch.equal(one.encoded.pixels, other.encoded.pixels)
+            assert same or torch.equal(one.encoded.pixels.flip(-1), other.encoded.pixels)
+            yield not same
+
+    first, second = list(flipped(kept, 0)), list(flipped(kept, 1))
+    assert 18 <= sum(first) <= 42
+    assert first != second
+    assert list(flipped(lazy, 1)) == second
+    assert list(flipped(kept, 0)) == first
+
+
+def test_draw_is_seeded_and_keeps_order(tmp_path):
+    records = tinyllava.records(20)
+    drawn = draw(records, 7, 3)
+    assert drawn == draw(records, 7, 3) != draw(records, 7, 4)
+    assert [records.index(r) for r in drawn] == sorted(records.index(r) for r in drawn)
+    assert draw(records, 20, 3) == records
+    write_records(records, tmp_path, shard_rows=6)
+    assert list(draw(Records(tmp_path), 7, 3)) == drawn
+
+
+# ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [("vision", r"vision_tower\."), ("projector", r"multi_modal_projector\."), ("llm", r"language_model\.")],
+)
+def test_only_what_is_switched_on_moves(base, tmp_path, part, names):
+    switches = {f"train_{name}": name == part for name in ("vision", "projector", "llm")}
+    data = tinyllava.records(4), tinyllava.records(2, 1)
+    tuned(base, tmp_path, data=data, epochs=3.0, **switches)  # the first step warms up: its rate is 0
+    before, after = (load_file(f / "model.safetensors") for f in (base, tmp_path / "out/model"))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all(re.match(names, name) for name in moved), moved
+
+
+@pytest.mark.parametrize("tune", [{"gradient_checkpointing": True}, {"precision": "bf16"}])
+def test_cheaper_ways_reach_about_the_same_loss(base, explained, tmp_path, tune, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before, precisions, train = torch.get_float32_matmul_precision(), [], trainer.train
+
+    def watched(*args):
+        precisions.append(torch.get_float32_matmul_precision())
+        train(*args)
+
+    monkeypatch.setattr(trainer, "train", watched)
+    losses = [
+        log["val_loss"].dropna().iloc[-1] for log in (explained[1], tuned(base, tmp_path, epochs=8.0, **tune))
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05 if "precision" in tune else 1e-5)
+    # bf16 on a CPU rounds factors while it trains, and not afterwards; weights stay 32-bit
+    assert precisions == ["medium" if "precision" in tune else before]
+    assert torch.get_float32_matmul_precision() == before
+    weights = load_file(tmp_path / "out/model/model.safetensors").values()
+    assert {w.dtype for w in weights} == {torch.float32}
+
+
+@pytest.mark.parametrize("objective", ["explanation", "head"])
+def test_the_vision_tower_has_its_own_rate(base, tmp_path, objective):
+    logs = [
+        tuned(base, tmp_path / str(rate), objective, 2, vision_learning_rate=rate, checkpoint_every=2)
+        for rate in (None, 1e-4)
+    ]
+    assert logs[0]["learning_rate"].max() == logs[1]["learning_rate"].max()  # the language model's is logged
+    # Warm-up takes the first of two steps, so each weight moves by Adam's first step: by its rate, whatever the gradient.
+    folders = (base, tmp_path / "None/out/model", tmp_path / "0.0001/out/model")
+    before, plain, slow = (load_file(folder / "model.safetensors") for folder in folders)
+    in_tower = 0
+    for name in before:
+        whole, part = (float((after[name] - before[name]).abs().max()) for after in (plain, slow))
+        if whole > 5e-3:  # elsewhere there is next to no gradient
+            tower = name.startswith("vision_tower.")
+            assert part == pytest.approx(whole * (0.01 if tower else 1.0), rel=0.05)
+            in_tower += tower
+    assert in_tower > 10
+
+
+def test_epochs_and_steps(base, tmp_path):
+    assert [trainer.log_interval(n) for n in (1, 7, 25, 100, 101)] == [1, 7, 5, 10, 1]
+    data = tinyllava.records(17), tinyllava.records(2, 1)
+    sizes = {"epochs": 2.5, "batch_size": 4, "gradient_accumulation": 2}  # 3 steps an epoch
+    assert tuned(base, tmp_path / "a", "label", data=data, **sizes)["step"].max() == 8
+    assert tuned(base, tmp_path / "b", "label", 3, data=data, **sizes)["step"].max() == 3
+
+
+def test_mistakes_are_named(base, tmp_path):
+    def training(objective="label", train=2, **tune):
+        data = tinyllava.records(train), tinyllava.records(2, 1)
+        tinyllava.run(base, tmp_path, objective, data=data, **tune).train()
+
+    with pytest.raises(UserError, match="no objective 'labels'"):
+        training("labels")
+    with pytest.raises(UserError, match=r"says 2 process\(es\), and 1 were started"):
+        training(deepspeed=DeepSpeed(stage=2, processes=2))
+    with pytest.raises(UserError, match=r"max_length is 20"):
+        training(max_length=20)
+    with pytest.raises(UserError, match="no records to train on"):
+        training(train=0)
+    frozen = {"train_vision": False, "train_projector": False, "train_llm": False}
+    with pytest.raises(UserError, match="all frozen"):
+        training(**frozen)
+    with pytest.raises(UserError, match="vision_learning_rate is set, but the vision tower is frozen"):
+        training(train_vision=False, vision_learning_rate=1e-4)
+    head = load_model(base, device="cpu", kind=LlavaForVerdict, new=["score.weight", "score.bias"])
+    freeze(head, tinyllava.params(base, **frozen).finetune)  # a linear probe: the head is left
+
+
+# ── killed ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def undisturbed(base, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    tuned(base, folder, **LONG)
+    return contents(folder / "out")
+
+
+def die_after(batches: int, monkeypatch) -> None:
+    """Lets the next training raise once it asks for its `batches`-th batch."""
+    count, collate = [0], Batches.__call__
+
+    def dying(self, items):
+        count[0] += 1
+        if count[0] > batches:
+            raise Killed
+        return collate(self, items)
+
+    monkeypatch.setattr(Batches, "__call__", dying)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"objective": "head", "gradient_accumulation": 3, "batch_size": 2},
+        {"mirror": True, "vision_learning_rate": 2e-3, "batch_size": 2, "checkpoint_every": 3},
+    ],
+    ids=["accumulation and a head", "mirrored, two rates"],
+)
+def test_it_goes_on_where_it_was(base, tmp_path, monkeypatch, options):
+    tuned(base, tmp_path / "a", steps=12, **options)
+    with monkeypatch.context() as patch:
+        die_after(17, patch)
+        with pytest.raises(Killed):
+            tuned(base, tmp_path / "b", steps=12, **options)
+    (run,) = (tmp_path / "b/work").iterdir()
+    reached = int(checkpoints.last(run).name.split("-")[1])
+    assert 0 < reached < 12
+    # A later checkpoint that a kill left half-written: all there but its mark.
+    (run / "checkpoint-11").mkdir()
+    (run / "checkpoint-11/model.safetensors").write_bytes(b"half")
+    tuned(base, tmp_path / "b", steps=12, **options)
+    assert contents(tmp_path / "a/out") == contents(tmp_path / "b/out")
+
+
+def test_another_interval_of_checkpoints_counts_from_the_kill_on(base, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        die_after(9, patch)
+        with pytest.raises(Killed):
+            tuned(base, tmp_path, steps=12, checkpoint_every=6)
+    tuned(base, tmp_path, steps=12, checkpoint_every=5)
+    (run,) = (tmp_path / "work").iterdir()
+    assert {path.name for path in run.iterdir()} == {"checkpoint-10", "checkpoint-12"}
+
+
+RUN = """
+import sys
+from pathlib import Path
+import tinyllava
+run = tinyllava.run(Path(sys.argv[1]), Path(sys.argv[2]) / "work", steps=30)
+run.train()
+run.export(Path(sys.argv[2]) / "out")
+"""
+
+
+@pytest.mark.slow
+def test_it_survives_kill_9(base, undisturbed, tmp_path):
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-c", RUN, str(base), str(tmp_path)]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 180
+    while not list((tmp_path / "work").glob("*/checkpoint-*/complete")):
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stderr.close()
+    (run,) = (tmp_path / "work").iterdir()
+    assert checkpoints.finished(run) is None
+    assert not (tmp_path / "out").exists()
+    tuned(base, tmp_path, **LONG)
+    assert contents(tmp_path / "out") == undisturbed
