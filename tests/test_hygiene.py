@@ -25,6 +25,7 @@ PLUMBING = {
     "fakevlm.progress",
     "fakevlm.plugins",
     "fakevlm.prefetch",
+    "fakevlm.inference.cache",
     "fakevlm.inference.cluster",
 }
 

@@ -1,4 +1,5 @@
-"""A LLaVA of a few thousand random weights and records that it can learn by heart, for the tests of training and the study."""
+"""A LLaVA of a few thousand random weights and records that it can learn by heart, for the tests of training
+and the study."""
 
 import io
 from pathlib import Path
@@ -63,7 +64,8 @@ def records(
 def params(
     base: Path, study: dict[str, Any] | None = None, evaluate: dict[str, Any] | None = None, **tune: Any
 ) -> Params:
-    """The mini profile's parameters with a tiny base and short training; `tune` changes the section finetune."""
+    """The mini profile's parameters with a tiny base and short training; `tune` changes the section
+    finetune."""
     loaded = load_params("mini")
     short = {
         "epochs": 2.0,
@@ -108,7 +110,8 @@ def run(
 
 
 def scripted(model: Any, processor: Any, answers: list[str]) -> Any:
-    """`model.generate`, made to write `answers[k]`, k taken from the image's first pixel; what it watches are its own logits."""
+    """`model.generate`, made to write `answers[k]`, k taken from the image's first pixel; what it watches are
+    its own logits."""
     plain = model.generate
     tokens = [
         [*processor.tokenizer.encode(" " + a, add_special_tokens=False), processor.tokenizer.eos_token_id]

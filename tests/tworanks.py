@@ -1,4 +1,5 @@
-"""One of two ranks, started by the tests through torchrun: trains tiny LLaVAs one after the other, so that all share the start.
+"""One of two ranks, started by the tests through torchrun: trains tiny LLaVAs one after the other, so that
+all share the start.
 
     python -m torch.distributed.run --nproc-per-node=2 tests/tworanks.py BASE FOLDER
 

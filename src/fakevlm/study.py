@@ -1,12 +1,14 @@
-"""Four ways to get a verdict out of a multimodal model (paper section 4.1, Fig. 3), on FakeClue's test split and on LOKI.
+"""Four ways to get a verdict out of a multimodal model (paper section 4.1, Fig. 3), on FakeClue's test split
+and on LOKI.
 
 1. *Frozen QA*: the untuned base is asked and answers in words.
-2. *Linear probe*: a logistic regression on the frozen base's features, of the vision tower and of the LMM's last layer.
+2. *Linear probe*: a logistic regression on the frozen base's features, of the vision tower and of the LMM's
+   last layer.
 3. *Direct real/fake QA*: the base tuned to answer "Fake" or "Real".
 4. *Explanatory VQA*: the base tuned to answer with verdict and artifacts.
 
-The two tunings have equal budgets: the same images in the same order, batch size, learning rate and number of steps. What is
-chosen (a probe's regularisation and pooling) is chosen on the validation split.
+The two tunings have equal budgets: the same images in the same order, batch size, learning rate and number of
+steps. What is chosen (a probe's regularisation and pooling) is chosen on the validation split.
 """
 
 import json
@@ -57,8 +59,8 @@ def probe(
     """The logistic regression, over poolings and C, that is right most often on the validation split.
 
     Returns:
-        The classifier (standardises, then regresses) and what was chosen: pooling, C, val_acc. Among equals the first
-        pooling and the strongest regularisation win.
+        The classifier (standardises, then regresses) and what was chosen: pooling, C, val_acc. Among equals
+        the first pooling and the strongest regularisation win.
     """
     best: tuple[float, object, dict[str, object]] = (-1.0, None, {})
     for pooling in poolings:
@@ -182,7 +184,8 @@ def load_tests(params: Params) -> dict[str, Sequence[Record]]:
 
 
 def _tuned(params: Params, objective: str, out: Path, work: Path) -> pd.DataFrame:
-    """Tune and export to `out`, unless that is done; return the log. Checkpoints are removed: those of 7B take 226 GB."""
+    """Tune and export to `out`, unless that is done; return the log. Checkpoints are removed: those of 7B
+    take 226 GB."""
     steps = params.study.steps
     run = open_run(params, objective, work=work, steps=steps)
     done = out / f"{run.folder.name}.done"  # the folder is named after everything that decides the weights
@@ -195,7 +198,8 @@ def _tuned(params: Params, objective: str, out: Path, work: Path) -> pd.DataFram
 
 
 def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Runs the study and writes `artifacts/study/`: predictions.parquet, scores.csv, probes.csv, log.csv and metrics.json.
+    """Runs the study and writes `artifacts/study/`: predictions.parquet, scores.csv, probes.csv, log.csv and
+    metrics.json.
 
     Interrupted, it goes on where it was.
 

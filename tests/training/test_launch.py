@@ -1,4 +1,5 @@
-"""Starting ranks with the standard launchers: on one machine, over ssh and under Slurm; what they report and how they end."""
+"""Starting ranks with the standard launchers: on one machine, over ssh and under Slurm; what they report and
+how they end."""
 
 import json
 import os
@@ -39,7 +40,8 @@ LONG = TUNE | {"epochs": 12.0}  # else it is over before anything can be killed
 
 @pytest.fixture
 def tuned(project):
-    """A project that trains a tiny base on shards; called with the section `deepspeed`, returns its parameters."""
+    """A project that trains a tiny base on shards; called with the section `deepspeed`, returns its
+    parameters."""
     base = tinyllava.build(project / "base")
     for split, records in zip(("train", "val"), DATA, strict=True):
         write_records(records, project / "artifacts/annotate/fakeclue" / split)
@@ -82,7 +84,7 @@ def learned_what_one_process_learns(project: Path, **tune) -> None:
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
 
 
-# ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── commands ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_one_machine_is_torchruns_several_are_deepspeeds(project):
@@ -126,7 +128,7 @@ def test_nodes_without_a_hostfile_are_slurms(project):
     assert (parsed.profile, parsed.objective) == ("$PROFILE", "$OBJECTIVE")
 
 
-# ── what ranks report ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what ranks report ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -180,7 +182,7 @@ def test_a_mistake_in_a_rank_is_written_for_the_notebook(tuned, capsys):
     assert "max_length is 20" in json.loads((folder / launch.ERROR).read_text())[0]
 
 
-# ── for real ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── for real ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.slow

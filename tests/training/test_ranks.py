@@ -1,4 +1,5 @@
-"""Two ranks with ZeRO-2 and ZeRO-3: they learn what one process learns, go on after a kill, export what others load."""
+"""Two ranks with ZeRO-2 and ZeRO-3: they learn what one process learns, go on after a kill, export what
+others load."""
 
 import os
 import re

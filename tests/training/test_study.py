@@ -184,8 +184,8 @@ def test_the_whole_study(base, world, monkeypatch):
     acc = scores[(scores["metric"] == "acc") & (scores["subset"] == "all")].set_index(
         ["benchmark", "method"]
     )["value"]
-    # Dark against bright is easy: what looks for a label learns it, and explanations at least learn to give a verdict. The
-    # untuned base knows no English.
+    # Dark against bright is easy: what looks for a label learns it, and explanations at least learn to give a
+    # verdict. The untuned base knows no English.
     for method in (study.VISION_PROBE, study.LMM_PROBE, study.TUNED["label"]):
         assert acc["fakeclue", method] == 1.0, method
     unparsed = scores[scores["metric"] == "unparsed"].set_index(["benchmark", "method"])["value"]

@@ -1,4 +1,5 @@
-"""Fine-tuning in one process: learns, freezes what it should, counts the loss on answers only, repeats itself to the byte."""
+"""Fine-tuning in one process: learns, freezes what it should, counts the loss on answers only, repeats itself
+to the byte."""
 
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
@@ -66,7 +68,7 @@ def contents(folder):
     return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
 
 
-# ── what a training leaves ───────────────────────────────────────────────────────────────────────────────────────────
+# ── what a training leaves ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_it_learns_logs_and_exports_what_any_llava_loads(explained):
@@ -133,7 +135,7 @@ def test_the_folder_is_named_after_everything_that_decides_the_weights(base, tmp
     assert len({plain, ranks, *others}) == 2 + len(others)
 
 
-# ── objectives ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── objectives ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_each_objective_has_its_answers(base):
@@ -203,7 +205,7 @@ def test_loss_counts_answers_only_and_equals_the_plain_one(base):
         assert (whole["labels"][i, : item.encoded.prompt] == IGNORE).all()
 
 
-# ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── data ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_examples_decoded_when_needed_equal_those_kept(base, tmp_path):
@@ -251,7 +253,7 @@ def test_draw_is_seeded_and_keeps_order(tmp_path):
     assert list(draw(Records(tmp_path), 7, 3)) == drawn
 
 
-# ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── settings ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -296,7 +298,8 @@ def test_the_vision_tower_has_its_own_rate(base, tmp_path, objective):
         for rate in (None, 1e-4)
     ]
     assert logs[0]["learning_rate"].max() == logs[1]["learning_rate"].max()  # the language model's is logged
-    # Warm-up takes the first of two steps, so each weight moves by Adam's first step: by its rate, whatever the gradient.
+    # Warm-up takes the first of two steps, so each weight moves by Adam's first step: by its rate, whatever
+    # the gradient.
     folders = (base, tmp_path / "None/out/model", tmp_path / "0.0001/out/model")
     before, plain, slow = (load_file(folder / "model.safetensors") for folder in folders)
     in_tower = 0
@@ -339,7 +342,7 @@ def test_mistakes_are_named(base, tmp_path):
     freeze(head, tinyllava.params(base, **frozen).finetune)  # a linear probe: the head is left
 
 
-# ── killed ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── killed ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture(scope="module")
@@ -425,3 +428,10 @@ def test_it_survives_kill_9(base, undisturbed, tmp_path):
     assert not (tmp_path / "out").exists()
     tuned(base, tmp_path, **LONG)
     assert contents(tmp_path / "out") == undisturbed
+
+
+def test_the_code_in_the_folders_name_is_what_the_stage_depends_on():
+    stages = yaml.safe_load((TESTS.parent / "dvc.yaml").read_text())["stages"]
+    code = {"src/" + name.replace(".", "/") for name in checkpoints.CODE}
+    deps = {dep.removesuffix(".py") for dep in stages["finetune"]["deps"] if dep.startswith("src/")}
+    assert code == deps

@@ -1,7 +1,8 @@
-"""LLaVA with a linear head instead of words (paper Table 6, "Linear Head"): the same model, the same prompt, one logit.
+"""LLaVA with a linear head instead of words (paper Table 6, "Linear Head"): the same model, the same prompt,
+one logit.
 
-The logit is read from the language model's last hidden state at the prompt's last token, where the text variant would begin
-to answer.
+The logit is read from the language model's last hidden state at the prompt's last token, where the text
+variant would begin to answer.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ from fakevlm.model.llava import load_model, load_processor
 
 
 class LlavaForVerdict(LlavaForConditionalGeneration):
-    """A LLaVA whose `score` gives the logit of "fake". Loads from any LLaVA's folder; the head is new then."""
+    """A LLaVA whose `score` gives the logit of "fake". Loads from any LLaVA's folder; the head is new
+    then."""
 
     accepts_loss_kwargs = (
         False  # its loss is a mean over the batch, which the Trainer has to know when it accumulates
@@ -69,8 +71,8 @@ class LlavaForVerdict(LlavaForConditionalGeneration):
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
-# LLaVA's files name its weights otherwise than its classes do. The library translates for its own classes; without this line
-# it would not for this one, and leave weights random without a word.
+# LLaVA's files name its weights otherwise than its classes do. The library translates for its own classes;
+# without this line it would not for this one, and leave weights random without a word.
 register_checkpoint_conversion_mapping(
     LlavaForVerdict.__name__, get_checkpoint_conversion_mapping("llava"), overwrite=True
 )
@@ -87,7 +89,8 @@ def _p_fake(model: LlavaForVerdict, processor: Any, examples: Sequence[Example])
 def predict_head(
     model: LlavaForVerdict, processor: Any, records: Sequence[Record], batch_size: int
 ) -> np.ndarray:
-    """Return P(fake) of each record, (n,) in their order; each is asked its own question or the standard one."""
+    """Return P(fake) of each record, (n,) in their order; each is asked its own question or the standard
+    one."""
     parts = [np.zeros(0)]
     with progress.bar(len(records), "linear head") as bar:
         for start in range(0, len(records), batch_size):

@@ -22,13 +22,15 @@ def some(records: Sequence[Record], n: int) -> list[Record]:
 def samples(
     folder: Path, objective: str, records: Sequence[Record], precision: str, max_new_tokens: int = 96
 ) -> pd.DataFrame:
-    """Return the answers of the model in `folder`: id, label, said, reference (greedy; a linear head gives P(fake)).
+    """Return the answers of the model in `folder`: id, label, said, reference (greedy; a linear head gives
+    P(fake)).
 
     Args:
         folder: of a model.
         objective: that it was tuned for.
         records: a few.
-        precision: of its weights, as params.yaml has it: 32 bits of a 7B would not fit where it was trained with offloading.
+        precision: of its weights, as params.yaml has it: 32 bits of a 7B would not fit where it was trained
+        with offloading.
         max_new_tokens: longest answer.
     """
     import torch  # pictures and tables load no torch

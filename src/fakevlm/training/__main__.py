@@ -1,7 +1,9 @@
-"""One process of a training: `torchrun --nproc-per-node 8 -m fakevlm.training --profile paper --objective explanation`.
+"""One process of a training: `torchrun --nproc-per-node 8 -m fakevlm.training --profile paper --objective
+explanation`.
 
-The notebook starts it through `fakevlm.training.launch`, a Slurm job by itself (`examples/finetune.sbatch`). It trains and leaves
-a complete checkpoint below `runs/work/`; the notebook exports it. Exit codes: 0 done, 1 failed, 2 a mistake of the user.
+The notebook starts it through `fakevlm.training.launch`, a Slurm job by itself (`examples/finetune.sbatch`).
+It trains and leaves a complete checkpoint below `runs/work/`; the notebook exports it. Exit codes: 0 done, 1
+failed, 2 a mistake of the user.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Name a training run after everything that decides its weights, and tell complete checkpoints from torn ones.
+"""Name a training run after everything that decides its weights, and tell complete checkpoints from others.
 
-With other settings, data, base, code or libraries it is another run. A checkpoint counts once it is marked complete, which is
-written last; what a kill left half-written is removed.
+With other settings, data, base, code or libraries it is another run. A checkpoint counts once it is marked
+complete, which is written last; what a kill left half-written is removed.
 """
 
 import hashlib
@@ -59,7 +59,8 @@ def base_digest(base: str) -> str:
 
 
 def data_digest(records: Sequence[Record], objective: str) -> str:
-    """Return the hash of images, labels, questions and (for the objective `explanation`) answers, in order."""
+    """Return the hash of images, labels, questions and (for the objective `explanation`) answers, in
+    order."""
     digest = hashlib.sha256()
     for record in without_images(records):
         answers = record.references[:1] if objective == "explanation" else []
@@ -68,7 +69,8 @@ def data_digest(records: Sequence[Record], objective: str) -> str:
 
 
 def run_folder(work: Path, objective: str, *parts: Any) -> Path:
-    """Return `<work>/<objective>-<hash>`, the hash over `parts` (as JSON has them), the code and the libraries."""
+    """Return `<work>/<objective>-<hash>`, the hash over `parts` (as JSON has them), the code and the
+    libraries."""
     everything = [*parts, code_version(*CODE), [version(name) for name in LIBRARIES]]
     digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
     return work / f"{objective}-{digest[:16]}"

@@ -1,4 +1,5 @@
-"""Records as training examples: encoded once and kept in memory if they fit, else decoded when they are needed."""
+"""Records as training examples: encoded once and kept in memory if they fit, else decoded when they are
+needed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -57,9 +58,11 @@ class Examples(torch.utils.data.Dataset):
         records: n of them.
         collator: encodes; for the objective `head` one for generation (prompts only).
         objective: of `OBJECTIVES`.
-        in_memory: keep all items encoded (pixels as uint8 at the model's size) if they take no more bytes than this.
+        in_memory: keep all items encoded (pixels as uint8 at the model's size) if they take no more bytes
+            than this.
         desc: of the progress bar while encoding.
-        mirror: seed for flipping images left to right, each with chance one half and anew each `epoch`; None: no flips.
+        mirror: seed for flipping images left to right, each with chance one half and anew each `epoch`; None:
+            no flips.
             No question or answer names sides, so the text stays true.
 
     Attributes:
@@ -110,8 +113,9 @@ class Examples(torch.utils.data.Dataset):
 class Batches:
     """Collate items to the model's arguments, for `torch.utils.data.DataLoader`.
 
-    Text is padded on the right and attention is causal, so no token that counts attends to padding. Hence there is no attention
-    mask (fast attention kernels take none), and logits are computed only from the last prompt token on.
+    Text is padded on the right and attention is causal, so no token that counts attends to padding. Hence
+    there is no attention mask (fast attention kernels take none), and logits are computed only from the last
+    prompt token on.
     """
 
     def __init__(self, collator: Collator, objective: str) -> None:

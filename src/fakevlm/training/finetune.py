@@ -1,7 +1,7 @@
-"""Fine-tuning (paper section 4.3): full-parameter instruction tuning of a LLaVA on FakeClue, resumable to the byte.
+"""Fine-tuning (paper section 4.3): full-parameter instruction tuning of a LLaVA on FakeClue.
 
-Three objectives with the same loop: `explanation` (the paper's), `label` (bare answers, for Fig. 3) and `head` (a linear head
-instead of words, for Table 6).
+Three objectives with the same loop: `explanation` (the paper's), `label` (bare answers, for Fig. 3) and
+`head` (a linear head instead of words, for Table 6).
 """
 
 import os
@@ -79,7 +79,8 @@ def _load(tune: Finetune, seed: int, objective: str, weights: str | Path) -> Lla
 
 
 def read_log(checkpoint: Path) -> pd.DataFrame:
-    """Return the log: step, epoch, loss, learning_rate, val_loss. A row has a training or a validation loss."""
+    """Return the log: step, epoch, loss, learning_rate, val_loss. A row has a training or a validation
+    loss."""
     rows = [
         (row["step"], row["epoch"], row.get("loss"), row.get("learning_rate"), row.get("eval_loss"))
         for row in checkpoints.state(checkpoint)["log_history"]
@@ -107,8 +108,8 @@ def _export(checkpoint: Path, base: str, folder: Path) -> None:
 class Run:
     """One training: its data, its length, and the folder of its checkpoints.
 
-    Killed at any time and trained again, it goes on from the last complete checkpoint and ends in the same bytes as if it had
-    never been disturbed (several ranks: the same but for rounding).
+    Killed at any time and trained again, it goes on from the last complete checkpoint and ends in the same
+    bytes as if it had never been disturbed (several ranks: the same but for rounding).
 
     Args:
         tune: the section `finetune`.
@@ -159,7 +160,8 @@ class Run:
         """Train up to the last step, in all ranks; return at once where that is done.
 
         Raises:
-            UserError: nothing to train, no answers, a prompt too long, another number of ranks than params.yaml names, …
+            UserError: nothing to train, no answers, a prompt too long, another number of ranks than
+                params.yaml names, …
         """
         tune, head = self.tune, self.objective == "head"
         if tune.ranks != ranks.count() or bool(tune.deepspeed) != ranks.distributed.is_initialized():
@@ -212,7 +214,8 @@ def open_run(
 ) -> Run:
     """Return the run on the shards in `data`; see `finetune` for the arguments."""
     data = data or paths.artifacts("annotate", "fakeclue")
-    # Where the stage runner removes it once the stage has succeeded, whoever trained: notebook, ranks or a Slurm job.
+    # Where the stage runner removes it once the stage has succeeded, whoever trained: notebook, ranks or a
+    # Slurm job.
     work = work or paths.runs("work", params.profile, f"05_finetune_{objective}")
     train, val = (Records(data / split) for split in ("train", "val"))
     return Run(params.finetune, params.base, params.seed, train, val, objective, work, steps)
@@ -229,8 +232,8 @@ def finetune(
 ) -> pd.DataFrame:
     """Tune `params.base` on FakeClue and write `out/model/` (HF format, processor) and `out/log.csv`.
 
-    Interrupted or killed and called again, it goes on from the last complete checkpoint. Called after it has finished, it only
-    exports again.
+    Interrupted or killed and called again, it goes on from the last complete checkpoint. Called after it has
+    finished, it only exports again.
 
     Args:
         params: a profile as params.yaml has it; of it `seed`, `base` and `finetune`.

@@ -1,7 +1,8 @@
-"""Start a training of several processes with a standard launcher: torchrun on one machine, DeepSpeed's over ssh on several.
+"""Start a training of several processes with a standard launcher: torchrun on one machine, DeepSpeed's over
+ssh on several.
 
-Every process is `python -m fakevlm.training`, which reads the same profile and the same records. Under Slurm the job starts them
-(`examples/finetune.sbatch`).
+Every process is `python -m fakevlm.training`, which reads the same profile and the same records. Under Slurm
+the job starts them (`examples/finetune.sbatch`).
 """
 
 import gc
@@ -57,7 +58,7 @@ def check_login(section: DeepSpeed) -> None:
         if done.returncode:
             raise UserError(
                 f"{section.hostfile}: no login at {name} ({done.stderr.strip() or done.returncode})",
-                "let `ssh NODE true` work without a password, for each line of the hostfile, from this machine",
+                "let `ssh NODE true` work without a password, from this machine to each line of the hostfile",
             )
 
 
@@ -95,7 +96,8 @@ def command(section: DeepSpeed, arguments: list[str]) -> list[str]:
 
 
 def start(section: DeepSpeed, arguments: list[str], folder: Path) -> None:
-    """Start the launcher and return when it has ended. Progress lines are shown; all output goes to `ranks.log`.
+    """Start the launcher and return when it has ended. Progress lines are shown; all output goes to
+    `ranks.log`.
 
     The ranks end with this process, also if it is killed.
 

@@ -1,4 +1,5 @@
-"""The processes ("ranks") of one training, which a standard launcher (`torchrun`, `deepspeed`, `srun`) has started."""
+"""The processes ("ranks") of one training, which a standard launcher (`torchrun`, `deepspeed`, `srun`) has
+started."""
 
 import os
 from collections.abc import Callable
@@ -39,7 +40,8 @@ def count() -> int:
 
 
 def agree(compute: Callable[[], T]) -> T:
-    """Return, in every rank, what `compute` returns in rank 0. Nodes may see a shared folder differently for a while."""
+    """Return, in every rank, what `compute` returns in rank 0. Nodes may see a shared folder differently for
+    a while."""
     if not distributed.is_initialized():
         return compute()
     values = [compute() if rank() == 0 else None]

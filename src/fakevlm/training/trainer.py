@@ -29,8 +29,8 @@ def log_interval(checkpoint_every: int) -> int:
 def products(tune: Finetune) -> Iterator[None]:
     """Compute matrix products of 16-bit factors where `bf16` is trained on a CPU.
 
-    Weights, sums and all else stay 32-bit. A CPU with bf16 instructions trains about twice as fast, one without them
-    computes as in `fp32`. Autocast is slower than `fp32` on both.
+    Weights, sums and all else stay 32-bit. A CPU with bf16 instructions trains about twice as fast, one
+    without them computes as in `fp32`. Autocast is slower than `fp32` on both.
     """
     before = torch.get_float32_matmul_precision()
     if tune.precision == "bf16" and not torch.cuda.is_available():
@@ -42,10 +42,11 @@ def products(tune: Finetune) -> Iterator[None]:
 
 
 def zero(section: DeepSpeed) -> dict[str, Any]:
-    """Return DeepSpeed's configuration: ZeRO-2 (optimizer and gradients spread over the ranks) or ZeRO-3 (weights too).
+    """Return DeepSpeed's configuration: ZeRO-2 (optimizer and gradients spread over the ranks) or ZeRO-3
+    (weights too).
 
-    The Trainer fills in what is "auto". The optimizer is torch's, also where its state is offloaded, so that no rank has to
-    compile DeepSpeed's own.
+    The Trainer fills in what is "auto". The optimizer is torch's, also where its state is offloaded, so
+    that no rank has to compile DeepSpeed's own.
     """
     on_cpu = {"device": "cpu", "pin_memory": True}
     options: dict[str, Any] = {
@@ -165,11 +166,12 @@ class _Callback(TrainerCallback):
 
 
 class _Trainer(Trainer):
-    """A Trainer whose model comes with the checkpoint's weights, and whose vision tower may have its own learning rate.
+    """A Trainer whose model comes with the checkpoint's weights, and whose vision tower may have its own
+    learning rate.
 
-    The Trainer's own loading compares the names in the file with those in the model. LLaVA's differ (`save_pretrained` keeps
-    the published ones), so it would go on with the base's weights and only warn (huggingface/transformers#43701). DeepSpeed
-    loads a checkpoint's weights from its own files.
+    The Trainer's own loading compares the names in the file with those in the model. LLaVA's differ
+    (`save_pretrained` keeps the published ones), so it would go on with the base's weights and only warn
+    (huggingface/transformers#43701). DeepSpeed loads a checkpoint's weights from its own files.
     """
 
     vision_learning_rate: float | None = None
