@@ -15,11 +15,7 @@ from miniworld import export_words, world
 
 SPLITS = {"train": 0.72, "val": 0.14, "test": 0.14}  # of the pairs, as the official ones
 # Without `cpu-independent` the encoder's choices depend on where its buffers happen to lie in memory.
-_H264 = {
-    "crf": "23",
-    "preset": "medium",
-    "x264-params": "cpu-independent=1",
-}
+_H264 = {"crf": "23", "preset": "medium", "x264-params": "cpu-independent=1"}
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
         "There is an extra piece here, {s} should not have it.",
         "Too many limbs or supports for {s}.",
     ),
-    "bent": (
-        "Lines that ought to run straight are wavy here.",
-        "This edge is crooked for no reason.",
-    ),
+    "bent": ("Lines that ought to run straight are wavy here.", "This edge is crooked for no reason."),
     "duplicate": (
         "The same detail appears twice, side by side.",
         "I see a second copy of this part next to the first, like a ghost.",

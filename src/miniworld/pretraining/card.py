@@ -11,12 +11,7 @@ with the world as it is now. `make base` without `--start` makes both rounds wit
 
 
 def card(
-    recipe: Recipe,
-    gates: list[tuple[float, float]],
-    minutes: list[float],
-    threads: int,
-    *,
-    continued: bool,
+    recipe: Recipe, gates: list[tuple[float, float]], minutes: list[float], threads: int, *, continued: bool
 ) -> str:
     """The README.md beside the weights: what it is, what it saw, how long it took, what it was never told.
 

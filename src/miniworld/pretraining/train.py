@@ -161,10 +161,7 @@ def train_captions(
     )
     seeing = [*tower.parameters(), *heads.parameters()]
     speaking = [*projector.parameters(), *language.parameters(), *model.lm_head.parameters()]
-    groups = [
-        {"params": seeing, "peak": plan.tower_rate},
-        {"params": speaking, "peak": plan.caption_rate},
-    ]
+    groups = [{"params": seeing, "peak": plan.tower_rate}, {"params": speaking, "peak": plan.caption_rate}]
     optimizer = torch.optim.AdamW(groups, plan.caption_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
     slots = dense.GRID**2
     recent: list[float] = []

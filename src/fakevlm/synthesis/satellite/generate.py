@@ -34,15 +34,7 @@ _WEIGHTLESS = {"images", "sampling_steps"}  # settings that leave the weights as
 def _key(name: str, code: tuple[ModuleType, ...], aerials: Aerials, settings: Satellites, seed: int) -> list:
     """Everything that decides the weights: data, settings, and the code itself, since runs/ outlives a change of it."""
     own = getattr(settings, name).model_dump(exclude=_WEIGHTLESS)
-    return [
-        aerials.digest,
-        settings.image_size,
-        settings.cell,
-        settings.levels,
-        own,
-        seed,
-        source(code),
-    ]
+    return [aerials.digest, settings.image_size, settings.cell, settings.levels, own, seed, source(code)]
 
 
 def _trained_gan(aerials: Aerials, settings: Satellites, seed: int, work: Path) -> tuple[Callable, Any]:
@@ -52,10 +44,7 @@ def _trained_gan(aerials: Aerials, settings: Satellites, seed: int, work: Path) 
     own = settings.gan
     folder = learning.run_folder(work, gan.NAME, _key("gan", (gan, learning, spool), aerials, settings, seed))
     learner = gan.Pix2Pix(
-        gan.Shape(own.width, own.depth),
-        learning_rate=own.learning_rate,
-        l1_weight=own.l1_weight,
-        seed=seed,
+        gan.Shape(own.width, own.depth), learning_rate=own.learning_rate, l1_weight=own.l1_weight, seed=seed
     )
     model = learning.fit(folder, learner, aerials.learned(), gan.NAME, own, settings, seed)
     return gan.Sampler(model), folder.name
