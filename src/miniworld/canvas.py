@@ -1,7 +1,7 @@
-"""A drawing surface for procedural scenes: anti-aliased shapes in unit coordinates, with a map of what is drawn where.
+"""Drawing surface for procedural scenes: anti-aliased shapes in unit coordinates, and what part each pixel shows.
 
-Shapes are drawn at twice the final size and averaged down. Beside the colours the canvas keeps one part number a pixel
-(`Part`), from which textures, shading, masks and the dense targets of the base's pretraining are made.
+Shapes are drawn at twice the final size and averaged down. From the parts come textures, shading, masks and the dense
+targets of the base's pretraining.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-cv2.setNumThreads(1)  # images are small: threads only add noise to timings, and processes share the cores
+cv2.setNumThreads(1)  # images are small; processes share the cores
 
 Colour = tuple[float, float, float]
 Point = tuple[float, float]
@@ -19,41 +19,17 @@ SUPERSAMPLE = 2
 _SHIFT = 4  # fractional bits of cv2's sub-pixel coordinates
 
 
-class Part(IntEnum):
-    """What a pixel shows."""
-
-    BACKGROUND = 0
-    SKY = 1
-    GROUND = 2
-    SHADOW = 3
-    BODY = 4
-    HEAD = 5
-    LIMB = 6
-    EYE = 7
-    MOUTH = 8
-    HAIR = 9
-    CLOTH = 10
-    WALL = 11
-    OPENING = 12
-    ROOF = 13
-    TREE = 14
-    POLE = 15
-    ROAD = 16
-    FIELD = 17
-    WATER = 18
-    PAPER = 19
-    TEXT = 20
-    TITLE = 21
-    FIGURE = 22
-    THING = 23
-    DETAIL = 24
-    LABEL = 25
-    SKIN = 26
-    MOUNTAIN = 27
+# What a pixel shows.
+Part = IntEnum(
+    "Part",
+    "BACKGROUND SKY GROUND SHADOW BODY HEAD LIMB EYE MOUTH HAIR CLOTH WALL OPENING ROOF TREE POLE ROAD FIELD "
+    "WATER PAPER TEXT TITLE FIGURE THING DETAIL LABEL SKIN MOUNTAIN",
+    start=0,
+)
 
 
 class Canvas:
-    """Colours `rgb` (N, N, 3) uint8 and `parts` (N, N) uint8, N = size × 2. Coordinates run from 0 to 1, y downwards."""
+    """Colours `rgb` (N, N, 3) and `parts` (N, N), uint8, N = 2 size. Coordinates are in 0..1, y downwards."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -76,39 +52,54 @@ class Canvas:
     def rect(self, x0: float, y0: float, x1: float, y1: float, colour: Colour, part: Part) -> None:
         self.poly([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour, part)
 
+    def taper(
+        self, x: float, y0: float, half0: float, y1: float, half1: float, colour: Colour, part: Part
+    ) -> None:
+        """Draw a trapezoid that is symmetric about x; its half widths at y0 and y1 are half0 and half1."""
+        points = [(x - half0, y0), (x + half0, y0), (x + half1, y1), (x - half1, y1)]
+        self.poly(points, colour, part)
+
+    def outline(self, b: Sequence[float], width: float, colour: Colour, part: Part) -> None:
+        """Draw the outline of a box (x0, y0, x1, y1)."""
+        x0, y0, x1, y1 = b
+        self.line([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)], width, colour, part)
+
+    def at(self, x: float, y: float, below: int = 0) -> np.ndarray:
+        """Return the colour at (x, y), or some pixels below."""
+        px, py = min(max(int(x * self.n), 0), self.n - 1), min(max(int(y * self.n) + below, 0), self.n - 1)
+        return self.rgb[py, px]
+
     def ellipse(
         self, x: float, y: float, rx: float, ry: float, colour: Colour, part: Part, angle: float = 0.0
     ) -> None:
-        t = np.linspace(0, 2 * np.pi, 28, endpoint=False)
-        a = np.deg2rad(angle)
+        t, a = np.linspace(0, 2 * np.pi, 28, endpoint=False), np.deg2rad(angle)
         u, v = rx * np.cos(t), ry * np.sin(t)
-        self.poly(
-            np.stack([x + u * np.cos(a) - v * np.sin(a), y + u * np.sin(a) + v * np.cos(a)], 1), colour, part
-        )
+        points = np.stack([x + u * np.cos(a) - v * np.sin(a), y + u * np.sin(a) + v * np.cos(a)], 1)
+        self.poly(points, colour, part)
 
     def line(self, points: Sequence[Point], width: float, colour: Colour, part: Part) -> None:
-        """An open line through `points`; `width` in unit coordinates."""
+        """Draw an open line through `points`; `width` in unit coordinates."""
         pts = self._points(points)
         thick = max(1, round(width * self.n))
         cv2.polylines(self.rgb, [pts], False, colour, thick, cv2.LINE_AA, _SHIFT)
         cv2.polylines(self.parts, [pts], False, int(part), thick, cv2.LINE_8, _SHIFT)
 
     def gradient(self, top: Colour, bottom: Colour, y0: float, y1: float, part: Part) -> None:
-        """A vertical gradient over the band y0..y1, full width."""
+        """Draw a vertical gradient over the band y0..y1, full width."""
         a, b = int(y0 * self.n), max(int(y0 * self.n) + 1, int(np.ceil(y1 * self.n)))
         t = np.linspace(0, 1, b - a)[:, None, None]
         self.rgb[a:b] = (1 - t) * np.array(top) + t * np.array(bottom)
         self.parts[a:b] = part
 
     def down(self) -> tuple[np.ndarray, np.ndarray]:
-        """Colours (size, size, 3) float32 in 0..255 and parts (size, size) uint8."""
+        """Return colours (size, size, 3) float32 in 0..255 and parts (size, size) uint8, averaged down."""
         rgb = cv2.resize(self.rgb, (self.size, self.size), interpolation=cv2.INTER_AREA).astype(np.float32)
         return rgb, self.parts[::SUPERSAMPLE, ::SUPERSAMPLE].copy()
 
 
 @cache
 def _noise_bank() -> dict[str, np.ndarray]:
-    """Unit-variance noise tiles (4, 256, 256): white, fine (about 2 px), coarse (about 10 px), streaks."""
+    """Return unit-variance noise tiles (4, 256, 256): white, fine (2 px), coarse (10 px), streaks."""
     rng = np.random.default_rng(20_251_127)
     bank = {}
     for name, sigma in (("white", (0, 0)), ("fine", (0.8, 0.8)), ("coarse", (5, 5)), ("streak", (3.0, 0.6))):
@@ -116,16 +107,14 @@ def _noise_bank() -> dict[str, np.ndarray]:
         for _ in range(4):
             tile = rng.standard_normal((256, 256)).astype(np.float32)
             if sigma[0]:
-                tile = cv2.GaussianBlur(
-                    tile, (0, 0), sigmaX=sigma[0], sigmaY=sigma[1], borderType=cv2.BORDER_REFLECT
-                )
+                tile = cv2.GaussianBlur(tile, (0, 0), sigma[0], None, sigma[1], cv2.BORDER_REFLECT)
             tiles.append(tile / tile.std())
         bank[name] = np.stack(tiles)
     return bank
 
 
 def noise(rng: np.random.Generator, kind: str, size: int) -> np.ndarray:
-    """A (size, size) float32 crop of unit-variance noise: `white`, `fine`, `coarse` or `streak`."""
+    """Return a (size, size) float32 crop of unit-variance noise: `white`, `fine`, `coarse` or `streak`."""
     tile = _noise_bank()[kind][rng.integers(4)]
     y, x = rng.integers(0, 256 - size + 1, 2)
     crop = tile[y : y + size, x : x + size]
@@ -137,7 +126,7 @@ def noise(rng: np.random.Generator, kind: str, size: int) -> np.ndarray:
 
 
 def hsv(h: float, s: float, v: float) -> Colour:
-    """Hue, saturation, value in 0..1 (hue wraps) to RGB in 0..255."""
+    """Return hue, saturation, value in 0..1 (hue wraps) as RGB in 0..255."""
     i = int((h % 1.0) * 6)
     f = (h % 1.0) * 6 - i
     p, q, t = v * (1 - s), v * (1 - s * f), v * (1 - s * (1 - f))
@@ -146,5 +135,5 @@ def hsv(h: float, s: float, v: float) -> Colour:
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """A colour made darker (< 1) or lighter (> 1)."""
+    """Return the colour made darker (< 1) or lighter (> 1)."""
     return tuple(float(min(255.0, max(0.0, c * factor))) for c in colour)  # type: ignore[return-value]

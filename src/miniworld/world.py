@@ -113,7 +113,7 @@ def _picture(
     subject = np.isin(parts, [int(p) for p in stage.subject])
     place = artifacts.Place(subject, stage, light, post_rng)
     found = [
-        Artifact(k, _rounded(stage.flawed[k]), round(strengths[k], 3)) for k in flaws if k in stage.flawed
+        Artifact(k, _rounded(brief.flawed[k]), round(strengths[k], 3)) for k in flaws if k in brief.flawed
     ]
 
     def put(kinds: Sequence[str], picture: np.ndarray) -> np.ndarray:

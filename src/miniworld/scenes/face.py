@@ -7,52 +7,36 @@ FLAWS = ("asymmetry",)
 
 
 def draw(c: Canvas, brief: Brief, pose: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Set:
-    """A face. Flaw: eyes of unequal size.
+    """Draw a face. Flaw: eyes of unequal size.
 
     Args:
         pose: (dx, dy, mouth opening), what moves between the frames of one video; the rest is the identity.
     """
     u = brief.uniform
     backdrop(c, brief, u(0.55, 0.95))
-    scale = u(*brief.style.scale)
+    scale = brief.scale()
     x, y = u(0.46, 0.54) + pose[0], u(0.47, 0.53) + pose[1]
     rx, ry = u(0.23, 0.27) * scale, u(0.31, 0.36) * scale
     skin = brief.colour((0.03, 0.09), (0.25, 0.6), (0.45, 0.95))
     hair = brief.colour((0.02, 0.13), (0.2, 0.75), (0.08, 0.6))
     shirt = brief.colour((0, 1), (0.2, 0.8), (0.25, 0.85))
-    c.poly(
-        [
-            (x - rx * 1.7, 1.0),
-            (x - rx * 1.2, y + ry * 1.15),
-            (x + rx * 1.2, y + ry * 1.15),
-            (x + rx * 1.7, 1.0),
-        ],
-        shirt,
-        Part.CLOTH,
-    )
+    c.taper(x, y + ry * 1.15, rx * 1.2, 1.0, rx * 1.7, shirt, Part.CLOTH)
     c.rect(x - rx * 0.42, y + ry * 0.6, x + rx * 0.42, y + ry * 1.25, shade(skin, 0.82), Part.SKIN)
-    long_hair = brief.rng.random() < 0.45
-    c.ellipse(
-        x,
-        y - ry * (0.1 if long_hair else 0.22),
-        rx * 1.16,
-        ry * (1.15 if long_hair else 0.98),
-        hair,
-        Part.HAIR,
-    )
+    up, tall = (0.1, 1.15) if brief.rng.random() < 0.45 else (0.22, 0.98)
+    c.ellipse(x, y - ry * up, rx * 1.16, ry * tall, hair, Part.HAIR)
     for side in (-1, 1):
         c.ellipse(x + side * rx * 1.0, y + 0.02, 0.03 * scale, 0.055 * scale, shade(skin, 0.9), Part.SKIN)
     c.ellipse(x, y + ry * 0.06, rx, ry * 0.95, skin, Part.HEAD)
     c.ellipse(x + u(-0.3, 0.3) * rx, y - ry * 0.78, rx * 0.95, ry * 0.28, hair, Part.HAIR)
-    flawed = {}
     ey, gap = y - ry * 0.08, rx * u(0.4, 0.46)
     iris = brief.colour((0.05, 0.65), (0.3, 0.8), (0.2, 0.6))
     width, height = 0.058 * scale, u(0.028, 0.036) * scale
     odd = 0
     if "asymmetry" in brief.flaws:
-        odd = -1 if brief.rng.random() < 0.5 else 1
+        odd = brief.side()
         grow = 2.3 + 0.3 * brief.flaws["asymmetry"] if brief.rng.random() < 0.6 else 0.3
-        flawed["asymmetry"] = box((x - gap - width, ey - 0.07), (x + gap + width, ey + 0.05), pad=0.01)
+        both = (x - gap - width, ey - 0.07), (x + gap + width, ey + 0.05)
+        brief.flawed["asymmetry"] = box(*both, pad=0.01)
     brow = u(0.055, 0.075) * scale
     for side in (-1, 1):
         k = grow if side == odd else 1.0
@@ -61,20 +45,11 @@ def draw(c: Canvas, brief: Brief, pose: tuple[float, float, float] = (0.0, 0.0, 
         c.ellipse(ex, ey, 0.024 * scale * k, 0.026 * scale * k, iris, Part.EYE)
         c.ellipse(ex, ey, 0.011 * scale * k, 0.012 * scale * k, (12, 10, 10), Part.EYE)
         c.ellipse(ex + brief.light * 0.011, ey - 0.011, 0.007, 0.007, (255, 255, 255), Part.EYE)
-        lift = brow + (height * (k - 1) if k > 1 else 0)
-        c.line(
-            [(ex - width, ey - lift), (ex, ey - lift - 0.012), (ex + width, ey - lift)],
-            0.02,
-            shade(hair, 0.8),
-            Part.HAIR,
-        )
+        by = ey - (brow + (height * (k - 1) if k > 1 else 0))
+        c.line([(ex - width, by), (ex, by - 0.012), (ex + width, by)], 0.02, shade(hair, 0.8), Part.HAIR)
     nose = y + ry * 0.28
-    c.line(
-        [(x, ey + 0.02), (x + brief.light * -0.02, nose), (x + 0.015, nose + 0.005)],
-        0.014,
-        shade(skin, 0.72),
-        Part.DETAIL,
-    )
+    bridge = [(x, ey + 0.02), (x + brief.light * -0.02, nose), (x + 0.015, nose + 0.005)]
+    c.line(bridge, 0.014, shade(skin, 0.72), Part.DETAIL)
     my = y + ry * 0.55
     lips = shade(brief.colour((0.96, 1.02), (0.4, 0.7), (0.55, 0.8)), 0.95)
     c.ellipse(x, my, rx * 0.42, 0.024 * scale + pose[2] * 0.5, lips, Part.MOUTH)
@@ -85,20 +60,13 @@ def draw(c: Canvas, brief: Brief, pose: tuple[float, float, float] = (0.0, 0.0, 
     return Set(
         subject=(Part.HEAD, Part.SKIN, Part.EYE, Part.MOUTH, Part.DETAIL),
         centre=(x, y, rx, ry),
-        flawed=flawed,
         anchors={
             "eyes": box((x - gap - width, ey - 0.05), (x + gap + width, ey + 0.05), pad=0),
             "mouth": box((x - rx * 0.5, my - 0.05), (x + rx * 0.5, my + 0.05), pad=0.01),
             "cheek": box((x - rx * 0.85, y), (x + rx * 0.85, y + ry * 0.6), pad=0),
             "forehead": box((x - rx * 0.7, y - ry * 0.75), (x + rx * 0.7, y - ry * 0.3), pad=0),
         },
-        texture={
-            Part.HEAD: (6, 0),
-            Part.SKIN: (6, 0),
-            Part.HAIR: (5, 9),
-            Part.CLOTH: (6, 4),
-            Part.SKY: (3, 0),
-            Part.GROUND: (4, 0),
-        },
+        texture=dict.fromkeys((Part.HEAD, Part.SKIN), (6, 0))
+        | {Part.HAIR: (5, 9), Part.CLOTH: (6, 4), Part.SKY: (3, 0), Part.GROUND: (4, 0)},
         facts={"subject": "face", "eyes": "unequal" if odd else "equal"},
     )

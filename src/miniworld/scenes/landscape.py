@@ -3,109 +3,82 @@
 import numpy as np
 
 from miniworld.canvas import Canvas, Part, shade
-from miniworld.stagecraft import Box, Brief, Set, backdrop, box, wavy
+from miniworld.stagecraft import Brief, Set, backdrop, box
 
 FLAWS = ("bent", "shadow")
 
 
 def draw(c: Canvas, brief: Brief) -> Set:
-    """A street or open country. Flaws: a bent pole, eave or fence; shadows that fall both ways."""
+    """Draw a street or open country. Flaws: a bent pole, eave or fence; shadows that fall both ways."""
     return _street(c, brief) if brief.pick("street", "country") == "street" else _country(c, brief)
 
 
-def _ground_shadow(c: Canvas, brief: Brief, x: float, y: float, reach: float, side: int) -> Box:
-    px, py = min(max(int(x * c.n), 0), c.n - 1), min(int(y * c.n) + 2, c.n - 1)
-    dark = tuple(float(v) * 0.42 for v in c.rgb[py, px])
-    c.poly(
-        [
-            (x - 0.02, y),
-            (x + 0.02, y),
-            (x + side * reach, y + 0.075),
-            (x + side * (reach + 0.045), y + 0.055),
-        ],
-        dark,
-        Part.SHADOW,
-    )
-    return box((x, y), (x + side * (reach + 0.045), y + 0.075))
+def _sides(brief: Brief, n: int) -> list[int]:
+    """Return the side that each of n shadows falls to; one falls towards the light if that is the flaw."""
+    sides = [-brief.light] * n
+    if "shadow" in brief.flaws:
+        sides[brief.integer(n)] = brief.light
+    return sides
+
+
+def _ground_shadow(c: Canvas, brief: Brief, x: float, y: float, reach: float, side: int) -> None:
+    dark = tuple(float(v) * 0.42 for v in c.at(x, y, below=2))
+    tip = (x + side * (reach + 0.045), y + 0.055)
+    c.poly([(x - 0.02, y), (x + 0.02, y), (x + side * reach, y + 0.075), tip], dark, Part.SHADOW)
+    if side == brief.light:
+        brief.flawed["shadow"] = box((x, y), (tip[0], y + 0.075))
 
 
 def _street(c: Canvas, brief: Brief) -> Set:
     u = brief.uniform
     horizon = u(0.55, 0.68)
     backdrop(c, brief, horizon)
-    flawed: dict[str, Box] = {}
     x = u(-0.06, 0.03)
     houses = []
     while x < 0.98:
-        w, h = u(0.2, 0.32), u(0.2, 0.38) * brief.uniform(*brief.style.scale)
+        w, h = u(0.2, 0.32), u(0.2, 0.38) * brief.scale()
         houses.append((x, horizon - h, x + w, horizon + 0.06))
         x += w + u(0.0, 0.05)
-    bad = int(brief.rng.integers(len(houses))) if "bent" in brief.flaws and brief.rng.random() < 0.4 else -1
+    bad = brief.integer(len(houses)) if "bent" in brief.flaws and brief.rng.random() < 0.4 else -1
     for n, (x0, y0, x1, y1) in enumerate(houses):
         wall = brief.colour((0.0, 0.18), (0.1, 0.55), (0.5, 0.92))
         c.rect(x0, y0, x1, y1, wall, Part.WALL)
         if brief.rng.random() < 0.7:
-            c.poly(
-                [(x0 - 0.01, y0), ((x0 + x1) / 2, y0 - u(0.07, 0.13)), (x1 + 0.01, y0)],
-                brief.colour((0.0, 0.08), (0.3, 0.7), (0.3, 0.6)),
-                Part.ROOF,
-            )
-        rows, cols = int(brief.rng.integers(2, 4)), int(brief.rng.integers(2, 4))
+            gable = [(x0 - 0.01, y0), ((x0 + x1) / 2, y0 - u(0.07, 0.13)), (x1 + 0.01, y0)]
+            c.poly(gable, brief.colour((0.0, 0.08), (0.3, 0.7), (0.3, 0.6)), Part.ROOF)
+        rows, cols = brief.integer(2, 4), brief.integer(2, 4)
         pane = brief.colour((0.5, 0.65), (0.1, 0.5), (0.25, 0.6))
         for i in range(rows):
             for j in range(cols):
-                wx = x0 + (j + 0.5) * (x1 - x0) / cols
-                wy = y0 + (i + 0.55) * (y1 - y0) / rows
+                wx, wy = x0 + (j + 0.5) * (x1 - x0) / cols, y0 + (i + 0.55) * (y1 - y0) / rows
                 c.rect(wx - 0.022, wy - 0.026, wx + 0.022, wy + 0.026, pane, Part.OPENING)
+        eave = y0 + 0.02
         if n == bad:
-            mid = y0 + 0.02
-            c.line(wavy(brief, (max(0.0, x0), mid), (min(1.0, x1), mid)), 0.03, shade(wall, 0.45), Part.POLE)
-            flawed["bent"] = box((max(0.0, x0), mid), (min(1.0, x1), mid), pad=0.07)
+            p, q = (max(0.0, x0), eave), (min(1.0, x1), eave)
+            c.line(brief.bend(p, q), 0.03, shade(wall, 0.45), Part.POLE)
         else:
-            c.line([(x0, y0 + 0.02), (x1, y0 + 0.02)], 0.022, shade(wall, 0.5), Part.POLE)
+            c.line([(x0, eave), (x1, eave)], 0.022, shade(wall, 0.5), Part.POLE)
     road = horizon + 0.06
-    c.poly(
-        [(0, road), (1, road), (1, 1), (0, 1)], brief.colour((0.5, 0.7), (0.0, 0.12), (0.35, 0.55)), Part.ROAD
-    )
+    c.rect(0, road, 1, 1, brief.colour((0.5, 0.7), (0.0, 0.12), (0.35, 0.55)), Part.ROAD)
     for k in range(5):
-        c.rect(
-            0.04 + k * 0.21,
-            (road + 1) / 2,
-            0.14 + k * 0.21,
-            (road + 1) / 2 + 0.018,
-            (225, 222, 205),
-            Part.ROAD,
-        )
-    poles = sorted(u(0.08, 0.92) for _ in range(int(brief.rng.integers(2, 4))))
-    warped = int(brief.rng.integers(len(poles))) if "bent" in brief.flaws and bad < 0 else -1
-    sides = [-brief.light] * len(poles)
-    if "shadow" in brief.flaws:
-        n = int(brief.rng.integers(len(poles)))
-        sides[n] = brief.light
-    for n, px in enumerate(poles):
-        shadow = _ground_shadow(c, brief, px, road + 0.03, 0.17, sides[n])
-        if sides[n] == brief.light:
-            flawed["shadow"] = shadow
+        left, middle = 0.04 + k * 0.21, (road + 1) / 2
+        c.rect(left, middle, 0.14 + k * 0.21, middle + 0.018, (225, 222, 205), Part.ROAD)
+    poles = sorted(u(0.08, 0.92) for _ in range(brief.integer(2, 4)))
+    warped = brief.integer(len(poles)) if "bent" in brief.flaws and bad < 0 else -1
+    grey = (62, 60, 64)
+    for n, (px, side) in enumerate(zip(poles, _sides(brief, len(poles)), strict=True)):
+        _ground_shadow(c, brief, px, road + 0.03, 0.17, side)
         p, q = (px, road + 0.04), (px, horizon - u(0.34, 0.46))
-        c.line(wavy(brief, p, q) if n == warped else [p, q], 0.027, (62, 60, 64), Part.POLE)
-        c.line([(q[0], q[1]), (q[0] + 0.06, q[1])], 0.02, (62, 60, 64), Part.POLE)
+        c.line(brief.bend(p, q, here=n == warped), 0.027, grey, Part.POLE)
+        c.line([q, (q[0] + 0.06, q[1])], 0.02, grey, Part.POLE)
         c.ellipse(q[0] + 0.065, q[1] + 0.012, 0.02, 0.016, (250, 240, 190), Part.DETAIL)
-        if n == warped:
-            flawed["bent"] = box(p, q, pad=0.07)
     middle = houses[len(houses) // 2]
     return Set(
         (Part.WALL, Part.ROOF, Part.OPENING),
         (0.5, horizon - 0.1, 0.4, 0.22),
-        flawed,
         {"house": box(middle[:2], middle[2:], pad=0)},
-        {
-            Part.WALL: (6, 3),
-            Part.ROOF: (5, 6),
-            Part.ROAD: (6, 3),
-            Part.GROUND: (6, 3),
-            Part.SKY: (3, 0),
-            Part.POLE: (3, 0),
-        },
+        dict.fromkeys((Part.WALL, Part.ROAD, Part.GROUND), (6, 3))
+        | {Part.ROOF: (5, 6), Part.SKY: (3, 0), Part.POLE: (3, 0)},
         {"subject": "street"},
     )
 
@@ -114,75 +87,45 @@ def _country(c: Canvas, brief: Brief) -> Set:
     u = brief.uniform
     horizon = u(0.45, 0.58)
     backdrop(c, brief, horizon)
-    flawed: dict[str, Box] = {}
     for layer in range(2):
-        tone = brief.colour((0.3, 0.65), (0.1, 0.4), (0.35 + 0.15 * (1 - layer), 0.6 + 0.15 * (1 - layer)))
-        xs = np.linspace(-0.05, 1.05, int(brief.rng.integers(5, 8)))
+        far = 0.15 * (1 - layer)
+        tone = brief.colour((0.3, 0.65), (0.1, 0.4), (0.35 + far, 0.6 + far))
+        xs = np.linspace(-0.05, 1.05, brief.integer(5, 8))
         ys = horizon - brief.rng.uniform(0.04, 0.26 - 0.1 * layer, len(xs))
-        c.poly(
-            [*zip(xs.tolist(), ys.tolist(), strict=True), (1.05, horizon + 0.01), (-0.05, horizon + 0.01)],
-            tone,
-            Part.MOUNTAIN,
-        )
+        ridge = zip(xs.tolist(), ys.tolist(), strict=True)
+        c.poly([*ridge, (1.05, horizon + 0.01), (-0.05, horizon + 0.01)], tone, Part.MOUNTAIN)
     if brief.rng.random() < 0.45:
         y = u(0.66, 0.8)
-        c.ellipse(
-            u(0.3, 0.7),
-            y,
-            u(0.2, 0.35),
-            u(0.05, 0.09),
-            brief.colour((0.52, 0.6), (0.3, 0.6), (0.5, 0.85)),
-            Part.WATER,
-        )
-    trees = sorted(
-        ((u(0.06, 0.94), u(0.56, 0.78)) for _ in range(int(brief.rng.integers(3, 6)))), key=lambda t: t[1]
-    )
-    sides = [-brief.light] * len(trees)
-    if "shadow" in brief.flaws:
-        n = int(brief.rng.integers(len(trees)))
-        sides[n] = brief.light
+        lake = (u(0.3, 0.7), y, u(0.2, 0.35), u(0.05, 0.09))
+        c.ellipse(*lake, brief.colour((0.52, 0.6), (0.3, 0.6), (0.5, 0.85)), Part.WATER)
+    spots = [(u(0.06, 0.94), u(0.56, 0.78)) for _ in range(brief.integer(3, 6))]
+    trees = sorted(spots, key=lambda t: t[1])
+    sides = _sides(brief, len(trees))
     leaf = brief.colour((0.2, 0.4), (0.35, 0.8), (0.25, 0.6))
     for n, (x, y) in enumerate(trees):
-        size = (0.08 + (y - 0.5) * 0.22) * brief.uniform(*brief.style.scale)
-        shadow = _ground_shadow(c, brief, x, y, size * 1.5, sides[n])
-        if sides[n] == brief.light:
-            flawed["shadow"] = shadow
+        size = (0.08 + (y - 0.5) * 0.22) * brief.scale()
+        _ground_shadow(c, brief, x, y, size * 1.5, sides[n])
         c.line([(x, y), (x, y - size)], 0.024, (84, 58, 38), Part.TREE)
+        green = shade(leaf, u(0.8, 1.15))
         if n % 2:
-            c.poly(
-                [(x - size * 0.65, y - size * 0.7), (x, y - size * 2.3), (x + size * 0.65, y - size * 0.7)],
-                shade(leaf, u(0.8, 1.15)),
-                Part.TREE,
-            )
+            low, wide = y - size * 0.7, size * 0.65
+            c.poly([(x - wide, low), (x, y - size * 2.3), (x + wide, low)], green, Part.TREE)
         else:
-            c.ellipse(x, y - size * 1.4, size * 0.65, size * 0.75, shade(leaf, u(0.8, 1.15)), Part.TREE)
+            c.ellipse(x, y - size * 1.4, size * 0.65, size * 0.75, green, Part.TREE)
     rail = u(0.77, 0.84)
     wood = brief.colour((0.05, 0.12), (0.2, 0.6), (0.45, 0.9))
-    bent = "bent" in brief.flaws
     for k, y in enumerate((rail, rail + 0.06)):
-        p, q = (0.0, y), (1.0, y)
-        c.line(wavy(brief, p, q) if bent and k == 0 else [p, q], 0.026, wood, Part.POLE)
+        c.line(brief.bend((0.0, y), (1.0, y), here=k == 0), 0.026, wood, Part.POLE)
     for k in range(7):
-        c.line(
-            [(0.05 + k * 0.15, rail - 0.05), (0.05 + k * 0.15, rail + 0.11)],
-            0.026,
-            shade(wood, 0.85),
-            Part.POLE,
-        )
-    if bent:
-        flawed["bent"] = (0.0, rail - 0.1, 1.0, min(1.0, rail + 0.1))
+        post = 0.05 + k * 0.15
+        c.line([(post, rail - 0.05), (post, rail + 0.11)], 0.026, shade(wood, 0.85), Part.POLE)
+    if "bent" in brief.flaws:
+        brief.flawed["bent"] = (0.0, rail - 0.1, 1.0, min(1.0, rail + 0.1))
     return Set(
         (Part.TREE, Part.MOUNTAIN),
         (0.5, 0.55, 0.42, 0.22),
-        flawed,
         {"hills": (0.15, horizon - 0.2, 0.85, horizon)},
-        {
-            Part.TREE: (9, 3),
-            Part.MOUNTAIN: (5, 5),
-            Part.GROUND: (8, 4),
-            Part.WATER: (2, 4),
-            Part.SKY: (3, 0),
-            Part.POLE: (4, 3),
-        },
+        {Part.TREE: (9, 3), Part.MOUNTAIN: (5, 5), Part.GROUND: (8, 4), Part.WATER: (2, 4)}
+        | {Part.SKY: (3, 0), Part.POLE: (4, 3)},
         {"subject": "country"},
     )

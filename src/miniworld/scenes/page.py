@@ -3,7 +3,7 @@
 import numpy as np
 
 from fakevlm.data.page_layout import STYLES, Block, sample_layout
-from miniworld.canvas import Canvas, Part, shade
+from miniworld.canvas import Canvas, Colour, Part, shade
 from miniworld.scenes import lettering
 from miniworld.stagecraft import Box, Brief, Set, box
 
@@ -11,11 +11,10 @@ FLAWS = ("garble", "bent")
 
 
 def draw(c: Canvas, brief: Brief) -> Set:
-    """A page (newspaper, paper or magazine). Flaws: garbled rows of text, rows and rules that wave."""
+    """Draw a page (newspaper, paper or magazine). Flaws: garbled rows of text, rows that wave."""
     style = brief.pick(*STYLES)
     layout: list[Block] = brief.layout or sample_layout(brief.rng, style)
-    tint = brief.colour((0.08, 0.16), (0.0, 0.14), (0.86, 0.99))
-    c.fill(tint, Part.PAPER)
+    c.fill(brief.colour((0.08, 0.16), (0.0, 0.14), (0.86, 0.99)), Part.PAPER)
     ink = shade((60, 58, 66), brief.uniform(0.4, 1.3))
     texts = [
         n for n, block in enumerate(layout) if block.kind in ("text", "table") and _area(block.box) > 0.03
@@ -25,10 +24,9 @@ def draw(c: Canvas, brief: Brief) -> Set:
     if "garble" in brief.flaws:
         n = min(len(texts), 1 + int(brief.rng.random() < 0.5))
         garbled = {texts[int(k)] for k in brief.rng.choice(len(texts), n, replace=False)}
-    waved = texts[int(brief.rng.integers(len(texts)))] if "bent" in brief.flaws else -1
-    if waved in garbled and len(texts) > 1:
-        waved = next(n for n in texts if n not in garbled) if set(texts) - garbled else waved
-    flawed: dict[str, Box] = {}
+    waved = texts[brief.integer(len(texts))] if "bent" in brief.flaws else -1
+    if waved in garbled:
+        waved = next((n for n in texts if n not in garbled), waved)
     anchors: dict[str, Box] = {}
     for n, block in enumerate(layout):
         x0, y0, x1, y1 = block.box
@@ -41,32 +39,23 @@ def draw(c: Canvas, brief: Brief) -> Set:
             tall = min(0.055, max(0.03, (y1 - y0) * 0.5))
             y = y0 + tall / 2
             while y < y1 and y + tall / 2 < 1:
-                lettering.row(
-                    c,
-                    brief.rng,
-                    x0,
-                    x1 - brief.uniform(0, 0.25) * (x1 - x0),
-                    y,
-                    tall,
-                    shade(ink, 0.5),
-                    Part.TITLE,
-                )
+                end = x1 - brief.uniform(0, 0.25) * (x1 - x0)
+                lettering.row(c, brief.rng, x0, end, y, tall, shade(ink, 0.5), Part.TITLE)
                 y += tall * 1.7
             anchors["title"] = block.box
         else:
             _rows(c, brief, block.box, ink, garbled=n in garbled, waved=n == waved)
             if block.kind == "table":
-                c.line([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)], 0.008, ink, Part.DETAIL)
+                c.outline(block.box, 0.008, ink, Part.DETAIL)
             anchors.setdefault("text", block.box)
         if n in garbled:
-            old = flawed.get("garble", block.box)
-            flawed["garble"] = box(old[:2], old[2:], block.box[:2], block.box[2:], pad=0.01)
+            old = brief.flawed.get("garble", block.box)
+            brief.flawed["garble"] = box(old[:2], old[2:], block.box[:2], block.box[2:], pad=0.01)
         if n == waved:
-            flawed["bent"] = box(block.box[:2], block.box[2:], pad=0.02)
+            brief.flawed["bent"] = box(block.box[:2], block.box[2:], pad=0.02)
     return Set(
         (Part.PAPER, Part.TEXT, Part.TITLE, Part.FIGURE),
         (0.5, 0.5, 0.4, 0.42),
-        flawed,
         anchors,
         {Part.PAPER: (3, 0), Part.FIGURE: (7, 4), Part.TEXT: (3, 0)},
         {"subject": style},
@@ -78,9 +67,7 @@ def _area(b: Box) -> float:
     return (b[2] - b[0]) * (b[3] - b[1])
 
 
-def _rows(
-    c: Canvas, brief: Brief, b: Box, ink: tuple[float, float, float], *, garbled: bool, waved: bool
-) -> None:
+def _rows(c: Canvas, brief: Brief, b: Box, ink: Colour, *, garbled: bool, waved: bool) -> None:
     x0, y0, x1, y1 = b
     tall = 0.016
     step = 0.052 if garbled else 0.036
@@ -90,42 +77,25 @@ def _rows(
         if garbled:
             lettering.garbled_row(c, brief.rng, x0, x1, y, tall * 1.1, ink)
         elif waved:
-            _waved_row(c, brief, x0, x1, y, ink, phase, waves)
+            t = np.linspace(0, 1, 16)
+            amplitude = (0.028 + 0.016 * brief.flaws["bent"]) * min(1.0, (x1 - x0) / 0.35 + 0.3)
+            ys = y + amplitude * np.sin(2 * np.pi * waves * t + phase)
+            c.line(np.stack([x0 + t * (x1 - x0), ys], 1), 0.016, ink, Part.TEXT)
         else:
             lettering.row(c, brief.rng, x0, x1 if y + step < y1 else x0 + 0.6 * (x1 - x0), y, tall, ink)
         y += step
 
 
-def _waved_row(
-    c: Canvas,
-    brief: Brief,
-    x0: float,
-    x1: float,
-    y: float,
-    ink: tuple[float, float, float],
-    phase: float,
-    waves: float,
-) -> None:
-    t = np.linspace(0, 1, 16)
-    amplitude = (0.028 + 0.016 * brief.flaws["bent"]) * min(1.0, (x1 - x0) / 0.35 + 0.3)
-    ys = y + amplitude * np.sin(2 * np.pi * waves * t + phase)
-    xs = x0 + t * (x1 - x0)
-    c.line(list(zip(xs.tolist(), ys.tolist(), strict=True)), 0.016, ink, Part.TEXT)
-
-
 def _figure(c: Canvas, brief: Brief, b: Box) -> None:
-    """A small picture: sky, hills and a sun, or a chart with bars."""
+    """Draw a small picture: sky and hills, or a chart with bars."""
     x0, y0, x1, y1 = b
     u = brief.uniform
     if brief.rng.random() < 0.6:
         middle = y0 + u(0.45, 0.7) * (y1 - y0)
         c.rect(x0, y0, x1, middle, brief.colour((0.5, 0.62), (0.2, 0.5), (0.6, 0.9)), Part.FIGURE)
         c.rect(x0, middle, x1, y1, brief.colour((0.15, 0.38), (0.2, 0.6), (0.35, 0.65)), Part.FIGURE)
-        c.poly(
-            [(x0, middle), (x0 + u(0.2, 0.7) * (x1 - x0), y0 + 0.2 * (y1 - y0)), (x1, middle)],
-            brief.colour((0.1, 0.6), (0.1, 0.5), (0.3, 0.7)),
-            Part.FIGURE,
-        )
+        hill = [(x0, middle), (x0 + u(0.2, 0.7) * (x1 - x0), y0 + 0.2 * (y1 - y0)), (x1, middle)]
+        c.poly(hill, brief.colour((0.1, 0.6), (0.1, 0.5), (0.3, 0.7)), Part.FIGURE)
     else:
         c.rect(x0, y0, x1, y1, (235, 235, 232), Part.FIGURE)
         tone = brief.colour((0, 1), (0.4, 0.8), (0.4, 0.8))

@@ -1,46 +1,39 @@
 """Medical scans: grey slices of a body. Only LOKI-mini has them; FakeClue-mini never shows one."""
 
-from miniworld.canvas import Canvas, Part
+from miniworld.canvas import Canvas, Colour, Part
 from miniworld.stagecraft import Brief, Set, box
 
 FLAWS = ("asymmetry",)
 
 
 def draw(c: Canvas, brief: Brief) -> Set:
-    """A slice with two lungs, a spine and vessels. Flaw: lungs of unequal size."""
+    """Draw a slice with two lungs, a spine and vessels. Flaw: lungs of unequal size."""
     u = brief.uniform
 
-    def grey(low: float, high: float) -> tuple[float, float, float]:
-        v = 255 * u(low, high)
-        return v, v, v
+    def grey(low: float, high: float) -> Colour:
+        return (255 * u(low, high),) * 3
 
     c.fill(grey(0.02, 0.07), Part.BACKGROUND)
     x, y, rx, ry = 0.5, 0.5, u(0.36, 0.42), u(0.29, 0.35)
     c.ellipse(x, y, rx, ry, grey(0.55, 0.7), Part.BODY)
     c.ellipse(x, y, rx * 0.9, ry * 0.88, grey(0.38, 0.5), Part.BODY)
     sizes = [1.0, 1.0]
-    flawed = {}
     if "asymmetry" in brief.flaws:
-        sizes[int(brief.rng.integers(2))] = 0.5
-        flawed["asymmetry"] = box((x - rx * 0.8, y - ry * 0.7), (x + rx * 0.8, y + ry * 0.5), pad=0)
+        sizes[brief.integer(2)] = 0.5
+        both = (x - rx * 0.8, y - ry * 0.7), (x + rx * 0.8, y + ry * 0.5)
+        brief.flawed["asymmetry"] = box(*both, pad=0)
     lung = grey(0.08, 0.18)
     for side, size in zip((-1, 1), sizes, strict=True):
-        c.ellipse(x + side * rx * 0.45, y - ry * 0.08, rx * 0.32 * size, ry * 0.58 * size, lung, Part.OPENING)
+        middle = x + side * rx * 0.45
+        c.ellipse(middle, y - ry * 0.08, rx * 0.32 * size, ry * 0.58 * size, lung, Part.OPENING)
         for _ in range(5):
-            c.ellipse(
-                x + side * rx * 0.45 + u(-0.2, 0.2) * rx * size,
-                y + u(-0.45, 0.3) * ry * size,
-                0.01,
-                0.01,
-                grey(0.5, 0.7),
-                Part.DETAIL,
-            )
+            vessel = middle + u(-0.2, 0.2) * rx * size, y + u(-0.45, 0.3) * ry * size
+            c.ellipse(*vessel, 0.01, 0.01, grey(0.5, 0.7), Part.DETAIL)
     c.ellipse(x, y + ry * 0.62, 0.05, 0.045, grey(0.85, 0.97), Part.THING)
     c.ellipse(x + u(-0.03, 0.06), y + 0.02, 0.07, 0.08, grey(0.6, 0.72), Part.THING)
     return Set(
         (Part.BODY, Part.OPENING, Part.THING),
         (x, y, rx, ry),
-        flawed,
         {"lung": box((x - rx * 0.75, y - ry * 0.6), (x - rx * 0.15, y + ry * 0.45), pad=0)},
         {Part.BODY: (7, 0), Part.OPENING: (3, 0), Part.BACKGROUND: (2, 0)},
         {"subject": "scan"},
