@@ -42,7 +42,7 @@ def put(kind: str, image: np.ndarray, seed: int) -> tuple[np.ndarray, tuple[floa
     """The miniature's own artifact of a kind at full strength, and its region."""
     scene = Set((), (0.5, 0.5, 0.4, 0.4))
     place = makers.Place(np.ones(image.shape[:2], bool), scene, 1, np.random.default_rng(seed))
-    made, box = makers.MAKERS[kind](image.astype(np.float32), place, 1.0)
+    made, box = makers.MAKERS[kind].draw(image.astype(np.float32), place, 1.0)
     return np.clip(made, 0, 255).astype(np.uint8), tuple(v / len(image) for v in box)
 
 

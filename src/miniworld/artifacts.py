@@ -1,11 +1,12 @@
-"""Artifacts put into a finished picture: what generators leave in texture, shape and light.
+"""Artifacts put into a finished picture, such as generators leave in texture, shape and light.
 
-Each maker takes the picture (H, W, 3) float32 in 0..255 and returns the changed picture and the box (pixels) where it
-can be seen. Flaws that belong to the drawing itself (extra legs, bent lines) are made by the scenes.
+Each function takes the picture (H, W, 3) float32 in 0..255 and returns the changed picture and the box (pixels) where
+the artifact can be seen. Flaws of the drawing itself (extra legs, bent lines) are drawn by the scenes.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ PixelBox = tuple[int, int, int, int]
 
 @dataclass
 class Place:
-    """Where artifacts may sit: the subject's mask (H, W) bool, the scene's set, the light's side, the random source."""
+    """Where artifacts may sit: the subject's mask (H, W) bool, the scene's set, the light's side."""
 
     mask: np.ndarray
     set: Set
@@ -29,7 +30,7 @@ class Place:
         return self.mask.shape[0]
 
     def on_subject(self, low: float, high: float) -> PixelBox:
-        """A box of random size (fractions of the image) centred on a pixel of the subject, or on an anchor."""
+        """Return a box of random size (fractions of the image) centred on a pixel of the subject, or on an anchor."""
         n = self.size
         w, h = (int(n * self.rng.uniform(low, high)) for _ in range(2))
         if self.set.anchors and self.rng.random() < 0.6:
@@ -59,8 +60,17 @@ class Place:
         return x, y, x + w, y + h
 
 
+def _blend(img: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
+    return img * (1 - share) + other * share
+
+
+def _moved(img: np.ndarray, dx: int, dy: int) -> np.ndarray:
+    size = img.shape[1::-1]
+    return cv2.warpAffine(img, np.float32([[1, 0, dx], [0, 1, dy]]), size, borderMode=cv2.BORDER_REFLECT)
+
+
 def _soft(size: int, b: PixelBox) -> np.ndarray:
-    """A soft ellipse filling the box, (size, size, 1) in 0..1."""
+    """Return a soft ellipse filling the box, (size, size, 1) in 0..1."""
     x0, y0, x1, y1 = b
     ys, xs = np.ogrid[0:size, 0:size]
     d = ((xs - (x0 + x1) / 2) / ((x1 - x0) / 2)) ** 2 + ((ys - (y0 + y1) / 2) / ((y1 - y0) / 2)) ** 2
@@ -71,7 +81,7 @@ def smooth(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, 
     b = place.on_subject(0.32, 0.5)
     flat = cv2.GaussianBlur(img, (0, 0), 1.8 + 1.6 * strength)
     soft = _soft(place.size, b) * (0.75 + 0.25 * strength)
-    return img * (1 - soft) + flat * soft, b
+    return _blend(img, flat, soft), b
 
 
 def grid(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
@@ -96,7 +106,7 @@ def smear(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, P
     cv2.line(kernel, (round(half - dx), round(half - dy)), (round(half + dx), round(half + dy)), 1.0, 1)
     dragged = cv2.filter2D(img, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)
     soft = _soft(place.size, b)
-    return img * (1 - soft) + dragged * soft, b
+    return _blend(img, dragged, soft), b
 
 
 def repeat(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
@@ -134,13 +144,11 @@ def duplicate(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarra
         dx = -dx
     if not (y0 + dy >= 0 and y1 + dy <= n):
         dy = -dy
-    moved = cv2.warpAffine(img, np.float32([[1, 0, dx], [0, 1, dy]]), (n, n), borderMode=cv2.BORDER_REFLECT)
+    moved = _moved(img, dx, dy)
     target = place.clip(x0 + dx, y0 + dy, x1 - x0, y1 - y0)
-    cut = np.minimum(1, _soft(n, target) * 3) * (
-        0.8 + 0.2 * strength
-    )  # a cut-out: its rim must show at this size
-    out = img * (1 - cut) + moved * cut
-    out = out * (1 - (0.3 + 0.2 * strength) * 4 * cut * (1 - cut))  # … as a line around it
+    cut = np.minimum(1, _soft(n, target) * 3) * (0.8 + 0.2 * strength)  # a cut-out, whose rim shows
+    out = _blend(img, moved, cut)
+    out = out * (1 - (0.3 + 0.2 * strength) * 4 * cut * (1 - cut))  # as a line around it
     return out, (min(x0, target[0]), min(y0, target[1]), max(x1, target[2]), max(y1, target[3]))
 
 
@@ -153,11 +161,9 @@ def melt(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, Pi
     shift = field * soft * (15 + 8 * strength)
     shift[..., 1] -= np.abs(shift[..., 1]) * 0.6  # things run downwards
     ys, xs = np.mgrid[0:n, 0:n].astype(np.float32)
-    warped = cv2.remap(
-        img, xs + shift[..., 0], ys + shift[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-    )
-    soft = soft * 0.9
-    return img * (1 - soft) + cv2.GaussianBlur(warped, (0, 0), 0.8) * soft, b
+    x, y = xs + shift[..., 0], ys + shift[..., 1]
+    warped = cv2.remap(img, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return _blend(img, cv2.GaussianBlur(warped, (0, 0), 0.8), soft * 0.9), b
 
 
 def misaligned(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
@@ -201,13 +207,10 @@ def glare(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, P
     cx = n * (x + side * rx * place.rng.uniform(0.3, 0.7)) if side else place.point()[0]
     cy = n * (y + ry * place.rng.uniform(-0.5, 0.6)) if side else place.point()[1]
     ys, xs = np.ogrid[0:n, 0:n]
-    spot = np.exp(-((((xs - cx) ** 2 + (ys - cy) ** 2) / (2 * (radius * 0.75) ** 2)) ** 1.4)).astype(
-        np.float32
-    )[..., None]
+    distance = ((xs - cx) ** 2 + (ys - cy) ** 2) / (2 * (radius * 0.75) ** 2)
+    spot = np.exp(-(distance**1.4)).astype(np.float32)[..., None] * (0.85 + 0.15 * strength)
     r = int(radius * 1.3)
-    return img + (255 - img) * spot * (0.85 + 0.15 * strength), place.clip(
-        int(cx) - r, int(cy) - r, 2 * r, 2 * r
-    )
+    return img + (255 - img) * spot, place.clip(int(cx) - r, int(cy) - r, 2 * r, 2 * r)
 
 
 def banding(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
@@ -215,7 +218,7 @@ def banding(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray,
     step = 48 + 26 * strength
     flat = np.floor(cv2.GaussianBlur(img, (0, 0), 1.2) / step) * step + step / 2
     soft = _soft(place.size, b)
-    return img * (1 - soft) + flat * soft, b
+    return _blend(img, flat, soft), b
 
 
 def ringing(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
@@ -233,73 +236,56 @@ def floating(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray
     x0, y0, x1, y1 = place.on_subject(0.16, 0.24)
     tx = int(rng.integers(2, max(3, n - (x1 - x0) - 2)))
     ty = int(rng.integers(1, max(2, int(n * 0.2))))
-    moved = cv2.warpAffine(
-        img, np.float32([[1, 0, tx - x0], [0, 1, ty - y0]]), (n, n), borderMode=cv2.BORDER_REFLECT
-    )
+    moved = _moved(img, tx - x0, ty - y0)
     b = place.clip(tx, ty, x1 - x0, y1 - y0)
     soft = _soft(n, b) * (0.8 + 0.2 * strength)
-    return img * (1 - soft) + moved * soft, b
+    return _blend(img, moved, soft), b
 
 
-MAKERS: dict[str, Callable[[np.ndarray, Place, float], tuple[np.ndarray, PixelBox]]] = {
-    "smooth": smooth,
-    "grid": grid,
-    "smear": smear,
-    "repeat": repeat,
-    "speckle": speckle,
-    "duplicate": duplicate,
-    "melt": melt,
-    "misaligned": misaligned,
-    "halo": halo,
-    "tint": tint,
-    "glare": glare,
-    "banding": banding,
-    "ringing": ringing,
-    "float": floating,
-}
+class Maker(NamedTuple):
+    """How a kind of artifact is put in.
 
-# Mean absolute change (grey levels, inside the box) under which an artifact would be a claim that nobody can check.
-VISIBLE = {
-    "smooth": 3.4,
-    "smear": 5.0,
-    "repeat": 13.0,
-    "duplicate": 15.0,
-    "glare": 26.0,
-    "melt": 6.5,
-    "misaligned": 6.0,
-    "banding": 7.0,
-    "ringing": 6.0,
-    "float": 9.0,
-    "halo": 3.0,
-}
+    Attributes:
+        draw: (picture, place, strength) -> (changed picture, box in pixels).
+        visible: least mean absolute change inside the box (grey levels); less than that nobody could see.
+        tries: places tried at least, of which the one that changes most is taken.
+    """
+
+    draw: Callable[[np.ndarray, Place, float], tuple[np.ndarray, PixelBox]]
+    visible: float
+    tries: int
 
 
-# Kinds that show in one place and hardly in another: of several places, the one that changes most is taken.
-_PLACED = {
-    "smooth": 2,
-    "smear": 3,
-    "repeat": 4,
-    "duplicate": 6,
-    "glare": 3,
-    "melt": 3,
-    "misaligned": 3,
-    "ringing": 2,
-    "float": 3,
+MAKERS = {
+    "smooth": Maker(smooth, 3.4, 2),
+    "grid": Maker(grid, 5.0, 1),
+    "smear": Maker(smear, 5.0, 3),
+    "repeat": Maker(repeat, 13.0, 4),
+    "speckle": Maker(speckle, 5.0, 1),
+    "duplicate": Maker(duplicate, 15.0, 6),
+    "melt": Maker(melt, 6.5, 3),
+    "misaligned": Maker(misaligned, 6.0, 3),
+    "halo": Maker(halo, 3.0, 1),
+    "tint": Maker(tint, 5.0, 1),
+    "glare": Maker(glare, 26.0, 3),
+    "banding": Maker(banding, 7.0, 1),
+    "ringing": Maker(ringing, 6.0, 2),
+    "float": Maker(floating, 9.0, 3),
 }
 
 
 def apply(img: np.ndarray, kind: str, place: Place, strength: float) -> tuple[np.ndarray, PixelBox] | None:
-    """Applies one artifact where it can be seen: a few places are tried, None if it shows in none of them."""
+    """Return the picture with one artifact and its box; None if it can be seen in none of nine places."""
     best: tuple[float, np.ndarray, PixelBox] | None = None
-    wanted = _PLACED.get(kind, 1)
+    maker = MAKERS[kind]
     for attempt in range(9):
-        out, b = MAKERS[kind](img, place, strength)
+        out, b = maker.draw(img, place, strength)
         x0, y0, x1, y1 = b
         if x1 - x0 < 4 or y1 - y0 < 4:
             continue
         change = float(np.abs(np.clip(out[y0:y1, x0:x1], 0, 255) - img[y0:y1, x0:x1]).mean())
         if best is None or change > best[0]:
             best = change, out, b
-        if attempt + 1 >= wanted and best[0] >= VISIBLE.get(kind, 5.0):
+        if attempt + 1 >= maker.tries and best[0] >= maker.visible:
             return best[1], best[2]
     return None

@@ -1,4 +1,4 @@
-"""The miniature world: `shoot` photographs a scene, or lets a flawed generator imagine one.
+"""The miniature world: `shoot` photographs a scene, or lets a flawed generator draw one.
 
 Real and fake images come from the same scenes through the same camera; a fake differs by its artifacts alone, and a few
 fakes by nothing that can be seen.
@@ -19,7 +19,7 @@ from miniworld import artifacts, camera
 from miniworld.canvas import Canvas, Part, noise
 from miniworld.fitting import FITTING, MANIPULATIONS
 from miniworld.scenes import animal, face, human, landscape, page, satellite, scan, thing
-from miniworld.stagecraft import STYLES, Box, Brief, Set, Style
+from miniworld.stagecraft import STYLES, Brief, Set, Style
 
 SCENES: dict[str, ModuleType] = {
     "animal": animal,
@@ -31,10 +31,11 @@ SCENES: dict[str, ModuleType] = {
     "deepfake": face,
     "medicine": scan,
 }
-
 UNSEEN = tuple(name for name, kind in KINDS.items() if kind.unseen)
-# After the camera (they would not survive it, or must not carry its grain), or before it, as part of the scene's light.
-_BEFORE_GRAIN = {"melt", "halo", "tint", "glare"}
+# Part of the scene's light, so put in before the camera; the others would not survive it or must not carry its grain.
+_BEFORE_GRAIN = ("melt", "halo", "tint", "glare")
+_ALWAYS = ["structure", "lines", "light", "colour"]  # qualities of every real image
+Pose = tuple[float, float, float]
 
 
 @dataclass
@@ -45,28 +46,45 @@ class Shot:
         pixels: (H, W, 3) uint8 RGB, as decoded from `jpeg` (raw for video frames).
         jpeg: the file's bytes.
         artifacts: visible ones, with regions as fractions.
-        qualities: honest qualities of the photograph, keys of `catalogue.QUALITIES`.
+        qualities: honest qualities of a real image, keys of `clues.QUALITIES`.
         facts: neutral facts (`legs`, `subject`, `light` …) for the base's descriptions.
         parts: (H, W) uint8 map of `canvas.Part`.
-        layout: of a document, the blocks it was set from.
     """
 
     pixels: np.ndarray
     jpeg: bytes
     category: str
     label: int
+    artifacts: list[Artifact]
+    qualities: list[str]
+    facts: dict[str, str]
+    parts: np.ndarray
+
+
+@dataclass
+class _Take:
+    """A picture behind the camera's lens and sensor, before it becomes a file."""
+
+    pixels: np.ndarray  # (H, W, 3) float32, 0..255
+    parts: np.ndarray
+    facts: dict[str, str]
     artifacts: list[Artifact] = field(default_factory=list)
-    qualities: list[str] = field(default_factory=list)
-    facts: dict[str, str] = field(default_factory=dict)
-    parts: np.ndarray | None = None
-    layout: list | None = None
+    film: list[str] = field(default_factory=list)
+
+    def shot(self, category: str, fake: bool, pixels: np.ndarray, jpeg: bytes, facts: dict[str, str]) -> Shot:
+        qualities = [] if fake else [*self.film, *_ALWAYS]
+        facts = self.facts | facts
+        return Shot(
+            pixels, jpeg, category, FAKE if fake else REAL, self.artifacts, qualities, facts, self.parts
+        )
 
 
 def _choose(
     category: str, rng: np.random.Generator, kinds: Sequence[str] | None, count: tuple[int, int]
 ) -> list[str]:
+    """Return the kinds of artifact to put in."""
     fitting = FITTING[category] + UNSEEN
-    allowed = [kind for kind in (kinds if kinds is not None else SEEN_KINDS) if kind in fitting]
+    allowed = [kind for kind in (SEEN_KINDS if kinds is None else kinds) if kind in fitting]
     if kinds is not None and not allowed:
         allowed = list(FITTING[category])
     wanted = min(int(rng.integers(count[0], count[1] + 1)), len(allowed))
@@ -79,9 +97,9 @@ def _choose(
 
 
 def _light_up(
-    img: np.ndarray, parts: np.ndarray, stage: Set, light: int, rng: np.random.Generator
+    img: np.ndarray, parts: np.ndarray, subject: np.ndarray, stage: Set, light: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Material texture everywhere, and shading of the subject from the side of the light."""
+    """Add texture of the material everywhere, and shade the subject from the side of the light."""
     n = img.shape[0]
     fine, streak = np.zeros(32, np.float32), np.zeros(32, np.float32)
     for part in Part:
@@ -91,50 +109,51 @@ def _light_up(
     if not stage.paper:
         x, _, rx, _ = stage.centre
         across = np.clip((np.arange(n, dtype=np.float32) / n - x) / max(rx, 0.1), -1.2, 1.2) * light
-        on_subject = np.isin(parts, [int(p) for p in stage.subject])
-        factor = 1 + np.where(on_subject, 0.42, 0.05) * across[None, :]
+        factor = 1 + np.where(subject, 0.42, 0.05) * across[None, :]
         img = img * factor[..., None]
     return img.astype(np.float32)
 
 
-def _picture(
-    category: str, rng: np.random.Generator, style: Style, size: int, chosen: list[str], strength: tuple[float, float],
-    layout: list | None, variant: str | None, post_rng: np.random.Generator, pose: tuple[float, float, float] | None = None,
-) -> tuple[np.ndarray, np.ndarray, Set, list[Artifact], list[str], int]:  # fmt: skip
+def _take(
+    category: str, rng: np.random.Generator, style: Style, size: int, chosen: list[str],
+    strength: tuple[float, float], artifact_rng: np.random.Generator, *, layout: list | None = None,
+    variant: str | None = None, pose: Pose | None = None,
+) -> _Take:  # fmt: skip
     scene = SCENES[category]
-    strengths = {kind: float(post_rng.uniform(*strength)) for kind in chosen}
+    strengths = {kind: float(artifact_rng.uniform(*strength)) for kind in chosen}
     flaws = {kind: s for kind, s in strengths.items() if kind in scene.FLAWS}
     light = -1 if rng.random() < 0.5 else 1
     brief = Brief(rng, style, flaws, light, variant, layout)
     canvas = Canvas(size)
     stage = scene.draw(canvas, brief, pose) if pose is not None else scene.draw(canvas, brief)
     img, parts = canvas.down()
-    img = _light_up(img, parts, stage, light, rng)
     subject = np.isin(parts, [int(p) for p in stage.subject])
-    place = artifacts.Place(subject, stage, light, post_rng)
-    found = [
-        Artifact(k, _rounded(brief.flawed[k]), round(strengths[k], 3)) for k in flaws if k in brief.flawed
-    ]
+    img = _light_up(img, parts, subject, stage, light, rng)
+    place = artifacts.Place(subject, stage, light, artifact_rng)
+    take = _Take(img, parts, stage.facts | {"light": "right" if light > 0 else "left"})
+
+    def note(kind: str, region: Sequence[float]) -> None:
+        inside = tuple(round(float(min(1.0, max(0.0, v))), 3) for v in region)
+        take.artifacts.append(Artifact(kind, inside, round(strengths[kind], 3)))
 
     def put(kinds: Sequence[str], picture: np.ndarray) -> np.ndarray:
         for kind in kinds:
             result = artifacts.apply(picture, kind, place, strengths[kind])
             if result is not None:
-                picture, b = result
-                found.append(Artifact(kind, _rounded(tuple(v / size for v in b)), round(strengths[kind], 3)))
+                picture, region = result
+                note(kind, [v / size for v in region])
         return picture
 
+    for kind in flaws:
+        if kind in brief.flawed:
+            note(kind, brief.flawed[kind])
     after = [k for k in chosen if k in artifacts.MAKERS and k not in _BEFORE_GRAIN]
     img = put([k for k in chosen if k in _BEFORE_GRAIN], img)
     img = camera.expose(img, rng, style)
     img, soft = camera.lens(img, subject, rng, style)
     img, grain = camera.sense(img, rng, style)
-    img = put(after, np.clip(img, 0, 255))
-    return img, parts, stage, found, soft + grain, light
-
-
-def _rounded(b: Sequence[float]) -> Box:
-    return tuple(round(float(min(1.0, max(0.0, v))), 3) for v in b)  # type: ignore[return-value]
+    take.pixels, take.film = put(after, np.clip(img, 0, 255)), soft + grain
+    return take
 
 
 def shoot(
@@ -150,38 +169,30 @@ def shoot(
     layout: list | None = None,
     variant: str | None = None,
 ) -> Shot:
-    """One picture.
+    """Return one picture; a fake with count ≥ 1 shows at least one artifact.
 
     Args:
         category: a key of `SCENES`.
-        fake: whether a flawed generator made it.
-        kinds: artifact kinds that may occur; None means all that FakeClue-mini knows. Those that do not fit are left out.
+        fake: whether a flawed generator draws it.
+        kinds: artifact kinds that may occur; None: all that FakeClue-mini knows. Those that do not fit are left out.
         count: how many artifacts, (least, most); (0, 0) makes a fake that shows nothing.
         strength: range of the artifacts' strength, 0..1.
         style: a key of `stagecraft.STYLES`.
         size: pixels a side.
-        layout: for documents, the blocks to set (`synthesis.layout`).
-        variant: the kind of subject ("dog", "chair", "newspaper" …); random if None.
-
-    Returns:
-        The shot; a fake with count ≥ 1 shows at least one artifact.
+        layout: of a document, the blocks to set (`fakevlm.data.page_layout`).
+        variant: kind of subject ("dog", "chair", "newspaper" …); None draws one by lot.
     """
-    look = STYLES[style]
     for _ in range(8):
         chosen = _choose(category, rng, kinds, count) if fake else []
-        img, parts, stage, found, qualities, light = _picture(
-            category, rng, look, size, chosen, strength, layout, variant, rng
+        take = _take(
+            category, rng, STYLES[style], size, chosen, strength, rng, layout=layout, variant=variant
         )
-        if found or not chosen:
+        if take.artifacts or not chosen:
             break
-    jpeg, twice = encode_jpeg(img, rng, look.jpeg)
-    film = [*qualities, *(["compression"] if twice else [])]
-    qualities = [*film, "structure", "lines", "light", "colour"]
+    jpeg, twice = encode_jpeg(take.pixels, rng, STYLES[style].jpeg)
+    take.film += ["compression"] * twice
     pixels = cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    facts = {**stage.facts, "light": "right" if light > 0 else "left", "film": ",".join(film)}
-    return Shot(
-        pixels, jpeg, category, FAKE if fake else REAL, found, [] if fake else qualities, facts, parts, layout
-    )
+    return take.shot(category, fake, pixels, jpeg, {"film": ",".join(take.film)})
 
 
 def shoot_video(
@@ -192,13 +203,13 @@ def shoot_video(
     size: int = 96,
     style: str = "fakeclue",
 ) -> list[Shot]:
-    """A clip of one face: the same identity, light and camera, slight motion of head and mouth.
+    """Return a clip of one face: the same identity, light and camera, slight motion of head and mouth.
 
     Args:
-        manipulation: a key of `MANIPULATIONS`, whose artifacts stay on the face through the clip; None for a real clip.
+        manipulation: a key of `MANIPULATIONS`, whose artifacts stay through the clip; None for a real clip.
     """
-    look = STYLES[style]
-    look = replace(look, grain=(look.grain[0], (look.grain[0] + look.grain[1]) / 2))
+    grain = STYLES[style].grain
+    look = replace(STYLES[style], grain=(grain[0], (grain[0] + grain[1]) / 2))
     identity, flaw_seed, motion = (int(rng.integers(2**31)) for _ in range(3))
     move = np.random.default_rng(motion)
     chosen: list[str] = []
@@ -207,21 +218,12 @@ def shoot_video(
         chosen = [str(k) for k in rng.choice(options, int(rng.integers(1, 3)), replace=False)]
     shots = []
     for _ in range(frames):
-        pose = (
-            float(move.uniform(-0.035, 0.035)),
-            float(move.uniform(-0.025, 0.025)),
-            float(move.uniform(0, 0.03)),
-        )
+        pose = tuple(float(move.uniform(*span)) for span in ((-0.035, 0.035), (-0.025, 0.025), (0, 0.03)))
         for attempt in range(6):
-            img, parts, stage, found, qualities, light = _picture(
-                "deepfake", np.random.default_rng(identity), look, size, chosen, (0.7, 1.0), None, None,
-                np.random.default_rng(flaw_seed + attempt), pose,
-            )  # fmt: skip
-            if found or not chosen:
+            rngs = np.random.default_rng(identity), np.random.default_rng(flaw_seed + attempt)
+            take = _take("deepfake", rngs[0], look, size, chosen, (0.7, 1.0), rngs[1], pose=pose)
+            if take.artifacts or not chosen:
                 break
-        pixels = np.clip(img, 0, 255).astype(np.uint8)
-        label = FAKE if manipulation else REAL
-        honest = [] if manipulation else [*qualities, "structure", "lines", "light", "colour"]
-        facts = {**stage.facts, "light": "right" if light > 0 else "left"}
-        shots.append(Shot(pixels, b"", "deepfake", label, found, honest, facts, parts))
+        pixels = np.clip(take.pixels, 0, 255).astype(np.uint8)
+        shots.append(take.shot("deepfake", manipulation is not None, pixels, b"", {}))
     return shots
