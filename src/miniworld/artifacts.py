@@ -208,9 +208,10 @@ def glare(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, P
     cy = n * (y + ry * place.rng.uniform(-0.5, 0.6)) if side else place.point()[1]
     ys, xs = np.ogrid[0:n, 0:n]
     distance = ((xs - cx) ** 2 + (ys - cy) ** 2) / (2 * (radius * 0.75) ** 2)
-    spot = np.exp(-(distance**1.4)).astype(np.float32)[..., None] * (0.85 + 0.15 * strength)
+    spot = np.exp(-(distance**1.4)).astype(np.float32)[..., None]
     r = int(radius * 1.3)
-    return img + (255 - img) * spot, place.clip(int(cx) - r, int(cy) - r, 2 * r, 2 * r)
+    b = place.clip(int(cx) - r, int(cy) - r, 2 * r, 2 * r)
+    return img + (255 - img) * spot * (0.85 + 0.15 * strength), b
 
 
 def banding(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:

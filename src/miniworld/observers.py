@@ -1,23 +1,23 @@
 """Three scripted observers: the miniature's stand-ins for Qwen2-VL, InternVL2 and DeepSeek-VL2.
 
-Their names say that they are scripted, so that no table or picture shows their words under a model's bare name.
+Each looks at an image's ground truth and sees part of it: a strong artifact more surely than a weak one, some kinds better
+than others. Each also invents: now and then it names an artifact that is not there, more often if the prompt demands one
+and there is nothing to see. Each writes in its own style and picks its own words from the clue lexicon. They err
+independently. Their names say that they are scripted.
 
-Each looks at an image's truth and sees part of it: a strong artifact more surely than a weak one, some kinds better than
-others. Each also invents: now and then it names an artifact that is not there, more often if the prompt demands one and
-there is nothing to see. Each writes in its own style (prose, a list, hedged remarks), picks its own words from the
-catalogue and adds remarks that say nothing. The three err independently, which is what makes their agreement worth something.
-
-A description depends on nothing but the image's hash, the observer, the seed and what the prompt asked.
+A caption depends on nothing but the image's hash, the observer, the seed and whether the prompt lets it see nothing.
 """
 
 import hashlib
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from fakevlm.data.clues import KINDS, QUALITIES, SEEN_KINDS, SUBJECTS
 from fakevlm.data.ground_truth import GroundTruth
@@ -25,86 +25,35 @@ from fakevlm.errors import UserError
 from fakevlm.inference.protocol import Outcome, Request
 from miniworld.fitting import FITTING
 
+Clauses = list[tuple[str, str]]  # (family, text)
+
 
 @dataclass(frozen=True)
 class Observer:
-    """How well one observer sees, and how it writes.
-
-    Attributes:
-        hit: probability, by family, to see an artifact of full strength.
-        strong, weak: kinds it sees better and worse than that (±0.12).
-        quality: probability to cite a quality of a real image.
-        invent: expected number of invented artifacts on a fake.
-        spurious: the same on a real image.
-        refuse: probability to refuse an image of a person.
-        phrases: which of the catalogue's phrases it prefers (indices, wrapped).
-        style: name of the writing function.
-        fillers: its remarks that say nothing.
-    """
+    """How well one observer sees, and how it writes (see observers.yaml)."""
 
     hit: Mapping[str, float]
-    strong: frozenset[str]
-    weak: frozenset[str]
+    strong: Sequence[str]
+    weak: Sequence[str]
     quality: float
     invent: float
     spurious: float
     refuse: float
     phrases: Sequence[int]
     style: str
-    fillers: Sequence[str] = field(default=())
+    fillers: Sequence[str]
 
 
-OBSERVERS: dict[str, Observer] = {
-    "Qwen2-VL (scripted)": Observer(
-        hit={"texture": 0.80, "geometry": 0.74, "lighting": 0.72},
-        strong=frozenset({"grid", "garble", "extra_part"}),
-        weak=frozenset({"asymmetry", "tint"}),
-        quality=0.62,
-        invent=0.26,
-        spurious=0.08,
-        refuse=0.0,
-        phrases=(0, 0, 1, 3),
-        style="prose",
-        fillers=(
-            "The composition is pleasant",
-            "The main subject is placed near the centre of the frame",
-            "The picture tells a simple story",
-            "The colours give the picture a calm mood",
-        ),
-    ),
-    "InternVL2 (scripted)": Observer(
-        hit={"texture": 0.72, "geometry": 0.81, "lighting": 0.74},
-        strong=frozenset({"misaligned", "bent", "duplicate"}),
-        weak=frozenset({"speckle", "smear"}),
-        quality=0.60,
-        invent=0.30,
-        spurious=0.10,
-        refuse=0.01,
-        phrases=(1, 2, 0, 2),
-        style="bullets",
-        fillers=(
-            "Content: a single main subject in front of a background",
-            "Resolution: low, but enough to judge",
-            "Mood: quiet and plain",
-        ),
-    ),
-    "DeepSeek-VL2 (scripted)": Observer(
-        hit={"texture": 0.74, "geometry": 0.72, "lighting": 0.80},
-        strong=frozenset({"shadow", "halo", "repeat"}),
-        weak=frozenset({"misaligned", "grid"}),
-        quality=0.58,
-        invent=0.32,
-        spurious=0.12,
-        refuse=0.0,
-        phrases=(2, 3, 3, 0),
-        style="terse",
-        fillers=("nice framing", "a plain background", "a small picture, hard to say much"),
-    ),
+OBSERVERS = {
+    name: Observer(**values)
+    for name, values in yaml.safe_load(
+        Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
+    ).items()
 }
 
 
 def plausible_kinds(category: str) -> list[str]:
-    """Kinds of artifact that somebody might believe to see in an image of `category`."""
+    """Return kinds of artifact that somebody might believe to see in an image of `category`."""
     return [kind for kind in SEEN_KINDS if kind in FITTING.get(category, SEEN_KINDS)]
 
 
@@ -114,7 +63,7 @@ def sources_digest(ground_truth: Mapping[str, GroundTruth]) -> str:
     It serves as the observers' model revision.
     """
     digest = hashlib.sha256(inspect.getsource(sys.modules[__name__]).encode())
-    digest.update(repr((KINDS, QUALITIES, SUBJECTS, FITTING)).encode())
+    digest.update(repr((OBSERVERS, KINDS, QUALITIES, SUBJECTS, FITTING)).encode())
     for path in sorted(ground_truth):
         digest.update(repr(ground_truth[path]).encode())
     return digest.hexdigest()[:12]
@@ -155,11 +104,11 @@ class ScriptedAnnotator:
 
 
 def describe(name: str, truth: GroundTruth, image_sha256: str, *, seed: int, tagged: bool) -> str | None:
-    """What observer `name` writes about an image; None if it refuses.
+    """Return what observer `name` writes about an image; None if it refuses.
 
     Args:
         name: key of `OBSERVERS`.
-        truth: what is known of the image; its label is what the prompt gave as prior knowledge.
+        truth: of the image; its label is the prompt's prior knowledge.
         image_sha256: hash of the image's bytes.
         seed: the run's seed.
         tagged: the prompt lets the observer say that it sees nothing.
@@ -176,14 +125,11 @@ def describe(name: str, truth: GroundTruth, image_sha256: str, *, seed: int, tag
     rng = np.random.default_rng(int.from_bytes(key[:8], "little"))
     if truth.category in ("human", "deepfake") and rng.random() < observer.refuse:
         return None
-    seen = (
-        _artifacts_seen(observer, truth, rng, tagged)
-        if truth.label == 0
-        else _qualities_seen(observer, truth, rng)
-    )
+    fake = truth.label == 0
+    seen = _artifacts_seen(observer, truth, rng, tagged) if fake else _qualities_seen(observer, truth, rng)
     subject = SUBJECTS.get(truth.category, "the image")
     clauses = [(family, _wording(observer, phrases, rng).format(s=subject)) for family, phrases in seen]
-    return _STYLES[observer.style](clauses, truth.label == 0, observer, rng)
+    return _STYLES[observer.style](clauses, fake, observer, rng)
 
 
 def _hit_rate(observer: Observer, kind: str, strength: float) -> float:
@@ -202,7 +148,7 @@ def _artifacts_seen(
         kind for kind, strength in strongest.items() if rng.random() < _hit_rate(observer, kind, strength)
     ]
     others = [kind for kind in plausible_kinds(truth.category) if kind not in strongest]
-    # A prompt that insists on artifacts where none are seen is what makes models hallucinate (paper section 3.2).
+    # A prompt that insists on artifacts makes models hallucinate them (paper section 3.2).
     pressure = 1.0 if kinds else (0.6 if tagged else 2.5)
     invented = min(len(others), rng.poisson(observer.invent * pressure))
     kinds += [str(kind) for kind in rng.choice(others, size=invented, replace=False)]
@@ -228,8 +174,8 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-def _prose(clauses: list[tuple[str, str]], fake: bool, observer: Observer, rng: np.random.Generator) -> str:
-    """Whole sentences with an opening, two clauses joined now and then, a verdict at the end."""
+def _prose(clauses: Clauses, fake: bool, observer: Observer, rng: np.random.Generator) -> str:
+    """Write whole sentences with an opening, two clauses joined now and then, a verdict at the end."""
     openings = ("Looking closely, ", "On closer inspection, ", "It is noticeable that ", "")
     texts = [text for _, text in clauses]
     sentences = []
@@ -239,12 +185,10 @@ def _prose(clauses: list[tuple[str, str]], fake: bool, observer: Observer, rng: 
         texts = texts[take:]
     if rng.random() < 0.6:
         sentences.insert(int(rng.integers(len(sentences) + 1)), _sentence(str(rng.choice(observer.fillers))))
+    if not clauses and fake:
+        return "No visible artifact."
     if not clauses:
-        return (
-            "No visible artifact."
-            if fake
-            else " ".join([*sentences, "This looks like an ordinary photograph."])
-        )
+        return " ".join([*sentences, "This looks like an ordinary photograph."])
     ending = (
         ("These details suggest that the image was generated by a machine.", "Overall, the image is fake.")
         if fake
@@ -253,8 +197,8 @@ def _prose(clauses: list[tuple[str, str]], fake: bool, observer: Observer, rng: 
     return " ".join([*sentences, str(rng.choice(ending))])
 
 
-def _bullets(clauses: list[tuple[str, str]], fake: bool, observer: Observer, rng: np.random.Generator) -> str:
-    """A Markdown list, each point under its family's name."""
+def _bullets(clauses: Clauses, fake: bool, observer: Observer, rng: np.random.Generator) -> str:
+    """Write a Markdown list, each clue under its family's name."""
     if not clauses and fake:
         return "- No visible artifact."
     heading = "**Artifacts found:**" if fake else "**Signs of an authentic photograph:**"
@@ -264,8 +208,8 @@ def _bullets(clauses: list[tuple[str, str]], fake: bool, observer: Observer, rng
     return "\n".join([heading, *lines])
 
 
-def _terse(clauses: list[tuple[str, str]], fake: bool, observer: Observer, rng: np.random.Generator) -> str:
-    """Short remarks, some with a hedge in front or behind, strung together with semicolons."""
+def _terse(clauses: Clauses, fake: bool, observer: Observer, rng: np.random.Generator) -> str:
+    """Write short remarks, some with a hedge in front or behind, joined by semicolons."""
     if not clauses and fake:
         return "no visible artifact"
     remarks = []
