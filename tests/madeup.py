@@ -133,6 +133,8 @@ def scores(benchmark: str, rng: np.random.Generator) -> pd.DataFrame:
                 ("css", 0.8),
                 ("clue_precision", 0.7),
                 ("clue_recall", 0.6),
+                ("acc_forced", 0.9),
+                ("f1_real_forced", 0.9),
                 ("unparsed", 0.01),
             ):
                 rows.append(

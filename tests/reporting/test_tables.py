@@ -77,6 +77,23 @@ def test_run_values_are_the_scores() -> None:
     assert (tidy.subset == "category=animal").any()
 
 
+@pytest.mark.parametrize(("name", "sheets"), [("table2", 2), ("table4", 1)])
+def test_language_models_are_shown_as_said_and_forced(name: str, sheets: int) -> None:
+    shown = [sheet for sheet in ALL[name].sheets if sheet.title.endswith("as said and forced")]
+    assert len(shown) == sheets
+    for sheet in shown:
+        assert {row[0] for row in sheet.rows} == set(madeup.WRITERS)
+        assert [head.removesuffix(", this run (mini)") for head in sheet.head[2:]] == [
+            "Acc",
+            "Acc, forced",
+            "F1 (real)",
+            "F1 (real), forced",
+            "Unparsed",
+        ]
+    without = build_table(name, PUBLISHED, SCORES[SCORES.metric != "acc_forced"], "mini", AVERAGE)
+    assert len(without.sheets) == len(ALL[name].sheets) - sheets
+
+
 def test_table3_takes_each_class_alone() -> None:
     tidy = ALL["table3"].tidy
     for subset, label, metric in (("Real", "label=real", "f1_real"), ("Fake", "label=fake", "f1_fake")):

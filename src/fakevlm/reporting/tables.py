@@ -124,9 +124,13 @@ def _beside(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet:
     return Sheet(spec["title"], head, owners, cells, strong)
 
 
-def _only_run(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet:
-    """What the paper does not report, measured in this run."""
+def _only_run(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet | None:
+    """What the paper does not report, measured in this run; None if no method is `having` it."""
     run = tidy[(tidy.source == "run") & (tidy.subset == spec.get("of", "all"))]
+    if having := spec.get("having"):
+        run = run[run.method.isin(run[run.metric == having].method)]
+        if run.empty:
+            return None
     metrics = [m for m in spec["run"] if (run.metric == m).any()]
     sizes = run[run.metric == "acc"].groupby("method").n.max()
     rows = [

@@ -28,6 +28,8 @@ METRICS = {
     "css": "CSS",
     "clue_precision": "Clue precision",
     "clue_recall": "Clue recall",
+    "acc_forced": "Acc, forced",
+    "f1_real_forced": "F1 (real), forced",
     "unparsed": "Unparsed",
 }
 CATEGORY_NAMES = {
