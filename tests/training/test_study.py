@@ -1,12 +1,18 @@
 """The study of Fig. 3: features of a frozen model, probes, scores, and the whole of it on a tiny world."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 import tinyllava
+from conftest import ROOT
 from fakevlm import study
+from fakevlm.inference import engines
 from fakevlm.data.records import FAKE, REAL, write_records
 from fakevlm.model.collate import Collator, Example
 from fakevlm.model.features import Features
@@ -207,3 +213,10 @@ def test_a_profile_may_leave_loki_out(project):
     tests = study.load_tests(params)
     assert list(tests) == ["fakeclue"]
     assert len(tests["fakeclue"]) == 4
+
+
+def test_the_stage_names_the_settings_of_the_evaluation_that_it_uses():
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["study"]
+    named = {key.rpartition(".")[2] for key in stage["params"] if ".evaluate" in key}
+    code = Path(study.__file__).read_text() + Path(engines.__file__).read_text()
+    assert named == set(re.findall(r"params\.evaluate\.(\w+)", code))
