@@ -12,8 +12,8 @@ import yaml
 import tinyllava
 from conftest import ROOT
 from fakevlm import study
-from fakevlm.inference import engines
 from fakevlm.data.records import FAKE, REAL, write_records
+from fakevlm.inference import engines
 from fakevlm.model.collate import Collator, Example
 from fakevlm.model.features import Features
 from fakevlm.model.llava import load_model, load_processor
