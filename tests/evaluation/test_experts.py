@@ -1,4 +1,4 @@
-"""Expert detectors: features and augmentation against plain arithmetic, and three trainings on images a few pixels wide."""
+"""Expert detectors: features and augmentation by plain arithmetic, and three trainings on tiny images."""
 
 import shutil
 from pathlib import Path
@@ -161,7 +161,7 @@ def test_tower_needs_a_llava(tmp_path: Path):
 
 
 def test_train_save_and_load(params: Params, project: Path, tmp_path: Path):
-    """Bright against dark: each expert learns it, is repeatable to the byte, and comes back from disk the same."""
+    """Bright against dark: each expert learns it, repeats to the byte, and loads as it was saved."""
     train, val, test = (tinyllava.records(n, seed) for n, seed in ((48, 1), (24, 2), (13, 3)))
     log = experts.train_experts(params, train, val, tmp_path / "a")
     assert list(log.columns) == [

@@ -1,4 +1,4 @@
-"""Every architecture that is trained: two trainings from one seed end in the same bytes, also with several threads."""
+"""Every architecture that is trained: two trainings with two threads end in the same bytes."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

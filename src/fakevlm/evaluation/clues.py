@@ -17,7 +17,7 @@ KIND_NAMES = tuple(KINDS)
 def clue_tables(
     paths: Sequence[str], texts: Sequence[str | None], ground_truth: Mapping[str, GroundTruth]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Kinds of artifact in n images and in the texts about them.
+    """Return the kinds of artifact in n images and in the texts about them.
 
     Args:
         paths: the images' paths (`Record.path`).
@@ -25,9 +25,8 @@ def clue_tables(
         ground_truth: from `data.ground_truth.read_ground_truth`.
 
     Returns:
-        Bool arrays: (n,) the image is known to have visible artifacts; (n, kinds) it has the kind; (n,
-            kinds) the text
-        names it. Columns are `KIND_NAMES`; rows without known artifacts are empty.
+        Bool arrays: (n,) the image is known to have visible artifacts; (n, kinds) it has the kind;
+        (n, kinds) the text names it. Columns are `KIND_NAMES`; rows without known artifacts are empty.
     """
     n = len(paths)
     known, true, named = np.zeros(n, bool), *np.zeros((2, n, len(KIND_NAMES)), bool)

@@ -39,13 +39,13 @@ def load_detector(spec: PublishedExpert) -> "Detector":
         UserError: a file is missing, is no plain checkpoint, or holds other tensors than this kind has.
     """
     if spec.kind == "cnnspot":
-        from fakevlm.evaluation.detectors.cnnspot import CNNSpot
+        from fakevlm.evaluation.detectors.cnnspot import PublishedCNNSpot
 
-        return CNNSpot(spec.weights)
+        return PublishedCNNSpot(spec.weights)
     if spec.kind == "univfd":
-        from fakevlm.evaluation.detectors.univfd import UnivFD
+        from fakevlm.evaluation.detectors.univfd import PublishedUnivFD
 
-        return UnivFD(spec.weights, spec.features)
+        return PublishedUnivFD(spec.weights, spec.features)
     if spec.kind == "gramnet":
         from fakevlm.evaluation.detectors.gramnet import GramNet
 

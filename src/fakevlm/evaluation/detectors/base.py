@@ -1,7 +1,7 @@
-"""What published detectors share: reading a checkpoint without running what is in it, and images into tensors.
+"""Base of published detectors: reading a checkpoint without running code in it, and images into tensors.
 
-A checkpoint is read with `weights_only`: tensors and plain containers, no objects. It must hold exactly the tensors that the
-authors' network has, by name and shape; what is missing or too much is an error that lists it, never a partly random network.
+A checkpoint is read with `weights_only`: tensors and plain containers, no objects. It must hold exactly the
+tensors of the authors' network, by name and shape; missing and additional ones are an error that lists them.
 """
 
 from abc import ABC, abstractmethod
@@ -26,23 +26,24 @@ class Detector(ABC):
     """A published detector. Most take images in their own sizes, so a batch is what shares a size.
 
     Attributes:
-        pixels: most of a batch (of one image at least): memory grows with them, and benchmarks hold photographs of 24 million.
+        pixels: most pixels of a batch, which holds one image at least; benchmarks have photographs of 24
+            million.
     """
 
     pixels = 8_000_000
 
     def prepare(self, image: Image.Image) -> Image.Image:
-        """What is looked at of an RGB image: here, all of it."""
+        """Return the part of an RGB image that the detector sees: all of it."""
         return image
 
     @abstractmethod
     def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
-        """P(fake) of n prepared images of one size: (n,) float64, on whatever device."""
+        """Return P(fake) of n prepared images of one size: (n,) float64, on any device."""
 
     @torch.inference_mode()
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """P(fake) of RGB images, any sizes: (len(images),) float64 in 0–1."""
-        found = np.zeros(len(images))
+        """Return P(fake) of RGB images, any sizes: (len(images),) float64 in 0–1."""
+        p_fake = np.zeros(len(images))
         alike: dict[tuple[int, int], list[int]] = {}
         prepared = [self.prepare(image) for image in images]
         for number, image in enumerate(prepared):
@@ -52,14 +53,14 @@ class Detector(ABC):
             for start in range(0, len(numbers), most):
                 some = numbers[start : start + most]
                 values = self.p_fake([prepared[number] for number in some])
-                found[some] = values.double().reshape(len(some)).cpu().numpy()
-        return found
+                p_fake[some] = values.double().reshape(len(some)).cpu().numpy()
+        return p_fake
 
 
 def to_tensor(
     images: Sequence[Image.Image], statistics: tuple[tuple[float, ...], tuple[float, ...]]
 ) -> Tensor:
-    """RGB images of one size as a normalised tensor (n, 3, h, w) on the accelerator.
+    """Return RGB images of one size as a normalised tensor (n, 3, h, w) on the accelerator.
 
     Args:
         images: n of them.
@@ -69,11 +70,11 @@ def to_tensor(
 
 
 def read_checkpoint(file: str, wrapper: str) -> dict[str, Tensor]:
-    """The state dict of a published checkpoint: tensors by name.
+    """Return the state dict of a published checkpoint: tensors by name.
 
     Args:
         file: relative ones are taken from the repository's root.
-        wrapper: key under which the authors' training code keeps the state dict (beside the optimizer's); a bare one will do.
+        wrapper: key under which the authors' training code keeps the state dict; a bare state dict will do.
 
     Raises:
         UserError: there is no such file, or it is no state dict.
@@ -85,12 +86,10 @@ def read_checkpoint(file: str, wrapper: str) -> dict[str, Tensor]:
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # torch raises a kind of its own for each way in which a file may be something else
+    except Exception as error:  # torch raises many kinds for files of other kinds
         raise UserError(
             f"{path} is no plain checkpoint: {str(error).splitlines()[0]}",
-            "if it is a pickled network, open it once where its authors' code is, and save `network.state_dict()` instead",
+            "if it is a pickled network, open it with its authors' code and save `network.state_dict()`",
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
         content = content[wrapper]
@@ -110,7 +109,7 @@ def read_checkpoint(file: str, wrapper: str) -> dict[str, Tensor]:
 
 
 def build(make: Callable[[], nn.Module], tensors: Mapping[str, Tensor], file: str) -> nn.Module:
-    """A network with these tensors and no others, in evaluation mode, on the accelerator.
+    """Return a network with exactly these tensors, in evaluation mode, on the accelerator.
 
     Args:
         make: builds the network; its initial weights are never drawn.
@@ -122,20 +121,20 @@ def build(make: Callable[[], nn.Module], tensors: Mapping[str, Tensor], file: st
     """
     with torch.device("meta"):
         network = make()
-    own = network.state_dict()
+    expected = network.state_dict()
     problems = {
-        "missing": sorted(own.keys() - tensors.keys()),
-        "unexpected": sorted(tensors.keys() - own.keys()),
+        "missing": sorted(expected.keys() - tensors.keys()),
+        "unexpected": sorted(tensors.keys() - expected.keys()),
         "of another shape": [
-            f"{name} {tuple(tensors[name].shape)} for {tuple(own[name].shape)}"
-            for name in own
-            if name in tensors and tensors[name].shape != own[name].shape
+            f"{name} {tuple(tensors[name].shape)} for {tuple(expected[name].shape)}"
+            for name in expected
+            if name in tensors and tensors[name].shape != expected[name].shape
         ],
     }
-    said = [f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names]
-    if said:
+    wrong = [f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names]
+    if wrong:
         raise UserError(
-            f"{file} does not hold the tensors of this kind of detector: {', '.join(said)}",
+            f"{file} does not hold the tensors of this kind of detector: {', '.join(wrong)}",
             "check `kind` and `weights` of the entry in evaluate.experts",
         )
     network.load_state_dict(dict(tensors), assign=True)

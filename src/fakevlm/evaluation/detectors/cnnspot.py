@@ -1,8 +1,9 @@
-"""CNNSpot (Wang et al., CVPR 2020, "CNN-generated images are surprisingly easy to spot… for now") with its authors' weights.
+"""CNNSpot (Wang et al., CVPR 2020, "CNN-generated images are surprisingly easy to spot… for now").
 
-After github.com/PeterWang512/CNNDetection (`networks/resnet.py`, `demo.py`): a ResNet-50 with one output, the logit of fake;
-checkpoints `blur_jpg_prob0.1.pth` and `blur_jpg_prob0.5.pth` keep its state dict under `model`. The image is taken whole, neither
-resized nor cropped, as in `demo.py` (their README: better on most categories than the paper's centre crop of 224 pixels).
+After github.com/PeterWang512/CNNDetection (`networks/resnet.py`, `demo.py`): a ResNet-50 with one output, the
+logit of fake; checkpoints `blur_jpg_prob0.1.pth` and `blur_jpg_prob0.5.pth` keep its state dict under
+`model`. The image is taken whole, neither resized nor cropped, as in `demo.py` (their README: better on most
+categories than the paper's centre crop of 224 pixels).
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,11 @@ from fakevlm.evaluation.detectors.base import IMAGENET, Detector, build, read_ch
 
 
 def resnet50(outputs: int, channels: int = 3) -> nn.Module:
-    """A ResNet-50 with the tensor names of torchvision's, which all of these authors copied."""
+    """Return a ResNet-50 with the tensor names of torchvision's, which the authors copied."""
     return ResNet(Bottleneck, (3, 4, 6, 3), num_classes=outputs, in_chans=channels)
 
 
-class CNNSpot(Detector):
+class PublishedCNNSpot(Detector):
     """The published ResNet-50.
 
     Args:

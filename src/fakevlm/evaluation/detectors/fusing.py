@@ -1,9 +1,10 @@
-"""Fusing (Ju et al., ICIP 2022, "Fusing Global and Local Features for Generalized AI-Synthesized Image Detection").
+"""Fusing (Ju et al., ICIP 2022, "Fusing Global and Local Features for … AI-Synthesized Image Detection").
 
-After github.com/littlejuyan/FusingGlobalandLocal (`networks/trainer.py`, `networks/resnet.py`, `data/dataset_train.py`): a ResNet-50
-looks at the whole image; where its last features are strongest, three windows of 224 and three of 112 pixels are cut from
-the unresized image; three layers of self-attention fuse the seven embeddings; one output, the logit of fake. Checkpoints
-(`model_epoch_best.pth`) keep the state dict under `model`, with the unused head of the ResNet (1,000 classes) in it.
+After github.com/littlejuyan/FusingGlobalandLocal (`networks/trainer.py`, `networks/resnet.py`,
+`data/dataset_train.py`): a ResNet-50 sees the whole image; where its last features are strongest, three
+windows of 224 and three of 112 pixels are cut from the unresized image; three layers of self-attention fuse
+the seven embeddings; one output, the logit of fake. Checkpoints (`model_epoch_best.pth`) keep the state dict
+under `model`, with the unused head of the ResNet (1,000 classes) in it.
 """
 
 from collections.abc import Sequence
@@ -24,41 +25,41 @@ EACH = 3  # windows of a size
 
 
 def _position(cell: int, cells: int, sides: int, side: int, base: int) -> int:
-    """Pixel at which a window is centred. In 32 bits as in the authors' code: one rounding further, one pixel further."""
+    """Return the pixel at which a window is centred, in float32 as in the authors' code."""
     rate = np.float32(2 * cell + sides - cells + 1) / np.float32(2 * sides)
     return int(np.float32(base) + np.float32(side) * rate)
 
 
 def _span(centre: int, size: int, length: int) -> tuple[int, int]:
-    """Start and end of a window of `size` around `centre`, pushed into 0 … length; a longer one starts at 0."""
+    """Return start and end of a window of `size` around `centre`, moved into the image's `length`."""
     start = max(0, centre - size // 2)
     return max(0, start - max(0, start + size - length)), min(start + size, length)
 
 
 def windows(features: Tensor, height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """Where to look closer: top, left, bottom, right of six windows, in pixels.
+    """Return top, left, bottom, right of six windows, in pixels.
 
     Args:
         features: (c, s, s) of the image's centre square, not negative.
         height, width: of the whole image.
     """
     sides, side = features.shape[-1], min(height, width)
-    found = []
+    boxes = []
     for kernel, size in WINDOWS:
         scores = F.avg_pool2d(features[None], kernel, stride=1).sum(1, keepdim=True)
         cells = scores.shape[-1]
         for _ in range(EACH):
             row, column = divmod(int(scores.argmax()), cells)
-            # Where the strongest cell is the strongest of its neighbourhood too, it hides its neighbours from the next window.
+            # The strongest cell hides its neighbours from the next window.
             scores = scores * (F.max_pool2d(scores, 3, stride=1, padding=1) != scores.max())
             top, bottom = _span(_position(row, cells, sides, side, (height - side) // 2), size, height)
             left, right = _span(_position(column, cells, sides, side, (width - side) // 2), size, width)
-            found.append((top, left, bottom, right))
-    return found
+            boxes.append((top, left, bottom, right))
+    return boxes
 
 
 class _Attention(nn.Module):
-    """Self-attention over embeddings (n, 7, WIDTH), each part added to what came before and normalised."""
+    """Self-attention over embeddings (n, 7, WIDTH) with residual connections and normalisation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +89,7 @@ class FusingNetwork(nn.Module):
         return F.relu(self.fc1(features.mean((2, 3))))
 
     def forward(self, image: Tensor, square: Tensor) -> Tensor:
-        """The logits of fake, (n, 1).
+        """Return the logits of fake, (n, 1).
 
         Args:
             image: (n, 3, h, w), whole and unresized.

@@ -1,13 +1,17 @@
 """Gram-Net (Liu et al., CVPR 2020, "Global Texture Enhancement for Fake Face Detection in the Wild").
 
-A ResNet-18 beside which six branches look at texture: each takes the features of one depth (from the image itself to layer 3), forms
-the Gram matrix of 32 channels and reduces it to 32 numbers. Two published forms, told apart by the last layer:
+A ResNet-18 with six branches for texture: each takes the features of one depth (from the image itself to
+layer 3), forms the Gram matrix of 32 channels and reduces it to 32 numbers. Two published forms,
+distinguished by the last layer:
 
-* **The authors'** (github.com/liuzhengzhe/Global_Texture_Enhancement_for_Fake_Face_Detection_in_the-Wild, `resnet18_gram.py`,
-  `demo.py`): two outputs, 0 fake and 1 real. The image is brought to 512 × 512 pixels (bilinear), channels in the order BGR,
-  values 0–255. Their files (`stylegan-ffhq.pth`, …) are pickled networks, which are not opened here: save `network.state_dict()`.
-* **AIGCDetectBenchmark's** (github.com/Ekko-zn/AIGCDetectBenchmark, `networks/resnet_gram.py`, trained on CNNSpot's images), a
-  state dict under `netC`: one output, the logit of fake. The image is taken whole, with ImageNet's mean and deviation.
+* **The authors'** (github.com/liuzhengzhe/Global_Texture_Enhancement_for_Fake_Face_Detection_in_the-Wild,
+  `resnet18_gram.py`, `demo.py`): two outputs, 0 fake and 1 real. The image is resized to 512 × 512 pixels
+  (bilinear), channels in the order BGR, values 0–255. Their files (`stylegan-ffhq.pth`, …) are pickled
+  networks, which are not
+  opened here: save `network.state_dict()`.
+* **AIGCDetectBenchmark's** (github.com/Ekko-zn/AIGCDetectBenchmark, `networks/resnet_gram.py`, trained on
+  CNNSpot's images), a state dict under `netC`: one output, the logit of fake. The image is taken whole, with
+  ImageNet's mean and deviation.
 """
 
 from collections.abc import Sequence
@@ -22,7 +26,7 @@ from torch import Tensor, nn
 from fakevlm.evaluation.detectors.base import IMAGENET, Detector, build, read_checkpoint, to_tensor
 from fakevlm.model.llava import device
 
-SIZE = 512  # pixels a side of what the authors' form sees
+SIZE = 512  # pixels a side, of the authors' form
 # A branch: its name in the published tensors, the channels it gets, the names of its two reducing layers.
 BRANCHES = (
     ("interi", 3, "gi_fc1", "gi_fc2"),
@@ -35,7 +39,7 @@ BRANCHES = (
 
 
 def gram(features: Tensor) -> Tensor:
-    """Gram matrices of features (n, c, h, w), divided by c·h·w: (n, 1, c, c)."""
+    """Return Gram matrices of features (n, c, h, w), divided by c·h·w: (n, 1, c, c)."""
     n, channels, height, width = features.shape
     flat = features.reshape(n, channels, height * width)
     return (flat @ flat.mT / (channels * height * width))[:, None]
@@ -76,7 +80,7 @@ class GramResNet(ResNet):
             setattr(self, second, _reduce(16, 32, 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, 3, h, w) → (n, outputs) logits."""
+        """Return logits: (n, 3, h, w) → (n, outputs)."""
         early = self.act1(self.bn1(self.conv1(x)))
         pooled = self.maxpool(early)
         one = self.layer1(pooled)

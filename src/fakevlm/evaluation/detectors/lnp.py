@@ -1,10 +1,11 @@
-"""LNP (Liu et al., ECCV 2022, "Detecting Generated Images by Real Images"): a ResNet-50 on an image's learnt noise pattern.
+"""LNP (Liu et al., ECCV 2022, "Detecting Generated Images by Real Images"): a ResNet-50 on learnt noise.
 
-After github.com/Tangsenghenshou/Detecting-Generated-Images-by-Real-Images (`denoising_rgb.py`, `test_sidd_rgb.py`, `resnet.py`) and
-github.com/Ekko-zn/AIGCDetectBenchmark (`data/process.py`). The pattern is what CycleISP's denoiser (`sidd_rgb.pth`, state dict under
-`state_dict`) takes off the image, cut to 0–1. It is written to disk and read again by the authors' scripts, in eight bits, times 255
-(which wraps around: 1 becomes 255, 2 becomes 254) and with red and blue exchanged; that is repeated here, because the
-classifier was trained on such files. Its checkpoint keeps the state dict under `model`; two forms, told apart by the first layer:
+After github.com/Tangsenghenshou/Detecting-Generated-Images-by-Real-Images (`denoising_rgb.py`,
+`test_sidd_rgb.py`, `resnet.py`) and github.com/Ekko-zn/AIGCDetectBenchmark (`data/process.py`). The pattern
+is the noise that CycleISP's denoiser (`sidd_rgb.pth`, state dict under `state_dict`) removes, cut to 0–1. The
+authors' scripts write it to disk in eight bits, times 255 (which wraps around: 1 becomes 255, 2 becomes 254)
+and with red and blue exchanged. That is repeated here, because the classifier was trained on such files. Its
+checkpoint keeps the state dict under `model`; two forms, distinguished by the first layer:
 
 * the authors', five channels: the pattern, and the grey amplitude and phase of its spectrum;
 * AIGCDetectBenchmark's, three channels: the pattern alone.
@@ -53,7 +54,7 @@ class _SpatialAttention(nn.Module):
 
 
 class _DualAttention(nn.Module):
-    """Two convolutions, weighted by place and by channel, added to what came in."""
+    """Two convolutions, weighted by place and by channel, with a residual connection."""
 
     def __init__(self, activation: nn.Module) -> None:
         super().__init__()
@@ -62,8 +63,8 @@ class _DualAttention(nn.Module):
         self.conv1x1 = nn.Conv2d(2 * CHANNELS, CHANNELS, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        found = self.body(x)
-        return x + self.conv1x1(torch.cat([self.SA(found), self.CA(found)], 1))
+        features = self.body(x)
+        return x + self.conv1x1(torch.cat([self.SA(features), self.CA(features)], 1))
 
 
 class _Group(nn.Module):
@@ -81,21 +82,20 @@ class Denoiser(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        activation = nn.PReLU(
-            CHANNELS
-        )  # one for all layers, as published: its tensor appears under many names
+        # One activation for all layers, as published: its tensor appears under many names.
+        activation = nn.PReLU(CHANNELS)
         groups = [_Group(activation) for _ in range(GROUPS)]
         self.head = nn.Sequential(_conv(3, CHANNELS))
         self.body = nn.Sequential(*groups, _conv(CHANNELS, CHANNELS), activation)
         self.tail = nn.Sequential(_conv(CHANNELS, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """What is to be added to an image (n, 3, h, w) in 0–1 to clean it."""
+        """Return the negative noise of images (n, 3, h, w) in 0–1."""
         return self.tail(self.body(self.head(x)))
 
 
 def patterns(denoiser: nn.Module, images: Sequence[Image.Image]) -> list[Image.Image]:
-    """The noise patterns of RGB images of one size, as the authors' scripts leave them on disk, of the same size."""
+    """Return the noise patterns of RGB images of one size, as the authors' scripts write them to disk."""
     noise = -denoiser(torch.stack([TF.to_tensor(image) for image in images]).to(device())).clamp(-1, 0)
     levels = np.rint(noise.cpu().numpy() * 255).astype(np.uint8)
     wrapped = (levels * np.uint8(255)).transpose(0, 2, 3, 1)  # modulo 256
@@ -103,7 +103,7 @@ def patterns(denoiser: nn.Module, images: Sequence[Image.Image]) -> list[Image.I
 
 
 def with_spectrum(x: Tensor) -> Tensor:
-    """A pattern (n, 3, h, w) and, as fourth and fifth channel, the grey amplitude (to the power .8) and phase of its spectrum."""
+    """Return patterns (n, 3, h, w) with the grey amplitude (to the power .8) and phase of the spectrum."""
     spectrum = torch.fft.fftn(x, dim=(2, 3), norm="ortho")
     amplitude = (spectrum.abs() + 1e-8) ** 0.8
     phase = torch.atan2(spectrum.imag + 1e-8, spectrum.real + 1e-8)

@@ -1,9 +1,10 @@
-"""UnivFD (Ojha et al., CVPR 2023, "Towards Universal Fake Image Detectors that Generalize Across Generative Models").
+"""UnivFD (Ojha et al., CVPR 2023, "Towards Universal Fake Image Detectors that Generalize …").
 
-After github.com/WisconsinAIVision/UniversalFakeDetect (`models/clip_models.py`, `validate.py`): one linear layer on the image
-features of OpenAI's CLIP ViT-L/14 (768 numbers, projected, not normalised), the logit of fake. `pretrained_weights/fc_weights.pth`
-is the layer's bare state dict: `weight` (1, 768), `bias` (1). The image is the unresized centre of CLIP's size (224 pixels; smaller
-images get a black border), with CLIP's mean and deviation.
+After github.com/WisconsinAIVision/UniversalFakeDetect (`models/clip_models.py`, `validate.py`): one linear
+layer on the image features of OpenAI's CLIP ViT-L/14 (768 numbers, projected, not normalised), the logit of
+fake. `pretrained_weights/fc_weights.pth` is the layer's bare state dict: `weight` (1, 768), `bias` (1). The
+image is the unresized centre of CLIP's size (224 pixels; smaller images get a black border), with CLIP's mean
+and deviation.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from fakevlm.model.llava import device, locate
 
 
 def load_clip(name: str) -> nn.Module:
-    """The image half of a CLIP with its projection, in 32-bit numbers as the authors use it.
+    """Return the image half of a CLIP with its projection, in float32 as the authors use it.
 
     Args:
         name: a folder in Hugging Face format, or a name on the hub (`openai/clip-vit-large-patch14`).
@@ -32,7 +33,7 @@ def load_clip(name: str) -> nn.Module:
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # it would list every weight of the text half as unexpected
     try:
-        model, found = CLIPVisionModelWithProjection.from_pretrained(
+        model, loading = CLIPVisionModelWithProjection.from_pretrained(
             locate(name), dtype="float32", output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:
@@ -42,15 +43,15 @@ def load_clip(name: str) -> nn.Module:
         ) from error
     finally:
         logging.set_verbosity(level)
-    if found["missing_keys"]:
+    if missing := loading["missing_keys"]:
         raise UserError(
-            f"{name!r} lacks {len(found['missing_keys'])} weights of a CLIP with projection",
+            f"{name!r} lacks {len(missing)} weights of a CLIP with projection",
             "set `features` to openai/clip-vit-large-patch14 or a copy of it",
         )
     return model.requires_grad_(False).to(device()).eval()
 
 
-class UnivFD(Detector):
+class PublishedUnivFD(Detector):
     """The published linear layer on a frozen CLIP.
 
     Args:

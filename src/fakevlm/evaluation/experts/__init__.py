@@ -1,7 +1,8 @@
 """Expert detectors, the baselines of Tables 2, 3 and 5, trained here on FakeClue's training split.
 
-`CNNSpot` sees pixels, `UnivFD` the features of a CLIP tower, `Frequency` the spectrum. All share the interface
-`base.Expert` and are kept as safetensors and JSON. Modules that need torch are imported when their expert is used.
+`CNNSpot` sees pixels, `UnivFD` the features of a CLIP tower, `Frequency` the spectrum. All share the
+interface `base.Expert` and are kept as safetensors and JSON. Modules that need torch are imported when their
+expert is used.
 """
 
 import hashlib
@@ -97,7 +98,7 @@ def train_experts(
 
 
 def _key(params: Params, train: Sequence[Record], val: Sequence[Record]) -> str:
-    """Name a run by all that decides its weights: settings, data, the base whose tower UnivFD takes, and the code."""
+    """Name a run by all that decides its weights: settings, data, UnivFD's base, and the code."""
     base = paths.resolve(params.base)
     data = [columns_of(records, ["sha256", "label"]).to_csv(index=False) for records in (train, val)]
     return cache.key(

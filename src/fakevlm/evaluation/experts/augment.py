@@ -1,7 +1,8 @@
-"""CNNSpot's augmentation: blur and JPEG, each half of the time, so that the detector cannot live on what compression erases.
+"""CNNSpot's augmentation: blur and JPEG, against reliance on traces that compression erases.
 
-After Wang et al. (CVPR 2020), "CNN-generated images are surprisingly easy to spot… for now", the setting Blur+JPEG (0.5):
-Gaussian blur with sigma drawn from [0, 3] pixels and JPEG with quality drawn from {30, …, 100}, each with the same probability.
+After Wang et al. (CVPR 2020), "CNN-generated images are surprisingly easy to spot… for now", the setting
+Blur+JPEG (0.5): Gaussian blur with sigma drawn from [0, 3] pixels and JPEG with quality drawn from {30, …,
+100}, each with the same probability.
 """
 
 import cv2
@@ -11,18 +12,18 @@ SIGMA, QUALITY = (0.0, 3.0), (30, 100)
 
 
 def blur(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of (h, w, 3) uint8; `sigma` in pixels, 0 leaves it as it is."""
+    """Return (h, w, 3) uint8 blurred; `sigma` in pixels, 0 changes nothing."""
     return cv2.GaussianBlur(pixels, (0, 0), sigma) if sigma > 0.05 else pixels
 
 
 def jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
-    """(h, w, 3) uint8 RGB through a JPEG of `quality` (1–100) and back."""
+    """Return (h, w, 3) uint8 RGB compressed as a JPEG of `quality` (1–100) and decoded."""
     coded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]
 
 
 def augment(pixels: np.ndarray, rng: np.random.Generator, chance: float, crop: int) -> np.ndarray:
-    """Blur, JPEG, a random crop and a mirror.
+    """Return the image after random blur, JPEG, crop and mirror.
 
     Args:
         pixels: (size, size, 3) uint8 RGB.

@@ -1,6 +1,7 @@
 """What every expert has: an interface, targets, validation scores, files.
 
-Experts give a probability and no words. They are trained on the images that FakeVLM is trained on and never see the
+Experts give a probability and no words. They are trained on the images that FakeVLM is trained on and never
+see the
 test split: the epoch or the regularisation is chosen on the validation split.
 """
 
@@ -132,7 +133,7 @@ def validation_scores(fake: np.ndarray, p_fake: np.ndarray) -> dict[str, float]:
 
 
 def mark_best(log: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the log with a column `chosen`: true for the highest val_auc, of equals for the lowest val_loss."""
+    """Return the log with a column `chosen`: true for the highest val_auc, then the lowest val_loss."""
     table = pd.DataFrame(log)
     best = table.sort_values(["val_auc", "val_loss"], ascending=[False, True], kind="stable").index[0]
     table["chosen"] = table.index == best

@@ -1,6 +1,7 @@
 """CNNSpot (Wang et al., CVPR 2020): a ResNet trained to tell real from fake, with blur and JPEG augmentation.
 
-The paper's is a ResNet-50 pretrained on ImageNet. `experts.cnnspot` names it, or sizes a smaller one of random weights.
+The paper's is a ResNet-50 pretrained on ImageNet. `experts.cnnspot` names it, or sizes a smaller one of
+random weights.
 """
 
 import io
@@ -43,11 +44,13 @@ def build(settings: CNNSpotSettings, pretrained: bool) -> torch.nn.Module:
     """Return the network with one output, the logit of fake.
 
     Args:
-        settings: `model` names a timm ResNet; None builds one of `layers` blocks a stage and widths 1, 2, 4, 8 × `width`.
+        settings: `model` names a timm ResNet; None builds one of `layers` blocks a stage and widths 1, 2, 4,
+            8 × `width`.
         pretrained: load the named model's weights.
 
     Raises:
-        UserError: timm has no such model, its weights cannot be fetched, or a layer's width is not a multiple of 8.
+        UserError: timm has no such model, its weights cannot be fetched, or a layer's width is not a multiple
+            of 8.
     """
     if settings.model is None:
         widths = tuple(settings.width * 2**stage for stage in range(4))
@@ -67,7 +70,7 @@ def build(settings: CNNSpotSettings, pretrained: bool) -> torch.nn.Module:
 
 
 def tensor(pixels: Sequence[np.ndarray]) -> torch.Tensor:
-    """Return (h, w, 3) uint8 images as (n, 3, h, w) float32, normalised, channels last (twice as fast on CPUs)."""
+    """Return (h, w, 3) uint8 images as (n, 3, h, w) float32, normalised, in channels-last layout."""
     batch = (np.stack(pixels).astype(np.float32) / 255 - MEAN) / STD
     return torch.from_numpy(batch).permute(0, 3, 1, 2)
 

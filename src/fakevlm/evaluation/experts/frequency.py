@@ -1,9 +1,9 @@
-"""A detector of traces in the spectrum, after Frank et al. (ICML 2020), "Leveraging Frequency Analysis for Deep Fake Image
-Recognition".
+"""A detector of traces in the spectrum, after Frank et al. (ICML 2020), "Leveraging Frequency Analysis for
+Deep Fake Image Recognition".
 
-As there: the logarithm of the grey image's two-dimensional discrete cosine transform (DCT), standardised, and a linear
-classifier. The image's spectrum is averaged in square bins. The mean and the maximum over the spectra of its 8 × 8
-blocks are added, because an artifact may cover a corner only.
+As there: the logarithm of the grey image's two-dimensional discrete cosine transform (DCT), standardised, and
+a linear classifier. The image's spectrum is averaged in square bins. The mean and the maximum over the
+spectra of its 8 × 8 blocks are added, because an artifact may cover a corner only.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ BINS, BLOCK = 16, 8
 
 
 def _crop(image: Image.Image, size: int) -> Image.Image:
-    """Return the centre, unresized: resampling would rewrite the spectrum. Smaller images are left to `square`."""
+    """Return the centre, unresized to keep the spectrum. Smaller images are left to `square`."""
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return image.crop((left, top, left + size, top + size)) if left >= 0 and top >= 0 else image
 
@@ -29,7 +29,8 @@ def spectrum(images: Sequence[Image.Image], size: int) -> np.ndarray:
 
     Args:
         images: n of them, any sizes.
-        size: side of the centre crop in pixels, a multiple of BINS and BLOCK; smaller images are enlarged to it.
+        size: side of the centre crop in pixels, a multiple of BINS and BLOCK; smaller images are enlarged to
+            it.
     """
     grey = np.stack([square(_crop(image, size), size) for image in images]).astype(np.float32).mean(-1)
     whole = np.log1p(np.abs(dctn(grey, axes=(1, 2), norm="ortho")))

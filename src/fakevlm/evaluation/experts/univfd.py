@@ -1,9 +1,10 @@
-"""UnivFD (Ojha et al., CVPR 2023): a linear classifier on the features of a CLIP vision tower that is never trained.
+"""UnivFD (Ojha et al., CVPR 2023): a linear classifier on the features of a frozen CLIP vision tower.
 
-The tower is the base's own (LLaVA-1.5's is CLIP ViT-L/14 at 336 pixels, UnivFD's at 224), so that this baseline and
-FakeVLM start from the same vision features. They are the class token, as in UnivFD, and the mean and standard deviation
-of the patch tokens of the layer that the language model reads: the class token of a tower without contrastive training
-tells little.
+The tower is the base's own (LLaVA-1.5's is CLIP ViT-L/14 at 336 pixels, UnivFD's at 224), so that this
+baseline and FakeVLM start from the same vision features. They are the class token, as in UnivFD, and the mean
+and standard deviation
+of the patch tokens of the layer that the language model reads: the class token of a tower without contrastive
+training tells little.
 """
 
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ class Tower:
 
     @torch.inference_mode()
     def features(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Return class token, mean and standard deviation of the patch tokens: (n, 3 · hidden size) float32."""
+        """Return class token, mean and deviation of the patch tokens: (n, 3 · hidden size) float32."""
         pixels = self.processor(list(images), return_tensors="pt")["pixel_values"].to(device())
         out = self.model(pixels, output_hidden_states=True)
         patches = out.hidden_states[self.layer][:, 1:]

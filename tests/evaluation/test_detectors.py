@@ -1,4 +1,4 @@
-"""Detectors of others: checkpoints in their authors' layout, held against what the authors' code says about them; scores from a CSV."""
+"""Published detectors: checkpoints against the results of their authors' code; scores from a CSV."""
 
 from pathlib import Path
 
@@ -42,7 +42,8 @@ def test_says_what_the_authors_code_says(name: str, tmp_path: Path) -> None:
     assert p.dtype == np.float64
     found.pixels = 1  # a batch that memory would not hold is cut, down to single images
     np.testing.assert_allclose(found.predict(turned)[[0, 2]], p[[1, 0]], atol=1e-2 if kind == "lnp" else 1e-5)
-    # LNP's pattern is cut to eight bits that wrap around: a sum rounded differently (by another number of threads) shows.
+    # LNP's pattern is cut to eight bits that wrap around: a sum rounded differently (by another number of
+    # threads) shows.
     np.testing.assert_allclose(p, expected, atol=1e-2 if kind == "lnp" else 2e-4)
     assert np.ptp(p) > 0.01
 
@@ -89,7 +90,8 @@ def test_univfd_says_what_its_clip_or_its_layer_lacks(clip: Path, tmp_path: Path
         detectors.load_detector(entry("univfd", wide, str(clip)))
 
 
-# ── files that are something else ────────────────────────────────────────────────────────────────────────────────────
+# ── files that are something else
+# ────────────────────────────────────────────────────────────────────────────────────
 
 
 class Network(torch.nn.Module):
@@ -157,7 +159,8 @@ def test_half_precision_and_several_gpus_come_out_the_same(zipped: bool, tmp_pat
     assert {name: t.dtype for name, t in found.items()} == {"a": torch.float32, "b": torch.int64}
 
 
-# ── parts that can be checked by hand ────────────────────────────────────────────────────────────────────────────────
+# ── parts that can be checked by hand
+# ────────────────────────────────────────────────────────────────────────────────
 
 
 def test_windows_lie_where_features_are_strongest_and_inside_the_image() -> None:
@@ -193,7 +196,8 @@ def test_the_spectrum_of_a_flat_pattern_is_one_point_in_the_middle() -> None:
     assert float(amplitude.max()) == pytest.approx(30**0.4, rel=1e-5)
 
 
-# ── scores from a CSV ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── scores from a CSV
+# ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def records() -> list[Record]:
@@ -235,7 +239,7 @@ def test_scores_keep_their_order_and_turn_at_the_threshold(tmp_path: Path) -> No
         ("id,p_fake\nff++/a.png,1.5\nff++/b.png,0\n", "line 2: no id, or p_fake is no number from 0 to 1"),
         ("id,p_fake\nff++/a.png,1\nff++/b.png,\n", "line 3: no id, or p_fake is no number"),
         ("id,p_fake\nff++/a.png,1\nff++/a.png,1\nff++/b.png,1\n", "names 'ff\\+\\+/a.png' twice"),
-        ("id,score\nff++/a.png,1\nff++/b.png,1\n", "whose scale nobody knows"),
+        ("id,score\nff++/a.png,1\nff++/b.png,1\n", "without a threshold"),
         ("image,p_fake\nff++/a.png,1\n", "has the columns image, p_fake"),
         ("id,p_fake,score\nff++/a.png,1,1\n", "has the columns id, p_fake, score"),
         ("", "no readable CSV"),
