@@ -1,15 +1,16 @@
 """What a run ends with: the main numbers beside the paper's, and where the pictures are (`fakevlm summary`).
 
-Reads the tidy tables of `figures/` (`table*.csv`: method, source = paper|run, benchmark, [subset,] metric, value, ci_low,
-ci_high, n) with the standard library alone, so that it costs nothing at the end of a run with nothing to do.
+Reads the tidy tables of `figures/` (`table*.csv`: method, source = paper|run, benchmark, subset, metric, value, ci_low, ci_high).
 """
 
-import csv
-import math
 from pathlib import Path
+
+import pandas as pd
+import yaml
 
 from fakevlm import paths
 from fakevlm.errors import UserError
+from fakevlm.reporting.texts import fmt
 
 WHOLE = ("all", "Overall", "Average")  # how the tables call a benchmark as a whole
 METRICS = {
@@ -34,75 +35,54 @@ MAIN = (
 )
 
 
-def read_tidy(file: Path) -> list[dict[str, str]]:
-    """The rows of a tidy table that speak of a whole benchmark.
+def read_tidy(file: Path) -> pd.DataFrame:
+    """Return the rows of a tidy table about a whole benchmark.
 
     Raises:
         UserError: the file is missing or lacks a column.
     """
     if not file.is_file():
         raise UserError(f"no {file}", "`make repro` draws every table and figure")
-    with file.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    missing = {"method", "source", "benchmark", "metric", "value"} - set(rows[0] if rows else ())
-    if missing:
+    frame = pd.read_csv(file)
+    if missing := {"method", "source", "benchmark", "subset", "metric", "value"} - set(frame):
         raise UserError(f"{file} lacks {', '.join(sorted(missing))}", "`dvc repro -f report` draws it anew")
-    return [row for row in rows if row.get("subset", "all") in WHOLE]
-
-
-def _number(row: dict[str, str], key: str) -> float:
-    return float(row.get(key) or "nan")
-
-
-def _text(row: dict[str, str] | None) -> str:
-    """`0.905`, with its 95 % interval `0.905 [0.881, 0.927]` where there is one; a dash for nothing."""
-    if row is None or math.isnan(_number(row, "value")):
-        return "–"
-    low, high = _number(row, "ci_low"), _number(row, "ci_high")
-    interval = "" if math.isnan(low) or math.isnan(high) else f" [{low:.3f}, {high:.3f}]"
-    return f"{_number(row, 'value'):.3f}{interval}"
+    return frame[frame["subset"].isin(WHOLE)]
 
 
 def main_numbers(folder: Path) -> list[tuple[str, str, str, str, str]]:
-    """(benchmark, method, metric, the paper's value, this run's) in the paper's order; what neither has is left out."""
-    tables: dict[str, list[dict[str, str]]] = {}
+    """Return (benchmark, method, metric, the paper's value, this run's) in the paper's order, without empty pairs."""
+    tables = {table: read_tidy(folder / f"{table}.csv") for table in dict.fromkeys(row[0] for row in MAIN)}
     numbers = []
     for table, benchmark, name, method, metrics in MAIN:
-        if table not in tables:
-            tables[table] = read_tidy(folder / f"{table}.csv")
-        found = {
-            (row["source"], row["metric"]): row
-            for row in tables[table]
-            if row["benchmark"] == benchmark and row["method"] == method
+        frame = tables[table]
+        frame = frame[(frame["benchmark"] == benchmark) & (frame["method"] == method)]
+        cells = {
+            (row.source, row.metric): fmt(row.value, row.ci_low, row.ci_high) for row in frame.itertuples()
         }
         for metric in metrics:
-            paper, run = (_text(found.get((source, metric))) for source in ("paper", "run"))
-            if (paper, run) != ("–", "–"):
-                numbers.append((name, method, METRICS[metric], paper, run))
+            pair = [cells.get((source, metric), "–") for source in ("paper", "run")]
+            if pair != ["–", "–"]:
+                numbers.append((name, method, METRICS[metric], *pair))
     return numbers
-
-
-def _profile() -> str:
-    lines = (paths.root() / "params.yaml").read_text(encoding="utf-8").splitlines()
-    return next(
-        (line.split(":")[1].split("#")[0].strip() for line in lines if line.startswith("profile:")), "?"
-    )
 
 
 def render(folder: Path) -> str:
     """Return the summary as text, for the tables and pictures in `folder`."""
-    profile = _profile()
+    profile = yaml.safe_load((paths.root() / "params.yaml").read_text(encoding="utf-8"))["profile"]
     head = ("benchmark", "method", "metric", "paper", f"this run ({profile}) [95 % interval]")
-    numbers = main_numbers(folder)
-    widths = [max(len(row[i]) for row in [head, *numbers]) for i in range(len(head))]
+    rows = [head, *main_numbers(folder)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines, shown = [], ("", "")
-    for row in [head, *numbers]:
+    for row in rows:
         cells = ("", "", *row[2:]) if row[:2] == shown else row  # a benchmark and its method are named once
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+        lines.append("  ".join(map(str.ljust, cells, widths)).rstrip())
         shown = row[:2]
     lines.insert(1, "  ".join("─" * width for width in widths))
-    pictures = sorted(folder.glob("*.png"))
-    lines += ["", "Pictures (each as .svg too):", *(f"  {_short(picture)}" for picture in pictures)]
+    lines += [
+        "",
+        "Pictures (each as .svg too):",
+        *(f"  {_short(file)}" for file in sorted(folder.glob("*.png"))),
+    ]
     if (folder / "report.html").is_file():
         lines += ["Everything on one page, this run beside the paper:", f"  {_short(folder / 'report.html')}"]
     return "\n".join(lines)

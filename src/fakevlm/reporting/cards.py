@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+import yaml
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
 
 from fakevlm import paths
@@ -19,18 +20,6 @@ from fakevlm.data.shards import Records
 
 TEMPLATES = Path(__file__).with_name("templates")
 SPLITS = ("train", "val", "test")
-LICENSE = "https://creativecommons.org/licenses/by/4.0/"
-COLUMNS = {
-    "id": ("sc:Text", "Path of the image, relative to the image root; unique."),
-    "label": ("sc:Integer", "1: real, 0: fake."),
-    "category": ("sc:Text", "animal, human, object, scene, satellite, doc or deepfake."),
-    "source": ("sc:Text", "The corpus that the image comes from."),
-    "generator": ("sc:Text", "What made a fake; empty for real images."),
-    "item": ("sc:Text", "Video or photograph that must stay on one side of a split."),
-    "width": ("sc:Integer", "Pixels."),
-    "height": ("sc:Integer", "Pixels."),
-    "sha256": ("sc:Text", "Hash of the encoded image."),
-}
 
 
 def write_cards(params: Params, folder: Path) -> list[Path]:
@@ -68,9 +57,7 @@ def _counts(shards: dict[str, Path]) -> pd.DataFrame:
 def _markdown(counts: pd.DataFrame) -> str:
     flat = counts.set_axis([" ".join(column) for column in counts.columns], axis=1)
     flat.loc["total"] = flat.sum()
-    head = ["category", *flat.columns]
-    rows = [head, ["---"] + ["---:"] * len(flat.columns), *([name, *row] for name, *row in flat.itertuples())]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+    return flat.rename_axis("category").to_markdown()
 
 
 def _text(template: str, **values: Any) -> str:
@@ -130,102 +117,16 @@ def _save(card: ModelCard, folder: Path) -> Path:
 
 def _croissant(shards: dict[str, Path], folder: Path) -> Path:
     """Write the Croissant 1.0 description of the shards (https://docs.mlcommons.org/croissant)."""
-    files: list[dict[str, Any]] = []
-    for split, shard in shards.items():
-        for part in sorted(shard.glob("*.parquet")):
-            files.append(
-                {
-                    "@type": "cr:FileObject",
-                    "@id": f"{split}-{part.stem}",
-                    "name": f"{split}-{part.stem}",
-                    "contentUrl": f"{split}/{part.name}",
-                    "encodingFormat": "application/x-parquet",
-                    "sha256": hashlib.sha256(part.read_bytes()).hexdigest(),
-                }
-            )
-    sets = [
-        {
-            "@type": "cr:FileSet",
-            "@id": f"{split}-files",
-            "name": f"{split}-files",
-            "encodingFormat": "application/x-parquet",
-            "includes": f"{split}/*.parquet",
-        }
-        for split in SPLITS
+    files = [
+        {"split": split, "name": part.name, "id": f"{split}-{part.stem}", "sha256": _digest(part)}
+        for split, shard in shards.items()
+        for part in sorted(shard.glob("*.parquet"))
     ]
-    records = [
-        {
-            "@type": "cr:RecordSet",
-            "@id": split,
-            "name": split,
-            "field": [
-                {
-                    "@type": "cr:Field",
-                    "@id": f"{split}/{name}",
-                    "name": name,
-                    "description": description,
-                    "dataType": kind,
-                    "source": {"fileSet": {"@id": f"{split}-files"}, "extract": {"column": name}},
-                }
-                for name, (kind, description) in COLUMNS.items()
-            ],
-        }
-        for split in SPLITS
-    ]
-    description = {
-        "@context": CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": "FakeClue",
-        "description": "Real and synthetic images of seven categories, with explanations of the artifacts.",
-        "license": LICENSE,
-        "url": "https://arxiv.org/abs/2503.14905",
-        "version": "1.0.0",
-        "datePublished": "2025-10-16",
-        "citeAs": "Wen et al.: Spot the Fake. NeurIPS 2025.",
-        "distribution": [*files, *sets],
-        "recordSet": records,
-    }
+    description = yaml.safe_load(_text("croissant.yaml.j2", files=files, splits=SPLITS))
     file = folder / "croissant.json"
     file.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     return file
 
 
-CONTEXT = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
-    "cr": "http://mlcommons.org/croissant/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "equivalentProperty": "cr:equivalentProperty",
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "samplingRate": "cr:samplingRate",
-    "dct": "http://purl.org/dc/terms/",
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,7 +1,8 @@
 """Figures 5, 6 and 7 (images with the answers about them) and Figure 2's example (an image, its captions, their aggregate)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.patches import FancyBboxPatch, Rectangle
@@ -46,26 +47,33 @@ def show(
     axes.spines[:].set_linewidth(0.6)
 
 
+def _canvas(height: float) -> tuple[Picture, Any]:
+    """Return a wide picture and axes over all of it whose units are inches from its lower left corner."""
+    picture = Picture(style.WIDE, height, layout="none")
+    frame = picture.add_axes((0, 0, 1, 1))
+    frame.set_axis_off()
+    frame.set(xlim=(0, style.WIDE), ylim=(0, height))
+    return picture, frame
+
+
+def _lines(axes: Any, x: float, y: float, lines: Sequence[str], size: float, **kwargs: Any) -> float:
+    """Lines of text from y (inches) downwards; returns where the next one would stand."""
+    step = size * LEADING / 72
+    for i, line in enumerate(lines):
+        axes.text(x, y - i * step, line, va="top", fontsize=size, **kwargs)
+    return y - len(lines) * step
+
+
 def _box(
     axes, x: float, top: float, width: float, lines: list[str], title: str, colour: str, size: float
 ) -> float:
     """A titled box of text in inches; returns its bottom."""
     step = size * LEADING / 72
     height = 0.30 + step * len(lines)
-    axes.add_patch(
-        FancyBboxPatch(
-            (x, top - height),
-            width,
-            height,
-            boxstyle="round,pad=0,rounding_size=0.05",
-            facecolor="white",
-            edgecolor=colour,
-            linewidth=1.0,
-        )
-    )
+    shape, paint = "round,pad=0,rounding_size=0.05", {"facecolor": "white", "edgecolor": colour}
+    axes.add_patch(FancyBboxPatch((x, top - height), width, height, boxstyle=shape, linewidth=1.0, **paint))
     axes.text(x + 0.07, top - 0.06, title, va="top", fontsize=size + 0.3, fontweight="bold", color=colour)
-    for i, line in enumerate(lines):
-        axes.text(x + 0.07, top - 0.22 - i * step, line, va="top", fontsize=size)
+    _lines(axes, x + 0.07, top - 0.22, lines, size)
     return top - height
 
 
@@ -102,7 +110,7 @@ class Case:
     base_words: str | None = None
     base_verdict: str | None = None
     kinds: tuple[str, ...] = ()
-    boxes: tuple[tuple[float, float, float, float], ...] = field(default_factory=tuple)
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
     true_category: str | None = None
     decides: bool = True
     chosen: str = "random"
@@ -165,11 +173,7 @@ def cases(items: Sequence[Case], *, method: str = "FakeVLM", base: str = "LLaVA 
         rows.append((case, cells, question, about, height))
     head = 0.22
     total = head + sum(row[-1] for row in rows) + 0.04
-    picture = Picture(style.WIDE, total, layout="none")
-    frame = picture.add_axes((0, 0, 1, 1))
-    frame.set_axis_off()
-    frame.set_xlim(0, style.WIDE)
-    frame.set_ylim(0, total)
+    picture, frame = _canvas(total)
     lefts = [side + 2 * gap + i * (width + gap) for i in range(3)]
     for left, text in zip(lefts, texts, strict=True):
         frame.text(left, total - 0.05, text, va="top", fontsize=size + 1, fontweight="bold")
@@ -179,29 +183,16 @@ def cases(items: Sequence[Case], *, method: str = "FakeVLM", base: str = "LLaVA 
         y = top - pad
         photo = picture.add_axes((gap / style.WIDE, (y - side) / total, side / style.WIDE, side / total))
         show(photo, case.image, case.boxes, side=256)
-        for i, line in enumerate(about):
-            frame.text(
-                gap,
-                y - side - 0.05 - i * (size - 0.4) * LEADING / 72,
-                line,
-                va="top",
-                fontsize=size - 0.4,
-                color=style.QUIET,
-            )
-        for i, line in enumerate(question):
-            frame.text(
-                lefts[0], y - i * step, line, va="top", fontsize=size, fontstyle="italic", color=style.QUIET
-            )
-        y -= len(question) * step
+        _lines(frame, gap, y - side - 0.05, about, size - 0.4, color=style.QUIET)
+        y = _lines(frame, lefts[0], y, question, size, fontstyle="italic", color=style.QUIET)
         verdicts = [case.verdict, None, case.base_verdict]
         for left, lines, verdict in zip(lefts, cells, verdicts, strict=True):
             start = y
             if verdict is not None:
                 words, colour = mark(verdict, case.truth, case.decides)
-                frame.text(left, start, words, va="top", fontsize=size, fontweight="bold", color=colour)
+                _lines(frame, left, start, [words], size, fontweight="bold", color=colour)
                 start -= step * 1.06
-            for i, line in enumerate(lines):
-                frame.text(left, start - i * step, line, va="top", fontsize=size)
+            _lines(frame, left, start, lines, size)
         top -= height
     return picture
 
@@ -231,18 +222,13 @@ def example(
     heights = [0.30 + size * LEADING / 72 * len(lines) for _, lines, _ in texts]
     below = wrap(title, side * 72, size)
     total = max(sum(heights) + gap * (len(texts) - 1) + 0.14, side + 0.2 + len(below) * size * LEADING / 72)
-    picture = Picture(style.WIDE, total + 0.06, layout="none")
-    frame = picture.add_axes((0, 0, 1, 1))
-    frame.set_axis_off()
-    frame.set_xlim(0, style.WIDE)
-    frame.set_ylim(0, total + 0.06)
+    picture, frame = _canvas(total + 0.06)
     top = total
     photo = picture.add_axes(
         (0.06 / style.WIDE, (top - side) / (total + 0.06), side / style.WIDE, side / (total + 0.06))
     )
     show(photo, image, boxes)
-    for i, line in enumerate(below):
-        frame.text(0.06, top - side - 0.07 - i * size * LEADING / 72, line, va="top", fontsize=size)
+    _lines(frame, 0.06, top - side - 0.07, below, size)
     left, bottoms = side + 0.34, []
     for name, lines, colour in texts:
         bottom = _box(frame, left, top, width, lines, name, colour, size)

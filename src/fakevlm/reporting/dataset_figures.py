@@ -1,5 +1,7 @@
 """Figure 2: where FakeClue's images come from, what they show, and how well they are sorted and annotated."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -17,18 +19,31 @@ SOURCE_NAMES = {
 }
 
 
-def _stacked(axes, names: list[str], fake: np.ndarray, real: np.ndarray, total: int) -> None:
-    """Horizontal bars of fakes and real images, with count and share at their ends."""
-    y = np.arange(len(names))
-    axes.barh(y, fake, color=style.FAKE_COLOUR, height=0.66, label="fake")
-    axes.barh(y, real, left=fake, color=style.REAL_COLOUR, height=0.66, label="real")
+def _by_label(counts: pd.Series) -> pd.DataFrame:
+    """Return counts by name (rows, most first) and label (columns 0, 1)."""
+    table = counts.unstack(fill_value=0).reindex(columns=[0, 1], fill_value=0)
+    return table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+
+
+def _stacked(axes: Any, counts: pd.Series, names: dict[str, str]) -> None:
+    """Horizontal bars of fakes and real images by name, with count and share at their ends."""
+    table = _by_label(counts)
+    fake, real = table[0].to_numpy(), table[1].to_numpy()
+    _bars(axes, [names.get(name, name) for name in table.index], fake, style.FAKE_COLOUR, label="fake")
+    axes.barh(np.arange(len(table)), real, left=fake, color=style.REAL_COLOUR, height=0.66, label="real")
     for i, number in enumerate(fake + real):
-        style.direct_label(axes, number, i, f"{count(number)}  ({percent(number / max(total, 1))})")
-    axes.set_yticks(y, names)
-    axes.invert_yaxis()
+        share = percent(number / max((fake + real).sum(), 1))
+        style.direct_label(axes, number, i, f"{count(number)}  ({share})")
     axes.set_xlim(0, max((fake + real).max(), 1) * 1.32)
-    axes.grid(axis="y", visible=False)
     axes.set_xlabel("images")
+
+
+def _bars(axes: Any, names: list[str], values: Any, colour: str, **kwargs: Any) -> None:
+    """Horizontal bars, one a name, from the top."""
+    axes.barh(np.arange(len(names)), values, color=colour, height=0.66, **kwargs)
+    axes.set_yticks(np.arange(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
 
 
 @drawing
@@ -44,26 +59,19 @@ def sources(frame: pd.DataFrame) -> Picture:
     shown = made.head(MOST)
     picture = Picture(style.WIDE, max(2.6, 0.95 + 0.155 * len(shown)))
     left, right = picture.subplots(1, 2, width_ratios=[1, 1])
-    table = frame.pivot_table(index="source", columns="label", values="n", aggfunc="sum", fill_value=0)
-    table = table.reindex(columns=[0, 1], fill_value=0)
-    table = table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
-    names = [SOURCE_NAMES.get(name, name) for name in table.index]
-    _stacked(left, names, table[0].to_numpy(), table[1].to_numpy(), int(table.to_numpy().sum()))
+    _stacked(left, frame.groupby(["source", "label"]).n.sum(), SOURCE_NAMES)
     left.set_title("Sources")
-    picture.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    picture.legend_above(left, ncols=2)
 
     if shown.empty:
         style.empty(right, "no source names its generators")
         return picture
-    y = np.arange(len(shown))
-    right.barh(y, shown.n, color=style.FAKE_COLOUR, height=0.66)
+    labels = [f"{g}  · {SOURCE_NAMES.get(s, s)}" for s, g in zip(shown.source, shown.generator, strict=True)]
+    _bars(right, labels, shown.n, style.FAKE_COLOUR)
+    right.tick_params(axis="y", labelsize=6)
     for i, number in enumerate(shown.n):
         style.direct_label(right, number, i, count(number))
-    labels = [f"{g}  · {SOURCE_NAMES.get(s, s)}" for s, g in zip(shown.source, shown.generator, strict=True)]
-    right.set_yticks(y, labels, fontsize=6)
-    right.invert_yaxis()
     right.set_xlim(0, shown.n.max() * 1.15)
-    right.grid(axis="y", visible=False)
     right.set_xlabel("fakes")
     right.set_title("What made the fakes" + (f" (the {MOST} of most images)" if len(made) > MOST else ""))
     return picture
@@ -79,20 +87,16 @@ def categories(frame: pd.DataFrame, release: pd.DataFrame | None = None) -> Pict
     """
     picture = Picture(style.WIDE, 2.7)
     axes = picture.subplots(1, 2 if release is not None else 1, squeeze=False)[0]
-    table = frame.groupby(["category", "label"]).size().unstack(fill_value=0)
-    table = table.reindex(columns=[0, 1], fill_value=0)
-    table = table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
-    names = [CATEGORY_NAMES.get(name, name) for name in table.index]
-    _stacked(axes[0], names, table[0].to_numpy(), table[1].to_numpy(), len(frame))
+    counts = frame.groupby(["category", "label"]).size()
+    _stacked(axes[0], counts, CATEGORY_NAMES)
     axes[0].set_title("Categories, this run")
-    handles, labels = axes[0].get_legend_handles_labels()
     if release is None:
-        picture.legend(handles, labels, loc="outside upper center", ncols=2)
+        picture.legend_above(axes[0], ncols=2)
         return picture
+    ours = _by_label(counts).sum(axis=1) / max(len(frame), 1)
     theirs = release.groupby("category").n.sum()
-    theirs = (theirs / theirs.sum()).reindex(table.index, fill_value=0)
-    ours = table.sum(axis=1) / max(len(frame), 1)
-    y = np.arange(len(names))
+    theirs = (theirs / theirs.sum()).reindex(ours.index, fill_value=0)
+    names, y = [CATEGORY_NAMES.get(name, name) for name in ours.index], np.arange(len(ours))
     axes[1].barh(y - 0.19, theirs, height=0.36, color=style.PAPER_COLOUR, label="released FakeClue")
     axes[1].barh(y + 0.19, ours, height=0.36, color=style.RUN_COLOUR, label="this run")
     for i, (a, b) in enumerate(zip(theirs, ours, strict=True)):
@@ -105,8 +109,7 @@ def categories(frame: pd.DataFrame, release: pd.DataFrame | None = None) -> Pict
     axes[1].grid(axis="y", visible=False)
     axes[1].set_xlabel("share of all images")
     axes[1].set_title("Shares beside the release")
-    more, names = axes[1].get_legend_handles_labels()
-    picture.legend([*handles, *more], [*labels, *names], loc="outside upper center", ncols=4)
+    picture.legend_above(*axes, ncols=4)
     return picture
 
 
@@ -130,18 +133,10 @@ def confusion(frame: pd.DataFrame) -> Picture:
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for i in range(len(table)):
         for j in range(len(order)):
-            number = int(table.iat[i, j])
-            if number == 0:
-                continue
-            axes.text(
-                j,
-                i,
-                f"{percent(share.iat[i, j])}\n{count(number)}",
-                ha="center",
-                va="center",
-                fontsize=6.5,
-                color="white" if share.iat[i, j] > 0.55 else style.INK,
-            )
+            if number := int(table.iat[i, j]):
+                words = f"{percent(share.iat[i, j])}\n{count(number)}"
+                colour = "white" if share.iat[i, j] > 0.55 else style.INK
+                axes.text(j, i, words, ha="center", va="center", fontsize=6.5, color=colour)
     axes.set_xticks(range(len(order)), [CATEGORY_NAMES.get(c, c) for c in order])
     axes.set_yticks(range(len(table)), [CATEGORY_NAMES.get(c, c) for c in table.index])
     axes.grid(visible=False)
@@ -167,15 +162,13 @@ def clue_quality(frame: pd.DataFrame) -> Picture:
     if frame.empty or frame[["precision", "recall", "f1"]].isna().all(axis=None):
         style.empty(axes, "the true clues are known\nonly in the miniature")
         return picture
-    frame = frame.sort_values(
-        "annotator", key=lambda names: [(name == "aggregate", name) for name in names], kind="stable"
-    )
+    frame = frame.sort_values("annotator", key=lambda names: [(n == "aggregate", n) for n in names])
     x = np.arange(len(frame))
     shades = {"precision": style.SKY, "recall": style.ORANGE, "f1": style.INK}
-    titles = {"precision": "precision", "recall": "recall", "f1": "F1"}
     for k, (column, colour) in enumerate(shades.items()):
         heights = frame[column].to_numpy(dtype=float)
-        bars = axes.bar(x + (k - 1) * 0.26, heights, width=0.24, color=colour, label=titles[column])
+        title = "F1" if column == "f1" else column
+        bars = axes.bar(x + (k - 1) * 0.26, heights, width=0.24, color=colour, label=title)
         axes.bar_label(bars, [f"{h:.2f}".lstrip("0") if h < 1 else "1.0" for h in heights], fontsize=6)
     last = len(frame) - 1
     if frame.annotator.iloc[last] == "aggregate":
@@ -185,7 +178,7 @@ def clue_quality(frame: pd.DataFrame) -> Picture:
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
     axes.set_ylabel("against the true clues")
     axes.grid(axis="x", visible=False)
-    picture.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    picture.legend_above(axes, ncols=3)
     return picture
 
 
@@ -216,5 +209,5 @@ def agreement(frame: pd.DataFrame) -> Picture:
     axes.set_xlim(min(0, frame[["jaccard", "kappa"]].min(axis=None)), 1)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("agreement on the artifacts named")
-    picture.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    picture.legend_above(axes, ncols=2)
     return picture

@@ -4,6 +4,7 @@ All take the tidy scores that the stages write: method, benchmark, subset, metri
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,11 @@ PERTURBATIONS = {
     "noise": "noise, σ of 255",
     "crop": "crop, side kept",
 }
+AXIS = (
+    "accuracy (bar, 95 % interval, number) and AUC (diamond); "
+    "mute: answers without a verdict, which count as wrong"
+)
+OBJECTIVES = {"explanation": "explanatory text", "head": "linear head", "label": "label only"}
 _FALLING = {"jpeg", "resize", "crop"}  # a smaller value is a stronger perturbation
 _SPARE = (style.SKY, style.INK, style.ORANGE, style.GREEN)
 
@@ -35,16 +41,23 @@ def _colour(method: str, position: int) -> str:
     return style.METHOD_COLOURS.get(method, _SPARE[position % len(_SPARE)])
 
 
+def _marker(method: str) -> str:
+    return style.METHOD_MARKERS.get(method, "o")
+
+
 def _errors(frame: pd.DataFrame) -> np.ndarray:
-    """Distances from value to the interval's ends, (2, n); NaN, for which nothing is drawn, where there is no interval."""
-    low = (frame.value - frame.ci_low).clip(lower=0)
-    high = (frame.ci_high - frame.value).clip(lower=0)
-    return np.stack([low.to_numpy(dtype=float), high.to_numpy(dtype=float)])
+    """Return the distances from value to the interval's ends, (2, n); NaN, which is not drawn, where there is none."""
+    ends = (frame.value - frame.ci_low, frame.ci_high - frame.value)
+    return np.stack([end.clip(lower=0).to_numpy(dtype=float) for end in ends])
+
+
+def _half(axes: Any, width: float = 0.7) -> None:
+    """Draw the line of one half, which a coin reaches."""
+    axes.axhline(0.5, color=style.QUIET, linewidth=width, linestyle=(0, (3, 2)), zorder=0.5)
 
 
 def _ordered(methods: Sequence[str], first: Sequence[str]) -> list[str]:
-    known = [m for m in first if m in set(methods)]
-    return known + sorted(set(methods) - set(known))
+    return [m for m in first if m in set(methods)] + sorted(set(methods) - set(first))
 
 
 @drawing
@@ -63,24 +76,18 @@ def paradigms(scores: pd.DataFrame) -> Picture:
     y = np.arange(len(methods))
     for axes, benchmark in zip(panels, benchmarks, strict=False):
         part = scores[scores.benchmark == benchmark]
-        acc = part[part.metric == "acc"].set_index("method").reindex(methods)
-        auc = part[part.metric == "auc"].set_index("method").reindex(methods)
-        unparsed = part[part.metric == "unparsed"].set_index("method").value.reindex(methods).fillna(0)
-        axes.barh(
-            y,
-            acc.value,
-            xerr=_errors(acc),
-            height=0.6,
-            color=[shades.get(m, style.SKY) for m in methods],
-            error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": style.INK},
+        acc, auc, unparsed = (
+            part[part.metric == m].set_index("method").reindex(methods) for m in ("acc", "auc", "unparsed")
         )
-        axes.plot(
-            auc.value, y, "D", color=style.INK, markerfacecolor="white", markeredgewidth=0.9, label="AUC"
-        )
+        whiskers = {"elinewidth": 0.9, "capsize": 2, "ecolor": style.INK}
+        colours = [shades.get(m, style.SKY) for m in methods]
+        axes.barh(y, acc.value, xerr=_errors(acc), height=0.6, color=colours, error_kw=whiskers)
+        axes.plot(auc.value, y, "D", color=style.INK, markerfacecolor="white", markeredgewidth=0.9)
         for i, value in enumerate(acc.value):
             if np.isfinite(value):
                 # Numbers stand in a column of their own at the right: bars, whiskers and diamonds may lie anywhere else.
-                blank = f"\n({percent(unparsed.iloc[i])} mute)" if unparsed.iloc[i] >= 0.01 else ""
+                mute = unparsed.value.iloc[i]
+                blank = f"\n({percent(mute)} mute)" if mute >= 0.01 else ""
                 axes.text(1.03, i, f"{value:.3f}{blank}", va="center", fontsize=6.5, linespacing=1.0)
         axes.axvline(0.5, color=style.QUIET, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0.5)
         axes.set_xlim(0, 1.3)
@@ -90,10 +97,7 @@ def paradigms(scores: pd.DataFrame) -> Picture:
         axes.grid(axis="y", visible=False)
     panels[0].set_yticks(y, methods)
     panels[0].invert_yaxis()
-    picture.supxlabel(
-        "accuracy (bar, 95 % interval, number) and AUC (diamond); mute: answers without a verdict, which count as wrong",
-        fontsize=7,
-    )
+    picture.supxlabel(AXIS, fontsize=7)
     return picture
 
 
@@ -108,35 +112,24 @@ def training_curves(logs: Mapping[str, pd.DataFrame]) -> Picture:
     picture = Picture(style.WIDE, 2.1)
     panels = picture.subplots(1, len(logs) + 1)
     colours = (style.BLUE, style.ORANGE, style.GREEN)
-    titles = {
-        "explanation": "Loss, explanatory text",
-        "head": "Loss, linear head",
-        "label": "Loss, label only",
-    }
-    for i, (objective, log) in enumerate(logs.items()):
-        log = log.dropna(subset=["loss"]).sort_values("step", kind="stable")
-        window = max(1, len(log) // 25)
-        smooth = log.loss.rolling(window, min_periods=1, center=True).median()
-        panels[i].plot(log.step, log.loss, color=colours[i], alpha=0.35, linewidth=0.7)
-        panels[i].plot(log.step, smooth, color=colours[i], label="training")
-        if "val_loss" in logs[objective]:
-            held = logs[objective].dropna(subset=["val_loss"])
-            panels[i].plot(held.step, held.val_loss, "D", color=style.INK, label="validation")
-            panels[i].legend(loc="best")
-        panels[i].set_title(titles.get(objective, objective))
-        panels[i].set_ylim(bottom=0)
-        panels[i].set_xlabel("step")
-        rate = logs[objective].dropna(subset=["learning_rate"]).sort_values("step", kind="stable")
-        panels[-1].plot(
-            rate.step,
-            rate.learning_rate,
-            color=colours[i],
-            linestyle=("-", "--", ":")[i % 3],
-            label=titles.get(objective, objective).removeprefix("Loss, "),
-        )
+    for axes, colour, line, (objective, log) in zip(
+        panels, colours, ("-", "--", ":"), logs.items(), strict=False
+    ):
+        name = OBJECTIVES.get(objective, objective)
+        part = log.dropna(subset=["loss"]).sort_values("step", kind="stable")
+        smooth = part.loss.rolling(max(1, len(part) // 25), min_periods=1, center=True).median()
+        axes.plot(part.step, part.loss, color=colour, alpha=0.35, linewidth=0.7)
+        axes.plot(part.step, smooth, color=colour, label="training")
+        if "val_loss" in log:
+            part = log.dropna(subset=["val_loss"])
+            axes.plot(part.step, part.val_loss, "D", color=style.INK, label="validation")
+            axes.legend(loc="best")
+        axes.set(title=f"Loss, {name}", xlabel="step")
+        axes.set_ylim(bottom=0)
+        part = log.dropna(subset=["learning_rate"]).sort_values("step", kind="stable")
+        panels[-1].plot(part.step, part.learning_rate, color=colour, linestyle=line, label=name)
     panels[0].set_ylabel("loss")
-    panels[-1].set_title("Learning rate")
-    panels[-1].set_xlabel("step")
+    panels[-1].set(title="Learning rate", xlabel="step")
     panels[-1].yaxis.set_major_formatter(
         lambda value, _: f"{value:.0e}".replace("e-0", "e-") if value else "0"
     )
@@ -178,25 +171,17 @@ def robustness(scores: pd.DataFrame, metrics: Sequence[str] = ("acc", "auc")) ->
                 if line.value.isna().all():
                     continue
                 x, colour = np.arange(len(subsets)), _colour(method, k)
-                axes.fill_between(
-                    x,
-                    line.ci_low.astype(float),
-                    line.ci_high.astype(float),
-                    color=colour,
-                    alpha=0.15,
-                    linewidth=0,
-                )
-                marker = style.METHOD_MARKERS.get(method, "o")
-                axes.plot(x, line.value.astype(float), color=colour, marker=marker, label=method)
+                low, high, value = (line[c].astype(float) for c in ("ci_low", "ci_high", "value"))
+                axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+                axes.plot(x, value, color=colour, marker=_marker(method), label=method)
             if metric in ("acc", "auc"):
-                axes.axhline(0.5, color=style.QUIET, linewidth=0.7, linestyle=(0, (3, 2)), zorder=0.5)
+                _half(axes)
             axes.set_xticks(range(len(subsets)), ["–", *strengths], fontsize=6.5)
             axes.grid(axis="x", visible=False)
             if i == len(metrics) - 1:
                 axes.set_xlabel(PERTURBATIONS.get(kind, kind))
         grid[i, 0].set_ylabel(METRICS.get(metric, metric))
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    picture.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6))
+    picture.legend_above(grid[0, 0], ncols=min(len(methods), 6))
     return picture
 
 
@@ -220,44 +205,24 @@ def per_category(scores: pd.DataFrame, metric: str = "acc") -> Picture:
     step = 0.8 / len(methods)
     for k, method in enumerate(methods):
         line = part[part.method == method].set_index("category").reindex(categories)
+        look = {"color": _colour(method, k), "markersize": 3.8, "elinewidth": 0.9}
         if line.value.max() == 0:  # drawn, a method that never decides would squeeze all others into a corner
-            axes.plot(
-                [], [], style.METHOD_MARKERS.get(method, "o"), color=_colour(method, k), label=f"{method}: 0"
-            )
+            axes.plot([], [], _marker(method), color=look["color"], label=f"{method}: 0")
             continue
         x = np.arange(len(categories)) + (k - (len(methods) - 1) / 2) * step
-        axes.errorbar(
-            x,
-            line.value.astype(float),
-            yerr=_errors(line),
-            fmt=style.METHOD_MARKERS.get(method, "o"),
-            color=_colour(method, k),
-            markersize=3.8,
-            elinewidth=0.9,
-            label=method,
-        )
-    axes.axhline(0.5, color=style.QUIET, linewidth=0.7, linestyle=(0, (3, 2)), zorder=0.5)
+        value = line.value.astype(float)
+        axes.errorbar(x, value, yerr=_errors(line), fmt=_marker(method), label=method, **look)
+    _half(axes)
     for edge in np.arange(len(categories) - 1) + 0.5:
         axes.axvline(edge, color=style.FAINT, linewidth=0.6)
     axes.set_xlim(-0.5, len(categories) - 0.5)
     sizes = part.groupby("category").n.max()
-    axes.set_xticks(
-        range(len(categories)),
-        [
-            f"{CATEGORY_NAMES.get(c, c)}\n(n = {count(sizes[c])})" if pd.notna(sizes[c]) else c
-            for c in categories
-        ],
-    )
+    labels = [f"{CATEGORY_NAMES.get(c, c)}\n(n = {count(sizes[c])})" for c in categories]
+    axes.set_xticks(range(len(categories)), labels)
     axes.grid(axis="x", visible=False)
     axes.set_ylabel(METRICS.get(metric, metric))
     axes.set_ylim(top=1.02)
-    handles = {
-        label.split(":")[0]: (handle, label)
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    picture.legend(
-        *zip(*(handles[m] for m in methods if m in handles), strict=True), loc="outside upper center", ncols=6
-    )
+    picture.legend_above(axes, ncols=6, order=methods)
     return picture
 
 
@@ -283,11 +248,9 @@ def per_kind(scores: pd.DataFrame, method: str = "FakeVLM") -> Picture:
     y = np.arange(len(part))
     for family, colour in style.FAMILY_COLOURS.items():
         mask = (part.family == family).to_numpy()
-        here = part[mask]
+        here, whiskers = part[mask], {"ecolor": style.INK, "elinewidth": 0.8, "capsize": 1.5}
         axes.barh(y[mask], here.value, height=0.62, color=colour, label=family)
-        axes.errorbar(
-            here.value, y[mask], xerr=_errors(here), fmt="none", ecolor=style.INK, elinewidth=0.8, capsize=1.5
-        )
+        axes.errorbar(here.value, y[mask], xerr=_errors(here), fmt="none", **whiskers)
     for i, row in enumerate(part.itertuples()):
         axes.text(1.04, i, f"{row.value:.2f}  (n {count(row.n)})", va="center", fontsize=6)
     axes.set_yticks(y, part.kind.str.replace("_", " "))
@@ -296,5 +259,5 @@ def per_kind(scores: pd.DataFrame, method: str = "FakeVLM") -> Picture:
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("share of explanations that name it")
-    picture.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    picture.legend_above(axes, ncols=3)
     return picture

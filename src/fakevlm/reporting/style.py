@@ -1,13 +1,12 @@
-"""One look for every figure: sizes for a two-column paper, a palette that colour-blind readers can tell apart, fonts that
-ship with matplotlib (so that every machine draws the same bytes), and saving without dates or versions.
+"""One style for every figure: sizes for a two-column paper, a palette safe for colour blindness, saving without dates.
 
 Drawing functions are decorated with `@drawing`, take frames or records, and return a `Picture`: a matplotlib Figure that a
-notebook shows when it is a cell's last value. They keep clear of pyplot, whose state would leak from one to the next.
+notebook shows when it is a cell's last value. They do without pyplot, whose state would leak from one to the next.
 """
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,58 +26,20 @@ SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#8c8c8c"
 FAKE_COLOUR, REAL_COLOUR = VERMILLION, BLUE
 PAPER_COLOUR, RUN_COLOUR = GREY, GREEN
 FAMILY_COLOURS = {"texture": ORANGE, "geometry": SKY, "lighting": PURPLE}
-METHOD_COLOURS = {
-    "FakeVLM": BLUE,
-    "LLaVA + Linear Head": ORANGE,
-    "CNNSpot": GREEN,
-    "UnivFD": PURPLE,
-    "Frequency": VERMILLION,
-    "LLaVA (untuned)": GREY,
+_METHODS = {
+    "FakeVLM": (BLUE, "o"),
+    "LLaVA + Linear Head": (ORANGE, "s"),
+    "CNNSpot": (GREEN, "^"),
+    "UnivFD": (PURPLE, "D"),
+    "Frequency": (VERMILLION, "v"),
+    "LLaVA (untuned)": (GREY, "x"),
 }
-METHOD_MARKERS = {
-    "FakeVLM": "o",
-    "LLaVA + Linear Head": "s",
-    "CNNSpot": "^",
-    "UnivFD": "D",
-    "Frequency": "v",
-    "LLaVA (untuned)": "x",
-}
+METHOD_COLOURS = {method: colour for method, (colour, _) in _METHODS.items()}
+METHOD_MARKERS = {method: marker for method, (_, marker) in _METHODS.items()}
 
-STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 7.5,
-    "axes.titlesize": 8,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelsize": 7.5,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": QUIET,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 3.5,
-    "text.color": INK,
-    "text.parse_math": False,  # a model's answer may hold a dollar sign
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "svg.fonttype": "path",
-    "svg.hashsalt": "fakevlm",
-}
+STYLE = matplotlib.rc_params_from_file(
+    Path(__file__).with_name("report.mplstyle"), use_default_template=False
+)
 
 
 class Picture(Figure):
@@ -114,6 +75,13 @@ class Picture(Figure):
             self.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
         return out.getvalue()
 
+    def legend_above(self, *panels: Any, ncols: int, order: Sequence[str] = ()) -> None:
+        """One legend of all panels above them; `order` sorts it by the names before a colon."""
+        pairs = [pair for axes in panels for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+        if order:
+            pairs.sort(key=lambda pair: order.index(pair[1].split(":")[0]))
+        self.legend(*zip(*pairs, strict=True), loc="outside upper center", ncols=ncols)
+
     def _repr_png_(self) -> bytes:
         return self.png(dpi=130)
 
@@ -142,9 +110,7 @@ def drawing(function: F) -> F:
 def save(picture: Picture, folder: Path, name: str, dpi: int = 300) -> None:
     """Writes `<name>.png` (at most 600 kB: fewer dots an inch where needed) and `<name>.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for resolution in (dpi, 250, 220, 200, 180, 160, 130, 100):
-        if resolution > dpi:
-            continue
+    for resolution in [r for r in (dpi, 250, 220, 200, 180, 160, 130, 100) if r <= dpi]:
         data = picture.png(resolution)
         if len(data) <= MAX_PNG:
             break
@@ -152,18 +118,10 @@ def save(picture: Picture, folder: Path, name: str, dpi: int = 300) -> None:
     (folder / f"{name}.svg").write_bytes(picture.svg)
 
 
-def direct_label(axes: Any, value: float, y: float, text: str, **kwargs: Any) -> None:
-    """A number beside the end of a horizontal bar, in the bar's own axes."""
-    axes.annotate(
-        text,
-        (value, y),
-        xytext=(3, 0),
-        textcoords="offset points",
-        va="center",
-        ha="left",
-        fontsize=6.5,
-        **kwargs,
-    )
+def direct_label(axes: Any, value: float, y: float, text: str) -> None:
+    """A number beside the end of a horizontal bar."""
+    place = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "ha": "left"}
+    axes.annotate(text, (value, y), fontsize=6.5, **place)
 
 
 def empty(axes: Any, words: str) -> None:
