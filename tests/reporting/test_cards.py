@@ -42,7 +42,7 @@ def test_croissant_is_valid_and_reads_the_shards(cards: Path) -> None:
 def test_dataset_card_counts_the_images(cards: Path) -> None:
     card = DatasetCard.load(cards / "dataset/README.md")
     assert card.data.license == "cc-by-4.0"
-    total = next(line for line in card.text.splitlines() if line.startswith("| total |"))
+    total = next(line for line in card.text.splitlines() if line.startswith("| total "))
     counts = [int(cell) for cell in total.strip("| ").split("|")[1:]]
     splits = [
         len(Records(paths.artifacts("annotate", "fakeclue", split))) for split in ("train", "val", "test")

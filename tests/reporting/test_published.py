@@ -1,6 +1,5 @@
 """The paper's printed numbers as data: complete, in range, and their arithmetic done again."""
 
-import pandas as pd
 import pytest
 import yaml
 
@@ -54,50 +53,31 @@ def test_table1_has_its_six_rows() -> None:
     assert [name for name, row in rows.items() if row.categories] == ["LOKI", "Fakebench", "FakeClue"]
 
 
-def test_the_known_contradictions_are_noted_beside_the_numbers() -> None:
-    notes = {note.id: note for table in PUBLISHED.tables for note in table.all_notes()}
-    for name, words in {
-        "table2-loki-f1": (".837", ".801"),
-        "table2-loki-rouge": (".201", ".609"),
-        "table2-f1-class": ("real", ".989"),
-        "table3-f1": ("2a/(1+a)",),
-        "table5-caption": ("BLIP",),
-        "table5-origin": ("DeepfakeBench",),
-        "table5-average": ("87.9", "97.1"),
-    }.items():
-        assert notes[name].keep
-        for word in words:
-            assert word in notes[name].note
-    assert set(notes["table2-loki-f1"].cells) == {"loki/all/f1"}
-    assert PUBLISHED.training["learning_rate"].value == pytest.approx(2e-4)
-    assert PUBLISHED.training["learning_rate"].released == pytest.approx(2e-5)
-    listed = " ".join(note for _, note in PUBLISHED.contradictions())
-    assert "Figure 3's values are printed nowhere" in listed
-    assert "2e-4" in listed
-    assert "1:1 ratio" in listed
+@pytest.mark.parametrize(
+    "words",
+    [
+        "is .837 here and .801",
+        "is .201 here and .609",
+        "F1(fake) .989",
+        "2a/(1+a)",
+        "BLIP",
+        "DeepfakeBench's",
+        "97.1",
+    ]
+    + ["Figure 3's values are printed nowhere", "2e-4", "1:1 ratio"],
+)
+def test_the_known_contradictions_are_listed(words: str) -> None:
+    assert any(words in note for _, note in PUBLISHED.contradictions())
 
 
 def test_the_release_adds_up() -> None:
     frame = PUBLISHED.release.frame()
-    totals = frame.groupby(["split", "label"]).n.sum()
-    assert totals["train", 0] == 68_396
-    assert totals["train", 1] == 35_947
-    assert totals["test", 0] == 3_192
-    assert totals["test", 1] == 1_808
+    assert len(frame) == 7 * 4
+    totals = frame.groupby(["split", "label"]).n.sum().to_dict()
+    assert totals == {("train", 0): 68_396, ("train", 1): 35_947, ("test", 0): 3_192, ("test", 1): 1_808}
     answers = PUBLISHED.release.fakeclue_answers
     assert sum(answers.values()) == 5_000
     assert answers["real_as_real"] + answers["real_as_fake"] == 1_808
-
-
-def test_f1_of_the_release_has_real_as_its_positive_class() -> None:
-    a = PUBLISHED.release.fakeclue_answers
-    errors = a["fake_as_real"] + a["real_as_fake"]
-    f1_real = 2 * a["real_as_real"] / (2 * a["real_as_real"] + errors)
-    f1_fake = 2 * a["fake_as_fake"] / (2 * a["fake_as_fake"] + errors)
-    printed = PUBLISHED.table("table2").printed("FakeVLM", "fakeclue/all/f1")
-    assert round(f1_real, 3) == printed
-    assert round(f1_fake, 3) == 0.989
-    assert round((f1_real + f1_fake) / 2, 3) == 0.985
 
 
 def test_which_claims_follow() -> None:
@@ -110,19 +90,15 @@ def test_which_claims_follow() -> None:
     assert sum("Common-DF" in what and ok for what, ok in follows.items()) == 3
     assert not any(ok for what, ok in follows.items() if "Qwen2-VL-72B" in what)
     assert follows["patches an image: (image size / patch size)²"]
+    assert follows["FakeVLM's F1 on FakeClue as F1(real) of the released weights' answers"]
     assert not any(ok for what, ok in follows.items() if what.startswith("LOKI"))
 
 
 def test_averages_of_table_5_by_hand() -> None:
-    recomputed = {
-        c.what.split(":")[0]: c.middle
-        for c in arithmetic.checks(PUBLISHED)
-        if "average of the four" in c.what
-    }
-    assert recomputed["FWA"] == pytest.approx(87.925)
-    assert recomputed["Face X-ray"] == pytest.approx(97.05)
-    assert recomputed["SRM"] == pytest.approx(96.175)
-    assert max(recomputed, key=recomputed.__getitem__) == "Face X-ray"  # not FakeVLM, as the paper says
+    checks = arithmetic.checks(PUBLISHED)
+    means = {c.what.split(":")[0]: c.middle for c in checks if "average of the four" in c.what}
+    assert means["FWA"] == pytest.approx(87.925)
+    assert max(means, key=means.__getitem__) == "Face X-ray"  # not FakeVLM, as the paper says
 
 
 def test_table_3_mixes_test_sets_and_positive_classes() -> None:
@@ -173,10 +149,3 @@ def test_a_missing_or_unreadable_file_is_named(tmp_path) -> None:
     (tmp_path / "bad.yaml").write_text("a: [", encoding="utf-8")
     with pytest.raises(UserError, match="not readable YAML"):
         load_published(tmp_path / "bad.yaml")
-
-
-def test_release_frame_is_complete() -> None:
-    frame = PUBLISHED.release.frame()
-    assert isinstance(frame, pd.DataFrame)
-    assert frame.category.nunique() == 7
-    assert len(frame) == 7 * 4
