@@ -25,13 +25,21 @@ from fakevlm.data.corpora.video import frames, numbers
 from fakevlm.data.records import CATEGORIES, Record, read_records, write_records
 from fakevlm.data.shards import Records
 from fakevlm.evaluation.text import rouge_l
-from fakevlm.inference.prediction import predict
+from fakevlm.inference.generate import Llava, frame
+from fakevlm.inference.predict import Predictor
+from fakevlm.inference.predict import predict as run
 from fakevlm.model.collate import Collator, Example
 from fakevlm.model.llava import load_model, load_processor
 from fakevlm.prefetch import THREADS, ahead
 from miniworld.world import shoot
 
 ROUNDS = 5
+
+
+def predict(model, processor, images, *, batch_size: int, max_new_tokens: int, desc: str = "predict"):
+    """The answers of a loaded model about records."""
+    predictor = Predictor(lambda: Llava(model, processor, max_new_tokens), None, batch_size)
+    return frame(images, run(predictor, images, desc=desc))
 
 
 def seconds(*ways: Callable[[], object]) -> list[float]:

@@ -44,7 +44,8 @@ from transformers import (
 
 from fakevlm.config.params import DeepSpeed, Finetune, load_params
 from fakevlm.data.records import FAKE, REAL, Record
-from fakevlm.inference.prediction import predict
+from fakevlm.inference.generate import Llava
+from fakevlm.inference.predict import Predictor, predict
 from fakevlm.model.build import IMAGE, build_processor, build_tokenizer
 from fakevlm.model.collate import Collator, Example
 from fakevlm.training import ranks, trainer
@@ -258,7 +259,7 @@ def answering(arguments: argparse.Namespace, processor: LlavaProcessor) -> dict[
             model.generate(**batch, **length, do_sample=False)
             times.append(synchronise() - start)
     start = synchronise()
-    predict(model, processor, many, batch_size=arguments.answers, max_new_tokens=12)
+    predict(Predictor(lambda: Llava(model, processor, 12), None, arguments.answers), many)
     verdicts = synchronise() - start
     return {
         "tokens": arguments.answers * arguments.new_tokens / statistics.median(times[1:]),

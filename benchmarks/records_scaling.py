@@ -30,7 +30,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from fakevlm.data.records import Record, read_frame, read_records, write_records
@@ -222,26 +221,26 @@ def experts(count: int, folder: Path) -> int:
 def asked(count: int, folder: Path) -> int:
     from fakevlm.config.params import load_params
     from fakevlm.evaluation import benchmarks
-    from fakevlm.inference.prediction import gather
-    from fakevlm.model.llava import load_processor
+    from fakevlm.inference.generate import frame
+    from fakevlm.inference.predict import Predictor, predict
 
-    def answer(batches):
-        for batch in batches:
-            texts = [f"This is a fake image. {record.sha256}" for record in batch.records]
-            row = {"id": [record.id for record in batch.records], "text": texts}
-            yield batch.number, pd.DataFrame(row | {"p_fake": 0.5, "verdict": "fake", "forced": False})
+    class Talker:
+        prepare = staticmethod(list)
+
+        def __call__(self, records: list) -> dict[str, np.ndarray]:
+            n, texts = len(records), [f"This is a fake image. {record.sha256}" for record in records]
+            words = {"text": np.array(texts, object), "verdict": np.full(n, "fake", object)}
+            return words | {"p_fake": np.full(n, 0.5), "forced": np.zeros(n, bool)}
 
     benchmarks.folder = lambda name: folder / "records"
     found = benchmarks.load(load_params("mini"), "fakeclue")
-    processor = load_processor(Path(__file__).resolve().parents[1] / "embedded" / "base")
-    answered = gather(answer, processor, found, {}, batch_size=32)
-    return len(benchmarks.table(found, answered))
+    return len(benchmarks.table(found, frame(found, predict(Predictor(Talker, None, 32), found))))
 
 
 def detected(count: int, folder: Path) -> int:
     from fakevlm.config.params import load_params
     from fakevlm.evaluation import benchmarks
-    from fakevlm.evaluation.methods import detect, viewer
+    from fakevlm.evaluation.methods import detector
 
     benchmarks.folder = lambda name: folder / "records"
     found = benchmarks.sample(benchmarks.load(load_params("mini"), "fakeclue"), count - 1, 0)
@@ -250,7 +249,7 @@ def detected(count: int, folder: Path) -> int:
         def predict(self, images: list) -> np.ndarray:
             return np.full(len(images), 0.5)
 
-    answered = detect(viewer(Undecided, "undecided", load_params("mini")), found, None, "detector")
+    answered = detector("detector", Undecided, ["undecided"], load_params("mini"))(found, None)
     return len(benchmarks.table(found, answered)) + 1
 
 
@@ -276,7 +275,7 @@ IMPORTS = {
     "annotate resumed": "fakevlm.annotation.fakeclue",
     "training's data": "fakevlm.training.data",
     "linear experts": "fakevlm.evaluation.experts.linear",
-    "words, P(fake)": "fakevlm.inference.engines",
+    "words, P(fake)": "fakevlm.inference.generate",
     "a detector": "fakevlm.evaluation.benchmarks",
 }
 

@@ -26,7 +26,7 @@ PLUMBING = {
     "fakevlm.plugins",
     "fakevlm.prefetch",
     "fakevlm.inference.cache",
-    "fakevlm.inference.cluster",
+    "fakevlm.inference.ray_cluster",
 }
 
 

@@ -18,8 +18,7 @@ from fakevlm.data.records import Record
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
-from fakevlm.evaluation.methods import FAKEVLM, tuned
-from fakevlm.inference import served
+from fakevlm.evaluation.methods import FAKEVLM, language_model, tuned
 
 
 def compare(theirs: pd.DataFrame, ours: pd.DataFrame) -> dict[str, float]:
@@ -49,10 +48,9 @@ def answered() -> pd.DataFrame:
 
 
 def ask(params: Params, servers: Servers, folder: str | Path, records: Sequence[Record]) -> pd.DataFrame:
-    """The servers' answers about records, asked as stage evaluate asks: see `served.speaker`."""
+    """The servers' answers about records, asked as stage evaluate asks."""
     evaluate = params.evaluate.model_copy(update={"servers": servers})
-    asking = served.speaker(params.model_copy(update={"evaluate": evaluate}), folder, FAKEVLM)
-    return asking(records, params.evaluate.max_new_tokens, None)
+    return language_model(FAKEVLM, folder, params.model_copy(update={"evaluate": evaluate}))(records, None)
 
 
 def main() -> None:

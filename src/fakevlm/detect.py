@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageOps
 
@@ -89,11 +88,17 @@ def detect(
     from fakevlm.evaluation.methods import PRECISIONS, tuned
 
     model = model or tuned(params)  # before the slow imports: a missing model is reported at once
-    from fakevlm.inference.prediction import predict
-    from fakevlm.model.llava import load_model, load_processor
+    from fakevlm.inference import generate
+    from fakevlm.inference.predict import predict
 
-    loaded: Any = load_model(model, dtype=PRECISIONS[params.evaluate.precision])
-    processor = load_processor(model)
+    settings = params.evaluate
+    llava = generate.predictor(
+        model,
+        PRECISIONS[settings.precision],
+        batch_size=settings.batch_size,
+        max_new_tokens=settings.max_new_tokens,
+        prompt=settings.prompt,
+    )
     files = image_files(names)
     while portion := list(islice(files, PORTION)):
         records, errors = [], {}
@@ -105,16 +110,10 @@ def detect(
                 records.append(_record(n, path))
             except ValueError as error:
                 errors[n] = Unreadable(str(path), str(error))
-        answers = predict(
-            loaded,
-            processor,
-            records,
-            batch_size=params.evaluate.batch_size,
-            max_new_tokens=params.evaluate.max_new_tokens,
-            prompt=params.evaluate.prompt,
-            desc="detect",
-        )
-        rows = zip(answers["verdict"], answers["p_fake"], answers["text"], strict=True)
+        columns = predict(llava, records, desc="detect")
+        rows = iter(())
+        if records:
+            rows = zip(columns["verdict"], columns["p_fake"].tolist(), columns["text"], strict=True)
         for n, path in enumerate(portion):
             yield errors[n] if n in errors else Answer(str(path), *next(rows))
 

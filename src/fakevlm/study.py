@@ -29,9 +29,10 @@ from fakevlm.data.records import Record
 from fakevlm.data.shards import Records, columns_of
 from fakevlm.evaluation import metrics
 from fakevlm.evaluation.metrics import FAKE, REAL
-from fakevlm.inference import cluster
-from fakevlm.inference.batchwise import Columns, Viewer, fingerprint
-from fakevlm.inference.engines import journal_of, speaker
+from fakevlm.inference import generate, ray_cluster
+from fakevlm.inference.cache import Cache, code_version, model_version
+from fakevlm.inference.cache import work as open_cache
+from fakevlm.inference.predict import Columns, Predictor, predict
 from fakevlm.model.features import load_features
 from fakevlm.model.llava import DTYPES, locate
 from fakevlm.model.verdict import settled
@@ -90,15 +91,19 @@ def _probes(
     train: Sequence[Record],
     val: Sequence[Record],
     tests: dict[str, Sequence[Record]],
-    work: Path,
+    cache: Cache,
 ) -> tuple[dict[str, dict[str, pd.DataFrame]], pd.DataFrame]:
     """Both probes' answers by method and benchmark, and what was chosen for them."""
     base, dtype = locate(params.base), DTYPES[params.evaluate.precision]
-    key = [fingerprint(Path(base)) if Path(base).is_dir() else base, dtype]
-    viewer = Viewer(partial(load_features, base, dtype), key, params.evaluate.batch_size, params.cluster)
+    code = code_version(
+        "fakevlm.model.features", "fakevlm.model.collate", "fakevlm.model.chat", "fakevlm.data.records"
+    )
+    key = [model_version(base), dtype, code]
+    predictor = Predictor(partial(load_features, base, dtype), key, params.evaluate.batch_size)
     parts = {"train": draw(train, params.study.probe_images, params.seed), "val": val, **tests}
     made = {
-        name: viewer.look(records, work / "features", f"features {name}") for name, records in parts.items()
+        name: predict(predictor, records, cache, cluster=params.cluster, desc=f"features {name}")
+        for name, records in parts.items()
     }
     answers, chosen = {}, []
     for method, poolings in POOLINGS.items():
@@ -112,13 +117,18 @@ def _probes(
     return answers, pd.DataFrame(chosen)
 
 
-def _asked(
-    params: Params, name: str | Path, method: str, tests: dict[str, Sequence[Record]], journal: Path
+def _answered(
+    params: Params, weights: str | Path, method: str, tests: dict[str, Sequence[Record]], cache: Cache
 ) -> dict[str, pd.DataFrame]:
-    """A model's answers in words, by benchmark; finished batches are kept in `journal` until all is done."""
-    ask, kept = speaker(params, name, method), journal_of(journal, method, name)
+    """A model's answers in words, by benchmark."""
+    settings = params.evaluate
+    sizes = {"batch_size": settings.batch_size, "max_new_tokens": settings.max_new_tokens}
+    llava = generate.predictor(weights, DTYPES[settings.precision], **sizes)
     return {
-        benchmark: ask(records, params.evaluate.max_new_tokens, kept) for benchmark, records in tests.items()
+        benchmark: generate.frame(
+            records, predict(llava, records, cache, cluster=params.cluster, desc=method)
+        )
+        for benchmark, records in tests.items()
     }
 
 
@@ -201,7 +211,7 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Runs the study and writes `artifacts/study/`: predictions.parquet, scores.csv, probes.csv, log.csv and
     metrics.json.
 
-    Interrupted, it goes on where it was.
+    Interrupted, it goes on where it was (`paths.work`).
 
     Returns:
         predictions, scores and what was chosen for the probes.
@@ -210,15 +220,15 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         UserError: an earlier stage has not run, or there is no base model.
     """
     train, val = (Records(paths.artifacts("annotate", "fakeclue", split)) for split in ("train", "val"))
-    tests, work = load_tests(params), paths.work()
-    with cluster.connected(params.cluster):
-        answers, chosen = _probes(params, train, val, tests, work)
-        answers[FROZEN] = _asked(params, params.base, FROZEN, tests, work / "answers")
+    tests, work, cache = load_tests(params), paths.work(), open_cache()
+    with ray_cluster.connected(params.cluster):
+        answers, chosen = _probes(params, train, val, tests, cache)
+        answers[FROZEN] = _answered(params, params.base, FROZEN, tests, cache)
     logs = []
     for objective, method in TUNED.items():
         log = _tuned(params, objective, work / objective, work / "checkpoints")
         logs.append(log.assign(objective=objective))
-        answers[method] = _asked(params, work / objective / "model", method, tests, work / "answers")
+        answers[method] = _answered(params, work / objective / "model", method, tests, cache)
 
     predictions = pd.concat(
         [

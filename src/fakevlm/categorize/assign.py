@@ -21,7 +21,8 @@ from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import Record, read_records
 from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
-from fakevlm.inference.batchwise import Viewer
+from fakevlm.inference.cache import Cache, code_version, work
+from fakevlm.inference.predict import Predictor, predict
 
 SCHEMA = pa.schema(
     [
@@ -78,7 +79,7 @@ class Sorter:
 
 
 def classify(
-    records: Sequence[Record], model: str | Path, params: Params, journal: Path | None = None
+    records: Sequence[Record], model: str | Path, params: Params, cache: Cache | None = None
 ) -> tuple[pd.DataFrame, int]:
     """Sort records by the profile's cluster or in this process.
 
@@ -86,7 +87,7 @@ def classify(
         records: n of them, on disk until they are needed.
         model: the classifier's folder or name.
         params: cluster and `categorize` are used.
-        journal: folder for work in progress.
+        cache: of what is sorted already.
 
     Returns:
         id, category, confidence; and how many images only the judge of people calls human.
@@ -95,8 +96,9 @@ def classify(
     name = str(folder) if folder.is_dir() else str(model)
     people = settings.person and [settings.person.model_dump(), eva.identity(settings.person.model)]
     load = partial(Sorter, name, settings.person)
-    viewer = Viewer(load, [eva.identity(name), people], settings.batch_size, params.cluster)
-    columns = viewer.look(records, journal, "categorize: EVA-02") or _NONE
+    code = code_version("fakevlm.categorize", "fakevlm.data.records")
+    predictor = Predictor(load, [eva.identity(name), people, code], settings.batch_size)
+    columns = predict(predictor, records, cache, cluster=params.cluster, desc="categorize: EVA-02") or _NONE
     table = pa.table(
         {
             "id": columns_of(records, ["id"])["id"] if len(records) else [],
@@ -165,7 +167,8 @@ def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outco
     if len(twice := ids.id[ids.id.duplicated()]):
         raise UserError(f"two records are called {twice.iloc[0]!r}", "rerun collect")
     unsorted = records.take(np.flatnonzero(ids.category.isna()))
-    judged, overruled = classify(unsorted, model, params, paths.work() / "categorize")
+    with work() as cache:
+        judged, overruled = classify(unsorted, model, params, cache)
     given = ids.dropna().assign(confidence=1.0, origin="source")
     categories = pd.concat([given, judged.assign(origin="model")]).sort_values("id", ignore_index=True)
 

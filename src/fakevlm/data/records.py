@@ -136,6 +136,10 @@ class Record:
         """The decoded image, RGB."""
         return decode(self.image)
 
+    def encoded(self) -> bytes:
+        """The image as an encoded file: what servers are sent."""
+        return self.image
+
 
 def _row(record: Record) -> dict[str, Any]:
     row = asdict(record)

@@ -140,7 +140,7 @@ def _group_rows(file: Path) -> np.ndarray:
 
 def take(records: Sequence[Record], rows: Sequence[int] | np.ndarray) -> Sequence[Record]:
     """The records with these numbers, in this order; not read yet where they lie on disk."""
-    return records.take(rows) if isinstance(records, Records) else [records[int(n)] for n in rows]
+    return records.take(rows) if hasattr(records, "take") else [records[int(n)] for n in rows]
 
 
 def without_images(records: Sequence[Record]) -> Iterator[Record]:
@@ -150,7 +150,7 @@ def without_images(records: Sequence[Record]) -> Iterator[Record]:
 
 def columns_of(records: Sequence[Record], columns: Sequence[str]) -> pd.DataFrame:
     """Some columns of n records, without their images: n rows."""
-    if isinstance(records, Records):
+    if hasattr(records, "frame"):
         return records.frame(columns)
     values = {name: [getattr(record, name) for record in records] for name in columns}
     schema = pa.schema([SCHEMA.field(name) for name in columns])

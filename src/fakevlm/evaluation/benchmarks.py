@@ -10,9 +10,8 @@
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,19 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fakevlm import paths
-from fakevlm.config.params import Baseline, Params, PublishedExpert
+from fakevlm.config.params import Params
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import Record
 from fakevlm.data.shards import Records, columns_of, take, without_images
 from fakevlm.errors import UserError
-from fakevlm.evaluation import baselines, detectors
-from fakevlm.evaluation.methods import FAKEVLM, answers, check
+from fakevlm.evaluation.methods import FAKEVLM, methods
 from fakevlm.evaluation.scores import COLUMNS as SCORE_COLUMNS
 from fakevlm.evaluation.scores import score
-from fakevlm.inference import cluster
-from fakevlm.inference.endpoint import need_key
-
-Entry = TypeVar("Entry", Baseline, PublishedExpert)
+from fakevlm.inference import ray_cluster
+from fakevlm.inference.cache import Cache, work
 
 BENCHMARKS = ("fakeclue", "loki", "dmimage", "ddvqa", "ffpp")
 # The columns of predictions.parquet: one row a method and record. `item` is what the bootstrap draws; `text` is null for
@@ -122,41 +118,16 @@ def forced_verdicts(answered: pd.DataFrame) -> pd.Series:
     return answered["verdict"].where(answered["verdict"] != "unparsed", choice)
 
 
-def meant_for(entries: Sequence[Entry], benchmark: str) -> list[Entry]:
-    """The entries that name this benchmark, or none and so mean all."""
-    return [entry for entry in entries if entry.benchmarks is None or benchmark in entry.benchmarks]
-
-
-def _answered(
-    params: Params, benchmark: str, records: Sequence[Record], journal: Path | None
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Name and answers of all methods: those of `evaluate.methods`, then others' detectors, then models behind servers."""
-    settings = params.evaluate
-    experts, asked = (meant_for(entries, benchmark) for entries in (settings.experts, settings.baselines))
-    check(params)
-    for expert in experts:
-        detectors.check(expert)
-    for baseline in asked:
-        need_key(baseline, "evaluate.baselines[]")
-    for method in settings.methods:
-        yield method, answers(method, params, records, journal)
-    for expert in experts:
-        yield expert.name, detectors.answers(expert, params, records, journal)
-    for baseline in asked:
-        kept = paths.runs("baselines", benchmark)
-        yield baseline.name, baselines.answers(baseline, params.seed, records, kept)
-
-
 def predictions(
-    params: Params, benchmark: str, records: Sequence[Record], journal: Path | None
+    params: Params, benchmark: str, records: Sequence[Record], cache: Cache | None
 ) -> pd.DataFrame:
     """All methods' answers about all records of a benchmark, sorted by method and id."""
     if not len(records):
         return SCHEMA.empty_table().to_pandas()
-    with cluster.connected(params.cluster):
+    with ray_cluster.connected(params.cluster):
         frames = [
-            table(records, frame).assign(method=method)
-            for method, frame in _answered(params, benchmark, records, journal)
+            table(records, answers(records, cache)).assign(method=name)
+            for name, answers in methods(params, benchmark).items()
         ]
     frame = pd.concat(frames, ignore_index=True)[SCHEMA.names]
     return frame.sort_values(["method", "id"], kind="stable", ignore_index=True)
@@ -165,8 +136,7 @@ def predictions(
 def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Runs `params.evaluate`'s methods, experts and baselines on a benchmark and writes `artifacts/evaluate/<benchmark>/`.
 
-    Interrupted, it goes on where it stopped (journal in `runs/evaluate/<profile>/<benchmark>/`, until `paths.forget`; what
-    servers answered stays in `runs/baselines/<benchmark>/`).
+    Interrupted, it goes on where it stopped: see `inference.cache`.
 
     Returns:
         predictions and scores, as written to `predictions.parquet` and `scores.csv`.
@@ -175,8 +145,8 @@ def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame
         UserError: records or a model are not there yet; the message names the stage that makes them.
     """
     records = load(params, benchmark)
-    journal = paths.runs("evaluate", params.profile, benchmark)
-    predicted = predictions(params, benchmark, records, journal)
+    with work() as cache:
+        predicted = predictions(params, benchmark, records, cache)
     if len(predicted):
         ground_truth = read_ground_truth(paths.artifacts("collect", "truth.jsonl"))
         scored = score(predicted, ground_truth, params, benchmark)

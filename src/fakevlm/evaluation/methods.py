@@ -7,29 +7,28 @@ and the experts) give P(fake) alone: their verdict is fake from one half on, and
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from fakevlm import paths
-from fakevlm.config.evaluation import Method
-from fakevlm.config.params import Params
+from fakevlm.config.evaluation import Benchmark, Method
+from fakevlm.config.params import Baseline, Params, PublishedExpert
 from fakevlm.data.records import Record
 from fakevlm.data.shards import columns_of, take
 from fakevlm.errors import UserError
-from fakevlm.inference.batchwise import Look, Viewer, fingerprint
-from fakevlm.inference.endpoint import need_key
+from fakevlm.inference.cache import Cache, code_version, fingerprint, model_version
+from fakevlm.inference.predict import Columns, Predictor, predict
 from fakevlm.model import verdict
-
-if TYPE_CHECKING:
-    from fakevlm.inference.engines import Speaker
 
 FAKEVLM, UNTUNED, HEAD = "FakeVLM", "LLaVA (untuned)", "LLaVA + Linear Head"
 # FakeVLM once more, asked as its authors ask their released weights, whatever `evaluate.prompt` says.
 AUTHORS = "FakeVLM (authors' prompt)"
 EXPERTS = {"CNNSpot": "cnnspot", "UnivFD": "univfd", "Frequency": "frequency"}
 METHODS = get_args(Method)
+# records and cache -> a row a record, in their order: id, text, p_fake, verdict, forced, perhaps outcome
+Answers = Callable[[Sequence[Record], Cache | None], pd.DataFrame]
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 
 
@@ -59,62 +58,66 @@ def tuned(params: Params) -> str | Path:
     return params.evaluate.model or need("finetune@explanation", "finetune", "explanation", "model")
 
 
-def check(params: Params) -> None:
-    """Whether all methods can run: better now than after an hour of the first.
-
-    Raises:
-        UserError: a method's model is not there yet, or the key of the servers that have it is not set.
-    """
-    if FAKEVLM in params.evaluate.methods and params.evaluate.servers:
-        need_key(params.evaluate.servers, "evaluate.servers")
-    for method in params.evaluate.methods:
-        if method in (FAKEVLM, AUTHORS):
-            tuned(params)
-        elif method != UNTUNED:
-            _weights(method, params)
-
-
-def _weights(method: str, params: Params) -> Path:
+def _weights(method: str) -> Path:
     """The folder of a detector that a stage trains."""
     if method == HEAD:
         return need("finetune@head", "finetune", "head", "model")
     return need("experts", "experts", EXPERTS[method])
 
 
-def speaker(method: str, params: Params) -> tuple[str | Path, "Speaker"]:
-    """A language model of `METHODS`: its weights' folder or name, and who asks it.
+def method(name: str, params: Params, max_new_tokens: int | None = None) -> Answers:
+    """Return who answers for a method of `METHODS`.
 
-    FakeVLM answers behind `evaluate.servers` where there are some: they serve it, with its chat template. All else is asked here
+    FakeVLM answers behind `evaluate.servers` where there are some: they serve it, with its chat template. All else is computed here
     or on the profile's cluster.
 
-    Raises:
-        UserError: its model is not there yet.
-    """
-    from fakevlm.inference import engines
-
-    name = params.base if method == UNTUNED else tuned(params)
-    prompt = "bare" if method == AUTHORS else params.evaluate.prompt
-    if method == FAKEVLM and params.evaluate.servers:
-        from fakevlm.inference import served
-
-        return name, served.speaker(params, name, method, prompt)
-    return name, engines.speaker(params, name, method, prompt)
-
-
-def detector(method: str, params: Params) -> Viewer:
-    """A detector of `METHODS`.
+    Args:
+        name: the method.
+        params: the profile.
+        max_new_tokens: longest answer of a language model; None: `evaluate.max_new_tokens`.
 
     Raises:
-        UserError: its model is not there yet.
+        UserError: there is no such method, its model is not there yet, or the servers' key is not set.
     """
-    folder, precision = _weights(method, params), PRECISIONS[params.evaluate.precision]
-    # UnivFD looks through the base.
-    key = [method, fingerprint(folder), precision, params.base]
-    return viewer(partial(_detector, method, folder, precision), key, params)
+    if name not in METHODS:
+        raise UserError(f"no method {name!r}", f"choose among: {', '.join(METHODS)}")
+    if name not in (FAKEVLM, AUTHORS, UNTUNED):
+        folder, precision = _weights(name), PRECISIONS[params.evaluate.precision]
+        key = [name, fingerprint(folder), precision]
+        if name == "UnivFD":  # it looks through the base
+            key.append(model_version(params.base))
+        return detector(name, partial(_detector, name, folder, precision), key, params)
+    weights = params.base if name == UNTUNED else tuned(params)
+    prompt = "bare" if name == AUTHORS else params.evaluate.prompt
+    return language_model(name, weights, params, prompt, max_new_tokens)
 
 
-def _detector(method: str, folder: Path, precision: str) -> Any:
-    if method == HEAD:
+def language_model(
+    name: str,
+    weights: str | Path,
+    params: Params,
+    prompt: str = "template",
+    max_new_tokens: int | None = None,
+) -> Answers:
+    """Return who answers for a LLaVA: FakeVLM's servers if there are some, else this process or the profile's cluster."""
+    from fakevlm.inference import generate
+
+    settings = params.evaluate
+    longest = max_new_tokens or settings.max_new_tokens
+    if name == FAKEVLM and settings.servers:
+        from fakevlm.inference.served import Served
+
+        served = Served(settings.servers, name, weights, longest, prompt)
+        return lambda records, cache: generate.frame(records, served.predict(records))
+    sizes = {"batch_size": settings.batch_size, "max_new_tokens": longest}
+    llava = generate.predictor(weights, PRECISIONS[settings.precision], **sizes, prompt=prompt)
+    return lambda records, cache: generate.frame(
+        records, predict(llava, records, cache, cluster=params.cluster, desc=name)
+    )
+
+
+def _detector(name: str, folder: Path, precision: str) -> Any:
+    if name == HEAD:
         from fakevlm.model.head import load_head
 
         return load_head(folder, precision)
@@ -123,62 +126,60 @@ def _detector(method: str, folder: Path, precision: str) -> Any:
     return load_expert(folder)
 
 
-def viewer(load: Callable[[], Any], key: Any, params: Params) -> Viewer:
-    """Whatever has `predict(images)` → P(fake), on the profile's cluster or here.
+def detector(name: str, load: Callable[[], Any], key: list[Any], params: Params) -> Answers:
+    """Return who answers for whatever has `predict(images)` → P(fake): no text, a verdict at one half.
+
+    Each image is judged once, however many questions are asked about it.
 
     Args:
-        load: see `batchwise.Viewer`.
-        key: see there.
-        params: the profile.
+        name: of the method.
+        load: see `Predictor`.
+        key: what identifies the weights.
+        params: the profile; of it, cluster, base and evaluate.batch_size.
     """
-    return Viewer(partial(_look, load), key, params.evaluate.batch_size, params.cluster)
+    code = code_version(
+        "fakevlm.evaluation.experts", "fakevlm.evaluation.detectors", "fakevlm.model.head",
+        "fakevlm.model.collate", "fakevlm.model.chat", "fakevlm.data.records",
+    )  # fmt: skip
+    predictor = Predictor(partial(_judge, load), [*key, code], params.evaluate.batch_size)
 
-
-def _look(load: Callable[[], Any]) -> Look:
-    detector = load()
-    return lambda images: {"p_fake": np.asarray(detector.predict(images), np.float64)}
-
-
-def detect(viewer: Viewer, records: Sequence[Record], journal: Path | None, desc: str) -> pd.DataFrame:
-    """A detector's answers: no text, P(fake), a verdict at one half. Each image is looked at once, however often asked about."""
-    known = columns_of(records, ["id", "sha256"])
-    images, names = pd.factorize(known["sha256"])
-    found = np.zeros(len(names))
-    if len(names):
+    def answers(records: Sequence[Record], cache: Cache | None) -> pd.DataFrame:
+        frame = columns_of(records, ["id", "sha256"])
+        images, hashes = pd.factorize(frame["sha256"])
         first = take(records, np.unique(images, return_index=True)[1])
-        found = verdict.settled(viewer.look(first, journal, desc)["p_fake"])
-    p_fake = found[images]
-    return pd.DataFrame(
-        {
-            "id": known["id"],
-            "text": None,
-            "p_fake": p_fake,
-            "verdict": np.where(p_fake >= 0.5, "fake", "real"),
-            "forced": False,
-        }
-    )
+        columns = predict(predictor, first, cache, cluster=params.cluster, desc=name)
+        p_fake = verdict.settled(columns.get("p_fake", np.zeros(len(hashes))))[images]
+        verdicts = np.where(p_fake >= 0.5, "fake", "real")
+        return pd.DataFrame(
+            {"id": frame["id"], "text": None, "p_fake": p_fake, "verdict": verdicts, "forced": False}
+        )
+
+    return answers
 
 
-def answers(
-    method: str, params: Params, records: Sequence[Record], journal: Path | None = None
-) -> pd.DataFrame:
-    """A method's answers about records, in their order: id, text, p_fake, verdict, forced.
+def _judge(load: Callable[[], Any]) -> Callable[[list], Columns]:
+    model = load()
+    return lambda images: {"p_fake": np.asarray(model.predict(images), np.float64)}
 
-    Args:
-        method: of `METHODS`.
-        params: the profile.
-        records: what to look at; each is asked its own question.
-        journal: folder for work in progress.
+
+def meant_for(entries: Sequence[Any], benchmark: str) -> list[Any]:
+    """The entries that name this benchmark, or none and so mean all."""
+    return [entry for entry in entries if entry.benchmarks is None or benchmark in entry.benchmarks]
+
+
+def methods(params: Params, benchmark: Benchmark) -> dict[str, Answers]:
+    """Return the table of methods: those of `evaluate.methods`, then others' detectors, then models behind servers.
 
     Raises:
-        UserError: there is no such method, or its model is not there yet.
+        UserError: a model, a file or a key is missing. Better known now than after hours of other methods.
     """
-    if method not in METHODS:
-        raise UserError(f"no method {method!r}", f"choose among: {', '.join(METHODS)}")
-    if method not in (FAKEVLM, AUTHORS, UNTUNED):
-        return detect(detector(method, params), records, journal, method)
-    from fakevlm.inference.engines import journal_of
+    from fakevlm.evaluation import baselines, detectors
 
-    name, ask = speaker(method, params)
-    kept = journal_of(journal, method, name) if journal is not None else None
-    return ask(records, params.evaluate.max_new_tokens, kept)
+    settings = params.evaluate
+    experts: list[PublishedExpert] = meant_for(settings.experts, benchmark)
+    served: list[Baseline] = meant_for(settings.baselines, benchmark)
+    return (
+        {name: method(name, params) for name in settings.methods}
+        | {expert.name: detectors.detector(expert, params) for expert in experts}
+        | {baseline.name: baselines.baseline(baseline, params.seed) for baseline in served}
+    )

@@ -162,6 +162,26 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:32]
 
 
+def model_version(name: str | Path) -> str:
+    """Return what identifies a model's weights: the digest of a folder's files, or the commit of a name on the hub.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    folder = paths.resolve(name)
+    if folder.is_dir():
+        return fingerprint(folder)
+    from transformers import AutoConfig
+
+    try:  # the configuration alone costs no weights
+        return str(getattr(AutoConfig.from_pretrained(str(name)), "_commit_hash", None))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no model could be found under {str(name)!r}: {error}",
+            "name a folder in Hugging Face format or a model of the hub in evaluate.model",
+        ) from error
+
+
 def file_digest(file: Path) -> str:
     """SHA-256 of a file's content."""
     with file.open("rb") as stream:

@@ -117,7 +117,7 @@ def annotate_all(
     """
     if len(annotators) > 1 and iter(tasks) is tasks:
         raise TypeError("several annotators cannot share an iterator: give a list, or what makes one anew")
-    return _run(_annotate_all(tasks, annotators, journal, concurrency, total, what))
+    return run(_annotate_all(tasks, annotators, journal, concurrency, total, what))
 
 
 async def _annotate_all(
@@ -247,7 +247,7 @@ class _Walk:
         return made
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def run(work: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine to its end, also inside Jupyter, whose kernel has a loop running already."""
     try:
         asyncio.get_running_loop()

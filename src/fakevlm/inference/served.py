@@ -21,32 +21,37 @@ for such cases.
 import asyncio
 import json
 import math
-import queue
 import re
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
-from fakevlm.config.params import Endpoint, Params, Servers
+from fakevlm import progress
+from fakevlm.config.params import Endpoint, Servers
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
+from fakevlm.inference.cache import Cache, answers, key, model_version
 from fakevlm.inference.completion import Choice, Completion, Place
 from fakevlm.inference.dataurl import data_url
+from fakevlm.inference.driver import run
 from fakevlm.inference.endpoint import EndpointAnnotator, need_key
-from fakevlm.inference.engines import Speaker
-from fakevlm.inference.prediction import COLUMNS, OPENING, Batch, gather, settings_of
+from fakevlm.inference.generate import OPENING
+from fakevlm.inference.predict import Columns
 from fakevlm.model import chat, verdict
 from fakevlm.model.llava import load_processor
 
 _TOKEN_ID = re.compile(r"token_id:(\d+)")
 _LIMITS = re.compile(r"logprobs|context length|max(imum)?[ _-]model[ _-]len", re.IGNORECASE)  # in a 400
+_IMAGE = {
+    "type": "image_url",
+    "image_url": {"url": "data:"},
+}  # the image itself is put in when a request is sent
 _SPACES = " ▁Ġ\n"  # as tokenizers spell them
 
 
@@ -58,141 +63,113 @@ class _Gap:
     missing: int
 
 
-def speaker(params: Params, name: str | Path, desc: str, prompt: chat.Prompt = "template") -> Speaker:
-    """Asks a model behind `evaluate.servers`.
-
-    Args:
-        params: the profile; of `evaluate`: servers and batch_size.
-        name: the folder or hub name of the weights that are served.
-        desc: the method's name, for the progress bar.
-        prompt: in which form questions are put; servers know only the template.
-
-    Raises:
-        UserError: the servers' key is not set; (when asked) see `Served.answer`, or the prompt is to be another.
-    """
-    servers, size = params.evaluate.servers, params.evaluate.batch_size
-    need_key(servers, "evaluate.servers")
-
-    def ask(records: Sequence[Record], longest: int, journal: Path | None) -> pd.DataFrame:
-        if prompt != "template":
-            raise UserError(
-                f"{desc}: servers put every question in the model's chat template, and the prompt is to be {prompt!r}",
-                "set evaluate.servers to null, or evaluate.prompt to template",
-            )
-        processor = load_processor(name)
-        served = Served(servers, desc, processor, longest, size)
-        settings = settings_of(processor, "served", longest, prompt) | served.settings
-        return gather(
-            served.answer, processor, records, settings, batch_size=size, journal=journal, desc=desc
-        )
-
-    return ask
-
-
 class Served:
     """A model behind servers.
 
     Args:
         servers: where.
         name: the method's name, for messages.
-        processor: of the weights that are served.
+        weights: folder or hub name of the weights that are served.
         longest: answer, in tokens.
-        batch_size: of the batches that will come.
+        prompt: in which form questions are put; servers know only the template.
+
+    Raises:
+        UserError: the servers' key is not set, or the prompt is to be another.
     """
 
-    def __init__(self, servers: Servers, name: str, processor: Any, longest: int, batch_size: int) -> None:
-        self.servers, self.processor, self.tokenizer = servers, processor, processor.tokenizer
-        self.settings = {"served": servers.model, "top_logprobs": servers.top_logprobs}
+    def __init__(
+        self, servers: Servers, name: str, weights: str | Path, longest: int, prompt: chat.Prompt = "template"
+    ) -> None:
+        if prompt != "template":
+            raise UserError(
+                f"{name}: servers put every question in the model's chat template, and the prompt is to be {prompt!r}",
+                "set evaluate.servers to null, or evaluate.prompt to template",
+            )
+        need_key(servers, "evaluate.servers")
+        self.servers, self.weights = servers, weights
         self._spec = Endpoint(
             name=name,
             backend="endpoint",
             model=servers.model,
-            revision="as served",
+            revision=model_version(weights),
             urls=servers.urls,
             api_key_env=servers.api_key_env,
             max_tokens=longest,
             temperature=0.0,
+            concurrency=servers.concurrency,
             timeout=servers.timeout,
             retries=servers.retries,
         )
-        self._open = 1 + math.ceil(
-            servers.concurrency / batch_size
-        )  # batches: enough that no request waits for one
-        self._words = verdict.word_ids(self.tokenizer)
-        self._spellings = [{self.tokenizer.decode([i]).strip(_SPACES) for i in ids} for ids in self._words]
         self._prompt = cache(self._prompt)
         self._missing = 0  # places where a word had to be bounded
 
-    def answer(self, batches: Iterator[Batch]) -> Iterator[tuple[int, pd.DataFrame]]:
-        """Batches to their numbers and answers, as they are done (see `prediction.Answer`).
+    @cached_property
+    def processor(self) -> Any:
+        return load_processor(self.weights)
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.processor.tokenizer
+
+    @cached_property
+    def _words(self) -> tuple[list[int], list[int]]:
+        return verdict.word_ids(self.tokenizer)
+
+    @cached_property
+    def _spellings(self) -> list[set[str]]:
+        return [{self.tokenizer.decode([i]).strip(_SPACES) for i in ids} for ids in self._words]
+
+    def predict(self, records: Sequence[Record], kept: Cache | None = None) -> Columns:
+        """Return text, p_fake, verdict and forced of n records, in their order; answers are kept for good.
+
+        Args:
+            records: each is asked its own question or the standard one.
+            kept: the cache of answers; None: that of all servers.
 
         Raises:
             UserError: servers that are not there, will not take a request, give no log-probabilities or read another prompt.
         """
-        # In a thread of its own: a notebook's kernel has a loop running in this one.
-        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        loop = asyncio.new_event_loop()
-        work = loop.create_task(self._all(batches, done))
+        if not len(records):
+            return {}
+        rows: list[Any] = [None] * len(records)
+        with progress.bar(len(records), self._spec.name) as bar, kept or answers() as store:
+            client = EndpointAnnotator(self._spec, seed=0, entry="evaluate.servers", who="model")
+            waiting = enumerate(records)
 
-        def run() -> None:
-            try:
-                loop.run_until_complete(work)
-                done.put(None)
-            except BaseException as error:
-                done.put(error)
-            finally:
-                loop.close()
+            async def work() -> None:
+                for number, record in waiting:
+                    rows[number] = await self._record(client, record, store)
+                    bar.update()
 
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        try:
-            while (item := done.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            if thread.is_alive() and not loop.is_closed():
-                loop.call_soon_threadsafe(work.cancel)
-            thread.join()
+            async def everybody() -> None:
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        for _ in range(self.servers.concurrency):
+                            group.create_task(work())
+                except BaseExceptionGroup as failures:
+                    raise failures.exceptions[0] from None  # a UserError must arrive as itself
+                finally:
+                    await client.close()
+
+            run(everybody())
         if self._missing:
             print(
-                f"{self._spec.name}: at {self._missing} places a word was not among the server's likeliest tokens, and P(fake) is a bound",
+                f"{self._spec.name}: at {self._missing} places a word was not among the server's likeliest tokens, "
+                "and P(fake) is a bound",
                 file=sys.stderr,
             )
+        text, p_fake, verdicts, forced = zip(*rows, strict=True)
+        return {
+            "text": np.array(text, object),
+            "p_fake": np.array(p_fake),
+            "verdict": np.array(verdicts, object),
+            "forced": np.array(forced),
+        }
 
-    async def _all(self, batches: Iterator[Batch], done: queue.SimpleQueue) -> None:
-        client = EndpointAnnotator(self._spec, seed=0, entry="evaluate.servers", who="model")
-        requests, places = asyncio.Semaphore(self.servers.concurrency), asyncio.Semaphore(self._open)
-
-        async def one(record: Record, question: str) -> dict[str, Any]:
-            async with requests:
-                return await self._record(client, record, question)
-
-        async def whole(batch: Batch) -> None:
-            async with asyncio.TaskGroup() as group:
-                rows = [
-                    group.create_task(one(r, q)) for r, q in zip(batch.records, batch.questions, strict=True)
-                ]
-            done.put((batch.number, pd.DataFrame([row.result() for row in rows], columns=COLUMNS)))
-            places.release()
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for batch in batches:
-                    await places.acquire()
-                    group.create_task(whole(batch))
-        except BaseExceptionGroup as failures:
-            raise _first(failures) from None  # a UserError must arrive as itself
-        finally:
-            await client.close()
-
-    async def _record(self, client: EndpointAnnotator, record: Record, question: str) -> dict[str, Any]:
-        try:
-            image = {"type": "image_url", "image_url": {"url": data_url(record.image).decode()}}
-        except ValueError as error:
-            raise UserError(f"record {record.id}: {error}", "make its records anew") from error
-        messages = [{"role": "user", "content": [image, {"type": "text", "text": question}]}]
-        choice = await self._ask(client, record, messages, self._prompt(question, False))
+    async def _record(self, client: EndpointAnnotator, record: Record, store: Cache) -> tuple:
+        question = record.question or chat.STANDARD
+        messages = [{"role": "user", "content": [_IMAGE, {"type": "text", "text": question}]}]
+        choice = await self._ask(client, store, record, messages, self._prompt(question, False))
         ids, places = self._generated(choice)
         found = verdict.locate(ids, self.tokenizer)
         gap = self._gap(places[found[1]]) if found else None
@@ -201,17 +178,17 @@ class Served:
             opened = {"role": "assistant", "content": [{"type": "text", "text": OPENING}]}
             more = {"max_tokens": 1, "continue_final_message": True, "add_generation_prompt": False}
             prompt = self._prompt(question, True)
-            choice = await self._ask(client, record, [*messages, opened], prompt, **more)
+            choice = await self._ask(client, store, record, [*messages, opened], prompt, **more)
             gap = self._gap(self._generated(choice)[1][0])
         self._missing += gap.missing > 0
         text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
         p_fake = verdict.p_fake(gap.value, not forced and found[0].negated)
-        said = verdict.parse(text, question)
-        return dict(zip(COLUMNS, (record.id, text, p_fake, said, forced), strict=True))
+        return text, p_fake, verdict.parse(text, question), forced
 
     async def _ask(
-        self, client: EndpointAnnotator, record: Record, messages: list, prompt: tuple[int, ...], **more: Any
-    ) -> Choice:
+        self, client: EndpointAnnotator, store: Cache, record: Record, messages: list, prompt: tuple[int, ...],
+        **more: Any,
+    ) -> Choice:  # fmt: skip
         asked = {
             "model": self.servers.model,
             "messages": messages,
@@ -225,7 +202,15 @@ class Served:
             "return_prompt_token_ids": True,  # SGLang; vLLM does it with the one above
             "add_special_tokens": True,  # as the tokenizer does here: LLaVA-1.5's template has no <s>
         }
-        outcome, answer = await client.ask(json.dumps(asked | more).encode())
+        place = key("served", self._spec.revision, record.sha256, asked | more)
+        if (data := store.get(place)) is not None:
+            return Completion.model_validate_json(data).choices[0]
+        try:
+            url = data_url(record.encoded()).decode()
+        except ValueError as error:
+            raise UserError(f"record {record.id}: {error}", "make its records anew") from error
+        body = json.dumps(asked | more).replace(json.dumps(_IMAGE["image_url"]["url"]), json.dumps(url), 1)
+        outcome, answer = await client.ask(body.encode())
         if answer is None or outcome.status not in ("ok", "truncated", "empty"):
             if outcome.status == "error":
                 cure = "its log tells why; or give it more time by evaluate.servers.timeout"
@@ -244,6 +229,7 @@ class Served:
                 f"{cure}; a new run goes on from here",
             )
         self._same(answer, prompt)
+        store.put(place, answer.model_dump_json().encode())
         return answer.choices[0]
 
     def _generated(self, choice: Choice) -> tuple[list[int], list[Place]]:
@@ -309,11 +295,3 @@ def _one_image(ids: list[int], processor: Any) -> tuple[int, ...]:
 def _logsumexp(values: list[float]) -> float:
     top = max(values)
     return top + math.log(math.fsum(math.exp(value - top) for value in values))
-
-
-def _first(failures: BaseExceptionGroup) -> BaseException:
-    """The first failure in a group of groups."""
-    failure: BaseException = failures
-    while isinstance(failure, BaseExceptionGroup):
-        failure = failure.exceptions[0]
-    return failure

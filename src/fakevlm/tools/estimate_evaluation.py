@@ -7,6 +7,7 @@ Counted and estimated as for the annotators (`annotation.estimate`): what the jo
 from fakevlm import paths
 from fakevlm.config.params import Params
 from fakevlm.evaluation import baselines, benchmarks
+from fakevlm.evaluation.methods import meant_for
 from fakevlm.inference.endpoint import EndpointAnnotator
 from fakevlm.inference.journal import read_answers
 from fakevlm.tools.estimate_annotation import Estimate, estimate
@@ -24,11 +25,11 @@ def dry_run(params: Params, rate: float | None = None) -> list[Estimate]:
     """
     found = []
     for benchmark in benchmarks.BENCHMARKS:
-        served = benchmarks.meant_for(params.evaluate.baselines, benchmark)
+        served = meant_for(params.evaluate.baselines, benchmark)
         records = benchmarks.load(params, benchmark) if served else []
         for spec in served:
             # Not `paths.runs`, which makes the folder: a dry run leaves no trace.
-            journal = baselines.journal_of(spec, paths.root() / "runs" / "baselines" / benchmark)
+            journal = baselines.journal_of(spec, paths.root() / "runs" / "baselines")
             tasks = baselines.Tasks(spec, records)
             named = spec.model_copy(update={"name": f"{spec.name}, {benchmark}"})
             asked = [EndpointAnnotator(spec, params.seed)]

@@ -9,15 +9,17 @@ has given none: *unparsed*, which every metric counts as wrong. There is no P(fa
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
 
+from fakevlm import paths
 from fakevlm.config.params import Baseline
 from fakevlm.data.records import Record
 from fakevlm.data.shards import columns_of, without_images
@@ -71,6 +73,18 @@ def journal_of(spec: Baseline, folder: Path) -> Path:
 def _said(outcome: Outcome) -> str | None:
     """A model's own words; None where it never spoke and the text is a server's message."""
     return None if outcome.status == "rejected" else outcome.text
+
+
+def baseline(spec: Baseline, seed: int) -> Callable[[Sequence[Record], Any], pd.DataFrame]:
+    """Return who answers for an entry of `evaluate.baselines` (see `answers`).
+
+    Raises:
+        UserError: its key is not set.
+    """
+    from fakevlm.inference.endpoint import need_key
+
+    need_key(spec, "evaluate.baselines[]")
+    return lambda records, cache: answers(spec, seed, records, paths.runs("baselines"))
 
 
 def answers(spec: Baseline, seed: int, records: Sequence[Record], journal: Path) -> pd.DataFrame:

@@ -12,21 +12,15 @@ All have the interface of the experts that are trained here: `predict(images)` g
 listed (AntifakePrompt, SIDA; FWA, Face X-ray, SRM, CDFA of DeepfakeBench) enters by its scores (`given`).
 """
 
-import hashlib
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pandas as pd
 
 from fakevlm import paths
 from fakevlm.config.params import Params, PublishedExpert
-from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.evaluation import methods
 from fakevlm.evaluation.detectors.given import read_scores
-from fakevlm.inference.batchwise import Viewer
+from fakevlm.inference.cache import file_digest, model_version
 
 if TYPE_CHECKING:
     from fakevlm.evaluation.detectors.base import Detector
@@ -59,50 +53,24 @@ def load_detector(spec: PublishedExpert) -> "Detector":
     return LNP(spec.weights, spec.features)
 
 
-def check(spec: PublishedExpert) -> None:
-    """Whether an entry's files are there: better known now than after hours of other methods.
+def detector(spec: PublishedExpert, params: Params) -> methods.Answers:
+    """Return who answers for an entry: its detector, here or on the profile's cluster, or its file of scores.
 
     Raises:
-        UserError: one is not.
+        UserError: a file is missing.
     """
-    files = {"weights": spec.weights, "scores": spec.scores}
-    if spec.kind == "lnp":
-        files["features"] = spec.features
-    for key, name in files.items():
-        if name is not None and not Path(paths.resolve(name)).is_file():
+    files = {"weights": spec.weights, "scores": spec.scores, "features": spec.features}
+    places = {key: paths.resolve(name) for key, name in files.items() if name is not None}
+    for key, place in places.items():
+        if not place.is_file() and not (key == "features" and spec.kind == "univfd"):
             raise UserError(
-                f"expert {spec.name}: no file {name}", f"get it, or correct evaluate.experts[].{key}"
+                f"expert {spec.name}: no file {files[key]}", f"get it, or correct evaluate.experts[].{key}"
             )
-
-
-def viewer(spec: PublishedExpert, params: Params) -> Viewer:
-    """The detector of an entry with weights, here or on the profile's cluster."""
-    # Workers may stand elsewhere: they are told whole paths.
-    files = {key: paths.resolve(getattr(spec, key)) for key in ("weights", "features") if getattr(spec, key)}
-    placed = spec.model_copy(update={key: str(file) for key, file in files.items() if file.exists()})
-    hashes = {key: _hash(file) if file.is_file() else str(file) for key, file in files.items()}
-    return methods.viewer(partial(load_detector, placed), [spec.kind, hashes], params)
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def answers(
-    spec: PublishedExpert, params: Params, records: Sequence[Record], journal: Path | None
-) -> pd.DataFrame:
-    """A detector's answers about n records, in their order: id, text (null), p_fake, verdict, forced (False).
-
-    Args:
-        spec: the entry.
-        params: the profile; of it, cluster and evaluate.batch_size.
-        records: n of them.
-        journal: folder for work in progress.
-
-    Raises:
-        UserError: a file does not fit; with scores: some record has none.
-    """
     if spec.scores is not None:
-        return read_scores(spec, records)
-    return methods.detect(viewer(spec, params), records, journal, spec.name)
+        return lambda records, cache: read_scores(spec, records)
+    # Workers may stand elsewhere: they are told whole paths.
+    placed = spec.model_copy(update={key: str(place) for key, place in places.items() if place.exists()})
+    versions = [
+        file_digest(place) if place.is_file() else model_version(files[key]) for key, place in places.items()
+    ]
+    return methods.detector(spec.name, partial(load_detector, placed), [spec.kind, *versions], params)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks, methods
 from fakevlm.evaluation.experts import load_expert, train_experts
 from fakevlm.evaluation.scores import COLUMNS
-from fakevlm.inference import prediction
+from fakevlm.inference import generate
 from fakevlm.model.build import build_llava
 from fakevlm.model.head import LlavaForVerdict, load_head
 from fakevlm.model.llava import load_model, load_processor
@@ -176,29 +177,34 @@ def test_evaluates_every_method_and_writes_both_files(params: Params, project: P
     assert expert["acc"] == pytest.approx(((frame["p_fake"] < 0.5) == (frame["label"] == 1)).mean(), abs=1e-6)
 
 
-def test_a_second_run_writes_the_same_bytes_and_a_journal_goes_when_told(
+def test_a_second_run_writes_the_same_bytes_without_what_the_first_kept(
     params: Params, project: Path
 ) -> None:
     benchmarks.evaluate(params, "ffpp")
     first = _bytes(project, "ffpp")
-    assert list((project / "runs/evaluate/mini/ffpp").iterdir()), "what follows in the notebook may fail"
-    (project / "runs/evaluate/paper/ffpp").mkdir(parents=True)
-    paths.forget("evaluate", params.profile, "ffpp")
-    assert [file.name for file in (project / "runs/evaluate").rglob("ffpp")] == ["ffpp"], "another profile's"
+    assert (paths.work() / "cache.sqlite").is_file(), "what follows in the notebook may fail"
+    shutil.rmtree(paths.work())
     benchmarks.evaluate(params, "ffpp")
     assert _bytes(project, "ffpp") == first
 
 
-def test_killed_between_batches_it_asks_nothing_twice(params: Params, project: Path, monkeypatch) -> None:
-    answer, asked = prediction._answer, []
+def _counted(monkeypatch, dies_at: int | None = None) -> list[list[str | None]]:
+    """The questions of each batch that a LLaVA answers."""
+    asked: list[list[str | None]] = []
+    plain = generate.Llava.__call__
 
-    def counted(model, processor, records, *rest):
-        asked.append([record.id for record in records])
-        if len(asked) == 5:  # the second batch of the second model
+    def call(self, prepared):
+        asked.append([example.question for example in prepared[0]])
+        if len(asked) == dies_at:
             raise KeyboardInterrupt
-        return answer(model, processor, records, *rest)
+        return plain(self, prepared)
 
-    monkeypatch.setattr(prediction, "_answer", counted)
+    monkeypatch.setattr(generate.Llava, "__call__", call)
+    return asked
+
+
+def test_killed_between_batches_it_asks_nothing_twice(params: Params, project: Path, monkeypatch) -> None:
+    asked = _counted(monkeypatch, dies_at=5)  # the second batch of the second model
     with pytest.raises(KeyboardInterrupt):
         benchmarks.evaluate(params, "fakeclue")
     assert not (project / "artifacts/evaluate").exists()
@@ -223,13 +229,9 @@ def test_auc_of_each_manipulation_is_against_all_real_frames(params: Params) -> 
 
 
 def test_ddvqa_asks_each_record_its_own_question(params: Params, monkeypatch) -> None:
-    answer, asked = prediction._answer, []
-    monkeypatch.setattr(
-        prediction,
-        "_answer",
-        lambda m, p, r, questions, *rest: asked.extend(questions) or answer(m, p, r, questions, *rest),
-    )
+    batches = _counted(monkeypatch)
     predictions, scores = benchmarks.evaluate(params, "ddvqa")
+    asked = [question for batch in batches for question in batch]
     assert sorted(asked) == sorted(2 * [record.question for record in _ddvqa()])
     assert set(predictions["question"]) == set(asked)
     n = scores[(scores["method"] == "FakeVLM") & (scores["subset"] == "all")].set_index("metric")["n"]
@@ -291,8 +293,7 @@ def test_detectors_look_once_at_each_image() -> None:
             seen.extend(images)
             return _dark(images)
 
-    viewer = methods.viewer(Counting, "test", load_params("mini"))
-    frame = methods.detect(viewer, _ddvqa(), None, "test")
+    frame = methods.detector("test", Counting, ["test"], load_params("mini"))(_ddvqa(), None)
     assert len(seen) == 4
     assert frame["id"].tolist() == [record.id for record in _ddvqa()]
     assert frame["p_fake"].tolist() == pytest.approx([_dark([r.pil()])[0] for r in _ddvqa()], abs=1e-6)
@@ -316,7 +317,7 @@ def test_the_linear_head_and_an_expert_answer_as_they_do_by_themselves(
         "Frequency": load_expert(project / "artifacts/experts/frequency").predict(images),
     }
     for method, values in expected.items():
-        answers = methods.answers(method, params, records)
+        answers = methods.method(method, params)(records, None)
         assert answers["p_fake"].to_numpy() == pytest.approx(values, abs=1e-5)
         assert answers["p_fake"].nunique() > 1
         assert (answers["verdict"] == np.where(answers["p_fake"] >= 0.5, "fake", "real")).all()

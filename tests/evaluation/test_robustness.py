@@ -1,5 +1,6 @@
 """The robustness study: what each perturbation does to pixels, the sample, the journal, and a run of the whole."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ from PIL import Image
 import tinyllava
 from fakevlm import paths
 from fakevlm.config.params import Params, PublishedExpert, load_params
-from fakevlm.data.records import write_records
+from fakevlm.data.records import decode, write_records
 from fakevlm.errors import UserError
-from fakevlm.evaluation import robustness
-from fakevlm.evaluation.robustness import Judge, perturb, perturbed, stratified, study
-from fakevlm.inference.batchwise import Viewer
+from fakevlm.evaluation import methods, perturbations, robustness
+from fakevlm.evaluation.methods import Answers
+from fakevlm.evaluation.perturbations import perturb, perturbed
+from fakevlm.evaluation.robustness import stratified, study
+from fakevlm.inference.cache import Cache
 from publishedweights import checkpoint, weights
 
 
@@ -72,13 +75,13 @@ def test_noise_is_seeded_and_differs_between_images(noise):
     assert difference(perturb(noise, "noise", 9, 5), perturb(noise, "noise", 9, 5)) == 0
     assert difference(perturb(noise, "noise", 9, 5), perturb(noise, "noise", 9, 6)) > 1
     one, other = tinyllava.records(2)
-    again = robustness.perturbed(one, "noise", 9, 5)
-    assert again.image == robustness.perturbed(one, "noise", 9, 5).image
+    again = perturbed(one, "noise", 9, 5)
+    assert again.encoded() == perturbed(one, "noise", 9, 5).encoded()
+    assert difference(decode(again.encoded()), again.pil()) == 0
     assert again.sha256 != one.sha256
     assert (again.id, again.label, again.references) == (one.id, one.label, one.references)
     grain = [
-        np.asarray(robustness.perturbed(r, "noise", 9, 5).pil(), int) - np.asarray(r.pil(), int)
-        for r in (one, other)
+        np.asarray(perturbed(r, "noise", 9, 5).pil(), int) - np.asarray(r.pil(), int) for r in (one, other)
     ]
     assert np.abs(grain[0] - grain[1]).mean() > 1
 
@@ -139,25 +142,27 @@ def settings() -> Params:
     )
 
 
-def darkness(images: list[Image.Image]) -> dict[str, np.ndarray]:
-    return {"p_fake": np.array([1 - np.asarray(image).mean() / 255 for image in images])}
+def darkness(images: list[Image.Image]) -> np.ndarray:
+    return np.array([1 - np.asarray(image).mean() / 255 for image in images])
 
 
-def brightness(seen: list[int], key: str = "k", killed_after: int | None = None) -> Judge:
+def brightness(seen: list[int], key: str = "k", killed_after: int | None = None) -> dict[str, Answers]:
     """Takes dark images for fakes, five at a time, and says how many it was shown."""
 
-    def look(images):
-        if killed_after is not None and len(seen) == killed_after:
-            raise KeyboardInterrupt
-        seen.append(len(images))
-        return darkness(images)
+    class Model:
+        @staticmethod
+        def predict(images: list[Image.Image]) -> np.ndarray:
+            if killed_after is not None and len(seen) == killed_after:
+                raise KeyboardInterrupt
+            seen.append(len(images))
+            return darkness(images)
 
-    return robustness._detector("CNNSpot", Viewer(lambda: look, key, 5, None))
+    return {"CNNSpot": methods.detector("CNNSpot", Model, [key], settings())}
 
 
-def test_study_scores_every_perturbation(tmp_path: Path):
+def test_study_scores_every_perturbation():
     records, seen = tinyllava.records(12), []
-    predicted, scored = study(settings(), records, [brightness(seen)], tmp_path)
+    predicted, scored = study(settings(), records, brightness(seen))
     assert seen == [5] * 7 + [1]  # all perturbations in one go
     assert predicted.subset.drop_duplicates().tolist() == ["none", "jpeg=50", "blur=1"]
     assert predicted.id.tolist() == [r.id for r in records] * 3
@@ -170,67 +175,47 @@ def test_study_scores_every_perturbation(tmp_path: Path):
     for kind, strength in (("jpeg", 50), ("blur", 1.0)):
         images = [perturbed(record, kind, strength, settings().seed).pil() for record in records]
         found = predicted[predicted.subset == f"{kind}={strength:g}"].p_fake
-        assert found.tolist() == pytest.approx(darkness(images)["p_fake"].tolist(), abs=1e-5)
+        assert found.tolist() == pytest.approx(darkness(images).tolist(), abs=1e-5)
     plain = predicted[predicted.subset == "none"].p_fake
-    assert plain.tolist() == pytest.approx(darkness([r.pil() for r in records])["p_fake"].tolist(), abs=1e-5)
+    assert plain.tolist() == pytest.approx(darkness([r.pil() for r in records]).tolist(), abs=1e-5)
 
 
-def test_study_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    records = tinyllava.records(12)
-    whole = study(settings(), records, [brightness([])], tmp_path / "a")
-    seen: list[int] = []
-    with pytest.raises(KeyboardInterrupt):
-        study(settings(), records, [brightness(seen, killed_after=2)], tmp_path / "b")
-    with monkeypatch.context() as patch:
-        patch.setattr(robustness, "perturb", None)  # nothing is perturbed again
-        resumed = study(settings(), records, [brightness(seen)], tmp_path / "b")
-    assert sum(seen) == 36  # nothing looked at twice
-    for mine, theirs in zip(resumed, whole, strict=True):
-        pd.testing.assert_frame_equal(mine, theirs)
-    study(settings(), records, [brightness(seen, key="other weights")], tmp_path / "b")
-    assert sum(seen) == 2 * 36
+def test_study_goes_on_where_it_stopped_and_only_what_changes_an_image_makes_it_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    records, params, seen = tinyllava.records(12), settings(), []
+    whole = study(params, records, brightness([]))
+    with pytest.raises(KeyboardInterrupt), Cache(tmp_path / "c.sqlite") as cache:
+        study(params, records, brightness(seen, killed_after=2), cache)
+    with Cache(tmp_path / "c.sqlite") as cache:
+        resumed = study(params, records, brightness(seen), cache)
+        assert sum(seen) == 36  # nothing computed twice
+        for mine, theirs in zip(resumed, whole, strict=True):
+            pd.testing.assert_frame_equal(mine, theirs)
+        assert not list(tmp_path.glob("**/*.parquet")), "no image is kept"
 
+        def computed(params: Params = params, key: str = "k") -> int:
+            shown: list[int] = []
+            study(params, records, brightness(shown, key), cache)
+            return sum(shown)
 
-@pytest.mark.parametrize("change", ["images", "strengths", "seed", "code"])
-def test_images_of_other_settings_are_made_anew(change, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    records, params = tinyllava.records(6), settings()
-    study(params, records, [brightness([])], tmp_path)
-    (before,) = tmp_path.glob("seen-*")
-    if change == "images":
-        records = records[:-1]
-    elif change == "strengths":
+        assert computed() == 0
+        assert computed(key="other weights") == 36
         strengths = params.robustness.model_copy(update={"jpeg": [40]})
-        params = params.model_copy(update={"robustness": strengths})
-    elif change == "seed":
-        params = params.model_copy(update={"seed": params.seed + 1})
-    else:
-        monkeypatch.setattr(robustness, "code", lambda: "repaired")
-    study(params, records, [brightness([])], tmp_path)
-    (after,) = tmp_path.glob("seen-*")  # the disk holds one
-    assert after != before
+        # Batches of five: the one that the perturbed images begin in is computed anew with them.
+        assert 12 <= computed(params.model_copy(update={"robustness": strengths})) < 36
+        noisy = params.model_copy(
+            update={"robustness": strengths.model_copy(update={"jpeg": [], "blur": [], "noise": [9]})}
+        )
+        assert computed(noisy) > 0
+        assert computed(noisy.model_copy(update={"seed": noisy.seed + 1})) > 0
+        monkeypatch.setattr(perturbations, "code_version", lambda *names: "repaired")
+        assert computed() > 0
 
 
-def test_a_run_killed_over_the_images_starts_them_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    records, done = tinyllava.records(6), []
-
-    def killed(*given):
-        if len(done) == 8:
-            raise KeyboardInterrupt
-        done.append(1)
-        return perturb(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(robustness, "perturb", killed)
-        with pytest.raises(KeyboardInterrupt):
-            study(settings(), records, [brightness([])], tmp_path)
-    assert not list(tmp_path.glob("seen-*"))
-    predicted, _ = study(settings(), records, [brightness([])], tmp_path)
-    assert len(predicted) == 18
-
-
-def test_nobody_to_judge_is_said(tmp_path: Path):
+def test_nobody_to_judge_is_said():
     with pytest.raises(UserError, match=r"evaluate\.methods"):
-        study(settings(), tinyllava.records(4), [], tmp_path)
+        study(settings(), tinyllava.records(4), {})
 
 
 def test_experts_with_their_authors_weights_are_judged_whatever_they_are_shown_for(project: Path):
@@ -241,9 +226,9 @@ def test_experts_with_their_authors_weights_are_judged_whatever_they_are_shown_f
     ]
     params = settings()
     evaluate = params.evaluate.model_copy(update={"methods": ["LLaVA (untuned)"], "experts": entries})
-    (judge,) = robustness.judges(params.model_copy(update={"evaluate": evaluate}))
-    assert judge.method == "By its authors"
-    answered = judge.answer(tinyllava.records(3), project / "journal")
+    ((name, answers),) = robustness.tested(params.model_copy(update={"evaluate": evaluate})).items()
+    assert name == "By its authors"
+    answered = answers(tinyllava.records(3), None)
     assert answered["p_fake"].nunique() == 3
 
 
@@ -284,9 +269,7 @@ def test_the_stage_runs_fakevlm_and_an_expert(project: Path):
     stored = pd.read_csv(out / "scores.csv")
     assert stored.columns.tolist() == scored.columns.tolist()
     assert len(pd.read_parquet(out / "predictions.parquet")) == 72
-    kept = project / "runs/robustness/mini"  # what follows in the notebook may fail
-    assert len(list(kept.glob("fakevlm-*/part-*.parquet"))) == len(list(kept.glob("part-*.npz"))) == 8
-    paths.forget("robustness", params.profile)
+    shutil.rmtree(paths.work())
     before = {file.name: file.read_bytes() for file in out.iterdir()}
     robustness.run(params)
     assert before == {file.name: file.read_bytes() for file in out.iterdir()}

@@ -1,6 +1,8 @@
 """One pass gives words, verdict and P(fake), at every batch size and across interruptions. Tiny random models, no training."""
 
 import io
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,8 +14,10 @@ import tinyllava
 from fakevlm import paths
 from fakevlm.config.params import load_params
 from fakevlm.data.records import QUESTION, Record
-from fakevlm.inference import batchwise, prediction
-from fakevlm.inference.prediction import predict
+from fakevlm.inference import generate
+from fakevlm.inference.cache import Cache
+from fakevlm.inference.predict import Predictor
+from fakevlm.inference.predict import predict as run
 from fakevlm.model import chat, verdict
 from fakevlm.model.build import build_llava
 from fakevlm.model.llava import load_model, load_processor
@@ -47,6 +51,13 @@ def loaded(folder):
     return load_model(folder, device="cpu"), load_processor(folder)
 
 
+def predict(model, processor, records, *, batch_size: int, max_new_tokens: int, prompt="template"):
+    """The answers of a loaded model."""
+    plan = partial(generate.plan, lambda: processor, prompt)
+    llava = generate.Llava(model, processor, max_new_tokens, prompt)
+    return generate.frame(records, run(Predictor(lambda: llava, None, batch_size, plan), records))
+
+
 def _records(count: int, size: int = 32) -> list[Record]:
     generator = np.random.default_rng(7)
     records = []
@@ -69,7 +80,7 @@ def _records(count: int, size: int = 32) -> list[Record]:
 def test_text_and_probability_come_out_in_order(loaded) -> None:
     records = _records(9)
     frame = predict(*loaded, records, batch_size=4, max_new_tokens=8)
-    assert list(frame.columns) == prediction.COLUMNS
+    assert list(frame.columns) == ["id", "text", "p_fake", "verdict", "forced"]
     assert frame["id"].tolist() == [record.id for record in records]
     assert frame["p_fake"].between(0, 1).all()
     assert (frame["verdict"] == [verdict.parse(t) for t in frame["text"]]).all()
@@ -156,7 +167,8 @@ def test_yes_counts_only_for_the_question_that_was_asked(loaded, monkeypatch) ->
     model, processor = loaded
     monkeypatch.setattr(model, "generate", tinyllava.scripted(model, processor, ["Yes."]))
     records = _records(3)
-    asked = predict(model, processor, records, batch_size=3, max_new_tokens=5, question="Is this image fake?")
+    questions = [replace(record, question="Is this image fake?") for record in records]
+    asked = predict(model, processor, questions, batch_size=3, max_new_tokens=5)
     assert set(asked["verdict"]) == {"fake"}
     assert set(predict(model, processor, records, batch_size=3, max_new_tokens=5)["verdict"]) == {"unparsed"}
 
@@ -164,98 +176,53 @@ def test_yes_counts_only_for_the_question_that_was_asked(loaded, monkeypatch) ->
 def test_generation_stops_when_all_rows_have_ended(loaded, monkeypatch) -> None:
     model, processor = loaded
     scripted, steps = tinyllava.scripted(model, processor, ["Fake."]), []
-    gaps = prediction._Gaps.__call__
+    differences = generate._Differences.__call__
     monkeypatch.setattr(
-        prediction._Gaps, "__call__", lambda self, *args: steps.append(1) or gaps(self, *args)
+        generate._Differences, "__call__", lambda self, *args: steps.append(1) or differences(self, *args)
     )
     monkeypatch.setattr(model, "generate", scripted)
     predict(model, processor, _records(2), batch_size=2, max_new_tokens=200)
     assert len(steps) == len(processor.tokenizer.encode(" Fake.", add_special_tokens=False)) + 1
 
 
-def test_killed_in_the_middle_it_goes_on_and_gives_the_same_bytes(loaded, tmp_path, monkeypatch) -> None:
-    records = _records(20)
-    arguments = {"batch_size": 4, "max_new_tokens": 8}
-    undisturbed = predict(*loaded, records, **arguments)
-    asked, answer = [], prediction._answer
-
-    def dies(model, processor, batch, *rest):
-        if len(asked) == 12:
-            raise KeyboardInterrupt
-        asked.extend(record.id for record in batch)
-        return answer(model, processor, batch, *rest)
-
-    monkeypatch.setattr(prediction, "_answer", dies)
-    with pytest.raises(KeyboardInterrupt):
-        predict(*loaded, records, **arguments, journal=tmp_path)
-    assert len(list(tmp_path.glob("*.parquet"))) == 3
+def test_only_what_decides_an_answer_makes_it_stale(folder, monkeypatch) -> None:
+    records, cache, computed = _records(5), Cache(None), []
+    plain = generate.Llava.__call__
     monkeypatch.setattr(
-        prediction, "_answer", lambda m, p, b, *rest: asked.extend(r.id for r in b) or answer(m, p, b, *rest)
+        generate.Llava, "__call__", lambda self, prepared: computed.append(1) or plain(self, prepared)
     )
-    resumed = predict(*loaded, records, **arguments, journal=tmp_path)
-    assert sorted(asked) == sorted(record.id for record in records)  # each asked once
-    pd.testing.assert_frame_equal(undisturbed, resumed, check_exact=True)
-    assert not list(tmp_path.glob("*.tmp"))
 
+    def frame(dtype: str = "float32", **changes) -> pd.DataFrame:
+        settings = {"batch_size": 5, "max_new_tokens": 4} | changes
+        return generate.frame(records, run(generate.predictor(folder, dtype, **settings), records, cache))
 
-def test_the_journal_is_not_mistaken_for_other_questions_settings_or_images(loaded, tmp_path) -> None:
-    records = _records(4)
-
-    def parts(**changes) -> int:
-        arguments = {"batch_size": 4, "max_new_tokens": 4, "records": records} | changes
-        predict(*loaded, **arguments, journal=tmp_path)
-        return len(list(tmp_path.glob("*.parquet")))
-
-    assert parts() == 1
-    assert parts() == 1
-    assert parts(max_new_tokens=5) == 2
-    assert parts(question="Is it fake?") == 3
-    changed = Record(
-        records[0].id, records[1].image, records[0].label, "x", "0", question=records[0].question
-    )
-    assert parts(records=[changed, *records[1:]]) == 4
-
-
-def test_fingerprint_follows_the_weights(folder, tmp_path) -> None:
-    for file in folder.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    assert batchwise.fingerprint(tmp_path) == batchwise.fingerprint(folder)
-    weights = bytearray((tmp_path / "model.safetensors").read_bytes())
-    weights[-1] ^= 1
-    (tmp_path / "model.safetensors").write_bytes(weights)
-    assert batchwise.fingerprint(tmp_path) != batchwise.fingerprint(folder)
+    first = frame()
+    pd.testing.assert_frame_equal(frame(), first, check_exact=True)
+    assert len(computed) == 1
+    bare = frame(prompt="bare")
+    assert (bare["p_fake"] != first["p_fake"]).any()
+    frame(max_new_tokens=5), frame(dtype="bfloat16"), frame(batch_size=4)
+    assert len(computed) == 6
+    pd.testing.assert_frame_equal(frame(prompt="bare"), bare, check_exact=True)
+    assert len(computed) == 6
 
 
 def test_nothing_to_ask_gives_an_empty_frame(loaded) -> None:
-    assert list(predict(*loaded, [], batch_size=4, max_new_tokens=4).columns) == prediction.COLUMNS
-
-
-def test_prompts_do_not_share_a_journal(loaded, tmp_path, monkeypatch) -> None:
-    records = _records(5)
-    asked = []
-    monkeypatch.setattr(
-        prediction, "_answer", lambda *a, plain=prediction._answer: asked.append(a[-1]) or plain(*a)
-    )
-    sizes = {"batch_size": 5, "max_new_tokens": 6, "journal": tmp_path}
-    template = predict(*loaded, records, **sizes)
-    bare = predict(*loaded, records, prompt="bare", **sizes)
-    assert asked == ["template", "bare"]
-    assert (template["p_fake"] != bare["p_fake"]).any()
-    pd.testing.assert_frame_equal(predict(*loaded, records, prompt="bare", **sizes), bare)
-    assert asked == ["template", "bare"]
+    assert predict(*loaded, [], batch_size=4, max_new_tokens=4).shape == (0, 5)
 
 
 def test_the_forced_opening_follows_the_prompt(loaded) -> None:
     model, processor = loaded
     (record,) = _records(1)
     words = verdict.word_ids(processor.tokenizer)
-    example = prediction.Example(record.pil(), "Is it?")
-    gaps = {
-        kind: prediction._forced(model, processor, [example], words, kind) for kind in ("template", "bare")
+    example = generate.Example(record.pil(), "Is it?")
+    scores = {
+        kind: generate.Llava(model, processor, 1, kind).forced_choice([example])
+        for kind in ("template", "bare")
     }
-    text = chat.prompt(processor, "Is it?", "bare") + " " + prediction.OPENING
+    text = chat.prompt(processor, "Is it?", "bare") + " " + generate.OPENING
     inputs = processor(images=record.pil(), text=text, return_tensors="pt")
     with torch.inference_mode():
-        wanted = prediction._gap(model(**inputs).logits[:, -1], *words).tolist()
-    assert gaps["bare"] == pytest.approx(wanted, abs=1e-5)
-    assert gaps["bare"] != pytest.approx(gaps["template"], abs=1e-5)
+        wanted = generate.logit_difference(model(**inputs).logits[:, -1], *words).tolist()
+    assert scores["bare"] == pytest.approx(wanted, abs=1e-5)
+    assert scores["bare"] != pytest.approx(scores["template"], abs=1e-5)

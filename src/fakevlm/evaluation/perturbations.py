@@ -1,0 +1,134 @@
+"""Perturbed copies of images: recompression, resizing, blur, noise, cropping."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from fakevlm.data.records import Record, decode
+from fakevlm.data.shards import columns_of
+from fakevlm.errors import UserError
+from fakevlm.inference.cache import code_version
+
+KINDS = ("jpeg", "resize", "blur", "noise", "crop")
+
+
+def perturb(image: Image.Image, kind: str, strength: float, seed: int) -> Image.Image:
+    """A perturbed copy of an RGB image, of the same size.
+
+    Args:
+        image: RGB.
+        kind: `jpeg` (strength: quality 1–100), `resize` (down to this share of each side and up again), `blur` (Gaussian, sigma in
+            pixels), `noise` (Gaussian, sigma in grey levels of 255), `crop` (the centre, this share of each side, enlarged again).
+        strength: as above.
+        seed: of the noise; the other kinds draw nothing.
+
+    Raises:
+        UserError: no such kind, or a strength out of range.
+    """
+    limits = {"jpeg": (1, 100), "resize": (0.01, 1), "blur": (0, 100), "noise": (0, 255), "crop": (0.05, 1)}
+    if kind not in limits:
+        raise UserError(f"robustness: no perturbation {kind!r}", f"choose among: {', '.join(KINDS)}")
+    low, high = limits[kind]
+    if not low <= strength <= high:
+        raise UserError(
+            f"robustness.{kind}: {strength} is out of range", f"give a value from {low} to {high}"
+        )
+    if kind == "jpeg":
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=int(strength))
+        return Image.open(buffer).convert("RGB")
+    if kind in ("blur", "noise"):
+        pixels = np.asarray(image)
+        if kind == "blur":
+            # cv2 and not PIL, whose Gaussian is an approximation by boxes
+            pixels = cv2.GaussianBlur(pixels, (0, 0), strength) if strength > 0 else pixels
+        else:
+            grain = np.random.default_rng(seed).normal(0, strength, pixels.shape)
+            pixels = np.clip(np.rint(pixels + grain), 0, 255).astype(np.uint8)
+        return Image.fromarray(pixels)
+    width, height = (max(1, round(side * strength)) for side in image.size)
+    if kind == "crop":
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        small = image.crop((left, top, left + width, top + height))
+    else:
+        small = image.resize((width, height), Image.Resampling.BICUBIC)
+    return small.resize(image.size, Image.Resampling.BICUBIC)
+
+
+@dataclass(slots=True)
+class PerturbedRecord(Record):
+    """A record whose image is perturbed when it is decoded; `sha256` names the image and the perturbation.
+
+    Attributes:
+        change: kind, strength and seed, as `perturb` takes them.
+    """
+
+    change: tuple[str, float, int] = ("resize", 1, 0)
+
+    def pil(self) -> Image.Image:
+        return perturb(decode(self.image), *self.change)
+
+    def encoded(self) -> bytes:
+        """The perturbed image without further loss, as PNG."""
+        buffer = io.BytesIO()
+        self.pil().save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
+
+
+def perturbed(record: Record, kind: str, strength: float, seed: int) -> PerturbedRecord:
+    """The record with its image perturbed. The noise depends on the record's id."""
+    values = {field.name: getattr(record, field.name) for field in fields(Record)}
+    change = kind, strength, _noise_seed(record.id, seed)
+    values["sha256"] = _hash(record.sha256, *change)
+    return PerturbedRecord(**values, change=change)
+
+
+def _noise_seed(name: str, seed: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "big")
+
+
+def _hash(sha256: str, kind: str, strength: float, noise: int) -> str:
+    return f"{sha256} {kind}={strength!r} {noise if kind == 'noise' else ''} {code_version(__name__)[:16]}"
+
+
+class Perturbed(Sequence[Record]):
+    """All records as they are, then all with each perturbation; perturbed when decoded, so nothing is kept on disk.
+
+    Args:
+        records: n of them.
+        settings: m pairs of kind and strength.
+        seed: of the noise.
+    """
+
+    def __init__(self, records: Sequence[Record], settings: list[tuple[str, float]], seed: int) -> None:
+        self._records, self._settings, self._seed = records, settings, seed
+
+    def __len__(self) -> int:
+        return len(self._records) * (1 + len(self._settings))
+
+    def __getitem__(self, n: int) -> Record:
+        if not 0 <= n < len(self):
+            raise IndexError(n)
+        which, row = divmod(n, len(self._records))
+        record = self._records[row]
+        return record if which == 0 else perturbed(record, *self._settings[which - 1], self._seed)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> list[Record]:
+        """The records with these numbers."""
+        return [self[int(n)] for n in rows]
+
+    def frame(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Some columns of all records; no image is read."""
+        plain = columns_of(self._records, list(dict.fromkeys([*columns, "id", "sha256"])))
+        parts = [plain]
+        for kind, strength in self._settings:
+            named = zip(plain["sha256"], plain["id"], strict=True)
+            hashes = [_hash(sha256, kind, strength, _noise_seed(name, self._seed)) for sha256, name in named]
+            parts.append(plain.assign(sha256=hashes))
+        return pd.concat(parts, ignore_index=True)[list(columns)]

@@ -1,0 +1,215 @@
+"""Stages on a local Ray cluster of two worker processes: what one process says, also where one of the two is killed."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import publishedweights
+import tinyllava
+from fakevlm.categorize import assign, eva
+from fakevlm.categorize.synsets import FOUR
+from fakevlm.config.params import Cluster, PublishedExpert, load_params
+from fakevlm.data.records import Record
+from fakevlm.errors import UserError
+from fakevlm.evaluation import detectors, methods
+from fakevlm.evaluation.experts import train_experts
+from fakevlm.inference import generate, ray_cluster
+from fakevlm.inference.cache import Cache
+from fakevlm.inference.predict import Predictor, predict
+from fakevlm.model.features import load_features
+from publishedweights import checkpoint
+
+pytestmark = pytest.mark.slow  # Ray takes seconds to start, and each worker loads torch
+
+TWO = Cluster(address=None, workers=2, gpus_per_worker=0.0)
+ONE = TWO.model_copy(update={"workers": 1})
+QUESTIONS = (None, "Does the person's skin look real/fake?", "Is it?")
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator:
+    with ray_cluster.connected(TWO):
+        import ray
+
+        yield ray
+    assert not ray.is_initialized()
+
+
+def _lengths(refuse: int | None = None, die: int | None = None):
+    """Loads a model that tells the size of a file and the process. Ray's workers do not know this module: it must travel whole."""
+
+    def load():
+        class Model:
+            prepare = staticmethod(lambda records: [record.image for record in records])
+
+            def __call__(self, images: list[bytes]) -> dict:
+                if images[0] == bytes([refuse or 255]):
+                    raise UserError("this one not", "leave it out")
+                if images[0] == bytes([die or 255]):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                numbers = [int(image[0]) for image in images]
+                return {"twice": 2 * np.array(numbers), "pid": np.full(len(images), os.getpid())}
+
+        return Model()
+
+    return load
+
+
+def _run(count: int, where: Cluster, **changes) -> dict[int, dict]:
+    records = [Record(str(n), bytes([n]), 0, "x", str(n)) for n in range(count)]
+    plan = [[n] for n in range(count)]
+    return dict(ray_cluster.run(_lengths(**changes), records, plan, list(range(count)), where))
+
+
+def test_every_batch_comes_back_once_from_one_worker_for_the_run(ray) -> None:
+    columns = _run(60, ONE)
+    assert {n: values["twice"].tolist() for n, values in columns.items()} == {n: [2 * n] for n in range(60)}
+    workers = {int(values["pid"][0]) for values in columns.values()}
+    assert len(workers) == 1
+    assert os.getpid() not in workers
+
+
+def test_what_a_worker_refuses_reaches_the_user(ray) -> None:
+    with pytest.raises(UserError, match="this one not\n  → leave it out"):
+        _run(4, ONE, refuse=2)
+
+
+def test_a_batch_that_ends_everybody_ends_the_run(ray, monkeypatch) -> None:
+    monkeypatch.setattr(ray_cluster, "_ATTEMPTS", 2)
+    with pytest.raises(UserError, match="died again and again"):
+        _run(3, ONE, die=1)
+
+
+def test_ray_reports_to_nobody(ray) -> None:
+    from ray._common.usage.usage_lib import usage_stats_enabled
+
+    assert not usage_stats_enabled()
+
+
+def test_a_start_that_takes_too_long_is_tried_again(monkeypatch) -> None:
+    import ray
+
+    tries = []
+
+    def slow(**options) -> None:
+        tries.append(options)
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", slow)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(Exception, match="timed out"):
+        ray_cluster._start(TWO, {"address": "local"})
+    assert tries == 3 * [{"address": "local"}]
+
+
+def test_a_cluster_that_is_not_there_is_named(monkeypatch) -> None:
+    import ray
+
+    def nobody(**options) -> None:
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(ray, "init", nobody)
+    with pytest.raises(UserError, match="no Ray cluster at 'auto': Could not find"):
+        ray_cluster._start(TWO.model_copy(update={"address": "auto"}), {})
+
+
+def test_gpus_that_no_machine_has_are_not_waited_for(ray) -> None:
+    greedy = TWO.model_copy(update={"gpus_per_worker": 500.0})
+    with pytest.raises(UserError, match="2 workers with 500 each need 1000"):
+        _run(1, greedy)
+
+
+def test_without_batches_nothing_starts() -> None:
+    nowhere = Cluster(address="192.0.2.1:1", workers=1, gpus_per_worker=0.0)
+    assert _run(0, nowhere) == {}
+
+
+def _mortal(load, folder: Path):
+    """The model of `load`, killed (-9) in the middle of its fifth batch, once; it notes what it does."""
+
+    def mortal():
+        model = load()
+        (folder / f"worker-{os.getpid()}").touch()
+
+        class Mortal:
+            if hasattr(model, "prepare"):
+                prepare = model.prepare
+
+            def __call__(self, inputs):
+                deadline = time.monotonic() + 60  # both are to take part
+                while len(list(folder.glob("worker-*"))) < 2 and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                columns = model(inputs)
+                with (folder / "batches").open("a") as log:
+                    log.write("x")
+                if len((folder / "batches").read_text()) >= 5 and not (folder / "killed").exists():
+                    (folder / "killed").touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return columns
+
+        return Mortal()
+
+    return mortal
+
+
+@pytest.mark.parametrize("what", ["words", "features"])
+def test_with_one_worker_killed_the_result_is_that_of_one_process(ray, tmp_path, what: str) -> None:
+    folder, notes = tinyllava.build(tmp_path / "model"), tmp_path / "notes"
+    notes.mkdir()
+    records = tinyllava.records(25, questions=QUESTIONS if what == "words" else (None,))
+    if what == "words":
+        predictor = generate.predictor(folder, "float32", batch_size=3, max_new_tokens=8)
+    else:
+        predictor = Predictor(partial(load_features, str(folder), "float32"), "k", 3)
+    alone = predict(predictor, records)
+    with Cache(tmp_path / "c.sqlite") as cache:
+        mortal = replace(predictor, load=_mortal(predictor.load, notes))
+        disturbed = predict(mortal, records, cache, cluster=TWO)
+        assert (notes / "killed").exists()
+        assert len(list(notes.glob("worker-*"))) >= 3, "two, and one started anew"
+        assert len(cache) == 9
+        # Begun on Ray, gone on with here: nothing is computed again.
+        resumed = predict(replace(predictor, load=None), records, cache)
+    for columns in (disturbed, resumed):
+        assert columns.keys() == alone.keys()
+        for name in alone:
+            np.testing.assert_array_equal(columns[name], alone[name])
+
+
+def test_detectors_and_the_classifier_give_what_they_give_here(ray, project, tmp_path) -> None:
+    """From files that the stages make: an expert, a published detector, EVA-02 with a person head beside it."""
+    here = load_params("mini")
+    tiny = {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "heads": 2, "batch_size": 3}
+    model = eva.build(here.categorize.model_copy(update=tiny), seed=1)
+    eva.save(eva.wrap(model, list(FOUR)), tmp_path / "eva")
+    changes = {"model": str(tmp_path / "eva"), "batch_size": 3}
+    evaluate = here.evaluate.model_copy(update={"batch_size": 3, "methods": ["Frequency"]})
+    here = here.model_copy(
+        update={"categorize": here.categorize.model_copy(update=changes), "evaluate": evaluate}
+    )
+    records = tinyllava.records(16)
+    train_experts(here, records, records, project / "artifacts/experts", ["frequency"])
+    weights = checkpoint(tmp_path / "cnnspot.pth", {"model": publishedweights.weights("cnnspot")})
+    published = PublishedExpert(name="CNNSpot", kind="cnnspot", weights=weights)
+
+    # One worker: three models are loaded by it; what two make is the tests' above.
+    there = here.model_copy(update={"cluster": TWO.model_copy(update={"workers": 1})})
+    asked = tinyllava.records(11, seed=3)
+    for params in (here, there):
+        found = methods.method("Frequency", params)(asked, None)
+        by_others = detectors.detector(published, params)(asked, None)
+        categories, _ = assign.classify(asked, tmp_path / "eva", params)
+        if params is here:
+            wanted = found, by_others, categories
+    for mine, theirs in zip((found, by_others, categories), wanted, strict=True):
+        pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
+    assert found["p_fake"].nunique() > 5
+    assert categories["confidence"].nunique() > 5
