@@ -218,7 +218,7 @@ def test_a_dry_run_counts_what_is_left_to_ask_and_asks_nothing(params: Params, p
     write_records(ffpp(), project / "artifacts/collect/benchmarks/ffpp")
     with serving(project / "log") as url:
         spec = entry(url, benchmarks=["ffpp"], price_input=2.0)
-        baselines.answers(spec, params.seed, ffpp()[:4], project / "runs/baselines/ffpp")
+        baselines.answers(spec, params.seed, ffpp()[:4], project / "runs/baselines")
         before = len(requests(project / "log"))
         settings = params.evaluate.model_copy(update={"baselines": [spec]})
         (found,) = dry_run(params.model_copy(update={"evaluate": settings}))
@@ -245,10 +245,10 @@ def test_a_missing_key_stops_before_anything_is_asked(
 ) -> None:
     monkeypatch.delenv("VLM_KEY", raising=False)
 
-    def answers(method: str, *_: Any) -> pd.DataFrame:
-        raise LookupError(f"{method} is asked")
+    def asked(name: str, *_: Any) -> None:
+        raise LookupError(f"{name} is asked")
 
-    monkeypatch.setattr(benchmarks, "answers", answers)
+    monkeypatch.setattr(methods, "predict", lambda *_, desc, **__: asked(desc))
 
     def answer(changes: dict) -> None:
         evaluate = params.evaluate.model_copy(update={"methods": ["CNNSpot"], **changes})

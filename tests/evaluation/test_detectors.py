@@ -212,20 +212,19 @@ def scored(folder: Path, text: str, **changes) -> PublishedExpert:
 
 def test_probabilities_are_taken_as_they_are(tmp_path: Path, capsys) -> None:
     spec = scored(tmp_path, "id,p_fake,note\nff++/b.png,0.25,x\nff++/a.png,0.5,y\nff++/c.png,1,z\n")
-    detectors.check(spec)
-    frame = detectors.answers(spec, PARAMS, records(), None)
+    frame = detectors.detector(spec, PARAMS)(records(), None)
     assert frame["id"].tolist() == [r.id for r in records()]
     assert frame["p_fake"].tolist() == [0.5, 0.25, 0.25], "one row an image, whatever is asked about it"
     assert frame["verdict"].tolist() == ["fake", "real", "real"]
     assert frame["text"].isna().all()
     assert "1 rows of" in capsys.readouterr().err
-    lower = detectors.answers(spec.model_copy(update={"threshold": 0.2}), PARAMS, records(), None)
+    lower = detectors.detector(spec.model_copy(update={"threshold": 0.2}), PARAMS)(records(), None)
     assert lower["verdict"].tolist() == ["fake"] * 3
 
 
 def test_scores_keep_their_order_and_turn_at_the_threshold(tmp_path: Path) -> None:
     text = "id,score\nff++/a.png,-120.5\nff++/b.png,3\nff++/b.png#1,900\n"
-    frame = detectors.answers(scored(tmp_path, text, threshold=3.0), PARAMS, records(), None)
+    frame = detectors.detector(scored(tmp_path, text, threshold=3.0), PARAMS)(records(), None)
     assert frame["verdict"].tolist() == ["real", "fake", "fake"]
     assert frame["p_fake"][1] == 0.5
     assert 0 < frame["p_fake"][0] < 0.5 < frame["p_fake"][2] < 1
@@ -247,10 +246,11 @@ def test_scores_keep_their_order_and_turn_at_the_threshold(tmp_path: Path) -> No
 )
 def test_a_csv_that_does_not_fit(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
-        detectors.answers(scored(tmp_path, text), PARAMS, records(), None)
+        detectors.detector(scored(tmp_path, text), PARAMS)(records(), None)
 
 
-def test_files_are_looked_for_before_anything_runs(tmp_path: Path) -> None:
+def test_files_are_looked_for_before_anything_runs(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the hub does not have it
     here = checkpoint(tmp_path / "there.pth", {})
     for spec, key in (
         (entry("cnnspot", "no/such.pth"), "weights"),
@@ -258,5 +258,6 @@ def test_files_are_looked_for_before_anything_runs(tmp_path: Path) -> None:
         (PublishedExpert(name="SRM", scores="no/such.csv"), "scores"),
     ):
         with pytest.raises(UserError, match=rf"experts\[\]\.{key}"):
-            detectors.check(spec)
-    detectors.check(entry("univfd", here, "openai/clip-vit-large-patch14"))  # the hub's is looked for later
+            detectors.detector(spec, PARAMS)
+    with pytest.raises(UserError, match="no model could be found under 'no/clip'"):
+        detectors.detector(entry("univfd", here, "no/clip"), PARAMS)

@@ -67,7 +67,7 @@ __all__ = [
 
 
 class Cluster(Section):
-    """Worker processes of a Ray cluster, among which images are shared out (`batchwise`); they decide no result."""
+    """Worker processes of a Ray cluster, among which images are shared out (`inference.ray_cluster`); they decide no result."""
 
     address: str | None  # null: a cluster of this machine, for the run alone; auto; host:port
     workers: int = Field(ge=1, le=4096)
