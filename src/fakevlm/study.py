@@ -121,9 +121,12 @@ def _answered(
     params: Params, weights: str | Path, method: str, tests: dict[str, Sequence[Record]], cache: Cache
 ) -> dict[str, pd.DataFrame]:
     """A model's answers in words, by benchmark."""
-    settings = params.evaluate
-    sizes = {"batch_size": settings.batch_size, "max_new_tokens": settings.max_new_tokens}
-    llava = generate.predictor(weights, DTYPES[settings.precision], **sizes)
+    llava = generate.predictor(
+        weights,
+        DTYPES[params.evaluate.precision],
+        batch_size=params.evaluate.batch_size,
+        max_new_tokens=params.evaluate.max_new_tokens,
+    )
     return {
         benchmark: generate.frame(
             records, predict(llava, records, cache, cluster=params.cluster, desc=method)
