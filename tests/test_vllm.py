@@ -27,9 +27,9 @@ from fakevlm.config.params import Params, Servers, load_params
 from fakevlm.data.records import FAKE, write_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
-from fakevlm.inference import prediction
+from fakevlm.inference import generate
 from fakevlm.inference.driver import Task
-from fakevlm.model.llava import load_model, load_processor
+from fakevlm.inference.predict import predict
 from imports import ROOT
 from llavaserver import serving as stand_in
 from served import PROMPT, aggregate, aggregator_entry, ask, entry, free_port
@@ -73,9 +73,8 @@ def evaluated(project: Path) -> Params:
     (project / "params.yaml").write_text(yaml.safe_dump({"profile": "mini", "mini": values}))
     records = tinyllava.records(60)
     write_records(records, benchmarks.folder("fakeclue"))
-    answers = prediction.predict(
-        load_model(model, device="cpu"), load_processor(model), records, batch_size=4, max_new_tokens=LONGEST
-    )
+    llava = generate.predictor(model, "float32", batch_size=4, max_new_tokens=LONGEST)
+    answers = generate.frame(records, predict(llava, records))
     out = project / "artifacts/evaluate/fakeclue"
     out.mkdir(parents=True)
     answers.assign(method="FakeVLM").to_parquet(out / "predictions.parquet")

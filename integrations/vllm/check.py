@@ -18,7 +18,10 @@ from fakevlm.data.records import Record
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
-from fakevlm.evaluation.methods import FAKEVLM, language_model, tuned
+from fakevlm.evaluation.methods import FAKEVLM, tuned
+from fakevlm.inference.cache import Cache
+from fakevlm.inference.generate import frame
+from fakevlm.inference.served import Served
 
 
 def compare(theirs: pd.DataFrame, ours: pd.DataFrame) -> dict[str, float]:
@@ -49,8 +52,10 @@ def answered() -> pd.DataFrame:
 
 def ask(params: Params, servers: Servers, folder: str | Path, records: Sequence[Record]) -> pd.DataFrame:
     """The servers' answers about records, asked as stage evaluate asks."""
-    evaluate = params.evaluate.model_copy(update={"servers": servers})
-    return language_model(FAKEVLM, folder, params.model_copy(update={"evaluate": evaluate}))(records, None)
+    served = Served(servers, FAKEVLM, folder, params.evaluate.max_new_tokens)
+    return frame(
+        records, served.predict(records, Cache(None))
+    )  # these servers' own answers, none that are kept
 
 
 def main() -> None:
