@@ -1,8 +1,9 @@
-"""Checkpoints of published detectors in their authors' layout, with weights that a recipe makes from the tensors' names.
+"""Checkpoints of published detectors in their authors' layout, with weights made from the tensors' names.
 
-`golden/detectors.json` holds, of each detector, the names and shapes of the tensors in its authors' own network, and what its
-authors' own code says about `IMAGES` with the recipe's weights: their repositories were run once to write it (which files of them,
-the modules' headings say). ResNet-50s have the names of torchvision's, as the authors' copies of it do.
+`golden/detectors.json` holds, of each detector, the names and shapes of the tensors in its authors' own
+network, and what its authors' own code says about `IMAGES` with the recipe's weights: their repositories were
+run once to write it (which files of them, the modules' headings say). ResNet-50s have the names of
+torchvision's, as the authors' copies of it do.
 """
 
 import json

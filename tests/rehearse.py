@@ -3,17 +3,20 @@
     python tests/rehearse.py paper        or `make rehearse`: profile `paper` or `released`
     python tests/rehearse.py smoke        or `make smoke`: the miniature at a twentieth of everything
 
-tests/rehearsal.yaml says what differs from the profile. For `paper` and `released` that is: images of the miniature's corpora, tiny models of
-the real classes in the real formats, and one server that stands in for all language models (tests/understudy.py).
-Their numbers mean nothing. They show that every stage takes the profile's way and hands on what the next stage needs.
+tests/rehearsal.yaml says what differs from the profile. For `paper` and `released` that is: images of the
+miniature's corpora, tiny models of the real classes in the real formats, and one server that stands in for
+all language models (tests/understudy.py). Their numbers mean nothing. They show that every stage takes the
+profile's way and hands on what the next stage needs.
 
-`smoke` compares what it made with the hashes of an earlier run on this machine: the check that a change changes nothing.
+`smoke` compares what it made with the hashes of an earlier run on this machine: the check that a change
+changes nothing.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,14 +34,14 @@ HERE = Path(__file__).parent
 
 
 def changed(section: Any, changes: Any) -> Any:
-    """A section of params.yaml with other values; where both are mappings only the keys named change."""
+    """Return a section of params.yaml with other values; of mappings only the keys named change."""
     if not (isinstance(section, dict) and isinstance(changes, dict)):
         return changes
     return section | {key: changed(section.get(key), value) for key, value in changes.items()}
 
 
 def located(value: Any, port: int, models: Path) -> Any:
-    """The values of rehearsal.yaml with their places filled in, and every server's address with the stand-in's."""
+    """Return the values of rehearsal.yaml with places filled in, and the stand-in's address for every server's."""
     if isinstance(value, dict):
         return {
             key: [f"http://127.0.0.1:{port}/v1"] if key == "urls" else located(part, port, models)
@@ -123,11 +126,20 @@ def rehearse(profile: str, folder: Path) -> int:
             "NO_PROXY": "127.0.0.1",
             "HF_HUB_OFFLINE": "1",
         }
-        return subprocess.run(["dvc", "repro"], cwd=folder, env=environment).returncode
+        with subprocess.Popen(
+            ["dvc", "repro"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+        ) as run:
+            seconds = {}
+            for line in run.stdout:
+                print(line, end="", flush=True)
+                if stage := re.match(r"\[(.+)\] (\d+) s", line):
+                    seconds[stage[1]] = int(stage[2])
+        print("".join(f"{count:5} s  {stage}\n" for stage, count in seconds.items()), end="")
+        return run.returncode
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every artifact, table and figure. The page lists code versions and is left out."""
+    """Return the SHA-256 of every artifact, table and figure. The page, which lists code versions, is not."""
     files = (
         file for place in ("artifacts", "figures") for file in (folder / place).rglob("*") if file.is_file()
     )

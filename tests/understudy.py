@@ -1,7 +1,8 @@
-"""A server that stands in for every language model of profile `paper`: it speaks the protocol and answers what is asked for.
+"""A server that stands in for every language model of profile `paper`.
 
-An annotator's prompt gets a caption for its label, an aggregator's the JSON of its schema with what all observers said, a
-baseline's question a verdict drawn from the image's bytes. What it writes depends on the request alone. Standard library only.
+An annotator's prompt gets a caption for its label, an aggregator's the JSON of its schema with what all
+observers said, a baseline's question a verdict drawn from the image's bytes. What it writes depends on the
+request alone. Standard library only.
 
 `python tests/understudy.py` prints its port and serves until it is killed.
 """
@@ -13,9 +14,10 @@ import re
 from jsonserver import completion, serve
 
 CAPTIONS = {
-    "fake": "The texture of the surface is waxy and smeared. The edges are bent where they should be straight. "
-    "The shadow falls in an impossible direction.",
-    "real": "The texture shows a natural grain. The edges are straight and consistent. The shadows agree with the light.",
+    "fake": "The texture of the surface is waxy and smeared. "
+    "The edges are bent where they should be straight. The shadow falls in an impossible direction.",
+    "real": "The texture shows a natural grain. The edges are straight and consistent. "
+    "The shadows agree with the light.",
 }
 SENTENCE = re.compile(r"(?<=\.) ")
 
