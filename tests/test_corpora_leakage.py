@@ -73,9 +73,9 @@ def test_images_without_contrast_have_no_hash() -> None:
     )
 
 
-@pytest.mark.parametrize("block", [1 << 20, 64])
-@pytest.mark.parametrize("distance", [0, 4, 9, 16])
-def test_the_index_finds_what_comparing_all_with_all_finds(
+@pytest.mark.parametrize("block", [1 << 22, 64])
+@pytest.mark.parametrize("distance", [0, 4, 16])
+def test_blocks_find_what_comparing_all_with_all_finds(
     distance: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(perceptual, "BLOCK", block)

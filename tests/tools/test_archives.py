@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fakevlm.errors import UserError
@@ -91,12 +92,7 @@ def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, mode: int) -> No
         [("a", b"1"), ("a", b"2")],
     ],
 )
-@pytest.mark.parametrize("standard", [True, False])
-def test_hostile_tars_are_refused(
-    tmp_path: Path, entries: list, standard: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not standard:  # our own checks hold where Python has none
-        monkeypatch.delattr(tarfile, "data_filter")
+def test_hostile_tars_are_refused(tmp_path: Path, entries: list) -> None:
     file = make_tar(tmp_path / "x.tar", entries)
     with pytest.raises(UserError, match="refused, it"):
         unpack(file, tmp_path / "in/out")
@@ -124,26 +120,29 @@ def test_bombs_are_refused(tmp_path: Path, kind: str) -> None:
     assert unpack(file, tmp_path / "out", max_ratio=1e5) == 1
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_an_interrupted_run_goes_on(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_an_interrupted_run_goes_on(tmp_path: Path, kind: str) -> None:
+    """Damage near the end stops the first run; what it had unpacked is not written again."""
     file, out = tmp_path / f"x.{kind}", tmp_path / "out"
-    make_zip(file, GOOD) if kind == "zip" else make_tar(file, list(GOOD.items()))
-    replace, moved = archives.os.replace, []
-
-    def breaks(source: Path, target: Path) -> None:
-        moved.append(target.name)
-        if target.name == "2.png":
-            raise KeyboardInterrupt
-        replace(source, target)
-
-    monkeypatch.setattr(archives.os, "replace", breaks)
-    with pytest.raises(KeyboardInterrupt):
+    noise = np.random.default_rng(0).bytes(200_000)
+    entries = {**GOOD, "last.bin": noise}
+    make_zip(file, entries) if kind == "zip" else make_tar(file, list(entries.items()), "w:gz")
+    good = file.read_bytes()
+    bad = bytearray(good)
+    if kind == "zip":
+        bad[good.index(noise) + 150_000] ^= 1
+    else:
+        bad[len(bad) // 2 :] = bytes(len(bad) - len(bad) // 2)
+    file.write_bytes(bad)
+    with pytest.raises(UserError, match="is damaged"):
         unpack(file, out)
     assert not out.exists()
-    monkeypatch.setattr(archives.os, "replace", lambda s, t: (moved.append(t.name), replace(s, t)))
-    assert unpack(file, out) == 3
-    assert moved == ["1.png", "2.png", "2.png", "3.json"], "what was there is not written again"
-    assert content(out) == GOOD
+    (first,) = tmp_path.rglob("1.png")
+    written = first.stat().st_ino, first.stat().st_mtime_ns
+    file.write_bytes(good)
+    assert unpack(file, out) == 4
+    assert content(out) == entries
+    assert ((out / "a/1.png").stat().st_ino, (out / "a/1.png").stat().st_mtime_ns) == written
 
 
 def test_a_piece_of_a_multi_part_zip_says_how_to_join(tmp_path: Path) -> None:
