@@ -64,7 +64,9 @@ def _unpack_zip(archive: Path, folder: Path, check_size: CheckSize) -> int:
                 raise UserError(f"{archive} is encrypted", "unpack it by hand with its password")
             if not info.is_dir() and files.setdefault(name, info) is not info:
                 _refuse(f"holds {info.filename!r} twice")
-        total = sum(info.file_size for info in files.values())  # zipfile never writes more than the headers say
+        total = sum(
+            info.file_size for info in files.values()
+        )  # zipfile never writes more than the headers say
         check_size(total)
         done = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         if total - done > (free := shutil.disk_usage(folder).free):
@@ -114,7 +116,8 @@ def _size_check(archive: Path, max_bytes: int, max_ratio: float) -> CheckSize:
     def check(total: int) -> None:
         if total > max_bytes:
             raise UserError(
-                f"{archive}: refused, it unpacks to more than {max_bytes:,} bytes", "raise --max-bytes if it may"
+                f"{archive}: refused, it unpacks to more than {max_bytes:,} bytes",
+                "raise --max-bytes if it may",
             )
         if total > by_ratio:
             raise UserError(
