@@ -69,7 +69,10 @@ def main() -> None:
     try:
         params = load_params(arguments.profile)
         servers = Servers(
-            urls=arguments.urls, model=arguments.served_model_name, concurrency=arguments.concurrency
+            urls=arguments.urls,
+            model=arguments.served_model_name,
+            concurrency=arguments.concurrency,
+            top_logprobs=20,
         )
         ours = answered()
         records = Records(benchmarks.folder("fakeclue"))
