@@ -136,13 +136,13 @@ class Server:
             }
             self.log.write(json.dumps({**row, "asked": kept}) + "\n")
         await self.work()
-        return await self.answer(writer, due, digest)
+        return await self.answer(writer, due, digest, forced="response_format" in asked)
 
     async def work(self) -> None:
         async with self.slots or contextlib.nullcontext():
             await asyncio.sleep(self.latency)
 
-    async def answer(self, writer: asyncio.StreamWriter, due: str, digest: str) -> bool:
+    async def answer(self, writer: asyncio.StreamWriter, due: str, digest: str, forced: bool = False) -> bool:
         whole = _completion(f"The fur of {digest[:8]} is waxy.")
         if due == "reset":
             # No polite end of the connection: the client gets a reset.
@@ -162,6 +162,8 @@ class Server:
         if due.startswith("say="):
             _, said, *_, finish = due.split("=")
             due, whole = "ok", _completion(base64.urlsafe_b64decode(said + "==").decode(), finish)
+        if forced and due in ("fake", "real"):
+            due, whole = "ok", _completion(json.dumps({"verdict": due}))
         answers: dict[str, tuple[int, bytes]] = {
             "ok": (200, whole),
             "fake": (200, _completion("This is a fake image. The fur is waxy.")),

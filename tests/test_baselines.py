@@ -23,16 +23,16 @@ from served import kill_after_lines
 
 pytestmark = pytest.mark.usefixtures("quick_servers")
 
-# What the server does → outcome, verdict, text.
+# What the server does → outcome, verdict, forced verdict, text.
 EXPECTED = {
-    "fake": ("ok", "fake", "This is a fake image. The fur is waxy."),
-    "real": ("ok", "real", "This is a real image. The fur looks natural."),
-    "cutfake": ("truncated", "fake", "This is a fake image. The fur is wa"),
-    "length": ("truncated", "unparsed", "The fur is wa"),
-    "empty": ("empty", "unparsed", ""),
-    "refusal": ("refused", "unparsed", "I will not judge people."),
-    "400": ("rejected", "unparsed", None),
-    "500*1,429*1,fake": ("ok", "fake", "This is a fake image. The fur is waxy."),
+    "fake": ("ok", "fake", "fake", "This is a fake image. The fur is waxy."),
+    "real": ("ok", "real", "real", "This is a real image. The fur looks natural."),
+    "cutfake": ("truncated", "fake", "fake", "This is a fake image. The fur is wa"),
+    "length*1,fake": ("truncated", "unparsed", "fake", "The fur is wa"),
+    "empty*1,500*1,real": ("empty", "unparsed", "real", ""),
+    "refusal": ("refused", "unparsed", "unparsed", "I will not judge people."),
+    "400": ("rejected", "unparsed", "unparsed", None),
+    "500*1,429*1,fake": ("ok", "fake", "fake", "This is a fake image. The fur is waxy."),
 }
 NOSE = "Does the person's nose look fake?"
 
@@ -64,16 +64,29 @@ def test_every_image_has_one_outcome_and_the_verdict_that_its_text_claims(tmp_pa
     with serving(tmp_path / "log") as url:
         frame = baselines.answers(entry(url), 17, wanted, tmp_path)
         assert frame["id"].tolist() == [record.id for record in wanted]
-        told = frame[["outcome", "verdict", "text"]].astype(object).replace({np.nan: None})
+        told = frame[["outcome", "verdict", "verdict_forced", "text"]].astype(object).replace({np.nan: None})
         found = [tuple(row) for row in told.itertuples(index=False)]
         assert found == list(EXPECTED.values())
         assert frame["p_fake"].isna().all()
         assert not frame["forced"].any()
+        forced = [r for r in requests(tmp_path / "log") if "response_format" in r["asked"]]
+        assert len({request["image"] for request in forced}) == 3, "only where there is no verdict"
+        for request in forced:
+            assert (request["asked"]["temperature"], request["asked"]["max_tokens"]) == (0.0, 20)
+            assert request["prompt"] == [baselines.standard_prompt() + baselines.CHOICE]
         before = len(requests(tmp_path / "log"))
         again = baselines.answers(entry(url), 17, wanted, tmp_path)
         assert len(requests(tmp_path / "log")) == before, "what was answered, however, is not asked again"
     pd.testing.assert_frame_equal(again, frame)
     assert (tmp_path / "qwen2-vl-7b.jsonl").exists()
+
+
+def test_a_server_that_knows_no_response_format_gives_no_forced_choice(tmp_path: Path) -> None:
+    with serving(tmp_path / "log") as url:
+        frame = baselines.answers(entry(url), 17, records(["fake", "no*1,400", "no*1,400"]), tmp_path)
+        assert len(requests(tmp_path / "log")) == 4, "one request tells it"
+    assert frame["verdict"].tolist() == ["fake", "unparsed", "unparsed"]
+    assert frame["verdict_forced"].replace({np.nan: None}).tolist() == ["fake", None, None]
 
 
 def test_own_questions_are_passed_through_and_prompts_can_be_replaced(tmp_path: Path) -> None:
@@ -84,7 +97,8 @@ def test_own_questions_are_passed_through_and_prompts_can_be_replaced(tmp_path: 
     with serving(tmp_path / "log") as url:
         frame = baselines.answers(entry(url), 17, wanted, tmp_path)
         baselines.answers(entry(url, prompt="Real or fake?"), 17, records(["no"]), tmp_path)
-    asked = [row["prompt"] for row in requests(tmp_path / "log")]
+    rows = requests(tmp_path / "log")
+    asked = [row["prompt"] for row in rows if "response_format" not in row["asked"]]
     assert sorted(asked[:2]) == sorted([[baselines.standard_prompt()], [NOSE]]), "equal requests are one"
     assert asked[2:] == [["Real or fake?"]]
     assert frame["verdict"].tolist() == ["unparsed", "real", "real"], "No answers a question about fake alone"
@@ -153,7 +167,7 @@ def ffpp() -> list[Record]:
     found = []
     for n in range(10):
         method = (None, *corpus.METHODS)[n % 5]
-        said = "empty" if n == 7 else "fake" if method else "real"
+        said = "empty*1,fake" if n == 7 else "fake" if method else "real"
         data = image(said, name=f"frame{n}")
         found.append(Record(f"ff++/{n}.jpg", data, int(method is None), "ff++", f"{n}", "deepfake", method))
     return found
@@ -190,9 +204,9 @@ def test_baselines_and_experts_are_methods_among_others(params: Params, project:
         }
         params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=settings)})
         frame = benchmarks.predictions(params, "ffpp", ffpp(), None)
-        assert len(requests(project / "log")) == 10
+        assert len(requests(project / "log")) == 11, "ten questions and a forced choice"
         assert benchmarks.predictions(params, "ffpp", ffpp(), None).equals(frame)
-        assert len(requests(project / "log")) == 10, "a later run of the stage pays for nothing twice"
+        assert len(requests(project / "log")) == 11, "a later run of the stage pays for nothing twice"
     assert frame.columns.tolist() == benchmarks.SCHEMA.names
     assert frame.groupby("method").size().to_dict() == {"CNNSpot": 10, "Qwen2-VL-7B": 10, "SRM": 10}
     stored = benchmarks.pa.Table.from_pandas(frame, benchmarks.SCHEMA, preserve_index=False).to_pandas()
@@ -204,6 +218,7 @@ def test_baselines_and_experts_are_methods_among_others(params: Params, project:
     values = score(frame, {}, params, "ffpp").set_index(["method", "subset", "metric"])["value"]
     assert values["Qwen2-VL-7B", "all", "acc"] == 0.9
     assert values["Qwen2-VL-7B", "all", "unparsed"] == 0.1
+    assert values["Qwen2-VL-7B", "all", "acc_forced"] == 1.0
     assert ("Qwen2-VL-7B", "all", "f1_macro") in values
     assert values["SRM", "all", "auc"] == values["SRM", "all", "acc"] == 1.0
     assert values["CNNSpot", "generator=Deepfakes", "auc"] == 0.5
