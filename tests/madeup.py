@@ -1,4 +1,4 @@
-"""Small made-up artifacts in the layout that the stages write, for the tests of reporting. No number here means anything."""
+"""Small made-up artifacts in the layout that the stages write. No number here means anything."""
 
 import io
 import json
@@ -49,7 +49,8 @@ def picture(rng: np.random.Generator, size: int = 96) -> bytes:
 def answer(label: int, category: str, kinds: list[str], rng: np.random.Generator) -> str:
     subject = SUBJECTS.get(category, "the image")
     if label == 1:
-        return f"This is a real image. Texture: natural fine grain lies over {subject}; Lighting: the colours of {subject} are balanced."
+        words = f"Texture: natural fine grain lies over {subject}"
+        return f"This is a real image. {words}; Lighting: the colours of {subject} are balanced."
     if not kinds:
         return "This is a fake image. No visible artifact explains it."
     parts = [KINDS[k].phrases[rng.integers(len(KINDS[k].phrases))].format(s=subject) for k in kinds]

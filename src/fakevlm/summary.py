@@ -1,6 +1,6 @@
 """What a run ends with: the main numbers beside the paper's, and where the pictures are (`fakevlm summary`).
 
-Reads the tidy tables of `figures/` (`table*.csv`: method, source = paper|run, benchmark, subset, metric, value, ci_low, ci_high).
+Reads the tidy tables of `figures/` (`table*.csv`; `source` is paper or run).
 """
 
 from pathlib import Path
@@ -50,7 +50,7 @@ def read_tidy(file: Path) -> pd.DataFrame:
 
 
 def main_numbers(folder: Path) -> list[tuple[str, str, str, str, str]]:
-    """Return (benchmark, method, metric, the paper's value, this run's) in the paper's order, without empty pairs."""
+    """Return (benchmark, method, metric, the paper's value, this run's), without empty pairs."""
     tables = {table: read_tidy(folder / f"{table}.csv") for table in dict.fromkeys(row[0] for row in MAIN)}
     numbers = []
     for table, benchmark, name, method, metrics in MAIN:

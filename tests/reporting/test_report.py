@@ -1,4 +1,4 @@
-"""The whole report from made-up artifacts: every file, the same bytes twice, and errors that name the missing stage."""
+"""The whole report from made-up artifacts: every file, the same bytes twice, errors that name the stage."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Tables 1–6: tidy files with the paper's and the run's numbers, and sheets where each column has one owner."""
+"""Tables 1–6: tidy files with the paper's and the run's numbers, sheets with one owner a column."""
 
 import numpy as np
 import pandas as pd

@@ -1,7 +1,7 @@
-"""The paper's arithmetic done again: averages, differences and F1 values that follow, or not, from other printed numbers.
+"""The paper's arithmetic done again: which printed numbers follow from other printed numbers.
 
-Printed numbers are rounded, so each stands for an interval of half a unit in its last place either way. A claim *follows*
-if the interval of what is recomputed meets the interval of what is printed; only then is a disagreement a contradiction.
+A printed number is rounded: it stands for an interval of half a unit in its last place either way.
+A claim *follows* if the interval of what is recomputed meets the interval of what is printed.
 All numbers here are in percent where they are shares.
 """
 
@@ -44,7 +44,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Mixture:
-    """What Table 3's overall accuracy says about a row's share of real images, and which F1 its overall F1 then is.
+    """A row of Table 3: its share of real images by the overall accuracy, and which F1 its overall F1 is.
 
     Attributes:
         method: the row.
@@ -75,7 +75,7 @@ def single_class_f1(accuracy: float) -> float:
 
 
 def _difference(published: Published, claim: str, columns: list[str], other: str) -> Check:
-    """A claimed improvement of FakeVLM over `other` against the mean difference of fractions in `table:column`."""
+    """A claimed improvement of FakeVLM over `other`, and the mean difference in `columns` (table:column)."""
     printed = published.claim(claim)
     cells = [published.column(*column.split(":")) for column in columns]
     mean = sum(100 * (cell["FakeVLM"] - cell[other]) for cell in cells) / len(cells)
@@ -141,8 +141,8 @@ def checks(published: Published) -> list[Check]:
 def mixtures(published: Published) -> list[Mixture]:
     """Return for each row of Table 3 the share of real images behind its overall accuracy, and which F1 fits.
 
-    With recall r of real images, recall f of fakes and a share p of real images, the accuracy is pr + (1−p)f, so
-    p = (acc − f)/(r − f); from p, r and f both F1 values follow. Ranges are over the rounding of the three accuracies.
+    With recall r of real images, recall f of fakes and a share p of real images, accuracy is pr + (1−p)f,
+    so p = (acc − f)/(r − f); both F1 values follow. Ranges are over the rounding of the three accuracies.
     """
     columns = {
         subset: published.column("table3", f"dmimage/{subset}/acc") for subset in ("Real", "Fake", "Overall")

@@ -1,6 +1,6 @@
 """Table 5's Average for this run: the mean AUC over the four manipulations, with an interval of its own.
 
-The four AUCs share the real frames, so their mean's interval does not follow from theirs: it is bootstrapped as they are.
+The four AUCs share the real frames, so their mean's interval does not follow from theirs.
 """
 
 import numpy as np
@@ -20,7 +20,8 @@ def average_auc(predictions: pd.DataFrame, bootstrap: int, seed: int) -> pd.Data
         bootstrap: number of draws.
 
     Returns:
-        method, value, ci_low, ci_high, n (frames). Methods lacking P(fake) or one of the four manipulations are left out.
+        method, value, ci_low, ci_high, n (frames). Methods without P(fake) or without one of the four
+        manipulations are left out.
     """
     rows = []
     for method, frame in predictions.groupby("method", sort=True):

@@ -155,7 +155,7 @@ def _clear(folder: Path) -> None:
 
 
 def build(params: Params) -> Report:
-    """Write every table (.csv, .md), every figure (.png, .svg) and report.html into figures/, emptied of them first.
+    """Write every table (.csv, .md), figure (.png, .svg) and report.html into figures/, emptied first.
 
     Raises:
         UserError: a stage's artifact is missing or does not fit; the message names the stage to run.

@@ -1,4 +1,4 @@
-"""Cards for publishing: the dataset's with Croissant metadata, and the models'. Filled from the artifacts, written by stage report.
+"""Cards for publishing: the dataset's with Croissant metadata, and the models'. Stage report writes them.
 
 They are no part of the artifacts that other stages read, so that a better sentence retrains nothing.
 """
@@ -23,7 +23,7 @@ SPLITS = ("train", "val", "test")
 
 
 def write_cards(params: Params, folder: Path) -> list[Path]:
-    """Write README.md and croissant.json of the dataset, and README.md of every model that this profile trains.
+    """Write README.md and croissant.json of the dataset, and README.md of each trained model.
 
     Args:
         params: the profile.

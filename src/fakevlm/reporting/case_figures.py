@@ -1,4 +1,4 @@
-"""Figures 5, 6 and 7 (images with the answers about them) and Figure 2's example (an image, its captions, their aggregate)."""
+"""Figures 5, 6 and 7 (images with answers) and Figure 2's example (an image and its captions)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ LEADING = 1.32  # line height over font size
 
 
 def enlarged(image: Image.Image, side: int = 330) -> np.ndarray:
-    """The image as an RGB array whose longer side is `side` pixels: small ones enlarged smoothly, large ones reduced."""
+    """Return the image as an RGB array whose longer side is `side` pixels."""
     image = image.convert("RGB")
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -29,7 +29,7 @@ def enlarged(image: Image.Image, side: int = 330) -> np.ndarray:
 def show(
     axes, image: Image.Image, boxes: Sequence[tuple[float, float, float, float]] = (), side: int = 330
 ) -> None:
-    """Draws an image, `side` pixels large, and frames around `boxes` (x0, y0, x1, y1 as fractions of width and height)."""
+    """Draw an image and frames around `boxes` (x0, y0, x1, y1 as fractions of width and height)."""
     pixels = enlarged(image, side)
     height, width = pixels.shape[:2]
     axes.imshow(pixels, interpolation="none", extent=(0, width, height, 0))
@@ -133,7 +133,7 @@ class Case:
 
 
 def mark(verdict: str, truth: str, decides: bool = True) -> tuple[str, str]:
-    """(words, colour) that say what a verdict was and whether it is right; no mark where none was asked for."""
+    """Return (words, colour) for a verdict, right or wrong; no mark where none was asked for."""
     if not decides:
         return "no verdict asked", style.QUIET
     if verdict == truth:
@@ -143,7 +143,7 @@ def mark(verdict: str, truth: str, decides: bool = True) -> tuple[str, str]:
 
 @drawing
 def cases(items: Sequence[Case], *, method: str = "FakeVLM", base: str = "LLaVA (untuned)") -> Picture:
-    """Rows of cases: image, the method's words, the reference, the untuned base's words; verdicts marked right or wrong.
+    """Rows of cases: image, the method's words, the reference, the untuned base's words.
 
     Long answers end in "…" after 15 lines. True regions of artifacts are framed.
     """

@@ -1,7 +1,7 @@
-"""The paper's conclusions beside this run: claims and their scores are data (report.yaml), every verdict is computed.
+"""The paper's conclusions beside this run: claims are data (report.yaml), verdicts are computed.
 
-Two scores are told apart when their 95 % intervals do not overlap; otherwise, or where one has no interval, the direction is
-reported with that reserve. Being above a model that hardly ever answers proves little: that has a verdict of its own.
+A verdict is clear where the 95 % intervals do not overlap; else, or without intervals, "not clearly".
+Being above a model that hardly ever answers proves little: that has a verdict of its own.
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ MUTE = 0.99  # share of answers without a verdict, from which on a method is sil
 
 @dataclass(frozen=True)
 class Score:
-    """One value with its 95 % interval; `unparsed` is the share of answers without a verdict, which count as wrong."""
+    """One value with its 95 % interval; `unparsed` is the share of answers without a verdict (wrong)."""
 
     name: str
     value: float

@@ -83,7 +83,7 @@ def categories(frame: pd.DataFrame, release: pd.DataFrame | None = None) -> Pict
 
     Args:
         frame: one row an image with category and label.
-        release: category, label, n of the released FakeClue (`Published.release.frame()`); None leaves the comparison out.
+        release: category, label, n of the released FakeClue; None leaves the comparison out.
     """
     picture = Picture(style.WIDE, 2.7)
     axes = picture.subplots(1, 2 if release is not None else 1, squeeze=False)[0]
@@ -155,7 +155,7 @@ def clue_quality(frame: pd.DataFrame) -> Picture:
     """Precision, recall and F1 of the clues that each annotator names, and of their aggregate.
 
     Args:
-        frame: annotator, precision, recall, f1, n, as in `annotate/clue_quality.csv`; the row `aggregate` comes last.
+        frame: annotator, precision, recall, f1, n, as in `annotate/clue_quality.csv`.
     """
     picture = Picture(style.COLUMN, 2.3)
     axes = picture.subplots()

@@ -1,4 +1,4 @@
-"""What the report reads: the stages' artifacts, checked on the way in. A missing one names the stage that makes it."""
+"""What the report reads: the stages' artifacts. An error about a missing one names its stage."""
 
 import json
 import math
@@ -53,7 +53,7 @@ def table(stage: str, columns: list[str], *parts: str) -> pd.DataFrame:
             f"{path.name} of stage {stage} lacks the columns {', '.join(missing)}",
             f"make it again: dvc repro -f {stage}",
         )
-    # An empty table (a benchmark that the profile leaves out) has no types to tell: names are text all the same.
+    # An empty table (of a benchmark that is left out) has no types: its names are text all the same.
     names = ("method", "benchmark", "subset", "metric", "id", "verdict")
     return frame.astype({c: object for c in names if frame.empty and c in frame})
 
@@ -72,7 +72,7 @@ class Inputs:
     A table of a stage that the profile leaves out has no rows.
 
     Attributes:
-        left_out: what the profile goes without, by stage, benchmark, `annotators` or `ground_truth`: each with the sentence that says so.
+        left_out: what the profile lacks (stage, benchmark, `annotators`, `ground_truth`) → a sentence.
         fakeclue: id, label, category, split of every FakeClue image.
         logs: objective → training log.
         scores: the scores of all benchmarks, tidy.
@@ -116,7 +116,7 @@ def fetch(folder: Path, ids: Iterable[str]) -> dict[str, Record]:
 
 
 def parameters(folder: Path) -> int | None:
-    """Return how many weights a model folder's safetensors hold, from their headers alone; None where there are none."""
+    """Return how many weights a folder's safetensors hold, from their headers; None where there are none."""
     total = 0
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as handle:
@@ -132,7 +132,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _weights(params: Params) -> Path | None:
-    """Return FakeVLM's folder: what finetune made, or what `evaluate.model` names, here or in the hub's cache."""
+    """Return FakeVLM's folder: of stage finetune, or as `evaluate.model` names it (a folder or cached)."""
     name = params.evaluate.model
     if name is None:
         if params.finetune is None:

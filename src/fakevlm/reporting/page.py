@@ -1,4 +1,4 @@
-"""`figures/report.html`: one page that needs no other file, with every table and figure, the paper's beside this run's."""
+"""`figures/report.html`: one page that needs no other file, with every table and figure."""
 
 import base64
 import io
@@ -51,7 +51,7 @@ def data_uri(data: bytes, kind: str) -> str:
 
 
 def photograph(image: Image.Image) -> str:
-    """An image as a data URI: small ones enlarged smoothly to 288 px (browsers differ in how they enlarge), large ones reduced."""
+    """Return an image as a data URI: a small one enlarged to 288 px (browsers differ), a large one less."""
     image = image.convert("RGB")
     side = max(image.size)
     target = min(max(side, 288), LARGEST)
@@ -64,7 +64,7 @@ def photograph(image: Image.Image) -> str:
 
 
 def _case(case: Case) -> dict[str, Any]:
-    """A case for the template: strings, and boxes as percent of width and height (left, top, width, height)."""
+    """Return a case for the template: strings, and boxes (left, top, width, height) in percent."""
     boxes = [[round(100 * v, 1) for v in (x0, y0, x1 - x0, y1 - y0)] for x0, y0, x1, y1 in case.boxes]
     values = {k: v for k, v in asdict(case).items() if k not in ("image", "boxes")}
     return values | {
@@ -103,7 +103,7 @@ def _interval(cell: str) -> Markup:
 
 
 def render(figures: Sequence[Figure], **context: Any) -> str:
-    """Return the page. `context` holds what the template names: profile, paper, tables, conclusions and so on."""
+    """Return the page. `context` holds what the template names: profile, paper, tables and so on."""
     jinja = environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
     return jinja.get_template("report.html.j2").render(
         figures=[_figure(figure) for figure in figures],

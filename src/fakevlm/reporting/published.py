@@ -1,7 +1,7 @@
-"""The paper's printed numbers as typed data, each with its table and row, and the contradictions noted beside them.
+"""The paper's printed numbers as typed data, with the contradictions noted beside them.
 
-`published.yaml` holds what is printed; nothing of it is ever computed or filled in. `Published.frame()` gives the numbers
-of Tables 2–6 in the tidy shape that this project's own scores have, as fractions, so that the two can be put side by side.
+`published.yaml` holds what is printed; none of it is computed. `Published.frame()` gives
+the tables in the tidy shape of this project's own scores, as fractions.
 """
 
 from functools import cache
@@ -35,7 +35,7 @@ class Note(_Strict):
 
 
 class Row(_Strict):
-    """A method's values as printed; `v2` holds those that the camera-ready version prints instead, by column."""
+    """A method's values as printed; `v2`: those that the camera-ready version prints instead, by column."""
 
     method: str
     values: list[float | None]
@@ -118,7 +118,7 @@ class Claim(_Strict):
 
 
 class Setting(_Strict):
-    """A setting; `v2` is the camera-ready version's, `released` what the authors' script has, where they differ."""
+    """A setting; `v2` (camera-ready) and `released` (the authors' script) where they differ."""
 
     value: str | int | float
     v2: str | int | float | None = None
@@ -192,7 +192,7 @@ class Published(_Strict):
         return next(claim for claim in self.claims if claim.id == name)
 
     def frame(self, name: str) -> pd.DataFrame:
-        """Return a table's printed values, tidy (`TIDY`), as fractions; cells printed as a dash are left out."""
+        """Return a table's printed values, tidy (`TIDY`), as fractions, without its dashes."""
         table = self.table(name)
         scale = 100 if table.scale == "percent" else 1
         rows = [

@@ -1,4 +1,4 @@
-"""Figures of scores: the four paradigms (Fig. 3), training curves, robustness, categories and kinds of artifact.
+"""Figures of scores: paradigms (Fig. 3), training curves, robustness, categories, kinds of artifact.
 
 All take the tidy scores that the stages write: method, benchmark, subset, metric, value, ci_low, ci_high, n.
 """
@@ -46,7 +46,7 @@ def _marker(method: str) -> str:
 
 
 def _errors(frame: pd.DataFrame) -> np.ndarray:
-    """Return the distances from value to the interval's ends, (2, n); NaN, which is not drawn, where there is none."""
+    """Return the distances from value to the interval's ends, (2, n); NaN (not drawn) without one."""
     ends = (frame.value - frame.ci_low, frame.ci_high - frame.value)
     return np.stack([end.clip(lower=0).to_numpy(dtype=float) for end in ends])
 
@@ -62,7 +62,7 @@ def _ordered(methods: Sequence[str], first: Sequence[str]) -> list[str]:
 
 @drawing
 def paradigms(scores: pd.DataFrame) -> Picture:
-    """Accuracy (bars, 95 % intervals) and AUC (diamonds) of the four paradigms on each benchmark (paper Fig. 3).
+    """Accuracy (bars, 95 % intervals) and AUC (diamonds) of the paradigms on each benchmark (Fig. 3).
 
     Args:
         scores: tidy, from `study/scores.csv`; rows with subset `all` and metrics acc and auc are drawn.
@@ -85,7 +85,7 @@ def paradigms(scores: pd.DataFrame) -> Picture:
         axes.plot(auc.value, y, "D", color=style.INK, markerfacecolor="white", markeredgewidth=0.9)
         for i, value in enumerate(acc.value):
             if np.isfinite(value):
-                # Numbers stand in a column of their own at the right: bars, whiskers and diamonds may lie anywhere else.
+                # Numbers stand at the right, where no bar, whisker or diamond lies.
                 mute = unparsed.value.iloc[i]
                 blank = f"\n({percent(mute)} mute)" if mute >= 0.01 else ""
                 axes.text(1.03, i, f"{value:.3f}{blank}", va="center", fontsize=6.5, linespacing=1.0)

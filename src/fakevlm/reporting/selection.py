@@ -1,4 +1,4 @@
-"""Which cases are shown: drawn at random with the run's seed, always with a failure if there is one, never picked by hand."""
+"""Which cases are shown: drawn at random with the run's seed, with a failure if there is one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Selection:
 
 
 def _answers(inputs: Inputs, benchmark: str) -> pd.DataFrame:
-    """Return FakeVLM's predictions, sorted by id, with the true label in words and whether the verdict is right.
+    """Return FakeVLM's predictions, sorted by id, with the true label and whether the verdict is right.
 
     An answer about a part of a face gives no verdict on the image and so cannot fail.
     """
@@ -52,7 +52,7 @@ def sample(
         groups: values of `column` in turn; rows of other groups are never drawn.
 
     Returns:
-        ids in the order drawn, the id of the failure (None if every verdict is right), the number of failures.
+        ids in the order drawn, the id of the failure (None without one), the number of failures.
     """
     frame = frame[frame[column].isin(groups)]
     pools = {g: list(rng.permutation(frame[frame[column] == g].id.to_numpy(dtype=object))) for g in groups}

@@ -1,7 +1,7 @@
-"""One style for every figure: sizes for a two-column paper, a palette safe for colour blindness, saving without dates.
+"""One style for every figure: sizes for two columns, a palette safe for colour blindness, no dates.
 
-Drawing functions are decorated with `@drawing`, take frames or records, and return a `Picture`: a matplotlib Figure that a
-notebook shows when it is a cell's last value. They do without pyplot, whose state would leak from one to the next.
+Drawing functions are decorated with `@drawing`, take frames or records, and return a `Picture`: a Figure
+that a notebook shows as a cell's last value. They do without pyplot, whose state would leak.
 """
 
 import functools
@@ -19,7 +19,7 @@ COLUMN, WIDE = 3.4, 7.0  # inches: one column and the full width of a two-column
 MAX_PNG = 600_000  # bytes
 
 INK, QUIET, FAINT = "#1a1a1a", "#6b6b6b", "#d9d9d9"
-# Okabe and Ito's palette, safe for the common kinds of colour blindness and for grey print with the markers below.
+# Okabe and Ito's palette, safe for the common kinds of colour blindness.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#8c8c8c"
 
@@ -51,7 +51,7 @@ class Picture(Figure):
         FigureCanvasAgg(self)
 
     def png(self, dpi: int = 300) -> bytes:
-        """PNG bytes without software, version or date; with a palette of its own if it has few colours, as charts do."""
+        """Return PNG bytes without software, version or date; with a palette if there are few colours."""
         raw = io.BytesIO()
         with matplotlib.rc_context(STYLE):
             self.savefig(raw, format="rgba", dpi=dpi)
@@ -98,7 +98,7 @@ def drawing(function: F) -> F:
             matplotlib.rcdefaults()  # a user's own matplotlibrc must not change the figures
             matplotlib.rcParams.update(STYLE)
             picture = function(*args, **kwargs)
-            # Lay out once and keep it: another pass, or another resolution, would move things by a hair, and the
+            # Lay out once and keep it: another pass or resolution would move things by a hair, and the
             # bytes of a file would depend on what was saved before it.
             picture.draw_without_rendering()
             picture.set_layout_engine("none")

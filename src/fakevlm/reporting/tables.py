@@ -145,7 +145,7 @@ def _only_run(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet |
 def _by_subset(
     tidy: pd.DataFrame, spec: dict[str, Any], profile: str, released: dict[str, float]
 ) -> Sheet | None:
-    """FakeVLM by category or generator, beside the released weights' accuracy; None where there is no such subset."""
+    """FakeVLM by category or generator, beside the released weights; None where there is none."""
     part = tidy[(tidy.method == METHOD) & tidy.subset.str.startswith(f"{spec['by']}=")]
     part = part.assign(subset=part.subset.str.removeprefix(f"{spec['by']}="))
     metrics = [m for m in spec["metrics"] if (part.metric == m).any()]
@@ -215,7 +215,7 @@ def build_tables(inputs: Inputs, published: Published, average: pd.DataFrame) ->
     ]
 
 
-# ── Table 1 ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Table 1 ──────────────────────────────────────────────────────────────────────────────────────────
 
 _NUMBERS = ["images", "real", "fake", "rows"]
 _TABLE1 = ["dataset", "source", "split", "category", "field", "artifact", "annotator", "categories", "number"]
@@ -315,7 +315,7 @@ def table1(inputs: Inputs, published: Published) -> ReportTable:
     return ReportTable("table1_datasets", "Table 1", published.datasets.caption, tidy, sheets, notes)
 
 
-# ── Markdown ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Markdown ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def pipe_table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---:") -> str:
