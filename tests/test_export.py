@@ -16,7 +16,7 @@ from fakevlm.data.page_layout import layout_from_coco
 from fakevlm.data.records import FAKE, REAL
 from fakevlm.errors import UserError
 from miniworld import export, export_plan, export_words
-from miniworld.export_plan import CLASSES, DMIMAGE_FAKES, GENERATORS, Sizes
+from miniworld.export_plan import PLAN, Sizes
 
 SIZES = Sizes(
     genimage=64,
@@ -70,7 +70,7 @@ def test_the_readers_find_everything(records: dict[str, list]) -> None:
     assert (counts["cvusa"], counts["vigor"], counts["m6doc"]) == (5, 4, 10)
     assert counts["ffpp"] == 8 * 5 * 4
     assert counts["loki"] == 70
-    assert counts["dmimage"] == len(DMIMAGE_FAKES) + 6
+    assert counts["dmimage"] == len(PLAN["dmimage_fakes"]) + 6
     assert counts["ddvqa"] >= 2 * 5
     assert {r.generator for r in records["genimage"] if r.label == FAKE} == set(genimage.GENERATORS)
 
@@ -129,7 +129,7 @@ def test_file_names_state_the_class_of_what_they_show(
 def test_classes_are_imagenets() -> None:
     from fakevlm.categorize.synsets import table
 
-    for classes in CLASSES.values():
+    for classes in PLAN["classes"].values():
         for index, synset in classes:
             assert table()[index]["synset"] == synset
 
@@ -213,7 +213,7 @@ def test_training_corpora_show_seen_kinds_only(
     for name in ("genimage", "chameleon", "ffpp"):
         shown = {kind for r in records[name] if r.path in ground_truth for kind in ground_truth[r.path].kinds}
         assert shown <= set(SEEN_KINDS)
-    assert {k for _, _, kinds in GENERATORS.values() for k in kinds} == set(SEEN_KINDS)
+    assert {kind for made_by in PLAN["generators"].values() for kind in made_by["kinds"]} == set(SEEN_KINDS)
 
 
 def test_ddvqa_answers(records: dict[str, list]) -> None:
