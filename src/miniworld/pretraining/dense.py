@@ -1,4 +1,4 @@
-"""Dense targets for the vision tower: for every patch, what is here; for the whole image, the scene, the light, the film.
+"""Dense targets for the vision tower: parts and artifacts of every patch; scene, light and film of the image.
 
 Vision is the miniature's bottleneck. Captions alone teach a tower of a million parameters next to nothing in minutes;
 per-patch targets from the renderer do. The heads are thrown away afterwards.
@@ -16,7 +16,10 @@ PARTS, KINDS, FILM, SCENES = len(Part), len(KIND_NAMES), len(FILM_NAMES), len(CA
 
 
 class DenseHeads(nn.Module):
-    """Linear heads on patch features (B, 144, d): parts, phenomena, grain a patch; scene, light, film, phenomena an image."""
+    """Linear heads on patch features (B, 144, d).
+
+    A patch: parts, kinds of artifact, grain. An image: scene, light, film, kinds of artifact.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -29,12 +32,12 @@ class DenseHeads(nn.Module):
 
 
 def bits(packed: np.ndarray, count: int) -> torch.Tensor:
-    """Unpacks (..., ) uint32 to (..., count) float 0/1."""
+    """Return bits of uint32 (...) as float 0/1 (..., count)."""
     return torch.from_numpy(((packed[..., None] >> np.arange(count, dtype=np.uint32)) & 1).astype(np.float32))
 
 
 def local_energy(pixels: torch.Tensor) -> torch.Tensor:
-    """Log high-frequency energy of each patch, (B, 144), from normalised pixels (B, 3, H, W)."""
+    """Return log high-frequency energy of each patch, (B, 144), from normalised pixels (B, 3, H, W)."""
     grey = pixels.mean(1, keepdim=True)
     high = grey - F.avg_pool2d(grey, 3, 1, 1)
     side = pixels.shape[-1] // GRID
@@ -49,7 +52,7 @@ def loss(
     rows: np.ndarray,
     flip: np.ndarray,
 ) -> torch.Tensor:
-    """The dense loss of a batch.
+    """Return the dense loss of a batch.
 
     Args:
         features: (B, 144, d) patch features.
@@ -80,7 +83,7 @@ def loss(
 
 
 def whiten_patches(tower: nn.Module, pixels: torch.Tensor) -> None:
-    """Sets the patch embedding to the whitened principal components of image patches, and positions to 2-D sines.
+    """Set the patch embedding to whitened principal components of image patches, and positions to 2-D sines.
 
     Args:
         tower: a `CLIPVisionModel`.

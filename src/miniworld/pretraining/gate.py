@@ -1,7 +1,7 @@
-"""The gate between the two phases: can the tower, tuned on labels, tell fake from real?
+"""The gate after each phase: can the tower, tuned on labels, tell fake from real?
 
-What a supervised copy of the tower cannot see, no language model will put into words. The copy is thrown away: the base
-itself is never told a label. Its images are renders of their own, neither the pool's nor the corpora's.
+A supervised copy of the tower is tuned and thrown away: the base itself never sees a label. The images are renders of
+their own, neither the pool's nor the corpora's.
 """
 
 import copy
@@ -13,40 +13,28 @@ from torch import nn
 
 from fakevlm.data.records import CATEGORIES, FAKE
 from fakevlm.progress import bar
+from miniworld.pretraining.pool import Norm, normalised
 from miniworld.world import shoot
 
 SEED = 992
 
 
-def gate_set(count: int, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (N, 96, 96, 3) uint8 and labels (N,) 1 = fake, balanced over labels and categories as FakeClue-mini is."""
+def gate_set(images: int, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return pixels (N, 96, 96, 3) uint8 and labels (N,) 1 = fake, balanced over labels and categories as FakeClue-mini is."""
     shots = []
-    for n in range(first, first + count):
+    for n in range(first, first + images):
         fake = (n // len(CATEGORIES)) % 2 == 0
-        invisible = fake and n % 29 == 0
+        count = (0, 0) if fake and n % 29 == 0 else (1, 3)  # some fakes show nothing
         rng = np.random.default_rng([SEED, n])
-        shots.append(
-            shoot(CATEGORIES[n % len(CATEGORIES)], rng, fake=fake, count=(0, 0) if invisible else (1, 3))
-        )
-    return np.stack([shot.pixels for shot in shots]), np.array(
-        [shot.label == FAKE for shot in shots], np.int64
-    )
-
-
-def _normalised(pixels: np.ndarray, mean: list[float], std: list[float]) -> torch.Tensor:
-    x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float().div_(255)
-    return (x - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
+        shots.append(shoot(CATEGORIES[n % len(CATEGORIES)], rng, fake=fake, count=count))
+    labels = np.array([shot.label == FAKE for shot in shots], np.int64)
+    return np.stack([shot.pixels for shot in shots]), labels
 
 
 def supervised(
-    tower: nn.Module,
-    norm: tuple[list[float], list[float]],
-    *,
-    train: int = 3000,
-    test: int = 1000,
-    epochs: int = 6,
+    tower: nn.Module, norm: Norm, *, train: int = 3000, test: int = 1000, epochs: int = 6
 ) -> tuple[float, float]:
-    """Accuracy and AUC of a copy of the tower tuned on labels, on images it was not tuned on."""
+    """Return accuracy and AUC of a copy of the tower tuned on labels, on images it was not tuned on."""
     tower = copy.deepcopy(tower)
     head = nn.Linear(2 * tower.config.hidden_size, 2)
     x, y = gate_set(train, 0)
@@ -55,8 +43,8 @@ def supervised(
     steps = epochs * (train // 32)
     plan = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-4, total_steps=steps, pct_start=0.05)
 
-    def logits(pixels: np.ndarray) -> torch.Tensor:
-        features = tower(pixel_values=_normalised(pixels, *norm)).last_hidden_state[:, 1:]
+    def logits(pixels: np.ndarray, flip: np.ndarray) -> torch.Tensor:
+        features = tower(pixel_values=normalised(pixels, norm, flip)).last_hidden_state[:, 1:]
         return head(torch.cat([features.mean(1), features.amax(1)], -1))
 
     rng = np.random.default_rng(SEED)
@@ -65,8 +53,9 @@ def supervised(
             order = rng.permutation(train)
             for start in range(0, train - 31, 32):
                 rows = order[start : start + 32]
-                pixels = np.where((rng.random(32) < 0.5)[:, None, None, None], x[rows][:, :, ::-1], x[rows])
-                loss = nn.functional.cross_entropy(logits(pixels), torch.from_numpy(y[rows]))
+                loss = nn.functional.cross_entropy(
+                    logits(x[rows], rng.random(32) < 0.5), torch.from_numpy(y[rows])
+                )
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -75,5 +64,8 @@ def supervised(
                 progress.update()
     x, y = gate_set(test, 1_000_000)
     with torch.inference_mode():
-        scores = torch.cat([logits(x[a : a + 100]).softmax(-1)[:, 1] for a in range(0, test, 100)]).numpy()
+        parts = [x[a : a + 100] for a in range(0, test, 100)]
+        scores = torch.cat(
+            [logits(part, np.zeros(len(part), bool)).softmax(-1)[:, 1] for part in parts]
+        ).numpy()
     return float(((scores > 0.5) == y).mean()), float(roc_auc_score(y, scores))

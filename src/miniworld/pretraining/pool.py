@@ -1,13 +1,13 @@
-"""Renders that the base is pretrained on, with dense targets read off the renderer.
+"""Renders that the base is pretrained on, with dense targets from the renderer.
 
-Seeds are disjoint from the corpora's (`miniature.export`), so the base never sees an image of FakeClue-mini or a benchmark.
+Seeds are disjoint from the corpora's (`miniworld.export`), so the base never sees an image of FakeClue-mini or a benchmark.
 """
 
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from fakevlm.data.clues import KINDS
 from fakevlm.progress import track
@@ -23,11 +23,12 @@ CATEGORY_NAMES = tuple(SCENES)
 FILM_NAMES = ("grain", "noise", "blur", "focus", "compression")
 SHARES = (0.14, 0.135, 0.14, 0.14, 0.135, 0.135, 0.135, 0.04)
 STYLES = ("fakeclue", "loki", "dmimage")
+Norm = tuple[list[float], list[float]]  # mean and standard deviation of the colour channels
 
 
 @dataclass
 class Pool:
-    """Renders and what is known of them.
+    """Renders and their targets.
 
     Attributes:
         pixels: (N, 96, 96, 3) uint8.
@@ -44,7 +45,13 @@ class Pool:
     texts: list[tuple[str, str]]
 
 
+def _cells(low: float, high: float) -> slice:
+    first = int(low + 0.3)
+    return slice(first, max(first + 1, int(np.ceil(high - 0.3))))
+
+
 def _one(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, str]]:
+    """Return a row of the pool."""
     rng = np.random.default_rng([SEED, index])
     style = STYLES[int(rng.choice(3, p=[0.6, 0.2, 0.2]))]
     draw = rng.random()
@@ -63,11 +70,8 @@ def _one(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tu
         parts |= ((cells == part).mean(1) > 1 / 6).astype(np.uint32) << np.uint32(part)
     kinds = np.zeros((GRID, GRID), np.uint32)
     for a in shot.artifacts:
-        x0, y0, x1, y1 = (v * GRID for v in a.region)
-        kinds[
-            int(y0 + 0.3) : max(int(y0 + 0.3) + 1, int(np.ceil(y1 - 0.3))),
-            int(x0 + 0.3) : max(int(x0 + 0.3) + 1, int(np.ceil(x1 - 0.3))),
-        ] |= np.uint32(1 << KIND_NAMES.index(a.kind))
+        columns, rows = (_cells(a.region[i] * GRID, a.region[i + 2] * GRID) for i in (0, 1))
+        kinds[rows, columns] |= np.uint32(1 << KIND_NAMES.index(a.kind))
     film = sum(1 << n for n, name in enumerate(FILM_NAMES) if name in shot.facts["film"].split(","))
     facts = np.array(
         [CATEGORY_NAMES.index(category), shot.facts["light"] == "right", film, len(shot.artifacts)], np.uint8
@@ -75,31 +79,18 @@ def _one(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tu
     return shot.pixels, parts, kinds.reshape(-1), facts, ask(shot, rng)
 
 
-def _chunk(
-    bounds: tuple[int, int],
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, str]]]:
-    return [_one(i) for i in range(*bounds)]
-
-
-def _chunks(start: int, count: int, step: int = 500) -> list[tuple[int, int]]:
-    return [(a, min(a + step, start + count)) for a in range(start, start + count, step)]
-
-
 def render(start: int, count: int, processes: int = 2) -> Pool:
-    """Renders number `start` … `start + count`; the same numbers give the same pool however many processes."""
-    pool = Pool(
-        np.empty((count, 96, 96, 3), np.uint8),
-        np.empty((count, GRID * GRID), np.uint32),
-        np.empty((count, GRID * GRID), np.uint32),
-        np.empty((count, 4), np.uint8),
-        [],
-    )
-    n = 0
+    """Return renders number `start` … `start + count`; equal numbers give equal pools, however many processes."""
     with ProcessPoolExecutor(processes) as executor:
-        results: Iterator = executor.map(_chunk, _chunks(start, count))
-        for rows in track(results, "rendering", total=len(_chunks(start, count)), unit="x500"):
-            for pixels, parts, kinds, facts, text in rows:
-                pool.pixels[n], pool.parts[n], pool.kinds[n], pool.facts[n] = pixels, parts, kinds, facts
-                pool.texts.append(text)
-                n += 1
-    return pool
+        results = executor.map(_one, range(start, start + count), chunksize=100)
+        rows = zip(*track(results, "rendering", total=count), strict=True)
+        *arrays, texts = rows
+    return Pool(*map(np.stack, arrays), list(texts))
+
+
+def normalised(pixels: np.ndarray, norm: Norm, flip: np.ndarray) -> torch.Tensor:
+    """Return images (B, H, W, 3) uint8 as the tower takes them, (B, 3, H, W), mirrored where `flip` (B,) says so."""
+    x = np.where(flip[:, None, None, None], pixels[:, :, ::-1], pixels)
+    x = torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2).float().div_(255)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in norm)
+    return (x - mean) / std

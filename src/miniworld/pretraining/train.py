@@ -1,7 +1,7 @@
-"""Pretrains the miniature's base: first the vision tower on dense targets, then the whole LLaVA on descriptions.
+"""Pretraining of the miniature's base: first the vision tower on dense targets, then the whole LLaVA on descriptions.
 
-Each phase leaves its result in `runs/base/` and is not repeated after a kill; the finished base is a HF folder in 16-bit
-safetensors, as LLaVA-1.5 is published.
+Each phase leaves its result in `runs/base/` and is not repeated after a kill. The finished base is a Hugging Face folder
+in 16-bit safetensors, as LLaVA-1.5 is published.
 """
 
 import contextlib
@@ -31,16 +31,15 @@ from fakevlm.progress import bar
 from miniworld.pretraining import dense
 from miniworld.pretraining.card import card
 from miniworld.pretraining.gate import supervised
-from miniworld.pretraining.pool import Pool, render
+from miniworld.pretraining.pool import Norm, Pool, normalised, render
 from miniworld.pretraining.recipe import Recipe, Round
 
-# What a copy of the tower, tuned on labels, must reach in the last round, before a language model is trained with it and after.
-GATE = 0.93
+GATE = 0.93  # accuracy that a copy of the tower, tuned on labels, must reach in the last round
 WHITEN_IMAGES = 2000  # whose patches set the tower's first layer
 
 
 def tokenizer_texts(pool: Pool) -> Iterator[str]:
-    """What the tokenizer is trained on: descriptions, and the words that answers about artifacts are made of."""
+    """Yield what the tokenizer is trained on: descriptions, and the words of answers about artifacts."""
     for question, answer in pool.texts[:4000]:
         yield question
         yield answer
@@ -52,25 +51,15 @@ def tokenizer_texts(pool: Pool) -> Iterator[str]:
     yield from [text for text in (*VERDICT.values(), *NOTHING.values()) for _ in range(50)]
 
 
-def pixels(
-    pool: Pool, rows: np.ndarray, flip: np.ndarray, mean: list[float], std: list[float]
-) -> torch.Tensor:
-    """Normalised images (B, 3, 96, 96), mirrored where `flip` says so."""
-    x = pool.pixels[rows]
-    x = np.where(flip[:, None, None, None], x[:, :, ::-1], x)
-    x = torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2).float().div_(255)
-    return (x - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
-
-
 def schedule(step: int, steps: int, warmup: int = 150, floor: float = 0.03) -> float:
-    """Linear warm-up, then cosine to `floor`."""
+    """Return the factor on the learning rate: linear warm-up, then cosine to `floor`."""
     if step < warmup:
         return (step + 1) / warmup
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def batches(count: int, batch: int, steps: int, seed: int) -> Iterator[np.ndarray]:
-    """Rows in seeded order, every row once before any comes again."""
+    """Yield rows in seeded order, every row once before any comes again."""
     rng = np.random.default_rng(seed)
     rows = np.empty(0, np.int64)
     for _ in range(steps):
@@ -80,24 +69,18 @@ def batches(count: int, batch: int, steps: int, seed: int) -> Iterator[np.ndarra
         rows = rows[batch:]
 
 
-def whiten(model: LlavaForConditionalGeneration, pool: Pool, norm: tuple) -> None:
-    """Sets an untrained tower's first layer from the pool's first images."""
-    first = np.arange(min(WHITEN_IMAGES, len(pool.pixels)))
-    dense.whiten_patches(model.model.vision_tower, pixels(pool, first, np.zeros(len(first), bool), *norm))
+def _optimise(loss: torch.Tensor, optimizer: torch.optim.Optimizer, weights: list[nn.Parameter]) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(weights, 1.0)
+    optimizer.step()
 
 
 def train_dense(
-    model: LlavaForConditionalGeneration,
-    heads: dense.DenseHeads,
-    pool: Pool,
-    recipe: Recipe,
-    steps: int,
-    rate: float,
-    norm: tuple,
-    *,
-    only_heads: bool = False,
-) -> None:
-    """Phase 1: the tower alone, on dense targets; or with `only_heads` just what reads them off it."""
+    model: LlavaForConditionalGeneration, heads: dense.DenseHeads, pool: Pool, recipe: Recipe, steps: int, rate: float,
+    norm: Norm, *, only_heads: bool = False,
+) -> None:  # fmt: skip
+    """Phase 1: train the tower on dense targets; or with `only_heads` just the heads."""
     tower = model.model.vision_tower
     tower.requires_grad_(not only_heads)
     weights = [*(() if only_heads else tower.parameters()), *heads.parameters()]
@@ -109,12 +92,9 @@ def train_dense(
             for group in optimizer.param_groups:
                 group["lr"] = rate * schedule(step, steps)
             flip = rng.random(len(rows)) < 0.5
-            x = pixels(pool, rows, flip, *norm)
+            x = normalised(pool.pixels[rows], norm, flip)
             loss = dense.loss(heads, tower(pixel_values=x).last_hidden_state[:, 1:], x, pool, rows, flip)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(weights, 1.0)
-            optimizer.step()
+            _optimise(loss, optimizer, weights)
             recent = [*recent[-199:], loss.item()]
             progress.set_postfix_str(f"{np.mean(recent):.4f}", refresh=False)
             progress.update()
@@ -122,7 +102,7 @@ def train_dense(
 
 
 def caption_batch(processor, pool: Pool, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Token ids (B, T) and labels (B, T) of the rows' questions and answers, images expanded; and where the image starts."""
+    """Return token ids (B, T) and labels (B, T) of the rows' questions and answers, and where the image starts."""
     tokenizer, image = processor.tokenizer, processor.image_token
     ids, labels = [], []
     slots = dense.GRID**2
@@ -145,23 +125,15 @@ def caption_batch(processor, pool: Pool, rows: np.ndarray) -> tuple[torch.Tensor
 
 
 def train_captions(
-    model: LlavaForConditionalGeneration,
-    heads: dense.DenseHeads,
-    processor,
-    pool: Pool,
-    recipe: Recipe,
-    plan: Round,
-    norm: tuple,
-) -> None:
-    """Phase 2: the whole model on questions and answers, the dense loss kept up so that the tower forgets nothing."""
-    tower, projector, language = (
-        model.model.vision_tower,
-        model.model.multi_modal_projector,
-        model.model.language_model,
-    )
-    seeing = [*tower.parameters(), *heads.parameters()]
-    speaking = [*projector.parameters(), *language.parameters(), *model.lm_head.parameters()]
-    groups = [{"params": seeing, "peak": plan.tower_rate}, {"params": speaking, "peak": plan.caption_rate}]
+    model: LlavaForConditionalGeneration, heads: dense.DenseHeads, processor, pool: Pool, recipe: Recipe, plan: Round,
+    norm: Norm,
+) -> None:  # fmt: skip
+    """Phase 2: train the whole model on questions and answers, and the tower on the dense loss too."""
+    inner = model.model
+    tower, projector, language = inner.vision_tower, inner.multi_modal_projector, inner.language_model
+    vision = [*tower.parameters(), *heads.parameters()]
+    text = [*projector.parameters(), *language.parameters(), *model.lm_head.parameters()]
+    groups = [{"params": vision, "peak": plan.tower_rate}, {"params": text, "peak": plan.caption_rate}]
     optimizer = torch.optim.AdamW(groups, plan.caption_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
     slots = dense.GRID**2
     recent: list[float] = []
@@ -171,7 +143,7 @@ def train_captions(
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * schedule(step, plan.caption_steps)
             still = np.zeros(len(rows), bool)  # descriptions say left and right: no mirroring here
-            x = pixels(pool, rows, still, *norm)
+            x = normalised(pool.pixels[rows], norm, still)
             features = tower(pixel_values=x).last_hidden_state[:, 1:]
             ids, labels, first = caption_batch(processor, pool, rows)
             words = language.get_input_embeddings()(ids)
@@ -181,23 +153,20 @@ def train_captions(
             keep = target != -100
             caption = nn.functional.cross_entropy(model.lm_head(hidden[keep]), target[keep])
             loss = caption + 0.5 * dense.loss(heads, features, x, pool, rows, still)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_([*seeing, *speaking], 1.0)
-            optimizer.step()
+            _optimise(loss, optimizer, [*vision, *text])
             recent = [*recent[-99:], caption.item()]
             progress.set_postfix_str(f"{np.mean(recent):.4f}", refresh=False)
             progress.update()
 
 
 def pretrain(out: Path, recipe: Recipe, threads: int = 2, start: Path | None = None) -> None:
-    """Makes the base and writes it to `out` (16-bit safetensors, processor, model card).
+    """Train the base and write it to `out` (16-bit safetensors, processor, model card).
 
     Args:
         out: the folder.
         recipe: all numbers.
         threads: of the renderer.
-        start: a finished base to go on from with the last round alone; None: everything from random weights.
+        start: a finished base, to continue with the last round alone; None: all rounds from random weights.
     """
     torch.manual_seed(recipe.seed)
     work = paths.runs("base")
@@ -221,7 +190,14 @@ def pretrain(out: Path, recipe: Recipe, threads: int = 2, start: Path | None = N
         fresh = model is None
         if fresh:
             if start is None:
-                build_llava(origin, tokenizer_texts(pool), vision=dict(recipe.vision), text=dict(recipe.text), image_size=96, patch_size=8, vocab_size=recipe.vocab_size, seed=recipe.seed)  # fmt: skip
+                sizes = {
+                    "vision": dict(recipe.vision),
+                    "text": dict(recipe.text),
+                    "vocab_size": recipe.vocab_size,
+                }
+                build_llava(
+                    origin, tokenizer_texts(pool), image_size=96, patch_size=8, seed=recipe.seed, **sizes
+                )
             processor = load_processor(origin)
             norm = (list(processor.image_processor.image_mean), list(processor.image_processor.image_std))
             model = LlavaForConditionalGeneration.from_pretrained(
@@ -233,7 +209,9 @@ def pretrain(out: Path, recipe: Recipe, threads: int = 2, start: Path | None = N
         if not first.exists():
             with _timed(first.with_suffix(".json")):
                 if fresh and start is None:
-                    whiten(model, pool, norm)
+                    first_images = pool.pixels[:WHITEN_IMAGES]
+                    still = np.zeros(len(first_images), bool)
+                    dense.whiten_patches(model.model.vision_tower, normalised(first_images, norm, still))
                 elif fresh:
                     train_dense(model, heads, pool, recipe, recipe.head_steps, 5e-3, norm, only_heads=True)
                 train_dense(model, heads, pool, recipe, plan.dense_steps, plan.dense_rate, norm)
@@ -257,16 +235,16 @@ def pretrain(out: Path, recipe: Recipe, threads: int = 2, start: Path | None = N
 
 @contextlib.contextmanager
 def _timed(file: Path) -> Iterator[None]:
-    """Keeps the minutes that the block took, for the card."""
+    """Store the minutes that the block takes, for the card."""
     started = time.monotonic()
     yield
     file.write_text(json.dumps((time.monotonic() - started) / 60))
 
 
 def _gate(
-    model: LlavaForConditionalGeneration, norm: tuple, file: Path, which: str, least: float
+    model: LlavaForConditionalGeneration, norm: Norm, file: Path, which: str, least: float
 ) -> tuple[float, float]:
-    """Accuracy and AUC of the gate, measured once and kept in `file`.
+    """Return accuracy and AUC of the gate, measured once and stored in `file`.
 
     Raises:
         UserError: the accuracy is below `least`.
@@ -274,13 +252,14 @@ def _gate(
     if not file.exists():
         accuracy, auc = supervised(model.model.vision_tower, norm)
         file.write_text(json.dumps({"accuracy": accuracy, "auc": auc}))
-    found = json.loads(file.read_text())
-    if found["accuracy"] < least:
+    accuracy, auc = (json.loads(file.read_text())[key] for key in ("accuracy", "auc"))
+    if accuracy < least:
         raise UserError(
-            f"the tower of {which}, tuned on labels, tells fake from real in {found['accuracy']:.3f} of renders; {least} is asked for",
+            f"the tower of {which}, tuned on labels, tells fake from real in {accuracy:.3f} of renders; "
+            f"{least} is asked for",
             "give it more steps or images (Recipe in src/miniworld/pretraining/recipe.py)",
         )
-    return found["accuracy"], found["auc"]
+    return accuracy, auc
 
 
 def _save(module: nn.Module, file: Path) -> None:
