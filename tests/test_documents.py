@@ -1,4 +1,7 @@
-"""Layouts and what fills them: sampled, read from COCO, jittered; set in fonts or greeked; synthetic pages and aerial images."""
+"""Layouts and what fills them: sampled, read from COCO, jittered.
+
+Set in fonts or greeked; synthetic pages and aerial images.
+"""
 
 import io
 

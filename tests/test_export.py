@@ -1,4 +1,7 @@
-"""The miniature on disk: read by the readers of the real corpora, its truth fits, its words are people's, its bytes repeat."""
+"""The miniature on disk.
+
+Read by the readers of the real corpora, its truth fits, its words are people's, its bytes repeat.
+"""
 
 import json
 import re

@@ -118,7 +118,7 @@ def test_the_last_round_goes_on_from_a_finished_base(project, monkeypatch) -> No
 
     monkeypatch.setattr(train, "train_dense", watched)
     train.pretrain(project / "second", TINY, threads=2, start=project / "first")
-    # First the new heads alone, the tower untouched; then both; and only renders that the first round did not see.
+    # First the new heads alone, the tower untouched; then both; on renders that the first round did not see.
     assert [row[:2] for row in rates] == [(True, True), (False, False)]
     assert rates[0][2] == render(24, 1, 1).texts[0]
     one, two = (load_file(project / name / "model.safetensors") for name in ("first", "second"))

@@ -91,7 +91,10 @@ def test_strength_grows_with_distance_from_the_threshold() -> None:
 
 
 def test_edges_in_all_directions_are_bent_and_a_turned_grid_is_not() -> None:
-    """The same scene with its lines warped; and straight lines at an angle, which no threshold may take for bent ones."""
+    """The same scene with its lines warped.
+
+    And straight lines at an angle, which no threshold may take for bent ones.
+    """
     hits = []
     for n in range(30):
         image = real(3000 + n)

@@ -1,4 +1,7 @@
-"""Satellite images by GAN and diffusion: maps, training that resumes, weights that are found again, records and their items."""
+"""Satellite images by GAN and diffusion.
+
+Maps, training that resumes, weights that are found again, records and their items.
+"""
 
 import io
 import json
@@ -25,9 +28,11 @@ SEED = 5
 
 def settings(**changes) -> Satellites:
     """Generators of a few thousand weights that learn for six steps."""
-    gan_ = {"images": 3, "width": 8, "depth": 2, "crop": 16, "steps": 6, "batch_size": 2, "learning_rate": 1e-3, "l1_weight": 20.0}  # fmt: skip
-    diffusion_ = {"images": 2, "widths": [8, 16], "fold": 2, "attention": False, "crop": 16, "steps": 6, "batch_size": 2, "learning_rate": 1e-3, "sampling_steps": 3}  # fmt: skip
-    values = {"image_size": 32, "cell": 4, "levels": 4, "learn_share": 0.5, "checkpoint_every": 2, "sampled_at_once": 2, "jpeg": [80, 90]}  # fmt: skip
+    both = {"crop": 16, "steps": 6, "batch_size": 2, "learning_rate": 1e-3}
+    gan_ = both | {"images": 3, "width": 8, "depth": 2, "l1_weight": 20.0}
+    diffusion_ = both | {"images": 2, "widths": [8, 16], "fold": 2, "attention": False, "sampling_steps": 3}
+    values = {"image_size": 32, "cell": 4, "levels": 4, "learn_share": 0.5, "checkpoint_every": 2}
+    values |= {"sampled_at_once": 2, "jpeg": [80, 90]}
     for key, value in changes.items():
         place, _, name = key.rpartition("__")
         ({"gan": gan_, "diffusion": diffusion_}.get(place, values))[name] = value
@@ -96,14 +101,12 @@ def test_some_images_are_learned_from_and_the_others_lend_maps(tmp_path: Path) -
 
 def learners(given: Satellites, scale: float = 2.0) -> dict[str, Callable[[], learning.Learner]]:
     g, d = given.gan, given.diffusion
+    options = {"fold": d.fold, "attention": d.attention, "scale": scale, "learning_rate": d.learning_rate}
+    shape = gan.Shape(g.width, g.depth)
     return {
-        "gan": lambda: gan.Pix2Pix(
-            gan.Shape(g.width, g.depth), learning_rate=g.learning_rate, l1_weight=g.l1_weight, seed=SEED
-        ),
-        "diffusion": lambda: diffusion.Diffusion(
-            32, d.widths, fold=d.fold, attention=d.attention, scale=scale, learning_rate=d.learning_rate, seed=SEED
-        ),
-    }  # fmt: skip
+        "gan": lambda: gan.Pix2Pix(shape, learning_rate=g.learning_rate, l1_weight=g.l1_weight, seed=SEED),
+        "diffusion": lambda: diffusion.Diffusion(32, d.widths, seed=SEED, **options),
+    }
 
 
 PIXELS = np.stack([square(aerial(n).pil(), 32) for n in range(6)])

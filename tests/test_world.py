@@ -1,4 +1,7 @@
-"""The miniature world: every scene draws, every artifact can be seen, and nothing but the artifacts tells fake from real."""
+"""The miniature world.
+
+Every scene draws, every artifact can be seen, and nothing but the artifacts tells fake from real.
+"""
 
 import numpy as np
 import pytest
@@ -60,8 +63,7 @@ def test_an_artifact_changes_what_lies_in_its_region(kind: str):
     category = next(c for c, kinds in FITTING.items() if kind in kinds)
     inside, outside = [], []
     for n in range(8):
-        # The same seeds draw the same scene up to the flaw only where drawing takes no random numbers for it; so compare
-        # the region's statistics over several scenes instead of pixels.
+        # Drawing a flaw may take random numbers, so equal seeds make other scenes: compare statistics of the region.
         shot = shoot(category, rng(11, n), fake=True, kinds=[kind], count=(1, 1), strength=(1.0, 1.0))
         if not shot.artifacts:
             continue

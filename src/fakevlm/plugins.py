@@ -15,7 +15,7 @@ RENDERERS = {
     "fonts": "fakevlm.synthesis.typeset:FontRenderer",
     "miniature": "miniworld.renderer:MiniatureRenderer",
 }
-# annotate.annotators[].backend: called with (entry of params.yaml, ground truth by path, seed) -> `Annotator`.
+# annotate.annotators[].backend: (entry of params.yaml, ground truth by path, seed) -> `Annotator`.
 ANNOTATORS = {
     "observer": "miniworld.observers:ScriptedAnnotator",
     "endpoint": "fakevlm.annotation.annotators:served",

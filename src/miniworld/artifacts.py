@@ -1,8 +1,8 @@
 """Artifacts put into a finished picture, such as generators leave in texture, shape and light.
 
-Each function takes the picture (H, W, 3) float32 in 0..255 and returns the changed picture and the box (pixels) where
-the artifact can be seen. Flaws of the drawing itself (extra legs, bent lines) are drawn by the scenes.
-"""
+Each function takes the picture (H, W, 3) float32 in 0..255 and returns the changed picture and the box
+(pixels) where the artifact can be seen. Flaws of the drawing itself (extra legs, bent lines) are drawn by the
+scenes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Place:
         return self.mask.shape[0]
 
     def on_subject(self, low: float, high: float) -> PixelBox:
-        """Return a box of random size (fractions of the image) centred on a pixel of the subject, or on an anchor."""
+        """Return a box of random size (fractions of the image) centred on the subject or an anchor."""
         n = self.size
         w, h = (int(n * self.rng.uniform(low, high)) for _ in range(2))
         if self.set.anchors and self.rng.random() < 0.6:

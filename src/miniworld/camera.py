@@ -1,4 +1,4 @@
-"""The camera: light and lens before the sensor, grain and JPEG behind it. Real and fake images pass the same one."""
+"""The camera: light and lens before the sensor, grain behind it. Real and fake images pass the same one."""
 
 import cv2
 import numpy as np
@@ -8,7 +8,7 @@ from miniworld.stagecraft import Style
 
 
 def expose(img: np.ndarray, rng: np.random.Generator, style: Style) -> np.ndarray:
-    """Exposure, white balance and vignette of the whole picture."""
+    """Apply exposure, white balance and vignette of the whole picture."""
     gain = rng.uniform(0.5, 0.65) if rng.random() < style.night else rng.uniform(0.82, 1.12)
     balance = np.float32(rng.normal(1.0, 0.035, 3))
     img = img * (gain * balance)
@@ -23,7 +23,7 @@ def expose(img: np.ndarray, rng: np.random.Generator, style: Style) -> np.ndarra
 def lens(
     img: np.ndarray, subject: np.ndarray, rng: np.random.Generator, style: Style
 ) -> tuple[np.ndarray, list[str]]:
-    """Blur of the whole picture, or of what lies behind the subject. Returns the honest qualities it shows."""
+    """Blur the whole picture, or what lies behind the subject; return it and its qualities."""
     qualities = []
     sigma = rng.uniform(*style.blur)
     if rng.random() < 0.12:
@@ -39,7 +39,7 @@ def lens(
 
 
 def sense(img: np.ndarray, rng: np.random.Generator, style: Style) -> tuple[np.ndarray, list[str]]:
-    """Sensor grain, partly shared by the channels."""
+    """Add sensor grain, partly shared by the channels; return the picture and its qualities."""
     sigma = rng.uniform(*style.grain)
     qualities = ["grain"]
     if rng.random() < 0.12:

@@ -1,8 +1,9 @@
-"""Drawing surface for procedural scenes: anti-aliased shapes in unit coordinates, and what part each pixel shows.
+"""Drawing surface for procedural scenes.
 
-Shapes are drawn at twice the final size and averaged down. From the parts come textures, shading, masks and the dense
-targets of the base's pretraining.
-"""
+Anti-aliased shapes in unit coordinates, and what part each pixel shows.
+
+Shapes are drawn at twice the final size and averaged down. From the parts come textures, shading, masks and
+the dense targets of the base's pretraining."""
 
 from collections.abc import Sequence
 from enum import IntEnum

@@ -1,12 +1,8 @@
-"""Writes the miniature out as the real corpora lie on disk: `fakevlm world --out embedded --seed 17`.
+"""Writes the miniature's corpora in the layouts of the real ones: `fakevlm world --out embedded --seed 17`.
 
-The readers in `corpora/` then read it as they read the real ones. Beside the corpora comes `truth.jsonl`, what is known of every
-image, which no real corpus has. A few files are broken on purpose, as they are in every real download: one cut off,
-one empty, one that is not an image.
-
-Equal seed and sizes make equal bytes. All images are JPEG, real and generated alike: in the real GenImage the file format gives
-the label away, and the miniature leaves that trap out.
-"""
+Beside the corpora comes `truth.jsonl`, the ground truth, which no real corpus has. A few files are broken on
+purpose, as in every real download: one cut off, one empty, one that is not an image. All images are JPEG: in
+the real GenImage the file format gives the label away. Equal seed and sizes make equal bytes."""
 
 import json
 import multiprocessing
@@ -162,7 +158,7 @@ def _spoil(out: Path, made: list[str], copies: int) -> None:
 
 
 def export(out: Path, seed: int = 17, sizes: Sizes | None = None, workers: int = 1) -> dict[str, int]:
-    """Writes all corpora and `truth.jsonl` below `out`; old ones there are replaced, other things left alone.
+    """Write all corpora and `truth.jsonl` below `out`, in place of old ones; other files are left alone.
 
     Returns:
         bytes by corpus, and of the truth.

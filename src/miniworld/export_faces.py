@@ -29,7 +29,9 @@ class VideoJob:
 
 
 def encode(frames: list[np.ndarray]) -> bytes:
-    """An MP4 of frames (H, W, 3) uint8 with even sides: H.264, rate factor 23 (what "c23" means), YUV 4:2:0, 25 a second.
+    """An MP4 of frames (H, W, 3) uint8 with even sides.
+
+    H.264, rate factor 23 (what "c23" means), YUV 4:2:0, 25 a second.
 
     The encoder's own notes in the stream are left out; one thread, so equal frames make equal bytes.
     """
@@ -56,7 +58,10 @@ def pairs(videos: int, seed: int) -> dict[str, list[list[str]]]:
 
 
 def video_jobs(videos: int, frames: int, seed: int) -> list[VideoJob]:
-    """Every original and its four manipulations. All share the target's seed: the same person, light and movement."""
+    """Every original and its four manipulations.
+
+    All share the target's seed: the same person, light and movement.
+    """
     source = {}
     for split in pairs(videos, seed).values():
         for a, b in split:

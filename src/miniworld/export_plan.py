@@ -53,14 +53,10 @@ class Sizes:
 class Job:
     """One picture to be drawn.
 
-    Attributes:
-        file: where it is written, relative to the export's folder; `<index>`, `<index3>` and `<synset>` stand for the
-            ImageNet class of what the picture shows, known once it is drawn.
-        path: its record's path, as the corpus's reader makes it; same placeholders.
-        seed: of its own random generator.
-        options: passed to `world.shoot`.
-        page: for documents, the style of page to lay out.
-    """
+    Attributes: file: where it is written, relative to the export's folder; `<index>`, `<index3>` and
+        `<synset>` stand for the ImageNet class of what the picture shows, known once it is drawn. path: its
+        record's path, as the corpus's reader makes it; same placeholders. seed: of its own random generator.
+        options: passed to `world.shoot`. page: for documents, the style of page to lay out."""
 
     file: str
     path: str
@@ -86,7 +82,10 @@ _GENIMAGE_CATEGORIES = (
 
 
 def genimage_jobs(n: int, seed: int) -> Iterator[Job]:
-    """Yield half generated images, half photographs; all JPEG, whereas the real corpus's formats tell the label."""
+    """Yield half generated images, half photographs.
+
+    All JPEG, whereas the real corpus's formats tell the label.
+    """
     keys = list(PLAN["generators"])
     for i in range(n):
         generator, label = keys[i // 2 % len(keys)], (REAL, FAKE)[i % 2]

@@ -1,8 +1,9 @@
-"""What people say of the miniature's images: LOKI's descriptions and DD-VQA's answers (words: export_words.yaml).
+"""What people say of the miniature's images.
 
-Benchmarks written by people use other words than annotating models do. So must the miniature's, or agreement of wording
-would pass for understanding.
-"""
+LOKI's descriptions and DD-VQA's answers (words: export_words.yaml).
+
+Benchmarks written by people use other words than annotating models do. So must the miniature's, or agreement
+of wording would pass for understanding."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,10 @@ def describe(kind: str, category: str, rng: np.random.Generator) -> str:
 
 
 def loki_problems(truth: GroundTruth, size: int, rng: np.random.Generator) -> dict[str, list[dict]]:
-    """Return the `problems` of a row of LOKI's `open_ended_vqa.json`; the global description may be empty, as in LOKI."""
+    """Return the `problems` of a row of LOKI's `open_ended_vqa.json`.
+
+    The global description may be empty, as in LOKI.
+    """
     whole = OVERALL[int(rng.integers(len(OVERALL)))] if rng.random() < 0.6 else ""
     regional = []
     for artifact in truth.artifacts:
@@ -43,7 +47,10 @@ def loki_problems(truth: GroundTruth, size: int, rng: np.random.Generator) -> di
 
 
 def concerned(artifact: Artifact) -> list[str]:
-    """Return the parts of a face that an artifact touches; surfaces and whole-face artifacts concern the skin."""
+    """Return the parts of a face that an artifact touches.
+
+    Surfaces and whole-face artifacts concern the skin.
+    """
     if artifact.kind == "asymmetry":
         return ["eyes"]
     x0, y0, x1, y1 = artifact.region
@@ -94,7 +101,8 @@ def ddvqa_entry(truth: GroundTruth, people: int, rng: np.random.Generator) -> di
             whole.append(f"The image looks real. Nothing about the person is off. The person has {listed}.")
             for part in PARTS:
                 by_part[part].append(
-                    f"The person's {part} {_verb(part)[1]} real. The person has naturally {looks[part]} {part}."
+                    f"The person's {part} {_verb(part)[1]} real. "
+                    f"The person has naturally {looks[part]} {part}."
                 )
         else:
             reasons = " ".join(_because(part, artifacts, rng) for part, artifacts in found.items())

@@ -1,12 +1,12 @@
 """Three scripted observers: the miniature's stand-ins for Qwen2-VL, InternVL2 and DeepSeek-VL2.
 
-Each looks at an image's ground truth and sees part of it: a strong artifact more surely than a weak one, some kinds better
-than others. Each also invents: now and then it names an artifact that is not there, more often if the prompt demands one
-and there is nothing to see. Each writes in its own style and picks its own words from the clue lexicon. They err
-independently. Their names say that they are scripted.
+Each looks at an image's ground truth and sees part of it: a strong artifact more surely than a weak one, some
+kinds better than others. Each also invents: now and then it names an artifact that is not there, more often
+if the prompt demands one and there is nothing to see. Each writes in its own style and picks its own words
+from the clue lexicon. They err independently. Their names say that they are scripted.
 
-A caption depends on nothing but the image's hash, the observer, the seed and whether the prompt lets it see nothing.
-"""
+A caption depends on nothing but the image's hash, the observer, the seed and whether the prompt lets it see
+nothing."""
 
 import hashlib
 import inspect
@@ -84,7 +84,7 @@ class ScriptedAnnotator:
     def __init__(self, spec: Any, ground_truth: Mapping[str, GroundTruth], seed: int) -> None:
         if not ground_truth:
             raise UserError(
-                f"annotator {spec.name}: scripted observers need the miniature's ground truth, and there is none",
+                f"annotator {spec.name}: scripted observers need ground truth, and there is none",
                 "set collect.truth, or another back end (annotate.annotators[].backend)",
             )
         self.model = spec.name

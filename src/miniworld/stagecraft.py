@@ -11,7 +11,9 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Style:
-    """The look of a corpus: palette, light, camera. Benchmarks differ from FakeClue-mini, as the real ones do.
+    """The look of a corpus: palette, light, camera.
+
+    Benchmarks differ from FakeClue-mini, as the real ones do.
 
     Attributes:
         hue: added to every hue (0..1).
@@ -97,7 +99,10 @@ class Brief:
         return [(float(x), float(y)) for x, y in start + t[:, None] * along + wave[:, None] * normal]
 
     def cast_shadow(self, c: Canvas, x: float, y: float, rx: float, ry: float = 0.042) -> None:
-        """Draw a shadow on the ground beside (x, y): away from the light, or towards it if that is the flaw."""
+        """Draw a shadow on the ground beside (x, y).
+
+        Away from the light, or towards it if that is the flaw.
+        """
         side = self.light if "shadow" in self.flaws else -self.light
         ground = tuple(float(v) * 0.42 for v in c.at(x, y))
         cx = x + side * rx * 1.25

@@ -1,8 +1,7 @@
 """The miniature world: `shoot` photographs a scene, or lets a flawed generator draw one.
 
-Real and fake images come from the same scenes through the same camera; a fake differs by its artifacts alone, and a few
-fakes by nothing that can be seen.
-"""
+Real and fake images come from the same scenes through the same camera; a fake differs by its artifacts alone,
+and a few fakes by nothing that can be seen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +31,7 @@ SCENES: dict[str, ModuleType] = {
     "medicine": scan,
 }
 UNSEEN = tuple(name for name, kind in KINDS.items() if kind.unseen)
-# Part of the scene's light, so put in before the camera; the others would not survive it or must not carry its grain.
+# Put in before the camera, as part of the scene's light; the others come behind it.
 _BEFORE_GRAIN = ("melt", "halo", "tint", "glare")
 _ALWAYS = ["structure", "lines", "light", "colour"]  # qualities of every real image
 Pose = tuple[float, float, float]
@@ -171,17 +170,12 @@ def shoot(
 ) -> Shot:
     """Return one picture; a fake with count ≥ 1 shows at least one artifact.
 
-    Args:
-        category: a key of `SCENES`.
-        fake: whether a flawed generator draws it.
-        kinds: artifact kinds that may occur; None: all that FakeClue-mini knows. Those that do not fit are left out.
-        count: how many artifacts, (least, most); (0, 0) makes a fake that shows nothing.
-        strength: range of the artifacts' strength, 0..1.
-        style: a key of `stagecraft.STYLES`.
-        size: pixels a side.
-        layout: of a document, the blocks to set (`fakevlm.data.page_layout`).
-        variant: kind of subject ("dog", "chair", "newspaper" …); None draws one by lot.
-    """
+    Args: category: a key of `SCENES`. fake: whether a flawed generator draws it. kinds: artifact kinds that
+        may occur; None: all that FakeClue-mini knows. Those that do not fit are left out. count: how many
+        artifacts, (least, most); (0, 0) makes a fake that shows nothing. strength: range of the artifacts'
+        strength, 0..1. style: a key of `stagecraft.STYLES`. size: pixels a side. layout: of a document, the
+        blocks to set (`fakevlm.data.page_layout`). variant: kind of subject ("dog", "chair", "newspaper" …);
+        None draws one by lot."""
     for _ in range(8):
         chosen = _choose(category, rng, kinds, count) if fake else []
         take = _take(

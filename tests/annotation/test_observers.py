@@ -131,7 +131,7 @@ def test_annotators_by_back_end() -> None:
 
 def test_mistakes_in_params_are_explained() -> None:
     spec = Spec(name="Qwen2-VL (scripted)", backend="observer")
-    with pytest.raises(UserError, match="truth"):
+    with pytest.raises(UserError, match="ground truth"):
         make_annotators([spec], {}, 1)
     with pytest.raises(UserError, match="twice"):
         make_annotators([spec, spec], {"a": fake()}, 1)

@@ -1,4 +1,4 @@
-"""The annotators that a profile names: scripted observers, models behind servers, anybody's (`fakevlm.plugins`)."""
+"""The annotators that a profile names: scripted, behind servers, or anybody's (`fakevlm.plugins`)."""
 
 from collections.abc import Mapping, Sequence
 

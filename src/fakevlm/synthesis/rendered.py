@@ -1,7 +1,7 @@
 """Synthetic documents and satellite images by a renderer (`collect.renderer`; paper section 3.1).
 
-Documents are made layout first: a page of a real corpus lends its layout, which is varied and then filled. Renderers are
-registered in `fakevlm.plugins`.
+Documents are made layout first: a page of a real corpus lends its layout, which is varied and then filled.
+Renderers are registered in `fakevlm.plugins`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,7 +42,8 @@ def synthesize_documents(
 ) -> Iterator[tuple[Record, GroundTruth | None]]:
     """Yield `n` synthetic pages, each after one of `pages`, with their ground truth where it is known.
 
-    The types of document take turns. A page has the `item` of the page that lent its layout, so no split parts the two.
+    The types of document take turns. A page has the `item` of the page that lent its layout: no split parts
+    the two.
 
     Raises:
         UserError: no page lends a layout, or there is no such renderer.

@@ -1,8 +1,7 @@
 """Pages set in fonts: a layout filled with titles, columns of text, pictures, tables, captions and rules.
 
-The fonts are DejaVu, which come with matplotlib. Where the page is too small for letters to be read, lines of text are greeked:
-grey bars as long as words, as typesetters draw them in sketches.
-"""
+The fonts are DejaVu, which come with matplotlib. Where letters would be too small to read, lines of text are
+greeked: grey bars as long as words."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ Pixels = tuple[int, int, int, int]
 
 
 class FontRenderer:
-    """Renderer of documents (`collect.renderer: fonts`): real text in real fonts, whose flaws are not known."""
+    """Renderer of documents (`collect.renderer: fonts`): real text in real fonts; no flaws are known."""
 
     def document(self, page: Page, rng: np.random.Generator, path: str) -> tuple[bytes, None]:
         scale = LONG_SIDE / max(page.width, page.height)
@@ -43,7 +42,7 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def render_page(layout: Sequence[Block], rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    """The page as a picture.
+    """Return the page as a picture.
 
     Args:
         layout: the blocks; later ones are drawn over earlier ones.
@@ -78,7 +77,7 @@ class _Setter:
         self.number = int(rng.integers(1, 200))
 
     def set(self, block: Block, box: Pixels) -> None:
-        """Fills one block, by its finer class where that is set in a way of its own, else by its kind."""
+        """Fill one block, by its finer class if that has a way of its own, else by its kind."""
         kind, fine = block.kind, self._fine().get(block.name)
         if fine is not None:
             fine(box)

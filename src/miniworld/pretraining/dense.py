@@ -1,8 +1,7 @@
 """Dense targets for the vision tower: parts and artifacts of every patch; scene, light and film of the image.
 
-Vision is the miniature's bottleneck. Captions alone teach a tower of a million parameters next to nothing in minutes;
-per-patch targets from the renderer do. The heads are thrown away afterwards.
-"""
+Vision is the miniature's bottleneck. Captions alone teach a tower of a million parameters next to nothing in
+minutes; per-patch targets from the renderer do. The heads are thrown away afterwards."""
 
 import numpy as np
 import torch

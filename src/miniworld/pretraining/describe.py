@@ -1,4 +1,6 @@
-"""Neutral descriptions: what is there, how many, straight or bent, where the light comes from. Never real or fake.
+"""Neutral descriptions: what is there, how many, straight or bent, where the light comes from.
+
+Never real or fake.
 
 Every answer states what can be seen; nothing in it says whether that is as it should be.
 """

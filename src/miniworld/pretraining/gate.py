@@ -1,8 +1,7 @@
 """The gate after each phase: can the tower, tuned on labels, tell fake from real?
 
-A supervised copy of the tower is tuned and thrown away: the base itself never sees a label. The images are renders of
-their own, neither the pool's nor the corpora's.
-"""
+A supervised copy of the tower is tuned and thrown away: the base itself never sees a label. The images are
+renders of their own, neither the pool's nor the corpora's."""
 
 import copy
 
@@ -20,7 +19,7 @@ SEED = 992
 
 
 def gate_set(images: int, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return pixels (N, 96, 96, 3) uint8 and labels (N,) 1 = fake, balanced over labels and categories as FakeClue-mini is."""
+    """Return pixels (N, 96, 96, 3) uint8 and labels (N,) 1 = fake, balanced as FakeClue-mini is."""
     shots = []
     for n in range(first, first + images):
         fake = (n // len(CATEGORIES)) % 2 == 0

@@ -1,7 +1,7 @@
 """Renders that the base is pretrained on, with dense targets from the renderer.
 
-Seeds are disjoint from the corpora's (`miniworld.export`), so the base never sees an image of FakeClue-mini or a benchmark.
-"""
+Seeds are disjoint from the corpora's (`miniworld.export`), so the base never sees an image of FakeClue-mini
+or a benchmark."""
 
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -80,7 +80,10 @@ def _one(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tu
 
 
 def render(start: int, count: int, processes: int = 2) -> Pool:
-    """Return renders number `start` … `start + count`; equal numbers give equal pools, however many processes."""
+    """Return renders number `start` … `start + count`.
+
+    Equal numbers give equal pools, however many processes.
+    """
     with ProcessPoolExecutor(processes) as executor:
         results = executor.map(_one, range(start, start + count), chunksize=100)
         rows = zip(*track(results, "rendering", total=count), strict=True)
@@ -89,7 +92,7 @@ def render(start: int, count: int, processes: int = 2) -> Pool:
 
 
 def normalised(pixels: np.ndarray, norm: Norm, flip: np.ndarray) -> torch.Tensor:
-    """Return images (B, H, W, 3) uint8 as the tower takes them, (B, 3, H, W), mirrored where `flip` (B,) says so."""
+    """Return images (B, H, W, 3) uint8 as (B, 3, H, W) for the tower, mirrored where `flip` (B,) is true."""
     x = np.where(flip[:, None, None, None], pixels[:, :, ::-1], pixels)
     x = torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2).float().div_(255)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in norm)

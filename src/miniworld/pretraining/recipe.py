@@ -25,14 +25,12 @@ class Round:
 class Recipe:
     """What the shipped base was made with.
 
-    `make base` runs all rounds in today's world. The shipped base had its first round before the artifacts were made
-    larger, and the second with `--start` (see its card).
+    `make base` runs all rounds in today's world. The shipped base had its first round before the artifacts
+    were made larger, and the second with `--start` (see its card).
 
-    Attributes:
-        rounds: one after the other, each on renders of its own.
-        head_steps: if a round starts from a finished base, steps in which its new dense heads learn alone, so that
-            their first, random errors do not reach the tower.
-    """
+    Attributes: rounds: one after the other, each on renders of its own. head_steps: if a round starts from a
+        finished base, steps in which its new dense heads learn alone, so that their first, random errors do
+        not reach the tower."""
 
     seed: int = 991
     batch: int = 64

@@ -1,8 +1,9 @@
-"""Pretraining of the miniature's base: first the vision tower on dense targets, then the whole LLaVA on descriptions.
+"""Pretraining of the miniature's base.
 
-Each phase leaves its result in `runs/base/` and is not repeated after a kill. The finished base is a Hugging Face folder
-in 16-bit safetensors, as LLaVA-1.5 is published.
-"""
+First the vision tower on dense targets, then the whole LLaVA on descriptions.
+
+Each phase leaves its result in `runs/base/` and is not repeated after a kill. The finished base is a Hugging
+Face folder in 16-bit safetensors, as LLaVA-1.5 is published."""
 
 import contextlib
 import json
@@ -77,8 +78,8 @@ def _optimise(loss: torch.Tensor, optimizer: torch.optim.Optimizer, weights: lis
 
 
 def train_dense(
-    model: LlavaForConditionalGeneration, heads: dense.DenseHeads, pool: Pool, recipe: Recipe, steps: int, rate: float,
-    norm: Norm, *, only_heads: bool = False,
+    model: LlavaForConditionalGeneration, heads: dense.DenseHeads, pool: Pool, recipe: Recipe, steps: int,
+    rate: float, norm: Norm, *, only_heads: bool = False,
 ) -> None:  # fmt: skip
     """Phase 1: train the tower on dense targets; or with `only_heads` just the heads."""
     tower = model.model.vision_tower
@@ -102,7 +103,7 @@ def train_dense(
 
 
 def caption_batch(processor, pool: Pool, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Return token ids (B, T) and labels (B, T) of the rows' questions and answers, and where the image starts."""
+    """Return token ids and labels (B, T) of questions and answers, and where the image starts."""
     tokenizer, image = processor.tokenizer, processor.image_token
     ids, labels = [], []
     slots = dense.GRID**2
@@ -125,8 +126,8 @@ def caption_batch(processor, pool: Pool, rows: np.ndarray) -> tuple[torch.Tensor
 
 
 def train_captions(
-    model: LlavaForConditionalGeneration, heads: dense.DenseHeads, processor, pool: Pool, recipe: Recipe, plan: Round,
-    norm: Norm,
+    model: LlavaForConditionalGeneration, heads: dense.DenseHeads, processor, pool: Pool, recipe: Recipe,
+    plan: Round, norm: Norm,
 ) -> None:  # fmt: skip
     """Phase 2: train the whole model on questions and answers, and the tower on the dense loss too."""
     inner = model.model

@@ -1,4 +1,7 @@
-"""Writing too small to read: rows of strokes with even height and spacing, or (the flaw) an irregular scribble."""
+"""Writing too small to read.
+
+Rows of strokes with even height and spacing, or (the flaw) an irregular scribble.
+"""
 
 import numpy as np
 

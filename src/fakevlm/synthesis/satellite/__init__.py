@@ -1,1 +1,1 @@
-"""Synthetic satellite images: by an image-to-image GAN, by a conditional diffusion model, or painted by the miniature."""
+"""Synthetic satellite images by an image-to-image GAN and a conditional diffusion model."""

@@ -1,9 +1,9 @@
-"""Aerial images as the generators need them: some to learn from, the others lend the map that an image is made after.
+"""Aerial images for the generators: some to learn from, the others lend maps.
 
-Which is which depends on an image's `item` and the seed alone. The paper (section 3.2) names the corpora, CVUSA and VIGOR, and the
-methods, GAN and diffusion, but not what was generated from what. Here a generator starts from a *map*: a real aerial image in few,
-large cells and few colours, so that any aerial corpus serves and no labels are needed.
-"""
+Which is which depends on an image's `item` and the seed alone. The paper (section 3.2) names the corpora,
+CVUSA and VIGOR, and the methods, GAN and diffusion, but not what was generated from what. Here a generator
+starts from a *map*: a real aerial image in few, large cells and few colours. Any aerial corpus will do,
+without labels."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from fakevlm.data.records import Record
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:
-    """The image's central square, resized: (size, size, 3) uint8 RGB."""
+    """Return the image's central square, resized: (size, size, 3) uint8 RGB."""
     fitted = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
     return np.asarray(fitted, np.uint8)
 
 
 def layout_map(pixels: np.ndarray, cell: int, levels: int) -> np.ndarray:
-    """The coarse map of an aerial image: the mean colour of every cell, in few shades.
+    """Return the coarse map of an aerial image: the mean colour of every cell, in few shades.
 
     Args:
         pixels: (h, w, 3) uint8; h and w multiples of `cell`.
@@ -41,18 +41,24 @@ def layout_map(pixels: np.ndarray, cell: int, levels: int) -> np.ndarray:
 
 
 def enlarged(layout: np.ndarray, cell: int) -> np.ndarray:
-    """A map at its image's size, without hard edges between cells: (h, w, 3) → (h * cell, w * cell, 3)."""
+    """Return a map at its image's size, without hard edges between cells.
+
+    (h, w, 3) → (h * cell, w * cell, 3).
+    """
     return cv2.resize(layout, None, fx=cell, fy=cell, interpolation=cv2.INTER_LINEAR)
 
 
 def _draw(seed: int, item: str) -> float:
-    """A number in 0..1 that the item and the seed decide."""
+    """Return a number in 0..1 that depends on the item and the seed."""
     digest = hashlib.blake2b(f"{seed}|aerial|{item}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
 def learned_from(item: str, settings: Satellites, seed: int) -> bool:
-    """Whether the generators learn from this item's image. Such an image belongs to the train split."""
+    """Return whether the generators learn from this item's image.
+
+    Such an image belongs to the train split.
+    """
     return _draw(seed, item) < settings.learn_share
 
 
@@ -67,9 +73,9 @@ class Lender:
 
 
 class Aerials:
-    """Keeps what the generators need of the aerial images that stream by, in two files of raw bytes.
+    """Stores what the generators need of the aerial images that stream by, in two files of raw bytes.
 
-    Pixels lie on disk, so memory stays small however many images come; what is learned from is decoded only once.
+    Pixels lie on disk, so memory stays small; images to learn from are decoded only once.
 
     Attributes:
         count: images to learn from.
@@ -87,7 +93,7 @@ class Aerials:
         self.lenders: list[Lender] = []
 
     def add(self, record: Record, pixels: np.ndarray) -> None:
-        """Takes in one aerial image; one that is learned from joins the train split.
+        """Add one aerial image; one to learn from joins the train split.
 
         Args:
             pixels: its `square` of `image_size`.
@@ -103,22 +109,22 @@ class Aerials:
             self.lenders.append(Lender(record.id, record.item, len(self.lenders), turn))
 
     def close(self) -> None:
-        """Ends the taking in; the arrays can be read then."""
+        """Close the files; the arrays can be read then."""
         for stream in self._open:
             stream.close()
 
     @property
     def digest(self) -> str:
-        """Hash of the images to learn from, in order."""
+        """Return a hash of the images to learn from, in order."""
         return self._hash.hexdigest()
 
     def learned(self) -> np.ndarray:
-        """The images to learn from, (count, size, size, 3) uint8, mapped from disk."""
+        """Return the images to learn from, (count, size, size, 3) uint8, mapped from disk."""
         size = self._settings.image_size
         return np.memmap(self._files[0], np.uint8, "r", shape=(self.count, size, size, 3))
 
     def lent(self, n: int) -> tuple[list[Lender], np.ndarray]:
-        """The first `n` lenders by turn and their maps (n, size / cell, size / cell, 3) uint8; fewer where there are fewer."""
+        """Return the first `n` lenders by turn, and their maps (n, size / cell, size / cell, 3) uint8."""
         side = self._settings.image_size // self._settings.cell
         chosen = sorted(self.lenders, key=lambda lender: (lender.turn, lender.id))[:n]
         if not chosen:

@@ -1,8 +1,8 @@
-"""Satellite images by diffusion: a conditional DDPM (Ho et al., NeurIPS 2020) of `diffusers`, from a map to an aerial image.
+"""Satellite images by a conditional DDPM (Ho et al., NeurIPS 2020), from a map to an aerial image.
 
-What is diffused is the difference between the image and its map, as in SRDiff (Li et al., Neurocomputing 2022): the map has the large
-colours already, so a small model learns the detail. The map is concatenated at the U-Net's input. The U-Net predicts the clean
-difference (diffusers' `sample`): with little training, predicting the velocity left much noise in the image. Sampling is DDIM's.
+What is diffused is the difference between the image and its map, as in SRDiff (Li et al., Neurocomputing
+2022): the map has the large colours already, so a small model learns the detail. The map is concatenated at
+the U-Net's input. The U-Net predicts the clean difference (diffusers' `sample`). Sampling is DDIM's.
 """
 
 import json
@@ -30,7 +30,7 @@ _WARMUP = 0.08  # share of the training over which the learning rate rises
 
 
 def scale_of(pixels: np.ndarray, cell: int, levels: int) -> float:
-    """The factor that brings differences between images (n, h, w, 3) and their maps to a standard deviation of `_SPREAD`."""
+    """Return the factor that scales differences of images (n, h, w, 3) from their maps to `_SPREAD`."""
     some = pixels[:: 1 + len(pixels) // 256]
     rest = [np.float32(image) - enlarged(layout_map(image, cell, levels), cell) for image in some]
     return round(_SPREAD / max(float(np.std(np.stack(rest)) / 127.5), 1e-3), 4)
@@ -55,7 +55,7 @@ def _unet(size: int, widths: list[int], fold: int, attention: bool) -> "UNet2DMo
 
 
 def _folded(images: Tensor, fold: int) -> Tensor:
-    """Squares of `fold` × `fold` pixels become channels: a quarter of the positions for a fold of 2, a quarter of the work."""
+    """Turn squares of `fold` × `fold` pixels into channels."""
     return F.pixel_unshuffle(images, fold) if fold > 1 else images
 
 
@@ -63,7 +63,8 @@ class Diffusion:
     """The diffusion model in training (see `learning.Learner`)."""
 
     def __init__(
-        self, size: int, widths: list[int], *, fold: int, attention: bool, scale: float, learning_rate: float, seed: int
+        self, size: int, widths: list[int], *, fold: int, attention: bool, scale: float, learning_rate: float,
+        seed: int,
     ) -> None:  # fmt: skip
         """Random weights.
 
@@ -89,7 +90,7 @@ class Diffusion:
         )
 
     def step(self, images: Tensor, maps: Tensor, generator: torch.Generator, done: float) -> float:
-        """One update; returns the mean square error of the predicted difference.
+        """Update once; return the mean square error of the predicted difference.
 
         The learning rate rises, then falls to zero like a cosine.
         """
@@ -110,7 +111,7 @@ class Diffusion:
         return loss.item()
 
     def save(self, folder: Path) -> None:
-        """Writes `unet/` and `scheduler/` as diffusers does, and `difference.json`: the scale and the fold."""
+        """Write `unet/` and `scheduler/` as diffusers does, and `difference.json`: scale and fold."""
         self.modules["unet"].save_pretrained(folder / "unet", safe_serialization=True)
         self._schedule.save_pretrained(folder / "scheduler")
         settings = json.dumps({"scale": self._scale, "fold": self._fold}) + "\n"

@@ -1,7 +1,7 @@
-"""Satellite images by an image-to-image GAN: pix2pix (Isola et al., CVPR 2017), from a map to an aerial image.
+"""Satellite images by pix2pix (Isola et al., CVPR 2017), from a map to an aerial image.
 
-A U-Net generator and a PatchGAN discriminator, L1 plus adversarial loss. One thing differs from the published model: the generator's
-noise is an input channel, not dropout at sampling time, so that an image depends on its own random numbers only.
+A U-Net generator and a PatchGAN discriminator, L1 plus adversarial loss. Unlike in the published model, the
+generator's noise is an input channel, not dropout, so that an image depends on its own random numbers only.
 """
 
 import json
@@ -38,7 +38,10 @@ def _norm(channels: int) -> nn.Module:
 
 
 class Generator(nn.Module):
-    """The U-Net: (n, 3, h, w) maps and (n, 1, h, w) noise → (n, 3, h, w) images, all −1..1; h, w multiples of 2 ** depth."""
+    """The U-Net: (n, 3, h, w) maps and (n, 1, h, w) noise → (n, 3, h, w) images in −1..1.
+
+    h and w are multiples of 2 ** depth.
+    """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -105,7 +108,7 @@ class Pix2Pix:
         self.optimizers[name].step()
 
     def step(self, images: Tensor, maps: Tensor, generator: torch.Generator, done: float) -> float:
-        """One update of the discriminator and one of the generator; returns the L1 distance to the real images.
+        """Update discriminator and generator once; return the L1 distance to the real images.
 
         The learning rate falls to zero over the second half, as in pix2pix.
         """

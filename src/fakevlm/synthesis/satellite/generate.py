@@ -1,9 +1,10 @@
-"""Satellite images by the GAN and the diffusion model: trained, or found trained, then sampled (paper section 3.2).
+"""Satellite images by the GAN and the diffusion model.
 
-Both learn from the same part of the aerial images, which `collect` puts in the train split: no image that a model is tested on has been
-seen by a generator. The other aerial images lend their maps, one after the other, to both generators; a generated image has the `item` of
-the aerial image that it was made after, so no split parts the two.
-"""
+Trained, or found trained, then sampled (paper section 3.2).
+
+Both learn from the same part of the aerial images, which `collect` puts in the train split: no generator has
+seen an image that a model is tested on. The other aerial images lend their maps to both generators. A
+generated image has the `item` of the aerial image that lent its map, so no split parts the two."""
 
 import hashlib
 import io
@@ -28,54 +29,42 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _STREAM = 23  # sets this module's random numbers apart from others with the same seed
+GENERATORS = {"gan": "pix2pix", "diffusion": "ddpm"}  # section of collect.satellites → name in records
 _WEIGHTLESS = {"images", "sampling_steps"}  # settings that leave the weights as they are
 
 
 def _key(name: str, code: tuple[ModuleType, ...], aerials: Aerials, settings: Satellites, seed: int) -> list:
-    """Everything that decides the weights: data, settings, and the code itself, since runs/ outlives a change of it."""
+    """Return everything that decides the weights: data, settings, code."""
     own = getattr(settings, name).model_dump(exclude=_WEIGHTLESS)
     return [aerials.digest, settings.image_size, settings.cell, settings.levels, own, seed, source(code)]
 
 
-def _trained_gan(aerials: Aerials, settings: Satellites, seed: int, work: Path) -> tuple[Callable, Any]:
+def _trained(
+    method: str, aerials: Aerials, settings: Satellites, seed: int, work: Path
+) -> tuple[Callable[["Tensor", list[int]], "Tensor"], Any]:
+    """Return a trained generator's sampler, and what decides its images beside maps and seeds."""
     from fakevlm.synthesis.satellite import aerials as spool
-    from fakevlm.synthesis.satellite import gan, learning
+    from fakevlm.synthesis.satellite import diffusion, gan, learning
 
-    own = settings.gan
-    folder = learning.run_folder(work, gan.NAME, _key("gan", (gan, learning, spool), aerials, settings, seed))
-    learner = gan.Pix2Pix(
-        gan.Shape(own.width, own.depth), learning_rate=own.learning_rate, l1_weight=own.l1_weight, seed=seed
-    )
-    model = learning.fit(folder, learner, aerials.learned(), gan.NAME, own, settings, seed)
-    return gan.Sampler(model), folder.name
-
-
-def _trained_diffusion(aerials: Aerials, settings: Satellites, seed: int, work: Path) -> tuple[Callable, Any]:
-    from fakevlm.synthesis.satellite import aerials as spool
-    from fakevlm.synthesis.satellite import diffusion, learning
-
-    own = settings.diffusion
-    folder = learning.run_folder(
-        work, diffusion.NAME, _key("diffusion", (diffusion, learning, spool), aerials, settings, seed)
-    )
-    learner = diffusion.Diffusion(
-        settings.image_size,
-        own.widths,
-        fold=own.fold,
-        attention=own.attention,
-        scale=diffusion.scale_of(aerials.learned(), settings.cell, settings.levels),
-        learning_rate=own.learning_rate,
-        seed=seed,
-    )
-    model = learning.fit(folder, learner, aerials.learned(), diffusion.NAME, own, settings, seed)
+    own, name = getattr(settings, method), GENERATORS[method]
+    module = gan if method == "gan" else diffusion
+    folder = learning.run_folder(work, name, _key(method, (module, learning, spool), aerials, settings, seed))
+    if method == "gan":
+        shape = gan.Shape(own.width, own.depth)
+        learner = gan.Pix2Pix(shape, learning_rate=own.learning_rate, l1_weight=own.l1_weight, seed=seed)
+    else:
+        scale = diffusion.scale_of(aerials.learned(), settings.cell, settings.levels)
+        options = {
+            "fold": own.fold,
+            "attention": own.attention,
+            "scale": scale,
+            "learning_rate": own.learning_rate,
+        }
+        learner = diffusion.Diffusion(settings.image_size, own.widths, seed=seed, **options)
+    model = learning.fit(folder, learner, aerials.learned(), name, own, settings, seed)
+    if method == "gan":
+        return gan.Sampler(model), folder.name
     return diffusion.Sampler(model, own.sampling_steps), [folder.name, own.sampling_steps]
-
-
-# Each is trained where it must be, and gives what samples and what decides that, beside maps and seeds.
-GENERATORS: dict[str, tuple[str, Callable[..., tuple[Callable[["Tensor", list[int]], "Tensor"], Any]]]] = {
-    "gan": ("pix2pix", _trained_gan),
-    "diffusion": ("ddpm", _trained_diffusion),
-}
 
 
 def _wanted(settings: Satellites) -> dict[str, int]:
@@ -86,21 +75,21 @@ def _enough(learned: int, lending: int, settings: Satellites, about: str = "") -
     most = max(_wanted(settings).values())
     if most and (not learned or lending < most):
         raise UserError(
-            f"{about}{learned} aerial images to learn from and {about}{lending} that lend a map are too few for "
-            f"{most} generated ones",
-            "name CVUSA's or VIGOR's folder in collect.corpora, change collect.satellites.learn_share, or ask for fewer in "
-            "collect.satellites.gan.images and diffusion.images",
+            f"{about}{learned} aerial images to learn from and {about}{lending} that lend a map "
+            f"are too few for {most} generated ones",
+            "name CVUSA's or VIGOR's folder in collect.corpora, change collect.satellites.learn_share, "
+            "or ask for fewer in collect.satellites.gan.images and diffusion.images",
         )
 
 
 def need_aerials(count: float, settings: Satellites) -> None:
-    """Whether so many real aerial images will do, which is to be known before hours of reading other corpora.
+    """Check early that there will be enough real aerial images.
 
     Args:
         count: about how many there will be.
 
     Raises:
-        UserError: they will hardly.
+        UserError: there will hardly be enough.
     """
     learned = round(count * settings.learn_share)
     _enough(learned, round(count) - learned, settings, "about ")
@@ -109,11 +98,11 @@ def need_aerials(count: float, settings: Satellites) -> None:
 def generate(
     aerials: Aerials, settings: Satellites, seed: int, work: Path, *, measured: bool, kept: Kept | None = None
 ) -> Iterator[tuple[Record, GroundTruth | None]]:
-    """The images of both generators, with their measured truth if `measured` (see `measure`).
+    """Yield the images of both generators, with measured ground truth if `measured` (see `measure`).
 
     Args:
         aerials: the real aerial images, all taken in.
-        work: where training goes on from after an interruption, and finished weights are kept.
+        work: folder of checkpoints and finished weights.
         kept: the images sampled before an interruption.
 
     Raises:
@@ -124,9 +113,9 @@ def generate(
         return
     _enough(aerials.count, len(aerials.lenders), settings)
     known = measure.thresholds(aerials.learned(), settings.cell, settings.levels) if measured else None
-    for number, (method, (name, train)) in enumerate(GENERATORS.items()):
+    for number, (method, name) in enumerate(GENERATORS.items()):
         if wanted[method]:
-            sampler, key = train(aerials, settings, seed, work)
+            sampler, key = _trained(method, aerials, settings, seed, work)
             yield from _sampled(
                 aerials,
                 settings,
@@ -175,18 +164,10 @@ def _finished(
     lender: Lender, name: str, pixels: np.ndarray, layout: np.ndarray, rng: np.random.Generator,
     settings: Satellites, known: measure.Thresholds | None,
 ) -> tuple[Record, GroundTruth | None]:  # fmt: skip
-    """The image as a file that passed the camera's JPEG, and what is measured in that file."""
+    """Return the image as a JPEG file, and what is measured in that file."""
     jpeg, _ = encode_jpeg(pixels, rng, tuple(settings.jpeg))
     path = f"satellite/fake/{PurePosixPath(lender.id).stem}_{name}_fake_B.jpg"
-    record = Record(
-        id=path,
-        image=jpeg,
-        label=FAKE,
-        source="satellite",
-        item=lender.item,
-        category="satellite",
-        generator=name,
-    )
+    record = Record(path, jpeg, FAKE, "satellite", lender.item, "satellite", name)
     if known is None:
         return record, None
     seen = square(record.pil(), settings.image_size)

@@ -1,8 +1,7 @@
-"""Training that both generators share: seeded batches, checkpoints, and finished weights that are found again.
+"""Training of both generators: seeded batches, checkpoints, and finished weights that are found again.
 
-A run's folder is named after everything that decides its weights. Randomness depends on the seed and the step alone, so a run that was
-killed and goes on from its checkpoint ends with the very weights of one that was not.
-"""
+A run's folder is named after everything that decides its weights. Randomness depends on the seed and the step
+alone, so a run that was killed and continued ends with the same weights."""
 
 import contextlib
 import hashlib
@@ -81,11 +80,10 @@ def unsigned(images: Tensor) -> np.ndarray:
 def batch(
     pixels: np.ndarray, size: int, crop: int, cell: int, levels: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A random batch: crops of images, half of them mirrored, and their maps.
+    """Return a random batch: crops of images, half of them mirrored, and their maps.
 
-    Crops start at whole cells, so that a crop's map is the crop of the map. Nothing is turned upside down: in aerial images
-    of one corpus shadows fall to the north or south alike.
-    """
+    Crops start at whole cells, so that a crop's map is the crop of the map. Nothing is turned upside down,
+    since in one corpus all shadows fall to the same side."""
     chosen = rng.integers(len(pixels), size=size)
     places = rng.integers((pixels.shape[1] - crop) // cell + 1, size=(size, 2)) * cell
     pieces = np.stack(
@@ -109,7 +107,7 @@ def run_folder(work: Path, name: str, parts: Any) -> Path:
 
 
 def _tensors(learner: Learner) -> dict[str, Tensor]:
-    """Everything that a run goes on from, under flat names."""
+    """Return everything that a run continues from, under flat names."""
     found = {}
     for name, module in learner.modules.items():
         found |= {f"module/{name}/{key}": value for key, value in module.state_dict().items()}
@@ -133,7 +131,7 @@ def _restore(learner: Learner, tensors: dict[str, Tensor]) -> None:
 
 
 def _last_step(checkpoint: Path, learner: Learner) -> int:
-    """The step that a checkpoint was written after, its state restored; 0 where there is none that can be read."""
+    """Restore a checkpoint and return the step it was written after; 0 if there is none that can be read."""
     if not checkpoint.is_file():
         return 0
     try:
@@ -154,7 +152,7 @@ def fit(
     settings: Satellites,
     seed: int,
 ) -> Path:
-    """Trains `learner`, from its last checkpoint where there is one; returns the folder of the finished model.
+    """Train `learner`, from its last checkpoint if there is one; return the folder of the finished model.
 
     Args:
         folder: of this run (`run_folder`).

@@ -1,7 +1,7 @@
-"""What can be seen of a generated image's flaws, measured: the miniature's truth where nobody drew the flaws.
+"""Flaws of generated aerial images, measured: the miniature's ground truth where nobody drew the flaws.
 
-These are measurements, not knowledge. A kind is claimed only where an image goes beyond what 98 of 100 real aerial images show anywhere
-in them; a generated image that stays within that shows nothing, as far as these measures see. They see five kinds of the catalogue:
+A kind is reported only where an image goes beyond what 98 of 100 real aerial images show anywhere in them.
+Five kinds of the clue lexicon are measured:
 
 * `smooth`: hardly any detail of a pixel or two in a small window,
 * `speckle`: fine detail in colour that brightness does not share,
@@ -22,15 +22,12 @@ from fakevlm.synthesis.satellite.aerials import enlarged, layout_map
 PARTS = {"smooth": 8, "speckle": 3, "grid": 3, "tint": 3, "bent": 1}
 PERCENTILE = 98.0
 _LONGEST = 6.0  # pixels; slower waves than this are the scene's own
-_NEAR, _AROUND = (
-    5,
-    11,
-)  # frequencies a side: what a window's wave spreads over, and the ring it is held against
+_NEAR, _AROUND = 5, 11  # frequencies a side: what a wave spreads over, and the ring it is compared with
 _WEAKEST = 0.6  # strength of an artifact at its threshold, as the weakest that the miniature draws
 
 
 def _windows(size: int, part: int) -> list[tuple[slice, slice]]:
-    """Windows of a square image, row by row."""
+    """Return windows of a square image, row by row."""
     side = size // part
     starts = np.linspace(0, size - side, 2 * part - 1).round().astype(int).tolist()
     return [(slice(y, y + side), slice(x, x + side)) for y in starts for x in starts]
@@ -41,7 +38,7 @@ def _blurred(pixels: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _peak(grey: np.ndarray) -> float:
-    """How far a short wave rises above those like it: the log of the power around it over the power in a ring about that.
+    """Return how far a short wave rises above its like: the log of its power over that of a ring about it.
 
     Roads and houses have much power in short waves too, but spread over many that are alike.
     """
@@ -56,7 +53,7 @@ def _peak(grey: np.ndarray) -> float:
 
 
 def _disorder(grey: np.ndarray) -> float:
-    """How little edges keep to two directions at right angles: 0 all of them do, 1 none."""
+    """Return how little edges keep to two directions at right angles: 0 all of them do, 1 none."""
     soft = _blurred(grey, 1.0)
     dx, dy = cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)
     strength = np.hypot(dx, dy)
@@ -65,7 +62,7 @@ def _disorder(grey: np.ndarray) -> float:
 
 
 def measures(pixels: np.ndarray, layout: np.ndarray, cell: int) -> dict[str, np.ndarray]:
-    """How far each window of an image goes, by kind (keys of `PARTS`); higher is worse.
+    """Return how far each window of an image goes, by kind (keys of `PARTS`); higher is worse.
 
     Args:
         pixels: (size, size, 3) uint8 RGB.
@@ -108,7 +105,7 @@ class Thresholds:
 
 
 def thresholds(pixels: np.ndarray, cell: int, levels: int, most: int = 1000) -> Thresholds:
-    """Thresholds from real images (n, size, size, 3) uint8, at most about `most` of them."""
+    """Return thresholds from real images (n, size, size, 3) uint8, at most about `most` of them."""
     some = pixels[:: 1 + len(pixels) // most]
     found = [measures(image, layout_map(image, cell, levels), cell) for image in some]
     worst = {kind: [values[kind].max() for values in found] for kind in PARTS}
@@ -119,7 +116,7 @@ def thresholds(pixels: np.ndarray, cell: int, levels: int, most: int = 1000) -> 
 
 
 def artifacts(pixels: np.ndarray, layout: np.ndarray, cell: int, known: Thresholds) -> list[Artifact]:
-    """The measured artifacts of a generated image (arguments as `measures`): region and strength of every kind that exceeds.
+    """Return the measured artifacts of a generated image (arguments as `measures`).
 
     The region is the box around all windows that exceed; the strength is 0.6 at the threshold and
     1 from as far beyond it as the usual real image stays below it.

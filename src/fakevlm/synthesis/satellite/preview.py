@@ -20,7 +20,7 @@ def generated_sheet(records: Iterable[Record], settings: Satellites, columns: in
         records: collected records; a generated image comes after the aerial image of its item.
         columns: aerial images at most, the first by path of those that both generators used.
     """
-    names = [name for name, _ in GENERATORS.values()]
+    names = list(GENERATORS.values())
     reals: dict[str, Record] = {}
     made: dict[str, dict[str, Record]] = {}
     for record in records:
