@@ -63,7 +63,7 @@ def test_an_artifact_changes_what_lies_in_its_region(kind: str):
     category = next(c for c, kinds in FITTING.items() if kind in kinds)
     inside, outside = [], []
     for n in range(8):
-        # Drawing a flaw may take random numbers, so equal seeds make other scenes: compare statistics of the region.
+        # Drawing a flaw may take random numbers, so equal seeds make other scenes: compare statistics.
         shot = shoot(category, rng(11, n), fake=True, kinds=[kind], count=(1, 1), strength=(1.0, 1.0))
         if not shot.artifacts:
             continue
