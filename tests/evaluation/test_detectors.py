@@ -31,17 +31,21 @@ def test_says_what_the_authors_code_says(name: str, tmp_path: Path) -> None:
         tensors = {f"module.{key}": tensor for key, tensor in tensors.items()}
     content = {wrapper: tensors, "optimizer": {"state": {}}, "total_steps": 3} if wrapper else tensors
     file = checkpoint(tmp_path / "published.pth", content)
-    found = detectors.load_detector(entry(kind, file, denoiser(tmp_path) if kind == "lnp" else None))
+    detector = detectors.load_detector(entry(kind, file, denoiser(tmp_path) if kind == "lnp" else None))
     expected = GOLDEN["p_fake"][name]
     images = IMAGES[: len(expected)]
-    p = found.predict(images)
+    p = detector.predict(images)
     assert p.shape == (len(expected),)
     # Images of one size are looked at together, and each is judged as by itself.
     turned = [images[1], images[0].transpose(Image.Transpose.FLIP_TOP_BOTTOM), images[0]]
-    np.testing.assert_allclose(found.predict(turned)[[0, 2]], p[[1, 0]], atol=1e-2 if kind == "lnp" else 1e-5)
+    np.testing.assert_allclose(
+        detector.predict(turned)[[0, 2]], p[[1, 0]], atol=1e-2 if kind == "lnp" else 1e-5
+    )
     assert p.dtype == np.float64
-    found.pixels = 1  # a batch that memory would not hold is cut, down to single images
-    np.testing.assert_allclose(found.predict(turned)[[0, 2]], p[[1, 0]], atol=1e-2 if kind == "lnp" else 1e-5)
+    detector.pixels = 1  # a batch that memory would not hold is cut, down to single images
+    np.testing.assert_allclose(
+        detector.predict(turned)[[0, 2]], p[[1, 0]], atol=1e-2 if kind == "lnp" else 1e-5
+    )
     # LNP's pattern is cut to eight bits that wrap around: a sum rounded differently (by another number of
     # threads) shows.
     np.testing.assert_allclose(p, expected, atol=1e-2 if kind == "lnp" else 2e-4)
@@ -108,7 +112,7 @@ def test_a_pickled_network_is_not_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"<html>Too many downloads</html>", "no plain checkpoint"),
         ({"epoch": 3}, "holds no state dict, neither bare nor under 'model'"),
@@ -117,13 +121,13 @@ def test_a_pickled_network_is_not_opened(tmp_path: Path) -> None:
         ({}, "holds no state dict"),
     ],
 )
-def test_what_is_no_checkpoint_is_named(content, said: str, tmp_path: Path) -> None:
+def test_what_is_no_checkpoint_is_named(content, message: str, tmp_path: Path) -> None:
     file = tmp_path / "model.pth"
     if isinstance(content, bytes):
         file.write_bytes(content)
     else:
         torch.save(content, file)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         detectors.load_detector(entry("cnnspot", str(file)))
     assert str(file) in str(caught.value)
 
@@ -136,18 +140,18 @@ def test_tensors_must_be_exactly_the_networks(tmp_path: Path) -> None:
     wrong = {"weight": torch.ones(2, 3), "beta": torch.ones(1)}
     with pytest.raises(UserError) as caught:
         build(lambda: torch.nn.Linear(3, 1), wrong, "f.pth")
-    for said in ("f.pth", "1 missing (bias)", "1 unexpected (beta)", "weight (2, 3) for (1, 3)"):
-        assert said in str(caught.value)
+    for message in ("f.pth", "1 missing (bias)", "1 unexpected (beta)", "weight (2, 3) for (1, 3)"):
+        assert message in str(caught.value)
 
 
 def test_another_methods_checkpoint_is_refused(tmp_path: Path) -> None:
     file = checkpoint(tmp_path / "fusing.pth", {"model": {"fc1.weight": torch.ones(128, 2048)}})
-    said_of = {
+    messages = {
         "cnnspot": r"missing \(.*1 unexpected \(fc1\.weight\)",
         "gramnet": "neither bare nor under 'netC'",
     }
-    for kind, said in said_of.items():
-        with pytest.raises(UserError, match=said):
+    for kind, message in messages.items():
+        with pytest.raises(UserError, match=message):
             detectors.load_detector(entry(kind, file))
 
 
@@ -155,8 +159,8 @@ def test_another_methods_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_half_precision_and_several_gpus_come_out_the_same(zipped: bool, tmp_path: Path) -> None:
     half = {"module.a": torch.ones(2).half(), "module.b": torch.tensor(3)}
     torch.save({"model": half}, tmp_path / "f", _use_new_zipfile_serialization=zipped)
-    found = read_checkpoint(str(tmp_path / "f"), "model")
-    assert {name: t.dtype for name, t in found.items()} == {"a": torch.float32, "b": torch.int64}
+    tensors = read_checkpoint(str(tmp_path / "f"), "model")
+    assert {name: t.dtype for name, t in tensors.items()} == {"a": torch.float32, "b": torch.int64}
 
 
 # ── parts that can be checked by hand
@@ -166,10 +170,10 @@ def test_half_precision_and_several_gpus_come_out_the_same(zipped: bool, tmp_pat
 def test_windows_lie_where_features_are_strongest_and_inside_the_image() -> None:
     features = torch.zeros(2, 7, 7)
     features[:, 6, 6] = 9.0
-    found = fusing.windows(features, 448, 448)
-    assert found[0] == (224, 224, 448, 448), "the corner, pushed inside"
-    assert found[3] == (328, 328, 440, 440), "around 12/14 of the side"
-    assert [bottom - top for top, _, bottom, _ in found] == [224] * 3 + [112] * 3
+    boxes = fusing.windows(features, 448, 448)
+    assert boxes[0] == (224, 224, 448, 448), "the corner, pushed inside"
+    assert boxes[3] == (328, 328, 440, 440), "around 12/14 of the side"
+    assert [bottom - top for top, _, bottom, _ in boxes] == [224] * 3 + [112] * 3
     wide = fusing.windows(features, 300, 900)
     assert wide[0][1::2] == (423, 647), (
         "around 300 + 11/14 · 300: beside the centre square there is more image"

@@ -99,21 +99,21 @@ class _Scorer:
         self.has_clues, self.hits = known & has_text & self.decides, self.true & self.named
 
     def detection(self, rows: np.ndarray, against: np.ndarray) -> Iterator[Metric]:
-        own, both = np.flatnonzero(rows & self.decides), np.flatnonzero(against & self.decides)
-        if not len(own):
+        inside, both = np.flatnonzero(rows & self.decides), np.flatnonzero(against & self.decides)
+        if not len(inside):
             return
-        yield from self._verdicts(self.verdict, own, both, "")
+        yield from self._verdicts(self.verdict, inside, both, "")
         label, p_fake = self.label[both], self.p_fake[both]
         if len(set(label)) == 2 and not np.isnan(p_fake).any():
             yield "auc", both, partial(metrics.auc, label, p_fake)
-        yield "unparsed", own, partial(metrics.mean, self.verdict[own] == metrics.VERDICTS["unparsed"])
+        yield "unparsed", inside, partial(metrics.mean, self.verdict[inside] == metrics.VERDICTS["unparsed"])
         if self.forced is not None:
-            yield from self._verdicts(self.forced, own, both, "_forced")
+            yield from self._verdicts(self.forced, inside, both, "_forced")
 
     def _verdicts(
-        self, verdicts: np.ndarray, own: np.ndarray, both: np.ndarray, suffix: str
+        self, verdicts: np.ndarray, inside: np.ndarray, both: np.ndarray, suffix: str
     ) -> Iterator[Metric]:
-        yield f"acc{suffix}", own, partial(metrics.accuracy, self.label[own], verdicts[own])
+        yield f"acc{suffix}", inside, partial(metrics.accuracy, self.label[inside], verdicts[inside])
         label, verdicts = self.label[both], verdicts[both]
         if (label == REAL).any():
             yield f"f1_real{suffix}", both, partial(metrics.f1, label, verdicts, REAL)
@@ -123,30 +123,30 @@ class _Scorer:
             yield f"f1_macro{suffix}", both, partial(metrics.f1_macro, label, verdicts)
 
     def explanation(self, rows: np.ndarray) -> Iterator[Metric]:
-        own = np.flatnonzero(rows & self.explains)
-        if len(own):
-            yield "rouge_l", own, partial(metrics.mean, self.rouge[own])
-            yield "css", own, partial(metrics.mean, self.css[own])
-        own = np.flatnonzero(rows & self.has_clues)
-        if len(own):
-            hits, named, true = (table[own].sum(axis=1) for table in (self.hits, self.named, self.true))
-            yield "clue_precision", own, partial(metrics.ratio, hits, named)
-            yield "clue_recall", own, partial(metrics.ratio, hits, true)
-            yield "clue_f1", own, partial(metrics.ratio, 2 * hits, named + true)
+        inside = np.flatnonzero(rows & self.explains)
+        if len(inside):
+            yield "rouge_l", inside, partial(metrics.mean, self.rouge[inside])
+            yield "css", inside, partial(metrics.mean, self.css[inside])
+        inside = np.flatnonzero(rows & self.has_clues)
+        if len(inside):
+            hits, named, true = (table[inside].sum(axis=1) for table in (self.hits, self.named, self.true))
+            yield "clue_precision", inside, partial(metrics.ratio, hits, named)
+            yield "clue_recall", inside, partial(metrics.ratio, hits, true)
+            yield "clue_f1", inside, partial(metrics.ratio, 2 * hits, named + true)
 
     def metrics(
         self, frame: pd.DataFrame, families: tuple[str, ...]
     ) -> Iterator[tuple[str, Iterable[Metric]]]:
         """Each subset and its metrics."""
-        for subset, own, against in subsets(frame, families):
-            yield subset, [*self.detection(own, against), *self.explanation(own)]
+        for subset, inside, against in subsets(frame, families):
+            yield subset, [*self.detection(inside, against), *self.explanation(inside)]
         if "kind" not in families:
             return
         for column, kind in enumerate(KIND_NAMES):
             for name, table in ("clue_recall", self.true), ("clue_precision", self.named):
-                own = np.flatnonzero(self.has_clues & table[:, column])
-                if len(own):
-                    yield f"kind={kind}", [(name, own, partial(metrics.mean, self.hits[own, column]))]
+                inside = np.flatnonzero(self.has_clues & table[:, column])
+                if len(inside):
+                    yield f"kind={kind}", [(name, inside, partial(metrics.mean, self.hits[inside, column]))]
 
 
 def score(
@@ -183,15 +183,15 @@ def score(
         items = pd.factorize(frame["item"] if "item" in frame else frame["id"].str.split("#").str[0])[0]
         for subset, several in scorer.metrics(frame, families):
             draws: dict[bytes, np.ndarray] = {}  # of this subset alone: those of all would fill the memory
-            for name, own, function in several:
-                label, item = scorer.label[own], items[own]
+            for name, inside, function in several:
+                label, item = scorer.label[inside], items[inside]
                 key = label.tobytes() + item.tobytes()
                 if key not in draws:
                     draws[key] = metrics.draws(label, item, params.evaluate.bootstrap, params.seed)
                 count = len(np.unique(item)) if name in metrics.SHARES else None
                 value, low, high = metrics.interval(function, draws[key], count)
                 if not np.isnan(value):  # precision of clues where none was named
-                    rows.append((method, benchmark, subset, name, value, low, high, len(own)))
+                    rows.append((method, benchmark, subset, name, value, low, high, len(inside)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

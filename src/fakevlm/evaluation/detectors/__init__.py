@@ -68,7 +68,7 @@ def detector(spec: PublishedExpert, params: Params) -> methods.Answers:
             )
     if spec.scores is not None:
         return lambda records, cache: read_scores(spec, records)
-    # Workers may stand elsewhere: they are told whole paths.
+    # Workers may run elsewhere: they get absolute paths.
     placed = spec.model_copy(update={key: str(place) for key, place in places.items() if place.exists()})
     versions = [
         file_digest(place) if place.is_file() else model_version(files[key]) for key, place in places.items()
