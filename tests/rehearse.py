@@ -41,7 +41,7 @@ def changed(section: Any, changes: Any) -> Any:
 
 
 def located(value: Any, port: int, models: Path) -> Any:
-    """Return the values of rehearsal.yaml with places filled in, and the stand-in's address for every server's."""
+    """Return the values of rehearsal.yaml with places and addresses filled in."""
     if isinstance(value, dict):
         return {
             key: [f"http://127.0.0.1:{port}/v1"] if key == "urls" else located(part, port, models)
@@ -125,6 +125,7 @@ def rehearse(profile: str, folder: Path) -> int:
             "DVC_SITE_CACHE_DIR": str(folder / ".dvc/tmp/site"),
             "NO_PROXY": "127.0.0.1",
             "HF_HUB_OFFLINE": "1",
+            "PYTHONUNBUFFERED": "1",  # lines are shown as they come
         }
         with subprocess.Popen(
             ["dvc", "repro"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""The robustness study: what each perturbation does to pixels, the sample, the journal, and a run of the whole."""
+"""The robustness study: the pixels of each perturbation, the sample, the cache, and a run of the whole."""
 
 import shutil
 from pathlib import Path

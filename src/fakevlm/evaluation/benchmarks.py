@@ -31,11 +31,11 @@ from fakevlm.inference import ray_cluster
 from fakevlm.inference.cache import Cache, work
 
 BENCHMARKS = ("fakeclue", "loki", "dmimage", "ddvqa", "ffpp")
-# The columns of predictions.parquet: one row a method and record. `item` is what the bootstrap draws; `text` is null for
-# detectors, `question` where it is the standard one; `p_fake` is null for models behind servers, who give words alone, and
-# `outcome` (ok, refused, …) for all others; `verdict_forced` is the forced choice where the text gives no verdict (null if
-# there was none), else the verdict; `forced` marks a P(fake) that the text itself does not give; `reference` holds the
-# references, one a line.
+# The columns of predictions.parquet: one row a method and record. `item` is what the bootstrap draws; `text`
+# is null for detectors, `question` where it is the standard one; `p_fake` is null for models behind servers,
+# who give words alone, and `outcome` (ok, refused, …) for all others; `verdict_forced` is the forced choice
+# where the text gives no verdict (null if there was none), else the verdict; `forced` marks a P(fake) that
+# the text itself does not give; `reference` holds the references, one a line.
 SCHEMA = pa.schema(
     [
         pa.field("method", pa.string(), nullable=False),
@@ -70,7 +70,7 @@ def folder(benchmark: str) -> Path:
 
 
 def sample(records: Sequence[Record], limit: int | None, seed: int) -> Sequence[Record]:
-    """At most `limit` images, drawn at random, in their old order; all questions about a drawn image stay together.
+    """Return at most `limit` random images, in their old order, each with all its questions.
 
     The order of the draw depends on the seed alone, so a larger limit adds images and drops none.
     """
@@ -97,7 +97,8 @@ def table(records: Sequence[Record], answered: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         records: n of them.
-        answered: their answers (id, text, p_fake, verdict, forced, perhaps verdict_forced and outcome), in the same order.
+        answered: their answers (id, text, p_fake, verdict, forced, perhaps verdict_forced and outcome), in
+            the same order.
     """
     known = columns_of(records, ["id", "item", "label", "category", "generator", "question"]).astype(
         {"label": int}
@@ -112,7 +113,7 @@ def table(records: Sequence[Record], answered: pd.DataFrame) -> pd.DataFrame:
 
 
 def forced_verdicts(answered: pd.DataFrame) -> pd.Series:
-    """The verdicts as said; where there is none that of P(fake), fake from one half on, or None without P(fake)."""
+    """Return the verdicts, where there is none that of P(fake), or None without P(fake)."""
     p_fake = answered["p_fake"]
     choice = pd.Series(np.where(p_fake >= 0.5, "fake", "real"), answered.index).where(p_fake.notna(), None)
     return answered["verdict"].where(answered["verdict"] != "unparsed", choice)
@@ -134,7 +135,7 @@ def predictions(
 
 
 def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Runs `params.evaluate`'s methods, experts and baselines on a benchmark and writes `artifacts/evaluate/<benchmark>/`.
+    """Run `params.evaluate`'s methods on a benchmark and write `artifacts/evaluate/<benchmark>/`.
 
     Interrupted, it goes on where it stopped: see `inference.cache`.
 

@@ -1,7 +1,8 @@
 """The methods that are compared, each from the name that tables print to answers about records.
 
-Language models (FakeVLM, its untuned base) give words, a verdict and P(fake). Detectors (the linear-head variant of Table 6
-and the experts) give P(fake) alone: their verdict is fake from one half on, and they have no words.
+Language models (FakeVLM, its untuned base) give words, a verdict and P(fake). Detectors (the linear-head
+variant of Table 6 and the experts) give P(fake) alone: their verdict is fake from one half on, and they have
+no words.
 """
 
 from collections.abc import Callable, Sequence
@@ -68,8 +69,8 @@ def _weights(method: str) -> Path:
 def method(name: str, params: Params, max_new_tokens: int | None = None) -> Answers:
     """Return who answers for a method of `METHODS`.
 
-    FakeVLM answers behind `evaluate.servers` where there are some: they serve it, with its chat template. All else is computed here
-    or on the profile's cluster.
+    FakeVLM answers behind `evaluate.servers` where there are some: they serve it, with its chat template. All
+    else is computed here or on the profile's cluster.
 
     Args:
         name: the method.
@@ -99,7 +100,7 @@ def language_model(
     prompt: str = "template",
     max_new_tokens: int | None = None,
 ) -> Answers:
-    """Return who answers for a LLaVA: FakeVLM's servers if there are some, else this process or the profile's cluster."""
+    """Return who answers for a LLaVA: FakeVLM's servers, this process or the profile's cluster."""
     from fakevlm.inference import generate
 
     settings = params.evaluate
@@ -168,7 +169,7 @@ def meant_for(entries: Sequence[Any], benchmark: str) -> list[Any]:
 
 
 def methods(params: Params, benchmark: Benchmark) -> dict[str, Answers]:
-    """Return the table of methods: those of `evaluate.methods`, then others' detectors, then models behind servers.
+    """Return the table of methods: `evaluate.methods`, published detectors, models behind servers.
 
     Raises:
         UserError: a model, a file or a key is missing. Better known now than after hours of other methods.

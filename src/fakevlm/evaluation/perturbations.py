@@ -23,8 +23,9 @@ def perturb(image: Image.Image, kind: str, strength: float, seed: int) -> Image.
 
     Args:
         image: RGB.
-        kind: `jpeg` (strength: quality 1–100), `resize` (down to this share of each side and up again), `blur` (Gaussian, sigma in
-            pixels), `noise` (Gaussian, sigma in grey levels of 255), `crop` (the centre, this share of each side, enlarged again).
+        kind: `jpeg` (strength: quality 1–100), `resize` (down to this share of each side and up again),
+            `blur` (Gaussian, sigma in pixels), `noise` (Gaussian, sigma in grey levels of 255), `crop` (the
+            centre, this share of each side, enlarged again).
         strength: as above.
         seed: of the noise; the other kinds draw nothing.
 
@@ -98,7 +99,7 @@ def _hash(sha256: str, kind: str, strength: float, noise: int) -> str:
 
 
 class Perturbed(Sequence[Record]):
-    """All records as they are, then all with each perturbation; perturbed when decoded, so nothing is kept on disk.
+    """All records unchanged, then all with each perturbation, which is applied when they are decoded.
 
     Args:
         records: n of them.

@@ -1,8 +1,9 @@
 """How detectors bear what happens to images on their way: recompression, resizing, blur, noise, cropping.
 
-The paper announces this study for its supplement, which has not been published; kinds and strengths are ours (params.yaml). All
-methods see the same perturbed images of the same sample of FakeClue's test split, and the same bootstrap draws, so that
-differences between methods and between strengths are differences between them and not between samples.
+The paper announces this study for its supplement, which has not been published; kinds and strengths are ours
+(params.yaml). All methods see the same perturbed images of the same sample of FakeClue's test split, and the
+same bootstrap draws, so that differences between methods and between strengths are differences between them
+and not between samples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,7 @@ SCHEMA = pa.schema(
 
 
 def stratified(frame: pd.DataFrame, count: int, seed: int) -> list[str]:
-    """Ids of about `count` rows with the shares of label and category that the whole has, at least one of each, in order.
+    """Return ids of about `count` rows, in order, stratified by label and category, at least one of each.
 
     Args:
         frame: id, label, category.
@@ -58,7 +59,7 @@ def stratified(frame: pd.DataFrame, count: int, seed: int) -> list[str]:
 
 
 def sample(params: Params) -> Sequence[Record]:
-    """The images of the study: `params.robustness.images` of FakeClue's test split, stratified by label and category."""
+    """Return `params.robustness.images` images of FakeClue's test split, stratified by label and category."""
     records = Records(benchmarks.folder("fakeclue"))
     known = records.frame(["id", "label", "category"])
     chosen = stratified(known, params.robustness.images, params.seed)
@@ -72,8 +73,9 @@ def settings(params: Params) -> list[tuple[str, float]]:
 
 
 def tested(params: Params) -> dict[str, Answers]:
-    """FakeVLM and the experts, as far as `params.evaluate` lists them; of those with their authors' weights all, whatever
-    benchmarks they are shown for (scores from a file say nothing of perturbed images).
+    """Return who answers: FakeVLM, the experts, and all published detectors with weights.
+
+    Scores from a file do not cover perturbed images.
 
     Raises:
         UserError: a model is not there yet; the message names the stage that makes it.
@@ -90,7 +92,7 @@ def tested(params: Params) -> dict[str, Answers]:
 def study(
     params: Params, records: Sequence[Record], methods: Mapping[str, Answers], cache: Cache | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Ask every method about every perturbation of the records, all at once: a cluster's workers load each model once.
+    """Ask every method about all perturbations of the records at once, so that workers load each model once.
 
     Args:
         params: of these, `seed`, `evaluate` and `robustness`.
@@ -99,8 +101,8 @@ def study(
         cache: of what is done already.
 
     Returns:
-        predictions (columns of `SCHEMA`) and scores (those of `evaluation.scores`, with `jpeg=70`, …, `none` as subset), sorted as
-        the methods and then the settings are.
+        predictions (columns of `SCHEMA`) and scores (those of `evaluation.scores`, with `jpeg=70`, …, `none`
+        as subset), sorted as the methods and then the settings are.
 
     Raises:
         UserError: there is no method.

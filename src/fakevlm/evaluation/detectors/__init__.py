@@ -1,15 +1,17 @@
-"""Detectors of others as rows of Tables 3 and 5: with the weights that their authors publish, or with scores from a file.
+"""Published detectors as rows of Tables 3 and 5: with their authors' weights, or with scores from a file.
 
-| kind | method | checkpoint | image as the authors' code has it |
-|---|---|---|---|
-| cnnspot | CNNSpot (Wang et al., CVPR 2020) | `blur_jpg_prob0.5.pth` | whole, unresized, ImageNet's mean and deviation |
-| univfd | UnivFD (Ojha et al., CVPR 2023) | `fc_weights.pth`, on CLIP ViT-L/14 | centre of 224 pixels, unresized, CLIP's |
-| gramnet | Gram-Net (Liu et al., CVPR 2020) | state dict of the authors' module, or AIGCDetectBenchmark's `Gram.pth` | see `gramnet` |
-| fusing | Fusing (Ju et al., ICIP 2022) | `model_epoch_best.pth` | whole and six windows of it, ImageNet's |
-| lnp | LNP (Liu et al., ECCV 2022) | `model_epoch_best.pth`, on the denoiser `sidd_rgb.pth` | see `lnp` |
+By kind, the method, its checkpoint, and the image as the authors' code takes it:
 
-All have the interface of the experts that are trained here: `predict(images)` gives P(fake). What is printed in the paper and not
-listed (AntifakePrompt, SIDA; FWA, Face X-ray, SRM, CDFA of DeepfakeBench) enters by its scores (`given`).
+* cnnspot: CNNSpot (Wang et al., CVPR 2020); `blur_jpg_prob0.5.pth`; whole, unresized, ImageNet's statistics.
+* univfd: UnivFD (Ojha et al., CVPR 2023); `fc_weights.pth`, on CLIP ViT-L/14; centre of 224 pixels,
+  unresized, CLIP's statistics.
+* gramnet: Gram-Net (Liu et al., CVPR 2020); state dict of the authors' module, or AIGCDetectBenchmark's
+  `Gram.pth`; see `gramnet`.
+* fusing: Fusing (Ju et al., ICIP 2022); `model_epoch_best.pth`; whole and six windows, ImageNet's statistics.
+* lnp: LNP (Liu et al., ECCV 2022); `model_epoch_best.pth`, on the denoiser `sidd_rgb.pth`; see `lnp`.
+
+All have the experts' interface: `predict(images)` returns P(fake). The paper's other methods (AntifakePrompt,
+SIDA; FWA, Face X-ray, SRM, CDFA of DeepfakeBench) enter by their scores (`given`).
 """
 
 from functools import partial
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def load_detector(spec: PublishedExpert) -> "Detector":
-    """The detector of an entry with weights.
+    """Return the detector of an entry with weights.
 
     Raises:
         UserError: a file is missing, is no plain checkpoint, or holds other tensors than this kind has.

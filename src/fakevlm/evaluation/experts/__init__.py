@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from fakevlm import paths
 from fakevlm.config.params import Params
 from fakevlm.data.records import Record
 from fakevlm.data.shards import columns_of
@@ -99,12 +98,11 @@ def train_experts(
 
 def _key(params: Params, train: Sequence[Record], val: Sequence[Record]) -> str:
     """Name a run by all that decides its weights: settings, data, UnivFD's base, and the code."""
-    base = paths.resolve(params.base)
     data = [columns_of(records, ["sha256", "label"]).to_csv(index=False) for records in (train, val)]
     return cache.key(
         params.experts.model_dump(mode="json", exclude={"train"}),
         params.seed,
-        cache.fingerprint(base) if base.is_dir() else str(base),
-        cache.code_version("fakevlm.evaluation.experts", "fakevlm.model.llava"),
+        cache.model_version(params.base),
+        cache.code_version("fakevlm.evaluation.experts", "fakevlm.data.records", "fakevlm.model.llava"),
         [hashlib.sha256(table.encode()).hexdigest() for table in data],
     )
