@@ -35,7 +35,7 @@ from fakevlm.inference.cache import work as open_cache
 from fakevlm.inference.predict import Columns, Predictor, predict
 from fakevlm.model.features import load_features
 from fakevlm.model.llava import DTYPES, locate
-from fakevlm.model.verdict import settled
+from fakevlm.model.verdict import round_log_odds
 from fakevlm.training.data import draw
 from fakevlm.training.finetune import finetune, open_run
 
@@ -75,7 +75,7 @@ def probe(
 
 
 def _answers(records: Sequence[Record], p_fake: np.ndarray) -> pd.DataFrame:
-    p_fake = settled(p_fake.astype(float))
+    p_fake = round_log_odds(p_fake.astype(float))
     return pd.DataFrame(
         {
             "id": columns_of(records, ["id"])["id"],

@@ -84,7 +84,7 @@ def test_text_and_probability_come_out_in_order(loaded) -> None:
     assert frame["id"].tolist() == [record.id for record in records]
     assert frame["p_fake"].between(0, 1).all()
     assert (frame["verdict"] == [verdict.parse(t) for t in frame["text"]]).all()
-    assert (frame["p_fake"] == verdict.settled(frame["p_fake"].to_numpy())).all()
+    assert (frame["p_fake"] == verdict.round_log_odds(frame["p_fake"].to_numpy())).all()
 
 
 @pytest.mark.parametrize("size", [7, 32])

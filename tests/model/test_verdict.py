@@ -150,8 +150,8 @@ def test_p_fake_ranks_sure_answers_and_forgets_the_machines_noise() -> None:
     p_fake = np.array([verdict.p_fake(difference) for difference in differences])
     assert (np.diff(p_fake) > 0).all()
     assert (np.diff([verdict.p_fake(-difference) for difference in differences]) < 0).all()
-    np.testing.assert_allclose(verdict.settled(p_fake), p_fake, rtol=1e-14)
-    assert verdict.settled(np.array([0.0, 0.5, 1.0])).tolist() == [0.0, 0.5, 1.0]
+    np.testing.assert_allclose(verdict.round_log_odds(p_fake), p_fake, rtol=1e-14)
+    assert verdict.round_log_odds(np.array([0.0, 0.5, 1.0])).tolist() == [0.0, 0.5, 1.0]
     assert verdict.p_fake(1.23456) == verdict.p_fake(1.23456 + 3e-6)
     p_fake = np.array([0.2, 0.7])
-    assert verdict.settled(p_fake).tolist() == verdict.settled(p_fake + 1e-7).tolist()
+    assert verdict.round_log_odds(p_fake).tolist() == verdict.round_log_odds(p_fake + 1e-7).tolist()

@@ -149,7 +149,7 @@ def detector(name: str, load: Callable[[], Any], key: list[Any], params: Params)
         images, hashes = pd.factorize(frame["sha256"])
         first = take(records, np.unique(images, return_index=True)[1])
         columns = predict(predictor, first, cache, cluster=params.cluster, desc=name)
-        p_fake = verdict.settled(columns.get("p_fake", np.zeros(len(hashes))))[images]
+        p_fake = verdict.round_log_odds(columns.get("p_fake", np.zeros(len(hashes))))[images]
         verdicts = np.where(p_fake >= 0.5, "fake", "real")
         return pd.DataFrame(
             {"id": frame["id"], "text": None, "p_fake": p_fake, "verdict": verdicts, "forced": False}

@@ -221,7 +221,7 @@ def p_fake(difference: float, negated: bool = False) -> float:
     return float(expit(round(-difference if negated else difference, DIGITS)))
 
 
-def settled(p_fake: np.ndarray) -> np.ndarray:
+def round_log_odds(p_fake: np.ndarray) -> np.ndarray:
     """P(fake) of other models, (n,) float64, with its log-odds rounded as in `p_fake`."""
     with np.errstate(divide="ignore"):
         return expit(np.round(logit(p_fake), DIGITS))

@@ -117,7 +117,7 @@ def _facts(inputs: Inputs, published: Published) -> dict[str, Any]:
         "weights": inputs.weights,
         "annotators": names,
         "backends": annotators(inputs),
-        "aggregator": params.annotate.aggregator,
+        "aggregator": getattr(params.annotate, "aggregator", None),  # no aggregator where texts are released
         "vision": inputs.config.get("vision_config", {}),
         "text": inputs.config.get("text_config", {}),
         "sizes": {s: int((inputs.fakeclue.split == s).sum()) for s in ("train", "val", "test")},
