@@ -123,9 +123,10 @@ def frame(count: int, folder: Path) -> int:
 
 
 def collect(count: int, folder: Path) -> int:
+    from fakevlm.collection.sieve import Sieve
+
     from fakevlm.collection.leakage import Leakage
     from fakevlm.collection.perceptual import phash
-    from fakevlm.collection.sieve import Sieve
     from fakevlm.data.corpora.files import Quarantine
 
     leakage = Leakage(4)

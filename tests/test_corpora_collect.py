@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from fakevlm.collection.collect import collect
+from fakevlm.collection.filter import Filter, inspect
 from fakevlm.collection.preview import contact_sheet, sample
-from fakevlm.collection.sieve import Sieve
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.corpora import ffpp, m6doc
 from fakevlm.data.corpora.files import Quarantine, count_images, images_below
@@ -30,6 +30,10 @@ def picture(seed: int) -> bytes:
 def put(file: Path, data: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(data)
+
+
+def passed(unique: Filter, corpus: str, records: list[Record]) -> list[Record]:
+    return [record for record in records if unique.accepts(corpus, inspect(record))]
 
 
 def settings(**changes) -> Params:
@@ -203,15 +207,15 @@ def record(name: str, data: bytes, label: int = REAL) -> Record:
 
 def test_one_image_with_two_labels_is_quarantined() -> None:
     quarantine = Quarantine()
-    sieve = Sieve(quarantine)
-    kept = list(sieve.through("x", [record("x/a.jpg", picture(1)), record("x/b.jpg", picture(1), FAKE)]))
+    unique = Filter(quarantine)
+    kept = passed(unique, "x", [record("x/a.jpg", picture(1)), record("x/b.jpg", picture(1), FAKE)])
     assert [r.id for r in kept] == ["x/a.jpg"]
     assert quarantine.rows == [("x", "x/b.jpg", "same content as x/a.jpg, which has the other label")]
-    assert sieve.duplicates == []
+    assert unique.duplicates == []
 
 
 def test_two_images_of_one_name_get_two_ids() -> None:
-    kept = Sieve(Quarantine()).through("x", [record("x/a.b.jpg", picture(n)) for n in range(3)])
+    kept = passed(Filter(Quarantine()), "x", [record("x/a.b.jpg", picture(n)) for n in range(3)])
     assert [r.id for r in kept] == ["x/a.b.jpg", "x/a.b~2.jpg", "x/a.b~3.jpg"]
 
 
@@ -314,7 +318,7 @@ def test_a_name_that_is_no_utf8_and_a_reader_that_fails_are_set_aside(monkeypatc
         raise RuntimeError("Decoding of AVIF failed")
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
-    assert list(Sieve(quarantine).through("chameleon", [named, broken])) == []
+    assert passed(Filter(quarantine), "chameleon", [named, broken]) == []
     reasons = [reason for _, _, reason in quarantine.rows]
     assert "not UTF-8" in reasons[0]
     assert reasons[1] == "Decoding of AVIF failed"

@@ -9,10 +9,10 @@ import pytest
 
 from fakevlm import paths
 from fakevlm.collection.collect import collect
-from fakevlm.collection.kept import Kept, stamp
 from fakevlm.data.corpora import ffpp
-from fakevlm.data.corpora.files import Quarantine
-from fakevlm.prefetch import ahead
+from fakevlm.data.corpora.files import Quarantine, file_stamp
+from fakevlm.inference.cache import Cache
+from fakevlm.prefetch import prefetch
 from fakevlm.synthesis.satellite import gan
 from fakevlm.synthesis.satellite.generate import generate
 from test_corpora_collect import settings
@@ -37,7 +37,7 @@ def test_many_threads_keep_the_order_and_take_no_more_than_they_need() -> None:
             slow.set()
         return n * n
 
-    made = ahead(work, items(), threads=3)
+    made = prefetch(work, items(), threads=3)
     assert next(made) == 0
     assert taken == [0, 1, 2, 3]
     assert list(made) == [n * n for n in range(1, 9)]
@@ -50,28 +50,11 @@ def test_an_error_comes_in_its_turn_and_nobody_waits_for_what_follows() -> None:
         done.append(n)
         return 1 // (n - 3)
 
-    made = ahead(work, range(1000), threads=2)
+    made = prefetch(work, range(1000), threads=2)
     assert [next(made) for _ in range(3)] == [-1, -1, -1]
     with pytest.raises(ZeroDivisionError):
         next(made)
     assert len(done) < 10
-
-
-def test_files_are_kept_by_key_and_whole(tmp_path: Path) -> None:
-    files = [("b.png", b"second"), ("a.png", b"")]
-    kept = Kept(tmp_path / "kept", {"size": 8})
-    assert kept.get(["x", 1]) is None
-    kept.put(["x", 1], files)
-    kept.put(["x", 2], [])
-    assert kept.get(["x", 1]) == files
-    assert kept.get(["x", 2]) == []
-    assert Kept(tmp_path / "kept", {"size": 9}).get(["x", 1]) is None
-    for archive in (tmp_path / "kept").rglob("*.zip"):
-        archive.write_bytes(archive.read_bytes()[:-5])
-    assert kept.get(["x", 1]) is None, "a disk's error: made again"
-    nothing = Kept()
-    nothing.put("x", files)
-    assert nothing.get("x") is None
 
 
 def test_a_killed_collection_decodes_no_video_twice(
@@ -81,9 +64,9 @@ def test_a_killed_collection_decodes_no_video_twice(
     ddvqa_tree(tmp_path / "ddvqa")
     params = settings(ffpp=tmp_path / "ffpp", ddvqa=tmp_path / "ddvqa", frames_per_video=2)
     collect(params, tmp_path / "whole")
-    assert any((project / "runs/collect/mini").iterdir()), "what follows in the notebook may fail"
-    paths.forget("collect", params.profile)
-    decode, decoded = ffpp.frames, []
+    assert (paths.work() / "collect.sqlite").is_file(), "what follows in the notebook may fail"
+    shutil.rmtree(paths.work())
+    decode, decoded = ffpp.decode, []
 
     def frames(file: Path, *rest):
         if len(decoded) == 7:
@@ -91,7 +74,7 @@ def test_a_killed_collection_decodes_no_video_twice(
         decoded.append(file)
         return decode(file, *rest)
 
-    monkeypatch.setattr(ffpp, "frames", frames)
+    monkeypatch.setattr(ffpp, "decode", frames)
     with pytest.raises(KeyboardInterrupt):
         collect(params, tmp_path / "out")
     first, decoded[:] = set(decoded), [Path()] * 100
@@ -107,34 +90,32 @@ def test_what_has_changed_or_was_not_good_is_decoded_again(tmp_path: Path) -> No
     tree(tmp_path)
     videos = tmp_path / "original_sequences/youtube/c23/videos"
     landmarks_beside(videos, "000", (0, 8))
-    kept, crop = Kept(tmp_path / "kept"), ffpp_crop()
+    values, crop = Cache(None), ffpp_crop()
+    frames = ffpp.FrameCache(values, "settings")
 
     def read(wanted: int, **rest) -> tuple[list[str], int]:
         quarantine = Quarantine()
-        found = ffpp.video_frames(tmp_path, None, "000", wanted, quarantine, kept=kept, **rest)
+        found = ffpp.video_frames(tmp_path, None, "000", wanted, quarantine, frames=frames, **rest)
         return [name for name, _ in found], len(quarantine)
 
-    def archives() -> int:
-        return len(list((tmp_path / "kept").rglob("*.zip")))
-
     assert read(3, crop=crop) == (["000.png", "008.png"], 1)
-    assert archives() == 0, "someone may yet bring the landmarks of frame 4"
+    assert len(values) == 0, "someone may yet bring the landmarks of frame 4"
     landmarks = videos.parent / "landmarks/000"
     shutil.copy(landmarks / "000.npy", landmarks / "004.npy")
     assert read(3, crop=crop) == (["000.png", "004.png", "008.png"], 0)
-    assert archives() == 1
+    assert len(values) == 1
     np.save(landmarks / "004.npy", np.load(landmarks / "004.npy") + 1)
     (landmarks / "004.npy").touch()
     read(3, crop=crop)
-    assert archives() == 2
+    assert len(values) == 2
     read(2)
     assert read(3) == (["000.png", "004.png", "008.png"], 0)
-    assert archives() == 4
-    before = stamp(videos / "000.mp4")
+    assert len(values) == 4
+    before = file_stamp(videos / "000.mp4")
     film(videos / "000.mp4", 5)
-    assert stamp(videos / "000.mp4") != before
+    assert file_stamp(videos / "000.mp4") != before
     assert read(3) == (["000.png", "002.png", "004.png"], 0)
-    assert stamp(videos / "999.mp4") is None
+    assert file_stamp(videos / "999.mp4") is None
 
 
 def ffpp_crop():
@@ -146,14 +127,15 @@ def ffpp_crop():
 def test_no_image_is_sampled_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = satellites(sampled_at_once=1)
     aerials, _ = taken_in(tmp_path / "spool", given)
+    values = Cache(None)
 
     def made(**changes) -> list[str]:
-        chosen, kept = satellites(sampled_at_once=1, **changes), Kept(tmp_path / "kept")
-        found = generate(aerials, chosen, SEED, tmp_path / "work", measured=False, kept=kept)
+        chosen = satellites(sampled_at_once=1, **changes)
+        found = generate(aerials, chosen, SEED, tmp_path / "work", measured=False, values=values)
         return [record.sha256 for record, _ in found]
 
     whole, sample, sampled = made(), gan.Sampler.__call__, []
-    shutil.rmtree(tmp_path / "kept")
+    values = Cache(None)
 
     def dying(self, given, seeds):
         if len(sampled) == 2:

@@ -43,7 +43,7 @@ def text(key: str, data: Path) -> str:
 
 
 def test_every_corpus_of_the_profile_is_in_the_catalogue_with_its_reader() -> None:
-    named = {*MINI.collect.corpora.model_dump(), *MINI.collect.benchmarks.model_dump()}
+    named = {*MINI.collect.corpora.folders(), *MINI.collect.benchmarks.folders()}
     assert named <= set(catalogue())
     assert list(verify.WHERE) == list(catalogue())
     assert {*NAMES, *LISTS} <= set(catalogue())

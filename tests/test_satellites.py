@@ -18,6 +18,7 @@ from fakevlm.config.params import load_params
 from fakevlm.config.satellites import Satellites
 from fakevlm.data.records import FAKE, REAL, Record, read_records
 from fakevlm.errors import UserError
+from fakevlm.inference.cache import Cache
 from fakevlm.synthesis.satellite import diffusion, gan, learning
 from fakevlm.synthesis.satellite.aerials import Aerials, enlarged, layout_map, learned_from, square
 from fakevlm.synthesis.satellite.generate import generate
@@ -205,7 +206,7 @@ def test_differences_are_brought_to_one_spread() -> None:
 def test_generated_images_are_records_that_inherit_their_item(tmp_path: Path) -> None:
     given = settings()
     aerials, records = taken_in(tmp_path / "spool", given)
-    made = list(generate(aerials, given, SEED, tmp_path / "work", measured=True))
+    made = list(generate(aerials, given, SEED, tmp_path / "work", measured=True, values=Cache(None)))
     assert [(r.label, r.category, r.source) for r, _ in made] == [(FAKE, "satellite", "satellite")] * 5
     assert [r.generator for r, _ in made] == ["pix2pix"] * 3 + ["ddpm"] * 2
     assert len({r.id for r, _ in made}) == 5
@@ -223,11 +224,13 @@ def test_generated_images_are_records_that_inherit_their_item(tmp_path: Path) ->
             "satellite",
             [],
         )
-    again = list(generate(aerials, given, SEED, tmp_path / "elsewhere", measured=False))
+    again = list(generate(aerials, given, SEED, tmp_path / "elsewhere", measured=False, values=Cache(None)))
     assert [(r.id, r.sha256) for r, _ in again] == [(r.id, r.sha256) for r, _ in made]
     assert [truth for _, truth in again] == [None] * 5
     alone = settings(sampled_at_once=1, gan__images=1, diffusion__images=0)
-    (one,) = [r for r, _ in generate(aerials, alone, SEED, tmp_path / "work", measured=False)]
+    (one,) = [
+        r for r, _ in generate(aerials, alone, SEED, tmp_path / "work", measured=False, values=Cache(None))
+    ]
     assert one.id == made[0][0].id
     assert len(list((tmp_path / "work").glob("pix2pix-*"))) == 1, (
         "how many are sampled does not change the weights"
@@ -239,7 +242,7 @@ def test_other_settings_or_data_are_another_run(tmp_path: Path) -> None:
     more, _ = taken_in(tmp_path / "b", settings(), 24)
     for given, data in ((settings(), aerials), (settings(gan__steps=3), aerials), (settings(), more)):
         only = given.model_copy(update={"diffusion": given.diffusion.model_copy(update={"images": 0})})
-        list(generate(data, only, SEED, tmp_path / "work", measured=False))
+        list(generate(data, only, SEED, tmp_path / "work", measured=False, values=Cache(None)))
     assert len(list((tmp_path / "work").glob("pix2pix-*"))) == 3
 
 
@@ -247,10 +250,10 @@ def test_too_few_aerial_images_stop_with_the_cure(tmp_path: Path) -> None:
     given = settings(gan__images=12)
     aerials, _ = taken_in(tmp_path, given, 6)
     with pytest.raises(UserError, match="too few for 12") as error:
-        list(generate(aerials, given, SEED, tmp_path, measured=False))
+        list(generate(aerials, given, SEED, tmp_path, measured=False, values=Cache(None)))
     assert "collect.satellites.learn_share" in error.value.cure
     none = settings(gan__images=0, diffusion__images=0)
-    assert list(generate(aerials, none, SEED, tmp_path, measured=False)) == []
+    assert list(generate(aerials, none, SEED, tmp_path, measured=False, values=Cache(None))) == []
 
 
 def test_the_weights_are_in_plain_formats(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Work on several items at a time, in threads: decoding images and videos lets go of Python's lock."""
+"""Ordered, bounded, parallel map: decoding images and videos releases Python's lock."""
 
 import os
 from collections import deque
@@ -9,24 +9,24 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Few: each thread holds a decoded image, or the frames of a video, which at 1080p are some 80 MB.
+# Each thread holds a decoded image, or the frames of a video: some 80 MB at 1080p.
 THREADS = min(4, os.cpu_count() or 1)
 
 
-def ahead(work: Callable[[T], R], items: Iterable[T], threads: int = THREADS) -> Iterator[R]:
-    """What `work` makes of every item, in the items' order, whatever the number of threads.
+def prefetch(function: Callable[[T], R], items: Iterable[T], threads: int = THREADS) -> Iterator[R]:
+    """Yield `function(item)` in the items' order, computed in threads.
 
-    Items are taken one by one, `threads` of them ahead of what was asked for. An exception comes in its item's turn.
+    At most `threads` items are taken ahead of what was asked for. An exception is raised in its item's turn.
     """
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(work, item))
+                waiting.append(pool.submit(function, item))
                 if len(waiting) > threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:  # nobody asks any more
+        finally:  # the caller stopped early
             for future in waiting:
                 future.cancel()

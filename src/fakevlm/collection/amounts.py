@@ -8,6 +8,7 @@ from fakevlm import paths
 from fakevlm.config.params import Params
 from fakevlm.data.corpora import cvusa, fakeclue, ffpp, m6doc
 from fakevlm.data.corpora.files import count_images
+from fakevlm.data.corpora.layouts import WHERE
 from fakevlm.errors import UserError
 
 
@@ -52,6 +53,27 @@ def drawn(id: str, share: float, seed: int) -> bool:
     return int.from_bytes(lot, "big") < share * 2**64
 
 
+def need_folders(params: Params) -> None:
+    """Check, before hours of reading, that every folder is there that the profile names.
+
+    Raises:
+        UserError: some are not; says of each which key names it and where to get it.
+    """
+    settings, missing = params.collect, []
+    for section, keys in (("corpora", settings.corpora), ("benchmarks", settings.benchmarks)):
+        others = {other.name: other.path for other in keys.others or ()}
+        for key, path in {**keys.folders(), **others}.items():
+            if not paths.resolve(path).is_dir():
+                where = WHERE.get(key, "see its reader")
+                missing.append(f"collect.{section}.{key}: no folder {paths.resolve(path)}\n      {where}")
+    if missing:
+        raise UserError(
+            f"profile {params.profile!r} needs data that are not there:\n    " + "\n    ".join(missing),
+            "put them there (a link will do), name other folders in params.yaml, or leave a corpus out with null; "
+            f"`fakevlm verify --profile {params.profile}` tells more",
+        )
+
+
 def planned(params: Params) -> dict[str, Amount]:
     """The training corpora that the profile names.
 
@@ -60,10 +82,10 @@ def planned(params: Params) -> dict[str, Amount]:
     """
     settings = params.collect
     found = {}
-    for corpus, name in settings.corpora:
-        root = folder(name)
+    for corpus, name in settings.corpora.folders().items():
+        root = paths.resolve(name)
         # Beside the release, FF++ serves the benchmarks alone.
-        if root is None or (settings.corpora.fakeclue and corpus != "fakeclue"):
+        if settings.corpora.fakeclue and corpus != "fakeclue":
             continue
         total, most = expected(corpus, root, settings.frames_per_video), settings.at_most.get(corpus)
         if most and not total:

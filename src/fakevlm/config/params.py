@@ -74,7 +74,25 @@ class Cluster(Section):
     gpus_per_worker: float = Field(ge=0)
 
 
-class Corpora(Section):
+class Other(Section):
+    """A corpus or benchmark with a reader of your own: `module:function`, called with the folder; yields records."""
+
+    name: str = Field(pattern="^[a-z0-9][a-z0-9_-]*$")
+    reader: str = Field(pattern=f"^{plugins.REFERENCE}$")
+    path: str
+
+
+class Folders(Section):
+    """Folders by name, null where one is left out."""
+
+    others: list[Other] | None = None
+
+    def folders(self) -> dict[str, str]:
+        """Return the folders that are named, by key."""
+        return {key: path for key, path in self if path and key != "others"}
+
+
+class Corpora(Folders):
     genimage: str | None
     ffpp: str | None
     chameleon: str | None
@@ -86,7 +104,7 @@ class Corpora(Section):
 
     @model_validator(mode="after")
     def _release_stands_alone(self) -> "Corpora":
-        beside = [key for key, path in self if path and key not in ("fakeclue", "ffpp")]
+        beside = [key for key in self.folders() if key not in ("fakeclue", "ffpp")]
         if self.fakeclue and beside:
             raise ValueError(
                 f"fakeclue is the released training set as it is: set {', '.join(beside)} to null, or fakeclue"
@@ -94,7 +112,7 @@ class Corpora(Section):
         return self
 
 
-class Benchmarks(Section):
+class Benchmarks(Folders):
     loki: str | None
     dmimage: str | None
     ddvqa: str | None

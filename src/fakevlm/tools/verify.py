@@ -14,37 +14,13 @@ from pathlib import Path
 
 from fakevlm import paths
 from fakevlm.config.params import Params, load_params
-from fakevlm.data.corpora import (
-    chameleon,
-    cvusa,
-    ddvqa,
-    dmimage,
-    fakeclue,
-    ffpp,
-    genimage,
-    layouts,
-    loki,
-    m6doc,
-    vigor,
-)
+from fakevlm.data.corpora import layouts
 from fakevlm.data.corpora.catalogue import Corpus, catalogue
 from fakevlm.data.corpora.files import appledouble
-from fakevlm.data.corpora.layouts import Item
+from fakevlm.data.corpora.layouts import WHERE, Item
 from fakevlm.errors import UserError
 from fakevlm.tools.archives import TARS, ZIPS
 
-WHERE = {
-    "genimage": genimage.WHERE,
-    "ffpp": ffpp.WHERE,
-    "chameleon": chameleon.WHERE,
-    "cvusa": cvusa.WHERE,
-    "vigor": vigor.WHERE,
-    "m6doc": m6doc.WHERE,
-    "loki": loki.WHERE,
-    "ddvqa": ddvqa.WHERE,
-    "dmimage": dmimage.WHERE,
-    "fakeclue": fakeclue.WHERE,
-}
 SHOWN = 5  # of a long list of missing things
 COMPLETE, INCOMPLETE = 0, 1
 
@@ -76,29 +52,8 @@ class Report:
 
 def folders(params: Params) -> dict[str, Path | None]:
     """Every corpus and benchmark that the profile has a key for, and its folder (None: left out)."""
-    named = {**params.collect.corpora.model_dump(), **params.collect.benchmarks.model_dump()}
+    named = {**params.collect.corpora.folders(), **params.collect.benchmarks.folders()}
     return {key: paths.resolve(named[key]) if named.get(key) else None for key in catalogue()}
-
-
-def need(params: Params) -> None:
-    """Whether every folder that the profile names is there: told at once and all together, before hours of reading the first.
-
-    Raises:
-        UserError: one is not; says of each which key names it and where to get it.
-    """
-    named = {"corpora": params.collect.corpora, "benchmarks": params.collect.benchmarks}
-    lost = [
-        f"collect.{section}.{key}: no folder {paths.resolve(path)}\n      {WHERE[key]}"
-        for section, keys in named.items()
-        for key, path in keys
-        if path and not paths.resolve(path).is_dir()
-    ]
-    if lost:
-        raise UserError(
-            f"profile {params.profile!r} needs data that are not there:\n    " + "\n    ".join(lost),
-            "put them there (a link will do), name other folders in params.yaml, or leave a corpus out with null; "
-            f"`fakevlm verify --profile {params.profile}` tells more",
-        )
 
 
 def verify(key: str, root: Path | None, faces: Path | None = None) -> Report:

@@ -22,13 +22,12 @@ one; so does this reader, starting again at the first when a video has more ques
 from collections.abc import Iterator
 from pathlib import Path
 
-from fakevlm.collection.kept import Kept
 from fakevlm.data.corpora import ffpp
 from fakevlm.data.corpora.faces import Cropper
 from fakevlm.data.corpora.files import Quarantine, appledouble, need_folder, need_json
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
-from fakevlm.prefetch import ahead
+from fakevlm.prefetch import prefetch
 
 WHERE = "get DD-VQA's DQ_FF++ folder from https://github.com/Reality-Defender/Research-DD-VQA"
 METHODS: dict[str, str | None] = {
@@ -91,7 +90,7 @@ def read(
     split: str = "test",
     quarantine: Quarantine | None = None,
     crop: Cropper | None = None,
-    kept: Kept | None = None,
+    frames: ffpp.FrameCache | None = None,
 ) -> Iterator[Record]:
     """Streams one record a question of one split, with the answers as references.
 
@@ -99,7 +98,7 @@ def read(
         ffpp_root: FaceForensics++, where the frames come from. Videos that it lacks go to quarantine.
         split: `train` or `test`.
         crop: cuts faces from FF++'s frames, as there.
-        kept: what was decoded before, as there.
+        frames: what was decoded before.
 
     Raises:
         UserError: the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.
@@ -107,14 +106,14 @@ def read(
 
     def taken(entry: Entry) -> tuple[Entry, list[tuple[str, bytes]], Quarantine]:
         (method, video, _), notes = entry, Quarantine()
-        frames = ffpp.video_frames(ffpp_root, method, video, frames_per_video, notes, crop, kept=kept)
-        return entry, frames, notes
+        pictures = ffpp.video_frames(ffpp_root, method, video, frames_per_video, notes, crop, frames=frames)
+        return entry, pictures, notes
 
-    for (method, video, questions), frames, notes in ahead(taken, entries(root, split)):
+    for (method, video, questions), pictures, notes in prefetch(taken, entries(root, split)):
         if quarantine is not None:
             quarantine.take(notes)
-        for n, (number, question, answers) in enumerate(questions if frames else []):
-            name, data = frames[n % len(frames)]
+        for n, (number, question, answers) in enumerate(questions if pictures else []):
+            name, data = pictures[n % len(pictures)]
             yield Record(
                 id=f"{ffpp.frame_id(method, video, name)}#{number}",
                 image=data,

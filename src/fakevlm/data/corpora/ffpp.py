@@ -19,20 +19,54 @@ nor source of a test video occurs in training.
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fakevlm.collection.kept import Kept, stamp
 from fakevlm.data.corpora.faces import Cropper
-from fakevlm.data.corpora.files import BadImage, Quarantine, appledouble, images, need_folder, need_json
-from fakevlm.data.corpora.video import frames, numbers, spaced
+from fakevlm.data.corpora.files import (
+    BadImage,
+    Quarantine,
+    appledouble,
+    file_stamp,
+    images,
+    need_folder,
+    need_json,
+)
+from fakevlm.data.corpora.video import frames as decode
+from fakevlm.data.corpora.video import numbers, spaced
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
-from fakevlm.prefetch import ahead
+from fakevlm.inference import cache
+from fakevlm.prefetch import prefetch
 
 WHERE = "get FaceForensics++ by the form at https://github.com/ondyari/FaceForensics (c23 videos and dataset/splits)"
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 SPLITS = ("train", "val", "test")
+
+
+class FrameCache:
+    """Frames of videos, so that a stage that was killed decodes no video twice.
+
+    Args:
+        values: where they are stored.
+        settings: what decides, beside the video, its frames; as JSON has it.
+    """
+
+    def __init__(self, values: cache.Cache, settings: Any) -> None:
+        self._values, self._settings = values, settings
+
+    def get(self, key: Any) -> list[tuple[str, bytes]] | None:
+        """Return (file name, bytes) of the frames under a key, None if there are none."""
+        packed = self._values.get(cache.key("frames", self._settings, key))
+        if packed is None:
+            return None
+        return [(name, data.tobytes()) for name, data in cache.unpack(packed).items()]
+
+    def put(self, key: Any, frames: list[tuple[str, bytes]]) -> None:
+        """Store the frames of a video."""
+        packed = cache.pack({name: np.frombuffer(data, np.uint8) for name, data in frames})
+        self._values.put(cache.key("frames", self._settings, key), packed)
 
 
 def frame_id(method: str | None, video: str, frame: str) -> str:
@@ -80,15 +114,15 @@ def video_frames(
     quarantine: Quarantine | None = None,
     crop: Cropper | None = None,
     drawn: Callable[[str], bool] | None = None,
-    kept: Kept | None = None,
+    frames: FrameCache | None = None,
 ) -> list[tuple[str, bytes]]:
     """Evenly spaced frames of one video as (file name, bytes): extracted ones if there are any, else decoded and cropped.
 
     Of them only those that are `drawn` by their ids: others are not read, decoded or cropped.
     A video that does not decode gives none and goes to quarantine, so does one that is missing, and a frame that has no face or
-    does not come. What decoded without any of this is `kept`.
+    does not come. `frames` keeps what decoded without any of this.
     """
-    quarantine, kept = Quarantine() if quarantine is None else quarantine, kept or Kept()
+    quarantine = Quarantine() if quarantine is None else quarantine
     place = _place(root, method)
     folder, file = place / "frames" / video, place / "videos" / f"{video}.mp4"
     # By number: DeepfakeBench names them by three digits, and the thousandth by four.
@@ -123,17 +157,18 @@ def video_frames(
             for number in numbers(file, wanted)
             if drawn is None or drawn(frame_id(method, video, f"{number:03d}.png"))
         ]
-        points = [stamp(_landmarks(place, video, number)) for number in chosen] if crop else []
-        key = [str(file), stamp(file), chosen, points]
+        points = [file_stamp(_landmarks(place, video, number)) for number in chosen] if crop else []
+        key = [str(file), file_stamp(file), chosen, points]
         if not chosen:
             return []
-        if (found := kept.get(key)) is None:
-            noted = len(quarantine)
-            taken = frames(file, chosen, look if crop else None, lost)
-            found = [(f"{number:03d}.png", data) for number, data in taken]
-            if len(quarantine) == noted:
-                kept.put(key, found)
-        return found
+        if frames is not None and (cached := frames.get(key)) is not None:
+            return cached
+        noted = len(quarantine)
+        decoded = decode(file, chosen, look if crop else None, lost)
+        pictures = [(f"{number:03d}.png", data) for number, data in decoded]
+        if frames is not None and len(quarantine) == noted:
+            frames.put(key, pictures)
+        return pictures
     except BadImage as error:
         quarantine.add("ff++", name, str(error))
         return []
@@ -168,7 +203,7 @@ def read(
     crop: Cropper | None = None,
     splits: Sequence[str] = SPLITS,
     drawn: Callable[[str], bool] | None = None,
-    kept: Kept | None = None,
+    frames: FrameCache | None = None,
 ) -> Iterator[Record]:
     """Streams the frames of the originals, then of each method, as far as they are in one of `splits` and `drawn` by their ids.
 
@@ -188,9 +223,9 @@ def read(
 
     def taken(place: tuple[str | None, str]) -> tuple[str | None, str, list[tuple[str, bytes]], Quarantine]:
         notes = Quarantine()
-        return *place, video_frames(root, *place, frames_per_video, notes, crop, drawn, kept), notes
+        return *place, video_frames(root, *place, frames_per_video, notes, crop, drawn, frames), notes
 
-    for method, video, pictures, notes in ahead(taken, chosen()):
+    for method, video, pictures, notes in prefetch(taken, chosen()):
         if quarantine is not None:
             quarantine.take(notes)
         target = video.split("_")[0]

@@ -50,6 +50,15 @@ class Quarantine:
         return pd.DataFrame(self.rows, columns=["corpus", "path", "reason"])
 
 
+def file_stamp(file: Path) -> list[int] | None:
+    """Return size and time of a file, None where there is none: part of the key of what is computed from it."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
 def need_folder(path: Path, corpus: str, where: str) -> Path:
     """The folder, if it is there.
 

@@ -10,11 +10,35 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fakevlm.data.corpora import cvusa, ddvqa, dmimage, fakeclue, ffpp, genimage, loki, m6doc, vigor
+from fakevlm.data.corpora import (
+    chameleon,
+    cvusa,
+    ddvqa,
+    dmimage,
+    fakeclue,
+    ffpp,
+    genimage,
+    loki,
+    m6doc,
+    vigor,
+)
 from fakevlm.data.corpora.catalogue import Part
 from fakevlm.data.corpora.files import appledouble, count_images
 from fakevlm.data.records import REAL
 
+# Where to get each corpus.
+WHERE = {
+    "genimage": genimage.WHERE,
+    "ffpp": ffpp.WHERE,
+    "chameleon": chameleon.WHERE,
+    "cvusa": cvusa.WHERE,
+    "vigor": vigor.WHERE,
+    "m6doc": m6doc.WHERE,
+    "loki": loki.WHERE,
+    "ddvqa": ddvqa.WHERE,
+    "dmimage": dmimage.WHERE,
+    "fakeclue": fakeclue.WHERE,
+}
 # For each {brace} the names that belong there and, for each name, the paths that are as good.
 Names = Mapping[str, Mapping[str, list[str]]]
 

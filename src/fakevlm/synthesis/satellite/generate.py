@@ -7,7 +7,6 @@ seen an image that a model is tested on. The other aerial images lend their maps
 generated image has the `item` of the aerial image that lent its map, so no split parts the two."""
 
 import hashlib
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from types import ModuleType
@@ -15,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fakevlm.collection.kept import Kept, source
 from fakevlm.config.satellites import Satellites
 from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.records import FAKE, Record
 from fakevlm.errors import UserError
+from fakevlm.inference import cache
 from fakevlm.progress import bar
 from fakevlm.synthesis.jpeg import encode_jpeg
 from fakevlm.synthesis.satellite import measure
@@ -36,7 +35,15 @@ _WEIGHTLESS = {"images", "sampling_steps"}  # settings that leave the weights as
 def _key(name: str, code: tuple[ModuleType, ...], aerials: Aerials, settings: Satellites, seed: int) -> list:
     """Return everything that decides the weights: data, settings, code."""
     own = getattr(settings, name).model_dump(exclude=_WEIGHTLESS)
-    return [aerials.digest, settings.image_size, settings.cell, settings.levels, own, seed, source(code)]
+    return [
+        aerials.digest,
+        settings.image_size,
+        settings.cell,
+        settings.levels,
+        own,
+        seed,
+        cache.code_version(*(module.__name__ for module in code)),
+    ]
 
 
 def _trained(
@@ -96,14 +103,14 @@ def need_aerials(count: float, settings: Satellites) -> None:
 
 
 def generate(
-    aerials: Aerials, settings: Satellites, seed: int, work: Path, *, measured: bool, kept: Kept | None = None
+    aerials: Aerials, settings: Satellites, seed: int, work: Path, *, measured: bool, values: cache.Cache
 ) -> Iterator[tuple[Record, GroundTruth | None]]:
     """Yield the images of both generators, with measured ground truth if `measured` (see `measure`).
 
     Args:
         aerials: the real aerial images, all taken in.
         work: folder of checkpoints and finished weights.
-        kept: the images sampled before an interruption.
+        values: the images sampled before an interruption.
 
     Raises:
         UserError: there are too few aerial images to learn from or to lend maps.
@@ -124,14 +131,14 @@ def generate(
                 wanted[method],
                 sampler,
                 key,
-                kept or Kept(),
+                values,
                 known,
             )
 
 
 def _sampled(
     aerials: Aerials, settings: Satellites, seed: list[int], name: str, n: int, sampler: Callable, key: Any,
-    kept: Kept, known: measure.Thresholds | None,
+    values: cache.Cache, known: measure.Thresholds | None,
 ) -> Iterator[tuple[Record, GroundTruth | None]]:  # fmt: skip
     from fakevlm.synthesis.satellite.learning import signed, unsigned
 
@@ -142,19 +149,14 @@ def _sampled(
             turn = range(start, min(start + at_once, n))
             rngs = [np.random.default_rng([*seed, i]) for i in turn]
             seeds = [int(rng.integers(2**62)) for rng in rngs]
-            batch = [
-                key,
-                seeds,
-                hashlib.sha256(np.ascontiguousarray(maps[turn.start : turn.stop])).hexdigest(),
-            ]
-            if found := kept.get(batch):
-                images = np.load(io.BytesIO(found[0][1]), allow_pickle=False)
+            given_maps = hashlib.sha256(np.ascontiguousarray(maps[turn.start : turn.stop])).hexdigest()
+            batch = cache.key("satellites", key, seeds, given_maps)
+            if packed := values.get(batch):
+                images = cache.unpack(packed)["images"]
             else:
                 given = signed(np.stack([enlarged(maps[i], settings.cell) for i in turn]))
                 images = unsigned(sampler(given, seeds))
-                out = io.BytesIO()
-                np.save(out, images)
-                kept.put(batch, [("images.npy", out.getvalue())])
+                values.put(batch, cache.pack({"images": images}))
             for i, rng, pixels in zip(turn, rngs, images, strict=True):
                 yield _finished(lenders[i], name, pixels, maps[i], rng, settings, known)
             progress.update(len(turn))
