@@ -1,7 +1,7 @@
 """Memory and time from 10,000 to a million records: `python benchmarks/records_scaling.py`; sizes may be named.
 
 Generated records with tiny images, no two alike, go through what every image goes through: writing and reading shards, the tables
-without images, the collection's sieve and leakage check, the bookkeeping of `categorize` (a stand-in answers for the classifier),
+without images, the collection's filter and leakage check, the bookkeeping of `categorize` (a stand-in answers for the classifier),
 the plan of `annotate` (categories, splits, choice) with a walk through its tasks, the whole of `annotate` (three stand-ins answer
 at once, in two statements each that are said of few other images; a stand-in embeds them), the same with a full journal whose last
 line a kill has torn, the records on disk that training reads, the fit of a linear expert (pixels are its features), and a
@@ -123,17 +123,20 @@ def frame(count: int, folder: Path) -> int:
 
 
 def collect(count: int, folder: Path) -> int:
-    from fakevlm.collection.sieve import Sieve
-
+    from fakevlm.collection.filter import Filter, inspect
     from fakevlm.collection.leakage import Leakage
-    from fakevlm.collection.perceptual import phash
     from fakevlm.data.corpora.files import Quarantine
+    from fakevlm.prefetch import prefetch
 
-    leakage = Leakage(4)
-    passed = Sieve(Quarantine()).through(
-        "genimage", read_records(folder / "records"), lambda _, image: phash(image), leakage.trained
-    )
-    total = write_records(passed, folder / "again")
+    leakage, unique = Leakage(4), Filter(Quarantine())
+
+    def passed():
+        for item in prefetch(inspect, read_records(folder / "records")):
+            if unique.accepts("genimage", item):
+                leakage.trained(item.record, item.phash)
+                yield item.record
+
+    total = write_records(passed(), folder / "again")
     leakage.frame()
     return total
 
@@ -258,7 +261,7 @@ STEPS = {
     "write": write,
     "read": read,
     "table": frame,
-    "sieve, leakage": collect,
+    "filter, leakage": collect,
     "categorize": categorize,
     "annotate's plan": plan,
     "annotate": annotate,
@@ -269,7 +272,7 @@ STEPS = {
     "a detector": detected,
 }
 IMPORTS = {
-    "sieve, leakage": "fakevlm.collection.collect",
+    "filter, leakage": "fakevlm.collection.collect",
     "categorize": "fakevlm.categorize.assign",
     "annotate's plan": "fakevlm.annotation.fakeclue",
     "annotate": "fakevlm.annotation.fakeclue",
