@@ -17,7 +17,7 @@ from fakevlm.config.params import Cluster
 from fakevlm.data.records import Record
 from fakevlm.data.shards import columns_of, take
 from fakevlm.inference.cache import Cache, key, pack, unpack
-from fakevlm.prefetch import ahead
+from fakevlm.prefetch import prefetch
 
 Columns = dict[str, np.ndarray]
 _AHEAD = 2  # batches prepared in threads while the model computes
@@ -125,5 +125,5 @@ def _here(
         return
     model = predictor.model
     batches = ((n, list(take(records, plan[n]))) for n in chain([first], numbers))
-    for n, inputs in ahead(lambda batch: (batch[0], prepare(model, batch[1])), batches, threads=_AHEAD):
+    for n, inputs in prefetch(lambda batch: (batch[0], prepare(model, batch[1])), batches, threads=_AHEAD):
         yield n, model(inputs)
