@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from fakevlm.collection.ondisk import DiskDict
 from fakevlm.data import records
 from fakevlm.data.corpora.files import BadImage, decoded
 from fakevlm.data.records import Record, decode, read_records, write_records
@@ -73,17 +72,6 @@ def test_only_records_with_given_values(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_folder_without_shards_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no record shards"):
         list(read_records(tmp_path / "nowhere"))
-
-
-def test_what_lies_on_disk_is_remembered_once() -> None:
-    known = DiskDict()
-    assert known.add("a", "1")
-    assert known.add(b"a", "2"), "a text and its bytes are two keys"
-    assert known.add(7, "3")
-    assert not known.add("a", "4")
-    assert [known.get(key) for key in ("a", b"a", 7, "7", "b")] == ["1", "2", "3", None, None]
-    assert all(known.add(f"k{n}", str(n)) for n in range(2000))
-    assert known.get("k1234") == "1234"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
