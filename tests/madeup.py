@@ -292,7 +292,8 @@ def _training(root: Path, rng: np.random.Generator) -> None:
     (model / "config.json").write_text(json.dumps(config))
 
 
-def _robustness(root: Path) -> None:
+def robustness() -> pd.DataFrame:
+    """The robustness study's scores.csv."""
     strengths = {
         "jpeg": (90, 70, 50),
         "resize": (0.75, 0.5),
@@ -307,7 +308,7 @@ def _robustness(root: Path) -> None:
         for subset, harm in subsets
         for metric in ("acc", "auc")
     ]
-    _csv(pd.DataFrame(rows), root / "robustness/scores.csv")
+    return pd.DataFrame(rows)
 
 
 def make(root: Path, seed: int = 3, images: int = 84) -> Path:
@@ -325,7 +326,7 @@ def make(root: Path, seed: int = 3, images: int = 84) -> Path:
     _annotate(artifacts, records["fakeclue"], rng)
     _study(artifacts)
     _training(artifacts, rng)
-    _robustness(artifacts)
+    _csv(robustness(), artifacts / "robustness/scores.csv")
     for name, part in records.items():
         asked = part if name != "fakeclue" else part[len(part) // 3 + 7 :]
         folder = artifacts / "evaluate" / name

@@ -8,7 +8,15 @@ from fakevlm.reporting import arithmetic
 from fakevlm.reporting.published import FILE, TIDY, load_published
 
 PUBLISHED = load_published()
-CELLS = {"table2": 8 * 8 + 1, "table3": 8 * 6, "table4": 9 * 4 - 3, "table5": 5 * 5, "table6": 2 * 4 - 2}
+CELLS = {
+    "table2": 8 * 8 + 1 + 6 * 4,
+    "table7": 13 * 4,
+    "table8": 10 * 8 - 1,
+    "table3": 8 * 6,
+    "table4": 9 * 4 - 3,
+    "table5": 5 * 5,
+    "table6": 2 * 4 - 2,
+}
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -28,7 +28,7 @@ class Report:
     """What was made, for the notebook to show.
 
     Attributes:
-        tables: Tables 1–6, in order.
+        tables: Tables 1–8, in order.
         figures: every figure, in the page's order.
         conclusions: the paper's conclusions beside this run.
         page: the path of report.html.

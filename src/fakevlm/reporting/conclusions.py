@@ -92,13 +92,15 @@ def printed(published: Published, table: str, column: str, row: str = METHOD, ge
 
     Args:
         row: the paper's own method in this table.
-        general: leave out people and the methods that were trained for the benchmark (Common-DF).
+        general: leave out people, detectors, and the methods that were trained for the benchmark (Common-DF).
     """
     values = published.column(table, column)
+    experts = {entry.method for entry in published.table(table).rows if entry.expert}
     others = {
         method: value
         for method, value in values.items()
-        if method != row and not (general and method.startswith(("Common-DF", "Human")))
+        if method != row
+        and not (general and (method in experts or method.startswith(("Common-DF", "Human"))))
     }
     best = max(others, key=lambda method: others[method])
     return f"{values[row]:.3f} against {others[best]:.3f} ({best})"

@@ -35,20 +35,21 @@ class Note(_Strict):
 
 
 class Row(_Strict):
-    """A method's values as printed; `v2`: those that the camera-ready version prints instead, by column."""
+    """A method's values as printed; `v2`: the camera-ready version's by column."""
 
     method: str
     values: list[float | None]
     v2: dict[str, float] = Field(default_factory=dict)
     reference: int | None = None
     ours: bool = False
+    expert: bool = False
     notes: list[Note] = Field(default_factory=list)
 
 
 class Table(_Strict):
-    """One of Tables 2–6; `columns` are benchmark/subset/metric, `values` of a row follow them."""
+    """One of Tables 2–8; `columns` are benchmark/subset/metric, `values` of a row follow them."""
 
-    id: Literal["table2", "table3", "table4", "table5", "table6"]
+    id: str
     caption: str
     scale: Literal["fraction", "percent"]
     columns: list[str]
@@ -185,7 +186,7 @@ class Published(_Strict):
         return self
 
     def table(self, name: str) -> Table:
-        """Table by id (`table2` … `table6`)."""
+        """Table by id (`table2` … `table8`)."""
         return next(table for table in self.tables if table.id == name)
 
     def claim(self, name: str) -> Claim:

@@ -1,4 +1,4 @@
-"""Tables 1–6: the paper's numbers and this run's, tidy for machines and side by side for people, never mixed.
+"""Tables 1–8: the paper's numbers and this run's, tidy for machines and side by side for people, never mixed.
 
 Which scores, columns and notes a table has is data: `tables` in report.yaml. A new column is one entry there.
 """
@@ -163,6 +163,25 @@ def _by_subset(
     return Sheet(spec["title"], head, owners, rows) if rows else None
 
 
+def _by_row(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet:
+    """FakeVLM under each subset (rows): the paper's metrics, then this run's."""
+    owners = [("paper", "paper"), ("run", f"this run ({profile})")]
+    columns = [(source, title, m) for source, title in owners for m in spec["rows"]]
+    columns = [c for c in columns if ((tidy.source == c[0]) & (tidy.metric == c[2])).any()]
+    rows = [
+        [subset.replace("=", " "), *(cell(tidy, subset=subset, source=s, metric=m) for s, _, m in columns)]
+        for subset in sorted(set(tidy.subset), key=_strength)
+    ]
+    head = [spec["key"], *(f"{METRICS[metric]}, {title}" for _, title, metric in columns)]
+    return Sheet(spec["title"], head, ["key", *(source for source, _, _ in columns)], rows)
+
+
+def _strength(subset: str) -> tuple[bool, str, float]:
+    """Order `none` first, then perturbations by name and strength."""
+    name, _, strength = subset.partition("=")
+    return name != "none", name, float(strength or 0)
+
+
 def build_table(
     name: str,
     published: Published,
@@ -171,11 +190,11 @@ def build_table(
     average: pd.DataFrame | None = None,
     **facts: Any,
 ) -> ReportTable:
-    """One of Tables 2–6, the paper beside this run, as `report.yaml` lays it out.
+    """One of Tables 2–8, the paper beside this run, as `report.yaml` lays it out.
 
     Args:
-        name: `table2` … `table6`.
-        scores: of all benchmarks, as stage evaluate writes them.
+        name: `table2` … `table8`.
+        scores: of all benchmarks and of robustness, as the stages write them.
         average: the mean AUC over the manipulations (`averages.average_auc`), for Table 5.
         facts: what the table's notes name: trained (experts trained in this run), videos (of FF++).
     """
@@ -193,6 +212,8 @@ def build_table(
         part = tidy[tidy.benchmark == sheet["benchmark"]]
         if "columns" in sheet:
             sheets.append(_beside(part, sheet, profile))
+        elif "rows" in sheet:
+            sheets.append(_by_row(part, sheet, profile))
         elif "run" in sheet:
             sheets.append(_only_run(part, sheet, profile))
         else:
@@ -205,12 +226,13 @@ def build_table(
 
 
 def build_tables(inputs: Inputs, published: Published, average: pd.DataFrame) -> list[ReportTable]:
-    """Tables 1–6."""
+    """Tables 1–8."""
     params = inputs.params
     trained = [name for name in params.evaluate.methods if name in TRAINED]
     videos = inputs.predictions["ffpp"]["item"].nunique()
+    scores = pd.concat([inputs.scores, inputs.robustness], ignore_index=True)
     return [table1(inputs, published)] + [
-        build_table(name, published, inputs.scores, params.profile, average, trained=trained, videos=videos)
+        build_table(name, published, scores, params.profile, average, trained=trained, videos=videos)
         for name in layout()["tables"]
     ]
 
