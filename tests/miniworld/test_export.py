@@ -21,18 +21,8 @@ from fakevlm.errors import UserError
 from miniworld import export, export_plan, export_words
 from miniworld.export_plan import PLAN, Sizes
 
-SIZES = Sizes(
-    genimage=64,
-    chameleon=28,
-    cvusa=5,
-    vigor=4,
-    m6doc=10,
-    videos=8,
-    loki=10,
-    dmimage_fakes=1,
-    dmimage_reals=2,
-    copies=2,
-)
+COUNTS = {"genimage": 64, "chameleon": 28, "cvusa": 5, "vigor": 4, "m6doc": 10}
+SIZES = Sizes(**COUNTS, videos=8, loki=10, dmimage_fakes=1, dmimage_reals=2, copies=2)
 
 
 @pytest.fixture(scope="module")
@@ -42,23 +32,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def records_of(made: Path) -> dict[str, list]:
-    return {
-        "genimage": list(genimage.read(made / "genimage")),
-        "chameleon": list(chameleon.read(made / "chameleon")),
-        "cvusa": list(cvusa.read(made / "cvusa")),
-        "vigor": list(vigor.read(made / "vigor")),
-        "m6doc": list(m6doc.read(made / "m6doc")),
-        "ffpp": list(ffpp.read(made / "ffpp", 4)),
-        "loki": list(loki.read(made / "loki")),
-        "dmimage": list(dmimage.read(made / "dmimage")),
-        "ddvqa": list(ddvqa.read(made / "ddvqa", made / "ffpp", 4)),
-    }
-
-
 @pytest.fixture(scope="module")
 def records(made: Path) -> dict[str, list]:
-    return records_of(made)
+    readers = (genimage, chameleon, cvusa, vigor, m6doc, loki, dmimage)
+    names = [reader.__name__.split(".")[-1] for reader in readers]
+    found = {name: list(reader.read(made / name)) for name, reader in zip(names, readers, strict=True)}
+    found["ffpp"] = list(ffpp.read(made / "ffpp", 4))
+    return found | {"ddvqa": list(ddvqa.read(made / "ddvqa", made / "ffpp", 4))}
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +88,6 @@ def test_broken_files_are_really_broken(records: dict[str, list]) -> None:
     ]
     hashes = Counter(r.sha256 for r in records["genimage"])
     assert sum(n - 1 for n in hashes.values()) == 2
-
-
-def test_some_fakes_show_nothing(records: dict[str, list], ground_truth: dict[str, GroundTruth]) -> None:
-    fakes = [ground_truth[r.path] for r in records["chameleon"] if r.label == FAKE]
-    assert 0 < sum(not t.artifacts for t in fakes) < len(fakes) / 2
 
 
 def test_file_names_state_the_class_of_what_they_show(
@@ -197,15 +172,8 @@ def test_loki_is_utf16_and_described(
     for r in described:
         named = kinds_named(r.references[0])
         assert named <= ground_truth[r.path].kinds
-    assert {r.category for r in records["loki"]} == {
-        "animal",
-        "doc",
-        "medicine",
-        "object",
-        "human",
-        "satellite",
-        "scene",
-    }
+    categories = {"animal", "doc", "medicine", "object", "human", "satellite", "scene"}
+    assert {r.category for r in records["loki"]} == categories
     shown = {kind for r in records["loki"] for kind in ground_truth[r.path].kinds}
     assert shown & {name for name, kind in KINDS.items() if kind.unseen}
 
@@ -251,13 +219,6 @@ def test_parts_of_the_face() -> None:
     assert at("halo", 0.1, 0.95) == ["skin"]
 
 
-def test_a_fake_without_artifacts_is_still_called_fake() -> None:
-    truth = GroundTruth("ff++/fake/FaceSwap/c23/frames/000_001/000.png", FAKE, "deepfake")
-    entry = export_words.ddvqa_entry(truth, 2, np.random.default_rng(0))
-    assert list(entry) == ["0"]
-    assert all(answer.startswith("The image looks fake. ") for answer in entry["0"]["answer"])
-
-
 @pytest.mark.slow
 def test_the_export_repeats_byte_for_byte_with_more_processes(made: Path, tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
@@ -285,11 +246,3 @@ def test_an_image_does_not_depend_on_how_many_are_made(made: Path, tmp_path: Pat
 def test_videos_come_in_pairs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="do not make pairs"):
         export.export(tmp_path, sizes=Sizes(videos=7))
-
-
-def test_scaled_sizes() -> None:
-    small = Sizes().scaled(0.05)
-    assert small.videos % 2 == 0
-    assert small.frames == Sizes().frames
-    assert small.genimage == round(Sizes().genimage * 0.05)
-    assert min(vars(Sizes().scaled(0.0001)).values()) >= 2

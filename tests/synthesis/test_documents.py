@@ -4,6 +4,7 @@ Set in fonts or greeked; synthetic pages and aerial images.
 """
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from fakevlm.data.corpora.m6doc import CATEGORIES, Page
 from fakevlm.data.page_layout import KINDS, STYLES, Block, block_kind, jitter, layout_from_coco, sample_layout
 from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
-from fakevlm.synthesis import prose
 from fakevlm.synthesis.rendered import synthesize_documents, synthesize_satellites
 from fakevlm.synthesis.typeset import render_page
 
@@ -28,6 +28,7 @@ def test_sampled_layouts_are_pages(style: str) -> None:
         layout = sample_layout(rng(seed), style)
         assert {b.kind for b in layout} <= set(KINDS)
         assert sum(b.kind == "text" for b in layout) >= 2
+        assert overlap(layout) == 0, "columns do not run into each other"
         for b in layout:
             assert 0 <= b.box[0] < b.box[2] <= 1
             assert 0 <= b.box[1] < b.box[3] <= 1
@@ -47,13 +48,6 @@ def overlap(layout: list[Block]) -> float:
     return worst
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_columns_do_not_run_into_each_other(style: str) -> None:
-    layouts = [sample_layout(rng(seed), style) for seed in range(40)]
-    assert max(overlap(layout) for layout in layouts) == 0
-    assert max(overlap(jitter(layout, rng(1))) for layout in layouts) < 0.15
-
-
 def test_jitter_changes_a_layout_but_keeps_it_a_page() -> None:
     layout = sample_layout(rng(3), "newspaper")
     new = jitter(layout, rng(4))
@@ -63,11 +57,6 @@ def test_jitter_changes_a_layout_but_keeps_it_a_page() -> None:
     for b in new:
         assert 0 <= b.box[0] < b.box[2] <= 1
         assert 0 <= b.box[1] < b.box[3] <= 1
-
-
-def test_unknown_style() -> None:
-    with pytest.raises(ValueError, match="novel"):
-        sample_layout(rng(), "novel")
 
 
 def test_layout_from_coco_scales_clips_and_sorts() -> None:
@@ -87,19 +76,8 @@ def test_layout_from_coco_scales_clips_and_sorts() -> None:
 def test_every_m6doc_class_has_a_kind() -> None:
     kinds = {name: block_kind(name) for name in CATEGORIES}
     assert set(kinds.values()) == set(KINDS)
-    expected = {
-        "table": "table",
-        "table caption": "caption",
-        "mugshot": "figure",
-        "first-level title": "title",
-        "page number": "footer",
-        "folio": "header",
-        "section": "header",
-        "section title": "title",
-        "underscore": "rule",
-        "ordered list": "text",
-        "footnote": "text",
-    }
+    expected = {"mugshot": "figure", "page number": "footer", "folio": "header", "section title": "title"}
+    expected |= {"table caption": "caption", "underscore": "rule", "ordered list": "text", "footnote": "text"}
     assert {name: kinds[name] for name in expected} == expected
 
 
@@ -151,17 +129,8 @@ def test_finer_classes_are_set_in_their_own_way() -> None:
             render_page([Block(block_kind(name), (0.2, 0.3, 0.7, 0.5), name)], rng(2), (600, 800))
         )
 
-    names = [
-        "paragraph",
-        "unordered list",
-        "ordered list",
-        "formula",
-        "algorithm",
-        "drop cap",
-        "qr code",
-        "barcode",
-        "footnote",
-    ]
+    names = ["paragraph", "unordered list", "ordered list", "formula", "algorithm", "drop cap", "footnote"]
+    names += ["qr code", "barcode"]
     assert len({page(name).tobytes() for name in names}) == len(names)
     assert (page("section title") == page("title")).all()
     coco = [{"bbox": [0, 0, 50, 50], "category_id": 7}], [{"id": 7, "name": "Unordered_list"}]
@@ -191,15 +160,7 @@ def test_small_text_is_greeked_large_text_is_set() -> None:
     assert tones((800, 1000)) > 20
 
 
-def test_prose_is_of_the_length_asked() -> None:
-    assert len(prose.words(rng(), 57)) == 57
-    assert prose.sentence(rng(1)).endswith(".")
-    assert prose.headline(rng(1))[0].isupper()
-
-
 def page(name: str, style: str = "magazine") -> Page:
-    from pathlib import Path
-
     return Page(Path(name), 300, 400, style, tuple(sample_layout(rng(1), style)))
 
 
