@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_satellites import SEED, taken_in
+from test_satellites import settings as satellites
 
 from fakevlm import paths
 from fakevlm.collection.collect import collect
@@ -18,8 +20,6 @@ from fakevlm.synthesis.satellite.generate import generate
 from test_corpora_collect import settings
 from test_corpora_faces import ddvqa_tree, film, tree
 from test_faces import LANDMARKS, landmarks_beside
-from test_satellites import SEED, taken_in
-from test_satellites import settings as satellites
 
 
 def test_many_threads_keep_the_order_and_take_no_more_than_they_need() -> None:
