@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from fakevlm.config.annotation import Addresses, Endpoint, KeyVariable
 from fakevlm.config.base import Section
+from fakevlm.plugins import REFERENCE
 
 
 class Servers(Section):
@@ -50,19 +51,23 @@ class PublishedExpert(Section):
     name: str
     kind: Literal["cnnspot", "univfd", "gramnet", "fusing", "lnp"] | None = None
     weights: str | None = None  # the checkpoint as its authors publish it
-    features: str | None = (
-        None  # univfd: CLIP ViT-L/14, a folder or a name on the hub; lnp: the denoiser's checkpoint
-    )
+    # univfd: CLIP ViT-L/14, a folder or a name on the hub; lnp: the denoiser's checkpoint
+    features: str | None = None
+    object: str | None = Field(
+        default=None, pattern=f"^{REFERENCE}$"
+    )  # or a class of your own: module:object
+    revision: str | None = None  # of that class: its answers are computed anew when it changes
     scores: str | None = None  # instead of all these: a CSV with columns id and p_fake, or id and score
     threshold: float | None = None  # with a column score: fake from here on
     benchmarks: list[Benchmark] | None = Field(default=None, min_length=1)  # null: all
 
     @model_validator(mode="after")
     def _one_source(self) -> "PublishedExpert":
-        if self.scores is not None and (self.kind or self.weights or self.features):
-            raise ValueError("give either scores, or kind and weights")
-        if self.scores is None and not (self.kind and self.weights):
-            raise ValueError("give kind and weights, or scores")
+        weights = self.kind or self.weights or self.features
+        if bool(weights) + bool(self.scores) + bool(self.object) > 1:
+            raise ValueError("give either scores, or kind and weights, or object and revision")
+        if not (self.scores or (self.kind and self.weights) or (self.object and self.revision)):
+            raise ValueError("give kind and weights, or scores, or object and revision")
         if (self.features is not None) != (self.kind in ("univfd", "lnp")):
             raise ValueError(
                 "features is for kind univfd (its CLIP) and kind lnp (its denoiser), which need it"

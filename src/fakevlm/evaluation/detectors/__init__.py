@@ -17,7 +17,7 @@ SIDA; FWA, Face X-ray, SRM, CDFA of DeepfakeBench) enter by their scores (`given
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fakevlm import paths
+from fakevlm import paths, plugins
 from fakevlm.config.params import Params, PublishedExpert
 from fakevlm.errors import UserError
 from fakevlm.evaluation import methods
@@ -28,31 +28,23 @@ if TYPE_CHECKING:
     from fakevlm.evaluation.detectors.base import Detector
 
 
+DETECTORS = {
+    "cnnspot": "fakevlm.evaluation.detectors.cnnspot:PublishedCNNSpot",
+    "univfd": "fakevlm.evaluation.detectors.univfd:PublishedUnivFD",
+    "gramnet": "fakevlm.evaluation.detectors.gramnet:GramNet",
+    "fusing": "fakevlm.evaluation.detectors.fusing:Fusing",
+    "lnp": "fakevlm.evaluation.detectors.lnp:LNP",
+}
+
+
 def load_detector(spec: PublishedExpert) -> "Detector":
-    """Return the detector of an entry with weights.
+    """Return the detector of an entry with weights, or with a class of its own.
 
     Raises:
         UserError: a file is missing, is no plain checkpoint, or holds other tensors than this kind has.
     """
-    if spec.kind == "cnnspot":
-        from fakevlm.evaluation.detectors.cnnspot import PublishedCNNSpot
-
-        return PublishedCNNSpot(spec.weights)
-    if spec.kind == "univfd":
-        from fakevlm.evaluation.detectors.univfd import PublishedUnivFD
-
-        return PublishedUnivFD(spec.weights, spec.features)
-    if spec.kind == "gramnet":
-        from fakevlm.evaluation.detectors.gramnet import GramNet
-
-        return GramNet(spec.weights)
-    if spec.kind == "fusing":
-        from fakevlm.evaluation.detectors.fusing import Fusing
-
-        return Fusing(spec.weights)
-    from fakevlm.evaluation.detectors.lnp import LNP
-
-    return LNP(spec.weights, spec.features)
+    files = [name for name in (spec.weights, spec.features) if name is not None]
+    return plugins.load(spec.object or spec.kind, DETECTORS, "evaluate.experts[].object")(*files)
 
 
 def detector(spec: PublishedExpert, params: Params) -> methods.Answers:
@@ -75,4 +67,9 @@ def detector(spec: PublishedExpert, params: Params) -> methods.Answers:
     versions = [
         file_digest(place) if place.is_file() else model_version(files[key]) for key, place in places.items()
     ]
-    return methods.detector(spec.name, partial(load_detector, placed), [spec.kind, *versions], params)
+    return methods.detector(
+        spec.name,
+        partial(load_detector, placed),
+        [spec.kind or spec.object, spec.revision, *versions],
+        params,
+    )
