@@ -1,8 +1,9 @@
-"""A server that speaks OpenAI's chat completions and misbehaves as each image tells it to. Standard library only.
+"""A server of OpenAI's chat completions that misbehaves as each image tells it to. Standard library only.
 
-`python tests/misbehaving.py --log FILE [--latency S] [--capacity N] [--good] [--port P]` prints its port and serves until it is killed.
-What it is to do stands behind the image's own bytes (`image("500*2", "429")`: two errors, one 429, then a proper answer);
-without a number, for ever; in a request without an image, in its text (`mark`). Each request is written to the log as a line of JSON.
+`python tests/misbehaving.py --log FILE [--latency S] [--capacity N] [--good] [--port P]` prints its port and
+serves until it is killed. What it is to do stands behind the image's own bytes (`image("500*2", "429")`: two
+errors, one 429, then a proper answer; without a number, for ever), or in the text of a request without an
+image (`mark`). Each request is written to the log as a line of JSON.
 """
 
 import argparse

@@ -135,7 +135,8 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import test_baselines as t
-t.baselines.answers(t.entry(sys.argv[3], concurrency=4), 17, t.records(["fake", "real"] * 30), Path(sys.argv[2]))
+records = t.records(["fake", "real"] * 30)
+t.baselines.answers(t.entry(sys.argv[3], concurrency=4), 17, records, Path(sys.argv[2]))
 """
 
 
@@ -157,7 +158,7 @@ def test_killed_in_the_middle_it_repeats_nothing_that_was_answered(tmp_path: Pat
     assert len([json.loads(line) for line in journal.read_text().splitlines()]) == 60
 
 
-# ── as methods of an evaluation ──────────────────────────────────────────────────────────────────────────────────────
+# ── as methods of an evaluation ───────────────────────────────────────────────────────────────────────────
 
 
 def ffpp() -> list[Record]:

@@ -29,10 +29,10 @@ def clue_tables(
         (n, kinds) the text names it. Columns are `KIND_NAMES`; rows without known artifacts are empty.
     """
     n = len(paths)
-    known, true, named = np.zeros(n, bool), *np.zeros((2, n, len(KIND_NAMES)), bool)
+    annotated, true, named = np.zeros(n, bool), *np.zeros((2, n, len(KIND_NAMES)), bool)
     for row, (path, text) in enumerate(zip(paths, texts, strict=True)):
         if path in ground_truth and (kinds := ground_truth[path].kinds):
-            known[row], true[row] = True, [name in kinds for name in KIND_NAMES]
+            annotated[row], true[row] = True, [name in kinds for name in KIND_NAMES]
             kinds = kinds_named(text or "")
             named[row] = [name in kinds for name in KIND_NAMES]
-    return known, true, named
+    return annotated, true, named

@@ -95,8 +95,8 @@ class _Scorer:
             self.rouge[rows] = [rouge_l(texts[n], groups[n]) for n in rows]
             self.css[rows] = css([texts[n] for n in rows], [groups[n] for n in rows], encode)
         paths = frame["id"].str.split("#").str[0].tolist()
-        known, self.true, self.named = clue_tables(paths, texts, ground_truth)
-        self.has_clues, self.hits = known & has_text & self.decides, self.true & self.named
+        annotated, self.true, self.named = clue_tables(paths, texts, ground_truth)
+        self.has_clues, self.hits = annotated & has_text & self.decides, self.true & self.named
 
     def detection(self, rows: np.ndarray, against: np.ndarray) -> Iterator[Metric]:
         inside, both = np.flatnonzero(rows & self.decides), np.flatnonzero(against & self.decides)

@@ -185,10 +185,10 @@ def parse(text: str, question: str | None = None) -> Verdict:
     if claim := find(text):
         return claim.verdict
     answer = re.match(r"(?i)\W*(?:(yes)|no)\b", _plain(text))
-    asked = {bool(word["fake"]) for word in _WORD.finditer(question or "")}
-    if not answer or len(asked) != 1:
+    words = {bool(word["fake"]) for word in _WORD.finditer(question or "")}
+    if not answer or len(words) != 1:
         return "unparsed"
-    return "fake" if asked == {bool(answer[1])} else "real"
+    return "fake" if words == {bool(answer[1])} else "real"
 
 
 def locate(token_ids: Sequence[int], tokenizer: Any) -> tuple[Claim, int] | None:
