@@ -44,17 +44,17 @@ def encode(frames: list[np.ndarray]) -> bytes:
         notes = av.bitstream.BitStreamFilterContext("filter_units=remove_types=6", stream)
         packets = [p for pixels in frames for p in stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24"))]
         for packet in [*packets, *stream.encode(None), None]:
-            for kept in notes.filter(packet):
-                container.mux(kept)
+            for passed in notes.filter(packet):
+                container.mux(passed)
     return out.getvalue()
 
 
 def pairs(videos: int, seed: int) -> dict[str, list[list[str]]]:
     """The splits: pairs of video ids that swap faces with one another, so both lie in one split."""
     order = np.random.default_rng([seed, 9, 0]).permutation(videos)
-    found = [[f"{int(a):03d}", f"{int(b):03d}"] for a, b in order.reshape(-1, 2)]
-    held = max(1, round(SPLITS["val"] * len(found)))
-    return {"train": found[2 * held :], "val": found[held : 2 * held], "test": found[:held]}
+    drawn = [[f"{int(a):03d}", f"{int(b):03d}"] for a, b in order.reshape(-1, 2)]
+    held = max(1, round(SPLITS["val"] * len(drawn)))
+    return {"train": drawn[2 * held :], "val": drawn[held : 2 * held], "test": drawn[:held]}
 
 
 def video_jobs(videos: int, frames: int, seed: int) -> list[VideoJob]:
@@ -104,7 +104,7 @@ def write_ddvqa(out: Path, videos: int, seed: int, ground_truth: Iterable[Ground
         ground_truth: of all frames; the first frame of a video speaks for it.
     """
     splits = pairs(videos, seed)
-    asked = {
+    chosen = {
         "test": {v for pair in splits["test"] for v in pair},
         "train": {v for pair in splits["train"][::4] for v in pair},
     }
@@ -116,7 +116,7 @@ def write_ddvqa(out: Path, videos: int, seed: int, ground_truth: Iterable[Ground
         method, video = (parts[2] if parts[1] == "fake" else None), parts[5]
         if parts[6] != "000.png":
             continue
-        for split, targets in asked.items():
+        for split, targets in chosen.items():
             if video.split("_")[0] not in targets:
                 continue
             key = f"{mids[method]}_{video}"

@@ -89,11 +89,11 @@ def ddvqa_entry(truth: GroundTruth, people: int, rng: np.random.Generator) -> di
         number → {question, answer}. Of fakes only the parts that are off are asked about, as in DD-VQA.
     """
     if truth.label == REAL:
-        found: dict[str, list[Artifact]] = {part: [] for part in PARTS}
+        parts_off: dict[str, list[Artifact]] = {part: [] for part in PARTS}
     else:
-        found = {part: [a for a in truth.artifacts if part in concerned(a)] for part in PARTS}
-        found = {part: artifacts for part, artifacts in found.items() if artifacts}
-    whole, by_part = [], {part: [] for part in found}
+        parts_off = {part: [a for a in truth.artifacts if part in concerned(a)] for part in PARTS}
+        parts_off = {part: artifacts for part, artifacts in parts_off.items() if artifacts}
+    whole, by_part = [], {part: [] for part in parts_off}
     for _ in range(people):
         if truth.label == REAL:
             looks = {part: _FACE[part][int(rng.integers(len(_FACE[part])))] for part in PARTS}
@@ -105,12 +105,12 @@ def ddvqa_entry(truth: GroundTruth, people: int, rng: np.random.Generator) -> di
                     f"The person has naturally {looks[part]} {part}."
                 )
         else:
-            reasons = " ".join(_because(part, artifacts, rng) for part, artifacts in found.items())
+            reasons = " ".join(_because(part, artifacts, rng) for part, artifacts in parts_off.items())
             opening = OVERALL[int(rng.integers(len(OVERALL)))]
             whole.append(f"The image looks fake. {reasons or opening}")
-            for part, artifacts in found.items():
+            for part, artifacts in parts_off.items():
                 by_part[part].append(
                     f"The person's {part} {_verb(part)[1]} fake. {_because(part, artifacts, rng)}"
                 )
     rows = [(None, whole), *by_part.items()]
-    return {str(n): {"question": question(part), "answer": said} for n, (part, said) in enumerate(rows)}
+    return {str(n): {"question": question(part), "answer": answers} for n, (part, answers) in enumerate(rows)}

@@ -110,11 +110,11 @@ def caption_batch(processor, pool: Pool, rows: np.ndarray) -> tuple[torch.Tensor
     for row in rows:
         question, answer = pool.texts[row]
         start = prompt(processor, question)
-        asked = tokenizer(start.replace(image, image * slots), add_special_tokens=True)["input_ids"]
+        before = tokenizer(start.replace(image, image * slots), add_special_tokens=True)["input_ids"]
         whole = conversation(processor, question, answer).replace(image, image * slots)
         full = tokenizer(whole, add_special_tokens=True)["input_ids"]
         ids.append(full)
-        labels.append([-100] * len(asked) + full[len(asked) :])
+        labels.append([-100] * len(before) + full[len(before) :])
     longest = max(map(len, ids))
     pad = tokenizer.pad_token_id
     first = ids[0].index(processor.image_token_id)

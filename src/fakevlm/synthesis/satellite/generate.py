@@ -34,13 +34,13 @@ _WEIGHTLESS = {"images", "sampling_steps"}  # settings that leave the weights as
 
 def _key(name: str, code: tuple[ModuleType, ...], aerials: Aerials, settings: Satellites, seed: int) -> list:
     """Return everything that decides the weights: data, settings, code."""
-    own = getattr(settings, name).model_dump(exclude=_WEIGHTLESS)
+    section = getattr(settings, name).model_dump(exclude=_WEIGHTLESS)
     return [
         aerials.digest,
         settings.image_size,
         settings.cell,
         settings.levels,
-        own,
+        section,
         seed,
         cache.code_version(*(module.__name__ for module in code)),
     ]
@@ -53,25 +53,27 @@ def _trained(
     from fakevlm.synthesis.satellite import aerials as spool
     from fakevlm.synthesis.satellite import diffusion, gan, learning
 
-    own, name = getattr(settings, method), GENERATORS[method]
+    section, name = getattr(settings, method), GENERATORS[method]
     module = gan if method == "gan" else diffusion
     folder = learning.run_folder(work, name, _key(method, (module, learning, spool), aerials, settings, seed))
     if method == "gan":
-        shape = gan.Shape(own.width, own.depth)
-        learner = gan.Pix2Pix(shape, learning_rate=own.learning_rate, l1_weight=own.l1_weight, seed=seed)
+        shape = gan.Shape(section.width, section.depth)
+        learner = gan.Pix2Pix(
+            shape, learning_rate=section.learning_rate, l1_weight=section.l1_weight, seed=seed
+        )
     else:
         scale = diffusion.scale_of(aerials.learned(), settings.cell, settings.levels)
         options = {
-            "fold": own.fold,
-            "attention": own.attention,
+            "fold": section.fold,
+            "attention": section.attention,
             "scale": scale,
-            "learning_rate": own.learning_rate,
+            "learning_rate": section.learning_rate,
         }
-        learner = diffusion.Diffusion(settings.image_size, own.widths, seed=seed, **options)
-    model = learning.fit(folder, learner, aerials.learned(), name, own, settings, seed)
+        learner = diffusion.Diffusion(settings.image_size, section.widths, seed=seed, **options)
+    model = learning.fit(folder, learner, aerials.learned(), name, section, settings, seed)
     if method == "gan":
         return gan.Sampler(model), folder.name
-    return diffusion.Sampler(model, own.sampling_steps), [folder.name, own.sampling_steps]
+    return diffusion.Sampler(model, section.sampling_steps), [folder.name, section.sampling_steps]
 
 
 def _wanted(settings: Satellites) -> dict[str, int]:
@@ -119,7 +121,7 @@ def generate(
     if not any(wanted.values()):
         return
     _enough(aerials.count, len(aerials.lenders), settings)
-    known = measure.thresholds(aerials.learned(), settings.cell, settings.levels) if measured else None
+    limits = measure.thresholds(aerials.learned(), settings.cell, settings.levels) if measured else None
     for number, (method, name) in enumerate(GENERATORS.items()):
         if wanted[method]:
             sampler, key = _trained(method, aerials, settings, seed, work)
@@ -132,13 +134,13 @@ def generate(
                 sampler,
                 key,
                 values,
-                known,
+                limits,
             )
 
 
 def _sampled(
     aerials: Aerials, settings: Satellites, seed: list[int], name: str, n: int, sampler: Callable, key: Any,
-    values: cache.Cache, known: measure.Thresholds | None,
+    values: cache.Cache, limits: measure.Thresholds | None,
 ) -> Iterator[tuple[Record, GroundTruth | None]]:  # fmt: skip
     from fakevlm.synthesis.satellite.learning import signed, unsigned
 
@@ -158,19 +160,21 @@ def _sampled(
                 images = unsigned(sampler(given, seeds))
                 values.put(batch, cache.pack({"images": images}))
             for i, rng, pixels in zip(turn, rngs, images, strict=True):
-                yield _finished(lenders[i], name, pixels, maps[i], rng, settings, known)
+                yield _finished(lenders[i], name, pixels, maps[i], rng, settings, limits)
             progress.update(len(turn))
 
 
 def _finished(
     lender: Lender, name: str, pixels: np.ndarray, layout: np.ndarray, rng: np.random.Generator,
-    settings: Satellites, known: measure.Thresholds | None,
+    settings: Satellites, limits: measure.Thresholds | None,
 ) -> tuple[Record, GroundTruth | None]:  # fmt: skip
     """Return the image as a JPEG file, and what is measured in that file."""
     jpeg, _ = encode_jpeg(pixels, rng, tuple(settings.jpeg))
     path = f"satellite/fake/{PurePosixPath(lender.id).stem}_{name}_fake_B.jpg"
     record = Record(path, jpeg, FAKE, "satellite", lender.item, "satellite", name)
-    if known is None:
+    if limits is None:
         return record, None
     seen = square(record.pil(), settings.image_size)
-    return record, GroundTruth(path, FAKE, "satellite", measure.artifacts(seen, layout, settings.cell, known))
+    return record, GroundTruth(
+        path, FAKE, "satellite", measure.artifacts(seen, layout, settings.cell, limits)
+    )

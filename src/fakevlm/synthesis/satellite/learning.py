@@ -108,13 +108,13 @@ def run_folder(work: Path, name: str, parts: Any) -> Path:
 
 def _tensors(learner: Learner) -> dict[str, Tensor]:
     """Return everything that a run continues from, under flat names."""
-    found = {}
+    flat = {}
     for name, module in learner.modules.items():
-        found |= {f"module/{name}/{key}": value for key, value in module.state_dict().items()}
+        flat |= {f"module/{name}/{key}": value for key, value in module.state_dict().items()}
     for name, optimizer in learner.optimizers.items():
         for number, state in optimizer.state_dict()["state"].items():
-            found |= {f"optimizer/{name}/{number}/{key}": value for key, value in state.items()}
-    return {key: value.detach().cpu().contiguous().clone() for key, value in found.items()}
+            flat |= {f"optimizer/{name}/{number}/{key}": value for key, value in state.items()}
+    return {key: value.detach().cpu().contiguous().clone() for key, value in flat.items()}
 
 
 def _restore(learner: Learner, tensors: dict[str, Tensor]) -> None:
@@ -148,7 +148,7 @@ def fit(
     learner: Learner,
     pixels: np.ndarray,
     name: str,
-    own: GAN | Diffusion,
+    section: GAN | Diffusion,
     settings: Satellites,
     seed: int,
 ) -> Path:
@@ -167,12 +167,12 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / _CHECKPOINT
     first = _last_step(checkpoint, learner)
-    steps, cell, levels = own.steps, settings.cell, settings.levels
+    steps, cell, levels = section.steps, settings.cell, settings.levels
     with bar(steps, f"satellites: training {name}", unit="step") as progress:
         progress.update(first)
         for step in range(first, steps):
             rng = np.random.default_rng([seed, step])
-            images, maps = batch(pixels, own.batch_size, own.crop, cell, levels, rng)
+            images, maps = batch(pixels, section.batch_size, section.crop, cell, levels, rng)
             generator = torch.Generator(device()).manual_seed(int(rng.integers(2**62)))
             loss = learner.step(images, maps, generator, step / steps)
             progress.set_postfix(loss=f"{loss:.3f}", refresh=False)

@@ -107,23 +107,23 @@ class Thresholds:
 def thresholds(pixels: np.ndarray, cell: int, levels: int, most: int = 1000) -> Thresholds:
     """Return thresholds from real images (n, size, size, 3) uint8, at most about `most` of them."""
     some = pixels[:: 1 + len(pixels) // most]
-    found = [measures(image, layout_map(image, cell, levels), cell) for image in some]
-    worst = {kind: [values[kind].max() for values in found] for kind in PARTS}
+    results = [measures(image, layout_map(image, cell, levels), cell) for image in some]
+    worst = {kind: [values[kind].max() for values in results] for kind in PARTS}
     return Thresholds(
         {kind: float(np.percentile(values, PERCENTILE)) for kind, values in worst.items()},
         {kind: float(np.median(values)) for kind, values in worst.items()},
     )
 
 
-def artifacts(pixels: np.ndarray, layout: np.ndarray, cell: int, known: Thresholds) -> list[Artifact]:
+def artifacts(pixels: np.ndarray, layout: np.ndarray, cell: int, limits: Thresholds) -> list[Artifact]:
     """Return the measured artifacts of a generated image (arguments as `measures`).
 
     The region is the box around all windows that exceed; the strength is 0.6 at the threshold and
     1 from as far beyond it as the usual real image stays below it.
     """
-    size, found = len(pixels), []
+    size, results = len(pixels), []
     for kind, values in measures(pixels, layout, cell).items():
-        limit, usual = known.limit[kind], known.usual[kind]
+        limit, usual = limits.limit[kind], limits.usual[kind]
         windows = _windows(size, PARTS[kind])
         beyond = [window for window, value in zip(windows, values, strict=True) if value > limit]
         if beyond:
@@ -131,5 +131,5 @@ def artifacts(pixels: np.ndarray, layout: np.ndarray, cell: int, known: Threshol
             bottom, right = max(rows.stop for rows, _ in beyond), max(columns.stop for _, columns in beyond)
             share = min(1.0, float(values.max() - limit) / max(limit - usual, 1e-6))
             region = tuple(round(v / size, 3) for v in (left, top, right, bottom))
-            found.append(Artifact(kind, region, round(_WEAKEST + (1 - _WEAKEST) * share, 3)))
-    return found
+            results.append(Artifact(kind, region, round(_WEAKEST + (1 - _WEAKEST) * share, 3)))
+    return results

@@ -22,14 +22,14 @@ def generated_sheet(records: Iterable[Record], settings: Satellites, columns: in
     """
     names = list(GENERATORS.values())
     reals: dict[str, Record] = {}
-    made: dict[str, dict[str, Record]] = {}
+    generated: dict[str, dict[str, Record]] = {}
     for record in records:
         if record.source == "satellite" and record.label == REAL and record.split is None:
             reals[record.item] = record
         elif record.generator in names:
-            made.setdefault(record.item, {})[record.generator] = record
-    used = [name for name in names if any(name in found for found in made.values())]
-    shown = sorted(item for item, found in made.items() if set(found) == set(used))[:columns]
+            generated.setdefault(record.item, {})[record.generator] = record
+    used = [name for name in names if any(name in images for images in generated.values())]
+    shown = sorted(item for item, images in generated.items() if set(images) == set(used))[:columns]
     size = settings.image_size
     sheet = Image.new(
         "RGB", (LABEL + max(1, len(shown)) * (size + GAP), (2 + len(used)) * (size + GAP)), "white"
@@ -40,7 +40,7 @@ def generated_sheet(records: Iterable[Record], settings: Satellites, columns: in
     for k, item in enumerate(shown):
         pixels = square(reals[item].pil(), size)
         layout = enlarged(layout_map(pixels, settings.cell, settings.levels), settings.cell)
-        column = [pixels, layout, *(square(made[item][name].pil(), size) for name in used)]
+        column = [pixels, layout, *(square(generated[item][name].pil(), size) for name in used)]
         for n, image in enumerate(column):
             sheet.paste(
                 Image.fromarray(np.ascontiguousarray(image)), (LABEL + k * (size + GAP), n * (size + GAP))
