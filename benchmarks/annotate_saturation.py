@@ -1,12 +1,13 @@
 """How much of its servers' throughput the annotation driver uses: `python benchmarks/annotate_saturation.py`.
 
-Three models at once, each behind a server process that answers `--capacity` requests at a time, each after `--latency`
-seconds: it can do capacity / latency requests a second and no more. The client keeps half as many again under way, so that the
-server always has the next one waiting, as one does with vLLM. Prints a row of a Markdown table: the client's rate over the
-server's, in the whole run and without its first and last two rounds, when there is nothing to answer yet or any more. Each
-request costs the client some CPU: where that times the servers' rate nears one core, the core is measured. The last column
-is the share of the time in which the client was ready to run and other programs had the cores: above a few percent the run
-says more about them (Linux only).
+Three models at once, each behind a server process that answers `--capacity` requests at a time, each after
+`--latency` seconds: it can do capacity / latency requests a second and no more. The client keeps half as many
+again under way, so that the server always has the next one waiting, as one does with vLLM. Prints a row of a
+Markdown table: the client's rate over the server's, in the whole run and without its first and last two
+rounds, when there is nothing to answer yet or any more. Each request costs the client some CPU: where that
+times the servers' rate nears one core, the core is measured. The last column is the share of the time in
+which the client was ready to run and other programs had the cores: above a few percent the run says more
+about them (Linux only).
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """What the design's choices are worth on this machine: `python benchmarks/hot_paths.py`, about two minutes.
 
-Each row compares two ways to the same result within one run, in turns, so that a busy machine slows both; the figure is a
-ratio, and that the results agree is checked before anything is timed.
+Each row compares two ways to the same result within one run, in turns, so that a busy machine slows both; the
+figure is a ratio, and that the results agree is checked before anything is timed.
 """
 
 import os

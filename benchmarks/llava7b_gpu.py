@@ -1,18 +1,21 @@
 """What LLaVA-1.5-7B costs on this machine: training steps at the paper's batch, answers and verdicts. Random weights, real shapes.
 
-    python benchmarks/llava7b_gpu.py                                    # one GPU of 141 GB
-    python benchmarks/llava7b_gpu.py --offload optimizer                # one GPU of 80 GB and 128 GB of memory
-    python -m torch.distributed.run --nproc-per-node=8 benchmarks/llava7b_gpu.py --micro 32     # the paper's machine
-    python benchmarks/llava7b_gpu.py --size tiny --steps 3 --batch 4 --micro 2                  # a CPU: tries the script
+    python benchmarks/llava7b_gpu.py                                    # one GPU of 141 GB python
+    benchmarks/llava7b_gpu.py --offload optimizer                # one GPU of 80 GB and 128 GB of memory
+    python -m torch.distributed.run --nproc-per-node=8 benchmarks/llava7b_gpu.py --micro 32     # the paper's
+    machine python benchmarks/llava7b_gpu.py --size tiny --steps 3 --batch 4 --micro 2                  # a
+    CPU: tries the script
 
-The training is the project's own loop, DeepSpeed and all, on images of noise with answers of FakeClue's length; the step's batch
-(the paper's 32 × 8) comes together by accumulation where there are fewer GPUs. Each run adds a table to `--out` and says which
-configuration ran; numbers of `tiny` say nothing about the 7B model.
+The training is the project's own loop, DeepSpeed and all, on images of noise with answers of FakeClue's
+length; the step's batch (the paper's 32 × 8) comes together by accumulation where there are fewer GPUs. Each
+run adds a table to `--out` and says which configuration ran; numbers of `tiny` say nothing about the 7B
+model.
 
-Model FLOPs of a training step, after PaLM (Chowdhery et al. 2022, appendix B): 6 per weight and token that passes it, and
-12·layers·width·length per token for attention; forward and backward, nothing for what activation checkpointing computes twice.
-Tokens pass the language model once each (576 of them an image's), patches the vision tower up to the layer that is read.
-Utilisation is that, over time and the card's dense bf16 peak (`--peak` for a card that `PEAKS` does not list).
+Model FLOPs of a training step, after PaLM (Chowdhery et al. 2022, appendix B): 6 per weight and token that
+passes it, and 12·layers·width·length per token for attention; forward and backward, nothing for what
+activation checkpointing computes twice. Tokens pass the language model once each (576 of them an image's),
+patches the vision tower up to the layer that is read. Utilisation is that, over time and the card's dense
+bf16 peak (`--peak` for a card that `PEAKS` does not list).
 """
 
 import argparse
@@ -132,7 +135,8 @@ def flops(config: LlavaConfig, sizes: dict[str, int], tokens: int, answer: int, 
 
     Args:
         config: of the model.
-        sizes: weights of `vision` (up to the layer that is read), `projector`, `text` (without embeddings) and `head`.
+        sizes: weights of `vision` (up to the layer that is read), `projector`, `text` (without embeddings)
+            and `head`.
         tokens: of prompt, image and answer together.
         answer: tokens that the head is asked about, the others' logits not being needed.
         patches: that the vision tower sees, its class token included.

@@ -1,15 +1,18 @@
 """Memory and time from 10,000 to a million records: `python benchmarks/records_scaling.py`; sizes may be named.
 
-Generated records with tiny images, no two alike, go through what every image goes through: writing and reading shards, the tables
-without images, the collection's filter and leakage check, the bookkeeping of `categorize` (a stand-in answers for the classifier),
-the plan of `annotate` (categories, splits, choice) with a walk through its tasks, the whole of `annotate` (three stand-ins answer
-at once, in two statements each that are said of few other images; a stand-in embeds them), the same with a full journal whose last
-line a kill has torn, the records on disk that training reads, the fit of a linear expert (pixels are its features), and a
-benchmark in `evaluate` (stand-ins answer, in words and as a detector). Every step runs in a process of its own.
+Generated records with tiny images, no two alike, go through what every image goes through: writing and
+reading shards, the tables without images, the collection's filter and leakage check, the bookkeeping of
+`categorize` (a stand-in answers for the classifier), the plan of `annotate` (categories, splits, choice) with
+a walk through its tasks, the whole of `annotate` (three stand-ins answer at once, in two statements each that
+are said of few other images; a stand-in embeds them), the same with a full journal whose last line a kill has
+torn, the records on disk that training reads, the fit of a linear expert (pixels are its features), and a
+benchmark in `evaluate` (stand-ins answer, in words and as a detector). Every step runs in a process of its
+own.
 
-Told are the most memory it ever held, imports included; the most of its own (files mapped into memory count in the first alone);
-and the processor's time a record, as a ratio to the smallest size's too (seconds of the wall say nothing on a busy machine). At
-the end of each size, `dvc status` on a throwaway repository with as many shards as the records would be in at 400 kB an image.
+Told are the most memory it ever held, imports included; the most of its own (files mapped into memory count
+in the first alone); and the processor's time a record, as a ratio to the smallest size's too (seconds of the
+wall say nothing on a busy machine). At the end of each size, `dvc status` on a throwaway repository with as
+many shards as the records would be in at 400 kB an image.
 
 A million records need 6 GB in the folder for temporary files; everything is deleted at the end.
 """

@@ -45,8 +45,9 @@ def _imports(node: ast.AST, lazy: bool) -> list[ast.Import | ast.ImportFrom]:
 def imported(file: Path, lazy: bool = True) -> frozenset[str]:
     """Dotted names that a file imports, of the package and others; without `lazy` those of its top level only.
 
-    `from fakevlm.model import chat` counts as `fakevlm.model.chat` where that is a module, else as `fakevlm.model`;
-    `from fakevlm.plugins import RENDERERS` also as the modules that this table names, since they are loaded by name.
+    `from fakevlm.model import chat` counts as `fakevlm.model.chat` where that is a module, else as
+    `fakevlm.model`; `from fakevlm.plugins import RENDERERS` also as the modules that this table names, since
+    they are loaded by name.
     """
     known, names = modules(), set()
     for node in _imports(syntax(file), lazy):

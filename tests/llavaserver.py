@@ -1,11 +1,13 @@
 """A server that speaks chat completions as vLLM or SGLang do, with a tiny LLaVA behind it.
 
-`python tests/llavaserver.py MODEL [ANSWERS as JSON]` prints its port and serves until killed. Its address says how it speaks:
-`http://127.0.0.1:<port>/<style>/v1`, with anything between style and v1, so that one process is several replicas.
+`python tests/llavaserver.py MODEL [ANSWERS as JSON]` prints its port and serves until killed. Its address
+says how it speaks: `http://127.0.0.1:<port>/<style>/v1`, with anything between style and v1, so that one
+process is several replicas.
 
-Styles: `vllm` gives the tokens that were asked for, `old` (a vLLM that does not know that field) the likeliest, both by their
-numbers; `sglang` the likeliest by their text, and token ids beside; `bare` only texts, as a hosted API does; `other` is `vllm`
-with another chat template; `limited` answers 400 as a vLLM whose `--max-logprobs` is too small.
+Styles: `vllm` gives the tokens that were asked for, `old` (a vLLM that does not know that field) the
+likeliest, both by their numbers; `sglang` the likeliest by their text, and token ids beside; `bare` only
+texts, as a hosted API does; `other` is `vllm` with another chat template; `limited` answers 400 as a vLLM
+whose `--max-logprobs` is too small.
 """
 
 import base64

@@ -14,7 +14,8 @@ from pathlib import Path
 _PATH = f"{os.environ['PATH']}:/usr/sbin"
 MUNGED, CONTROLLER, NODE = (shutil.which(name, path=_PATH) for name in ("munged", "slurmctld", "slurmd"))
 READY = bool(MUNGED and CONTROLLER and NODE and shutil.which("sbatch"))
-# Names that lead here everywhere, since ranks look for each other by the names of their nodes; Slurm wants two that differ.
+# Names that lead here everywhere, since ranks look for each other by the names of their nodes; Slurm wants
+# two that differ.
 NODES = ("127.0.0.2", "127.0.0.3")
 
 # What the nodes claim to have is what examples/finetune.sbatch asks for; nothing is bound to it.

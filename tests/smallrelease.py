@@ -23,7 +23,8 @@ def rows(split: str, count: int) -> list[tuple[dict, bytes]]:
     for n in range(count):
         pattern, places, category = KINDS[n * len(KINDS) // count]
         picture = next(pictures)
-        # Two frames a video; the test split has frames of the first two training videos: the release's leakage.
+        # Two frames a video; the test split has frames of the first two training videos: the release's
+        # leakage.
         path = pattern.format(places[picture.label], n // 4, n if split == "train" else 900 + n)
         record = Record(path, picture.image, picture.label, "x", path, category, width=32, height=32)
         made.append((to_fakeclue_row(record, ANSWERS[picture.label]), picture.image))

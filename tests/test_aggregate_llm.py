@@ -29,7 +29,8 @@ def made(text: str, image: Candidates = FAKE_DOG, status: str = "ok") -> Annotat
     return judge(image, Outcome(status, text), SPEC, min_annotators=2)
 
 
-# ── what is asked ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what is asked
+# ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("label", [FAKE, REAL])
@@ -69,7 +70,8 @@ def test_the_schema_is_one_that_every_server_takes() -> None:
     assert not [limit for limit in limits if f'"{limit}"' in json.dumps(schema)]
 
 
-# ── what fits ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what fits
+# ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,8 @@ def test_many_problems_are_told_in_few_words() -> None:
     assert "(and 147 more)" in wrong
 
 
-# ── the rules ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the rules
+# ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def kept(label: int = FAKE, **families: Any) -> list[tuple[str, str, int, bool]]:
@@ -291,7 +294,8 @@ def test_no_statement_turns_the_verdict(label: int) -> None:
     assert parse(text) == names[label]
 
 
-# ── one after the other ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── one after the other
+# ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_an_unfit_answer_is_asked_again_with_what_was_wrong() -> None:
@@ -327,7 +331,8 @@ def test_what_would_end_alike_is_not_asked_again(status: str) -> None:
     assert (ended.outcome, ended.problem) == (status, "no")
 
 
-# ── where it stands ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── where it stands
+# ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_aggregators_are_those_of_params() -> None:

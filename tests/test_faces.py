@@ -31,7 +31,8 @@ def dlibs(five: np.ndarray, count: int = 81) -> np.ndarray:
 
 
 def test_template_is_deepfakebenchs() -> None:
-    # By hand from its script: (30.2946 + 8) · 256/112 = 87.5305; + 38.4 margin; · 256 / (256 + 76.8) = 96.8696.
+    # By hand from its script: (30.2946 + 8) · 256/112 = 87.5305; + 38.4 margin; · 256 / (256 + 76.8) =
+    # 96.8696.
     assert faces.template(256, 1.3)[0] == pytest.approx([96.8696, 120.4340], abs=1e-3)
     assert faces.template(256, 1.3)[4] == pytest.approx([153.8987, 191.6556], abs=1e-3)
     assert faces.template(112, 1.0) == pytest.approx(faces.TEMPLATE + faces.SHIFT)

@@ -37,7 +37,8 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
-# ── git ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── git
+# ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_nothing_large_in_git() -> None:
@@ -64,7 +65,8 @@ def test_no_path_of_somebodys_home_in_git() -> None:
     ] == []
 
 
-# ── the environment ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the environment
+# ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_lock_pins_everything_and_names_no_host() -> None:
@@ -112,7 +114,8 @@ def test_ci_runs_the_two_commands() -> None:
     assert subprocess.run(["bash", "-n", script]).returncode == 0
 
 
-# ── the code ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the code
+# ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_what_only_draws_or_starts_does_not_load_torch() -> None:
@@ -151,7 +154,8 @@ def test_nothing_that_runs_code_from_a_file(file: Path) -> None:
         assert not (function.startswith("subprocess.") and told.get("shell"))
 
 
-# ── the pipeline ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the pipeline
+# ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def instances(stage: dict) -> list[dict]:
@@ -250,7 +254,8 @@ def test_data_is_an_import_that_needs_no_remote() -> None:
     assert "url" not in settings
 
 
-# ── README and docs ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── README and docs
+# ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

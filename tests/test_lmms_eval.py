@@ -1,7 +1,7 @@
 """The lmms-eval task folder: its YAML as lmms-eval reads it, its functions on made-up documents, its data as `datasets` loads it.
 
-lmms-eval itself is not installed here; the keys are those of its `TaskConfig` (lmms_eval/api/task.py, August 2026). How it is run
-for real, and its answers held against ours: integrations/lmms_eval/compare.py.
+lmms-eval itself is not installed here; the keys are those of its `TaskConfig` (lmms_eval/api/task.py, August
+2026). How it is run for real, and its answers held against ours: integrations/lmms_eval/compare.py.
 """
 
 import importlib.util

@@ -1,6 +1,7 @@
 """The miniature must not be easy in the wrong way: statistics of the whole image hardly tell fake from real.
 
-If a logistic regression on global statistics could, detectors would be praised for reading grain or file size.
+If a logistic regression on global statistics could, detectors would be praised for reading grain or file
+size.
 """
 
 import io

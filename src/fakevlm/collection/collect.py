@@ -3,13 +3,14 @@
 Writes into one folder:
 
 * `records/`: the training corpora and the synthesized images.
-* `benchmarks/<name>/`: images to test on; `ffpp` repeats the FF++ records of the official test split. A benchmark that the
-  profile leaves out is an empty folder of records.
+* `benchmarks/<name>/`: images to test on; `ffpp` repeats the FF++ records of the official test split. A
+  benchmark that the profile leaves out is an empty folder of records.
 * `truth.jsonl`: the ground truth, where there is one.
-* `quarantine.csv`, `duplicates.csv`, `leakage.csv`, `sources.csv`: what was set aside, dropped, found on both sides, counted.
+* `quarantine.csv`, `duplicates.csv`, `leakage.csv`, `sources.csv`: what was set aside, dropped, found on both
+  sides, counted.
 
-With `collect.corpora.fakeclue` the records are the released FakeClue's, with its texts, its split and every image that it lists;
-FF++ then serves the benchmarks alone.
+With `collect.corpora.fakeclue` the records are the released FakeClue's, with its texts, its split and every
+image that it lists; FF++ then serves the benchmarks alone.
 """
 
 from collections import Counter
@@ -176,8 +177,8 @@ def _synthetic(
 def collect(params: Params, out: Path | None = None) -> Collected:
     """Run the stage; the same inputs give the same bytes.
 
-    After a kill images are read again, but no video is decoded and no satellite image sampled twice, and the generators'
-    training goes on.
+    After a kill images are read again, but no video is decoded and no satellite image sampled twice, and the
+    generators' training goes on.
 
     Args:
         params: the profile.

@@ -57,7 +57,8 @@ class Leakage:
     def frame(self) -> pd.DataFrame:
         """Return one row for each benchmark image with a like among the trainable ones, by benchmark and path.
 
-        `kind` is `content` for the same bytes, else `perceptual`, with the nearest trainable image and its distance in bits.
+        `kind` is `content` for the same bytes, else `perceptual`, with the nearest trainable image and its
+        distance in bits.
         """
         rows = [(*key, path, "content", 0) for key, path in self._same.items()]
         queries = np.fromiter(self._queries.values(), np.uint64, len(self._queries))

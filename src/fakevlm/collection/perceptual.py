@@ -1,8 +1,8 @@
 """Perceptual hashes: 64 bits of how an image looks, and the nearest of many hashes.
 
-The hash is pHash as the `imagehash` package computes it: grey, 32×32, discrete cosine transform, the 8×8 lowest
-frequencies, one bit each: above their median or not. Re-encoding, resizing and slight changes of brightness or colour
-flip few bits.
+The hash is pHash as the `imagehash` package computes it: grey, 32×32, discrete cosine transform, the 8×8
+lowest frequencies, one bit each: above their median or not. Re-encoding, resizing and slight changes of
+brightness or colour flip few bits.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ from PIL import Image
 from scipy.fft import dctn
 
 SIDE, LOW = 32, 8
-# An orthonormal coefficient of a grey image rounded to whole levels is off by 0.29 (standard deviation 1/√12). Where
-# half of the 63 are below this, most bits are a matter of rounding, and the hash says nothing.
+# An orthonormal coefficient of a grey image rounded to whole levels is off by 0.29 (standard deviation
+# 1/√12). Where half of the 63 are below this, most bits are a matter of rounding, and the hash says nothing.
 WEAKEST_MEDIAN = 1.0
 BLOCK = 1 << 22  # pairs compared at a time: 36 MB
 
@@ -33,7 +33,8 @@ def nearest(references: np.ndarray, queries: np.ndarray, distance: int) -> tuple
         distance: the most bits that may differ.
 
     Returns:
-        (m,) index into `references` and (m,) number of bits that differ; −1 where no reference is near enough.
+        (m,) index into `references` and (m,) number of bits that differ; −1 where no reference is near
+        enough.
     """
     index, bits = np.full(len(queries), -1), np.full(len(queries), -1)
     rows = max(1, BLOCK // max(1, len(references)))

@@ -29,7 +29,8 @@ def _variable(name: str | None) -> str | None:
     return name
 
 
-# Replicas of one model, each with its /v1; the NAME of the variable that holds their key, null where none is needed.
+# Replicas of one model, each with its /v1; the NAME of the variable that holds their key, null where none is
+# needed.
 Addresses = Annotated[list[str], Field(min_length=1), AfterValidator(_addresses)]
 KeyVariable = Annotated[str | None, AfterValidator(_variable)]
 

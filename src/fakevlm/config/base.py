@@ -15,8 +15,9 @@ class Section(BaseModel):
 
 Fraction = Field(ge=0.0, le=1.0)
 
-# Channels of a trained layer. On processors with AVX2 and no AVX-512, torch 2.15 (oneDNN 3.13.3) writes outside its
-# memory in the backward pass of strided 1 x 1 convolutions in channels-last layout whose channels are no multiple of 8.
+# Channels of a trained layer. On processors with AVX2 and no AVX-512, torch 2.15 (oneDNN 3.13.3) writes
+# outside its memory in the backward pass of strided 1 x 1 convolutions in channels-last layout whose channels
+# are no multiple of 8.
 Width = Annotated[int, Field(ge=8, multiple_of=8)]
 
 

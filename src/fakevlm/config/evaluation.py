@@ -32,7 +32,8 @@ Method = Literal[
     "UnivFD",
     "Frequency",
 ]
-# The section of params.yaml whose stage makes a method's weights; FakeVLM's may also come from `evaluate.model`.
+# The section of params.yaml whose stage makes a method's weights; FakeVLM's may also come from
+# `evaluate.model`.
 MAKERS = {"LLaVA + Linear Head": "finetune", **dict.fromkeys(("CNNSpot", "UnivFD", "Frequency"), "experts")}
 
 Benchmark = Literal["fakeclue", "loki", "dmimage", "ddvqa", "ffpp"]

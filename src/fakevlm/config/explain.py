@@ -90,8 +90,9 @@ def _place(
     """Where a problem is.
 
     Returns:
-        Its path as params.yaml has it (pydantic puts the back end's name behind an entry's place); the sections that may
-        stand there, or for a key that no section has, the one around it; the choices among which that one was.
+        Its path as params.yaml has it (pydantic puts the back end's name behind an entry's place); the
+        sections that may stand there, or for a key that no section has, the one around it; the choices among
+        which that one was.
     """
     path, sections, siblings = [], [root], Choices("", {})
     for part in loc:

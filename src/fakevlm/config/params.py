@@ -1,8 +1,9 @@
 """The one typed loader of params.yaml.
 
-A profile is a section; in it each stage has its own. Unknown keys, wrong types and missing values stop at once, with the
-key's full name and what is allowed, and so do values that can never work, alone or together: a stage would find that out only
-hours later. PyYAML reads `2e-5` as a string, so numbers are written `2.0e-5`; the loader says so.
+A profile is a section; in it each stage has its own. Unknown keys, wrong types and missing values stop at
+once, with the key's full name and what is allowed, and so do values that can never work, alone or together: a
+stage would find that out only hours later. PyYAML reads `2e-5` as a string, so numbers are written `2.0e-5`;
+the loader says so.
 """
 
 import re

@@ -1,7 +1,8 @@
 """Which stages take part in a profile: one whose section of params.yaml is null is left out. Decided here and nowhere else.
 
-A stage that is left out still runs its notebook, so that every profile has the same graph: the notebook ends at `begin`, which
-leaves a note where the stage's output would lie. What comes later asks `left_out`, never the disk.
+A stage that is left out still runs its notebook, so that every profile has the same graph: the notebook ends
+at `begin`, which leaves a note where the stage's output would lie. What comes later asks `left_out`, never
+the disk.
 """
 
 from typing import Any

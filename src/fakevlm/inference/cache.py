@@ -1,9 +1,9 @@
 """The one cache: values that take long to make, or cost money, by key in a SQLite file.
 
-A key is the SHA-256 of everything that decides the value: the model's commit or digest, settings, the image's hash, the question,
-and the code that computes the answer (`code_version`). So a stage that was killed goes on where it stopped, and nothing has to be
-thrown away by hand. Work in progress lies in `paths.work()`, which the stage runner removes once its stage has succeeded. Answers
-of servers stay (`answers`): they cost money.
+A key is the SHA-256 of everything that decides the value: the model's commit or digest, settings, the image's
+hash, the question, and the code that computes the answer (`code_version`). So a stage that was killed goes on
+where it stopped, and nothing has to be thrown away by hand. Work in progress lies in `paths.work()`, which
+the stage runner removes once its stage has succeeded. Answers of servers stay (`answers`): they cost money.
 """
 
 import ast

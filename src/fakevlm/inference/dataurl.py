@@ -1,8 +1,9 @@
 """An image as a `data:` URL, so that a server sees what a model in this process sees (`records.decode`).
 
-Servers turn images upright by their EXIF orientation and lay transparent ones over white (vLLM does both), and 16 bits a channel
-become white in Pillow. None of that is in a benchmark's pixels as everybody else reads them. Nearly all images have nothing of the
-kind and are sent byte for byte; the others are sent as a PNG of the decoded pixels.
+Servers turn images upright by their EXIF orientation and lay transparent ones over white (vLLM does both),
+and 16 bits a channel become white in Pillow. None of that is in a benchmark's pixels as everybody else reads
+them. Nearly all images have nothing of the kind and are sent byte for byte; the others are sent as a PNG of
+the decoded pixels.
 """
 
 import base64

@@ -94,10 +94,10 @@ def annotate_all(
 ) -> Found:
     """Every task put to every annotator; what the journal already answers is not asked again.
 
-    Each annotator walks through the tasks at its own pace with requests of its own under way, so a slow one holds up no
-    other. One that is away drops out, the others finish, and then the run ends with its error: so models that do not fit
-    on the machines together can be served one after another. Tasks may read images as they are needed: an annotator holds
-    no more of them than its requests under way.
+    Each annotator walks through the tasks at its own pace with requests of its own under way, so a slow one
+    holds up no other. One that is away drops out, the others finish, and then the run ends with its error: so
+    models that do not fit on the machines together can be served one after another. Tasks may read images as
+    they are needed: an annotator holds no more of them than its requests under way.
 
     Args:
         tasks: the images; with several annotators something that can be walked through more than once.
@@ -108,12 +108,13 @@ def annotate_all(
         what: what the bars call it.
 
     Returns:
-        One candidate a task and annotator, in the order of tasks, then annotators; to be walked through any number of times.
+        One candidate a task and annotator, in the order of tasks, then annotators; to be walked through any
+        number of times.
 
     Raises:
         TypeError: several annotators, and tasks can be walked through only once.
-        UserError: an annotator cannot go on, and the run stopped at once; or one or several were `away`, and the others are
-            through. What was answered is in the journal.
+        UserError: an annotator cannot go on, and the run stopped at once; or one or several were `away`, and
+            the others are through. What was answered is in the journal.
     """
     if len(annotators) > 1 and iter(tasks) is tasks:
         raise TypeError("several annotators cannot share an iterator: give a list, or what makes one anew")
@@ -143,7 +144,8 @@ async def _annotate_all(
         ):  # now, not hours later: its server may be started meanwhile for the next run
             say(f"{walk.away.what}; the run goes on without it, with {', '.join(under_way)}")
 
-    # If one fails, the others are cancelled, unless it is only away: nothing may still write when this returns.
+    # If one fails, the others are cancelled, unless it is only away: nothing may still write when this
+    # returns.
     try:
         async with asyncio.TaskGroup() as group:
             for walk in walks:

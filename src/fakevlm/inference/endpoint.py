@@ -1,10 +1,10 @@
 """Annotators behind servers: any OpenAI-compatible endpoint (vLLM, SGLang, a hosted API), one or several replicas.
 
-The paper (section 3.2) asks Qwen2-VL, InternVL2 and DeepSeek-VL2 this way. Every request ends with one outcome: whole
-answers `ok`; `refused`, `empty`, `truncated` for what a model did otherwise; `rejected` with the server's message if it will
-not take the request (4xx); `error` once retries did not help. The first four and `rejected` are not asked again; an `error` is,
-at the next run. What would spoil every request alike stops the run: a wrong key, an unknown model; servers that stay away end it
-when the other annotators are through.
+The paper (section 3.2) asks Qwen2-VL, InternVL2 and DeepSeek-VL2 this way. Every request ends with one
+outcome: whole answers `ok`; `refused`, `empty`, `truncated` for what a model did otherwise; `rejected` with
+the server's message if it will not take the request (4xx); `error` once retries did not help. The first four
+and `rejected` are not asked again; an `error` is, at the next run. What would spoil every request alike stops
+the run: a wrong key, an unknown model; servers that stay away end it when the other annotators are through.
 """
 
 import asyncio
@@ -145,8 +145,8 @@ class EndpointAnnotator:
             The outcome, and what the server sent where it sent an answer.
 
         Raises:
-            UserError: the key is missing or refused, the model unknown, or all requests rejected; `away`: the servers are
-                not there, or only fail.
+            UserError: the key is missing or refused, the model unknown, or all requests rejected; `away`: the
+                servers are not there, or only fail.
         """
         pool, attempts = self._connected(), 0
         while True:
@@ -186,7 +186,8 @@ class EndpointAnnotator:
         body = json.dumps(asked).encode()
         if request.image is None:
             return body
-        # Put in afterwards: JSON would look at each of its hundred thousand characters, none of which needs escaping.
+        # Put in afterwards: JSON would look at each of its hundred thousand characters, none of which needs
+        # escaping.
         before, _, after = body.partition(_HERE)
         return b"".join([before, b'"', data_url(request.image), b'"', after])
 

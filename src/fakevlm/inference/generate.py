@@ -1,11 +1,12 @@
 """A LLaVA as a predictor: its words, its verdict and P(fake), all from one greedy pass.
 
-P(fake) is read where the verdict word stands in the generated text (`model.verdict`). While generating, only the difference of the
-fake and real words' logits is kept at every step, one number a row. An answer without a claim has no such place; for these rows alone
-the opening "This is a" is scored in a second pass of one step, and the row is marked `forced`.
+P(fake) is read where the verdict word stands in the generated text (`model.verdict`). While generating, only
+the difference of the fake and real words' logits is kept at every step, one number a row. An answer without a
+claim has no such place; for these rows alone the opening "This is a" is scored in a second pass of one step,
+and the row is marked `forced`.
 
-The result does not depend on the batch size beyond the rounding of sums: prompts are padded on the left, padding is masked, and
-positions are counted from each prompt's first token.
+The result does not depend on the batch size beyond the rounding of sums: prompts are padded on the left,
+padding is masked, and positions are counted from each prompt's first token.
 """
 
 from collections.abc import Sequence
@@ -175,7 +176,8 @@ class Llava:
     @torch.inference_mode()
     def forced_choice(self, examples: Sequence[Example]) -> list[float]:
         """Return the logit difference after "This is a" of each example."""
-        # As in training, so that the tokens are those of a real answer; then without the end-of-sequence token.
+        # As in training, so that the tokens are those of a real answer; then without the end-of-sequence
+        # token.
         opened = [Example(example.image, example.question, OPENING) for example in examples]
         encoded: list[Encoded] = Collator(self.processor, prompt=self.prompt).encode(opened)
         encoded = [replace(e, ids=e.ids[:-1]) for e in encoded]

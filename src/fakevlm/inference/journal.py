@@ -1,11 +1,12 @@
 """The journal of requests: what was asked and answered, append-only, so that a killed run repeats nothing.
 
-One JSON object a line: `{"key": …, "status": …, "text": …, "id": …, "model": …}`. A line is written in one call and is
-whole or, after a kill in mid-write, torn: a torn last line is cut off when the journal is opened, and its request asked
-again. `kill -9` loses nothing that was written; a power cut at most the lines since the last fsync.
+One JSON object a line: `{"key": …, "status": …, "text": …, "id": …, "model": …}`. A line is written in one
+call and is whole or, after a kill in mid-write, torn: a torn last line is cut off when the journal is opened,
+and its request asked again. `kill -9` loses nothing that was written; a power cut at most the lines since the
+last fsync.
 
-The file is the truth and may be larger than memory: where each answer stands in it is kept in an index that is made anew
-whenever the file is opened, and texts are read back from their places.
+The file is the truth and may be larger than memory: where each answer stands in it is kept in an index that
+is made anew whenever the file is opened, and texts are read back from their places.
 """
 
 import fcntl
@@ -187,7 +188,8 @@ class Journal:
                 written = os.write(self._fd, line)
                 line, self._end = line[written:], self._end + written
         except OSError:
-            # Other requests may still end: their lines must not stand behind a torn one, which no later run could read.
+            # Other requests may still end: their lines must not stand behind a torn one, which no later run
+            # could read.
             os.ftruncate(self._fd, position)
             self._end = position
             raise

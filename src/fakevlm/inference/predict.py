@@ -1,7 +1,8 @@
 """The one loop that runs a model over records: here, or in the workers of a Ray cluster.
 
-How batches are cut depends on the records and the batch size alone, and a batch is computed whole or taken whole from the cache:
-the result is the same, bit for bit, whatever the cache held and wherever it was computed (on like hardware).
+How batches are cut depends on the records and the batch size alone, and a batch is computed whole or taken
+whole from the cache: the result is the same, bit for bit, whatever the cache held and wherever it was
+computed (on like hardware).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,8 +29,9 @@ class Predictor:
     """A model, and everything that decides its answers.
 
     Attributes:
-        load: return the model: a callable from prepared inputs to columns of n rows. Its method `prepare` makes the inputs of n
-            records, in a thread; a model without one gets the decoded images. Called once in each process that computes.
+        load: return the model: a callable from prepared inputs to columns of n rows. Its method `prepare`
+            makes the inputs of n records, in a thread; a model without one gets the decoded images. Called
+            once in each process that computes.
         key: what decides the answers beside image and question: weights, settings, code (as JSON has it).
         batch_size: images at a time.
         plan: cuts n questions (None: the standard one) into batches of row numbers; None: in order.

@@ -1,8 +1,9 @@
 """What is asked of an annotator and what comes back: one interface for a scripted observer and for a model behind a server.
 
-An annotator gets a request (image, prompt, what identifies the model) and gives an outcome. It never raises for what one
-image or one answer does: the outcome's status says it, and the journal keeps it. It raises `UserError` for what would
-spoil every request alike (no key, an unknown model), and the run stops; one that is `away` (no server) lets the others finish first.
+An annotator gets a request (image, prompt, what identifies the model) and gives an outcome. It never raises
+for what one image or one answer does: the outcome's status says it, and the journal keeps it. It raises
+`UserError` for what would spoil every request alike (no key, an unknown model), and the run stops; one that
+is `away` (no server) lets the others finish first.
 """
 
 import hashlib
@@ -39,7 +40,8 @@ class Request:
         prompt: the label prompt, or what an aggregator is asked.
         model: the model asked, as its server calls it; a scripted observer's name.
         revision: the exact version of the model (a commit, a tag; a scripted observer's digest).
-        sampling: everything else that decides the answer (temperature, seed, maximum of tokens …), JSON values.
+        sampling: everything else that decides the answer (temperature, seed, maximum of tokens …), JSON
+            values.
     """
 
     id: str
@@ -66,10 +68,10 @@ class Outcome:
     """What came back.
 
     Attributes:
-        status: `ok`; `refused` (the model declined), `empty` (it said nothing), `truncated` (cut off at the token limit;
-            text holds what there is), `rejected` (the server will not take this request; text is its message), `error`
-            (no answer: the transport failed; text says how). All but `error` are answers: asking again would give the
-            same, and a rerun does not.
+        status: `ok`; `refused` (the model declined), `empty` (it said nothing), `truncated` (cut off at the
+            token limit; text holds what there is), `rejected` (the server will not take this request; text is
+            its message), `error` (no answer: the transport failed; text says how). All but `error` are
+            answers: asking again would give the same, and a rerun does not.
         text: the caption.
     """
 
@@ -98,8 +100,8 @@ class Annotator(Protocol):
     """Writes captions. `model`, `revision` and `sampling` go into every request's key.
 
     An annotator may also have, and the driver then uses: `name`, how tables call it if not by its model;
-    `concurrency`, its own number of requests under way at a time; `note()`, a few words for the progress line;
-    `close()`, a coroutine that ends its connections.
+    `concurrency`, its own number of requests under way at a time; `note()`, a few words for the progress
+    line; `close()`, a coroutine that ends its connections.
     """
 
     model: str

@@ -1,11 +1,13 @@
 """Batches over the worker processes of a Ray cluster, on this machine or on many, by Ray Data.
 
-One pool of workers a run: each loads its model once and is given batch after batch. Only batches' numbers travel through Ray Data; a
-worker fetches a batch's records from a reader beside this process, decodes it while another is computed, and gives back its columns.
-So memory does not grow with the records, and no folder of images has to be visible elsewhere. A worker that dies is started again,
-and its batches are computed again.
+One pool of workers a run: each loads its model once and is given batch after batch. Only batches' numbers
+travel through Ray Data; a worker fetches a batch's records from a reader beside this process, decodes it
+while another is computed, and gives back its columns. So memory does not grow with the records, and no folder
+of images has to be visible elsewhere. A worker that dies is started again, and its batches are computed
+again.
 
-On several machines: the package installed and a model's folder visible under the same path on each, or a name on the hub.
+On several machines: the package installed and a model's folder visible under the same path on each, or a name
+on the hub.
 """
 
 import contextlib
@@ -43,8 +45,8 @@ def connected(cluster: Cluster | None) -> Iterator[None]:
     if cluster is None:
         yield
         return
-    # Read when Ray starts: it is to report nothing to its makers. Its warnings about its own inner workings (level of the
-    # C++ part) would stand in every log.
+    # Read when Ray starts: it is to report nothing to its makers. Its warnings about its own inner workings
+    # (level of the C++ part) would stand in every log.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
@@ -79,7 +81,8 @@ def _start(cluster: Cluster, options: dict[str, Any]) -> None:
             ) from error
         except Exception as error:  # Ray raises nothing more special when it takes too long
             ray.shutdown()
-            # On a busy machine Ray's own helpers miss a limit of 15 s that cannot be set (ray-project/ray#65983).
+            # On a busy machine Ray's own helpers miss a limit of 15 s that cannot be set
+            # (ray-project/ray#65983).
             if "timed out during startup" not in str(error) or attempt == _STARTS - 1:
                 raise
 
@@ -101,7 +104,8 @@ def run(
         cluster: where, how many workers, and GPUs for each.
 
     Raises:
-        UserError: no cluster, not enough GPUs in it, a worker's own UserError, or a batch that ended all who tried it.
+        UserError: no cluster, not enough GPUs in it, a worker's own UserError, or a batch that ended all who
+            tried it.
     """
     if not numbers:
         return

@@ -1,9 +1,9 @@
 """Which replica of a model's server gets the next request: the least busy one that is not resting.
 
-A replica that told us to wait (Retry-After) rests as long as it said. One that fails again and again, or that cannot be
-reached at all, rests longer each time; after that a single request probes it, and only an answer brings the rest back.
-While no replica can be reached all requests wait: what a server that is started anew does not answer is no request's fault.
-Replicas that only fail, however they do it, end the run after a while.
+A replica that told us to wait (Retry-After) rests as long as it said. One that fails again and again, or that
+cannot be reached at all, rests longer each time; after that a single request probes it, and only an answer
+brings the rest back. While no replica can be reached all requests wait: what a server that is started anew
+does not answer is no request's fault. Replicas that only fail, however they do it, end the run after a while.
 """
 
 import asyncio
@@ -22,15 +22,16 @@ _FAILURES = 3  # in a row, before a replica that does answer the door must rest
 _FIRST_REST, _LONGEST_REST = 1.0, 60.0
 _LONGEST_WAIT = 600.0  # a server that asks for more is asked again after this
 _BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0
-# Seconds that servers are waited for: where none was ever reached (a wrong address, most likely), and where one was (it is
-# started anew, which takes minutes for a large model).
+# Seconds that servers are waited for: where none was ever reached (a wrong address, most likely), and where
+# one was (it is started anew, which takes minutes for a large model).
 _NONE_YET, _NONE_ANY_MORE = 60.0, 900.0
 
 
 def backoff(attempt: int) -> float:
     """Seconds to wait after failed attempt number `attempt` (from 0): random up to a bound that doubles each time.
 
-    All of the interval is drawn from ("full jitter"), so that requests which failed together do not come back together.
+    All of the interval is drawn from ("full jitter"), so that requests which failed together do not come back
+    together.
     """
     return random.uniform(0, min(_LONGEST_BACKOFF, _BACKOFF * 2**attempt))
 
@@ -62,8 +63,9 @@ class Replica:
         suspect: it failed so often that only one request at a time may try it.
         until: the clock's time before which it is left alone.
         gone: the clock's time since which it could not be reached; None: it could, or was not tried.
-        ill: the clock's time since which it only failed, be it reached or not; None: it answered, or was not tried often. Only
-            an answer ends it: a server that dies of each request is reached again and again.
+        ill: the clock's time since which it only failed, be it reached or not; None: it answered, or was not
+            tried often. Only an answer ends it: a server that dies of each request is reached again and
+            again.
     """
 
     url: str

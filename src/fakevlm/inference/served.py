@@ -1,21 +1,24 @@
 """FakeVLM behind vLLM or SGLang servers: the same words, verdict and P(fake) from chat completions with log-probabilities.
 
-One request a record, greedy, with the image as data. The server says which tokens it generated and how likely others were at
-each place; verdict and place are found as in this process (`model.verdict`), and P(fake) is the softmax over the words
-"fake" and "real" there, each word the sum over its spellings.
+One request a record, greedy, with the image as data. The server says which tokens it generated and how likely
+others were at each place; verdict and place are found as in this process (`model.verdict`), and P(fake) is
+the softmax over the words "fake" and "real" there, each word the sum over its spellings.
 
-* vLLM is asked for exactly those tokens (`logprob_token_ids`): P(fake) is exact. A server that does not know this field gives
-  its likeliest tokens (`top_logprobs`). Spellings beyond these are left out; a word of which none is among them counts as
-  likely as the last of them, which it cannot exceed: P(fake) is then nearer to one half than it should be. If both words are
-  beyond (the verdict reads "synthetic", say), the record is treated as one without a verdict.
-* A record without a verdict is asked again with the opening "This is a" in the answer (`continue_final_message`), and its row
-  is marked `forced`. Where both words are missing even there, nothing is known: P(fake) is one half.
+* vLLM is asked for exactly those tokens (`logprob_token_ids`): P(fake) is exact. A server that does not know
+  this field gives its likeliest tokens (`top_logprobs`). Spellings beyond these are left out; a word of which
+  none is among them counts as likely as the last of them, which it cannot exceed: P(fake) is then nearer to
+  one half than it should be. If both words are beyond (the verdict reads "synthetic", say), the record is
+  treated as one without a verdict.
+* A record without a verdict is asked again with the opening "This is a" in the answer
+  (`continue_final_message`), and its row is marked `forced`. Where both words are missing even there, nothing
+  is known: P(fake) is one half.
 * What was missing is counted and said on stderr.
-* The server must read the prompt that the model was trained on. Where it tells its prompt's tokens (vLLM, SGLang), they are
-  compared with ours, the image's placeholders counted as one, and a difference stops the run.
+* The server must read the prompt that the model was trained on. Where it tells its prompt's tokens (vLLM,
+  SGLang), they are compared with ours, the image's placeholders counted as one, and a difference stops the
+  run.
 
-Sums are rounded differently on a server, so that a near tie may end in another word: results are those of one process but
-for such cases.
+Sums are rounded differently on a server, so that a near tie may end in another word: results are those of one
+process but for such cases.
 """
 
 import asyncio
@@ -127,7 +130,8 @@ class Served:
             kept: the cache of answers; None: that of all servers.
 
         Raises:
-            UserError: servers that are not there, will not take a request, give no log-probabilities or read another prompt.
+            UserError: servers that are not there, will not take a request, give no log-probabilities or read
+                another prompt.
         """
         if not len(records):
             return {}

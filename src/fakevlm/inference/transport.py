@@ -1,7 +1,8 @@
 """One server's door: a JSON body goes in, the bytes of a whole answer come out, or one of two errors that say what happened.
 
-By aiohttp, whose request costs the client a seventh of the CPU of the `openai` package's (benchmarks/annotate_saturation.py):
-three models behind fast servers take hundreds of requests a second, all of which one core has to send.
+By aiohttp, whose request costs the client a seventh of the CPU of the `openai` package's
+(benchmarks/annotate_saturation.py): three models behind fast servers take hundreds of requests a second, all
+of which one core has to send.
 """
 
 import io

@@ -1,11 +1,11 @@
 """Unpack a corpus's archive (zip, tar, tar.gz, …) safely: `fakevlm unpack FILE FOLDER`.
 
-`zipfile` and `tarfile` (with `filter="data"`) do the work, in a hidden folder beside the wanted one, which is renamed
-when all files are there. So a folder with its final name is complete, and an interrupted run continues with the files
-that are missing.
+`zipfile` and `tarfile` (with `filter="data"`) do the work, in a hidden folder beside the wanted one, which is
+renamed when all files are there. So a folder with its final name is complete, and an interrupted run
+continues with the files that are missing.
 
-Refused: absolute paths and `..`, links that lead upwards, devices, names that occur twice, more bytes than allowed or
-than the disk has, and a compression ratio that no corpus has (a "zip bomb").
+Refused: absolute paths and `..`, links that lead upwards, devices, names that occur twice, more bytes than
+allowed or than the disk has, and a compression ratio that no corpus has (a "zip bomb").
 """
 
 import lzma
@@ -153,7 +153,8 @@ def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_ratio: f
         max_ratio: limit of the bytes written, in multiples of the archive's size.
 
     Raises:
-        UserError: the folder exists, the archive is missing, broken, of an unknown kind, a piece of several, or refused.
+        UserError: the folder exists, the archive is missing, broken, of an unknown kind, a piece of several,
+            or refused.
     """
     is_zip = _check_kind(archive)
     folder = folder.resolve()  # the hidden folder lies on the disk that a link leads to

@@ -1,10 +1,11 @@
 """A dry run of the annotation: what is still to be asked, and what that costs. Nothing is asked.
 
-`fakevlm estimate annotate --profile paper` after `dvc repro categorize`. Requests that the journal answers are not
-counted, so it also tells what is left of a run that was stopped, or is under way. Tokens are estimated: four characters of
-text a token; an image as Qwen2-VL sees it, a token for each 28 x 28 pixels; answers as long as those in the journal, or, before
-there are any, as long as max_tokens lets them be. Other models cut images otherwise: the progress line of a run shows their own.
-A served aggregator is asked once for each image, and again only where the journal holds an answer that does not fit.
+`fakevlm estimate annotate --profile paper` after `dvc repro categorize`. Requests that the journal answers
+are not counted, so it also tells what is left of a run that was stopped, or is under way. Tokens are
+estimated: four characters of text a token; an image as Qwen2-VL sees it, a token for each 28 x 28 pixels;
+answers as long as those in the journal, or, before there are any, as long as max_tokens lets them be. Other
+models cut images otherwise: the progress line of a run shows their own. A served aggregator is asked once for
+each image, and again only where the journal holds an answer that does not fit.
 """
 
 import math
@@ -249,7 +250,8 @@ def table(estimates: Sequence[Estimate]) -> str:
 
     keys = ("answered", "requests", "tokens_in", "tokens_out", "cost", "hours", "gpu_hours")
     columns = {key: [getattr(each, key) for each in estimates] for key in keys}
-    # Annotators run side by side, so the slowest decides; the aggregator follows. What one does not tell, the sum does not know.
+    # Annotators run side by side, so the slowest decides; the aggregator follows. What one does not tell, the
+    # sum does not know.
     afterwards = [each.afterwards for each in estimates]
 
     def on_the_clock(values: Sequence[float]) -> float:

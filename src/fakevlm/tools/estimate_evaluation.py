@@ -1,7 +1,8 @@
 """A dry run of the baselines behind servers: what is still to be asked, and what that costs. Nothing is asked.
 
-`fakevlm estimate evaluate --profile paper` once the benchmarks' records are there (`dvc repro collect annotate`).
-Counted and estimated as for the annotators (`annotation.estimate`): what the journals answer is not counted again.
+`fakevlm estimate evaluate --profile paper` once the benchmarks' records are there (`dvc repro collect
+annotate`). Counted and estimated as for the annotators (`annotation.estimate`): what the journals answer is
+not counted again.
 """
 
 from fakevlm import paths

@@ -1,11 +1,11 @@
 """Are the corpora there, whole? `fakevlm verify [--profile mini] [corpus | corpus=folder …]`
 
-For each corpus that a profile names: which folders and files of its layout are there, what its own lists name and it lacks, how
-much was found and how much the full corpus has, and where to get it. Nothing is decoded: broken images are found by `collect`.
-`corpus=folder` looks at a download before params.yaml names it.
+For each corpus that a profile names: which folders and files of its layout are there, what its own lists name
+and it lacks, how much was found and how much the full corpus has, and where to get it. Nothing is decoded:
+broken images are found by `collect`. `corpus=folder` looks at a download before params.yaml names it.
 
-The exit status is 0 only if all of it is complete. Fewer images than the full corpus has are told, and are no failure: a part of
-a corpus in the right layout can be used, and the miniature is one.
+The exit status is 0 only if all of it is complete. Fewer images than the full corpus has are told, and are no
+failure: a part of a corpus in the right layout can be used, and the miniature is one.
 """
 
 from collections import Counter
