@@ -9,10 +9,10 @@ import pytest
 from conftest import ROOT
 from fakevlm.config.params import load_params
 from fakevlm.data.corpora import ffpp, genimage
-from fakevlm.data.corpora.catalogue import catalogue
-from fakevlm.data.corpora.layouts import LISTS, NAMES
 from fakevlm.errors import UserError
 from fakevlm.tools import verify
+from fakevlm.tools.catalogue import catalogue
+from fakevlm.tools.layouts import LISTS, NAMES
 from test_corpora_fakeclue import release
 
 MINI = load_params("mini")

@@ -1,4 +1,4 @@
-"""How many images a corpus gives, counted by names before any is read, and the lot by which `collect.at_most` draws among them."""
+"""How many images a corpus has, counted by names, and the lot by which `collect.at_most` draws among them."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,15 +6,39 @@ from pathlib import Path
 
 from fakevlm import paths
 from fakevlm.config.params import Params
-from fakevlm.data.corpora import cvusa, fakeclue, ffpp, m6doc
+from fakevlm.data.corpora import (
+    chameleon,
+    cvusa,
+    ddvqa,
+    dmimage,
+    fakeclue,
+    ffpp,
+    genimage,
+    loki,
+    m6doc,
+    vigor,
+)
 from fakevlm.data.corpora.files import count_images
-from fakevlm.data.corpora.layouts import WHERE
 from fakevlm.errors import UserError
+
+# Where to get each corpus.
+WHERE = {
+    "genimage": genimage.WHERE,
+    "ffpp": ffpp.WHERE,
+    "chameleon": chameleon.WHERE,
+    "cvusa": cvusa.WHERE,
+    "vigor": vigor.WHERE,
+    "m6doc": m6doc.WHERE,
+    "loki": loki.WHERE,
+    "ddvqa": ddvqa.WHERE,
+    "dmimage": dmimage.WHERE,
+    "fakeclue": fakeclue.WHERE,
+}
 
 
 @dataclass(frozen=True)
 class Amount:
-    """Of a training corpus: its folder, about how many images that holds, and the share of them that is to be drawn."""
+    """A training corpus: its folder, about how many images that holds, and the share of them to draw."""
 
     root: Path
     total: int | None
@@ -32,7 +56,7 @@ def folder(name: str | None) -> Path | None:
 
 
 def expected(corpus: str, root: Path, frames: int) -> int | None:
-    """About how many images a corpus will give, for its progress bar; None where counting would cost too much."""
+    """Return about how many images a corpus has; None where counting would cost too much."""
     if corpus == "ffpp":
         return sum(len(ffpp.videos(root, method)) for method in (None, *ffpp.METHODS)) * frames
     if corpus == "ddvqa":
@@ -48,7 +72,7 @@ def expected(corpus: str, root: Path, frames: int) -> int | None:
 
 
 def drawn(id: str, share: float, seed: int) -> bool:
-    """Whether a record is among a share of all, by a lot of its own: whatever else comes or goes, the same ones are drawn."""
+    """Whether a record is drawn. The lot depends on its id and the seed alone, not on the other records."""
     lot = hashlib.sha256(f"{seed} {id}".encode(errors="surrogateescape")).digest()[:8]
     return int.from_bytes(lot, "big") < share * 2**64
 
@@ -69,7 +93,8 @@ def need_folders(params: Params) -> None:
     if missing:
         raise UserError(
             f"profile {params.profile!r} needs data that are not there:\n    " + "\n    ".join(missing),
-            "put them there (a link will do), name other folders in params.yaml, or leave a corpus out with null; "
+            "put them there (a link will do), name other folders in params.yaml, or leave a corpus out with "
+            "null; "
             f"`fakevlm verify --profile {params.profile}` tells more",
         )
 

@@ -137,7 +137,8 @@ class _Readers:
             return []
         if name == "ddvqa" and videos is None:
             raise UserError(
-                "collect.benchmarks.ddvqa is set, but collect.corpora.ffpp is null: DD-VQA asks about FF++'s frames",
+                "collect.benchmarks.ddvqa is set, but collect.corpora.ffpp is null: "
+                "DD-VQA asks about FF++'s frames",
                 "name FF++'s folder too, or leave DD-VQA out",
             )
         readers = {

@@ -1,4 +1,4 @@
-"""Benchmark images that are among those that may be trained on: the same bytes, or nearly the same picture. Reported, never dropped."""
+"""Benchmark images that may also be trained on, by content or likeness. Reported, never dropped."""
 
 from array import array
 from collections import Counter
@@ -31,7 +31,7 @@ class Leakage:
         self._queries: dict[tuple[str, str], int] = {}
 
     def trained(self, record: Record, phash: int | None) -> None:
-        """Note an image of the training corpora; a corpus's own validation and test images are not trained on."""
+        """Note an image of the training corpora; those of a validation or test split are not trained on."""
         content = bytes.fromhex(record.sha256)
         if record.split not in (None, "train") or content in self._content:
             return
@@ -55,7 +55,7 @@ class Leakage:
             self._queries[key] = phash
 
     def frame(self) -> pd.DataFrame:
-        """Return one row for each benchmark image with a like among the trainable ones, by benchmark and path.
+        """Return a row for each benchmark image with a trainable counterpart, by benchmark and path.
 
         `kind` is `content` for the same bytes, else `perceptual`, with the nearest trainable image and its
         distance in bits.

@@ -34,7 +34,8 @@ class GroundTruth:
         path: the record's path.
         label: 1 real, 0 fake.
         category: of `records.CATEGORIES` (or a benchmark's own).
-        artifacts: the visible artifacts of a fake; empty for real images and for fakes without visible artifacts.
+        artifacts: the visible artifacts of a fake; empty for real images and for fakes without visible
+            artifacts.
         qualities: keys of `clues.QUALITIES` that an honest observer can cite for a real image.
     """
 

@@ -1,8 +1,8 @@
-"""Page layouts: which blocks stand where. The first half of "layout first, content after" (paper section 3.1).
+"""Page layouts: which block is where. First half of "layout first, content after" (paper section 3.1).
 
-A layout is a list of blocks in fractions of the page, so that one layout serves every page size. Layouts come from
-three places: sampled (`sample_layout`), read from COCO annotations such as M6Doc's (`layout_from_coco`), or varied from
-another (`jitter`). Who paints the page is somebody else's business.
+A layout is a list of blocks in fractions of the page, so that one layout serves every page size. Layouts come
+from three places: sampled (`sample_layout`), read from COCO annotations such as M6Doc's (`layout_from_coco`),
+or varied from another (`jitter`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +24,8 @@ class Block:
     Attributes:
         kind: one of `KINDS`.
         box: x0, y0, x1, y1 as fractions of the page's width and height, x0 < x1 and y0 < y1.
-        name: the annotation's finer class, where there is one (`unordered list`, whose kind is text); a renderer may set it
-            accordingly or go by the kind alone.
+        name: the annotation's finer class, where there is one (`unordered list`, whose kind is text); a
+            renderer may set it accordingly or go by the kind alone.
     """
 
     kind: str
@@ -33,8 +33,8 @@ class Block:
     name: str = field(default="", compare=False)
 
 
-# M6Doc's finer classes, by what a typesetter does with them. A class not named here and not recognised by a word in its
-# name is set as running text, which is what the remaining ones (options, questions, lists) are.
+# M6Doc's finer classes, by what a typesetter does with them. A class not named here and not recognised by a
+# word in its name is set as running text, which is what the remaining ones (options, questions, lists) are.
 _BY_WORD = (
     ("caption", "caption"),
     ("table note", "caption"),
@@ -96,8 +96,8 @@ def layout_from_coco(
         width, height: the page's size in pixels.
 
     Returns:
-        Blocks from top to bottom, left to right. Boxes reaching over the page's edge are clipped, specks and crowd
-        regions left out.
+        Blocks from top to bottom, left to right. Boxes reaching over the page's edge are clipped, specks and
+        crowd regions left out.
     """
     names = {c["id"]: str(c["name"]) for c in categories}
     blocks = []
@@ -113,7 +113,7 @@ def layout_from_coco(
 
 
 def jitter(layout: Sequence[Block], rng: np.random.Generator) -> list[Block]:
-    """A new layout in the spirit of `layout`: maybe mirrored, margins moved, blocks nudged, a few changed or dropped.
+    """Return a variation: maybe mirrored, margins moved, blocks nudged, a few changed or dropped.
 
     Blocks never grow beyond their old place by more than a gutter, so columns do not run into one another.
     """
@@ -168,7 +168,7 @@ def _fill(
     heading: float,
     table: float = 0.0,
 ) -> list[Block]:
-    """Fills one column from top to bottom with paragraphs, now and then a heading, a figure with caption, or a table."""
+    """Fill a column from top to bottom with paragraphs, headings, figures with captions, and tables."""
     blocks, y, gap = [], top, 0.016
     while bottom - y > 0.05:
         left, draw = bottom - y, rng.random()

@@ -1,7 +1,7 @@
 """One schema for every image of the project, stored as parquet shards that `datasets` reads.
 
-A record is an image (its encoded bytes, never decoded and re-encoded), its label, where it came from and what is
-said about it. `label` follows the released FakeClue: **1 = real, 0 = fake**.
+A record is an image (its encoded bytes, never decoded and re-encoded), its label, where it came from and what
+is said about it. `label` follows the released FakeClue: **1 = real, 0 = fake**.
 """
 
 import hashlib
@@ -96,11 +96,13 @@ class Record:
     """One image (or, in DD-VQA, one question about an image).
 
     Attributes:
-        id: unique; the image's path relative to the image root, as in FakeClue's JSON (`genimage/fake/416_adm_45.PNG`).
-            Where several rows share an image (DD-VQA's questions) `#<n>` is appended.
+        id: unique; the image's path relative to the image root, as in FakeClue's JSON
+            (`genimage/fake/416_adm_45.PNG`). Where several rows share an image (DD-VQA's questions) `#<n>` is
+            appended.
         image: the encoded file (JPEG, PNG, …), byte for byte.
         label: 1 real, 0 fake.
-        category: one of `CATEGORIES` (benchmarks may add their own, e.g. LOKI's `medicine`), None until known.
+        category: one of `CATEGORIES` (benchmarks may add their own, e.g. LOKI's `medicine`), None until
+            known.
         source: the corpus (`genimage`, `ff++`, `chameleon`, `satellite`, `doc`, `loki`, …).
         generator: what made a fake (`adm`, `Deepfakes`, …), None for real images.
         item: what must not straddle a split: the video of a frame, the source photograph of an image.
@@ -156,13 +158,13 @@ def to_record(row: dict[str, Any]) -> Record:
 class RecordWriter:
     """Writes records as `part-00000.parquet`, … in a folder (made, emptied of old parts); a context manager.
 
-    Within a shard, records lie in row groups of about `GROUP_BYTES` of images: these are what is held in memory here, and what
-    is read to get at one record (`shards.Records`).
+    Within a shard, records lie in row groups of about `GROUP_BYTES` of images: these are what is held in
+    memory here, and what is read to get at one record (`shards.Records`).
 
     Args:
         folder: of the shards.
-        shard_rows, shard_bytes: a shard ends with so many rows or so many bytes of images, whichever comes first. A million images
-            of 400 kB are 3,200 files, few enough for DVC to look at in seconds.
+        shard_rows, shard_bytes: a shard ends with so many rows or so many bytes of images, whichever comes
+            first. A million images of 400 kB are 3,200 files, few enough for DVC to look at in seconds.
 
     Attributes:
         total: how many records were written.
@@ -190,7 +192,8 @@ class RecordWriter:
 
     def _end_group(self) -> None:
         if self._file is None:
-            # Image bytes are already compressed: dictionary and codec would only cost time; nobody asks for statistics.
+            # Image bytes are already compressed: dictionary and codec would only cost time; nobody asks for
+            # statistics.
             options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
             self._file = pq.ParquetWriter(
                 self._folder / f"part-{self._shards:05d}.parquet", SCHEMA, **options

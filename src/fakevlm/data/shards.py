@@ -1,7 +1,8 @@
 """Records by number: a folder of shards as a sequence of which any part can be read, and none is held.
 
-Whatever does more than walk through records once (training, the benchmarks, the study) takes a `Sequence[Record]` and
-meets its images batch by batch. What it must know of all records it asks for without images (`columns_of`, `without_images`).
+Whatever does more than walk through records once (training, the benchmarks, the study) takes a
+`Sequence[Record]` and meets its images batch by batch. What it must know of all records it asks for without
+images (`columns_of`, `without_images`).
 """
 
 import copy
@@ -46,8 +47,9 @@ class _Latest:
 class Records(Sequence[Record]):
     """The records of a folder written by `records.write_records`, read when they are asked for.
 
-    An index or an iteration reads row groups (about 1 MB each), with nothing mapped into memory; a slice is a list. The row
-    groups read last are kept up to `in_memory` bytes, so small folders are read once. Can be pickled, and used after a fork.
+    An index or an iteration reads row groups (about 1 MB each), with nothing mapped into memory; a slice is a
+    list. The row groups read last are kept up to `in_memory` bytes, so small folders are read once. Can be
+    pickled, and used after a fork.
 
     Args:
         folder: of the shards.

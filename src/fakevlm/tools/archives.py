@@ -137,7 +137,8 @@ def _check_kind(archive: Path) -> bool:
         last = archive.with_suffix(".zip").name
         raise UserError(
             f"{archive} is one piece of a multi-part zip ({archive.stem}.z01, …, {last})",
-            f"with all pieces in one folder join them, `zip -s 0 {last} --out whole.zip`, and unpack whole.zip",
+            f"with all pieces in one folder join them, `zip -s 0 {last} --out whole.zip`, "
+            "and unpack whole.zip",
         )
     if not archive.name.lower().endswith((*ZIPS, *TARS)):
         raise UserError(f"{archive}: not an archive known here", f"one of: {', '.join((*ZIPS, *TARS))}")
@@ -145,7 +146,7 @@ def _check_kind(archive: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_ratio: float = MAX_RATIO) -> int:
-    """Unpack an archive into a new folder and return the number of files. Call again after an interruption to go on.
+    """Unpack an archive into a new folder and return the number of files; a second call continues.
 
     Args:
         folder: must not exist, or be empty; may be a link to a folder.

@@ -1,4 +1,4 @@
-"""A dry run of the baselines behind servers: what is still to be asked, and what that costs. Nothing is asked.
+"""A dry run of the baselines behind servers: what is still to be asked, and what that costs.
 
 `fakevlm estimate evaluate --profile paper` once the benchmarks' records are there (`dvc repro collect
 annotate`). Counted and estimated as for the annotators (`annotation.estimate`): what the journals answer is

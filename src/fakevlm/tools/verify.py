@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fakevlm import paths
+from fakevlm.collection.amounts import WHERE
 from fakevlm.config.params import Params, load_params
-from fakevlm.data.corpora import layouts
-from fakevlm.data.corpora.catalogue import Corpus, catalogue
 from fakevlm.data.corpora.files import appledouble
-from fakevlm.data.corpora.layouts import WHERE, Item
 from fakevlm.errors import UserError
+from fakevlm.tools import layouts
 from fakevlm.tools.archives import TARS, ZIPS
+from fakevlm.tools.catalogue import Corpus, catalogue
+from fakevlm.tools.layouts import Item
 
 SHOWN = 5  # of a long list of missing things
 COMPLETE, INCOMPLETE = 0, 1

@@ -1,13 +1,15 @@
-"""Chameleon (Yan et al., "A Sanity Check for AI-generated Image Detection", ICLR 2025): fakes that passed human eyes.
+"""Chameleon (Yan et al., ICLR 2025): fakes that people took for photographs.
 
-Licence: research only, by request from the authors (https://github.com/shilinyan99/AIDE); test images only, about 26,000.
+Licence: research only, by request from the authors (https://github.com/shilinyan99/AIDE); test images only,
+about 26,000.
 
 Layout::
 
     <root>/test/0_real/<file>.jpg
     <root>/test/1_fake/<uuid>.jpg
 
-`<root>` may also be the `test` folder itself. FakeClue takes part of it and names it `chameleon/{real,fake}/<file>`.
+`<root>` may also be the `test` folder itself. FakeClue takes part of it and names it
+`chameleon/{real,fake}/<file>`.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,8 +22,9 @@ WHERE = "ask its authors for Chameleon (https://github.com/shilinyan99/AIDE) and
 
 
 def read(root: Path, drawn: Callable[[str], bool] | None = None) -> Iterator[Record]:
-    """Streams the real, then the generated images that are `drawn` by their ids; others are not read. Neither generator nor category
-    is known.
+    """Stream the real, then the generated images that are `drawn` by their ids; others are not read.
+
+    Neither generator nor category is known.
 
     Raises:
         UserError: a folder is missing.

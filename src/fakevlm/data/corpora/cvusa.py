@@ -1,12 +1,12 @@
-"""CVUSA (Workman et al., ICCV 2015; the subset of Zhai et al., CVPR 2017): ground and aerial pairs from the United States.
+"""CVUSA (Workman et al., ICCV 2015; subset of Zhai et al., CVPR 2017): ground and aerial pairs from the USA.
 
-Licence: research only, by request (https://mvrl.cse.wustl.edu/datasets/cvusa). 35,532 pairs for training and 8,884 for testing;
-only the aerial images (zoom 19) are read, all real.
+Licence: research only, by request (https://mvrl.cse.wustl.edu/datasets/cvusa). 35,532 pairs for training and
+8,884 for testing; only the aerial images (zoom 19) are read, all real.
 
 Layout::
 
-    <root>/splits/train-19zl.csv        rows without header: bingmap/19/0044775.jpg,streetview/panos/0044775.jpg,…
-    <root>/splits/val-19zl.csv
+    <root>/splits/train-19zl.csv        rows without header:
+    bingmap/19/0044775.jpg,streetview/panos/0044775.jpg,… <root>/splits/val-19zl.csv
     <root>/bingmap/19/0044775.jpg
 
 Without `splits` every image in `bingmap/19` is read.
@@ -35,8 +35,9 @@ def listed(root: Path) -> list[str]:
 def read(
     root: Path, quarantine: Quarantine | None = None, drawn: Callable[[str], bool] | None = None
 ) -> Iterator[Record]:
-    """Streams the aerial images that are `drawn` by their ids; others are not read. What a list names and the folder lacks goes to
-    quarantine, drawn or not.
+    """Stream the aerial images that are `drawn` by their ids; others are not read.
+
+    An image that a list names and the folder lacks goes to quarantine, drawn or not.
 
     Raises:
         UserError: the folder of aerial images is missing.

@@ -1,22 +1,25 @@
-"""DD-VQA (Zhang et al., ECCV 2024): questions about faces of FaceForensics++, answered by people. A benchmark only.
+"""DD-VQA (Zhang et al., ECCV 2024): questions about faces of FaceForensics++. A benchmark only.
 
-Annotations from https://github.com/Reality-Defender/Research-DD-VQA (folder `DQ_FF++`), without images; those are frames of
-FF++ c23. Train / test: 1,430 / 262 videos, 7,312 / 1,323 questions, 9,858 / 1,841 answers.
+Annotations from https://github.com/Reality-Defender/Research-DD-VQA (folder `DQ_FF++`), without images; those
+are frames of FF++ c23. Train / test: 1,430 / 262 videos, 7,312 / 1,323 questions, 9,858 / 1,841 answers.
 
 Layout::
 
     <root>/{train_set,test_set}/<Method>/<Method>.json
 
-with Method one of Deepfakes, Face2Face, FaceShifter, FaceSwap, Neuraltexture (sic), Original, and in each file::
+with Method one of Deepfakes, Face2Face, FaceShifter, FaceSwap, Neuraltexture (sic), Original, and in each
+file::
 
-    {"<mid>_<video>": {"0": {"question": "Does the image looks real/fake?", "answer": ["The image looks fake. …", …]},
+    {"<mid>_<video>": {"0": {"question": "Does the image looks real/fake?", "answer": ["The image looks fake.
+    …", …]},
                        "1": {"question": "Does the person's skin look real/fake?", "answer": […]}, …}, …}
 
-mid: 0 Deepfakes, 1 Face2Face, 2 FaceShifter, 3 FaceSwap, 5 original, 6 NeuralTextures. The questions are numbered
-without gaps: a part of the face that nobody found odd is simply not asked about.
+mid: 0 Deepfakes, 1 Face2Face, 2 FaceShifter, 3 FaceSwap, 5 original, 6 NeuralTextures. The questions are
+numbered without gaps: a part of the face that nobody found odd is simply not asked about.
 
-Which frame a question shows is not written down. Its authors take one frame a question, in order from the first extracted
-one; so does this reader, starting again at the first when a video has more questions than frames.
+Which frame a question shows is not written down. Its authors take one frame a question, in order from the
+first extracted one; so does this reader, starting again at the first when a video has more questions than
+frames.
 """
 
 from collections.abc import Iterator

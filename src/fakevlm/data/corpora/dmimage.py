@@ -1,15 +1,16 @@
-"""DMimage (Corvi et al., ICASSP 2023): GANs, transformers and diffusion models, about 1,000 images each. A benchmark only.
+"""DMimage (Corvi et al., ICASSP 2023): 30 generators, about 1,000 images each. A benchmark only.
 
-The fakes and a list of the processing come from https://github.com/grip-unina/DMimageDetection (non-commercial); the
-real images are taken from COCO (validation), ImageNet (validation) and UCID and put beside them.
+The fakes and a list of the processing come from https://github.com/grip-unina/DMimageDetection
+(non-commercial); the real images are taken from COCO (validation), ImageNet (validation) and UCID and put
+beside them.
 
 Layout, one folder a generator::
 
     <root>/real_coco_valid/…    <root>/real_imagenet_valid/…    <root>/real_ucid/…
     <root>/biggan_256/…    <root>/latent-diffusion_text2img_valid/…    <root>/stylegan3_r_ffhqu_256x256/…
 
-A folder whose name starts with `real` is real, every other one a generator (`FAMILIES` sorts the 30 that the authors'
-evaluation names). Images may lie in subfolders.
+A folder whose name starts with `real` is real, every other one a generator (`FAMILIES` sorts the 30 that the
+authors' evaluation names). Images may lie in subfolders.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,10 @@ from fakevlm.data.corpora.files import images_below, need_folder
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
 
-WHERE = "get DMimage's test set from https://github.com/grip-unina/DMimageDetection and put the real images beside it"
+WHERE = (
+    "get DMimage's test set from https://github.com/grip-unina/DMimageDetection "
+    "and put the real images beside it"
+)
 
 REAL_SETS = ("real_coco_valid", "real_imagenet_valid", "real_ucid")
 # The folders as the authors' evaluation groups them.
@@ -67,7 +71,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 
 def read(root: Path) -> Iterator[Record]:
-    """Streams folder by folder; `generator` is the folder's name, None for real images. The category is unknown.
+    """Stream folder by folder; `generator` is the folder's name, None for real images.
 
     Raises:
         UserError: the folder is missing, or lacks real or generated images altogether.

@@ -1,18 +1,20 @@
-"""Face crops of video frames, aligned as DeepfakeBench aligns them (Yan et al., NeurIPS 2023; its `preprocessing/preprocess.py`).
+"""Face crops of video frames, aligned as DeepfakeBench aligns them (Yan et al., NeurIPS 2023).
 
-There, dlib finds the faces of a frame, the largest is taken, and an 81-landmark predictor gives five points: eyes, nose, corners of
-the mouth. The similarity transform that brings them nearest (least squares) to a template of 112 px, moved 8 px to the right, scaled to
-256 px and shrunk by 1.3 for a margin, is applied with bilinear interpolation; outside the frame it is black. A frame without a face is
-left out. The same is done here, given the five points; where these come from is `collect.face_crop.detector`:
+There, dlib finds the faces of a frame, the largest is taken, and an 81-landmark predictor gives five points:
+eyes, nose, corners of the mouth. The similarity transform that brings them nearest (least squares) to a
+template of 112 px, moved 8 px to the right, scaled to 256 px and shrunk by 1.3 for a margin, is applied with
+bilinear interpolation; outside the frame it is black. A frame without a face is left out. The same is done
+here, given the five points; where these come from is `collect.face_crop.detector`:
 
-* `landmarks`: `<c23>/landmarks/<video>/<frame>.npy` beside `videos`, in pixels of the whole frame: 81 or 68 points in dlib's order,
-  or the five themselves. So dlib can be run elsewhere, and its predictor's terms (non-commercial) bind nobody here.
-* `opencv`: YuNet through OpenCV's FaceDetectorYN, its model a file to be named (opencv-python-headless 5 ships no detector, Haar
-  cascades neither). Its points are centres of the eyes and true corners of the mouth, where DeepfakeBench takes dlib's 37, 44, 30, 49
-  and 55, so crops differ by a few pixels.
+* `landmarks`: `<c23>/landmarks/<video>/<frame>.npy` beside `videos`, in pixels of the whole frame: 81 or 68
+  points in dlib's order, or the five themselves. So dlib can be run elsewhere, and its predictor's terms
+  (non-commercial) bind nobody here.
+* `opencv`: YuNet through OpenCV's FaceDetectorYN, its model a file to be named (opencv-python-headless 5
+  ships no detector, Haar cascades neither). Its points are centres of the eyes and true corners of the mouth,
+  where DeepfakeBench takes dlib's 37, 44, 30, 49 and 55, so crops differ by a few pixels.
 
-DeepfakeBench's own `landmarks` folders do not serve: it writes the landmarks of its crops, not of the frames, beside these crops in
-`frames`. Those are read as they are (`ffpp`), and need no `face_crop`.
+DeepfakeBench's own `landmarks` folders do not serve: it writes the landmarks of its crops, not of the frames,
+beside these crops in `frames`. Those are read as they are (`ffpp`), and need no `face_crop`.
 """
 
 import threading
@@ -28,12 +30,14 @@ from fakevlm.config.params import FaceCrop
 from fakevlm.data.corpora.files import BadImage
 from fakevlm.errors import UserError
 
-# Left eye, right eye (as one sees them), nose, left and right corner of the mouth: ArcFace's template of 112 × 96 px, width last moved.
+# Left eye, right eye (as one sees them), nose, left and right corner of the mouth: ArcFace's template of 112
+# × 96 px, width last moved.
 TEMPLATE = np.array(
     [[30.2946, 51.6963], [65.5318, 51.5014], [48.0252, 71.7366], [33.5493, 92.3655], [62.7299, 92.2041]]
 )
 SHIFT, SIDE = (8.0, 0.0), 112.0
-# The same five among dlib's 68 (or 81: the forehead's 13 come last), numbered from 0, as DeepfakeBench picks them.
+# The same five among dlib's 68 (or 81: the forehead's 13 come last), numbered from 0, as DeepfakeBench picks
+# them.
 AMONG_DLIBS = [37, 44, 30, 49, 55]
 # A whole frame's face never lands on the template by itself; the landmarks of a crop do.
 _STILL_SCALE, _STILL_PIXELS = 0.1, 0.08
@@ -69,7 +73,8 @@ def template(size: int, scale: float) -> np.ndarray:
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The rotation, uniform scale and shift that bring points nearest to others by least squares: (2, 3).
 
-    Without reflection and in the plane this is Umeyama's solution, which DeepfakeBench takes from scikit-image.
+    Without reflection and in the plane this is Umeyama's solution, which DeepfakeBench takes from
+    scikit-image.
 
     Args:
         source, target: (n, 2) points, n ≥ 2.
@@ -115,7 +120,7 @@ def _of_points(points: np.ndarray) -> Face:
 
 
 def read_landmarks(frame: np.ndarray, file: Path) -> list[Face]:
-    """The one face that a file of landmarks tells of; none where there is no file, since dlib found no face then.
+    """Return the face of a file of landmarks; none if there is no file: dlib found no face then.
 
     Raises:
         BadImage: the file is no array of 5, 68 or 81 points.
@@ -160,7 +165,8 @@ def yunet(settings: FaceCrop) -> Finder:
         own.detector.setInputSize((width, height))
         found = own.detector.detect(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1]
         rows = [] if found is None else np.asarray(found, np.float64)
-        # x, y, width, height, five points from the person's right eye (on the image's left) to the mouth, score
+        # x, y, width, height, five points from the person's right eye (on the image's left) to the mouth,
+        # score
         return [Face(tuple(map(float, row[:4])), row[4:14].reshape(5, 2)) for row in rows]
 
     return find

@@ -1,20 +1,22 @@
-"""FakeClue as released (Wen et al., NeurIPS 2025): 109,343 images, each with a verdict and its reasons in words.
+"""FakeClue as released (Wen et al., NeurIPS 2025): 109,343 images, each with a verdict and clues.
 
-From https://huggingface.co/datasets/lingcco/FakeClue. The images keep the terms of the corpora that they were taken from.
+From https://huggingface.co/datasets/lingcco/FakeClue. The images keep the terms of the corpora that they were
+taken from.
 
 Layout::
 
-    <root>/data_json/train.json, test.json
-    <root>/train.zip, test.zip          read as they are, or unpacked: as <root>/{train,test}/… or straight into <root>
+    <root>/data_json/train.json, test.json <root>/train.zip, test.zip          read as they are, or unpacked:
+    as <root>/{train,test}/… or straight into <root>
 
 A JSON is a list of rows (`annotation/fakeclue.py` writes the same)::
 
-    {"image": "ff++/fake/Deepfakes/c23/frames/033_097/012.png", "label": 0, "cate": "deepfake", "width": 256, "height": 256,
+    {"image": "ff++/fake/Deepfakes/c23/frames/033_097/012.png", "label": 0, "cate": "deepfake", "width": 256,
+    "height": 256,
      "conversations": [{"from": "human", "value": "<image>Does the image looks real/fake?"},
                        {"from": "gpt", "value": "This is a fake image. …; …"}]}
 
-label: 1 real, 0 fake. Rows are clustered by source: shuffle before taking a part. The split is by row, so frames of one FF++ video
-lie in train and in test; `item` tells them.
+label: 1 real, 0 fake. Rows are clustered by source: shuffle before taking a part. The split is by row, so
+frames of one FF++ video lie in train and in test; `item` tells them.
 """
 
 import zipfile
@@ -28,7 +30,10 @@ from fakevlm.data.corpora.files import BadImage, Quarantine, need_folder, need_j
 from fakevlm.data.records import CATEGORIES, FAKE, REAL, Record
 from fakevlm.errors import UserError
 
-WHERE = "get FakeClue from https://huggingface.co/datasets/lingcco/FakeClue (data_json/*.json, train.zip, test.zip)"
+WHERE = (
+    "get FakeClue from https://huggingface.co/datasets/lingcco/FakeClue "
+    "(data_json/*.json, train.zip, test.zip)"
+)
 SPLITS = ("train", "test")
 _LARGEST = 200_000_000  # bytes; an entry of a zip that claims more is no image, and would fill the memory
 _PROBES = 200  # rows that are tried to find out below which folder of the zip the images lie
@@ -43,13 +48,15 @@ class Images:
         some: paths of images, to find the folder they are relative to.
 
     Raises:
-        UserError: there is neither zip nor folder, the zip is damaged, or nothing in it is named as in the JSON.
+        UserError: there is neither zip nor folder, the zip is damaged, or nothing in it is named as in the
+            JSON.
     """
 
     def __init__(self, root: Path, split: str, some: Sequence[str]) -> None:
         self.archive: zipfile.ZipFile | None = None
         file = root / f"{split}.zip"
-        # An unpacked copy goes first: reading it needs no decompression, and the zip may have been deleted since.
+        # An unpacked copy goes first: reading it needs no decompression, and the zip may have been deleted
+        # since.
         for folder in (root / split, root):
             there = sum(_plain(name) and (folder / name).is_file() for name in some)
             # Not one that an unpacking left behind when it was interrupted, beside the whole zip.
@@ -171,7 +178,7 @@ def _record(row: Any, split: str, images: Images) -> Record:
 def read(
     root: Path, quarantine: Quarantine | None = None, splits: Sequence[str] = SPLITS
 ) -> Iterator[Record]:
-    """Streams the records of the splits in the JSON's order; `references` holds the clue text, `question` what was asked.
+    """Stream the records of the splits in the JSON's order; `references` holds the clue text.
 
     A row that is not FakeClue's, and an image that is missing or damaged, goes to quarantine.
 

@@ -10,11 +10,12 @@ Layout::
     <root>/splits/{train,val,test}.json                               [["071", "054"], …]: 360, 70, 70 pairs
 
 Method is Deepfakes, Face2Face, FaceSwap or NeuralTextures. Where a `frames` folder lies beside `videos`
-(`…/c23/frames/033_097/012.png`, as DeepfakeBench crops faces to 256×256 and FakeClue releases them), its images are taken
-instead, as they are. Frames from videos are stored as PNG: whole, or the face's crop where `collect.face_crop` says so (`faces`).
+(`…/c23/frames/033_097/012.png`, as DeepfakeBench crops faces to 256×256 and FakeClue releases them), its
+images are taken instead, as they are. Frames from videos are stored as PNG: whole, or the face's crop where
+`collect.face_crop` says so (`faces`).
 
-A video and all manipulations of it share one `item`, the target's id. The official split goes by pairs, so neither target
-nor source of a test video occurs in training.
+A video and all manipulations of it share one `item`, the target's id. The official split goes by pairs, so
+neither target nor source of a test video occurs in training.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +41,10 @@ from fakevlm.errors import UserError
 from fakevlm.inference import cache
 from fakevlm.prefetch import prefetch
 
-WHERE = "get FaceForensics++ by the form at https://github.com/ondyari/FaceForensics (c23 videos and dataset/splits)"
+WHERE = (
+    "get FaceForensics++ by the form at https://github.com/ondyari/FaceForensics "
+    "(c23 videos and dataset/splits)"
+)
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 SPLITS = ("train", "val", "test")
 
@@ -116,11 +120,11 @@ def video_frames(
     drawn: Callable[[str], bool] | None = None,
     frames: FrameCache | None = None,
 ) -> list[tuple[str, bytes]]:
-    """Evenly spaced frames of one video as (file name, bytes): extracted ones if there are any, else decoded and cropped.
+    """Return evenly spaced frames of one video as (file name, bytes): extracted ones, else decoded ones.
 
-    Of them only those that are `drawn` by their ids: others are not read, decoded or cropped.
-    A video that does not decode gives none and goes to quarantine, so does one that is missing, and a frame that has no face or
-    does not come. `frames` keeps what decoded without any of this.
+    Of them only those that are `drawn` by their ids: others are not read, decoded or cropped. A video that
+    does not decode gives none and goes to quarantine, so does one that is missing, and a frame that has no
+    face or does not come. `frames` keeps what decoded without any of this.
     """
     quarantine = Quarantine() if quarantine is None else quarantine
     place = _place(root, method)
@@ -205,7 +209,7 @@ def read(
     drawn: Callable[[str], bool] | None = None,
     frames: FrameCache | None = None,
 ) -> Iterator[Record]:
-    """Streams the frames of the originals, then of each method, as far as they are in one of `splits` and `drawn` by their ids.
+    """Stream the frames of the originals, then of each method, that are in `splits` and `drawn` by their ids.
 
     Raises:
         UserError: a folder or a split file is missing, or a video stands in no split.

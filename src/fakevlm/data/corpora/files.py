@@ -51,7 +51,7 @@ class Quarantine:
 
 
 def file_stamp(file: Path) -> list[int] | None:
-    """Return size and time of a file, None where there is none: part of the key of what is computed from it."""
+    """Return size and time of a file, None if there is none: part of a cache key."""
     try:
         status = file.stat()
     except OSError:
@@ -73,7 +73,7 @@ def need_folder(path: Path, corpus: str, where: str) -> Path:
 
 
 def need_json(path: Path, corpus: str, where: str, kind: type[list] | type[dict] = list) -> Any:
-    """The content of a JSON file in UTF-8, UTF-16 or UTF-32, with or without byte order mark: `json` tells them apart.
+    """Return the content of a JSON file in UTF-8, UTF-16 or UTF-32, with or without byte order mark.
 
     Raises:
         UserError: the file is missing or not JSON, or holds something else than a `kind`.
@@ -92,7 +92,7 @@ def need_json(path: Path, corpus: str, where: str, kind: type[list] | type[dict]
 
 
 def appledouble(name: str) -> bool:
-    """Whether a file is what macOS leaves beside each one that it copies or packs (`._000.mp4`): the same suffix, and no image."""
+    """Whether a file is macOS's companion of another one (`._000.mp4`): the same suffix, but no image."""
     return name.startswith("._")
 
 
@@ -111,7 +111,7 @@ def images_below(folder: Path) -> Iterator[Path]:
 
 
 def count_images(*folders: Path) -> int:
-    """How many image files lie in some folders and below them: for a progress bar's total. Missing folders hold none."""
+    """Return the number of image files in folders and below them; missing folders hold none."""
     return sum(
         _is_image(name)
         for folder in folders
@@ -122,7 +122,7 @@ def count_images(*folders: Path) -> int:
 
 
 def _listed(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of a folder's files and of its folders, sorted. Of millions of files, only links are asked for one by one.
+    """Return the names of a folder's files and of its folders, sorted.
 
     Raises:
         UserError: the folder cannot be listed.
@@ -143,7 +143,7 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _below(folder: Path, seen: set[str] | None = None) -> Iterator[tuple[Path, list[str]]]:
-    """A folder and all below it, with the names of their files; links are followed, for a corpus may lie on several disks."""
+    """Yield a folder and all below it, with the names of their files; links are followed."""
     seen = set() if seen is None else seen
     if (real := os.path.realpath(folder)) in seen:  # a link back up would have no end
         return
@@ -172,6 +172,7 @@ def decoded(record: Record) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # a broken file can raise anything: each format has a reader of its own
-        # Pillow's own words for an unknown format hold the address of a buffer, which differs from run to run.
+        # Pillow's own words for an unknown format hold the address of a buffer, which differs from run to
+        # run.
         unknown = "cannot identify" in str(error)
         raise BadImage("not a known image format" if unknown else str(error) or repr(error)) from error

@@ -1,7 +1,8 @@
 """GenImage (Zhu et al., NeurIPS 2023): images of eight generators beside photographs from ImageNet.
 
-Licence: CC BY-NC-SA 4.0; the photographs keep ImageNet's terms. Get it from https://github.com/GenImage-Dataset/GenImage
-(Google Drive or Baidu; some 500 GB). About 1,350,000 generated and 1,331,167 real images.
+Licence: CC BY-NC-SA 4.0; the photographs keep ImageNet's terms. Get it from
+https://github.com/GenImage-Dataset/GenImage (Google Drive or Baidu; some 500 GB). About 1,350,000 generated
+and 1,331,167 real images.
 
 Layout::
 
@@ -9,12 +10,14 @@ Layout::
     <root>/<Generator>/{train,val}/nature/n02099601_123.JPEG            ImageNet synset (train)
     <root>/<Generator>/{train,val}/nature/ILSVRC2012_val_00012345.JPEG  (val)
 
-with Generator one of Midjourney, VQDM, Wukong, Stable Diffusion V1.4, Stable Diffusion V1.5, GLIDE, BigGAN, ADM. The
-archives unpack to names such as `imagenet_ai_0419_sdv4`; those are understood too, as `<root>/imagenet_…/{train,val}` or one
-level deeper. The same photograph can lie under several generators: `collect` finds such copies by content.
+with Generator one of Midjourney, VQDM, Wukong, Stable Diffusion V1.4, Stable Diffusion V1.5, GLIDE, BigGAN,
+ADM. The archives unpack to names such as `imagenet_ai_0419_sdv4`; those are understood too, as
+`<root>/imagenet_…/{train,val}` or one level deeper. The same photograph can lie under several generators:
+`collect` finds such copies by content.
 
-In the real corpus `ai` holds mostly PNG and `nature` JPEG, so the file format alone gives the label away; whoever trains on it
-should re-encode alike. Known broken files are listed by its authors and end up in quarantine.
+In the real corpus `ai` holds mostly PNG and `nature` JPEG, so the file format alone gives the label away;
+whoever trains on it should re-encode alike. Known broken files are listed by its authors and end up in
+quarantine.
 """
 
 import re
@@ -27,7 +30,8 @@ from fakevlm.errors import UserError
 
 WHERE = "get GenImage from https://github.com/GenImage-Dataset/GenImage and unpack it there"
 
-# The generator's key, its published folder, and what a folder's name contains once lower-cased and stripped to letters and digits.
+# The generator's key, its published folder, and what a folder's name contains once lower-cased and stripped
+# to letters and digits.
 _FOLDERS = (
     ("midjourney", "Midjourney", r"midjourney"),
     ("vqdm", "VQDM", r"vqdm"),
@@ -43,13 +47,13 @@ PUBLISHED = {key: folder for key, folder, _ in _FOLDERS}
 
 
 def generator_of(folder: str) -> str | None:
-    """The generator's key for a folder's name (`Stable Diffusion V1.4`, `imagenet_ai_0419_sdv4` → `sdv1.4`)."""
+    """Return the generator of a folder (`Stable Diffusion V1.4`, `imagenet_ai_0419_sdv4` → `sdv1.4`)."""
     bare = re.sub(r"[^a-z0-9]", "", folder.lower())
     return next((key for key, _, pattern in _FOLDERS if re.search(pattern, bare)), None)
 
 
 def record_id(label: int, generator: str, file: str) -> str:
-    """`genimage/{real,fake}/<generator>/<file>`; a photograph's generator is the one whose folder it lies in."""
+    """Return `genimage/{real,fake}/<generator>/<file>`; for a photograph the folder that holds it."""
     return f"genimage/{'real' if label == REAL else 'fake'}/{generator}/{file}"
 
 
@@ -66,8 +70,9 @@ def split_folders(root: Path) -> list[tuple[str, Path]]:
 
 
 def read(root: Path, drawn: Callable[[str], bool] | None = None) -> Iterator[Record]:
-    """Streams the images that are `drawn` by their ids, generator by generator; others are not read. The category is unknown until
-    `categorize`.
+    """Stream the images that are `drawn` by their ids, generator by generator; others are not read.
+
+    The category is unknown until `categorize`.
 
     Raises:
         UserError: the folder is missing or holds no generator's folder with `train` or `val`.

@@ -1,6 +1,7 @@
-"""LOKI (Ye et al., ICLR 2025), its images: questions "is it real?", "is it generated?" and what people saw. A benchmark only.
+"""LOKI (Ye et al., ICLR 2025), its images: real or generated, and people's descriptions. A benchmark only.
 
-Licence: CC BY 4.0; from https://huggingface.co/datasets/bczhou/LOKI (code: https://github.com/opendatalab/LOKI).
+Licence: CC BY 4.0; from https://huggingface.co/datasets/bczhou/LOKI (code:
+https://github.com/opendatalab/LOKI).
 
 Layout::
 
@@ -8,12 +9,14 @@ Layout::
     <root>/data_json/image/open_ended_vqa.json     UTF-16; 229 images, all fake, described by people
     <root>/<image_path>
 
-A row of `true_or_false.json`: `image_path`, `question`, `answer` (Yes/No), `metric`, `modality`, `choices`, `id`, and `question_type`
-= `image_tf_image_{real|fake}_ask_{fake|real}_{category}`, which holds the truth. Both rows of an image become one record. Categories:
-animals, doc, medicine, object, person, satellite, sence (sic).
+A row of `true_or_false.json`: `image_path`, `question`, `answer` (Yes/No), `metric`, `modality`, `choices`,
+`id`, and `question_type` = `image_tf_image_{real|fake}_ask_{fake|real}_{category}`, which holds the truth.
+Both rows of an image become one record. Categories: animals, doc, medicine, object, person, satellite, sence
+(sic).
 
-A row of `open_ended_vqa.json`: `image_path`, `problems` = {`global`: [{`desc`}], `regional`: [{`region`: [x, y, w, h], `desc`}]}. Its
-descriptions, joined, are the image's reference; the paper does not say how it made its own.
+A row of `open_ended_vqa.json`: `image_path`, `problems` = {`global`: [{`desc`}], `regional`: [{`region`: [x,
+y, w, h], `desc`}]}. Its descriptions, joined, are the image's reference; the paper does not say how it made
+its own.
 """
 
 import re
@@ -96,7 +99,8 @@ def read(root: Path, quarantine: Quarantine | None = None) -> Iterator[Record]:
     Images that the JSON names and the folder lacks go to quarantine.
 
     Raises:
-        UserError: the folder or a JSON is missing, a row is not LOKI's, or two rows of an image disagree on its truth.
+        UserError: the folder or a JSON is missing, a row is not LOKI's, or two rows of an image disagree on
+            its truth.
     """
     need_folder(root, "LOKI", WHERE)
     described = references(root)

@@ -7,8 +7,9 @@ Layout::
     <root>/annotations/instances_train2017.json, instances_val2017.json, instances_test2017.json   COCO
     <root>/{train2017,val2017,test2017}/<file>.jpg
 
-(The README calls the last JSON `instances_test.json`; both names are understood, and `test` for its folder.) FakeClue uses newspapers, papers (scientific articles) and
-magazines. No field says a page's type, so `page_style` reads it from the file's name or from the classes on the page.
+(The README calls the last JSON `instances_test.json`; both names are understood, and `test` for its folder.)
+FakeClue uses newspapers, papers (scientific articles) and magazines. No field says a page's type, so
+`page_style` reads it from the file's name or from the classes on the page.
 
 This reader is also where synthetic documents get their layouts (`pages`).
 """
@@ -28,16 +29,17 @@ WHERE = "ask for M6Doc at https://github.com/HCIILAB/M6Doc and unpack it there"
 
 # fmt: off
 CATEGORIES = (  # class names by category id; 0 is the background, which is never annotated
-    "_background_", "QR code", "advertisement", "algorithm", "answer", "author", "barcode", "bill", "blank", "bracket",
-    "breakout", "byline", "caption", "catalogue", "chapter title", "code", "correction", "credit", "dateline", "drop cap",
-    "editor's note", "endnote", "examinee information", "fifth-level title", "figure", "first-level question number",
-    "first-level title", "flag", "folio", "footer", "footnote", "formula", "fourth-level section title", "fourth-level title",
-    "header", "headline", "index", "inside", "institute", "jump line", "kicker", "lead", "marginal note", "matching", "mugshot",
-    "option", "ordered list", "other question number", "page number", "paragraph", "part", "play", "poem", "reference",
-    "sealing line", "second-level question number", "second-level title", "section", "section title", "sidebar",
-    "sub section title", "subhead", "subsub section title", "supplementary note", "table", "table caption", "table note",
-    "teasers", "third-level question number", "third-level title", "title", "translator", "underscore", "unordered list",
-    "weather forecast",
+    "_background_", "QR code", "advertisement", "algorithm", "answer", "author", "barcode", "bill", "blank",
+    "bracket", "breakout", "byline", "caption", "catalogue", "chapter title", "code", "correction", "credit",
+    "dateline", "drop cap", "editor's note", "endnote", "examinee information", "fifth-level title", "figure",
+    "first-level question number", "first-level title", "flag", "folio", "footer", "footnote", "formula",
+    "fourth-level section title", "fourth-level title", "header", "headline", "index", "inside", "institute",
+    "jump line", "kicker", "lead", "marginal note", "matching", "mugshot", "option", "ordered list",
+    "other question number", "page number", "paragraph", "part", "play", "poem", "reference", "sealing line",
+    "second-level question number", "second-level title", "section", "section title", "sidebar",
+    "sub section title", "subhead", "subsub section title", "supplementary note", "table", "table caption",
+    "table note", "teasers", "third-level question number", "third-level title", "title", "translator",
+    "underscore", "unordered list", "weather forecast",
 )
 # fmt: on
 
@@ -71,7 +73,7 @@ _OTHER = ("question", "option", "level title", "chapter title", "examinee", "sea
 
 @dataclass(frozen=True)
 class Page:
-    """One page: where its image lies, its size in pixels, its type (one of `STYLES` or None) and its layout."""
+    """One page: its image file, size in pixels, type (one of `STYLES` or None) and layout."""
 
     file: Path
     width: int
@@ -85,7 +87,7 @@ class Page:
 
 
 def page_style(file: str, classes: Iterable[str]) -> str | None:
-    """The type of a page: a word in its file's name if there is one, else what most of its telling classes say.
+    """Return the type of a page: by a word in its file's name, else by most of its telling classes.
 
     None for textbooks, tests, notes, books, and for pages without a telling class.
     """
@@ -142,7 +144,7 @@ def read(
     styles: Collection[str] | None = STYLES,
     drawn: Callable[[str], bool] | None = None,
 ) -> Iterator[Record]:
-    """Streams the pages of the given types (None: every page) that are `drawn` by their ids, all real; others are not read.
+    """Stream the pages of the given types (None: all) that are `drawn` by their ids; others are not read.
 
     Pages that the JSON names and the folder lacks go to quarantine, drawn or not.
     """

@@ -13,7 +13,7 @@ from fakevlm.data.corpora.files import BadImage
 
 
 def spaced(total: int, wanted: int) -> list[int]:
-    """`wanted` different indices evenly spaced over `total`, first and last included, rounded down; all where there are fewer.
+    """Return `wanted` indices evenly spaced over `total`, first and last included; all if fewer.
 
     The same frames as DeepfakeBench's `fixed_num_frames`.
     """
@@ -44,7 +44,7 @@ def _video() -> Iterator[None]:
 
 
 def numbers(file: Path, wanted: int) -> list[int]:
-    """The numbers from 0 of `wanted` evenly spaced frames of a video, as its header counts them; nothing is decoded.
+    """Return the numbers (from 0) of `wanted` evenly spaced frames of a video; nothing is decoded.
 
     Raises:
         BadImage: the file is not a video or has no frame.
@@ -66,8 +66,10 @@ def frames(
 
     Args:
         chosen: the numbers of the frames to be decoded, ascending; at least one.
-        look: gets each frame's number and (H, W, 3) uint8 RGB pixels, and gives the pixels to keep; None leaves the frame out.
-        lost: is told the number of each frame that the file's header promises and that does not come; the others are good.
+        look: gets each frame's number and (H, W, 3) uint8 RGB pixels, and gives the pixels to keep; None
+            leaves the frame out.
+        lost: is told the number of each frame that the file's header promises and that does not come; the
+            others are good.
 
     Raises:
         BadImage: the file is not a video, has no frame, or breaks off while decoding.

@@ -1,6 +1,7 @@
 """VIGOR (Zhu et al., CVPR 2021): panoramas and the aerial images around them in four cities.
 
-Licence: research only, by request (https://github.com/Jeff-Zilence/VIGOR). 90,618 aerial images; only those are read, all real.
+Licence: research only, by request (https://github.com/Jeff-Zilence/VIGOR). 90,618 aerial images; only those
+are read, all real.
 
 Layout::
 
@@ -22,7 +23,7 @@ CITIES = ("Chicago", "NewYork", "SanFrancisco", "Seattle")
 
 
 def _place(city: str, stem: str) -> str | None:
-    """A square of about a kilometre that an image lies in, by its name: neighbours overlap, and must not straddle a split."""
+    """Return the square of about a kilometre that holds an image: neighbours overlap."""
     named = re.fullmatch(r"satellite_(-?\d+\.\d+)_(-?\d+\.\d+)", stem)
     return f"vigor/{city}/{float(named[1]):.2f},{float(named[2]):.2f}" if named else None
 

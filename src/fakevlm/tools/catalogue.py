@@ -17,7 +17,8 @@ class Part(Section):
     """One folder or file of a layout.
 
     Attributes:
-        path: relative to the corpus's folder; a list gives alternatives; {braces} stand for names that its reader knows.
+        path: relative to the corpus's folder; a list gives alternatives; {braces} stand for names that its
+            reader knows.
         holds: what must lie there, at least one.
         counts: what it adds to, by name; braces as in the path.
         optional: why it may be missing; None if it may not.

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fakevlm.data.corpora import (
-    chameleon,
     cvusa,
     ddvqa,
     dmimage,
@@ -22,23 +21,10 @@ from fakevlm.data.corpora import (
     m6doc,
     vigor,
 )
-from fakevlm.data.corpora.catalogue import Part
 from fakevlm.data.corpora.files import appledouble, count_images
 from fakevlm.data.records import REAL
+from fakevlm.tools.catalogue import Part
 
-# Where to get each corpus.
-WHERE = {
-    "genimage": genimage.WHERE,
-    "ffpp": ffpp.WHERE,
-    "chameleon": chameleon.WHERE,
-    "cvusa": cvusa.WHERE,
-    "vigor": vigor.WHERE,
-    "m6doc": m6doc.WHERE,
-    "loki": loki.WHERE,
-    "ddvqa": ddvqa.WHERE,
-    "dmimage": dmimage.WHERE,
-    "fakeclue": fakeclue.WHERE,
-}
 # For each {brace} the names that belong there and, for each name, the paths that are as good.
 Names = Mapping[str, Mapping[str, list[str]]]
 
@@ -106,7 +92,7 @@ NAMES: dict[str, Callable[[Path], Names]] = {
 
 
 def _variants(part: Part, names: Names) -> Iterator[tuple[str, list[str], list[str]]]:
-    """(title, the paths that are as good, the counts it adds to) for every combination of the names in a part's braces."""
+    """Yield (title, equivalent paths, counts it adds to) for every combination of names in the braces."""
     fields = sorted({f for _, f, _, _ in string.Formatter().parse(part.paths[0]) if f})
     for chosen in itertools.product(*(names[f].items() for f in fields)):
         named = {f: name for f, (name, _) in zip(fields, chosen, strict=True)}
@@ -237,7 +223,7 @@ LISTS: dict[str, Callable[[Path, Path | None], Listed]] = {
 
 
 def lists(key: str, root: Path, faces: Path | None) -> Listed:
-    """What a corpus's own lists name and whether it is there; `faces` is FF++'s folder, which DD-VQA asks about.
+    """Return what a corpus's own lists name and lack; `faces` is FF++'s folder, which DD-VQA asks about.
 
     Raises:
         UserError: a list is missing or cannot be read.
