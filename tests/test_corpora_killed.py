@@ -11,6 +11,7 @@ from test_satellites import settings as satellites
 
 from fakevlm import paths
 from fakevlm.collection.collect import collect
+from fakevlm.collection.frames import FrameCache
 from fakevlm.data.corpora import ffpp
 from fakevlm.data.corpora.files import Quarantine, file_stamp
 from fakevlm.inference.cache import Cache
@@ -91,7 +92,7 @@ def test_what_has_changed_or_was_not_good_is_decoded_again(tmp_path: Path) -> No
     videos = tmp_path / "original_sequences/youtube/c23/videos"
     landmarks_beside(videos, "000", (0, 8))
     values, crop = Cache(None), ffpp_crop()
-    frames = ffpp.FrameCache(values, "settings")
+    frames = FrameCache(values, "settings")
 
     def read(wanted: int, **rest) -> tuple[list[str], int]:
         quarantine = Quarantine()

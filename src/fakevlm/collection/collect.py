@@ -25,6 +25,7 @@ import pandas as pd
 from fakevlm import paths, plugins
 from fakevlm.collection.amounts import Amount, drawn, expected, folder, need_folders, planned
 from fakevlm.collection.filter import Filter, inspect
+from fakevlm.collection.frames import FrameCache
 from fakevlm.collection.leakage import Leakage
 from fakevlm.config.params import Params
 from fakevlm.data.corpora import (
@@ -85,7 +86,7 @@ class _Readers:
         # What decides, beside the video, the frames that are taken from it.
         code = cache.code_version("fakevlm.data.corpora.faces", "fakevlm.data.corpora.video")
         model = file_stamp(paths.resolve(crop.model)) if crop and crop.model else None
-        frames = ffpp.FrameCache(values, [crop and crop.model_dump(), model, code])
+        frames = FrameCache(values, [crop and crop.model_dump(), model, code])
         self._videos = {"quarantine": quarantine, "crop": make_cropper(crop), "frames": frames}
 
     def training(self, amounts: dict[str, Amount]) -> Iterator[tuple[str, Iterable[Record]]]:

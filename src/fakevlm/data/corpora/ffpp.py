@@ -20,7 +20,7 @@ neither target nor source of a test video occurs in training.
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -38,7 +38,6 @@ from fakevlm.data.corpora.video import frames as decode
 from fakevlm.data.corpora.video import numbers, spaced
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
-from fakevlm.inference import cache
 from fakevlm.prefetch import prefetch
 
 WHERE = (
@@ -49,28 +48,12 @@ METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 SPLITS = ("train", "val", "test")
 
 
-class FrameCache:
-    """Frames of videos, so that a stage that was killed decodes no video twice.
+class FrameCache(Protocol):
+    """Stores the frames of a video, as (file name, bytes), under a key that JSON can hold."""
 
-    Args:
-        values: where they are stored.
-        settings: what decides, beside the video, its frames; as JSON has it.
-    """
+    def get(self, key: Any) -> list[tuple[str, bytes]] | None: ...
 
-    def __init__(self, values: cache.Cache, settings: Any) -> None:
-        self._values, self._settings = values, settings
-
-    def get(self, key: Any) -> list[tuple[str, bytes]] | None:
-        """Return (file name, bytes) of the frames under a key, None if there are none."""
-        packed = self._values.get(cache.key("frames", self._settings, key))
-        if packed is None:
-            return None
-        return [(name, data.tobytes()) for name, data in cache.unpack(packed).items()]
-
-    def put(self, key: Any, frames: list[tuple[str, bytes]]) -> None:
-        """Store the frames of a video."""
-        packed = cache.pack({name: np.frombuffer(data, np.uint8) for name, data in frames})
-        self._values.put(cache.key("frames", self._settings, key), packed)
+    def put(self, key: Any, frames: list[tuple[str, bytes]]) -> None: ...
 
 
 def frame_id(method: str | None, video: str, frame: str) -> str:
