@@ -1,4 +1,4 @@
-"""What macOS leaves beside each file that it copies to a foreign disk (`._000.mp4`) is no image, video, list or archive."""
+"""macOS's companions of copied files (`._000.mp4`) are no images, videos, lists or archives."""
 
 import shutil
 from pathlib import Path

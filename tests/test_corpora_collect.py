@@ -1,4 +1,4 @@
-"""The collect stage on tiny corpora: quarantine, duplicates, leakage, truth, counts, and errors that name the cure."""
+"""The collect stage on tiny corpora: quarantine, duplicates, leakage, ground truth, counts, errors."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Leakage by perceptual hash: copies are found however they were encoded, others and flat images are not, at any number."""
+"""Leakage by perceptual hash: copies are found in any encoding, other and flat images are not."""
 
 import io
 from itertools import pairwise
@@ -52,7 +52,7 @@ def test_copies_of_an_image_are_near_and_other_images_far(change) -> None:
 
 
 def test_the_hash_is_the_well_known_one() -> None:
-    """The bits of imagehash.phash, whose steps are spelt out here with another transform: the sum of the definition."""
+    """The bits of imagehash.phash, computed here by the definition of the cosine transform."""
     image = drawn(3)
     grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS), float)
     n = np.arange(32)

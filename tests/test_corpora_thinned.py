@@ -1,4 +1,4 @@
-"""Corpora of which `collect.at_most` takes a part: the same images as ever, and the others are not even read."""
+"""`collect.at_most` draws the same images in every run, and does not read the others."""
 
 import json
 from pathlib import Path

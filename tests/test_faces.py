@@ -1,4 +1,4 @@
-"""Face crops: DeepfakeBench's template, the largest face, landmarks in files, YuNet's rows, and frames without a face."""
+"""Face crops: the template, the largest face, landmarks in files, YuNet, frames without a face."""
 
 from pathlib import Path
 
@@ -110,7 +110,7 @@ def test_broken_landmarks_are_told(tmp_path: Path) -> None:
 
 
 def test_landmarks_of_a_crop_do_not_crop_a_frame(tmp_path: Path) -> None:
-    """DeepfakeBench publishes landmarks of its crops; with whole frames they would cut out the upper left corner."""
+    """DeepfakeBench publishes landmarks of its crops, which do not fit whole frames."""
     np.save(tmp_path / "a.npy", dlibs(np.round(posed(0.02, 1.01, 1, -2))))
     cropper = faces.make_cropper(FaceCrop(detector="landmarks", score=0.9, size=256, scale=1.3))
     with pytest.raises(BadImage, match="landmarks of a crop"):

@@ -1,4 +1,4 @@
-"""Shards of records: their sizes, what is read of them, and what is remembered on disk while they are made."""
+"""Shards of records: their sizes, and how much of them is read."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Unpacking archives: what is good arrives whole, what is hostile is refused with nothing written outside the folder."""
+"""Unpacking archives: good ones arrive whole, hostile ones write nothing outside the folder."""
 
 import io
 import stat
