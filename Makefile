@@ -63,7 +63,7 @@ lab: setup  ## JupyterLab with the notebooks
 	@$(INSIDE) cd notebooks && jupyter lab
 
 lint: setup  ## check style, types, import directions, and that notebooks hold no outputs
-	@$(INSIDE) ruff check . && ruff format --check . && lint-imports && mypy
+	@$(INSIDE) ruff check . && ruff format --check . && lint-imports && nbstripout --keep-id --verify notebooks/*.ipynb && mypy
 
 lock: setup  ## renew requirements.lock from pyproject.toml
 	@# for every 3.11.x and every platform; without index addresses, so that any mirror serves

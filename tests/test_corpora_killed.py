@@ -10,11 +10,11 @@ from test_satellites import SEED, taken_in
 from test_satellites import settings as satellites
 
 from fakevlm import paths
+from fakevlm.cache import Cache
 from fakevlm.collection.collect import collect
 from fakevlm.collection.frames import FrameCache
 from fakevlm.data.corpora import ffpp
 from fakevlm.data.corpora.files import Quarantine, file_stamp
-from fakevlm.inference.cache import Cache
 from fakevlm.prefetch import prefetch
 from fakevlm.synthesis.satellite import gan
 from fakevlm.synthesis.satellite.generate import generate

@@ -25,7 +25,7 @@ PLUMBING = {
     "fakevlm.progress",
     "fakevlm.plugins",
     "fakevlm.prefetch",
-    "fakevlm.inference.cache",
+    "fakevlm.cache",
     "fakevlm.inference.ray_cluster",
 }
 

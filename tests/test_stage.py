@@ -208,7 +208,7 @@ def test_a_stage_that_the_profile_leaves_out_is_done(project: Path) -> None:
 def test_work_in_progress_outlives_a_failure_and_goes_with_success(project: Path) -> None:
     source = """\
 from fakevlm import paths
-from fakevlm.inference import cache
+from fakevlm import cache
 with cache.work() as store:
     store.put("00", b"half way")
 assert (paths.root() / "now").exists()

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from fakevlm import paths
+from fakevlm.cache import Cache
 from fakevlm.config.params import Params, Servers, load_params
 from fakevlm.data.records import Record
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
 from fakevlm.evaluation.methods import FAKEVLM, tuned
-from fakevlm.inference.cache import Cache
 from fakevlm.inference.generate import frame
 from fakevlm.inference.served import Served
 

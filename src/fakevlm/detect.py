@@ -111,7 +111,7 @@ def detect(
             except ValueError as error:
                 errors[n] = Unreadable(str(path), str(error))
         columns = predict(llava, records, desc="detect")
-        rows = iter(())
+        rows: Iterator[tuple[str, float, str]] = iter(())
         if records:
             rows = zip(columns["verdict"], columns["p_fake"].tolist(), columns["text"], strict=True)
         for n, path in enumerate(portion):

@@ -24,14 +24,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fakevlm import paths
+from fakevlm.cache import Cache, code_version, model_version
+from fakevlm.cache import work as open_cache
 from fakevlm.config.params import Params
 from fakevlm.data.records import Record
 from fakevlm.data.shards import Records, columns_of
 from fakevlm.evaluation import metrics
 from fakevlm.evaluation.metrics import FAKE, REAL
 from fakevlm.inference import generate, ray_cluster
-from fakevlm.inference.cache import Cache, code_version, model_version
-from fakevlm.inference.cache import work as open_cache
 from fakevlm.inference.predict import Columns, Predictor, predict
 from fakevlm.model.features import load_features
 from fakevlm.model.llava import DTYPES, locate

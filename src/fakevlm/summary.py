@@ -56,13 +56,12 @@ def main_numbers(folder: Path) -> list[tuple[str, str, str, str, str]]:
     for table, benchmark, name, method, metrics in MAIN:
         frame = tables[table]
         frame = frame[(frame["benchmark"] == benchmark) & (frame["method"] == method)]
-        cells = {
-            (row.source, row.metric): fmt(row.value, row.ci_low, row.ci_high) for row in frame.itertuples()
-        }
+        columns = (frame[column].tolist() for column in ("source", "metric", "value", "ci_low", "ci_high"))
+        cells = {(source, metric): fmt(*values) for source, metric, *values in zip(*columns, strict=True)}
         for metric in metrics:
-            pair = [cells.get((source, metric), "–") for source in ("paper", "run")]
-            if pair != ["–", "–"]:
-                numbers.append((name, method, METRICS[metric], *pair))
+            paper, run = (cells.get((source, metric), "–") for source in ("paper", "run"))
+            if (paper, run) != ("–", "–"):
+                numbers.append((name, method, METRICS[metric], paper, run))
     return numbers
 
 

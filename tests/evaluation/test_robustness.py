@@ -10,6 +10,7 @@ from PIL import Image
 
 import tinyllava
 from fakevlm import paths
+from fakevlm.cache import Cache
 from fakevlm.config.params import Params, PublishedExpert, load_params
 from fakevlm.data.records import decode, write_records
 from fakevlm.errors import UserError
@@ -17,7 +18,6 @@ from fakevlm.evaluation import methods, perturbations, robustness
 from fakevlm.evaluation.methods import Answers
 from fakevlm.evaluation.perturbations import perturb, perturbed
 from fakevlm.evaluation.robustness import stratified, study
-from fakevlm.inference.cache import Cache
 from publishedweights import checkpoint, weights
 
 

@@ -12,10 +12,10 @@ from PIL import Image
 
 import tinyllava
 from fakevlm import paths
+from fakevlm.cache import Cache
 from fakevlm.config.params import load_params
 from fakevlm.data.records import QUESTION, Record
 from fakevlm.inference import generate
-from fakevlm.inference.cache import Cache
 from fakevlm.inference.predict import Predictor
 from fakevlm.inference.predict import predict as run
 from fakevlm.model import chat, verdict

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 import tinyllava
+from fakevlm.cache import Cache
 from fakevlm.data.records import Record, write_records
 from fakevlm.data.shards import Records
-from fakevlm.inference.cache import Cache
 from fakevlm.inference.predict import Columns, Predictor, predict
 
 

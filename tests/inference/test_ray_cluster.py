@@ -14,6 +14,7 @@ import pytest
 
 import publishedweights
 import tinyllava
+from fakevlm.cache import Cache
 from fakevlm.categorize import assign, eva
 from fakevlm.categorize.synsets import FOUR
 from fakevlm.config.params import Cluster, PublishedExpert, load_params
@@ -22,7 +23,6 @@ from fakevlm.errors import UserError
 from fakevlm.evaluation import detectors, methods
 from fakevlm.evaluation.experts import train_experts
 from fakevlm.inference import generate, ray_cluster
-from fakevlm.inference.cache import Cache
 from fakevlm.inference.predict import Predictor, predict
 from fakevlm.model.features import load_features
 from publishedweights import checkpoint

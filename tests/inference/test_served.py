@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 import tinyllava
+from fakevlm.cache import Cache
 from fakevlm.config.params import Servers
 from fakevlm.errors import UserError
 from fakevlm.inference import generate
-from fakevlm.inference.cache import Cache
 from fakevlm.inference.predict import Predictor, predict
 from fakevlm.inference.served import Served
 from fakevlm.model.llava import load_model, load_processor

@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from fakevlm.cache import Cache
 from fakevlm.config.params import load_params
 from fakevlm.config.satellites import Satellites
 from fakevlm.data.records import FAKE, REAL, Record, read_records
 from fakevlm.errors import UserError
-from fakevlm.inference.cache import Cache
 from fakevlm.synthesis.satellite import diffusion, gan, learning
 from fakevlm.synthesis.satellite.aerials import Aerials, enlarged, layout_map, learned_from, square
 from fakevlm.synthesis.satellite.generate import generate

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from fakevlm import paths
+from fakevlm.cache import Cache, code_version, work
 from fakevlm.categorize import eva, person, train
 from fakevlm.categorize.synsets import FOUR, nature_category, true_category
 from fakevlm.config.params import Params, Person
@@ -21,7 +22,6 @@ from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import Record, read_records
 from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
-from fakevlm.inference.cache import Cache, code_version, work
 from fakevlm.inference.predict import Predictor, predict
 
 SCHEMA = pa.schema(

@@ -20,11 +20,11 @@ from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, res
 from timm.models import save_for_hf
 
 from fakevlm import paths
+from fakevlm.cache import fingerprint
 from fakevlm.categorize.synsets import FOUR, membership
 from fakevlm.config.base import check_widths
 from fakevlm.config.params import Categorize
 from fakevlm.errors import UserError
-from fakevlm.inference.cache import fingerprint
 
 
 @dataclass

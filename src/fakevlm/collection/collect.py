@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fakevlm import paths, plugins
+from fakevlm import cache, paths, plugins
 from fakevlm.collection.amounts import Amount, drawn, expected, folder, need_folders, planned
 from fakevlm.collection.filter import Filter, inspect
 from fakevlm.collection.frames import FrameCache
@@ -45,7 +45,6 @@ from fakevlm.data.corpora.files import Quarantine, file_stamp
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth, write_ground_truth
 from fakevlm.data.records import Record, read_frame, read_records, write_records
 from fakevlm.errors import UserError
-from fakevlm.inference import cache
 from fakevlm.prefetch import prefetch
 from fakevlm.progress import track
 from fakevlm.synthesis.rendered import synthesize_documents, synthesize_satellites

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fakevlm import paths
+from fakevlm.cache import Cache, work
 from fakevlm.config.params import Params
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import Record
@@ -28,7 +29,6 @@ from fakevlm.evaluation.methods import FAKEVLM, methods
 from fakevlm.evaluation.scores import COLUMNS as SCORE_COLUMNS
 from fakevlm.evaluation.scores import score
 from fakevlm.inference import ray_cluster
-from fakevlm.inference.cache import Cache, work
 
 BENCHMARKS = ("fakeclue", "loki", "dmimage", "ddvqa", "ffpp")
 # The columns of predictions.parquet: one row a method and record. `item` is what the bootstrap draws; `text`
@@ -138,7 +138,7 @@ def predictions(
 def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Run `params.evaluate`'s methods on a benchmark and write `artifacts/evaluate/<benchmark>/`.
 
-    Interrupted, it goes on where it stopped: see `inference.cache`.
+    Interrupted, it goes on where it stopped: see `fakevlm.cache`.
 
     Returns:
         predictions and scores, as written to `predictions.parquet` and `scores.csv`.

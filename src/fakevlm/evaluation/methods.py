@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from fakevlm import paths
+from fakevlm.cache import Cache, code_version, fingerprint, model_version
 from fakevlm.config.evaluation import Benchmark, Method
 from fakevlm.config.params import Baseline, Params, PublishedExpert
 from fakevlm.data.records import Record
 from fakevlm.data.shards import columns_of, take
 from fakevlm.errors import UserError
-from fakevlm.inference.cache import Cache, code_version, fingerprint, model_version
 from fakevlm.inference.predict import Columns, Predictor, predict
 from fakevlm.model import verdict
 

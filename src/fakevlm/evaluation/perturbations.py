@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from fakevlm.cache import code_version
 from fakevlm.data.records import Record, decode
 from fakevlm.data.shards import columns_of
 from fakevlm.errors import UserError
-from fakevlm.inference.cache import code_version
 
 KINDS = ("jpeg", "resize", "blur", "noise", "crop")
 

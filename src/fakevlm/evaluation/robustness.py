@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fakevlm import paths
+from fakevlm.cache import Cache, work
 from fakevlm.config.params import Params
 from fakevlm.data.records import Record
 from fakevlm.data.shards import Records, columns_of
@@ -23,7 +24,6 @@ from fakevlm.evaluation.methods import EXPERTS, FAKEVLM, Answers, method
 from fakevlm.evaluation.perturbations import KINDS, Perturbed
 from fakevlm.evaluation.scores import COLUMNS, score
 from fakevlm.inference import ray_cluster
-from fakevlm.inference.cache import Cache, work
 
 NONE = "none"
 SCHEMA = pa.schema(
@@ -142,7 +142,7 @@ def _no_words(texts: list[str]) -> np.ndarray:
 def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The stage: writes `artifacts/robustness/predictions.parquet` and `scores.csv`, and returns both.
 
-    Interrupted, it goes on where it stopped: see `inference.cache`.
+    Interrupted, it goes on where it stopped: see `fakevlm.cache`.
 
     Raises:
         UserError: records or a model are not there yet; the message names the stage that makes them.

@@ -21,9 +21,9 @@ import pyarrow as pa
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from fakevlm.cache import code_version, model_version
 from fakevlm.data.records import Record
 from fakevlm.data.shards import columns_of
-from fakevlm.inference.cache import code_version, model_version
 from fakevlm.inference.predict import Columns, Predictor
 from fakevlm.model import chat, verdict
 from fakevlm.model.collate import Collator, Encoded, Example

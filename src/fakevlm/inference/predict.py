@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from fakevlm import progress
+from fakevlm.cache import Cache, key, pack, unpack
 from fakevlm.config.params import Cluster
 from fakevlm.data.records import Record
 from fakevlm.data.shards import columns_of, take
-from fakevlm.inference.cache import Cache, key, pack, unpack
 from fakevlm.prefetch import prefetch
 
 Columns = dict[str, np.ndarray]

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fakevlm import paths
+from fakevlm.cache import pack, unpack
 from fakevlm.config.params import Cluster
 from fakevlm.data.records import Record
 from fakevlm.data.shards import take
 from fakevlm.errors import UserError
-from fakevlm.inference.cache import pack, unpack
 from fakevlm.inference.predict import prepare
 
 _STORE = 1 << 30  # bytes of the object store of a cluster of this machine

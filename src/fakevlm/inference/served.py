@@ -36,10 +36,10 @@ from typing import Any
 import numpy as np
 
 from fakevlm import progress
+from fakevlm.cache import Cache, answers, key, model_version
 from fakevlm.config.params import Endpoint, Servers
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
-from fakevlm.inference.cache import Cache, answers, key, model_version
 from fakevlm.inference.completion import Choice, Completion, Place
 from fakevlm.inference.dataurl import data_url
 from fakevlm.inference.driver import run

@@ -14,10 +14,10 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from fakevlm.cache import code_version
 from fakevlm.data.records import Record
 from fakevlm.data.shards import without_images
 from fakevlm.errors import UserError
-from fakevlm.inference.cache import code_version
 from fakevlm.model.llava import locate
 
 MARK = "complete"

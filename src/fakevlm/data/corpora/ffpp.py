@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fakevlm import cache
 from fakevlm.data.corpora.faces import Cropper
 from fakevlm.data.corpora.files import (
     BadImage,

@@ -18,11 +18,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fakevlm import paths, plugins
+from fakevlm.cache import file_digest, model_version
 from fakevlm.config.params import Params, PublishedExpert
 from fakevlm.errors import UserError
 from fakevlm.evaluation import methods
 from fakevlm.evaluation.detectors.given import read_scores
-from fakevlm.inference.cache import file_digest, model_version
 
 if TYPE_CHECKING:
     from fakevlm.evaluation.detectors.base import Detector

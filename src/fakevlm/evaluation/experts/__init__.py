@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from fakevlm import cache
 from fakevlm.config.params import Params
 from fakevlm.data.records import Record
 from fakevlm.data.shards import columns_of
 from fakevlm.errors import UserError
 from fakevlm.evaluation.experts.base import CONFIG, Expert, Progress
-from fakevlm.inference import cache
 
 NAMES = ("cnnspot", "univfd", "frequency")
 

@@ -18,11 +18,11 @@ import pandas as pd
 from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
+from fakevlm.cache import Cache, key
 from fakevlm.config.params import Params
 from fakevlm.data.records import FAKE, Record
 from fakevlm.data.shards import columns_of
 from fakevlm.errors import UserError
-from fakevlm.inference.cache import Cache, key
 from fakevlm.progress import bar
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

@@ -12,6 +12,7 @@ from PIL import Image
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from fakevlm.cache import pack, unpack
 from fakevlm.config.params import Params
 from fakevlm.data.records import Record
 from fakevlm.evaluation.experts.base import (
@@ -24,7 +25,6 @@ from fakevlm.evaluation.experts.base import (
     validation_scores,
     write,
 )
-from fakevlm.inference.cache import pack, unpack
 from fakevlm.progress import bar
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # inverse strengths of regularisation: the smaller, the simpler

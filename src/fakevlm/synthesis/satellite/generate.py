@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fakevlm import cache
 from fakevlm.config.satellites import Satellites
 from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.records import FAKE, Record
 from fakevlm.errors import UserError
-from fakevlm.inference import cache
 from fakevlm.progress import bar
 from fakevlm.synthesis.jpeg import encode_jpeg
 from fakevlm.synthesis.satellite import measure

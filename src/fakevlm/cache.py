@@ -155,9 +155,9 @@ def unpack(data: bytes) -> dict[str, np.ndarray]:
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash of the names and contents of a model folder's files."""
+    """Return a hash of the names and contents of a model folder's files, its card left out."""
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+    for file in sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".md"):
         digest.update(f"{file.name}\0{file_digest(file)}\0".encode())
     return digest.hexdigest()[:32]
 

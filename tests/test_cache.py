@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fakevlm import cache
+from fakevlm.cache import Cache, code_version, fingerprint, key, pack, unpack
 from fakevlm.errors import UserError
-from fakevlm.inference import cache
-from fakevlm.inference.cache import Cache, code_version, fingerprint, key, pack, unpack
 
 WRITER = """
 import sys
 from pathlib import Path
-from fakevlm.inference.cache import Cache, key
+from fakevlm.cache import Cache, key
 store = Cache(Path(sys.argv[1]))
 for n in range(int(sys.argv[2]), 100_000, 2):
     store.put_many({key(n, part): b"x" * 5000 for part in "ab"})
