@@ -14,6 +14,7 @@ import io
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,25 @@ class Cache:
             self._db = sqlite3.connect(
                 file or ":memory:", timeout=_WAIT, isolation_level=None, check_same_thread=False
             )
-            self._db.execute("PRAGMA journal_mode=WAL")
+            self._switch_to_wal()
             self._db.execute("PRAGMA synchronous=NORMAL")  # a killed process loses nothing
             self._db.execute("CREATE TABLE IF NOT EXISTS cache (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
         except sqlite3.DatabaseError as error:
             raise UserError(
                 f"{file} is no cache: {error}", "remove it, with -wal and -shm beside it"
             ) from error
+
+    def _switch_to_wal(self) -> None:
+        """Set the journal's mode. SQLite does not wait by itself where another process opens the new file too."""
+        until = time.monotonic() + _WAIT
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
 
     def get(self, key: str) -> bytes | None:
         """The value of a key, or None."""
