@@ -24,7 +24,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fakevlm import cache
 from fakevlm.data.corpora.faces import Cropper
 from fakevlm.data.corpora.files import (
     BadImage,
