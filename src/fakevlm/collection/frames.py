@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fakevlm.inference import cache
+from fakevlm import cache
 
 
 class FrameCache:
