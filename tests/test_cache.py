@@ -120,3 +120,8 @@ def test_servers_answers_are_not_work_in_progress(tmp_path: Path, monkeypatch) -
     cache.work().put(key(1), b"")
     assert [f.name for f in (tmp_path / "runs").glob("*.sqlite")] == ["answers.sqlite"]
     assert (tmp_path / "runs" / "work" / "p" / "06_evaluate_loki" / "cache.sqlite").is_file()
+
+
+def test_an_empty_cache_is_true(tmp_path: Path) -> None:
+    assert Cache(None)
+    assert Cache(tmp_path / "c.sqlite")

@@ -123,8 +123,8 @@ def test_images_go_as_data_with_the_prompt_the_sampling_and_the_key(
 
 
 def test_the_miniature_pays_nothing_for_it() -> None:
-    for name in ("fakeclue", "annotators", "driver", "endpoint", "estimate"):
-        file = modules()[f"fakevlm.annotation.{name}"]
+    for name in ("annotation.fakeclue", "annotation.annotators", "inference.driver", "inference.endpoint"):
+        file = modules()[f"fakevlm.{name}"]
         files = [file, *(modules()[inner] for inner in reached(file, lazy=False))]
         assert not {"openai", "aiohttp"} & set().union(*(imported(each, lazy=False) for each in files)), name
 

@@ -139,4 +139,4 @@ def test_a_dry_run_counts_what_the_stage_would_ask_and_leaves_no_trace(
     assert made[0].cost is None
     assert made[3].cost > 0
     assert sorted(project.rglob("*")) == before
-    assert table(made).count("\n") == 5
+    assert table(made).count("\n") == 7

@@ -136,15 +136,17 @@ from fakevlm.annotation.fakeclue import build
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.config.params import load_params
 
-world, out, journal = map(Path, sys.argv[1:]) params = load_params("mini") annotators =
-make_annotators(params.annotate.annotators, read_ground_truth(world / "collect/truth.jsonl"), params.seed) for
-annotator in annotators:
+world, out, journal = map(Path, sys.argv[1:])
+params = load_params("mini")
+ground_truth = read_ground_truth(world / "collect/truth.jsonl")
+annotators = make_annotators(params.annotate.annotators, ground_truth, params.seed)
+for annotator in annotators:
     async def slowly(request, quick=annotator.annotate):
         await asyncio.sleep(0.02)
         return await quick(request)
     annotator.annotate = slowly
-build(params, collected=world / "collect", categorized=world / "categorize", out=out, journal=journal,
-annotators=annotators)
+folders = {"collected": world / "collect", "categorized": world / "categorize"}
+build(params, **folders, out=out, journal=journal, annotators=annotators)
 """
 
 

@@ -111,6 +111,9 @@ class Cache:
             except sqlite3.OperationalError as error:
                 raise UserError(f"{self.file} cannot be written: {error}", "is the disk full?") from error
 
+    def __bool__(self) -> bool:
+        return True  # an empty cache is a cache: `cache or other` must not drop it
+
     def __len__(self) -> int:
         with self._lock:
             return self._db.execute("SELECT count(*) FROM cache").fetchone()[0]

@@ -14,6 +14,7 @@ import pytest
 
 import publishedweights
 import tinyllava
+from conftest import ROOT
 from fakevlm.cache import Cache
 from fakevlm.categorize import assign, eva
 from fakevlm.categorize.synsets import FOUR
@@ -186,6 +187,8 @@ def test_with_one_worker_killed_the_result_is_that_of_one_process(ray, tmp_path,
 
 def test_detectors_and_the_classifier_give_what_they_give_here(ray, project, tmp_path) -> None:
     """From files that the stages make: an expert, a published detector, EVA-02 with a person head beside it."""
+    (project / "data").mkdir()
+    (project / "data/base").symlink_to(ROOT / "embedded/base")
     here = load_params("mini")
     tiny = {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "heads": 2, "batch_size": 3}
     model = eva.build(here.categorize.model_copy(update=tiny), seed=1)

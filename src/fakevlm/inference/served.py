@@ -136,7 +136,7 @@ class Served:
         if not len(records):
             return {}
         rows: list[Any] = [None] * len(records)
-        with progress.bar(len(records), self._spec.name) as bar, kept or answers() as store:
+        with progress.bar(len(records), self._spec.name) as bar, answers() if kept is None else kept as store:
             client = EndpointAnnotator(self._spec, seed=0, entry="evaluate.servers", who="model")
             waiting = enumerate(records)
 

@@ -90,6 +90,8 @@ _SKIPPED = (  # in this order
     re.compile(r"(?:^|(?<=[.!?\n]))[^.!?\n]*\?"),
     re.compile(rf"(?i)(?<![\w-])(?:(?:{_FAKE}){_OR}(?:{_REAL})|(?:{_REAL}){_OR}(?:{_FAKE}))(?!\w)"),
 )
+# The format of FakeClue's answers. What follows explains, and a quoted caption cannot turn it.
+_OPENING_SENTENCE = re.compile(r"(?i)(?<=\Athis is a )(?:(?P<fake>fake)|real)(?= image\b)")
 _FLAG = re.compile(r'(?i)"(?:is_)?(?:(?P<fake>fake)|real)"\s*:\s*(?:(?P<yes>true|"yes")|false|"no")')
 
 
@@ -163,6 +165,8 @@ def find(text: str) -> Claim | None:
     """The claim that decides the text's verdict; None where there is none."""
     if flag := _FLAG.search(text):  # JSON such as {"is_fake": false}
         return _claim(flag, 0, not flag["yes"], 0)
+    if opening := _OPENING_SENTENCE.search(text):
+        return _claim(opening, 0, False, 0)
     claims = [list(_claims(sentence, start)) for start, sentence in _between(_SENTENCE, _plain(text))]
     for rank in range(4):
         for sentence in claims:
