@@ -7,9 +7,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 UV := uv==0.13.9
-# The first of these that is Python 3.11, outside any environment; name another: `make setup PYTHON=/path/to/python3.11`.
-PYTHON = $(shell for p in python3.11 python3 python; do \
-	$$p -c 'import sys; sys.version_info[:2] == (3, 11) and print(sys._base_executable)' 2>/dev/null | grep . && break; done)
+# The first of these that is Python 3.11 to 3.13, outside any environment; name another: `make setup PYTHON=/path/to/python3.12`.
+PYTHON = $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys; (3, 11, 4) <= sys.version_info[:3] < (3, 14) and print(sys._base_executable)' 2>/dev/null | grep . && break; done)
 START := $(shell date +%s)
 # What the environment was made from, and where: a change of either, or a moved folder, sets it up anew.
 STAMP := $(VENV)/.made-from
@@ -28,7 +28,7 @@ help:  ## list these commands
 setup:  ## make .venv with the pinned packages; nothing to do: returns at once
 	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$(WANTED)" ] && [ -x $(BIN)/python ]; then exit 0; fi; \
 	if [ -z "$(PYTHON)" ]; then \
-	    echo "FakeVLM needs Python 3.11; here is $$(command -v python3 >/dev/null && python3 --version || echo none)."; \
+	    echo "FakeVLM needs Python 3.11 (from 3.11.4), 3.12 or 3.13; here is $$(command -v python3 >/dev/null && python3 --version || echo none)."; \
 	    echo "  → install it (apt install python3.11-venv · brew install python@3.11 · pyenv install 3.11),"; \
 	    echo "    or name it: make setup PYTHON=/path/to/python3.11"; exit 1; fi; \
 	echo "Setting up $(VENV) with $(PYTHON): about 6 GB, one to three minutes."; \
@@ -66,7 +66,7 @@ lint: setup  ## check style, types, import directions, and that notebooks hold n
 	@$(INSIDE) ruff check . && ruff format --check . && lint-imports && nbstripout --keep-id --verify notebooks/*.ipynb && mypy
 
 lock: setup  ## renew requirements.lock from pyproject.toml
-	@# for every 3.11.x and every platform; without index addresses, so that any mirror serves
+	@# for every Python from 3.11 and every platform; without index addresses, so that any mirror serves
 	@$(INSIDE) uv pip compile --quiet --upgrade --universal --extra dev --python-version 3.11 --no-header pyproject.toml -o requirements.lock
 	@git --no-pager diff --stat requirements.lock; echo "requirements.lock renewed; \`make test\` tells whether it holds."
 

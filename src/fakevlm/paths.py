@@ -1,7 +1,6 @@
 """Where things lie. Every path is absolute, so notebooks work from any folder."""
 
 import os
-import shutil
 from pathlib import Path
 
 from fakevlm.errors import UserError
@@ -31,7 +30,7 @@ def artifacts(*parts: str) -> Path:
 
 
 def runs(*parts: str) -> Path:
-    """Resumable work in progress (checkpoints, journals). Never an output; DVC never deletes it."""
+    """Resumable work in progress (checkpoints, caches). Never an output; DVC never deletes it."""
     path = root().joinpath("runs", *parts)
     path.mkdir(parents=True, exist_ok=True)
     return path
@@ -43,14 +42,6 @@ def work() -> Path:
     Outside of a stage (in Jupyter, say) it is a folder that nobody removes.
     """
     return runs("work", *os.environ.get("FAKEVLM_STAGE", "no stage").split("/"))
-
-
-def forget(*parts: str) -> None:
-    """Removes work in progress that is done: the last thing a notebook does, once all is written and shown.
-
-    Earlier, a failure further down would leave nothing to go on from: DVC removes a failed stage's outputs.
-    """
-    shutil.rmtree(root().joinpath("runs", *parts), ignore_errors=True)
 
 
 def figures(*parts: str) -> Path:
