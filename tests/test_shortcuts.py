@@ -75,7 +75,7 @@ def test_global_statistics_hardly_tell_fake_from_real(project: Path):
     frame["split"] = assign_splits(
         frame, params.annotate.val_fraction, params.annotate.test_fraction, params.seed
     )
-    splits = frame.iloc[balance(frame, params.seed)].set_index("id").split
+    splits = balance(frame, params.seed).set_index("id").split
     features: dict[str, list] = {"train": [], "val": [], "test": []}
     labels: dict[str, list] = {"train": [], "val": [], "test": []}
     for record in read_records(project / "collected" / "records"):

@@ -2,78 +2,59 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from fakevlm.annotation.quality import (
-    AGREEMENT_COLUMNS,
-    QUALITY_COLUMNS,
-    Agreement,
-    ClueQuality,
-    named_kinds,
-)
-from fakevlm.data.clues import KINDS
-from fakevlm.data.ground_truth import Artifact, GroundTruth
-from fakevlm.data.records import FAKE, REAL
+from fakevlm.annotation.quality import QUALITY_COLUMNS, agreement, clue_quality, kinds_row
+from fakevlm.data.clues import KINDS, kinds_named
 
-BOX = (0.0, 0.0, 1.0, 1.0)
-GROUND_TRUTH = [
-    GroundTruth("a", FAKE, "animal", [Artifact("smooth", BOX, 1.0), Artifact("halo", BOX, 1.0)]),
-    GroundTruth("b", FAKE, "animal", [Artifact("melt", BOX, 1.0), Artifact("melt", BOX, 0.5)]),
-    GroundTruth("hidden", FAKE, "animal"),
-    GroundTruth("r", REAL, "animal"),
-]
-ONE = {
-    "a": "The fur is waxy. A grid covers it.",
-    "b": "",
-    "hidden": "A halo.",
-    "r": "a bright halo; waxy fur",
-}
-TWO = {"a": "A halo surrounds it; the fur is waxy", "b": "the outline melts", "r": "no halo at all"}
+TRUTH = [{"smooth", "halo"}, {"melt"}, set(), set()]  # of fakes a, b, c (nothing visible), a real image r
+LABELS = np.array([0, 0, 0, 1])
+ONE = ["The fur is waxy. A grid covers it.", "", "A halo.", "a bright halo; waxy fur"]
+TWO = ["A halo surrounds it; the fur is waxy", "the outline melts", "", "no halo at all"]
+NONE = [""] * 4
 
 
-def named(texts: dict[str, dict[str, str]], key: str) -> dict[str, set[str]]:
-    return named_kinds({author: by_id[key] for author, by_id in texts.items() if key in by_id})
+def named(*texts: list[str]) -> np.ndarray:
+    return np.array([[kinds_row(kinds_named(text)) for text in row] for row in zip(*texts, strict=True)])
 
 
-def agreement(texts: dict[str, dict[str, str]], *fakes: str) -> pd.DataFrame:
-    counts = Agreement(list(texts))
-    for key in fakes:
-        counts.add(named(texts, key))
-    return counts.table()
+def pair(a: list[str], b: list[str]) -> dict:
+    (row,) = agreement(["a", "b"], named(a, b)).to_dict("records")
+    return row
 
 
 def test_precision_recall_and_spurious_clues() -> None:
-    texts = {"one": ONE, "two": TWO, "none": {}}
-    quality = ClueQuality(list(texts))
-    assert quality.table().empty
-    assert list(quality.table()) == QUALITY_COLUMNS
-    for truth in GROUND_TRUTH:
-        quality.add(truth, named(texts, truth.path))
-    rows = quality.table().set_index("annotator").T.to_dict()
-    counts = {"n": 2, "n_real": 1}
+    truth = np.array([kinds_row(kinds) for kinds in TRUTH])
+    quality = clue_quality(["one", "two", "none"], named(ONE, TWO, NONE), truth, LABELS)
     f1 = 2 * (1 / 2) * (1 / 3) / (1 / 2 + 1 / 3)
-    assert rows["one"] == pytest.approx(
-        {"precision": 1 / 2, "recall": 1 / 3, "f1": f1, "spurious_per_real": 2} | counts
-    )
-    assert rows["two"] == {"precision": 1, "recall": 1, "f1": 1, "spurious_per_real": 0} | counts
-    assert rows["none"] == {"precision": 0, "recall": 0, "f1": 0, "spurious_per_real": 0} | counts
+    expected = [
+        ("one", 1 / 2, 1 / 3, f1, 2, 2, 1),
+        ("two", 1, 1, 1, 2, 0, 1),
+        ("none", 0, 0, 0, 2, 0, 1),
+    ]
+    pd.testing.assert_frame_equal(quality, pd.DataFrame(expected, columns=QUALITY_COLUMNS), check_dtype=False)
+    hidden = clue_quality(["one"], named(ONE)[2:], truth[2:], LABELS[2:])
+    assert list(hidden) == QUALITY_COLUMNS
+    assert hidden.empty
 
 
-def test_agreement() -> None:
-    (row,) = agreement({"one": ONE, "two": TWO}, "a", "b", "hidden").to_dict("records")
-    assert list(row) == AGREEMENT_COLUMNS
+def test_agreement_counts_images_that_one_of_the_two_explains() -> None:
+    row = pair(ONE[:3], TWO[:3])
     assert row["n"] == 3
     assert row["jaccard"] == pytest.approx((1 / 3 + 0 + 0) / 3)
     total = 3 * len(KINDS)  # yes: one 3 times, two 3 times, both once
     chance = (3 * 3 + (total - 3) ** 2) / total**2
     assert row["kappa"] == pytest.approx(((total - 4) / total - chance) / (1 - chance))
+    same = pair(ONE[:2], ONE[:2])
+    assert (same["jaccard"], same["kappa"], same["n"]) == (1, 1, 1)
 
 
-def test_agreement_with_oneself_is_one_and_of_the_silent_undefined() -> None:
-    (row,) = agreement({"one": ONE, "again": ONE}, "a", "b").to_dict("records")
-    assert (row["jaccard"], row["kappa"], row["n"]) == (1, 1, 1)
-    (row,) = agreement({"x": {}, "y": {}}, "a").to_dict("records")
+@pytest.mark.parametrize("images", [0, 2])
+def test_agreement_of_the_silent_is_undefined(images: int) -> None:
+    nothing = np.zeros((images, 2, len(KINDS)), bool)
+    (row,) = agreement(["a", "b"], nothing).to_dict("records")
     assert (row["jaccard"], row["n"]) == (0, 0)
     assert math.isnan(row["kappa"])
-    assert agreement({"one": ONE}, "a").empty
+    assert agreement(["a"], nothing[:, :1]).empty

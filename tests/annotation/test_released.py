@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from conftest import ROOT
-from fakevlm.annotation.dataset import CANDIDATES
-from fakevlm.annotation.example import pick
+from fakevlm.annotation.dataset import CANDIDATES, pick
 from fakevlm.annotation.fakeclue import build
 from fakevlm.annotation.released import plan
 from fakevlm.collection.collect import Collected, collect
@@ -77,7 +76,7 @@ def test_texts_and_test_split_are_the_releases(
     # Nobody was asked.
     assert built.outcomes.empty
     assert built.agreement.empty
-    assert pick(built, out) is None
+    assert pick(built, out, {}) is None
     with pytest.raises(UserError, match="asks nobody"):
         dry_run(params)
 

@@ -1,21 +1,23 @@
 """The files of the stage `annotate`: FakeClue as shards and as the release's JSON, and all captions.
 
-Everything is written and read piece by piece: the texts of a million images are never in memory at once.
+Everything is written piece by piece: the texts of a million images are never in memory at once.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fakevlm.annotation.prompts import LABELS, Prompt, label_prompt
 from fakevlm.annotation.splits import SPLITS
-from fakevlm.data.records import FAKE, REAL, Record, RecordWriter, to_fakeclue_row
+from fakevlm.data.ground_truth import GroundTruth
+from fakevlm.data.records import FAKE, REAL, Record, RecordWriter, read_records, to_fakeclue_row
+from fakevlm.errors import UserError
 
 CANDIDATES = pa.schema([(name, pa.string()) for name in ("id", "annotator", "outcome", "text")])
 _GROUP = 5_000  # captions in a row group, the most that are held in memory
@@ -30,8 +32,8 @@ class FakeClue:
             generator, item, split, sha256; `annotators`, how many captioned it (outcome ok); `families`, how
             many the answer names.
         outcomes: number of requests by annotator (rows) and outcome (columns); empty if nobody was asked.
-        quality: see `quality.ClueQuality`; empty without ground truth.
-        agreement: see `quality.Agreement`.
+        quality: see `quality.clue_quality`; empty without ground truth.
+        agreement: see `quality.agreement`.
         metrics: the counts and main numbers, as in metrics.json.
     """
 
@@ -42,7 +44,7 @@ class FakeClue:
     metrics: dict
 
 
-class Writer:
+class Writer(ExitStack):
     """Write images and captions as they come. A context manager.
 
     Args:
@@ -50,63 +52,43 @@ class Writer:
     """
 
     def __init__(self, out: Path) -> None:
-        self._out = out
-        self._shards, self._json, self._empty = {}, {}, dict.fromkeys(SPLITS, True)
+        super().__init__()
+        (out / "data_json").mkdir(parents=True, exist_ok=True)
+        self._parquet = self.enter_context(pq.ParquetWriter(out / "candidates.parquet", CANDIDATES))
         self._captions: list[tuple[str, str, str, str]] = []
-
-    def __enter__(self) -> "Writer":
-        (self._out / "data_json").mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            for split in SPLITS:
-                self._shards[split] = stack.enter_context(RecordWriter(self._out / "fakeclue" / split))
-                file = self._out / "data_json" / f"{split}.json"
-                self._json[split] = stack.enter_context(file.open("w", encoding="utf-8"))
-                self._json[split].write("[")
-            parquet = pq.ParquetWriter(self._out / "candidates.parquet", CANDIDATES)
-            self._parquet = stack.enter_context(parquet)
-            stack.callback(self._finish)
-            self._open = stack.pop_all()
-        return self
+        self._shards, self._json = {}, {}
+        for split in SPLITS:
+            file = out / "data_json" / f"{split}.json"
+            self._shards[split] = self.enter_context(RecordWriter(out / "fakeclue" / split))
+            self._json[split] = self.enter_context(file.open("w", encoding="utf-8"))
+        self.callback(self._finish)
 
     def add(self, record: Record, category: str, split: str, answer: str) -> None:
         """Append an image with its answer."""
-        record = replace(record, category=category, split=split, references=[answer])
-        self._shards[split].write(record)
+        shards, file = self._shards[split], self._json[split]
         # One element of `json.dumps(rows, indent=1)`.
-        row = json.dumps(to_fakeclue_row(record, answer), indent=1, ensure_ascii=False)
-        self._json[split].write(("\n " if self._empty[split] else ",\n ") + row.replace("\n", "\n "))
-        self._empty[split] = False
+        row = json.dumps(
+            to_fakeclue_row(replace(record, category=category), answer), indent=1, ensure_ascii=False
+        )
+        file.write((",\n " if shards.total else "[\n ") + row.replace("\n", "\n "))
+        shards.write(replace(record, category=category, split=split, references=[answer]))
 
     def add_caption(self, image: str, annotator: str, outcome: str, text: str) -> None:
         """Append a caption, or why there is none."""
         self._captions.append((image, annotator, outcome, text))
         if len(self._captions) == _GROUP:
-            self._flush()
+            self._write_captions()
 
-    def _flush(self) -> None:
+    def _write_captions(self) -> None:
         columns = [pa.array(column, pa.string()) for column in zip(*self._captions, strict=True)]
         self._parquet.write_table(pa.table(columns, schema=CANDIDATES))
         self._captions.clear()
 
     def _finish(self) -> None:
         if self._captions:
-            self._flush()
+            self._write_captions()
         for split, file in self._json.items():
-            file.write("]\n" if self._empty[split] else "\n]\n")
-
-    def __exit__(self, *failure: object) -> None:
-        self._open.__exit__(*failure)
-
-
-def captions_of(file: Path, ids: Collection[str]) -> pd.DataFrame:
-    """Return the rows of `candidates.parquet` about some images; memory does not grow with the file."""
-    wanted, tables = pa.array(sorted(ids), pa.string()), [CANDIDATES.empty_table()]
-    parquet = pq.ParquetFile(file)
-    for n in range(parquet.num_row_groups):
-        rows = pc.is_in(parquet.read_row_group(n, ["id"])["id"], wanted)
-        if pc.any(rows).as_py():
-            tables.append(parquet.read_row_group(n, CANDIDATES.names).filter(rows).cast(CANDIDATES))
-    return pa.concat_tables(tables).to_pandas()
+            file.write("\n]\n" if self._shards[split].total else "[]\n")
 
 
 def counts(images: pd.DataFrame) -> dict:
@@ -116,3 +98,66 @@ def counts(images: pd.DataFrame) -> dict:
         "fake": int((images["label"] == FAKE).sum()),
         "real": int((images["label"] == REAL).sum()),
     }
+
+
+@dataclass(frozen=True)
+class Example:
+    """One annotated image, as in the paper's Fig. 2.
+
+    Attributes:
+        record: the image; its reference is the answer.
+        prompt: the question about it.
+        captions: by annotator.
+        boxes: true regions of artifacts (fractions x0, y0, x1, y1), if known.
+    """
+
+    record: Record
+    prompt: Prompt
+    captions: dict[str, str]
+    boxes: list[tuple[float, float, float, float]]
+
+    @property
+    def title(self) -> str:
+        """Its id, category and label."""
+        return f"{self.record.id} ({self.prompt.category}, {LABELS[self.record.label]})"
+
+
+def pick(
+    fakeclue: FakeClue, folder: Path, ground_truth: Mapping[str, GroundTruth], label: int = FAKE
+) -> Example | None:
+    """Return a training image that all annotators captioned and whose answer names two families or more.
+
+    Among such images the least hash decides, so that the example is typical, good or bad.
+
+    Args:
+        fakeclue: the results of the stage.
+        folder: the stage's output.
+        ground_truth: by path.
+        label: 0 for a fake, 1 for a real image.
+
+    Returns:
+        None if nobody was asked (profile `released`).
+
+    Raises:
+        UserError: no such image was captioned by all annotators.
+    """
+    if fakeclue.outcomes.empty:
+        return None
+    images = fakeclue.images[(fakeclue.images["split"] == "train") & (fakeclue.images["label"] == label)]
+    images = images[images["annotators"] == len(fakeclue.outcomes)]
+    if images.empty:
+        raise UserError(
+            f"no {LABELS[label]} image of the training split was captioned by every annotator",
+            "look at candidates.parquet; run the stage again: requests that ended in errors are repeated",
+        )
+    several = images["families"] >= 2
+    chosen = (images[several] if several.any() else images).sort_values("sha256").iloc[0]
+    record = next(read_records(folder / "fakeclue" / "train", {"id": chosen["id"]}))
+    captions = pd.read_parquet(folder / "candidates.parquet", filters=[("id", "==", record.id)])
+    truth = ground_truth.get(record.path)
+    return Example(
+        record,
+        label_prompt(record.category, label),
+        captions.set_index("annotator")["text"].to_dict(),
+        [artifact.region for artifact in truth.artifacts] if truth else [],
+    )

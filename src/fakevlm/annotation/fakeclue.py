@@ -3,10 +3,10 @@
 Images and texts are streamed: only the table without images and a few numbers an image are in memory.
 """
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from fakevlm.annotation.aggregators import make_aggregator
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.dataset import FakeClue, Writer, counts
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.annotation.quality import AGGREGATE, Agreement, ClueQuality, named_kinds
+from fakevlm.annotation.quality import AGGREGATE, agreement, clue_quality, kinds_row
 from fakevlm.annotation.splits import plan
 from fakevlm.config.params import Endpoint, Params, Released
+from fakevlm.data.clues import KINDS, kinds_named
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import FAKE, Record, read_frame, read_records
 from fakevlm.errors import UserError
@@ -100,15 +101,10 @@ class Tasks:
         self._records, self._chosen, self._tagged = records, chosen, frozenset(tagged_sources)
 
     def records(self) -> Iterator[tuple[Record, str, str]]:
-        """Yield each image's record, category and split."""
-        rows = zip(self._chosen["row"], self._chosen["category"], self._chosen["split"], strict=True)
-        wanted = next(rows, None)
-        for n, record in enumerate(read_records(self._records)):
-            if wanted is None:
-                return
-            if n == wanted[0]:
-                yield record, *wanted[1:]
-                wanted = next(rows, None)
+        """Return each image's record, category and split."""
+        chosen = np.isin(np.arange(self._chosen["row"].max() + 1), self._chosen["row"])
+        records = compress(read_records(self._records), chosen)
+        return zip(records, self._chosen["category"], self._chosen["split"], strict=True)
 
     def __iter__(self) -> Iterator[Task]:
         for record, category, _ in self.records():
@@ -161,34 +157,24 @@ class _Captioned:
 def _write(
     out: Path, tasks: Tasks, captions: Found, aggregates: Iterator[Annotation], results: "_Results"
 ) -> None:
-    """Write all captions, the images that have an answer, and why others have none; count in `results`."""
-    with Writer(out) as writer, (out / "not_aggregated.csv").open("w", encoding="utf-8", newline="") as file:
-        reasons = csv.writer(file, lineterminator="\n")
-        reasons.writerow(["id", "outcome", "problem"])
+    """Write all captions and the images that have an answer; count in `results`."""
+    with Writer(out) as writer:
         images = zip(tasks.records(), captions.by_task(), strict=True)
-        for n, image in enumerate(track(images, "aggregate", len(results.kept))):
+        for n, image in enumerate(track(images, "aggregate", len(results.images))):
             (record, category, split), (key, outcomes) = image
             for name, outcome in outcomes.items():
                 writer.add_caption(key, name, outcome.status, outcome.text)
-            results.add_outcomes(n, outcomes)
             usable = _usable(outcomes)
-            if not usable:  # nothing to learn an explanation from
-                results.counts["left_out_without_caption"] += 1
-                continue
-            aggregate = next(aggregates)
-            if not record.id == key == aggregate.id:
-                raise RuntimeError(f"out of step: {record.id}, {key}, {aggregate.id}")
-            if aggregate.outcome != "ok":
-                results.failed[aggregate.outcome] += 1
-                results.last_failure = aggregate
-                reasons.writerow([aggregate.id, aggregate.outcome, aggregate.problem])
-                continue
-            results.add(n, record, usable, aggregate)
-            writer.add(record, category, split, aggregate.text)
+            aggregate = next(aggregates) if usable else None  # without captions there is nothing to explain
+            if not record.id == key == (aggregate.id if aggregate else key):
+                raise RuntimeError(f"out of step: {record.id}, {key}, {aggregate and aggregate.id}")
+            results.add(n, record, outcomes, usable, aggregate)
+            if aggregate and aggregate.outcome == "ok":
+                writer.add(record, category, split, aggregate.text)
 
 
 class _Results:
-    """Counts, image by image.
+    """Counts of what became of each image.
 
     Args:
         chosen: see `Tasks`.
@@ -199,36 +185,41 @@ class _Results:
     def __init__(
         self, chosen: pd.DataFrame, annotators: list[str], ground_truth: Mapping[str, GroundTruth]
     ) -> None:
-        self._chosen, self._names, self._ground_truth = chosen, annotators, ground_truth
-        self.kept = np.zeros(len(chosen), bool)
-        self._annotators, self._families = np.zeros((2, len(chosen)), np.int8)
+        self.images, self._ground_truth = chosen.drop(columns="row"), ground_truth
+        self._authors = [*annotators, AGGREGATE]
+        self._status = np.full(len(chosen), "no caption", object)  # or the aggregate's outcome
+        self._annotators, self._families, self._clues, self._critical = np.zeros((4, len(chosen)), np.int16)
+        self._measured = np.zeros(len(chosen), bool)  # images with ground truth
+        self._named = np.zeros((len(chosen), len(self._authors), len(KINDS)), bool)
+        self._truth = np.zeros((len(chosen), len(KINDS)), bool)
         self._outcomes: Counter[tuple[str, str]] = Counter()
-        self.failed: Counter[str] = Counter()
-        self.last_failure: Annotation | None = None
-        self.counts: Counter[str] = Counter()
-        self._quality = ClueQuality([*annotators, AGGREGATE])
-        self._agreement = Agreement(annotators)
+        self._failures: list[tuple[str, str, str]] = []
 
-    def add_outcomes(self, n: int, outcomes: Mapping[str, Outcome]) -> None:
-        """Count the annotators' outcomes about image n."""
+    def add(
+        self,
+        n: int,
+        record: Record,
+        outcomes: Mapping[str, Outcome],
+        captions: Mapping[str, str],
+        aggregate: Annotation | None,
+    ) -> None:
+        """Count image n: its annotators' outcomes, usable captions and aggregate."""
         self._outcomes.update((name, outcome.status) for name, outcome in outcomes.items())
         self._annotators[n] = sum(outcome.status == "ok" for outcome in outcomes.values())
-
-    def add(self, n: int, record: Record, captions: dict[str, str], aggregate: Annotation) -> None:
-        """Count image n, which is in FakeClue."""
-        self.kept[n] = True
-        self._families[n] = aggregate.text.count(": ")
-        self.counts["clues"] += len(aggregate.clues)
-        self.counts["critical"] += sum(clue.critical for clue in aggregate.clues)
-        self.counts["fakes_without_clue"] += record.label == FAKE and not aggregate.clues
-        truth = self._ground_truth.get(record.path)
-        if truth is None and record.label != FAKE:
+        if aggregate is None:
             return
-        named = named_kinds({**captions, AGGREGATE: aggregate.text})
-        if record.label == FAKE:
-            self._agreement.add(named)
-        if truth is not None:
-            self._quality.add(truth, named)
+        self._status[n] = aggregate.outcome
+        if aggregate.outcome != "ok":
+            self._failures.append((aggregate.id, aggregate.outcome, aggregate.problem))
+            return
+        self._families[n] = aggregate.text.count(": ")
+        self._clues[n] = len(aggregate.clues)
+        self._critical[n] = sum(clue.critical for clue in aggregate.clues)
+        texts = {**captions, AGGREGATE: aggregate.text}
+        if truth := self._ground_truth.get(record.path):
+            self._measured[n], self._truth[n] = True, kinds_row(truth.kinds)
+        if truth or record.label == FAKE:
+            self._named[n] = [kinds_row(kinds_named(texts.get(author, ""))) for author in self._authors]
 
     def finish(self, out: Path) -> FakeClue:
         """Write the tables and metrics.
@@ -236,43 +227,38 @@ class _Results:
         Raises:
             UserError: no image was aggregated.
         """
-        if self.failed and not self.kept.any():
-            last = self.last_failure
+        kept, names = self._status == "ok", self._authors[:-1]
+        if self._failures and not kept.any():
+            _, outcome, problem = self._failures[-1]
             raise UserError(
-                f"none of {self.failed.total()} images was aggregated; the last: "
-                f"{last.outcome}, {last.problem}",
+                f"none of {len(self._failures)} images was aggregated; the last: {outcome}, {problem}",
                 "correct the entry annotate.aggregator; with another model or revision all are asked again",
             )
-        images = self._chosen.drop(columns="row").assign(
-            annotators=self._annotators, families=self._families
-        )[self.kept]
+        images = self.images.assign(annotators=self._annotators, families=self._families)[kept]
         outcomes = pd.Series(self._outcomes).rename_axis(["annotator", "outcome"])
-        outcomes = outcomes.unstack(fill_value=0).reindex(self._names)
-        quality, agreement = self._quality.table(), self._agreement.table()
+        outcomes = outcomes.unstack(fill_value=0).reindex(names)
+        labels, measured = self.images["label"].to_numpy(), kept & self._measured
+        quality = clue_quality(self._authors, self._named[measured], self._truth[measured], labels[measured])
+        fakes = kept & (labels == FAKE)
+        pairs = agreement(names, self._named[fakes, :-1])
         quality.to_csv(out / "clue_quality.csv", index=False, float_format="%.6f")
-        agreement.to_csv(out / "agreement.csv", index=False, float_format="%.6f")
-        metrics = self._metrics(images, quality, agreement)
-        (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-        return FakeClue(images.reset_index(drop=True), outcomes, quality, agreement, metrics)
-
-    def _metrics(self, images: pd.DataFrame, quality: pd.DataFrame, agreement: pd.DataFrame) -> dict:
-        outcomes: Counter[str] = Counter()
-        for (_, status), n in self._outcomes.items():
-            outcomes[status] += n
+        pairs.to_csv(out / "agreement.csv", index=False, float_format="%.6f")
+        failures = pd.DataFrame(self._failures, columns=["id", "outcome", "problem"])
+        failures.to_csv(out / "not_aggregated.csv", index=False)
         metrics = {
             **counts(images),
-            "outcomes": dict(sorted(outcomes.items())),
-            "left_out_without_caption": self.counts["left_out_without_caption"],
-            "left_out_not_aggregated": dict(sorted(self.failed.items())),
-            "fakes_without_agreed_artifact": self.counts["fakes_without_clue"],
-            "points_kept_from_one_witness": self.counts["critical"],
-            "points_per_image": round(self.counts["clues"] / max(len(images), 1), 4),
+            "outcomes": {status: int(n) for status, n in outcomes.sum().sort_index().items()},
+            "left_out_without_caption": int((self._status == "no caption").sum()),
+            "left_out_not_aggregated": failures["outcome"].value_counts().sort_index().to_dict(),
+            "fakes_without_agreed_artifact": int((self._clues[fakes] == 0).sum()),
+            "points_kept_from_one_witness": int(self._critical.sum()),
+            "points_per_image": round(int(self._clues.sum()) / max(len(images), 1), 4),
         }
         for name in ("jaccard", "kappa"):
-            mean = round(float(agreement[name].mean()), 6) if len(agreement) else None
-            metrics[f"agreement_{name}"] = mean
+            metrics[f"agreement_{name}"] = round(float(pairs[name].mean()), 6) if len(pairs) else None
         if len(quality):
             f1 = quality.set_index("annotator")["f1"]
             metrics["clue_f1_aggregate"] = round(float(f1[AGGREGATE]), 6)
             metrics["clue_f1_best_annotator"] = round(float(f1.drop(AGGREGATE).max()), 6)
-        return metrics
+        (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        return FakeClue(images.reset_index(drop=True), outcomes, quality, pairs, metrics)

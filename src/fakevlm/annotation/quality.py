@@ -1,116 +1,85 @@
 """Clue precision and recall against the ground truth, and agreement between annotators.
 
-Only the miniature has ground truth; the paper could not measure the quality on real corpora. Precision and
-recall are over (image, kind of artifact) pairs of fakes with visible artifacts; a refusal names nothing and
-lowers recall. Images are counted one by one, and only sums are held.
+Only the miniature has ground truth; the paper could not measure the quality on real corpora. A text is
+reduced to the kinds of artifact that it names (`kinds_row`). A refusal names nothing and lowers recall.
 """
 
-import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Sequence
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 
-from fakevlm.data.clues import KINDS, kinds_named
-from fakevlm.data.ground_truth import GroundTruth
+from fakevlm.data.clues import KINDS
 from fakevlm.data.records import REAL
 
 AGGREGATE = "aggregate"
 QUALITY_COLUMNS = ["annotator", "precision", "recall", "f1", "n", "spurious_per_real", "n_real"]
 AGREEMENT_COLUMNS = ["annotator_a", "annotator_b", "jaccard", "kappa", "n"]
-_NOTHING: AbstractSet[str] = frozenset()
 
 
-def named_kinds(texts: Mapping[str, str]) -> dict[str, set[str]]:
-    """Return the kinds of artifact that each author's text about an image names."""
-    return {author: kinds_named(text) for author, text in texts.items()}
+def kinds_row(kinds: Collection[str]) -> np.ndarray:
+    """Return (len(KINDS),) bool: which kinds of artifact are among `kinds`."""
+    return np.array([kind in kinds for kind in KINDS])
 
 
-class ClueQuality:
-    """Precision, recall and F1 of the clues that each author names.
+def clue_quality(
+    authors: Sequence[str], named: np.ndarray, truth: np.ndarray, labels: np.ndarray
+) -> pd.DataFrame:
+    """Return precision, recall and F1 of the clues that each author names.
+
+    They are over (image, kind of artifact) pairs of the images with visible artifacts.
 
     Args:
         authors: the annotators and the aggregate.
+        named: (images, authors, kinds) bool, the kinds that each author names.
+        truth: (images, kinds) bool, the true kinds.
+        labels: (images,) 1 real, 0 fake.
+
+    Returns:
+        A row an author with `QUALITY_COLUMNS`; no rows if no image has visible artifacts. `n` counts the
+        images with visible artifacts; `spurious_per_real` is the mean number of kinds claimed of a real
+        image, over `n_real` images.
     """
-
-    def __init__(self, authors: Sequence[str]) -> None:
-        self._authors = authors
-        self._hits, self._named, self._spurious = Counter(), Counter(), Counter()
-        self._true = self._visible = self._real = 0
-
-    def add(self, truth: GroundTruth, named: Mapping[str, AbstractSet[str]]) -> None:
-        """Count an image: the kinds that each author names; an author who is missing names none."""
-        self._visible += bool(truth.kinds)
-        self._true += len(truth.kinds)
-        self._real += truth.label == REAL
-        for author in self._authors:
-            kinds = named.get(author, _NOTHING)
-            if truth.kinds:
-                self._hits[author] += len(kinds & truth.kinds)
-                self._named[author] += len(kinds)
-            if truth.label == REAL:
-                self._spurious[author] += len(kinds)
-
-    def table(self) -> pd.DataFrame:
-        """Return a row an author, in their order; no rows if no fake with visible artifacts was counted.
-
-        Returns:
-            Columns `QUALITY_COLUMNS`: `n` fakes with visible artifacts; `spurious_per_real` the mean number
-            of kinds of artifact claimed of a real image, over `n_real` images.
-        """
-        rows = []
-        for author in self._authors if self._visible else ():
-            hits, named = self._hits[author], self._named[author]
-            spurious = self._spurious[author] / max(self._real, 1)
-            f1 = 2 * hits / (named + self._true)
-            scores = hits / max(named, 1), hits / self._true, f1
-            rows.append((author, *scores, self._visible, spurious, self._real))
-        return pd.DataFrame(rows, columns=QUALITY_COLUMNS)
+    visible, real = truth.any(axis=1), labels == REAL
+    if not visible.any():
+        return pd.DataFrame(columns=QUALITY_COLUMNS)
+    right = (named & truth[:, None])[visible].sum(axis=(0, 2))
+    claimed, true = named[visible].sum(axis=(0, 2)), truth.sum()
+    table = {
+        "annotator": authors,
+        "precision": right / np.maximum(claimed, 1),
+        "recall": right / true,
+        "f1": 2 * right / (claimed + true),
+        "n": visible.sum(),
+        "spurious_per_real": named[real].sum(axis=(0, 2)) / max(real.sum(), 1),
+        "n_real": real.sum(),
+    }
+    return pd.DataFrame(table)
 
 
-def _kappa(counts: Counter[tuple[int, int, int]]) -> float:
-    """Return Cohen's kappa of two annotators' yes or no to every kind of every image; NaN if it is undefined.
+def _kappa(a: np.ndarray, b: np.ndarray) -> float:
+    """Return Cohen's kappa of two boolean arrays; NaN if it is undefined."""
+    chance = a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()) if a.size else 1.0
+    return float(((a == b).mean() - chance) / (1 - chance)) if chance < 1 else np.nan
+
+
+def agreement(annotators: Sequence[str], named: np.ndarray) -> pd.DataFrame:
+    """Return the agreement of each pair of annotators in the kinds of artifact that they name in fakes.
 
     Args:
-        counts: images by (kinds that a names, kinds that b names, kinds that both name).
+        annotators: their names.
+        named: (fakes, annotators, kinds) bool.
+
+    Returns:
+        A row a pair with `AGREEMENT_COLUMNS`: the mean Jaccard index over the `n` images of which one of the
+        two names something, and Cohen's kappa over all (image, kind) decisions.
     """
-    total = sum(counts.values()) * len(KINDS)
-    a, b = sum(n * x for (x, _, _), n in counts.items()), sum(n * y for (_, y, _), n in counts.items())
-    differ = sum(n * (x + y - 2 * both) for (x, y, both), n in counts.items())
-    if not total:
-        return math.nan
-    chance = (a * b + (total - a) * (total - b)) / total**2
-    return (1 - differ / total - chance) / (1 - chance) if chance < 1 else math.nan
-
-
-class Agreement:
-    """Agreement of pairs of annotators in the kinds of artifact that they name."""
-
-    def __init__(self, annotators: Sequence[str]) -> None:
-        # Counts of set sizes give the same sums in any order of images.
-        self._pairs: dict[tuple[str, str], Counter[tuple[int, int, int]]] = {
-            pair: Counter() for pair in combinations(annotators, 2)
-        }
-
-    def add(self, named: Mapping[str, AbstractSet[str]]) -> None:
-        """Count a fake: the kinds that each annotator names; an annotator who is missing names none."""
-        for (a, b), counts in self._pairs.items():
-            x, y = named.get(a, _NOTHING), named.get(b, _NOTHING)
-            counts[len(x), len(y), len(x & y)] += 1
-
-    def table(self) -> pd.DataFrame:
-        """Return a row a pair.
-
-        Returns:
-            Columns `AGREEMENT_COLUMNS`: the mean Jaccard index over the `n` images of which one of the two
-            names something, and Cohen's kappa over all (image, kind) decisions.
-        """
-        rows = []
-        for (a, b), counts in self._pairs.items():
-            named = sorted((sizes, n) for sizes, n in counts.items() if sizes[0] + sizes[1])
-            n = sum(count for _, count in named)
-            overlap = sum(count * both / (x + y - both) for (x, y, both), count in named)
-            rows.append((a, b, overlap / max(n, 1), _kappa(counts), n))
-        return pd.DataFrame(rows, columns=AGREEMENT_COLUMNS)
+    rows = []
+    for i, j in combinations(range(len(annotators)), 2):
+        a, b = named[:, i], named[:, j]
+        both, either = (a & b).sum(axis=1), (a | b).sum(axis=1)
+        n = np.count_nonzero(either)
+        jaccard = float((both / np.maximum(either, 1)).sum() / max(n, 1))
+        rows.append((annotators[i], annotators[j], jaccard, _kappa(a, b), n))
+    return pd.DataFrame(rows, columns=AGREEMENT_COLUMNS)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from fakevlm import paths
 from fakevlm.annotation.dataset import FakeClue, Writer, counts
-from fakevlm.annotation.quality import AGGREGATE, Agreement, ClueQuality
+from fakevlm.annotation.quality import AGREEMENT_COLUMNS, QUALITY_COLUMNS
 from fakevlm.annotation.splits import assign_splits
 from fakevlm.config.params import Params
 from fakevlm.data.records import read_frame, read_records
@@ -61,7 +61,7 @@ def build(params: Params, *, collected: Path | None = None, out: Path | None = N
         for record, split in zip(read_records(collected / "records"), chosen["split"], strict=True):
             writer.add(record, record.category, split, record.references[0])
     # Empty tables with their columns: nobody was asked, and there is no ground truth.
-    quality, agreement = ClueQuality([AGGREGATE]).table(), Agreement([]).table()
+    quality, agreement = pd.DataFrame(columns=QUALITY_COLUMNS), pd.DataFrame(columns=AGREEMENT_COLUMNS)
     quality.to_csv(out / "clue_quality.csv", index=False)
     agreement.to_csv(out / "agreement.csv", index=False)
     metrics = counts(chosen)

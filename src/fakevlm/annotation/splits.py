@@ -10,8 +10,6 @@ import zlib
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from fakevlm.errors import UserError
 
@@ -32,13 +30,8 @@ def with_categories(records: pd.DataFrame, categories: pd.DataFrame) -> pd.DataF
     Raises:
         UserError: a record has no category in either.
     """
-    # Arrow needs no Python object for each of a million ids.
-    ids, sorted_ids, names = (
-        pa.array(column.astype("str"), pa.string())
-        for column in (records["id"], categories["id"], categories["category"])
-    )
-    sorted_into = names.take(pc.index_in(ids, sorted_ids)).to_pandas().set_axis(records.index)
-    records = records.assign(category=records["category"].where(records["category"].notna(), sorted_into))
+    by_model = records["id"].map(categories.set_index("id")["category"])
+    records = records.assign(category=records["category"].fillna(by_model))
     missing = records.loc[records["category"].isna(), "id"]
     if len(missing):
         raise UserError(
@@ -67,9 +60,24 @@ def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: flo
             f"annotate.val_fraction + annotate.test_fraction = {val_fraction + test_fraction:g}",
             "leave something to train on",
         )
-    items = _items(records)
-    for (category, *labels), item in items.groupby(["category", "low", "high"]):
-        rng = _rng(seed, "split", category, sorted({int(label) for label in labels}))
+    columns = records[["id", "item", "category", "label", "split"]].sort_values("id")
+    items = columns.groupby("item").agg(
+        size=("id", "size"),
+        category=("category", "first"),
+        low=("label", "min"),
+        high=("label", "max"),
+        split=("split", "first"),
+        splits=("split", "nunique"),
+    )
+    if len(torn := items.index[items["splits"] > 1]):
+        splits = sorted(records["split"][records["item"] == torn[0]].dropna().unique())
+        raise UserError(
+            f"item {torn[0]} is in the corpus's splits {', '.join(splits)} at once",
+            "check the corpus's split files",
+        )
+    items["split"] = items["split"].astype(object)
+    for (category, low, high), item in items.groupby(["category", "low", "high"]):
+        rng = _rng(seed, "split", category, sorted({int(low), int(high)}))
         total = item["size"].sum()
         free = item.index[item["split"].isna()]
         order = free[rng.permutation(len(free))]
@@ -83,32 +91,8 @@ def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: flo
     return records["item"].map(items["split"]).astype("str")
 
 
-def _items(records: pd.DataFrame) -> pd.DataFrame:
-    """Return size, category (of the first record by id), lowest and highest label, and given split, by item.
-
-    Raises:
-        UserError: an item has two given splits.
-    """
-    columns = records[["id", "item", "category", "label", "split"]].sort_values("id")
-    items = columns.groupby("item").agg(
-        size=("id", "size"),
-        category=("category", "first"),
-        low=("label", "min"),
-        high=("label", "max"),
-        split=("split", "first"),
-        splits=("split", "nunique"),
-    )
-    if len(torn := items.index[items["splits"] > 1]):
-        splits = sorted(set(records["split"][records["item"] == torn[0]].dropna()))
-        raise UserError(
-            f"item {torn[0]} is in the corpus's splits {', '.join(splits)} at once",
-            "check the corpus's split files",
-        )
-    return items.astype({"split": object})
-
-
-def balance(records: pd.DataFrame, seed: int) -> np.ndarray:
-    """Return rows, ordered by id, of equally many fakes and real images in each category and split.
+def balance(records: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return as many fakes as real images of each category and split, sorted by id.
 
     Args:
         records: columns id, label, category, split.
@@ -123,14 +107,13 @@ def balance(records: pd.DataFrame, seed: int) -> np.ndarray:
             f"category {alone.index[0]} has images of one label only, so nothing is left of it at 1:1",
             "add the other label's corpus (collect.corpora), or set annotate.balance: false",
         )
-    order = records["id"].argsort().to_numpy()
-    table, rows = records[["category", "split", "label"]].iloc[order].reset_index(drop=True), []
-    for (category, split), group in table.groupby(["category", "split"], sort=True):
+    records, rows = records.sort_values("id", ignore_index=True), []
+    for (category, split), group in records.groupby(["category", "split"]):
         least = group["label"].value_counts().reindex([0, 1], fill_value=0).min()
-        for label, side in group.groupby("label", sort=True):
-            drawn = _rng(seed, "balance", category, split, label).permutation(len(side))[:least]
-            rows.append(side.index.to_numpy()[drawn])
-    return order[np.sort(np.concatenate(rows))]
+        for label, side in group.groupby("label"):
+            order = _rng(seed, "balance", category, split, label).permutation(len(side))
+            rows.append(side.index.to_numpy()[order[:least]])
+    return records.loc[np.sort(np.concatenate(rows))].reset_index(drop=True)
 
 
 def plan(
@@ -153,9 +136,5 @@ def plan(
         UserError: see `with_categories`, `assign_splits` and `balance`.
     """
     records = with_categories(records, categories)
-    del categories  # as large as the records' ids
     records = records.assign(split=assign_splits(records, val_fraction, test_fraction, seed))
-    rows = balance(records, seed) if balanced else records["id"].argsort().to_numpy()
-    # Column by column, so that there are never two tables of a million records.
-    columns = {name: records.pop(name).iloc[rows].array for name in list(records)}
-    return pd.DataFrame(columns, copy=False)
+    return balance(records, seed) if balanced else records.sort_values("id", ignore_index=True)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from fakevlm.annotation.aggregate import Candidates, EmbeddingAggregator
-from fakevlm.annotation.dataset import captions_of
-from fakevlm.annotation.quality import AGGREGATE, ClueQuality, named_kinds
+from fakevlm.annotation.quality import AGGREGATE, clue_quality, kinds_row
 from fakevlm.config.params import Embedding, Params
+from fakevlm.data.clues import kinds_named
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import FAKE, read_frame
 from fakevlm.errors import UserError
@@ -53,18 +53,20 @@ def sweep(
     order = np.random.default_rng([params.seed, 7]).permutation(len(fakes))[:images]
     fakes = fakes.iloc[np.sort(order)]
     captions: dict[str, dict[str, str]] = {}
-    for row in captions_of(annotated / "candidates.parquet", fakes["id"]).itertuples():
+    rows = pd.read_parquet(annotated / "candidates.parquet", filters=[("id", "in", fakes["id"])])
+    for row in rows.itertuples():
         if caption := Outcome(row.outcome, row.text).caption.strip():
             captions.setdefault(row.id, {})[row.annotator] = caption
     candidates = [Candidates(row.id, row.category, FAKE, captions[row.id]) for row in fakes.itertuples()]
+    true = np.array([kinds_row(ground_truth[key].kinds) for key in fakes["id"]])
     rows = []
     for similarity in grid:
         aggregator = EmbeddingAggregator(
             spec.encoder, similarity, params.annotate.min_annotators, spec.critical_similarity
         )
-        quality = ClueQuality([AGGREGATE])
-        for annotation in aggregator.aggregate(candidates):
-            quality.add(ground_truth[annotation.id], named_kinds({AGGREGATE: annotation.text}))
-        scores = quality.table().iloc[0][["precision", "recall", "f1", "n"]]
+        texts = (annotation.text for annotation in aggregator.aggregate(candidates))
+        named = np.array([[kinds_row(kinds_named(text))] for text in texts])
+        quality = clue_quality([AGGREGATE], named, true, fakes["label"].to_numpy())
+        scores = quality.iloc[0][["precision", "recall", "f1", "n"]]
         rows.append({"similarity": similarity, **scores.to_dict()})
     return pd.DataFrame(rows)
