@@ -1,18 +1,7 @@
 """Aggregate candidate captions into one answer: A = M(A1, A2, A3) (paper section 3.2, Eq. 1).
 
-The paper asks M to extract the clues common to several models, to drop observations of a single model unless
-they are critical (glaring artifacts), to order the rest into texture, geometry and lighting, and to write a
-fixed format. It gives that to a language model it does not name, as `aggregate_llm` does. Here sentence
-embeddings and clustering do it, on any free text, offline:
-
-1. Split captions into statements (`captions`), embed each distinct one once, and subtract the mean embedding
-   of the category's general descriptions (`descriptions.yaml`): what all statements about animals share is no
-   agreement.
-2. Drop verdicts, remarks and statements of the wrong polarity: of a fake keep what is wrong, of a real image
-   what is plausible (`captions.polarity`, or the nearest description if words do not say).
-3. Cluster across annotators (average linkage, cosine at least `similarity`). Keep clusters of
-   `min_annotators` annotators, and single statements near a critical description. The medoid's words stand
-   for the cluster.
+A language model does it, as in the paper (`aggregate_llm`), or sentence embeddings and clustering, offline, as
+here. docs/annotation.md describes both.
 """
 
 import re
@@ -66,15 +55,12 @@ class Clue:
     """One observation in an answer.
 
     Attributes:
-        family: of `FAMILIES`.
-        statement: its words.
-        annotators: how many made it.
-        critical: whether it was kept for being glaring although too few made it.
+        critical: whether it was kept for being glaring although too few annotators made it.
     """
 
-    family: str
+    family: str  # of `FAMILIES`
     statement: str
-    annotators: int
+    annotators: int  # how many made it
     critical: bool = False
 
 
@@ -83,9 +69,7 @@ class Annotation:
     """The aggregate A of one image.
 
     Attributes:
-        id: the record's.
         text: the answer in the fixed format; empty if there is none.
-        clues: the observations in the answer.
         outcome: `ok`, else why there is no answer: the request's outcome, or `invalid` (not the schema).
         problem: what was wrong, if `outcome` is not `ok`.
     """
@@ -117,10 +101,10 @@ class _Statement:
 
 @dataclass(frozen=True)
 class _Descriptions:
-    """The general descriptions of one category as centred unit embeddings, (n, d) each; families by label."""
+    """Centred unit embeddings, (n, d) each, of a category's general descriptions; by label and family."""
 
     centre: np.ndarray
-    families: dict[int, list[tuple[str, np.ndarray]]]
+    families: dict[int, dict[str, np.ndarray]]
     critical: np.ndarray
     remarks: np.ndarray
 
@@ -149,52 +133,30 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-9)
 
 
-@lru_cache(maxsize=1)
-def _texts() -> dict:
-    return yaml.safe_load(
-        resources.files(__package__).joinpath("descriptions.yaml").read_text(encoding="utf-8")
-    )
-
-
 @lru_cache(maxsize=32)
 def _descriptions(category: str, encoder: str) -> _Descriptions:
-    texts = _texts()
+    file = resources.files(__package__).joinpath("descriptions.yaml")
+    texts = yaml.safe_load(file.read_text(encoding="utf-8"))
     subject = texts["subjects"].get(category, "the image")
 
     def rows(sentences: list[str]) -> np.ndarray:
         return encode([sentence.format(s=subject) for sentence in sentences], encoder)
 
     raw = {
-        label: [(family, rows(texts[kind][family])) for family in FAMILIES]
+        label: {family: rows(texts[kind][family]) for family in FAMILIES}
         for label, kind in ((FAKE, "artifact"), (REAL, "plausible"))
     }
-    centre = np.concatenate([block for blocks in raw.values() for _, block in blocks]).mean(axis=0)
-    return _Descriptions(
-        centre,
-        {label: [(name, _unit(block - centre)) for name, block in blocks] for label, blocks in raw.items()},
-        _unit(rows(texts["critical"]) - centre),
-        _unit(rows(texts["remark"]) - centre),
-    )
+    centre = np.concatenate([block for blocks in raw.values() for block in blocks.values()]).mean(axis=0)
+    families = {
+        label: {family: _unit(block - centre) for family, block in blocks.items()}
+        for label, blocks in raw.items()
+    }
+    critical, remarks = (_unit(rows(texts[name]) - centre) for name in ("critical", "remark"))
+    return _Descriptions(centre, families, critical, remarks)
 
 
 def _nearest(row: np.ndarray, rows: np.ndarray) -> float:
     return float((rows @ row).max())
-
-
-def _is_clue(text: str, row: np.ndarray, label: int, descriptions: _Descriptions) -> bool:
-    """Return whether a statement says what its label asks for: an artifact, or plausibility.
-
-    The annotators know the label. So a statement without words of polarity counts, unless it is a remark or
-    resembles no description of the label's kind.
-    """
-    similarity = {
-        key: max(_nearest(row, rows) for _, rows in blocks) for key, blocks in descriptions.families.items()
-    }
-    similarity[FAKE] = max(similarity[FAKE], _nearest(row, descriptions.critical))
-    sign = polarity(text)
-    if _nearest(row, descriptions.remarks) > max(similarity.values()) + (_REMARK_MARGIN if sign else 0.0):
-        return False
-    return (REAL if sign > 0 else FAKE) == label if sign else similarity[label] >= _LEAST_SIMILARITY
 
 
 def cluster(similarity: np.ndarray, threshold: float) -> list[list[int]]:
@@ -208,10 +170,8 @@ def cluster(similarity: np.ndarray, threshold: float) -> list[list[int]]:
     distance = np.round(1.0 - (similarity + similarity.T) / 2, 5)
     np.fill_diagonal(distance, 0.0)
     tree = linkage(squareform(np.maximum(distance, 0.0), checks=False), method="average")
-    groups: dict[int, list[int]] = {}
-    for n, group in enumerate(fcluster(tree, t=1.0 - threshold, criterion="distance")):
-        groups.setdefault(int(group), []).append(n)
-    return sorted(groups.values())
+    groups = fcluster(tree, t=1.0 - threshold, criterion="distance")
+    return sorted(np.flatnonzero(groups == group).tolist() for group in np.unique(groups))
 
 
 @dataclass
@@ -257,31 +217,42 @@ class EmbeddingAggregator:
                 yield Annotation(image.id, answer(image.label, clues), clues)
 
     def _judge(self, category: str, label: int, text: str, row: np.ndarray) -> _Statement | None:
-        """Return a statement with its family and whether it is critical; None if it is no clue."""
-        descriptions = _descriptions(category, self.encoder)
-        row = _unit(row - descriptions.centre)
-        if not _is_clue(text, row, label, descriptions):
+        """Return a statement with its family and whether it is critical; None if it is no clue.
+
+        A clue says what its label asks for: an artifact of a fake, plausibility of a real image. The
+        annotators know the label, so a statement without words of polarity counts, unless it is a remark or
+        resembles no description of the label's kind.
+        """
+        about = _descriptions(category, self.encoder)
+        row = _unit(row - about.centre)
+        near = {
+            side: {family: _nearest(row, block) for family, block in blocks.items()}
+            for side, blocks in about.families.items()
+        }
+        critical, sign = _nearest(row, about.critical), polarity(text)
+        best = {FAKE: max(critical, *near[FAKE].values()), REAL: max(near[REAL].values())}
+        if _nearest(row, about.remarks) > max(best.values()) + (_REMARK_MARGIN if sign else 0.0):
             return None
-        families = {name: _nearest(row, block) for name, block in descriptions.families[label]}
+        if sign != (1 if label == REAL else -1) if sign else best[label] < _LEAST_SIMILARITY:
+            return None
         # Critical: near a critical description and not called slight. Words like "impossible" lower the bar.
         bar = self.critical_similarity - (_EMPHASIS_BONUS if _EMPHASIS.search(text) else 0.0)
-        glaring = _nearest(row, descriptions.critical) >= bar and not _SLIGHT.search(text)
-        return _Statement(text, row, max(families, key=families.get), label == FAKE and glaring)
+        glaring = label == FAKE and critical >= bar and not _SLIGHT.search(text)
+        return _Statement(text, row, max(near[label], key=near[label].get), glaring)
 
     def _common(self, candidates: Sequence[tuple[str, _Statement]]) -> tuple[Clue, ...]:
         """Return agreed and critical clues from (annotator, statement) pairs."""
         if not candidates:
             return ()
-        rows = np.stack([statement.embedding for _, statement in candidates])
-        similarity = np.round(rows @ rows.T, 5)
-        clues = []
+        authors, statements = zip(*candidates, strict=True)
+        rows = np.stack([statement.embedding for statement in statements])
+        similarity, clues = np.round(rows @ rows.T, 5), []
         for members in cluster(similarity, self.similarity):
-            annotators = len({candidates[n][0] for n in members})
             # The medoid. Two members are always equally central: the shorter wins.
             central = np.round(similarity[np.ix_(members, members)].mean(axis=1), 4)
-            texts = [candidates[n][1].text for n in members]
-            ranked = sorted(zip(-central, map(len, texts), texts, members, strict=True))
-            medoid = candidates[ranked[0][3]][1]
+            texts = [statements[n].text for n in members]
+            medoid = statements[min(zip(-central, map(len, texts), texts, members, strict=True))[3]]
+            annotators = len({authors[n] for n in members})
             agreed = annotators >= self.min_annotators
             if agreed or medoid.critical:
                 clues.append(Clue(medoid.family, medoid.text, annotators, not agreed))

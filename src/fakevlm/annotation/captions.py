@@ -22,13 +22,11 @@ _JOINED = re.compile(r",\s*(?:and|but|while|whereas|plus|although)\s+(?:also\s+)
 _LEAST_JOINED = 4
 
 
-def _pattern(text: str) -> str:
-    """Return a pattern of `captions.yaml` in one line, with the patterns that it names in braces inserted."""
-    return re.sub(r"\{([a-z_]+)\}", lambda match: _pattern(_TEXTS[match[1]]), "".join(text.splitlines()))
-
-
 def _compiled(text: str) -> re.Pattern[str]:
-    return re.compile(_pattern(text), re.IGNORECASE)
+    """Return a pattern of `captions.yaml`, with the patterns that it names in braces inserted."""
+    while match := re.search(r"\{([a-z_]+)\}", text):
+        text = text.replace(match[0], _TEXTS[match[1]])
+    return re.compile("".join(text.splitlines()), re.IGNORECASE)
 
 
 _TEXTS = yaml.safe_load(resources.files(__package__).joinpath("captions.yaml").read_text(encoding="utf-8"))

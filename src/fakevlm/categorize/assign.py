@@ -1,8 +1,7 @@
 """Give every collected record a category: its source's, or the classifier's if the source has none."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,14 +23,8 @@ from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
 from fakevlm.inference.predict import Predictor, predict
 
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("category", pa.string(), nullable=False),
-        pa.field("confidence", pa.float32(), nullable=False),
-        pa.field("origin", pa.string(), nullable=False),  # source | model
-    ]
-)
+_TYPES = {"id": pa.string(), "category": pa.string(), "confidence": pa.float32(), "origin": pa.string()}
+SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _TYPES.items()])
 _NONE = {"best": np.empty(0, int), "sure": np.empty(0), "overruled": np.empty(0, bool)}
 
 
@@ -40,7 +33,8 @@ class Outcome:
     """The results of the stage.
 
     Attributes:
-        categories: id, category, confidence (the model's probability; 1 from a source), origin, sorted by id.
+        categories: id, category, confidence (the model's probability; 1 from a source), origin (source or
+            model), sorted by id.
         confusion: truth, predicted, n: all sixteen pairs, over images that the model judged, was not trained
             on, and whose true category is known.
         metrics: accuracy, n and recall by category (of the confusion), n_model, n_source; of a model trained
@@ -56,12 +50,7 @@ class Outcome:
 
 
 class Sorter:
-    """Sort images by the classifier and, with `categorize.person`, by the judge of people.
-
-    Args:
-        model: the classifier's folder or name.
-        people: the setting, or None.
-    """
+    """Sort images by the classifier and, with `categorize.person`, by the judge of people."""
 
     def __init__(self, model: str, people: Person | None) -> None:
         self.classifier, self.judge = eva.load(model), person.make_judge(people)
@@ -99,38 +88,26 @@ def classify(
     code = code_version("fakevlm.categorize", "fakevlm.data.records")
     predictor = Predictor(load, [eva.identity(name), people, code], settings.batch_size)
     columns = predict(predictor, records, cache, cluster=params.cluster, desc="categorize: EVA-02") or _NONE
-    table = pa.table(
-        {
-            "id": columns_of(records, ["id"])["id"] if len(records) else [],
-            "category": [FOUR[n] for n in columns["best"]],
-            "confidence": columns["sure"].astype(np.float64),
-        },
-        pa.schema([("id", pa.string()), ("category", pa.string()), ("confidence", pa.float64())]),
-    )
-    return table.to_pandas(), int(columns["overruled"].sum())
+    ids = columns_of(records, ["id"])["id"] if len(records) else pd.Series([], dtype="str")
+    category = pd.Series([FOUR[n] for n in columns["best"]], dtype="str")
+    table = {"id": ids, "category": category, "confidence": columns["sure"].astype(np.float64)}
+    return pd.DataFrame(table), int(columns["overruled"].sum())
 
 
-def confusion(truth: Iterable[str], predicted: Iterable[str]) -> pd.DataFrame:
+def confusion(truth: Sequence[str], predicted: Sequence[str]) -> pd.DataFrame:
     """Return truth, predicted, n: how often each category was taken for each, zeros too."""
-    pairs = Counter(zip(truth, predicted, strict=True))
-    return pd.DataFrame(
-        [(t, p, pairs[t, p]) for t in FOUR for p in FOUR], columns=["truth", "predicted", "n"]
-    )
+    pairs = pd.MultiIndex.from_product([FOUR, FOUR], names=["truth", "predicted"])
+    n = pd.DataFrame({"truth": truth, "predicted": predicted}).value_counts()
+    return n.reindex(pairs, fill_value=0).rename("n").reset_index()
 
 
 def measure(table: pd.DataFrame) -> dict:
     """Return accuracy, n and recall by category of a `confusion` table; None for a ratio of nothing."""
     right = table[table.truth == table.predicted].set_index("truth").n
     total = table.groupby("truth").n.sum()
-
-    def ratio(part: int, whole: int) -> float | None:
-        return float(part / whole) if whole else None
-
-    return {
-        "accuracy": ratio(right.sum(), total.sum()),
-        "n": int(total.sum()),
-        "recall": {category: ratio(right[category], total[category]) for category in FOUR},
-    }
+    n = int(total.sum())
+    recall = {name: float(right[name] / total[name]) if total[name] else None for name in FOUR}
+    return {"accuracy": float(right.sum() / n) if n else None, "n": n, "recall": recall}
 
 
 def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outcome:
@@ -178,7 +155,7 @@ def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outco
         for record, predicted in zip(unsorted.without_images(), judged.category, strict=True)
         if record.id not in trained_on and (true := true_category(record, ground_truth))
     ]
-    table = confusion((true for true, _ in tested), (predicted for _, predicted in tested))
+    table = confusion([true for true, _ in tested], [predicted for _, predicted in tested])
     people = {} if settings.person is None else {"n_human_by_person": overruled}
     metrics = measure(table) | {"n_model": len(judged), "n_source": len(given)} | people | metrics
 

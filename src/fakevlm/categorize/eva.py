@@ -1,9 +1,8 @@
 """EVA-02 classifiers of timm, with their classes mapped to the four categories.
 
 EVA-02 (Fang et al. 2024, the paper's reference [12]) is a vision transformer with SwiGLU feed-forward blocks,
-rotary position embeddings and a LayerNorm inside each block (sub-LN). A model is named in params.yaml or, in
-the miniature, built small and trained (`train`). Models are stored in timm's format, for
-`timm.create_model("local-dir:…")`.
+rotary position embeddings and a LayerNorm inside each block (sub-LN). params.yaml names a model, or `train`
+makes a small one. Both are stored in timm's format.
 """
 
 from collections.abc import Sequence
@@ -98,9 +97,8 @@ def load(name: str | Path) -> Classifier:
     """Return a classifier by name.
 
     Args:
-        name: a folder with timm's safetensors and config.json (relative to the repository's root), or a timm
-            model with ImageNet classes, such as `eva02_large_patch14_448.mim_m38m_ft_in22k_in1k`, fetched
-            from the Hugging Face hub on first use.
+        name: a folder in timm's format (relative to the repository's root), or a timm model with ImageNet
+            classes, fetched from the Hugging Face hub on first use.
 
     Raises:
         UserError: neither a folder nor a timm model, weights are missing, or the classes are not ImageNet's.
@@ -127,12 +125,7 @@ def load(name: str | Path) -> Classifier:
 
 
 def identity(name: str | Path) -> str:
-    """Return what identifies a model's weights: a hash of its folder, or its commit on the Hugging Face hub.
-
-    Args:
-        name: a folder, a timm model, or a repository of the hub. If the hub has none, the name itself: `load`
-            will say so.
-    """
+    """Return a hash of a model's folder, or its commit on the hub; the name if the hub has none (see `load`)."""
     folder = paths.resolve(name)
     if folder.is_dir():
         return fingerprint(folder)

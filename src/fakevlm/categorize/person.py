@@ -1,20 +1,10 @@
 """Decide whether an image shows people: an ImageNet-1k classifier has only three classes of people.
 
-The paper does not say when an image is "human". `categorize.person` calls it human, whatever the classifier
-says, if
-
-* `kind: detector`: the boxes of persons with `score` or more cover `min_area` or more of the image together.
-  So a crowd counts and a passer-by does not; so does somebody with a fish, though ImageNet calls the picture
-  a tench.
-* `kind: head`: the probabilities of all classes of people (`persons.txt`) of a second classifier, with
-  ImageNet-22k's head, sum to `score` or more.
-
-Otherwise the classifier's category stands, `human` included. If `categorize.model` has a 22k head itself, its
-classes of people compete with the other categories already, and `person: null` is enough.
+The paper does not say when an image is "human". With `categorize.person`, a detector of persons or a second
+classifier with ImageNet-22k's head decides, whatever the first classifier says (docs/corpora.md).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -45,16 +35,6 @@ def covered(boxes: np.ndarray, width: int, height: int) -> float:
     return float(mask.mean())
 
 
-def _person_label(model: Any, name: str) -> int:
-    labels = {str(label).lower(): int(number) for number, label in model.config.id2label.items()}
-    if "person" not in labels:
-        raise UserError(
-            f"categorize.person.model: {name!r} has no label 'person' but {', '.join(sorted(labels)[:10])} …",
-            "name a detector of COCO's classes, such as facebook/detr-resnet-50 or hustvl/yolos-tiny",
-        )
-    return labels["person"]
-
-
 def detector(settings: Person) -> Judge:
     """Return a judge by an object detector of transformers (DETR, YOLOS …): a folder or a name on the hub.
 
@@ -75,7 +55,13 @@ def detector(settings: Person) -> Judge:
             "name a folder or a model on the hub with an object detector in safetensors, such as "
             "facebook/detr-resnet-50",
         ) from error
-    label = _person_label(model, settings.model)
+    labels = {str(label).lower(): int(number) for number, label in model.config.id2label.items()}
+    if "person" not in labels:
+        raise UserError(
+            f"categorize.person.model: {settings.model!r} has no label 'person' "
+            f"but {', '.join(sorted(labels)[:10])} …",
+            "name a detector of COCO's classes, such as facebook/detr-resnet-50 or hustvl/yolos-tiny",
+        )
     model = model.eval().to(eva.device())
 
     @torch.inference_mode()
@@ -87,7 +73,7 @@ def detector(settings: Person) -> Judge:
         )
         scores = np.zeros(len(images), np.float32)
         for n, (image, boxes) in enumerate(zip(images, detections, strict=True)):
-            people = boxes["labels"] == label
+            people = boxes["labels"] == labels["person"]
             area = covered(boxes["boxes"][people].cpu().numpy(), *image.size)
             if people.any() and area >= settings.min_area:
                 scores[n] = boxes["scores"][people].max().item()

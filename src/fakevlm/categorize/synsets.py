@@ -1,19 +1,8 @@
 """Map ImageNet's classes to the paper's four categories: animal, human, object, scene (section 3.2).
 
-Nobody has published such a mapping. Ours is data, `synsets.csv`, one row for each of the 1,000 classes of
-ImageNet-1k:
-
-* animal: the first 398 classes, which are everything in WordNet's file of animals.
-* human: the three synsets of persons in ImageNet-1k (ballplayer, groom, scuba diver).
-* scene: a place to stand in or to look across. Landforms and waters (alp, seashore, volcano); buildings and
-  structures that fill the view (barn, church, viaduct, dam, stone wall); rooms and shops from inside
-  (library, bakery, stage). Vehicles, furniture and single things are objects, however large (mobile home,
-  totem pole, radio telescope).
-* object: the rest, with food and plants.
-
-ImageNet-22k has too many classes for such a table. Its people are the synsets below "person" in WordNet
-(`persons.txt`, written by `tools.wordnet`); of the rest, WordNet's own files decide
-(`lexicographer_category`).
+Nobody has published such a mapping. Ours is data: `synsets.csv` for the 1,000 classes of ImageNet-1k. Of
+ImageNet-22k's classes, `persons.txt` lists the people and WordNet's own files decide the rest. docs/corpora.md
+has the rules.
 """
 
 import csv
@@ -47,20 +36,17 @@ _GENERATED = re.compile(
 )
 
 
-def _read(name: str) -> str:
-    return files("fakevlm.categorize").joinpath(name).read_text(encoding="utf-8")
-
-
 @cache
 def table() -> tuple[dict[str, str], ...]:
     """Return the rows of `synsets.csv` in class order: index, synset, lemma, category."""
-    return tuple(csv.DictReader(_read("synsets.csv").splitlines()))
+    text = files("fakevlm.categorize").joinpath("synsets.csv").read_text(encoding="utf-8")
+    return tuple(csv.DictReader(text.splitlines()))
 
 
 @cache
 def persons() -> frozenset[str]:
     """Return the synsets of ImageNet-22k's classes of people."""
-    return frozenset(_read("persons.txt").split())
+    return frozenset(files("fakevlm.categorize").joinpath("persons.txt").read_text(encoding="utf-8").split())
 
 
 @cache
@@ -69,10 +55,7 @@ def _by_synset() -> dict[str, str]:
 
 
 def lexicographer_category(synset: str) -> str:
-    """Return the category of a WordNet 3.0 noun synset by the file that its number falls in.
-
-    Args:
-        synset: `n` and eight digits.
+    """Return the category of a WordNet 3.0 noun synset (`n01440764`) by the file that its number falls in.
 
     Raises:
         UserError: not a noun synset.
@@ -82,10 +65,8 @@ def lexicographer_category(synset: str) -> str:
             f"{synset!r} is not a WordNet noun synset (n01440764)", "use a model with ImageNet labels"
         )
     number = int(synset[1:])
-    for category, first, end in _RANGES:
-        if first <= number < end:
-            return category
-    return _ROOTS.get(number, "object")
+    default = _ROOTS.get(number, "object")
+    return next((category for category, first, end in _RANGES if first <= number < end), default)
 
 
 def synset_category(synset: str) -> str:

@@ -32,16 +32,10 @@ def split(categories: Sequence[str], seed: int) -> np.ndarray:
 
 
 def augment(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror half of the images, zoom and shift each a little, and overwrite a rectangle of it.
+    """Mirror half of a (n, 3, h, w) batch, zoom and shift each image, and overwrite a rectangle of it.
 
     The rectangle shows the opposite part of the picture, so that no category hangs on a single part: the
     fakes to be sorted have parts that are doubled, shifted or smeared.
-
-    Args:
-        batch: (n, 3, h, w).
-
-    Returns:
-        The same shape.
     """
     n, _, height, width = batch.shape
     uniform = torch.rand(n, 8, generator=generator)
@@ -59,11 +53,9 @@ def augment(batch: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def whiten(model: torch.nn.Module, pixels: Tensor) -> None:
-    """Set the patch embedding to whitened principal components of patches, a start for a thousand images.
+    """Set a timm EVA's patch embedding, in place, to whitened principal components of patches of `pixels`.
 
-    Args:
-        model: a timm EVA; its embedding is changed in place.
-        pixels: (n, 3, h, w) normalised images.
+    With this start a thousand images are enough. `pixels` are (n, 3, h, w), normalised.
     """
     layer = model.patch_embed.proj
     side = layer.kernel_size[0]
