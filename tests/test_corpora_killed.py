@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_satellites import SEED, taken_in
-from test_satellites import settings as satellites
 
 from fakevlm import paths
 from fakevlm.cache import Cache
@@ -16,8 +14,6 @@ from fakevlm.collection.frames import FrameCache
 from fakevlm.data.corpora import ffpp
 from fakevlm.data.corpora.files import Quarantine, file_stamp
 from fakevlm.prefetch import prefetch
-from fakevlm.synthesis.satellite import gan
-from fakevlm.synthesis.satellite.generate import generate
 from test_corpora_collect import settings
 from test_corpora_faces import ddvqa_tree, film, tree
 from test_faces import LANDMARKS, landmarks_beside
@@ -123,33 +119,3 @@ def ffpp_crop():
     from fakevlm.data.corpora.faces import make_cropper
 
     return make_cropper(LANDMARKS)
-
-
-def test_no_image_is_sampled_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = satellites(sampled_at_once=1)
-    aerials, _ = taken_in(tmp_path / "spool", given)
-    values = Cache(None)
-
-    def made(**changes) -> list[str]:
-        chosen = satellites(sampled_at_once=1, **changes)
-        found = generate(aerials, chosen, SEED, tmp_path / "work", measured=False, values=values)
-        return [record.sha256 for record, _ in found]
-
-    whole, sample, sampled = made(), gan.Sampler.__call__, []
-    values = Cache(None)
-
-    def dying(self, given, seeds):
-        if len(sampled) == 2:
-            raise KeyboardInterrupt
-        sampled.append(seeds)
-        return sample(self, given, seeds)
-
-    monkeypatch.setattr(gan.Sampler, "__call__", dying)
-    with pytest.raises(KeyboardInterrupt):
-        made()
-    sampled[:] = []
-    assert made() == whole
-    assert len(sampled) == 1
-    sampled[:] = []
-    assert made(diffusion__sampling_steps=5) != whole
-    assert sampled == []

@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_model
 
 import tinyllava
 from fakevlm.categorize import eva, train
 from fakevlm.config.params import Categorize, CNNSpotSettings
+from fakevlm.config.satellites import GAN, Diffusion
 from fakevlm.errors import UserError
 from fakevlm.evaluation.experts import cnnspot
 from fakevlm.evaluation.experts.base import Progress
-from fakevlm.synthesis.satellite import diffusion, gan
+from fakevlm.synthesis.satellite.diffusion import DDPM
+from fakevlm.synthesis.satellite.gan import Generator, Pix2Pix
 
 RESNET = CNNSpotSettings(model=None, layers=[1, 1, 1, 1], width=8, size=32, crop=32, augment=0.5)
 EVA = {"model": None, "person": None, "image_size": 16, "patch_size": 4, "width": 16, "depth": 1, "heads": 2}
@@ -35,24 +38,27 @@ def resnet(folder: Path) -> None:
     expert.save(folder)
 
 
-def satellites(folder: Path, learner: gan.Pix2Pix | diffusion.Diffusion) -> None:
+GAN_SETTINGS = GAN.model_construct(width=8, depth=2, learning_rate=1e-3, l1_weight=20.0)
+DIFFUSION = Diffusion.model_construct(widths=[8, 16], fold=2, attention=True, learning_rate=1e-3)
+
+
+def satellites(folder: Path, learner: Pix2Pix | DDPM) -> None:
     generator = torch.Generator().manual_seed(1)
     images, maps = (
         torch.rand(4, 3, 32, 32, generator=generator).to(memory_format=torch.channels_last) for _ in range(2)
     )
     for step in range(6):
         learner.step(images, maps, generator, step / 6)
-    learner.save(folder / "model")
+    for name, network in learner.networks.items():
+        save_model(network, folder / f"{name}.safetensors")
 
 
 def pix2pix(folder: Path) -> None:
-    shape = gan.Shape(width=8, depth=2)
-    satellites(folder, gan.Pix2Pix(shape, learning_rate=1e-3, l1_weight=20.0, seed=3))
+    satellites(folder, Pix2Pix(GAN_SETTINGS, seed=3))
 
 
 def ddpm(folder: Path) -> None:
-    sizes = {"widths": [8, 16], "fold": 2, "attention": True, "scale": 2.0, "learning_rate": 1e-3}
-    satellites(folder, diffusion.Diffusion(32, **sizes, seed=3))
+    satellites(folder, DDPM(DIFFUSION, 32, scale=2.0, seed=3))
 
 
 def eva02(folder: Path) -> None:
@@ -99,10 +105,8 @@ def test_two_trainings_end_in_the_same_bytes(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: gan.Generator(gan.Shape(width=4, depth=1)),
-        lambda: diffusion.Diffusion(
-            32, [12, 16], fold=2, attention=False, scale=2.0, learning_rate=1e-3, seed=3
-        ),
+        lambda: Generator(width=4, depth=1),
+        lambda: DDPM(DIFFUSION.model_copy(update={"widths": [12, 16]}), 32, scale=2.0, seed=3),
         lambda: cnnspot.build(RESNET.model_copy(update={"width": 4}), pretrained=False),
         lambda: eva.build(Categorize.model_construct(**EVA | {"width": 12}), 3),
     ],

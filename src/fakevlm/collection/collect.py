@@ -170,8 +170,8 @@ def _synthetic(
     yield "satellites", remember(synthesize_satellites(settings.synthetic_satellites, params.seed, renderer))
     if aerials is not None:
         aerials.close()
-        work, measured = paths.runs("satellites"), settings.truth is not None
-        images = generate(aerials, settings.satellites, params.seed, work, measured=measured, values=values)
+        measured = settings.truth is not None
+        images = generate(aerials, settings.satellites, params.seed, measured=measured, values=values)
         yield "satellites", remember(images)
 
 
@@ -194,8 +194,10 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     out.mkdir(parents=True, exist_ok=True)
     models = settings.satellites
     if models is not None:
-        need_aerials(sum(amounts[key].drawn for key in ("cvusa", "vigor") if key in amounts), models)
-    aerials = Aerials(paths.runs("satellites"), models, params.seed) if models is not None else None
+        count = sum(amounts[key].drawn for key in ("cvusa", "vigor") if key in amounts)
+        learned = round(count * models.learn_share)
+        need_aerials(learned, round(count) - learned, models, "about ")
+    aerials = Aerials(paths.work() / "aerials", models, params.seed) if models is not None else None
     quarantine, leakage = Quarantine(), Leakage(settings.leakage_distance)
     # The release is taken as it is, copies and all: its numbers are compared with other people's.
     unique = Filter(quarantine, unique=settings.corpora.fakeclue is None)

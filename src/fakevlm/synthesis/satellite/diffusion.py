@@ -1,13 +1,11 @@
 """Satellite images by a conditional DDPM (Ho et al., NeurIPS 2020), from a map to an aerial image.
 
-What is diffused is the difference between the image and its map, as in SRDiff (Li et al., Neurocomputing
+The model diffuses the difference between the image and its map, as SRDiff does (Li et al., Neurocomputing
 2022): the map has the large colours already, so a small model learns the detail. The map is concatenated at
 the U-Net's input. The U-Net predicts the clean difference (diffusers' `sample`). Sampling is DDIM's.
 """
 
-import json
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fakevlm.config.base import check_widths
+from fakevlm.config.satellites import Diffusion
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map
-from fakevlm.synthesis.satellite.learning import device, seeded, set_rate
+from fakevlm.synthesis.satellite.learning import Learner, device
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
-NAME = "ddpm"
 _TIMESTEPS = 1000
 _GROUPS = 8  # of channels, for normalisation
 _SPREAD = 0.5  # standard deviation that a difference is scaled to, between the noise's 1 and nothing
@@ -36,52 +34,43 @@ def scale_of(pixels: np.ndarray, cell: int, levels: int) -> float:
     return round(_SPREAD / max(float(np.std(np.stack(rest)) / 127.5), 1e-3), 4)
 
 
-def _unet(size: int, widths: list[int], fold: int, attention: bool) -> "UNet2DModel":
+def _unet(size: int, settings: Diffusion) -> "UNet2DModel":
     from diffusers import UNet2DModel
 
-    check_widths(NAME, *widths)
-    kinds = ["Attn" if attention and level == len(widths) - 1 else "" for level in range(len(widths))]
+    widths, fold = settings.widths, settings.fold
+    check_widths("ddpm", *widths)
+    blocks = [""] * (len(widths) - 1) + ["Attn" if settings.attention else ""]
     return UNet2DModel(
         sample_size=size // fold,
         in_channels=6 * fold**2,
         out_channels=3 * fold**2,
         layers_per_block=1,
         block_out_channels=tuple(widths),
-        down_block_types=tuple(f"{kind}DownBlock2D" for kind in kinds),
-        up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
+        down_block_types=tuple(f"{block}DownBlock2D" for block in blocks),
+        up_block_types=tuple(f"{block}UpBlock2D" for block in reversed(blocks)),
         norm_num_groups=_GROUPS,
-        add_attention=attention,
+        add_attention=settings.attention,
     )
 
 
-def _folded(images: Tensor, fold: int) -> Tensor:
-    """Turn squares of `fold` × `fold` pixels into channels."""
-    return F.pixel_unshuffle(images, fold) if fold > 1 else images
+class DDPM(Learner):
+    """The U-Net and the noise schedule.
 
+    Args:
+        size: pixels a side of an image.
+        scale: of the differences (`scale_of`).
+    """
 
-class Diffusion:
-    """The diffusion model in training (see `learning.Learner`)."""
-
-    def __init__(
-        self, size: int, widths: list[int], *, fold: int, attention: bool, scale: float, learning_rate: float,
-        seed: int,
-    ) -> None:  # fmt: skip
-        """Random weights.
-
-        Args:
-            size: pixels a side.
-            widths: channels of the U-Net's levels, each half the size of the one before; multiples of 8.
-            fold: side of the squares of pixels that become channels.
-            attention: whether the coarsest level attends to itself.
-            scale: of the differences (`scale_of`).
-        """
+    def __init__(self, settings: Diffusion, size: int, scale: float, seed: int) -> None:
         from diffusers import DDPMScheduler
 
-        with seeded(seed):
-            unet = _unet(size, widths, fold, attention)
-        self._fold, self._scale, self._rate = fold, scale, learning_rate
-        self.modules = {"unet": unet.to(device(), memory_format=torch.channels_last)}
-        self.optimizers = {"unet": torch.optim.AdamW(unet.parameters(), learning_rate, weight_decay=0.0)}
+        self._settings, self._scale = settings, scale
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            unet = _unet(size, settings)
+        self.networks = {"unet": unet.to(device(), memory_format=torch.channels_last)}
+        optimizer = torch.optim.AdamW(unet.parameters(), settings.learning_rate, weight_decay=0.0)
+        self.optimizers = {"unet": optimizer}
         self._schedule = DDPMScheduler(
             num_train_timesteps=_TIMESTEPS,
             beta_schedule="squaredcos_cap_v2",
@@ -89,61 +78,37 @@ class Diffusion:
             clip_sample_range=6 * _SPREAD,
         )
 
+    def _folded(self, images: Tensor) -> Tensor:
+        """Turn squares of `fold` × `fold` pixels into channels."""
+        return F.pixel_unshuffle(images, self._settings.fold) if self._settings.fold > 1 else images
+
     def step(self, images: Tensor, maps: Tensor, generator: torch.Generator, done: float) -> float:
         """Update once; return the mean square error of the predicted difference.
 
         The learning rate rises, then falls to zero like a cosine.
         """
-        clean = _folded((images - maps) * self._scale, self._fold)
+        clean = self._folded((images - maps) * self._scale)
         noise = torch.randn(clean.shape, generator=generator, device=clean.device)
         times = torch.randint(_TIMESTEPS, (len(clean),), generator=generator, device=clean.device)
         noisy = self._schedule.add_noise(clean, noise, times)
-        guess = self.modules["unet"](torch.cat([noisy, _folded(maps, self._fold)], 1), times).sample
-        loss = F.mse_loss(guess, clean)
-        optimizer = self.optimizers["unet"]
-        set_rate(
-            optimizer, self._rate * min(1.0, (done + 1e-3) / _WARMUP) * (1 + math.cos(math.pi * done)) / 2
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.modules["unet"].parameters(), 1.0)
-        optimizer.step()
+        predicted = self.networks["unet"](torch.cat([noisy, self._folded(maps)], 1), times).sample
+        loss = F.mse_loss(predicted, clean)
+        warmup = min(1.0, (done + 1e-3) / _WARMUP)
+        rate = self._settings.learning_rate * warmup * (1 + math.cos(math.pi * done)) / 2
+        self.update("unet", loss, rate, clip=1.0)
         return loss.item()
 
-    def save(self, folder: Path) -> None:
-        """Write `unet/` and `scheduler/` as diffusers does, and `difference.json`: scale and fold."""
-        self.modules["unet"].save_pretrained(folder / "unet", safe_serialization=True)
-        self._schedule.save_pretrained(folder / "scheduler")
-        settings = json.dumps({"scale": self._scale, "fold": self._fold}) + "\n"
-        (folder / "difference.json").write_text(settings, encoding="utf-8")
-
-
-class Sampler:
-    """A finished model, ready to sample."""
-
-    def __init__(self, folder: Path, steps: int) -> None:
-        """Loads what `Diffusion.save` wrote; `steps` of DDIM are taken."""
-        from diffusers import DDIMScheduler, UNet2DModel
-
-        unet = UNet2DModel.from_pretrained(folder / "unet", use_safetensors=True, local_files_only=True)
-        self._unet = unet.to(device(), memory_format=torch.channels_last).eval()
-        self._schedule = DDIMScheduler.from_pretrained(folder / "scheduler", timestep_spacing="trailing")
-        self._schedule.set_timesteps(steps)
-        settings = json.loads((folder / "difference.json").read_text(encoding="utf-8"))
-        self._scale, self._fold = float(settings["scale"]), int(settings["fold"])
-
     @torch.inference_mode()
-    def __call__(self, maps: Tensor, seeds: list[int]) -> Tensor:
-        """Images (n, 3, h, w) in −1..1 after as many maps; image i depends on map i and seed i."""
-        given = _folded(maps, self._fold)
-        x = torch.stack(
-            [
-                torch.randn(
-                    one.shape, generator=torch.Generator(one.device).manual_seed(s), device=one.device
-                )
-                for one, s in zip(given, seeds, strict=True)
-            ]
-        )
-        for time in self._schedule.timesteps:
-            x = self._schedule.step(self._unet(torch.cat([x, given], 1), time).sample, time, x).prev_sample
-        return maps + (F.pixel_shuffle(x, self._fold) if self._fold > 1 else x) / self._scale
+    def sample(self, maps: Tensor, seeds: list[int]) -> Tensor:
+        from diffusers import DDIMScheduler
+
+        schedule = DDIMScheduler.from_config(self._schedule.config, timestep_spacing="trailing")
+        schedule.set_timesteps(self._settings.sampling_steps)
+        unet, condition = self.networks["unet"].eval(), self._folded(maps)
+        generators = [torch.Generator(maps.device).manual_seed(seed) for seed in seeds]
+        noise = [torch.randn(condition.shape[1:], generator=g, device=maps.device) for g in generators]
+        x = torch.stack(noise)
+        for time in schedule.timesteps:
+            x = schedule.step(unet(torch.cat([x, condition], 1), time).sample, time, x).prev_sample
+        fold = self._settings.fold
+        return maps + (F.pixel_shuffle(x, fold) if fold > 1 else x) / self._scale

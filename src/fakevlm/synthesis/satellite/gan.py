@@ -4,33 +4,17 @@ A U-Net generator and a PatchGAN discriminator, L1 plus adversarial loss. Unlike
 generator's noise is an input channel, not dropout, so that an image depends on its own random numbers only.
 """
 
-import json
-from dataclasses import asdict, dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fakevlm.config.base import check_widths
-from fakevlm.synthesis.satellite.learning import device, seeded, set_rate
+from fakevlm.config.satellites import GAN
+from fakevlm.synthesis.satellite.learning import Learner, device
 
-NAME = "pix2pix"
 _WIDEST = 8  # times the width of the first layer, as in pix2pix
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A generator's sizes: channels of the first layer, and how often the image is halved."""
-
-    width: int
-    depth: int
-
-
-def _widths(shape: Shape) -> list[int]:
-    return [shape.width * min(2**level, _WIDEST) for level in range(shape.depth + 1)]
 
 
 def _norm(channels: int) -> nn.Module:
@@ -40,14 +24,16 @@ def _norm(channels: int) -> nn.Module:
 class Generator(nn.Module):
     """The U-Net: (n, 3, h, w) maps and (n, 1, h, w) noise → (n, 3, h, w) images in −1..1.
 
-    h and w are multiples of 2 ** depth.
+    Args:
+        width: channels of the first layer, a multiple of 8.
+        depth: how often the image is halved; h and w are multiples of 2 ** depth.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, width: int, depth: int) -> None:
         super().__init__()
-        widths = _widths(shape)
-        check_widths(NAME, *widths)
-        self.head = nn.Conv2d(4, widths[0], 3, padding=1)
+        widths = [width * min(2**level, _WIDEST) for level in range(depth + 1)]
+        check_widths("pix2pix", *widths)
+        self.head = nn.Conv2d(4, width, 3, padding=1)
         self.down = nn.ModuleList(
             nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(a, b, 4, 2, 1), _norm(b)) for a, b in pairwise(widths)
         )
@@ -57,16 +43,16 @@ class Generator(nn.Module):
             for a, b in pairwise(widths)
         )
         self.join = nn.ModuleList(nn.Conv2d(2 * a, a, 3, padding=1) for a in widths[:-1])
-        self.tail = nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(widths[0], 3, 3, padding=1), nn.Tanh())
+        self.tail = nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(width, 3, 3, padding=1), nn.Tanh())
 
     def forward(self, maps: Tensor, noise: Tensor) -> Tensor:
         x = self.head(torch.cat([maps, noise], 1))
-        kept = []
+        skips = []
         for layer in self.down:
-            kept.append(x)
+            skips.append(x)
             x = layer(x)
-        for level in reversed(range(len(kept))):
-            x = self.join[level](torch.cat([self.up[level](x), kept[level]], 1))
+        for level in reversed(range(len(skips))):
+            x = self.join[level](torch.cat([self.up[level](x), skips[level]], 1))
         return self.tail(x)
 
 
@@ -86,77 +72,54 @@ class Discriminator(nn.Module):
         return self.layers(torch.cat([maps, images], 1))
 
 
-class Pix2Pix:
-    """The GAN in training (see `learning.Learner`)."""
+class Pix2Pix(Learner):
+    """Generator and discriminator."""
 
-    def __init__(self, shape: Shape, *, learning_rate: float, l1_weight: float, seed: int) -> None:
-        with seeded(seed):
-            generator, discriminator = Generator(shape), Discriminator(shape.width)
-        self._shape, self._rate, self._l1 = shape, learning_rate, l1_weight
-        self.modules = {
-            name: module.to(device(), memory_format=torch.channels_last)
-            for name, module in (("generator", generator), ("discriminator", discriminator))
+    def __init__(self, settings: GAN, seed: int) -> None:
+        self._settings = settings
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            networks = {
+                "generator": Generator(settings.width, settings.depth),
+                "discriminator": Discriminator(settings.width),
+            }
+        self.networks = {
+            name: network.to(device(), memory_format=torch.channels_last)
+            for name, network in networks.items()
         }
         self.optimizers = {
-            name: torch.optim.Adam(module.parameters(), learning_rate, betas=(0.5, 0.999))
-            for name, module in self.modules.items()
+            name: torch.optim.Adam(network.parameters(), settings.learning_rate, betas=(0.5, 0.999))
+            for name, network in self.networks.items()
         }
-
-    def _update(self, name: str, loss: Tensor) -> None:
-        self.optimizers[name].zero_grad()
-        loss.backward()
-        self.optimizers[name].step()
 
     def step(self, images: Tensor, maps: Tensor, generator: torch.Generator, done: float) -> float:
         """Update discriminator and generator once; return the L1 distance to the real images.
 
         The learning rate falls to zero over the second half, as in pix2pix.
         """
-        for optimizer in self.optimizers.values():
-            set_rate(optimizer, self._rate * min(1.0, 2 * (1 - done)))
-        made = self.modules["generator"](maps, _noise(maps, generator))
-        judge = self.modules["discriminator"]
-        real, fake = judge(maps, images), judge(maps, made.detach())
-        self._update("discriminator", (_told(real, 1.0) + _told(fake, 0.0)) / 2)
-        judge.requires_grad_(False)
-        distance = F.l1_loss(made, images)
-        self._update("generator", _told(judge(maps, made), 1.0) + self._l1 * distance)
-        judge.requires_grad_(True)
+        rate = self._settings.learning_rate * min(1.0, 2 * (1 - done))
+        fakes = self.networks["generator"](maps, _noise(maps, generator))
+        discriminator = self.networks["discriminator"]
+        on_real, on_fake = discriminator(maps, images), discriminator(maps, fakes.detach())
+        self.update("discriminator", (_loss(on_real, 1.0) + _loss(on_fake, 0.0)) / 2, rate)
+        discriminator.requires_grad_(False)
+        distance = F.l1_loss(fakes, images)
+        adversarial = _loss(discriminator(maps, fakes), 1.0)
+        self.update("generator", adversarial + self._settings.l1_weight * distance, rate)
+        discriminator.requires_grad_(True)
         return distance.item()
 
-    def save(self, folder: Path) -> None:
-        """Writes the generator: `config.json` and `model.safetensors`."""
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text(
-            json.dumps(asdict(self._shape), indent=2) + "\n", encoding="utf-8"
-        )
-        weights = self.modules["generator"].state_dict()
-        save_file({k: v.contiguous().cpu() for k, v in weights.items()}, folder / "model.safetensors")
+    @torch.inference_mode()
+    def sample(self, maps: Tensor, seeds: list[int]) -> Tensor:
+        generators = [torch.Generator(maps.device).manual_seed(seed) for seed in seeds]
+        noise = [_noise(one[None], generator) for one, generator in zip(maps, generators, strict=True)]
+        return self.networks["generator"].eval()(maps, torch.cat(noise))
 
 
-def _told(logits: Tensor, truth: float) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, truth))
+def _loss(logits: Tensor, target: float) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
 
 def _noise(maps: Tensor, generator: torch.Generator) -> Tensor:
     n, _, h, w = maps.shape
     return torch.randn(n, 1, h, w, generator=generator, device=maps.device)
-
-
-class Sampler:
-    """A finished generator, ready to sample."""
-
-    def __init__(self, folder: Path) -> None:
-        """Loads what `Pix2Pix.save` wrote."""
-        model = Generator(Shape(**json.loads((folder / "config.json").read_text(encoding="utf-8"))))
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        self._model = model.to(device(), memory_format=torch.channels_last).eval()
-
-    @torch.inference_mode()
-    def __call__(self, maps: Tensor, seeds: list[int]) -> Tensor:
-        """Images (n, 3, h, w) in −1..1 after as many maps; image i depends on map i and seed i."""
-        noise = [
-            _noise(one[None], torch.Generator(one.device).manual_seed(s))
-            for one, s in zip(maps, seeds, strict=True)
-        ]
-        return self._model(maps, torch.cat(noise))

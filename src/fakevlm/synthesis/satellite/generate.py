@@ -1,16 +1,14 @@
-"""Satellite images by the GAN and the diffusion model.
-
-Trained, or found trained, then sampled (paper section 3.2).
+"""Satellite images by the GAN and the diffusion model, trained here and then sampled (paper section 3.2).
 
 Both learn from the same part of the aerial images, which `collect` puts in the train split: no generator has
 seen an image that a model is tested on. The other aerial images lend their maps to both generators. A
-generated image has the `item` of the aerial image that lent its map, so no split parts the two."""
+generated image has the `item` of the aerial image that lent its map, so no split parts the two.
+"""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,67 +19,50 @@ from fakevlm.data.records import FAKE, Record
 from fakevlm.errors import UserError
 from fakevlm.progress import bar
 from fakevlm.synthesis.jpeg import encode_jpeg
-from fakevlm.synthesis.satellite import measure
-from fakevlm.synthesis.satellite.aerials import Aerials, Lender, enlarged, square
+from fakevlm.synthesis.satellite.aerials import Aerials, enlarged, square
+from fakevlm.synthesis.satellite.measure import artifacts, thresholds
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from fakevlm.synthesis.satellite.learning import Learner
 
 _STREAM = 23  # sets this module's random numbers apart from others with the same seed
 GENERATORS = {"gan": "pix2pix", "diffusion": "ddpm"}  # section of collect.satellites → name in records
-_WEIGHTLESS = {"images", "sampling_steps"}  # settings that leave the weights as they are
-
-
-def _key(name: str, code: tuple[ModuleType, ...], aerials: Aerials, settings: Satellites, seed: int) -> list:
-    """Return everything that decides the weights: data, settings, code."""
-    section = getattr(settings, name).model_dump(exclude=_WEIGHTLESS)
-    return [
-        aerials.digest,
-        settings.image_size,
-        settings.cell,
-        settings.levels,
-        section,
-        seed,
-        cache.code_version(*(module.__name__ for module in code)),
-    ]
+_CODE = tuple(f"fakevlm.synthesis.satellite.{name}" for name in ("gan", "diffusion", "learning", "aerials"))
 
 
 def _trained(
-    method: str, aerials: Aerials, settings: Satellites, seed: int, work: Path
-) -> tuple[Callable[["Tensor", list[int]], "Tensor"], Any]:
-    """Return a trained generator's sampler, and what decides its images beside maps and seeds."""
-    from fakevlm.synthesis.satellite import aerials as spool
-    from fakevlm.synthesis.satellite import diffusion, gan, learning
+    method: str, aerials: Aerials, settings: Satellites, seed: int, values: cache.Cache
+) -> "tuple[Learner, str]":
+    """Return a trained generator, and the key of everything that decides its weights."""
+    from fakevlm.synthesis.satellite.diffusion import DDPM, scale_of
+    from fakevlm.synthesis.satellite.gan import Pix2Pix
+    from fakevlm.synthesis.satellite.learning import fit
 
-    section, name = getattr(settings, method), GENERATORS[method]
-    module = gan if method == "gan" else diffusion
-    folder = learning.run_folder(work, name, _key(method, (module, learning, spool), aerials, settings, seed))
+    section, pixels = getattr(settings, method), aerials.learned()
+    options = section.model_dump(exclude={"images", "sampling_steps"})
+    sizes = [settings.image_size, settings.cell, settings.levels]
+    run = cache.key(method, aerials.digest, sizes, options, seed, cache.code_version(*_CODE))
     if method == "gan":
-        shape = gan.Shape(section.width, section.depth)
-        learner = gan.Pix2Pix(
-            shape, learning_rate=section.learning_rate, l1_weight=section.l1_weight, seed=seed
-        )
+        learner = Pix2Pix(section, seed)
     else:
-        scale = diffusion.scale_of(aerials.learned(), settings.cell, settings.levels)
-        options = {
-            "fold": section.fold,
-            "attention": section.attention,
-            "scale": scale,
-            "learning_rate": section.learning_rate,
-        }
-        learner = diffusion.Diffusion(settings.image_size, section.widths, seed=seed, **options)
-    model = learning.fit(folder, learner, aerials.learned(), name, section, settings, seed)
-    if method == "gan":
-        return gan.Sampler(model), folder.name
-    return diffusion.Sampler(model, section.sampling_steps), [folder.name, section.sampling_steps]
+        scale = scale_of(pixels, settings.cell, settings.levels)
+        learner = DDPM(section, settings.image_size, scale, seed)
+    fit(learner, pixels, GENERATORS[method], section, settings, seed, values, run)
+    return learner, run
 
 
-def _wanted(settings: Satellites) -> dict[str, int]:
-    return {name: getattr(settings, name).images for name in GENERATORS}
+def need_aerials(learned: float, lending: float, settings: Satellites, about: str = "") -> None:
+    """Check that there are enough real aerial images.
 
+    Args:
+        learned: how many the generators learn from.
+        lending: how many lend a map.
+        about: "about " if the numbers are estimates.
 
-def _enough(learned: int, lending: int, settings: Satellites, about: str = "") -> None:
-    most = max(_wanted(settings).values())
+    Raises:
+        UserError: there are too few.
+    """
+    most = max(getattr(settings, method).images for method in GENERATORS)
     if most and (not learned or lending < most):
         raise UserError(
             f"{about}{learned} aerial images to learn from and {about}{lending} that lend a map "
@@ -91,90 +72,51 @@ def _enough(learned: int, lending: int, settings: Satellites, about: str = "") -
         )
 
 
-def need_aerials(count: float, settings: Satellites) -> None:
-    """Check early that there will be enough real aerial images.
-
-    Args:
-        count: about how many there will be.
-
-    Raises:
-        UserError: there will hardly be enough.
-    """
-    learned = round(count * settings.learn_share)
-    _enough(learned, round(count) - learned, settings, "about ")
-
-
 def generate(
-    aerials: Aerials, settings: Satellites, seed: int, work: Path, *, measured: bool, values: cache.Cache
+    aerials: Aerials, settings: Satellites, seed: int, *, measured: bool, values: cache.Cache
 ) -> Iterator[tuple[Record, GroundTruth | None]]:
     """Yield the images of both generators, with measured ground truth if `measured` (see `measure`).
 
     Args:
-        aerials: the real aerial images, all taken in.
-        work: folder of checkpoints and finished weights.
-        values: the images sampled before an interruption.
+        aerials: the real aerial images, all added.
+        values: cache of weights and sampled images, from which a killed run continues.
 
     Raises:
         UserError: there are too few aerial images to learn from or to lend maps.
     """
-    wanted = _wanted(settings)
-    if not any(wanted.values()):
-        return
-    _enough(aerials.count, len(aerials.lenders), settings)
-    limits = measure.thresholds(aerials.learned(), settings.cell, settings.levels) if measured else None
-    for number, (method, name) in enumerate(GENERATORS.items()):
-        if wanted[method]:
-            sampler, key = _trained(method, aerials, settings, seed, work)
-            yield from _sampled(
-                aerials,
-                settings,
-                [seed, _STREAM, number],
-                name,
-                wanted[method],
-                sampler,
-                key,
-                values,
-                limits,
-            )
-
-
-def _sampled(
-    aerials: Aerials, settings: Satellites, seed: list[int], name: str, n: int, sampler: Callable, key: Any,
-    values: cache.Cache, limits: measure.Thresholds | None,
-) -> Iterator[tuple[Record, GroundTruth | None]]:  # fmt: skip
     from fakevlm.synthesis.satellite.learning import signed, unsigned
 
-    lenders, maps = aerials.lent(n)
-    at_once = settings.sampled_at_once
-    with bar(n, f"satellites: {name}") as progress:
-        for start in range(0, n, at_once):
-            turn = range(start, min(start + at_once, n))
-            rngs = [np.random.default_rng([*seed, i]) for i in turn]
-            seeds = [int(rng.integers(2**62)) for rng in rngs]
-            given_maps = hashlib.sha256(np.ascontiguousarray(maps[turn.start : turn.stop])).hexdigest()
-            batch = cache.key("satellites", key, seeds, given_maps)
-            if packed := values.get(batch):
-                images = cache.unpack(packed)["images"]
-            else:
-                given = signed(np.stack([enlarged(maps[i], settings.cell) for i in turn]))
-                images = unsigned(sampler(given, seeds))
-                values.put(batch, cache.pack({"images": images}))
-            for i, rng, pixels in zip(turn, rngs, images, strict=True):
-                yield _finished(lenders[i], name, pixels, maps[i], rng, settings, limits)
-            progress.update(len(turn))
-
-
-def _finished(
-    lender: Lender, name: str, pixels: np.ndarray, layout: np.ndarray, rng: np.random.Generator,
-    settings: Satellites, limits: measure.Thresholds | None,
-) -> tuple[Record, GroundTruth | None]:  # fmt: skip
-    """Return the image as a JPEG file, and what is measured in that file."""
-    jpeg, _ = encode_jpeg(pixels, rng, tuple(settings.jpeg))
-    path = f"satellite/fake/{PurePosixPath(lender.id).stem}_{name}_fake_B.jpg"
-    record = Record(path, jpeg, FAKE, "satellite", lender.item, "satellite", name)
-    if limits is None:
-        return record, None
-    seen = square(record.pil(), settings.image_size)
-    return record, GroundTruth(
-        path, FAKE, "satellite", measure.artifacts(seen, layout, settings.cell, limits)
-    )
+    need_aerials(aerials.count, len(aerials.lenders), settings)
+    methods = [method for method in GENERATORS if getattr(settings, method).images]
+    cell, limits = settings.cell, None
+    if methods and measured:
+        limits = thresholds(aerials.learned(), cell, settings.levels)
+    for method in methods:
+        name, section = GENERATORS[method], getattr(settings, method)
+        learner, run = _trained(method, aerials, settings, seed, values)
+        lenders, maps = aerials.lent(section.images)
+        stream = [seed, _STREAM, list(GENERATORS).index(method)]
+        with bar(section.images, f"satellites: {name}") as progress:
+            for start in range(0, section.images, settings.sampled_at_once):
+                rows = slice(start, min(start + settings.sampled_at_once, section.images))
+                rngs = [np.random.default_rng([*stream, i]) for i in range(rows.start, rows.stop)]
+                seeds = [int(rng.integers(2**62)) for rng in rngs]
+                inputs = hashlib.sha256(np.ascontiguousarray(maps[rows])).hexdigest()
+                batch = cache.key(run, getattr(section, "sampling_steps", None), seeds, inputs)
+                if packed := values.get(batch):
+                    images = cache.unpack(packed)["images"]
+                else:
+                    conditions = signed(np.stack([enlarged(layout, cell) for layout in maps[rows]]))
+                    images = unsigned(learner.sample(conditions, seeds))
+                    values.put(batch, cache.pack({"images": images}))
+                for lender, rng, pixels, layout in zip(lenders[rows], rngs, images, maps[rows], strict=True):
+                    jpeg, _ = encode_jpeg(pixels, rng, tuple(settings.jpeg))
+                    path = f"satellite/fake/{PurePosixPath(lender.id).stem}_{name}_fake_B.jpg"
+                    record = Record(path, jpeg, FAKE, "satellite", lender.item, "satellite", name)
+                    truth = None
+                    if limits is not None:
+                        decoded = square(record.pil(), settings.image_size)
+                        flaws = artifacts(decoded, layout, cell, limits)
+                        truth = GroundTruth(path, FAKE, "satellite", flaws)
+                    yield record, truth
+                progress.update(len(seeds))

@@ -10,8 +10,6 @@ Five kinds of the clue lexicon are measured:
 * `bent`: edges that run in all directions, where streets and roofs keep to two.
 """
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
@@ -25,12 +23,16 @@ _LONGEST = 6.0  # pixels; slower waves than this are the scene's own
 _NEAR, _AROUND = 5, 11  # frequencies a side: what a wave spreads over, and the ring it is compared with
 _WEAKEST = 0.6  # strength of an artifact at its threshold, as the weakest that the miniature draws
 
+# By kind: the value that 98 of 100 real images stay below in every window, and the median of the images'
+# highest values: its distance to the limit is the unit of strength.
+Thresholds = dict[str, tuple[float, float]]
 
-def _windows(size: int, part: int) -> list[tuple[slice, slice]]:
-    """Return windows of a square image, row by row."""
+
+def _windows(size: int, part: int) -> np.ndarray:
+    """Return windows of a square image, row by row: (n, 4) left, top, right, bottom."""
     side = size // part
-    starts = np.linspace(0, size - side, 2 * part - 1).round().astype(int).tolist()
-    return [(slice(y, y + side), slice(x, x + side)) for y in starts for x in starts]
+    starts = np.linspace(0, size - side, 2 * part - 1).round().astype(int)
+    return np.array([(x, y, x + side, y + side) for y in starts for x in starts])
 
 
 def _blurred(pixels: np.ndarray, sigma: float) -> np.ndarray:
@@ -38,10 +40,8 @@ def _blurred(pixels: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _peak(grey: np.ndarray) -> float:
-    """Return how far a short wave rises above its like: the log of its power over that of a ring about it.
-
-    Roads and houses have much power in short waves too, but spread over many that are alike.
-    """
+    """Return the log of a short wave's power over that of the frequencies around it, at its highest."""
+    # Roads and houses have much power in short waves too, but spread over many frequencies.
     side = len(grey)
     hann = np.hanning(side)
     power = np.fft.fftshift(np.abs(np.fft.fft2((grey - grey.mean()) * hann[:, None] * hann)) ** 2)
@@ -53,7 +53,7 @@ def _peak(grey: np.ndarray) -> float:
 
 
 def _disorder(grey: np.ndarray) -> float:
-    """Return how little edges keep to two directions at right angles: 0 all of them do, 1 none."""
+    """Return the share of edges that do not keep to two directions at right angles, by strength."""
     soft = _blurred(grey, 1.0)
     dx, dy = cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)
     strength = np.hypot(dx, dy)
@@ -84,24 +84,12 @@ def measures(pixels: np.ndarray, layout: np.ndarray, cell: int) -> dict[str, np.
         "tint": lambda window: np.linalg.norm(shift[window].mean((0, 1))),
         "bent": lambda window: _disorder(grey[window]),
     }
-    size = len(pixels)
     return {
-        kind: np.array([of_window[kind](window) for window in _windows(size, part)], np.float64)
+        kind: np.array(
+            [of_window[kind](np.s_[y:v, x:u]) for x, y, u, v in _windows(len(pixels), part)], float
+        )
         for kind, part in PARTS.items()
     }
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What real aerial images show at most, by kind.
-
-    Attributes:
-        limit: the value that 98 of 100 real images stay below in every window.
-        usual: the median of the images' highest values: the distance to `limit` is the unit of strength.
-    """
-
-    limit: dict[str, float]
-    usual: dict[str, float]
 
 
 def thresholds(pixels: np.ndarray, cell: int, levels: int, most: int = 1000) -> Thresholds:
@@ -109,27 +97,25 @@ def thresholds(pixels: np.ndarray, cell: int, levels: int, most: int = 1000) -> 
     some = pixels[:: 1 + len(pixels) // most]
     results = [measures(image, layout_map(image, cell, levels), cell) for image in some]
     worst = {kind: [values[kind].max() for values in results] for kind in PARTS}
-    return Thresholds(
-        {kind: float(np.percentile(values, PERCENTILE)) for kind, values in worst.items()},
-        {kind: float(np.median(values)) for kind, values in worst.items()},
-    )
+    return {
+        kind: (float(np.percentile(values, PERCENTILE)), float(np.median(values)))
+        for kind, values in worst.items()
+    }
 
 
 def artifacts(pixels: np.ndarray, layout: np.ndarray, cell: int, limits: Thresholds) -> list[Artifact]:
     """Return the measured artifacts of a generated image (arguments as `measures`).
 
-    The region is the box around all windows that exceed; the strength is 0.6 at the threshold and
-    1 from as far beyond it as the usual real image stays below it.
+    The region is the box around all windows that exceed the limit; the strength is 0.6 at the limit and 1 from
+    as far beyond it as the usual real image stays below it.
     """
-    size, results = len(pixels), []
+    results = []
     for kind, values in measures(pixels, layout, cell).items():
-        limit, usual = limits.limit[kind], limits.usual[kind]
-        windows = _windows(size, PARTS[kind])
-        beyond = [window for window, value in zip(windows, values, strict=True) if value > limit]
-        if beyond:
-            top, left = min(rows.start for rows, _ in beyond), min(columns.start for _, columns in beyond)
-            bottom, right = max(rows.stop for rows, _ in beyond), max(columns.stop for _, columns in beyond)
+        limit, usual = limits[kind]
+        beyond = _windows(len(pixels), PARTS[kind])[values > limit]
+        if len(beyond):
+            box = [*beyond[:, :2].min(0).tolist(), *beyond[:, 2:].max(0).tolist()]
             share = min(1.0, float(values.max() - limit) / max(limit - usual, 1e-6))
-            region = tuple(round(v / size, 3) for v in (left, top, right, bottom))
+            region = tuple(round(v / len(pixels), 3) for v in box)
             results.append(Artifact(kind, region, round(_WEAKEST + (1 - _WEAKEST) * share, 3)))
     return results
