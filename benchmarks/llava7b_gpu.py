@@ -45,7 +45,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from fakevlm.config.params import DeepSpeed, Finetune, load_params
+from fakevlm.config.params import DeepSpeed, Training, load_params
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.inference.generate import Llava
 from fakevlm.inference.predict import Predictor, predict
@@ -199,7 +199,7 @@ class Clock(TrainerCallback):
         self.times.append(synchronise())
 
 
-def settings(arguments: argparse.Namespace) -> Finetune:
+def settings(arguments: argparse.Namespace) -> Training:
     """The paper's (section 4.3), with the batch cut as asked."""
     if arguments.steps <= WARM_UP:
         sys.exit(f"--steps must be above {WARM_UP}: the first are not timed")
@@ -207,7 +207,7 @@ def settings(arguments: argparse.Namespace) -> Finetune:
     if rest:
         each = f"--micro {arguments.micro} × {ranks.count()} rank(s)"
         sys.exit(f"--batch {arguments.batch} is no multiple of {each}")
-    return load_params("paper").finetune.model_copy(
+    return load_params("paper").training.model_copy(
         update={
             "batch_size": arguments.micro,
             "gradient_accumulation": accumulation,
@@ -224,7 +224,7 @@ def training(arguments: argparse.Namespace, processor: LlavaProcessor) -> dict[s
     """Steps of the project's loop; seconds a step (median), weights, tokens and FLOPs a sample, peak memory in GB."""
     tune, shape = settings(arguments), SIZES[arguments.size]
     with tempfile.TemporaryDirectory() as folder:
-        args = trainer.arguments(tune, Path(folder), seed=1, steps=arguments.steps, workers=0)
+        args = trainer.arguments(tune, Path(folder), seed=1, workers=0, max_steps=arguments.steps)
         for name in ("save_strategy", "eval_strategy"):
             setattr(args, name, type(getattr(args, name))("no"))
         model = make_model(arguments.size, processor)

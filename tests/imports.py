@@ -1,79 +1,51 @@
-"""Which modules of the package a file imports, read from its syntax without running it."""
+"""What a notebook imports of the two packages, directly and through other modules (by grimp, as import-linter does)."""
 
 import ast
 import json
 from functools import cache
 from pathlib import Path
 
+import grimp
+
+from conftest import ROOT
 from fakevlm import plugins
 
-ROOT = Path(__file__).resolve().parents[1]
-SRC = ROOT / "src"
-
-
-def modules() -> dict[str, Path]:
-    """Every module of the two packages by its dotted name; a package is its `__init__.py`."""
-    found = {}
-    for file in sorted(SRC.glob("*/**/*.py")):
-        parts = file.relative_to(SRC).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
-    return found
+REGISTERED = {
+    "fakevlm.annotation.annotators": plugins.ANNOTATORS,
+    "fakevlm.synthesis.rendered": plugins.RENDERERS,
+}
 
 
 @cache
-def syntax(file: Path) -> ast.Module:
-    """The syntax of a module, or of all code cells of a notebook (lines of shell and magic left out)."""
-    text = file.read_text(encoding="utf-8")
-    if file.suffix == ".ipynb":
-        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
-        lines = "\n".join("".join(cell["source"]) for cell in cells).splitlines()
-        text = "\n".join(line for line in lines if not line.startswith(("%", "!")))
-    return ast.parse(text, filename=str(file))
+def graph() -> grimp.ImportGraph:
+    """Return who imports whom. A module also imports its package, and what it loads by name."""
+    imports = grimp.build_graph("fakevlm", "miniworld")
+    for module in sorted(imports.modules):
+        if "." in module:
+            imports.add_import(importer=module, imported=module.rpartition(".")[0])
+    for module, registered in REGISTERED.items():
+        for reference in registered.values():
+            imports.add_import(importer=module, imported=reference.split(":")[0])
+    return imports
 
 
-def _imports(node: ast.AST, lazy: bool) -> list[ast.Import | ast.ImportFrom]:
-    found = []
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import | ast.ImportFrom):
-            found.append(child)
-        elif lazy or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-            found += _imports(child, lazy)
-    return found
-
-
-@cache
-def imported(file: Path, lazy: bool = True) -> frozenset[str]:
-    """Dotted names that a file imports, of the package and others; without `lazy` those of its top level only.
-
-    `from fakevlm.model import chat` counts as `fakevlm.model.chat` where that is a module, else as
-    `fakevlm.model`; `from fakevlm.plugins import RENDERERS` also as the modules that this table names, since
-    they are loaded by name.
-    """
-    known, names = modules(), set()
-    for node in _imports(syntax(file), lazy):
-        if isinstance(node, ast.Import):
+def reached(notebook: Path) -> set[str]:
+    """Return the packages' modules that a notebook imports directly or through others."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    lines = [
+        line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()
+    ]
+    names = set()
+    for node in ast.walk(ast.parse("\n".join(line for line in lines if not line.startswith(("%", "!"))))):
+        if isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        else:
-            assert node.level == 0, f"{file}: relative import; name the package"
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            names |= {name if name in known else node.module for name in inner}
-            if node.module == "fakevlm.plugins" and lazy:
-                tables = [
-                    getattr(plugins, a.name) for a in node.names if a.name in ("RENDERERS", "ANNOTATORS")
-                ]
-                names |= {reference.split(":")[0] for table in tables for reference in table.values()}
-    return frozenset(names)
+    direct = names & graph().modules
+    return direct.union(*(graph().find_upstream_modules(name) for name in direct))
 
 
-def reached(file: Path, lazy: bool = True, packages: bool = True) -> set[str]:
-    """The package's modules that a file imports directly or through others; `packages`: and the packages they lie in."""
-    known, seen, todo = modules(), set(), [file]
-    while todo:
-        for name in imported(todo.pop(), lazy):
-            parts = name.split(".")
-            prefixes = [".".join(parts[:i]) for i in range(1, len(parts) + 1)] if packages else [name]
-            for prefix in prefixes:
-                if prefix in known and prefix not in seen:
-                    seen.add(prefix)
-                    todo.append(known[prefix])
-    return seen
+def file_of(module: str) -> Path:
+    """Return the file of a module; a package's is its `__init__.py`."""
+    path = ROOT / "src" / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

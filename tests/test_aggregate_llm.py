@@ -7,14 +7,11 @@ import pytest
 
 from fakevlm.annotation.aggregate import NOTHING, VERDICT, Annotation, Candidates, EmbeddingAggregator
 from fakevlm.annotation.aggregate_llm import RESPONSE_FORMAT, follow, judge, question
-from fakevlm.annotation.aggregators import BACKENDS
 from fakevlm.annotation.prompts import Prompt
-from fakevlm.config.explain import choices
-from fakevlm.config.params import Aggregator, load_params
+from fakevlm.config.params import load_params
 from fakevlm.data.records import CATEGORIES, FAKE, REAL
 from fakevlm.inference.protocol import Outcome
 from fakevlm.model.verdict import parse
-from imports import imported, modules, reached
 from served import aggregator_entry, clause, reply
 
 WAXY = "the fur is waxy like plastic"
@@ -333,16 +330,3 @@ def test_what_would_end_alike_is_not_asked_again(status: str) -> None:
 
 # ── where it stands
 # ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_aggregators_are_those_of_params() -> None:
-    assert set(BACKENDS) == set(choices(Aggregator).sections)
-
-
-def test_it_knows_nothing_of_the_catalogue_and_costs_the_miniature_nothing() -> None:
-    assert [
-        name for name in reached(modules()["fakevlm.annotation.aggregate_llm"]) if "miniworld" in name
-    ] == []
-    files = [modules()["fakevlm.annotation.aggregators"]]
-    files += [modules()[inner] for inner in reached(files[0], lazy=False)]
-    assert not {"openai", "aiohttp"} & set().union(*(imported(each, lazy=False) for each in files))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fakevlm import cache
-from fakevlm.cache import Cache, code_version, fingerprint, key, pack, unpack
+from fakevlm.cache import Cache, code_version, key, model_version, pack, unpack
 from fakevlm.errors import UserError
 
 WRITER = """
@@ -80,16 +80,24 @@ def test_columns_come_back_bit_for_bit() -> None:
         assert back[name].tolist().__repr__() == values.tolist().__repr__()
 
 
-def test_a_fingerprint_is_of_names_and_contents(tmp_path: Path) -> None:
-    prints = []
+def test_a_model_is_identified_by_its_commit_or_its_content(tmp_path: Path, monkeypatch) -> None:
+    def download(repository: str, file: str) -> str:
+        return f"/cache/{repository}/snapshots/commit of {repository}/{file}"
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    eva = "eva02_large_patch14_448.mim_m38m_ft_in22k_in1k"
+    monkeypatch.chdir(tmp_path)
+    assert model_version("facebook/detr-resnet-50").endswith("detr-resnet-50")
+    assert model_version(eva).endswith(eva)
+    versions = []
     for n, (name, content) in enumerate([("a", "x"), ("b", "x"), ("a", "y")]):
         folder = tmp_path / str(n)
         (folder / "checkpoints").mkdir(parents=True)
         (folder / name).write_text(content)
-        prints.append(fingerprint(folder))
-    assert len(set(prints)) == 3
+        versions.append(model_version(folder))
+    assert len(set(versions)) == 3
     (tmp_path / "2" / "checkpoints" / "c").write_text("z")
-    assert fingerprint(tmp_path / "2") == prints[2], "folders in it are not the model's"
+    assert model_version(tmp_path / "2") == versions[2], "folders in it are not the model's"
 
 
 def test_only_what_computes_counts_as_code(tmp_path: Path, monkeypatch) -> None:

@@ -14,7 +14,6 @@ from fakevlm.errors import UserError
 from fakevlm.inference.driver import Task, annotate_all
 from fakevlm.inference.endpoint import EndpointAnnotator
 from fakevlm.inference.journal import Journal, read_answers
-from imports import imported, modules, reached
 from misbehaving import requests, serving
 from served import PROMPT, ask, entry, kill_after_lines, tasks
 
@@ -120,13 +119,6 @@ def test_images_go_as_data_with_the_prompt_the_sampling_and_the_key(
     assert without["asked"]["seed"] == 17, "the profile's"
     assert without["key"] is None, "a key of another service is nobody's business"
     assert "sk-" not in journal.read_text()
-
-
-def test_the_miniature_pays_nothing_for_it() -> None:
-    for name in ("annotation.fakeclue", "annotation.annotators", "inference.driver", "inference.endpoint"):
-        file = modules()[f"fakevlm.{name}"]
-        files = [file, *(modules()[inner] for inner in reached(file, lazy=False))]
-        assert not {"openai", "aiohttp"} & set().union(*(imported(each, lazy=False) for each in files)), name
 
 
 def test_what_is_no_image_is_rejected_without_asking(tmp_path: Path) -> None:

@@ -1,33 +1,26 @@
 """The repository as a whole: what is in git, and whether dvc.yaml names the code that each stage runs."""
 
 import ast
-import os
+import json
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from conftest import ROOT
 from fakevlm import summary
 from fakevlm.config.params import Params
-from imports import ROOT, imported, modules, reached, syntax
+from fakevlm.config.parts import SHOWS
+from imports import file_of, graph, reached
 
 MB = 1_000_000
-MODULES = modules()
-DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 # Modules that decide no number: a change of theirs runs no stage again.
-PLUMBING = {
-    "fakevlm",
-    "fakevlm.errors",
-    "fakevlm.paths",
-    "fakevlm.progress",
-    "fakevlm.plugins",
-    "fakevlm.prefetch",
-    "fakevlm.cache",
-    "fakevlm.inference.ray_cluster",
-}
+PLUMBING = ("errors", "paths", "progress", "plugins", "prefetch", "cache", "inference.ray_cluster", "config")
 
 
 def tracked() -> list[Path]:
@@ -37,211 +30,189 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
-# ── git
-# ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_nothing_large_in_git() -> None:
+def test_nothing_large_made_or_private_in_git() -> None:
     sizes = {file: file.stat().st_size for file in tracked()}
     assert [str(file) for file, size in sizes.items() if size > 20 * MB] == []
-    embedded = sum(size for file, size in sizes.items() if file.is_relative_to(ROOT / "embedded"))
-    assert embedded < 20 * MB
-
-
-def test_nothing_in_git_that_is_made_or_private() -> None:
-    names = [str(file.relative_to(ROOT)) for file in tracked()]
+    assert sum(size for file, size in sizes.items() if file.is_relative_to(ROOT / "embedded")) < 20 * MB
     made = re.compile(
         r"(^|/)(__pycache__|\.ipynb_checkpoints|\.venv)/|^(runs|artifacts|data)/|\.(pyc|log|tmp)$|(^|/)\.env$"
     )
-    assert [name for name in names if made.search(name)] == []
-
-
-def test_no_path_of_somebodys_home_in_git() -> None:
+    assert [file for file in sizes if made.search(str(file.relative_to(ROOT)))] == []
     home = re.compile(rb"/(home|Users|root)/[A-Za-z]|[A-Z]:\\Users")
     binary = {".png", ".jpg", ".jpeg", ".PNG", ".JPEG", ".mp4", ".safetensors", ".parquet"}
-    texts = [file for file in tracked() if file.suffix not in binary]
-    assert [
-        str(f.relative_to(ROOT)) for f in texts if home.search(f.read_bytes()) and f != Path(__file__)
-    ] == []
+    texts = [file for file in sizes if file.suffix not in binary and file != Path(__file__)]
+    assert [file for file in texts if home.search(file.read_bytes())] == []
 
 
-# ── the environment
-# ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_lock_pins_everything_and_names_no_host() -> None:
+def test_the_lock_pins_everything_names_no_host_and_serves_conda() -> None:
     text = (ROOT / "requirements.lock").read_text()
     assert not re.search(r"://|--(extra-)?index|--find-links|@ ", text)
     pins = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     assert [pin for pin in pins if not re.match(r"[a-z0-9.-]+==[0-9][\w.+!]*( ; .+)?$", pin)] == []
-    locked = {pin.split("==")[0] for pin in pins}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     names = {re.split(r"[^A-Za-z0-9._-]", name)[0].lower().replace("_", "-") for name in wanted}
-    assert names <= locked
+    assert names <= {pin.split("==")[0] for pin in pins}
+    assert {"pip": ["-r requirements.lock"]} in yaml.safe_load((ROOT / "environment.yml").read_text())[
+        "dependencies"
+    ]
 
 
-def test_conda_installs_the_same_lock() -> None:
-    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    assert {"pip": ["-r requirements.lock"]} in conda
-    assert "python=3.11" in conda
-
-
-def test_make_help_lists_every_command() -> None:
+def test_make_lists_its_commands_and_says_what_to_do_without_python(tmp_path: Path) -> None:
     done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
     rules = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
-    assert len(rules) >= 8
     assert [rule for rule in rules if f"make {rule}" not in re.sub(r"\x1b\[\d*m", "", done.stdout)] == []
-
-
-def test_make_says_what_to_do_without_python_311(tmp_path: Path) -> None:
-    copy = tmp_path / "checkout"
-    copy.mkdir()
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
-        (copy / name).write_bytes((ROOT / name).read_bytes())
-    done = subprocess.run(["make", "setup", "PYTHON="], cwd=copy, capture_output=True, text=True)
+        shutil.copy(ROOT / name, tmp_path)
+    done = subprocess.run(["make", "setup", "PYTHON="], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0
     assert "FakeVLM needs Python 3.11" in done.stdout
-    assert not (copy / ".venv").exists()
-
-
-def test_ci_runs_the_two_commands() -> None:
-    script = ROOT / ".ci/run"
-    assert os.access(script, os.X_OK)
-    steps = re.findall(r"^step (.+)$", script.read_text(), re.M)
-    assert steps == ["make test", "make repro"]
-    assert subprocess.run(["bash", "-n", script]).returncode == 0
-
-
-# ── the code
-# ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_what_only_draws_or_starts_does_not_load_torch() -> None:
-    for name, file in MODULES.items():
-        if name.split(".")[1:2] in (
-            ["reporting"],
-            ["stage"],
-            ["cli"],
-            ["summary"],
-            ["config"],
-            ["data"],
-        ):
-            files = [file, *(MODULES[inner] for inner in reached(file, lazy=False))]
-            outer = {other.split(".")[0] for each in files for other in imported(each, lazy=False)}
-            assert not outer & {"torch", "transformers", "timm", "sentence_transformers"}, name
+    rooms = ("reporting", "stage", "cli", "summary", "config", "data", "annotation", "inference.endpoint")
+    light = [
+        name for name in sorted(graph().modules) if name.startswith(tuple(f"fakevlm.{r}" for r in rooms))
+    ]
+    code = f"import sys, importlib, json; [importlib.import_module(name) for name in {light}]; print(json.dumps([*sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"torch", "transformers", "timm", "sentence_transformers", "openai", "aiohttp"}
+    assert not heavy & set(json.loads(done.stdout))
 
 
-def _calls(file: Path) -> list[tuple[str, dict[str, ast.expr]]]:
-    calls = [node for node in ast.walk(syntax(file)) if isinstance(node, ast.Call)]
-    return [(ast.unparse(call.func), {k.arg: k.value for k in call.keywords if k.arg}) for call in calls]
+def test_nothing_runs_code_from_a_file() -> None:
+    """Beside what ruff checks (rules S: pickle, eval, exec, YAML's unsafe loader, shells)."""
+    unsafe = re.compile(r"trust_remote_code=True|allow_pickle=True|torch\.load\((?!.*weights_only=True)")
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]
+    assert [file for file in files if unsafe.search(file.read_text(encoding="utf-8"))] == []
 
 
-@pytest.mark.parametrize(
-    "file", [*MODULES.values(), *sorted((ROOT / "notebooks").glob("*.ipynb"))], ids=lambda f: f.stem
-)
-def test_nothing_that_runs_code_from_a_file(file: Path) -> None:
-    roots = {name.split(".")[0] for name in imported(file)}
-    assert not roots & {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal"}
-    for function, keywords in _calls(file):
-        told = {key: getattr(value, "value", None) for key, value in keywords.items()}
-        assert not told.get("trust_remote_code"), function
-        assert not told.get("allow_pickle"), function
-        assert function not in ("eval", "exec", "yaml.load", "pd.read_pickle")
-        if function in ("torch.load", "load") and "torch" in function:
-            assert told.get("weights_only") is True
-        assert not (function.startswith("subprocess.") and told.get("shell"))
+# ── dvc.yaml, as DVC itself resolves it ─────────────────────────────────────────────────────────────────────
 
 
-# ── the pipeline
-# ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def resolved(folder: Path, profile: str) -> dict[str, dict]:
+    """Return by stage its command, dependencies, parameters and outputs in a profile."""
+    from dvc.repo import Repo
+
+    folder.mkdir()
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    values = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"profile": profile}
+    (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    Repo.init(str(folder), no_scm=True).close()
+    with Repo(str(folder)) as repo:
+        return {
+            stage.name: {
+                "cmd": stage.cmd,
+                "params": sorted(key for dep in stage.params for key in dep.params),
+                "deps": sorted(str(dep.def_path) for dep in stage.deps if dep not in stage.params),
+                "outs": sorted(str(out.def_path) for out in stage.outs),
+            }
+            for stage in repo.index.stages
+        }
 
 
-def instances(stage: dict) -> list[dict]:
-    """A stage, or what its matrix makes of it."""
-    if "matrix" not in stage:
-        return [stage]
-    ((key, values),) = stage["matrix"].items()
-    text = yaml.safe_dump(stage)
-    return [yaml.safe_load(text.replace(f"${{item.{key}}}", value)) for value in values]
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dict]]:
+    folder = tmp_path_factory.mktemp("graphs")
+    profiles = [name for name in yaml.safe_load((ROOT / "params.yaml").read_text()) if name != "profile"]
+    return {profile: resolved(folder / profile, profile) for profile in profiles}
 
 
-STAGES = {name: instances(stage) for name, stage in DVC["stages"].items()}
-OUTS = [
-    next(iter(out)) if isinstance(out, dict) else out
-    for all_ in STAGES.values()
-    for s in all_
-    for out in s["outs"]
-]
+@pytest.fixture(scope="module")
+def stages(graphs: dict[str, dict[str, dict]]) -> dict[str, dict]:
+    return graphs["mini"]
 
 
 def under(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")
 
 
-@pytest.mark.parametrize("name", list(STAGES))
-def test_dependencies_exist(name: str) -> None:
-    for stage in STAGES[name]:
-        for dep in stage["deps"]:
-            if dep.startswith("artifacts/"):
-                assert any(under(dep, out) for out in OUTS), f"no stage makes {dep}"
-                assert not dep.startswith("artifacts/executed"), "executed copies are to look at"
-            elif dep.startswith("data/"):
-                assert (ROOT / "embedded" / dep.removeprefix("data/")).exists(), f"{dep} is not in embedded/"
-            else:
-                assert (ROOT / dep).exists(), f"{dep} does not exist"
+def test_every_profile_has_the_same_graph(
+    graphs: dict[str, dict[str, dict]], stages: dict[str, dict]
+) -> None:
+    assert {"collect", "finetune@head", "evaluate@ffpp", "report"} <= set(stages)
+    for profile, others in graphs.items():
+        text = (
+            json.dumps(stages)
+            .replace("--profile mini", f"--profile {profile}")
+            .replace('"mini', f'"{profile}')
+        )
+        assert others == {name: s | {"params": sorted(s["params"])} for name, s in json.loads(text).items()}
 
 
-@pytest.mark.parametrize("name", list(STAGES))
-def test_code_dependencies_are_those_that_the_notebook_imports(name: str) -> None:
-    stage = STAGES[name][0]
-    (notebook,) = [dep for dep in stage["deps"] if dep.startswith("notebooks/")]
-    assert Path(notebook).stem == stage["cmd"].split()[2]
-    reach = {
-        module for module in reached(ROOT / notebook) - PLUMBING if not module.startswith("fakevlm.config")
-    }
-    if name != "report":  # elsewhere pictures are only shown: a new colour must not train a model again
-        reach = {module for module in reach if not under(module.replace(".", "/"), "fakevlm/reporting")}
-    used = {str(MODULES[module].relative_to(ROOT)) for module in reach}
-    # a module's data lies beside it, under the same name
-    used |= {file[:-3] + ".yaml" for file in used if (ROOT / file).with_suffix(".yaml").exists()}
-    declared = [dep for dep in stage["deps"] if dep.startswith("src/")]
-    # a package's empty __init__.py decides nothing
-    used = {file for file in used if (ROOT / file).name != "__init__.py" or syntax(ROOT / file).body[1:]}
-    assert sorted(file for file in used if not any(under(file, dep) for dep in declared)) == [], (
-        "imported, not declared"
-    )
-    assert sorted(dep for dep in declared if not any(under(file, dep) for file in used)) == [], (
-        "declared, not imported"
-    )
+def test_a_stage_depends_on_whole_folders_of_those_that_may_be_left_out(stages: dict[str, dict]) -> None:
+    outs = {out for stage in stages.values() for out in stage["outs"]}
+    optional = {out for out in outs if any(under(out, f"artifacts/{name}") for name in SHOWS)}
+    assert len(optional) == 6
+    deps = {dep for stage in stages.values() for dep in stage["deps"]}
+    assert [dep for dep in deps if any(dep.startswith(f"{out}/") for out in optional)] == []
 
 
-def test_stages_and_sections_fit_each_other() -> None:
-    sections = {name for name in Params.model_fields if name != "profile"}
-    read = {
-        key.removeprefix("${profile}.").split(".")[0]
-        for all_ in STAGES.values()
-        for s in all_
-        for key in s["params"]
-    }
-    assert read - {"profile", "${profile}"} == sections - {
-        "report",
-        "cluster",
-    }  # report: the whole profile; a cluster decides no number
-    assert "${profile}" in STAGES["report"][0]["params"]
-    for all_ in STAGES.values():
-        for stage in all_:
-            assert "profile" in stage["params"]
-            assert "--profile ${profile}" in stage["cmd"]
+def test_dependencies_exist(stages: dict[str, dict]) -> None:
+    outs = [out for stage in stages.values() for out in stage["outs"]]
+    for dep in {dep for stage in stages.values() for dep in stage["deps"]}:
+        if dep.startswith("artifacts/"):
+            assert any(under(dep, out) for out in outs), f"no stage makes {dep}"
+            assert not dep.startswith("artifacts/executed"), "executed copies are to look at"
+        elif dep.startswith("data/"):
+            assert (ROOT / "embedded" / dep.removeprefix("data/")).exists(), f"{dep} is not in embedded/"
+        else:
+            assert (ROOT / dep).exists(), f"{dep} does not exist"
+    assert [name for name, stage in stages.items() if "figures" in stage["outs"]] == ["report"]
 
 
-def test_figures_come_from_the_report_alone() -> None:
-    makers = [
-        name for name, all_ in STAGES.items() for s in all_ if any("figures" in str(out) for out in s["outs"])
-    ]
-    assert makers == ["report"]
-    assert {"figures": {"cache": False}} in DVC["stages"]["report"]["outs"]
+def test_code_dependencies_are_those_that_the_notebook_imports(stages: dict[str, dict]) -> None:
+    for name, stage in stages.items():
+        (notebook,) = [dep for dep in stage["deps"] if dep.startswith("notebooks/")]
+        assert Path(notebook).stem == stage["cmd"].split()[2]
+        # Elsewhere pictures are only shown: a new colour must not train a model again.
+        free = [f"fakevlm.{room}" for room in (*PLUMBING, *(() if name == "report" else ("reporting",)))]
+        modules = [
+            m
+            for m in reached(ROOT / notebook) - {"fakevlm"}
+            if not any(f"{m}.".startswith(f"{f}.") for f in free)
+        ]
+        used = set()
+        for file in map(file_of, modules):
+            # An __init__.py that only describes its package decides nothing.
+            if file.name != "__init__.py" or ast.parse(file.read_text()).body[1:]:
+                data = file.with_suffix(".yaml")  # lies beside its module, under the same name
+                used |= {str(f.relative_to(ROOT)) for f in (file, data) if f.exists()}
+        declared = [dep for dep in stage["deps"] if dep.startswith("src/")]
+        assert sorted(f for f in used if not any(under(f, dep) for dep in declared)) == [], f"{name} lacks"
+        assert [d for d in declared if not any(under(f, d) for f in used)] == [], f"{name} does not import"
+
+
+def test_a_setting_runs_only_the_stages_that_use_it(stages: dict[str, dict]) -> None:
+    def stale(key: str) -> set[str]:
+        return {
+            name.split("@")[0]
+            for name, stage in stages.items()
+            if any(f"mini.{key}.".startswith(f"{param}.") for param in stage["params"])
+        } - {"report"}
+
+    assert all(stage["params"] == ["mini", "profile"] for name, stage in stages.items() if name == "report")
+    assert stale("finetune.epochs") == {"finetune"}, "the study trains by steps of its own"
+    assert stale("training.batch_size") == {"study", "finetune"}
+    assert stale("cluster.workers") == set(), "where models compute decides no number"
+    for section in set(Params.model_fields) - {"profile", "cluster", "report"}:
+        assert stale(section), f"no stage names {section}"
+
+
+def test_messages_tools_and_cards_run_no_stage_but_the_report(stages: dict[str, dict]) -> None:
+    for file in (
+        "errors.py",
+        "progress.py",
+        "cli.py",
+        "tools/verify.py",
+        "reporting/cards.py",
+        "config/params.py",
+    ):
+        users = [
+            n for n, stage in stages.items() if any(under(f"src/fakevlm/{file}", d) for d in stage["deps"])
+        ]
+        assert users == (["report"] if file.startswith("reporting") else []), file
 
 
 def test_data_is_an_import_that_needs_no_remote() -> None:
@@ -254,9 +225,7 @@ def test_data_is_an_import_that_needs_no_remote() -> None:
     assert "url" not in settings
 
 
-# ── README and docs
-# ──────────────────────────────────────────────────────────────────────────────────────────────────
-
+# ── README and docs ─────────────────────────────────────────────────────────────────────────────────────────
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 

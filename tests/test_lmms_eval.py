@@ -19,10 +19,10 @@ from PIL import Image
 from sklearn.metrics import f1_score
 
 import tinyllava
+from conftest import ROOT
 from fakevlm.data.records import QUESTION, read_records, to_fakeclue_row, write_records
 from fakevlm.errors import UserError
 from fakevlm.model.sentence_encoder import encode
-from imports import ROOT
 
 FOLDER = ROOT / "integrations/lmms_eval/fakeclue"
 TASKS = ("fakeclue", "fakeclue_released")

@@ -23,6 +23,7 @@ import yaml
 
 import tinyllava
 import tinyqwen
+from conftest import ROOT
 from fakevlm.annotation.aggregate import Candidates
 from fakevlm.config.params import Params, Servers, load_params
 from fakevlm.data.records import FAKE, write_records
@@ -31,7 +32,6 @@ from fakevlm.evaluation import benchmarks
 from fakevlm.inference import generate
 from fakevlm.inference.driver import Task
 from fakevlm.inference.predict import predict
-from imports import ROOT
 from llavaserver import serving as stand_in
 from served import PROMPT, aggregate, aggregator_entry, ask, entry, free_port
 

@@ -64,11 +64,10 @@ def records(
 def params(
     base: Path, study: dict[str, Any] | None = None, evaluate: dict[str, Any] | None = None, **tune: Any
 ) -> Params:
-    """The mini profile's parameters with a tiny base and short training; `tune` changes the section
-    finetune."""
-    loaded = load_params("mini")
+    """The mini profile's parameters with a tiny base and short training; `tune`: epochs and the section
+    training."""
+    loaded, epochs = load_params("mini"), tune.pop("epochs", 2.0)
     short = {
-        "epochs": 2.0,
         "batch_size": 4,
         "gradient_accumulation": 1,
         "learning_rate": 1e-2,
@@ -86,7 +85,8 @@ def params(
     return loaded.model_copy(
         update={
             "base": str(base),
-            "finetune": loaded.finetune.model_copy(update=short | tune),
+            "training": loaded.training.model_copy(update=short | tune),
+            "finetune": loaded.finetune.model_copy(update={"epochs": epochs}),
             "study": loaded.study.model_copy(update=study or {}),
             "evaluate": loaded.evaluate.model_copy(update=evaluate or {}),
         }
@@ -106,7 +106,7 @@ def run(
 
     made = params(base, **tune)
     train, val = data or (records(18), records(6, 1))
-    return Run(made.finetune, made.base, made.seed, train, val, objective, work, steps)
+    return Run(made, objective, train, val, work, steps)
 
 
 def scripted(model: Any, processor: Any, answers: list[str]) -> Any:

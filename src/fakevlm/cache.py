@@ -179,23 +179,31 @@ def fingerprint(folder: Path) -> str:
 
 
 def model_version(name: str | Path) -> str:
-    """Return what identifies a model's weights: the digest of a folder's files, or the commit of a name on the hub.
+    """Return what identifies a model's weights: a digest of its folder, or its commit on the Hugging Face hub.
+
+    Args:
+        name: a folder, a repository of the hub (`owner/name`), or a timm model (without `/`).
 
     Raises:
         UserError: there is no such model.
     """
-    folder = paths.resolve(name)
+    folder, repository = paths.resolve(name), str(name)
     if folder.is_dir():
         return fingerprint(folder)
-    from transformers import AutoConfig
+    from huggingface_hub import hf_hub_download
 
-    try:  # the configuration alone costs no weights
-        return str(getattr(AutoConfig.from_pretrained(str(name)), "_commit_hash", None))
+    if "/" not in repository:
+        from timm.models import get_pretrained_cfg
+
+        repository = getattr(get_pretrained_cfg(repository), "hf_hub_id", None) or repository
+    try:
+        file = hf_hub_download(repository, "config.json")
     except (OSError, ValueError) as error:
         raise UserError(
             f"no model could be found under {str(name)!r}: {error}",
-            "name a folder in Hugging Face format or a model of the hub in evaluate.model",
+            "name a folder in Hugging Face format or a model of the hub",
         ) from error
+    return Path(file).parent.name  # …/snapshots/<commit>/config.json
 
 
 def file_digest(file: Path) -> str:

@@ -7,15 +7,13 @@ import pytest
 
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.config.explain import choices
-from fakevlm.config.params import Annotator, load_params
 from fakevlm.config.params import Observer as Spec
+from fakevlm.config.params import load_params
 from fakevlm.data.clues import SEEN_KINDS, kinds_named
 from fakevlm.data.ground_truth import Artifact, GroundTruth
 from fakevlm.data.records import CATEGORIES, FAKE, REAL
 from fakevlm.errors import UserError
 from fakevlm.inference.protocol import Outcome, Request
-from fakevlm.plugins import ANNOTATORS
 from miniworld.observers import OBSERVERS, describe, plausible_kinds, sources_digest
 
 BOX = (0.1, 0.1, 0.5, 0.5)
@@ -126,7 +124,6 @@ def test_annotators_by_back_end() -> None:
     assert [ask(a, "a").status for a in annotators] == ["ok"] * 3
     assert ask(annotators[0], "unknown.jpg").status == "error"
     assert not ask(annotators[0], "unknown.jpg").is_answer
-    assert {*ANNOTATORS, "plugin"} == set(choices(Annotator).sections)
 
 
 def test_mistakes_in_params_are_explained() -> None:

@@ -123,24 +123,6 @@ def test_a_wrong_model_name_is_the_users_error(tmp_path: Path) -> None:
         eva.load(tmp_path)
 
 
-def test_a_model_is_identified_by_its_commit_or_its_content(tmp_path: Path, monkeypatch) -> None:
-    fetched = []
-
-    def download(repository: str, file: str) -> str:
-        fetched.append(repository)
-        return f"/cache/{repository}/snapshots/0a1b2c/{file}"
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    assert eva.identity("facebook/detr-resnet-50") == "0a1b2c"
-    assert eva.identity("eva02_large_patch14_448.mim_m38m_ft_in22k_in1k") == "0a1b2c"
-    timms = "timm/eva02_large_patch14_448.mim_m38m_ft_in22k_in1k"
-    assert fetched == ["facebook/detr-resnet-50", timms]
-    (tmp_path / "config.json").write_text("{}")
-    before = eva.identity(tmp_path)
-    (tmp_path / "config.json").write_text('{"a": 1}')
-    assert eva.identity(tmp_path) != before
-
-
 def test_split_holds_out_some_of_each_category() -> None:
     categories = ["animal"] * 40 + ["human"] * 4 + ["object"] * 20
     held = train.split(categories, 1)

@@ -10,9 +10,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
+from conftest import ROOT
 from fakevlm.errors import UserError
 from fakevlm.model.build import build_llava, build_tokenizer, publish_names
-from imports import ROOT
 
 TEXTS = ["This is a fake image. The surface is waxy.", "This is a real image.", "Two dogs on a meadow."]
 SIZES = {

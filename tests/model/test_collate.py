@@ -87,7 +87,7 @@ def test_long_answers_are_cut_and_marked(processor):
 
 
 def test_bad_input_is_named(processor):
-    with pytest.raises(UserError, match=r"finetune\.max_length is 20"):
+    with pytest.raises(UserError, match=r"training\.max_length is 20"):
         Collator(processor, max_length=20)([Example(picture(1), None, "Fake")])
     with pytest.raises(ValueError, match="without answer"):
         Collator(processor)([Example(picture(1))])

@@ -48,7 +48,7 @@ def tuned(project):
 
     def write(section, **tune):
         values = tinyllava.params(base, **tune).model_dump(exclude={"profile"})
-        values["finetune"]["deepspeed"] = section
+        values["training"]["deepspeed"] = section
         (project / "params.yaml").write_text(yaml.safe_dump({"profile": "mini", "mini": values}))
         return load_params()
 

@@ -17,7 +17,7 @@ import tworanks
 from fakevlm.model.head import load_head, predict_head
 from fakevlm.model.llava import load_model
 from fakevlm.training import checkpoints
-from fakevlm.training.finetune import read_log
+from fakevlm.training.checkpoints import read_log
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from fakevlm import paths
-from fakevlm.cache import Cache, code_version, work
+from fakevlm.cache import Cache, code_version, model_version, work
 from fakevlm.categorize import eva, person, train
 from fakevlm.categorize.synsets import FOUR, nature_category, true_category
 from fakevlm.config.params import Params, Person
@@ -83,10 +83,10 @@ def classify(
     """
     settings, folder = params.categorize, paths.resolve(model)
     name = str(folder) if folder.is_dir() else str(model)
-    people = settings.person and [settings.person.model_dump(), eva.identity(settings.person.model)]
+    people = settings.person and [settings.person.model_dump(), model_version(settings.person.model)]
     load = partial(Sorter, name, settings.person)
     code = code_version("fakevlm.categorize", "fakevlm.data.records")
-    predictor = Predictor(load, [eva.identity(name), people, code], settings.batch_size)
+    predictor = Predictor(load, [model_version(name), people, code], settings.batch_size)
     columns = predict(predictor, records, cache, cluster=params.cluster, desc="categorize: EVA-02") or _NONE
     ids = columns_of(records, ["id"])["id"] if len(records) else pd.Series([], dtype="str")
     category = pd.Series([FOUR[n] for n in columns["best"]], dtype="str")

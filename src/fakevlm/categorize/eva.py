@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import numpy as np
 import timm
 import torch
@@ -19,7 +18,6 @@ from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, res
 from timm.models import save_for_hf
 
 from fakevlm import paths
-from fakevlm.cache import fingerprint
 from fakevlm.categorize.synsets import FOUR, membership
 from fakevlm.config.base import check_widths
 from fakevlm.config.params import Categorize
@@ -122,16 +120,3 @@ def load(name: str | Path) -> Classifier:
             )
         labels = ImageNetInfo(subset).label_names()
     return wrap(model, labels)
-
-
-def identity(name: str | Path) -> str:
-    """Return a hash of a model's folder, or its commit on the hub; the name if the hub has none (see `load`)."""
-    folder = paths.resolve(name)
-    if folder.is_dir():
-        return fingerprint(folder)
-    config = timm.models.get_pretrained_cfg(str(name))
-    try:
-        file = huggingface_hub.hf_hub_download(config.hf_hub_id if config else str(name), "config.json")
-    except (OSError, ValueError):
-        return str(name)
-    return Path(file).parent.name  # …/snapshots/<commit>/config.json

@@ -1,16 +1,26 @@
 """What a section of params.yaml is."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fakevlm.errors import UserError
 
 
 class Section(BaseModel):
-    """A section that knows its keys: nothing unknown, no silent conversion."""
+    """A section of params.yaml: no unknown key, no silent conversion."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_its_keys(cls, values: Any) -> Any:
+        if isinstance(values, dict) and (
+            unknown := [str(key) for key in values if key not in cls.model_fields]
+        ):
+            allowed = ", ".join(key for key in cls.model_fields if key != "profile")
+            raise ValueError(f"unknown key {', '.join(unknown)}; allowed here: {allowed}")
+        return values
 
 
 Fraction = Field(ge=0.0, le=1.0)

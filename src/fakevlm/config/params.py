@@ -1,9 +1,7 @@
-"""The one typed loader of params.yaml.
+"""The one typed loader of params.yaml: a section for each profile, in it one for each stage.
 
-A profile is a section; in it each stage has its own. Unknown keys, wrong types and missing values stop at
-once, with the key's full name and what is allowed, and so do values that can never work, alone or together: a
-stage would find that out only hours later. PyYAML reads `2e-5` as a string, so numbers are written `2.0e-5`;
-the loader says so.
+Unknown keys, wrong types, missing values, and values that can never work together stop at once, with the
+key's full name and what is allowed.
 """
 
 import re
@@ -26,9 +24,8 @@ from fakevlm.config.annotation import (
 )
 from fakevlm.config.base import Fraction, Section, Width
 from fakevlm.config.evaluation import MAKERS, Baseline, Method, PublishedExpert, Robustness, Servers
-from fakevlm.config.explain import explain
 from fakevlm.config.satellites import GAN, Diffusion, Satellites
-from fakevlm.config.training import DeepSpeed
+from fakevlm.config.training import DeepSpeed, Training
 from fakevlm.errors import UserError
 
 __all__ = [
@@ -63,6 +60,7 @@ __all__ = [
     "ServedAggregator",
     "Servers",
     "Study",
+    "Training",
     "load_params",
 ]
 
@@ -215,26 +213,6 @@ class Study(Section):
 
 class Finetune(Section):
     epochs: float = Field(gt=0)
-    batch_size: int = Field(ge=1)
-    gradient_accumulation: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    vision_learning_rate: float | None = Field(gt=0)  # of the vision tower; null: learning_rate
-    warmup_ratio: float = Field(ge=0, lt=1)
-    weight_decay: float = Field(ge=0)
-    precision: Literal["fp32", "bf16"]
-    max_length: int = Field(ge=16)
-    train_vision: bool
-    train_projector: bool
-    train_llm: bool
-    mirror: bool
-    gradient_checkpointing: bool
-    checkpoint_every: int = Field(ge=1)
-    deepspeed: DeepSpeed | None  # null: in one process
-
-    @property
-    def ranks(self) -> int:
-        """Processes that train together; a step sees the batches of all of them."""
-        return self.deepspeed.ranks if self.deepspeed else 1
 
 
 class CNNSpotSettings(Section):
@@ -309,6 +287,7 @@ class Params(Section):
     categorize: Categorize | None
     annotate: Annotated[Annotate | Released, Field(discriminator="texts")]
     study: Study | None
+    training: Training | None  # of study and finetune
     finetune: Finetune | None
     experts: Experts | None
     evaluate: Evaluate
@@ -328,8 +307,8 @@ class Params(Section):
             raise ValueError(
                 "annotate needs categories: categorize may only be null for the released FakeClue"
             )
-        if self.study and not self.finetune:
-            raise ValueError("study tunes with finetune's settings: give finetune, or set study to null too")
+        if (self.study or self.finetune) and not self.training:
+            raise ValueError("study and finetune need the section training: give it, or set both to null")
         for method in self.evaluate.methods:
             if (maker := MAKERS.get(method)) and getattr(self, maker) is None:
                 raise ValueError(
@@ -342,12 +321,13 @@ class Params(Section):
         return self
 
     def show(self, stage: str) -> dict[str, Any]:
-        """A stage's resolved values, for display at a notebook's top."""
-        return {"profile": self.profile, "seed": self.seed, **getattr(self, stage).model_dump()}
+        """Return a stage's values, for display at a notebook's top."""
+        values = {"profile": self.profile, "seed": self.seed, **getattr(self, stage).model_dump()}
+        return values | self.training.model_dump() if stage == "finetune" else values
 
 
 def load_params(profile: str | None = None, file: Path | None = None) -> Params:
-    """The values of `profile` (default: the one that params.yaml names).
+    """Return the values of `profile` (default: the one that params.yaml names).
 
     Raises:
         UserError: the file is missing or not YAML, the profile unknown, a key unknown, mistyped or missing.
@@ -370,4 +350,23 @@ def load_params(profile: str | None = None, file: Path | None = None) -> Params:
     try:
         return Params(profile=profile, **values)
     except ValidationError as error:
-        raise explain(error, Params, profile, file) from error
+        problems = "\n  ".join(_explain(problem, profile, values) for problem in error.errors())
+        raise UserError(f"{file.name} does not fit:\n  {problems}", f"edit {file}") from error
+
+
+def _explain(problem: Any, profile: str, section: Any) -> str:
+    """Return one of pydantic's errors with the key's full name as params.yaml has it."""
+    place = [profile]
+    for part in problem["loc"]:
+        if isinstance(section, dict) and part in (section.get("backend"), section.get("texts")):
+            continue  # pydantic names the kind of section behind its place
+        place.append(str(part))
+        section = section.get(part) if isinstance(section, dict) else section[part]
+    if problem["type"] == "union_tag_not_found":
+        return f"{'.'.join(place)}.{problem['ctx']['discriminator'][1:-1]}: missing"
+    text = f"{'.'.join(place)}: {problem['msg'].removeprefix('Value error, ')}"
+    given = problem.get("input")
+    if problem["type"] in ("value_error", "missing") or isinstance(given, dict | list):
+        return text
+    reading = isinstance(given, str) and problem["type"].startswith("float")
+    return f"{text}, got {given!r}" + (" (YAML reads 2e-5 as text: write 2.0e-5)" if reading else "")

@@ -136,8 +136,8 @@ class Collator:
             return Encoded(pixels, torch.tensor(ids), length)
         if length >= self.max_length:
             raise UserError(
-                f"a prompt takes {length} tokens, and finetune.max_length is {self.max_length}",
-                "raise finetune.max_length in params.yaml",
+                f"a prompt takes {length} tokens, and training.max_length is {self.max_length}",
+                "raise training.max_length in params.yaml",
             )
         return Encoded(pixels, torch.tensor(ids[: self.max_length]), length, len(ids) > self.max_length)
 

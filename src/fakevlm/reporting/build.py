@@ -105,7 +105,7 @@ def _never_named(inputs: Inputs) -> list[str]:
 
 def _facts(inputs: Inputs, published: Published) -> dict[str, Any]:
     """What the slots of `remarks` and `settings` in report.yaml name."""
-    params, tune = inputs.params, inputs.params.finetune
+    params, tune = inputs.params, inputs.params.training
     names = [annotator.name for annotator in params.annotate.annotators]
     parts = {"vision tower": "train_vision", "projector": "train_projector", "LLM": "train_llm"}
     return {

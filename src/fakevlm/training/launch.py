@@ -32,7 +32,7 @@ def _nodes(section: DeepSpeed) -> tuple[Path, list[str]]:
 
     file, line = paths.resolve(section.hostfile), "write a line `name slots=8` for each node"
     if not file.is_file():
-        raise UserError(f"finetune.deepspeed.hostfile: no file {file}", line)
+        raise UserError(f"training.deepspeed.hostfile: no file {file}", line)
     try:
         slots = fetch_hostfile(str(file))
     except ValueError as error:
@@ -41,7 +41,7 @@ def _nodes(section: DeepSpeed) -> tuple[Path, list[str]]:
     if len(names) < section.nodes or any(slots[name] < section.processes for name in names):
         raise UserError(
             f"{file} does not hold {section.nodes} node(s) of {section.processes} slots each",
-            "correct it, or nodes and processes in finetune.deepspeed",
+            "correct it, or nodes and processes in training.deepspeed",
         )
     return file, names
 
@@ -72,7 +72,7 @@ def command(section: DeepSpeed, arguments: list[str]) -> list[str]:
     """Return the launcher's command line.
 
     Args:
-        section: `finetune.deepspeed`.
+        section: `training.deepspeed`.
         arguments: of `python -m fakevlm.training`.
 
     Raises:
@@ -87,8 +87,8 @@ def command(section: DeepSpeed, arguments: list[str]) -> list[str]:
         return [sys.executable, "-m", "deepspeed.launcher.runner", *nodes, *module]
     if section.nodes > 1:
         raise UserError(
-            f"finetune.deepspeed.nodes is {section.nodes}, and there is no hostfile to reach them by",
-            "name one in finetune.deepspeed.hostfile; under Slurm, submit this first, then come back:\n"
+            f"training.deepspeed.nodes is {section.nodes}, and there is no hostfile to reach them by",
+            "name one in training.deepspeed.hostfile; under Slurm, submit this first, then come back:\n"
             f"      sbatch examples/finetune.sbatch {shlex.join(arguments)}",
         )
     torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={section.processes}"]
@@ -102,7 +102,7 @@ def start(section: DeepSpeed, arguments: list[str], folder: Path) -> None:
     The ranks end with this process, also if it is killed.
 
     Args:
-        section: `finetune.deepspeed`.
+        section: `training.deepspeed`.
         arguments: of `python -m fakevlm.training`.
         folder: of the run.
 

@@ -10,7 +10,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from fakevlm import progress
-from fakevlm.config.params import DeepSpeed, Finetune
+from fakevlm.config.training import DeepSpeed, Training
 from fakevlm.training import checkpoints, ranks
 from fakevlm.training.data import Batches, Examples
 
@@ -26,14 +26,14 @@ def log_interval(checkpoint_every: int) -> int:
 
 
 @contextmanager
-def products(tune: Finetune) -> Iterator[None]:
+def products(training: Training) -> Iterator[None]:
     """Compute matrix products of 16-bit factors where `bf16` is trained on a CPU.
 
     Weights, sums and all else stay 32-bit. A CPU with bf16 instructions trains about twice as fast, one
     without them computes as in `fp32`. Autocast is slower than `fp32` on both.
     """
     before = torch.get_float32_matmul_precision()
-    if tune.precision == "bf16" and not torch.cuda.is_available():
+    if training.precision == "bf16" and not torch.cuda.is_available():
         torch.set_float32_matmul_precision("medium")
     try:
         yield
@@ -81,42 +81,41 @@ def zero(section: DeepSpeed) -> dict[str, Any]:
 
 
 def arguments(
-    tune: Finetune, folder: Path, *, seed: int, steps: int | None, workers: int
+    training: Training, folder: Path, *, seed: int, workers: int, **length: float
 ) -> TrainingArguments:
     """Return the Trainer's arguments.
 
     Args:
-        tune: the section `finetune`.
+        training: the settings.
         folder: for the checkpoints.
         seed: of the order of the data and of all else that is drawn.
-        steps: optimizer steps in all; None: `tune.epochs`.
         workers: processes that prepare batches.
+        length: the Trainer's `num_train_epochs` or `max_steps`.
     """
     on_gpu = torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=tune.epochs,
-        max_steps=steps or -1,
-        per_device_train_batch_size=tune.batch_size,
-        per_device_eval_batch_size=tune.batch_size,
-        gradient_accumulation_steps=tune.gradient_accumulation,
-        learning_rate=tune.learning_rate,
+        **length,
+        per_device_train_batch_size=training.batch_size,
+        per_device_eval_batch_size=training.batch_size,
+        gradient_accumulation_steps=training.gradient_accumulation,
+        learning_rate=training.learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=tune.warmup_ratio,  # below 1: a share of all steps
-        weight_decay=tune.weight_decay,
+        warmup_steps=training.warmup_ratio,  # below 1: a share of all steps
+        weight_decay=training.weight_decay,
         # Under DeepSpeed weights are 16-bit on CPUs too: tests there run what GPUs run.
-        bf16=tune.precision == "bf16" and (on_gpu or tune.deepspeed is not None),
+        bf16=training.precision == "bf16" and (on_gpu or training.deepspeed is not None),
         use_cpu=not on_gpu,
-        activation_checkpointing=tune.gradient_checkpointing or None,
-        deepspeed=zero(tune.deepspeed) if tune.deepspeed else None,
+        activation_checkpointing=training.gradient_checkpointing or None,
+        deepspeed=zero(training.deepspeed) if training.deepspeed else None,
         seed=seed,
         data_seed=seed,
-        logging_steps=log_interval(tune.checkpoint_every),
+        logging_steps=log_interval(training.checkpoint_every),
         eval_strategy="steps",
-        eval_steps=tune.checkpoint_every,
+        eval_steps=training.checkpoint_every,
         prediction_loss_only=True,
         save_strategy="steps",
-        save_steps=tune.checkpoint_every,
+        save_steps=training.checkpoint_every,
         save_total_limit=2,
         dataloader_num_workers=workers,
         dataloader_pin_memory=on_gpu,

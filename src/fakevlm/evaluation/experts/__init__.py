@@ -97,12 +97,12 @@ def train_experts(
 
 
 def _key(params: Params, train: Sequence[Record], val: Sequence[Record]) -> str:
-    """Name a run by all that decides its weights: settings, data, UnivFD's base, and the code."""
+    """Name a run by all that decides its weights: settings, data, UnivFD's base, CNNSpot's first weights, and the code."""
     data = [columns_of(records, ["sha256", "label"]).to_csv(index=False) for records in (train, val)]
     return cache.key(
         params.experts.model_dump(mode="json", exclude={"train"}),
         params.seed,
-        cache.model_version(params.base),
+        [cache.model_version(name) for name in (params.base, params.experts.cnnspot.model) if name],
         cache.code_version("fakevlm.evaluation.experts", "fakevlm.data.records", "fakevlm.model.llava"),
         [hashlib.sha256(table.encode()).hexdigest() for table in data],
     )
