@@ -21,7 +21,7 @@ import torch
 from rouge_score.rouge_scorer import RougeScorer
 
 from fakevlm import paths
-from fakevlm.data.corpora.video import frames, numbers
+from fakevlm.data.corpora.video import frames, numbers, png
 from fakevlm.data.records import CATEGORIES, Record, read_records, write_records
 from fakevlm.data.shards import Records
 from fakevlm.evaluation.text import rouge_l
@@ -30,7 +30,7 @@ from fakevlm.inference.predict import Predictor
 from fakevlm.inference.predict import predict as run
 from fakevlm.model.collate import Collator, Example
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.prefetch import THREADS, ahead
+from fakevlm.prefetch import THREADS, prefetch
 from miniworld.world import shoot
 
 ROUNDS = 5
@@ -120,8 +120,11 @@ def videos(folder: Path) -> tuple[str, float]:
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
 
+    def decode(file: Path) -> list[bytes]:
+        return [png(pixels) for _, pixels in frames(file, numbers(file, 32))]
+
     def read(threads: int) -> list:
-        return list(ahead(lambda file: frames(file, numbers(file, 32)), files, threads))
+        return list(prefetch(decode, files, threads))
 
     assert read(THREADS) == read(1)
     several, one = seconds(lambda: read(THREADS), lambda: read(1))

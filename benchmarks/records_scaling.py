@@ -29,7 +29,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -128,13 +128,12 @@ def frame(count: int, folder: Path) -> int:
 def collect(count: int, folder: Path) -> int:
     from fakevlm.collection.filter import Filter, inspect
     from fakevlm.collection.leakage import Leakage
-    from fakevlm.data.corpora.files import Quarantine
     from fakevlm.prefetch import prefetch
 
-    leakage, unique = Leakage(4), Filter(Quarantine())
+    leakage, unique = Leakage(4), Filter()
 
     def passed():
-        for item in prefetch(inspect, read_records(folder / "records")):
+        for item in prefetch(partial(inspect, corpus="genimage"), read_records(folder / "records")):
             if unique.accepts("genimage", item):
                 leakage.trained(item.record, item.phash)
                 yield item.record

@@ -19,7 +19,7 @@ from fakevlm.data.records import read_frame
 from fakevlm.evaluation import detectors
 from fakevlm.evaluation.benchmarks import folder
 from fakevlm.inference.protocol import Request
-from test_corpora_collect import settings
+from smallcorpora import settings
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 

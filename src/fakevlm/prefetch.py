@@ -14,19 +14,18 @@ THREADS = min(4, os.cpu_count() or 1)
 
 
 def prefetch(function: Callable[[T], R], items: Iterable[T], threads: int = THREADS) -> Iterator[R]:
-    """Yield `function(item)` in the items' order, computed in threads.
+    """Yield `function(item)` in the items' order, computed in threads, at most `threads` items ahead.
 
-    At most `threads` items are taken ahead of what was asked for. An exception is raised in its item's turn.
+    An exception is raised in its item's turn.
     """
     waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > threads:
                 yield waiting.popleft().result()
-        finally:  # the caller stopped early
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # the caller may have stopped early
+        pool.shutdown(cancel_futures=True)

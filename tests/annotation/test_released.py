@@ -20,10 +20,9 @@ from fakevlm.model import sentence_encoder as encoder
 from fakevlm.reporting import build as report
 from fakevlm.reporting.inputs import load_inputs
 from fakevlm.tools.estimate_annotation import dry_run
+from smallcorpora import ddvqa_tree, ffpp_tree, loki_tree
 from smallrelease import make_release, released
 from smallworld import content
-from test_corpora import loki_tree
-from test_corpora_faces import ddvqa_tree, tree
 from tinyllava import build as tiny
 
 
@@ -93,7 +92,7 @@ def test_an_item_on_both_sides_stays_where_the_release_has_it(collected, project
 
 
 def test_ffpp_beside_the_release_serves_the_benchmarks_alone(release: Path, project: Path) -> None:
-    tree(project / "ffpp")
+    ffpp_tree(project / "ffpp")
     ddvqa_tree(project / "ddvqa")
     places = {"ffpp": project / "ffpp", "ddvqa": project / "ddvqa"}
     counts = collect(released(release / "fakeclue", project / "base", **places))

@@ -5,12 +5,13 @@ python integrations/lmms_eval/fakeclue/convert.py FOLDER      (with data_json/te
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from fakevlm import paths
 from fakevlm.data.corpora.fakeclue import read
-from fakevlm.data.corpora.files import Quarantine
-from fakevlm.data.records import write_records
+from fakevlm.data.corpora.files import Unusable
+from fakevlm.data.records import Record, write_records
 from fakevlm.errors import UserError
 
 
@@ -20,11 +21,19 @@ def convert(release: Path, out: Path) -> int:
     Raises:
         UserError: a file is missing, or rows cannot be read: a benchmark without them would be another benchmark.
     """
-    quarantine = Quarantine()
-    written = write_records(read(release, quarantine, ["test"]), out)
-    if quarantine.rows:
+    unusable: list[Unusable] = []
+
+    def records() -> Iterator[Record]:
+        for row in read(release, splits=["test"]):
+            if isinstance(row, Record):
+                yield row
+            else:
+                unusable.append(row)
+
+    written = write_records(records(), out)
+    if unusable:
         raise UserError(
-            f"{len(quarantine.rows)} rows of {release} cannot be read, the first: {quarantine.rows[0]}",
+            f"{len(unusable)} rows of {release} cannot be read, the first: {tuple(unusable[0])}",
             "fetch the release again",
         )
     return written

@@ -1,8 +1,9 @@
-"""How many images a corpus has, counted by names, and the lot by which `collect.at_most` draws among them."""
+"""The readers, how many images a corpus has, and which of them `collect.at_most` draws."""
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from fakevlm import paths
 from fakevlm.config.params import Params
@@ -21,19 +22,18 @@ from fakevlm.data.corpora import (
 from fakevlm.data.corpora.files import count_images
 from fakevlm.errors import UserError
 
-# Where to get each corpus.
-WHERE = {
-    "genimage": genimage.WHERE,
-    "ffpp": ffpp.WHERE,
-    "chameleon": chameleon.WHERE,
-    "cvusa": cvusa.WHERE,
-    "vigor": vigor.WHERE,
-    "m6doc": m6doc.WHERE,
-    "loki": loki.WHERE,
-    "ddvqa": ddvqa.WHERE,
-    "dmimage": dmimage.WHERE,
-    "fakeclue": fakeclue.WHERE,
+# By their keys in params.yaml, in the order in which they are read.
+TRAINING: dict[str, ModuleType] = {
+    "genimage": genimage,
+    "ffpp": ffpp,
+    "chameleon": chameleon,
+    "cvusa": cvusa,
+    "vigor": vigor,
+    "m6doc": m6doc,
+    "fakeclue": fakeclue,
 }
+BENCHMARKS: dict[str, ModuleType] = {"loki": loki, "dmimage": dmimage, "ddvqa": ddvqa, "ffpp": ffpp}
+READERS = TRAINING | BENCHMARKS
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Amount:
 
 
 def folder(name: str | None) -> Path | None:
-    """The folder that params.yaml names; None where it names none."""
+    """Return the folder that params.yaml names; None where it names none."""
     return paths.resolve(name) if name is not None else None
 
 
-def expected(corpus: str, root: Path, frames: int) -> int | None:
+def count(corpus: str, root: Path, frames: int) -> int | None:
     """Return about how many images a corpus has; None where counting would cost too much."""
     if corpus == "ffpp":
         return sum(len(ffpp.videos(root, method)) for method in (None, *ffpp.METHODS)) * frames
@@ -67,14 +67,14 @@ def expected(corpus: str, root: Path, frames: int) -> int | None:
         return sum(page.style is not None for page in m6doc.pages(root))
     if corpus == "cvusa" and (names := cvusa.listed(root)):
         return len(names)
-    folders = {"cvusa": [root / "bingmap/19"], "vigor": sorted(root.glob("*/satellite"))}.get(corpus, [root])
+    folders = {"cvusa": [root / "bingmap/19"], "vigor": root.glob("*/satellite")}.get(corpus, [root])
     return count_images(*folders) or None
 
 
 def drawn(id: str, share: float, seed: int) -> bool:
-    """Whether a record is drawn. The lot depends on its id and the seed alone, not on the other records."""
-    lot = hashlib.sha256(f"{seed} {id}".encode(errors="surrogateescape")).digest()[:8]
-    return int.from_bytes(lot, "big") < share * 2**64
+    """Return whether a record is drawn. That depends on its id and the seed alone, not on other records."""
+    digest = hashlib.sha256(f"{seed} {id}".encode(errors="surrogateescape")).digest()[:8]
+    return int.from_bytes(digest, "big") < share * 2**64
 
 
 def need_folders(params: Params) -> None:
@@ -86,37 +86,35 @@ def need_folders(params: Params) -> None:
     settings, missing = params.collect, []
     for section, keys in (("corpora", settings.corpora), ("benchmarks", settings.benchmarks)):
         others = {other.name: other.path for other in keys.others or ()}
-        for key, path in {**keys.folders(), **others}.items():
-            if not paths.resolve(path).is_dir():
-                where = WHERE.get(key, "see its reader")
-                missing.append(f"collect.{section}.{key}: no folder {paths.resolve(path)}\n      {where}")
+        for key, name in {**keys.folders(), **others}.items():
+            if not paths.resolve(name).is_dir():
+                where = READERS[key].WHERE if key in READERS else "see its reader"
+                missing.append(f"collect.{section}.{key}: no folder {paths.resolve(name)}\n      {where}")
     if missing:
         raise UserError(
             f"profile {params.profile!r} needs data that are not there:\n    " + "\n    ".join(missing),
             "put them there (a link will do), name other folders in params.yaml, or leave a corpus out with "
-            "null; "
-            f"`fakevlm verify --profile {params.profile}` tells more",
+            f"null; `fakevlm verify --profile {params.profile}` tells more",
         )
 
 
 def planned(params: Params) -> dict[str, Amount]:
-    """The training corpora that the profile names.
+    """Return the training corpora that the profile names.
 
     Raises:
         UserError: one is to be thinned, but nothing could be counted in its folder.
     """
-    settings = params.collect
-    found = {}
+    settings, amounts = params.collect, {}
     for corpus, name in settings.corpora.folders().items():
         root = paths.resolve(name)
         # Beside the release, FF++ serves the benchmarks alone.
         if settings.corpora.fakeclue and corpus != "fakeclue":
             continue
-        total, most = expected(corpus, root, settings.frames_per_video), settings.at_most.get(corpus)
+        total, most = count(corpus, root, settings.frames_per_video), settings.at_most.get(corpus)
         if most and not total:
             raise UserError(
                 f"collect.at_most.{corpus} is {most}, but {root} holds nothing that could be counted",
                 f"`fakevlm verify {corpus}={root}` says what is missing",
             )
-        found[corpus] = Amount(root, total, min(1.0, most / total) if most else 1.0)
-    return found
+        amounts[corpus] = Amount(root, total, min(1.0, most / total) if most else 1.0)
+    return amounts

@@ -6,8 +6,8 @@ Writes into one folder:
 * `benchmarks/<name>/`: images to test on; `ffpp` repeats the FF++ records of the official test split. A
   benchmark that the profile leaves out is an empty folder of records.
 * `truth.jsonl`: the ground truth, where there is one.
-* `quarantine.csv`, `duplicates.csv`, `leakage.csv`, `sources.csv`: what was set aside, dropped, found on both
-  sides, counted.
+* `quarantine.csv`, `duplicates.csv`, `leakage.csv`, `sources.csv`: images that cannot be used, were dropped,
+  are on both sides; counts.
 
 With `collect.corpora.fakeclue` the records are the released FakeClue's, with its texts, its split and every
 image that it lists; FF++ then serves the benchmarks alone.
@@ -19,31 +19,30 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from fakevlm import cache, paths, plugins
-from fakevlm.collection.amounts import Amount, drawn, expected, folder, need_folders, planned
+from fakevlm.collection.amounts import (
+    BENCHMARKS,
+    TRAINING,
+    Amount,
+    count,
+    drawn,
+    folder,
+    need_folders,
+    planned,
+)
 from fakevlm.collection.filter import Filter, inspect
-from fakevlm.collection.frames import FrameCache
 from fakevlm.collection.leakage import Leakage
 from fakevlm.config.params import Params
-from fakevlm.data.corpora import (
-    chameleon,
-    cvusa,
-    ddvqa,
-    dmimage,
-    fakeclue,
-    ffpp,
-    genimage,
-    loki,
-    m6doc,
-    vigor,
-)
+from fakevlm.data.corpora import ddvqa, ffpp, m6doc
 from fakevlm.data.corpora.faces import make_cropper
-from fakevlm.data.corpora.files import Quarantine, file_stamp
+from fakevlm.data.corpora.files import Unusable
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth, write_ground_truth
-from fakevlm.data.records import Record, read_frame, read_records, write_records
+from fakevlm.data.records import Record, write_records
+from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
 from fakevlm.prefetch import prefetch
 from fakevlm.progress import track
@@ -51,7 +50,7 @@ from fakevlm.synthesis.rendered import synthesize_documents, synthesize_satellit
 from fakevlm.synthesis.satellite.aerials import Aerials
 from fakevlm.synthesis.satellite.generate import generate, need_aerials
 
-BENCHMARKS = ("loki", "dmimage", "ddvqa", "ffpp")
+Stream = Iterable[Record | Unusable]
 
 
 @dataclass
@@ -59,7 +58,7 @@ class Collected:
     """Results of the collection, as the stage's CSV files hold them.
 
     Attributes:
-        quarantine: corpus, path, reason.
+        quarantine: corpus, path, reason; in the order of the records.
         duplicates: sha256, kept, dropped.
         leakage: benchmark, path, train_path, kind, distance (see `leakage.Leakage`).
         sources: source, label, generator, n, of the training corpora.
@@ -75,84 +74,61 @@ class Collected:
     flat: dict[str, int]
 
 
-class _Readers:
-    """The readers of the profile's corpora and benchmarks, and what they share."""
+def _training(
+    params: Params, amounts: dict[str, Amount], videos: dict[str, Any]
+) -> Iterator[tuple[str, Stream]]:
+    """Yield (corpus, its records) for every training corpus that the profile names."""
+    for corpus, reader in TRAINING.items():
+        if corpus in amounts:
+            amount = amounts[corpus]
+            chosen = partial(drawn, share=amount.share, seed=params.seed)
+            records = reader.read(amount.root, drawn=chosen, **(videos if reader is ffpp else {}))
+            yield corpus, track(records, corpus, total=round(amount.drawn) or None)
+    for other in params.collect.corpora.others or ():
+        read = plugins.load(other.reader, {}, "collect.corpora.others[].reader")
+        yield other.name, track(read(paths.resolve(other.path)), other.name)
 
-    def __init__(self, params: Params, quarantine: Quarantine, values: cache.Cache) -> None:
-        self.settings, self.seed = params.collect, params.seed
-        self.quarantine = quarantine
-        crop = params.collect.face_crop
-        # What decides, beside the video, the frames that are taken from it.
-        code = cache.code_version("fakevlm.data.corpora.faces", "fakevlm.data.corpora.video")
-        model = file_stamp(paths.resolve(crop.model)) if crop and crop.model else None
-        frames = FrameCache(values, [crop and crop.model_dump(), model, code])
-        self._videos = {"quarantine": quarantine, "crop": make_cropper(crop), "frames": frames}
 
-    def training(self, amounts: dict[str, Amount]) -> Iterator[tuple[str, Iterable[Record]]]:
-        """Yield (corpus, its records) for every training corpus that the profile names."""
-        frames = self.settings.frames_per_video
-        # Readers ask by an image's name whether it is drawn: only what `at_most` leaves is read.
-        readers = {
-            "genimage": lambda root, chosen: genimage.read(root, chosen),
-            "ffpp": lambda root, chosen: ffpp.read(root, frames, drawn=chosen, **self._videos),
-            "chameleon": lambda root, chosen: chameleon.read(root, chosen),
-            "cvusa": lambda root, chosen: cvusa.read(root, self.quarantine, chosen),
-            "vigor": lambda root, chosen: vigor.read(root, chosen),
-            "m6doc": lambda root, chosen: m6doc.read(root, self.quarantine, drawn=chosen),
-            "fakeclue": lambda root, _: fakeclue.read(root, self.quarantine),
-        }
-        for corpus, read in readers.items():
-            if corpus in amounts:
-                amount = amounts[corpus]
-                records = read(amount.root, partial(drawn, share=amount.share, seed=self.seed))
-                yield corpus, track(records, corpus, total=round(amount.drawn) or None)
-        for other in self.settings.corpora.others or ():
-            read = plugins.load(other.reader, {}, "collect.corpora.others[].reader")
-            yield other.name, track(read(paths.resolve(other.path)), other.name)
+def _benchmark(name: str, params: Params, collected: Path, videos: dict[str, Any]) -> Stream:
+    """Return the records of a benchmark; none if the profile leaves it out.
 
-    def benchmark(self, name: str, records: Path) -> Iterable[Record]:
-        """Return the records of a benchmark; none if the profile leaves it out.
-
-        Args:
-            name: of the benchmark.
-            records: folder of the collected training records, which hold FF++'s test split.
-        """
-        settings, frames = self.settings, self.settings.frames_per_video
-        videos = folder(settings.corpora.ffpp)
-        if name == "ffpp":
-            if videos is None:
-                return []
-            # The release, or a thinned FF++, holds only some of its test frames.
-            if settings.corpora.fakeclue or "ffpp" in settings.at_most:
-                return track(ffpp.read(videos, frames, splits=("test",), **self._videos), "benchmark ffpp")
-            known = read_frame(records, ["source", "split"])
-            total = int(((known["source"] == "ff++") & (known["split"] == "test")).sum())
-            return track(read_records(records, {"source": "ff++", "split": "test"}), "benchmark ffpp", total)
-        root = folder(getattr(settings.benchmarks, name, None))
-        for other in settings.benchmarks.others or ():
-            if other.name == name:
-                read = plugins.load(other.reader, {}, "collect.benchmarks.others[].reader")
-                return track(read(paths.resolve(other.path)), f"benchmark {name}")
-        if root is None:
-            return []
-        if name == "ddvqa" and videos is None:
-            raise UserError(
-                "collect.benchmarks.ddvqa is set, but collect.corpora.ffpp is null: "
-                "DD-VQA asks about FF++'s frames",
-                "name FF++'s folder too, or leave DD-VQA out",
-            )
-        readers = {
-            "loki": lambda: loki.read(root, self.quarantine),
-            "dmimage": lambda: dmimage.read(root),
-            "ddvqa": lambda: ddvqa.read(root, videos, frames, **self._videos),
-        }
-        return track(readers[name](), f"benchmark {name}", expected(name, root, frames))
+    Args:
+        name: of the benchmark.
+        params: the profile.
+        collected: folder of the training records, which hold FF++'s test split.
+        videos: how frames are taken from videos.
+    """
+    settings = params.collect
+    title, faces = f"benchmark {name}", folder(settings.corpora.ffpp)
+    for other in settings.benchmarks.others or ():
+        if other.name == name:
+            read = plugins.load(other.reader, {}, "collect.benchmarks.others[].reader")
+            return track(read(paths.resolve(other.path)), title)
+    root = faces if name == "ffpp" else folder(getattr(settings.benchmarks, name))
+    if root is None:
+        return []
+    if name == "ffpp":
+        # The release, or a thinned FF++, holds only some of its test frames.
+        if settings.corpora.fakeclue or "ffpp" in settings.at_most:
+            return track(ffpp.read(root, splits=("test",), **videos), title)
+        records, split = Records(collected), pd.Series({"source": "ff++", "split": "test"})
+        rows = columns_of(records, list(split.index)).eq(split).all(axis=1)
+        return track(records.take(rows.to_numpy().nonzero()[0]), title)
+    total = count(name, root, settings.frames_per_video)
+    if name != "ddvqa":
+        return track(BENCHMARKS[name].read(root), title, total)
+    if faces is None:
+        raise UserError(
+            "collect.benchmarks.ddvqa is set, but collect.corpora.ffpp, which has its frames, is null",
+            "name FF++'s folder too, or leave DD-VQA out",
+        )
+    return track(ddvqa.read(root, faces, **videos), title, total)
 
 
 def _synthetic(
     params: Params, ground_truth: dict[str, GroundTruth], aerials: Aerials | None, values: cache.Cache
 ) -> Iterator[tuple[str, Iterable[Record]]]:
-    """Yield (corpus, records) of what is synthesized; add its ground truth to `ground_truth`."""
+    """Yield (corpus, records) of the synthesized images; add their ground truth to `ground_truth`."""
     settings, renderer = params.collect, params.collect.renderer
 
     def remember(pairs: Iterable[tuple[Record, GroundTruth | None]]) -> Iterator[Record]:
@@ -163,10 +139,8 @@ def _synthetic(
 
     root = folder(settings.corpora.m6doc)
     pages = m6doc.usable_layouts(root) if root is not None and settings.synthetic_documents else []
-    yield (
-        "documents",
-        remember(synthesize_documents(pages, settings.synthetic_documents, params.seed, renderer)),
-    )
+    documents = synthesize_documents(pages, settings.synthetic_documents, params.seed, renderer)
+    yield "documents", remember(documents)
     yield "satellites", remember(synthesize_satellites(settings.synthetic_satellites, params.seed, renderer))
     if aerials is not None:
         aerials.close()
@@ -194,44 +168,49 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     out.mkdir(parents=True, exist_ok=True)
     models = settings.satellites
     if models is not None:
-        count = sum(amounts[key].drawn for key in ("cvusa", "vigor") if key in amounts)
-        learned = round(count * models.learn_share)
-        need_aerials(learned, round(count) - learned, models, "about ")
+        aerial = sum(amounts[key].drawn for key in ("cvusa", "vigor") if key in amounts)
+        learned = round(aerial * models.learn_share)
+        need_aerials(learned, round(aerial) - learned, models, "about ")
     aerials = Aerials(paths.work() / "aerials", models, params.seed) if models is not None else None
-    quarantine, leakage = Quarantine(), Leakage(settings.leakage_distance)
-    # The release is taken as it is, copies and all: its numbers are compared with other people's.
-    unique = Filter(quarantine, unique=settings.corpora.fakeclue is None)
+    leakage = Leakage(settings.leakage_distance)
+    # The release is taken as published, copies and all: its numbers are compared with other people's.
+    unique = Filter(unique=settings.corpora.fakeclue is None)
+    quarantine = unique.quarantine
     ground_truth = read_ground_truth(folder(settings.truth))
     counts, sizes = Counter(), {}
-    known: set[str] = set()  # collected images with a ground truth
+    with_truth: set[str] = set()  # collected images with a ground truth
 
     with cache.work("collect") as values:
-        readers = _Readers(params, quarantine, values)
+        videos = {
+            "frames_per_video": settings.frames_per_video,
+            "crop": make_cropper(settings.face_crop),
+            "values": values,
+        }
 
         def training() -> Iterator[Record]:
-            see = partial(inspect, aerial_size=models.image_size if models else None)
-            corpora = chain(readers.training(amounts), _synthetic(params, ground_truth, aerials, values))
-            for corpus, records in corpora:
-                for item in prefetch(see, records):
-                    record = item.record
-                    if not unique.accepts(corpus, item):
+            synthetic = _synthetic(params, ground_truth, aerials, values)
+            for corpus, records in chain(_training(params, amounts, videos), synthetic):
+                check = partial(inspect, corpus=corpus, aerial_size=models.image_size if models else None)
+                for inspected in prefetch(check, records):
+                    if not unique.accepts(corpus, inspected):
                         continue
-                    if item.aerial is not None:
-                        aerials.add(record, item.aerial)
-                    leakage.trained(record, item.phash)
+                    record = inspected.record
+                    if inspected.aerial is not None:
+                        aerials.add(record, inspected.aerial)
+                    leakage.trained(record, inspected.phash)
                     counts[record.source, record.label, record.generator or ""] += 1
-                    if record.id in ground_truth:
-                        known.add(record.id)
+                    with_truth.update({record.id} & ground_truth.keys())
                     yield record
 
         def benchmark(name: str) -> Iterator[Record]:
-            every = Filter(quarantine, unique=False)
-            for item in prefetch(inspect, readers.benchmark(name, out / "records")):
-                if every.accepts(name, item):
-                    leakage.tested(name, item.record, item.phash)
-                    if item.record.path in ground_truth:
-                        known.add(item.record.path)
-                    yield item.record
+            every = Filter(unique=False, quarantine=quarantine)
+            records = _benchmark(name, params, out / "records", videos)
+            for inspected in prefetch(partial(inspect, corpus=name), records):
+                if every.accepts(name, inspected):
+                    record = inspected.record
+                    leakage.tested(name, record, inspected.phash)
+                    with_truth.update({record.path} & ground_truth.keys())
+                    yield record
 
         total = write_records(training(), out / "records")
         for name in (*BENCHMARKS, *(other.name for other in settings.benchmarks.others or ())):
@@ -243,14 +222,15 @@ def collect(params: Params, out: Path | None = None) -> Collected:
             f"profile {params.profile!r} collects no image",
             "name at least one corpus in collect.corpora or one benchmark in collect.benchmarks",
         )
-    write_ground_truth((ground_truth[path] for path in sorted(known)), out / "truth.jsonl")
+    write_ground_truth((ground_truth[path] for path in sorted(with_truth)), out / "truth.jsonl")
+    problems = pd.DataFrame(list(dict.fromkeys(quarantine)), columns=Unusable._fields)
+    problems["reason"] = problems["reason"].str.split().str.join(" ")
+    sources = [(*key, n) for key, n in sorted(counts.items())]
     results = Collected(
-        quarantine=quarantine.frame(),
+        quarantine=problems,
         duplicates=pd.DataFrame(unique.duplicates, columns=["sha256", "kept", "dropped"]),
         leakage=leakage.frame(),
-        sources=pd.DataFrame(
-            [(*key, n) for key, n in sorted(counts.items())], columns=["source", "label", "generator", "n"]
-        ),
+        sources=pd.DataFrame(sources, columns=["source", "label", "generator", "n"]),
         benchmarks=sizes,
         flat=dict(leakage.flat),
     )

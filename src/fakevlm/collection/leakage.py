@@ -62,8 +62,8 @@ class Leakage:
         """
         rows = [(*key, path, "content", 0) for key, path in self._same.items()]
         queries = np.fromiter(self._queries.values(), np.uint64, len(self._queries))
-        found = nearest(np.array(self._hashes, np.uint64), queries, self.distance)
-        for key, which, bits in zip(self._queries, *found, strict=True):
-            if which >= 0:
-                rows.append((*key, self._paths[which], "perceptual", int(bits)))
+        indices, distances = nearest(np.array(self._hashes, np.uint64), queries, self.distance)
+        for key, index, bits in zip(self._queries, indices, distances, strict=True):
+            if index >= 0:
+                rows.append((*key, self._paths[index], "perceptual", int(bits)))
         return pd.DataFrame(sorted(rows), columns=COLUMNS)

@@ -1,7 +1,7 @@
 """The clue lexicon (clues.yaml beside this file), and the kinds of artifact that a text names.
 
-The miniature's annotators speak in its phrases, and the evaluation reads with `kinds_named`. The aggregation
-must not import it: it has to work on text that nobody scripted.
+The miniature's annotators use its phrases, and the evaluation reads texts with `kinds_named`. The aggregation
+must not import it: it has to work on any text.
 """
 
 import re
@@ -32,16 +32,13 @@ class Kind:
 
 
 def _kinds(entries: dict[str, dict[str, Any]]) -> dict[str, Kind]:
-    return {
-        name: Kind(
-            name,
-            entry["family"],
-            tuple(entry["phrases"]),
-            "|".join(entry.get("patterns", ())),
-            entry.get("unseen", False),
+    kinds = {}
+    for name, entry in entries.items():
+        pattern = "|".join(entry.get("patterns", ()))
+        kinds[name] = Kind(
+            name, entry["family"], tuple(entry["phrases"]), pattern, entry.get("unseen", False)
         )
-        for name, entry in entries.items()
-    }
+    return kinds
 
 
 _LEXICON = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
@@ -72,8 +69,8 @@ _AFTER = re.compile(
 
 
 def kinds_named(text: str) -> set[str]:
-    """The kinds of artifact that a text asserts; "there is no halo but a grid covers it" asserts a grid."""
-    starts = [0, *(end.end() for end in _END.finditer(text))]
+    """Return the kinds of artifact that a text asserts: a grid in "there is no halo but a grid covers it"."""
+    starts = [0, *(match.end() for match in _END.finditer(text))]
     named = set()
     for name, pattern in _PATTERNS.items():
         for match in pattern.finditer(text):

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from fakevlm.errors import UserError
 
 
@@ -28,14 +30,13 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class GroundTruth:
-    """What is known of one image.
+    """The ground truth of one image.
 
     Attributes:
         path: the record's path.
         label: 1 real, 0 fake.
         category: of `records.CATEGORIES` (or a benchmark's own).
-        artifacts: the visible artifacts of a fake; empty for real images and for fakes without visible
-            artifacts.
+        artifacts: the visible artifacts of a fake; empty for real images and for fakes without any.
         qualities: keys of `clues.QUALITIES` that an honest observer can cite for a real image.
     """
 
@@ -49,6 +50,9 @@ class GroundTruth:
     def kinds(self) -> set[str]:
         """The kinds of its artifacts."""
         return {artifact.kind for artifact in self.artifacts}
+
+
+_LINE = TypeAdapter(GroundTruth)
 
 
 def write_ground_truth(ground_truth: Iterable[GroundTruth], file: Path) -> None:
@@ -70,13 +74,9 @@ def read_ground_truth(file: Path | None) -> dict[str, GroundTruth]:
     ground_truth = {}
     for n, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            row = json.loads(line)
-            row["artifacts"] = [
-                Artifact(a["kind"], tuple(a["region"]), float(a["strength"])) for a in row["artifacts"]
-            ]
-            ground_truth[row["path"]] = GroundTruth(**row)
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{file}, line {n}: not a line of ground truth ({error!r})", "rerun the stage that writes it"
-            ) from error
+            truth = _LINE.validate_json(line)
+        except ValidationError as error:
+            cure = "rerun the stage that writes it"
+            raise UserError(f"{file}, line {n}: not a line of ground truth ({error})", cure) from error
+        ground_truth[truth.path] = truth
     return ground_truth

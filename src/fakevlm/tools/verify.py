@@ -1,148 +1,345 @@
-"""Are the corpora there, whole? `fakevlm verify [--profile mini] [corpus | corpus=folder …]`
+"""Check that the corpora are complete: `fakevlm verify [--profile mini] [corpus | corpus=folder …]`
 
-For each corpus that a profile names: which folders and files of its layout are there, what its own lists name
-and it lacks, how much was found and how much the full corpus has, and where to get it. Nothing is decoded:
-broken images are found by `collect`. `corpus=folder` looks at a download before params.yaml names it.
+For each corpus: which folders and files of its layout are there, which files its own lists name and it lacks,
+how many images there are and how many the full corpus has, and where to get it. Nothing is decoded: broken
+images are found by `collect`. `corpus=folder` checks a download before params.yaml names it.
 
-The exit status is 0 only if all of it is complete. Fewer images than the full corpus has are told, and are no
-failure: a part of a corpus in the right layout can be used, and the miniature is one.
+The exit status is 0 only if everything is complete. Fewer images than the full corpus has are reported, and
+are no failure: a part of a corpus in the right layout can be used, and the miniature is one.
 """
 
-from collections import Counter
+import functools
+import itertools
+import string
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, ValidationError
 
 from fakevlm import paths
-from fakevlm.collection.amounts import WHERE
-from fakevlm.config.params import Params, load_params
-from fakevlm.data.corpora.files import appledouble
+from fakevlm.collection.amounts import READERS
+from fakevlm.config.params import Params, Section, load_params
+from fakevlm.data.corpora import cvusa, ddvqa, fakeclue, ffpp, genimage, loki, m6doc, vigor
+from fakevlm.data.corpora.files import appledouble, count_images
+from fakevlm.data.records import REAL
 from fakevlm.errors import UserError
-from fakevlm.tools import layouts
-from fakevlm.tools.archives import TARS, ZIPS
-from fakevlm.tools.catalogue import Corpus, catalogue
-from fakevlm.tools.layouts import Item
+from fakevlm.tools.archives import SUFFIXES
 
+CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 SHOWN = 5  # of a long list of missing things
 COMPLETE, INCOMPLETE = 0, 1
 
 
-@dataclass
-class Report:
-    """What was found of one corpus.
+class Part(Section):
+    """One folder or file of a layout.
 
     Attributes:
+        path: relative to the corpus's folder; a list gives alternatives; {braces} stand for names that its
+            reader knows.
+        title: name of the part, by default its path.
+        holds: what must be there, at least one.
+        counts: what it adds to, by name; braces as in the path.
+        optional: why it may be missing; None if it may not.
+    """
+
+    path: str | list[str]
+    title: str | None = None
+    holds: Literal["images", "videos", "file"] = "images"
+    counts: list[str] = Field(default_factory=list)
+    optional: str | None = None
+
+    @property
+    def paths(self) -> list[str]:
+        """All alternatives, the usual one first."""
+        return [self.path] if isinstance(self.path, str) else self.path
+
+
+class Count(Section):
+    """How many of something the full corpus has (None: no source says), and who says so."""
+
+    full: int | None = Field(ge=1)
+    source: str
+    about: bool = False
+
+
+class Corpus(Section):
+    """The terms, address, size, layout and counts of a full corpus."""
+
+    name: str
+    licence: str
+    url: str
+    size: str
+    layout: list[Part] = Field(min_length=1)
+    counts: dict[str, Count]
+
+
+@functools.cache
+def catalogue(file: Path = CATALOGUE) -> dict[str, Corpus]:
+    """Return all corpora by the key that params.yaml gives them.
+
+    Raises:
+        UserError: the file is missing, not YAML, or does not fit.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return {key: Corpus(**values) for key, values in content.items()}
+    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValidationError) as error:
+        raise UserError(f"{file} does not fit: {error}", "restore it with `git checkout`") from error
+
+
+@dataclass(frozen=True)
+class Item:
+    """One part of a layout, or one list of a corpus.
+
+    Attributes:
+        what: the path, or what the list names.
+        number: how many images, videos, files are there.
+        missing: what should be there and is not.
+        optional: why it may be missing.
+        counts: what it adds, by the names in the catalogue.
+    """
+
+    what: str
+    number: int
+    missing: tuple[str, ...] = ()
+    optional: str | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def _names(key: str, root: Path) -> dict[str, dict[str, list[str]]]:
+    """Return for each {brace} of a layout the names that belong there and, for each, its folders."""
+    if key == "genimage":
+        folders = defaultdict(list)
+        for generator, folder in genimage.split_folders(root):
+            folders[generator].append(folder.relative_to(root).as_posix())
+        return {"generator": {name: folders[g] or [name] for g, name in genimage.PUBLISHED.items()}}
+    names = {
+        "ffpp": {"method": ffpp.METHODS, "split": ffpp.SPLITS},
+        "vigor": {"city": vigor.CITIES},
+        "ddvqa": {"method": [f for f in ddvqa.FOLDERS if f != "FaceShifter"], "split": ("train", "test")},
+        "fakeclue": {"split": fakeclue.SPLITS},
+    }
+    return {brace: {name: [name] for name in values} for brace, values in names.get(key, {}).items()}
+
+
+def _number(root: Path, holds: str, patterns: list[str]) -> int:
+    """Return how many files, images or videos are at any of these paths, which may hold `*`."""
+    places = [p for pattern in patterns for p in (root.glob(pattern) if "*" in pattern else [root / pattern])]
+    if holds == "file":
+        return int(any(place.is_file() for place in places))
+    if holds == "images":
+        return count_images(*places)
+    # A video, or the folder of frames taken from it: one name is one video.
+    files = (f for place in places if place.is_dir() for f in place.iterdir() if not appledouble(f.name))
+    return len({file.stem for file in files if file.is_dir() or file.suffix == ".mp4"})
+
+
+def parts(key: str, root: Path, layout: list[Part]) -> Iterator[Item]:
+    """Yield every part of a corpus's layout, once for every combination of names in the braces."""
+    names = _names(key, root)
+    for part in layout:
+        braces = sorted({brace for _, brace, _, _ in string.Formatter().parse(part.paths[0]) if brace})
+        for chosen in itertools.product(*(names[brace].items() for brace in braces)):
+            named = dict(zip(braces, (name for name, _ in chosen), strict=True))
+            title = (part.title or part.paths[0]).format(**named)
+            alternatives = [
+                pattern.format(**dict(zip(braces, folders, strict=True)))
+                for pattern in part.paths
+                for folders in itertools.product(*(folders for _, folders in chosen))
+            ]
+            number = _number(root, part.holds, alternatives)
+            missing = title if title in alternatives else f"{title}: one of {', '.join(alternatives)}"
+            if any((root / path).exists() for path in alternatives):
+                missing += f" (there, but no {part.holds} in it)"
+            counts = dict.fromkeys((count.format(**named) for count in part.counts), number)
+            yield Item(title, number, () if number else (missing,), part.optional, counts)
+
+
+def _listed(root: Path, what: str, files: list[str], counts: dict[str, int] | None = None) -> Item:
+    """Return how many of the files that a list names are there."""
+    missing = tuple(name for name in files if not (root / name).is_file())
+    return Item(what, len(files) - len(missing), missing, counts=counts or {})
+
+
+def _ffpp(root: Path, _: Path | None) -> Iterator[Item]:
+    present = {method: set(ffpp.videos(root, method)) for method in (None, *ffpp.METHODS)}
+    for split in ffpp.SPLITS:
+        pairs = ffpp.pairs(root, split)
+        swapped = [(f"{a}_{b}", f"{b}_{a}") for a, b in pairs]
+        for method, videos in present.items():
+            wanted = {video for pair in (swapped if method else pairs) for video in pair}
+            what = f"videos of {split}.json, {method or 'originals'}"
+            counts = {} if method else {f"pairs in {split}": len(pairs)}
+            yield Item(what, len(wanted & videos), tuple(sorted(wanted - videos)), counts=counts)
+
+
+def _cvusa(root: Path, _: Path | None) -> Iterator[Item]:
+    if names := cvusa.listed(root):
+        yield _listed(root, "aerial images in splits/*.csv", names)
+
+
+def _m6doc(root: Path, _: Path | None) -> Iterator[Item]:
+    pages = [page.file.relative_to(root).as_posix() for page in m6doc.pages(root)]
+    yield _listed(root, "pages in annotations/instances_*.json", pages, {"pages annotated": len(pages)})
+
+
+def _loki(root: Path, _: Path | None) -> Iterator[Item]:
+    labels, questions = loki.labels(root)
+    counts = Counter(f"{label} {category}" for label, category in labels.values())
+    counts |= {"images asked about": len(labels), "images described": len(loki.references(root))}
+    yield _listed(root, "images in true_or_false.json", list(labels), counts | {"questions": questions})
+
+
+def _ddvqa(root: Path, faces: Path | None) -> Iterator[Item]:
+    """Its questions, and whether FF++ has the videos that they are about."""
+    for split in ("train", "test"):
+        entries = list(ddvqa.entries(root, split))
+        questions = [question for _, _, rows in entries for question in rows]
+        counts = {"videos": len(entries), "questions": len(questions)}
+        counts["answers"] = sum(len(answers) for _, _, answers in questions)
+        missing = tuple(
+            f"{method or 'original'} {video}"
+            for method, video, _ in entries
+            if faces is not None and not ffpp.has_video(faces, method, video)
+        )
+        what = f"videos of {split}_set" + (" in FaceForensics++" if faces else "")
+        counts = {f"{name} in {split}": number for name, number in counts.items()}
+        yield Item(what, len(entries) - len(missing), missing, counts=counts)
+
+
+def _dmimage(root: Path, _: Path | None) -> Iterator[Item]:
+    generators = {path for part in catalogue()["dmimage"].layout if part.title for path in part.paths}
+    folders = [*sorted(generators), "real_coco_valid", "real_imagenet_valid", "real_ucid"]
+    present = {name for name in folders if count_images(root / name)}
+    missing = tuple(name for name in folders if name not in present)
+    optional = "of each family one is enough, and of the real sets too"
+    counts = {"generators": len(present & generators)}
+    yield Item("folders that the authors' evaluation names", len(present), missing, optional, counts)
+
+
+def _fakeclue(root: Path, _: Path | None) -> Iterator[Item]:
+    for split in fakeclue.SPLITS:
+        rows = [row for row in fakeclue.rows(root, split) if isinstance(row, dict)]
+        with fakeclue.Images(root, split, rows) as images:
+            missing = tuple(str(row.get("image")) for row in rows if str(row.get("image")) not in images)
+        real = sum(row.get("label") == REAL for row in rows)
+        counts = {f"real images in {split}": real, f"fake images in {split}": len(rows) - real}
+        what = f"images of {split}.json in {images.place.name or images.place}"
+        yield Item(what, len(rows) - len(missing), missing, counts=counts)
+
+
+# What a corpus's own lists name; given its folder, and FF++'s, which DD-VQA asks about.
+LISTS: dict[str, Callable[[Path, Path | None], Iterator[Item]]] = {
+    "ffpp": _ffpp,
+    "cvusa": _cvusa,
+    "m6doc": _m6doc,
+    "loki": _loki,
+    "ddvqa": _ddvqa,
+    "dmimage": _dmimage,
+    "fakeclue": _fakeclue,
+}
+
+
+@dataclass
+class Report:
+    """The state of one corpus.
+
+    Attributes:
+        key: its name in params.yaml.
         root: its folder; None where neither the profile nor the command names one.
-        items: the parts of its layout and what its lists name.
-        counts: by the names in the catalogue.
-        problems: what kept a list from being read.
+        items: the parts of its layout and of its lists.
+        problems: what kept the check from going on.
     """
 
     key: str
-    corpus: Corpus
     root: Path | None
     items: list[Item] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
-        """Everything that its layout demands and its lists name is there."""
-        whole = all(item.optional or not item.missing for item in self.items)
-        return self.root is not None and whole and not self.problems
+        """Whether everything is there that its layout demands and its lists name."""
+        items_complete = all(item.optional or not item.missing for item in self.items)
+        return self.root is not None and items_complete and not self.problems
 
-
-def folders(params: Params) -> dict[str, Path | None]:
-    """Every corpus and benchmark that the profile has a key for, and its folder (None: left out)."""
-    named = {**params.collect.corpora.folders(), **params.collect.benchmarks.folders()}
-    return {key: paths.resolve(named[key]) if named.get(key) else None for key in catalogue()}
+    @property
+    def counts(self) -> Counter[str]:
+        """Counts by the names in the catalogue."""
+        total: Counter[str] = Counter()
+        for item in self.items:
+            total.update(item.counts)
+        return total
 
 
 def verify(key: str, root: Path | None, faces: Path | None = None) -> Report:
-    """Holds one corpus's folder against the catalogue.
+    """Compare one corpus's folder with the catalogue.
 
     Args:
         key: its key in the catalogue.
         root: its folder; None where nobody names one.
-        faces: FaceForensics++'s folder, where DD-VQA's frames come from; None: those are not looked for.
+        faces: FaceForensics++'s folder, where DD-VQA's frames come from; None: those are not checked.
     """
-    report = Report(key, catalogue()[key], root)
-    if root is None:
-        return report
-    if not root.is_dir():
+    report = Report(key, root)
+    if root is not None and not root.is_dir():
         report.problems.append(f"no folder {root}")
-        return report
-    report.items, report.counts = layouts.parts(key, root, report.corpus.layout)
-    if not report.complete:
-        return report  # its lists would only say the same again
-    try:
-        listed = layouts.lists(key, root, faces)
-    except UserError as error:
-        report.problems.append(error.what)
-        return report
-    report.items += listed.items
-    report.counts += listed.counts
+    elif root is not None:
+        report.items += parts(key, root, catalogue()[key].layout)
+        # Without its layout, the lists would only report the same again.
+        if report.complete and key in LISTS:
+            try:
+                report.items += LISTS[key](root, faces)
+            except UserError as error:
+                report.problems.append(error.what)
     return report
 
 
-def _archives(root: Path) -> list[str]:
-    if not root.is_dir():
-        return []
-    ends = (*ZIPS, *TARS)
-    return sorted(p.name for p in root.iterdir() if p.name.lower().endswith(ends) and not appledouble(p.name))
-
-
-def _some(names: tuple[str, ...]) -> str:
+def _some(names: tuple[str, ...] | list[str]) -> str:
     more = f" … and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
-def _item(item: Item) -> list[str]:
+def _line(item: Item) -> str:
     if not item.missing:
-        return [f"  there    {item.what}: {item.found:,}"]
-    found = f" ({item.found:,} there)" if item.found else ""
+        return f"  there    {item.what}: {item.number:,}"
+    there = f" ({item.number:,} there)" if item.number else ""
     if item.optional:
-        what = "" if item.missing == (item.what,) else f": {_some(item.missing)}"
-        return [f"  optional {item.what}{found}, not there{what}; {item.optional}"]
-    return [f"  MISSING  {_some(item.missing)}" + (f", of {item.what}{found}" if item.found else "")]
+        missing = "" if item.missing == (item.what,) else f": {_some(item.missing)}"
+        return f"  optional {item.what}{there}, not there{missing}; {item.optional}"
+    return f"  MISSING  {_some(item.missing)}" + (f", of {item.what}{there}" if item.number else "")
 
 
 def lines(report: Report) -> list[str]:
-    """What to tell about one corpus."""
-    corpus, root = report.corpus, report.root
+    """Return the report on one corpus as lines of text."""
+    corpus, root = catalogue()[report.key], report.root
     state = "complete" if report.complete else "INCOMPLETE" if root else "no folder named"
-    told = [f"{report.key}: {corpus.name}, {state}" + (f" in {root}" if root else "")]
-    for item in report.items:
-        told += _item(item)
-    told += [f"  MISSING  {problem}" for problem in report.problems]
-    for name, count in corpus.counts.items():
-        if root is None or not root.is_dir():
-            break
-        full = "how many the full corpus has is not known" if count.full is None else f"{count.full:,}"
-        about = "about " if count.about else ""
-        known = full if count.full is None else f"the full corpus has {about}{full}"
-        told.append(f"  count    {name}: found {report.counts[name]:,}; {known} ({count.source})")
-    told.append(f"  terms    {corpus.licence}")
+    text = [f"{report.key}: {corpus.name}, {state}" + (f" in {root}" if root else "")]
+    text += [_line(item) for item in report.items]
+    text += [f"  MISSING  {problem}" for problem in report.problems]
+    if root is not None and root.is_dir():
+        for name, count in corpus.counts.items():
+            full = f"the full corpus has {'about ' if count.about else ''}{count.full or 0:,}"
+            full = full if count.full else "how many the full corpus has is not known"
+            text.append(f"  count    {name}: found {report.counts[name]:,}; {full} ({count.source})")
+    text.append(f"  terms    {corpus.licence}")
     if not report.complete:
-        told.append(f"  cure     {WHERE[report.key]} ({corpus.url}; size: {corpus.size})")
-        packed = _archives(root) if root else []
+        text.append(f"  cure     {READERS[report.key].WHERE} ({corpus.url}; size: {corpus.size})")
+        names = sorted(p.name for p in root.iterdir()) if root and root.is_dir() else []
+        packed = [name for name in names if name.lower().endswith(SUFFIXES) and not appledouble(name)]
         if packed:
-            told.append(f"  cure     still packed: {_some(tuple(packed))}; `fakevlm unpack FILE FOLDER`")
+            text.append(f"  cure     still packed: {_some(packed)}; `fakevlm unpack FILE FOLDER`")
         if root is None:
-            told.append(f"  cure     the profile leaves it out; look at a folder with `{report.key}=FOLDER`")
-    return told
+            text.append(f"  cure     the profile leaves it out; check a folder with `{report.key}=FOLDER`")
+    return text
 
 
-def _chosen(arguments: list[str], known: dict[str, Path | None]) -> dict[str, Path | None]:
-    """The corpora asked for with their folders; without any, those that the profile names."""
-    if not arguments:
-        return {key: root for key, root in known.items() if root is not None}
-    chosen = {}
-    for argument in arguments:
-        key, given, folder = argument.partition("=")
-        if key not in known:
-            raise UserError(f"no corpus {key!r}", f"one of: {', '.join(known)}")
-        chosen[key] = Path(folder).expanduser() if given else known.get(key)
-    return chosen
+def folders(params: Params) -> dict[str, Path | None]:
+    """Return every corpus and benchmark of the catalogue with its folder in the profile (None: left out)."""
+    names = {**params.collect.corpora.folders(), **params.collect.benchmarks.folders()}
+    return {key: paths.resolve(names[key]) if names.get(key) else None for key in catalogue()}
 
 
 def main(arguments: list[str], profile: str | None) -> int:
@@ -156,14 +353,19 @@ def main(arguments: list[str], profile: str | None) -> int:
         UserError: there is no such corpus or profile.
     """
     params = load_params(profile)
-    known = folders(params)
-    chosen = _chosen(arguments, known)
-    whole = 0
-    for key, root in chosen.items():  # told one by one: counting a million files takes minutes
-        report = verify(key, root, chosen.get("ffpp") or known["ffpp"])
-        whole += report.complete
+    named = folders(params)
+    chosen = {} if arguments else {key: root for key, root in named.items() if root is not None}
+    for argument in arguments:
+        key, equals, folder = argument.partition("=")
+        if key not in named:
+            raise UserError(f"no corpus {key!r}", f"one of: {', '.join(named)}")
+        chosen[key] = Path(folder).expanduser() if equals else named[key]
+    complete = 0
+    for key, root in chosen.items():  # printed one by one: counting a million files takes minutes
+        report = verify(key, root, chosen.get("ffpp") or named["ffpp"])
+        complete += report.complete
         print("\n".join(lines(report)), end="\n\n", flush=True)
-    left_out = [key for key in known if key not in chosen]
-    print(f"profile {params.profile}: {whole} of {len(chosen)} complete", end="")
-    print(f"; not looked at: {', '.join(left_out)}" if left_out else "")
-    return COMPLETE if whole == len(chosen) else INCOMPLETE
+    left_out = ", ".join(key for key in named if key not in chosen)
+    print(f"profile {params.profile}: {complete} of {len(chosen)} complete", end="")
+    print(f"; not checked: {left_out}" if left_out else "")
+    return COMPLETE if complete == len(chosen) else INCOMPLETE

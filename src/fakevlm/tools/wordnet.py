@@ -31,17 +31,12 @@ def hypernyms(lines: Iterable[str]) -> dict[str, list[str]]:
 
 
 def below(root: str, above: dict[str, list[str]]) -> set[str]:
-    """Return `root` and all synsets that have it among their hypernyms."""
-    children: dict[str, list[str]] = {}
-    for synset, parents in above.items():
-        for parent in parents:
-            children.setdefault(parent, []).append(synset)
-    synsets, waiting = set(), [root]
-    while waiting:
-        synset = waiting.pop()
-        if synset not in synsets:
-            synsets.add(synset)
-            waiting += children.get(synset, [])
+    """Return `root` and all synsets that have it among their hypernyms, at any height."""
+    synsets: set[str] = set()
+    added = {root}
+    while added:
+        synsets |= added
+        added = {name for name, parents in above.items() if not synsets.isdisjoint(parents)} - synsets
     return synsets
 
 

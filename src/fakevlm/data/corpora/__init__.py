@@ -1,9 +1,7 @@
-"""One reader a public corpus, each by the corpus's real folder layout and file formats.
+"""One reader a public corpus, each for the corpus's real folder layout and file formats.
 
-A reader is a function `read(root, …)` that streams records in a fixed order. It reads bytes and does not
-decode pictures: `collect` checks every image the same way. What cannot be read goes to a `Quarantine`, what
-is missing altogether stops with an error that says where to get it.
-
-`catalogue` holds the corpora's terms, addresses and sizes, `verify` what is there of them, `archives` unpacks
-them; `collect` reads all.
+A reader module has `WHERE`, the way to get the corpus, and `read(root, …)`, which streams records in a fixed
+order. Only images whose ids are `drawn` are read. Images are not decoded here: `collection.filter` checks all
+of them the same way. What should be there and cannot be read is yielded as `Unusable`, in its place. A missing
+folder or list is a `UserError` that says where to get it.
 """

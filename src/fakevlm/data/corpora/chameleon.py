@@ -12,28 +12,25 @@ Layout::
 `chameleon/{real,fake}/<file>`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from fakevlm.data.corpora.files import images_below, need_folder
+from fakevlm.data.corpora.files import Drawn, images_below, load, need_folder
 from fakevlm.data.records import FAKE, REAL, Record
 
 WHERE = "ask its authors for Chameleon (https://github.com/shilinyan99/AIDE) and unpack it there"
 
 
-def read(root: Path, drawn: Callable[[str], bool] | None = None) -> Iterator[Record]:
-    """Stream the real, then the generated images that are `drawn` by their ids; others are not read.
-
-    Neither generator nor category is known.
+def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
+    """Stream the real, then the generated images; neither generator nor category is known.
 
     Raises:
         UserError: a folder is missing.
     """
     need_folder(root, "Chameleon", WHERE)
     base = root / "test" if (root / "test").is_dir() else root
-    for folder, kind, label in (("0_real", "real", REAL), ("1_fake", "fake", FAKE)):
-        place = need_folder(base / folder, "Chameleon", WHERE)
-        for file in images_below(place):
-            path = f"chameleon/{kind}/{file.relative_to(place).as_posix()}"
-            if drawn is None or drawn(path):
-                yield Record(id=path, image=file.read_bytes(), label=label, source="chameleon", item=path)
+    for name, kind, label in (("0_real", "real", REAL), ("1_fake", "fake", FAKE)):
+        folder = need_folder(base / name, "Chameleon", WHERE)
+        for file in images_below(folder):
+            path = f"chameleon/{kind}/{file.relative_to(folder).as_posix()}"
+            yield from load(file, path, drawn, label=label, source="chameleon")

@@ -5,25 +5,24 @@ Licence: research only, by request (https://mvrl.cse.wustl.edu/datasets/cvusa). 
 
 Layout::
 
-    <root>/splits/train-19zl.csv        rows without header:
-    bingmap/19/0044775.jpg,streetview/panos/0044775.jpg,… <root>/splits/val-19zl.csv
+    <root>/splits/{train,val}-19zl.csv   without header: bingmap/19/0044775.jpg,streetview/panos/0044775.jpg,…
     <root>/bingmap/19/0044775.jpg
 
 Without `splits` every image in `bingmap/19` is read.
 """
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from fakevlm.data.corpora.files import Quarantine, appledouble, images, need_folder
+from fakevlm.data.corpora.files import Drawn, Unusable, appledouble, images, load, need_folder
 from fakevlm.data.records import REAL, Record
 
 WHERE = "ask for CVUSA at https://mvrl.cse.wustl.edu/datasets/cvusa and unpack it there"
 
 
 def listed(root: Path) -> list[str]:
-    """The aerial images that the split lists name, each once, in order."""
+    """Return the aerial images that the split lists name, each once, in order."""
     names: dict[str, None] = {}
     for file in sorted(p for p in (root / "splits").glob("*.csv") if not appledouble(p.name)):
         with file.open(newline="", encoding="utf-8-sig") as rows:
@@ -32,27 +31,17 @@ def listed(root: Path) -> list[str]:
     return list(names)
 
 
-def read(
-    root: Path, quarantine: Quarantine | None = None, drawn: Callable[[str], bool] | None = None
-) -> Iterator[Record]:
-    """Stream the aerial images that are `drawn` by their ids; others are not read.
-
-    An image that a list names and the folder lacks goes to quarantine, drawn or not.
+def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record | Unusable]:
+    """Stream the aerial images; one that a list names and the folder lacks is unusable, drawn or not.
 
     Raises:
         UserError: the folder of aerial images is missing.
     """
-    place = need_folder(root / "bingmap" / "19", "CVUSA", WHERE)
-    names = listed(root)
-    for name in names or [f"bingmap/19/{file.name}" for file in images(place)]:
+    folder = need_folder(root / "bingmap" / "19", "CVUSA", WHERE)
+    for name in listed(root) or [f"bingmap/19/{file.name}" for file in images(folder)]:
         file = root / name
         if not file.is_file():
-            if quarantine is not None:
-                quarantine.add("cvusa", name, "listed in splits but missing")
+            yield Unusable("cvusa", name, "listed in splits but missing")
             continue
         path = f"satellite/real/{file.name}"
-        if drawn and not drawn(path):
-            continue
-        yield Record(
-            id=path, image=file.read_bytes(), label=REAL, source="satellite", item=path, category="satellite"
-        )
+        yield from load(file, path, drawn, label=REAL, source="satellite", category="satellite")

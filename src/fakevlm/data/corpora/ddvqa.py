@@ -25,31 +25,19 @@ frames.
 from collections.abc import Iterator
 from pathlib import Path
 
+from fakevlm.cache import Cache
 from fakevlm.data.corpora import ffpp
 from fakevlm.data.corpora.faces import Cropper
-from fakevlm.data.corpora.files import Quarantine, appledouble, need_folder, need_json
+from fakevlm.data.corpora.files import Unusable, appledouble, need_folder, need_json
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
 from fakevlm.prefetch import prefetch
 
 WHERE = "get DD-VQA's DQ_FF++ folder from https://github.com/Reality-Defender/Research-DD-VQA"
-METHODS: dict[str, str | None] = {
-    "0": "Deepfakes",
-    "1": "Face2Face",
-    "2": "FaceShifter",
-    "3": "FaceSwap",
-    "5": None,
-    "6": "NeuralTextures",
-}
-FOLDERS = (
-    "Deepfakes",
-    "Face2Face",
-    "FaceShifter",
-    "FaceSwap",
-    "Neuraltexture",
-    "Original",
-)  # as in the release
-
+METHODS = {"0": "Deepfakes", "1": "Face2Face", "2": "FaceShifter", "3": "FaceSwap", "6": "NeuralTextures"}
+METHODS |= {"5": None}
+# As in the release.
+FOLDERS = ("Deepfakes", "Face2Face", "FaceShifter", "FaceSwap", "Neuraltexture", "Original")
 
 # FF++ method, None for an original; video; its questions as (number, question, answers)
 Entry = tuple[str | None, str, list[tuple[str, str, list[str]]]]
@@ -68,16 +56,16 @@ def _questions(entry: dict, file: Path, key: str) -> list[tuple[str, str, list[s
 
 
 def entries(root: Path, split: str) -> Iterator[Entry]:
-    """What one split asks, video by video.
+    """Yield the questions of one split (`train` or `test`), video by video.
 
     Raises:
         UserError: the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.
     """
     base = root / "DQ_FF++" if (root / "DQ_FF++").is_dir() else root
-    place = need_folder(base / f"{split}_set", "DD-VQA", WHERE)
-    files = sorted(p for p in place.glob("*/*.json") if not appledouble(p.name))
+    folder = need_folder(base / f"{split}_set", "DD-VQA", WHERE)
+    files = sorted(p for p in folder.glob("*/*.json") if not appledouble(p.name))
     if not files:
-        raise UserError(f"DD-VQA: no <Method>/<Method>.json in {place}", WHERE)
+        raise UserError(f"DD-VQA: no <Method>/<Method>.json in {folder}", WHERE)
     for file in files:
         for key, entry in need_json(file, "DD-VQA", WHERE, dict).items():
             mid, _, video = key.partition("_")
@@ -90,42 +78,36 @@ def read(
     root: Path,
     ffpp_root: Path,
     frames_per_video: int,
-    split: str = "test",
-    quarantine: Quarantine | None = None,
     crop: Cropper | None = None,
-    frames: ffpp.FrameCache | None = None,
-) -> Iterator[Record]:
-    """Streams one record a question of one split, with the answers as references.
+    values: Cache | None = None,
+) -> Iterator[Record | Unusable]:
+    """Stream one record a question of the test split, with the answers as references.
 
     Args:
-        ffpp_root: FaceForensics++, where the frames come from. Videos that it lacks go to quarantine.
-        split: `train` or `test`.
-        crop: cuts faces from FF++'s frames, as there.
-        frames: what was decoded before.
+        root: of the corpus.
+        ffpp_root: FaceForensics++, where the frames come from. A video that it lacks is unusable.
+        frames_per_video, crop, values: see `ffpp.read`.
 
     Raises:
         UserError: the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.
     """
 
-    def taken(entry: Entry) -> tuple[Entry, list[tuple[str, bytes]], Quarantine]:
-        (method, video, _), notes = entry, Quarantine()
-        pictures = ffpp.video_frames(ffpp_root, method, video, frames_per_video, notes, crop, frames=frames)
-        return entry, pictures, notes
+    def decode(entry: Entry) -> tuple[Entry, ffpp.Frames]:
+        return entry, ffpp.video_frames(ffpp_root, *entry[:2], frames_per_video, None, crop, values)
 
-    for (method, video, questions), pictures, notes in prefetch(taken, entries(root, split)):
-        if quarantine is not None:
-            quarantine.take(notes)
+    for (method, video, questions), (pictures, unusable) in prefetch(decode, entries(root, "test")):
+        yield from unusable
         for n, (number, question, answers) in enumerate(questions if pictures else []):
-            name, data = pictures[n % len(pictures)]
+            name, image = pictures[n % len(pictures)]
             yield Record(
                 id=f"{ffpp.frame_id(method, video, name)}#{number}",
-                image=data,
+                image=image,
                 label=FAKE if method else REAL,
                 source="ddvqa",
                 item=video.split("_")[0],
                 category="deepfake",
                 generator=method,
-                split=split,
+                split="test",
                 question=question,
                 references=answers,
             )

@@ -14,20 +14,20 @@ here, given the five points; where these come from is `collect.face_crop.detecto
   where DeepfakeBench takes dlib's 37, 44, 30, 49 and 55, so crops differ by a few pixels.
 
 DeepfakeBench's own `landmarks` folders do not serve: it writes the landmarks of its crops, not of the frames,
-beside these crops in `frames`. Those are read as they are (`ffpp`), and need no `face_crop`.
+beside these crops in `frames`. Those are read unchanged (`ffpp`), and need no `face_crop`.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fakevlm import paths
 from fakevlm.config.params import FaceCrop
-from fakevlm.data.corpora.files import BadImage
+from fakevlm.data.corpora.files import BadImage, file_stamp
 from fakevlm.errors import UserError
 
 # Left eye, right eye (as one sees them), nose, left and right corner of the mouth: ArcFace's template of 112
@@ -36,10 +36,9 @@ TEMPLATE = np.array(
     [[30.2946, 51.6963], [65.5318, 51.5014], [48.0252, 71.7366], [33.5493, 92.3655], [62.7299, 92.2041]]
 )
 SHIFT, SIDE = (8.0, 0.0), 112.0
-# The same five among dlib's 68 (or 81: the forehead's 13 come last), numbered from 0, as DeepfakeBench picks
-# them.
-AMONG_DLIBS = [37, 44, 30, 49, 55]
-# A whole frame's face never lands on the template by itself; the landmarks of a crop do.
+# The same five among dlib's 68 (or 81: the forehead's 13 come last), numbered from 0, as in DeepfakeBench.
+DLIB_FIVE = [37, 44, 30, 49, 55]
+# A whole frame's face never lies on the template by itself; the landmarks of a crop do.
 _STILL_SCALE, _STILL_PIXELS = 0.1, 0.08
 YUNET = "face_detection_yunet_2023mar.onnx from https://github.com/opencv/opencv_zoo (MIT licence)"
 
@@ -48,22 +47,22 @@ class NoFace(BadImage):
     """A frame in which no face was found."""
 
 
-@dataclass(frozen=True)
-class Face:
-    """One face: its box (x, y, width, height) and five points (5, 2) in pixels, ordered as `TEMPLATE`."""
+class Face(NamedTuple):
+    """A face: the area of its box in pixels, and five points (5, 2) in pixels, ordered as `TEMPLATE`."""
 
-    box: tuple[float, float, float, float]
+    area: float
     points: np.ndarray
 
 
-# (H, W, 3) uint8 RGB frame, the file in which its landmarks would lie -> the faces in it.
+# (H, W, 3) uint8 RGB frame, the file in which its landmarks would be -> the faces in it.
 Finder = Callable[[np.ndarray, Path], list[Face]]
 
 
 def template(size: int, scale: float) -> np.ndarray:
-    """Where the five points go in a crop of `size` pixels a side: (5, 2) float64.
+    """Return where the five points go in a crop of `size` pixels a side: (5, 2) float64.
 
     Args:
+        size: of the crop.
         scale: how much wider than the bare face the crop is, 1.3 in DeepfakeBench.
     """
     margin = size * (scale - 1) / 2
@@ -71,10 +70,10 @@ def template(size: int, scale: float) -> np.ndarray:
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The rotation, uniform scale and shift that bring points nearest to others by least squares: (2, 3).
+    """Return the rotation, uniform scale and shift that bring points nearest to others: (2, 3).
 
-    Without reflection and in the plane this is Umeyama's solution, which DeepfakeBench takes from
-    scikit-image.
+    Without reflection and in the plane this least-squares solution is Umeyama's, which DeepfakeBench takes
+    from scikit-image.
 
     Args:
         source, target: (n, 2) points, n ≥ 2.
@@ -83,40 +82,12 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
         NoFace: the points all lie on one spot.
     """
     x, y = np.asarray(source, np.float64).T
-    one, nil = np.ones_like(x), np.zeros_like(x)
-    equations = np.concatenate([np.stack([x, -y, one, nil], 1), np.stack([y, x, nil, one], 1)])
+    ones, zeros = np.ones_like(x), np.zeros_like(x)
+    equations = np.concatenate([np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)])
     (a, b, right, down), _, rank, _ = np.linalg.lstsq(equations, np.asarray(target, np.float64).T.ravel())
     if rank < 4:
         raise NoFace("landmarks on one spot")
     return np.array([[a, -b, right], [b, a, down]])
-
-
-def align(frame: np.ndarray, points: np.ndarray, size: int, scale: float) -> np.ndarray:
-    """The face's crop: (H, W, 3) uint8 → (size, size, 3) uint8.
-
-    Raises:
-        NoFace: the points all lie on one spot.
-    """
-    import cv2
-
-    return cv2.warpAffine(frame, similarity(points, template(size, scale)), (size, size))
-
-
-def largest(faces: Sequence[Face]) -> Face:
-    """The face whose box has the largest area, the first of several.
-
-    Raises:
-        NoFace: there is none.
-    """
-    if not faces:
-        raise NoFace("no face found")
-    return max(faces, key=lambda face: face.box[2] * face.box[3])
-
-
-def _of_points(points: np.ndarray) -> Face:
-    left, top = points.min(0)
-    width, height = points.max(0) - (left, top)
-    return Face((float(left), float(top), float(width), float(height)), points)
 
 
 def read_landmarks(frame: np.ndarray, file: Path) -> list[Face]:
@@ -133,11 +104,12 @@ def read_landmarks(frame: np.ndarray, file: Path) -> list[Face]:
         raise BadImage(f"landmarks not readable: {type(error).__name__}") from error
     if points.shape not in ((5, 2), (68, 2), (81, 2)) or not np.isfinite(points).all():
         raise BadImage(f"landmarks are an array of {points.shape}, not 5, 68 or 81 points")
-    return [_of_points(points if len(points) == 5 else points[AMONG_DLIBS])]
+    points = points if len(points) == 5 else points[DLIB_FIVE]
+    return [Face(float(np.ptp(points, axis=0).prod()), points)]
 
 
 def yunet(settings: FaceCrop) -> Finder:
-    """A finder by OpenCV's YuNet.
+    """Return a finder by OpenCV's YuNet.
 
     Raises:
         UserError: its model is missing or does not load.
@@ -156,52 +128,65 @@ def yunet(settings: FaceCrop) -> Finder:
         create()
     except cv2.error as error:
         raise UserError(f"{wrong} ({error.err})", f"put there {YUNET}") from error
-    own = threading.local()  # a detector holds the frame's size: each thread has one of its own
+    threads = threading.local()  # a detector holds the frame's size: each thread has one of its own
 
     def find(frame: np.ndarray, _: Path) -> list[Face]:
-        if not hasattr(own, "detector"):
-            own.detector = create()
+        if not hasattr(threads, "detector"):
+            threads.detector = create()
         height, width = frame.shape[:2]
-        own.detector.setInputSize((width, height))
-        found = own.detector.detect(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1]
-        rows = [] if found is None else np.asarray(found, np.float64)
-        # x, y, width, height, five points from the person's right eye (on the image's left) to the mouth,
-        # score
-        return [Face(tuple(map(float, row[:4])), row[4:14].reshape(5, 2)) for row in rows]
+        threads.detector.setInputSize((width, height))
+        rows = threads.detector.detect(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1]
+        rows = [] if rows is None else np.asarray(rows, np.float64)
+        # x, y, width, height, five points from the eye on the image's left to the mouth, score
+        return [Face(row[2] * row[3], row[4:14].reshape(5, 2)) for row in rows]
 
     return find
 
 
 @dataclass(frozen=True)
 class Cropper:
-    """Frames to crops of faces, of the largest face in each."""
+    """Cut the largest face out of a frame.
+
+    Attributes:
+        find: finds the faces.
+        size: pixels a side of the crop.
+        scale: see `template`.
+        key: decides, with the frame and its landmarks, the crop; as JSON has it.
+    """
 
     find: Finder
     size: int
     scale: float
+    key: Any = None
 
     def __call__(self, frame: np.ndarray, landmarks: Path) -> np.ndarray:
-        """The crop: (H, W, 3) uint8 RGB → (size, size, 3).
+        """Return the crop: (H, W, 3) uint8 RGB → (size, size, 3).
 
         Args:
-            landmarks: the file in which this frame's landmarks would lie.
+            frame: of the video.
+            landmarks: the file in which this frame's landmarks would be.
 
         Raises:
             NoFace: there is none.
             BadImage: the landmarks are broken, or those of a crop.
         """
-        face = largest(self.find(frame, landmarks))
-        crop = align(frame, face.points, self.size, self.scale)
-        (a, _, right), (b, _, down) = similarity(face.points, template(self.size, self.scale))
+        import cv2
+
+        faces = self.find(frame, landmarks)
+        if not faces:
+            raise NoFace("no face found")
+        points = max(faces, key=lambda face: face.area).points
+        matrix = similarity(points, template(self.size, self.scale))
+        (a, _, right), (b, _, down) = matrix
         still = abs(a - 1) < _STILL_SCALE and abs(b) < _STILL_SCALE
         at_rest = max(abs(right), abs(down)) < _STILL_PIXELS * self.size
-        if self.find is read_landmarks and still and at_rest and frame.shape[:2] != crop.shape[:2]:
+        if self.find is read_landmarks and still and at_rest and frame.shape[:2] != (self.size, self.size):
             raise BadImage("landmarks of a crop, not of the frame: take DeepfakeBench's frames too")
-        return crop
+        return cv2.warpAffine(frame, matrix, (self.size, self.size))
 
 
 def make_cropper(settings: FaceCrop | None) -> Cropper | None:
-    """What `collect.face_crop` asks for; None where frames stay whole.
+    """Return the cropper that `collect.face_crop` names; None where frames stay whole.
 
     Raises:
         UserError: the detector's model is missing or does not load.
@@ -209,4 +194,5 @@ def make_cropper(settings: FaceCrop | None) -> Cropper | None:
     if settings is None:
         return None
     find = read_landmarks if settings.detector == "landmarks" else yunet(settings)
-    return Cropper(find, settings.size, settings.scale)
+    model = file_stamp(paths.resolve(settings.model)) if settings.model else None
+    return Cropper(find, settings.size, settings.scale, [settings.model_dump(), model])

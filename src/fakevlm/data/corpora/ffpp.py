@@ -18,24 +18,24 @@ A video and all manipulations of it share one `item`, the target's id. The offic
 neither target nor source of a test video occurs in training.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
+from fakevlm import cache
 from fakevlm.data.corpora.faces import Cropper
 from fakevlm.data.corpora.files import (
     BadImage,
-    Quarantine,
+    Drawn,
+    Unusable,
     appledouble,
     file_stamp,
     images,
     need_folder,
     need_json,
 )
-from fakevlm.data.corpora.video import frames as decode
-from fakevlm.data.corpora.video import numbers, spaced
+from fakevlm.data.corpora.video import frames, numbers, png, spaced
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
 from fakevlm.prefetch import prefetch
@@ -47,23 +47,18 @@ WHERE = (
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 SPLITS = ("train", "val", "test")
 
-
-class FrameCache(Protocol):
-    """Stores the frames of a video, as (file name, bytes), under a key that JSON can hold."""
-
-    def get(self, key: Any) -> list[tuple[str, bytes]] | None: ...
-
-    def put(self, key: Any, frames: list[tuple[str, bytes]]) -> None: ...
+# Frames of a video as (file name, bytes), and what could not be used.
+Frames = tuple[list[tuple[str, bytes]], list[Unusable]]
 
 
 def frame_id(method: str | None, video: str, frame: str) -> str:
-    """The record id of a frame (`000.png`) of a video; `method` None for an original."""
+    """Return the record id of a frame (`000.png`) of a video; `method` None for an original."""
     place = f"fake/{method}" if method else "real/youtube"
     return f"ff++/{place}/c23/frames/{video}/{frame}"
 
 
 def pairs(root: Path, split: str) -> list[tuple[str, str]]:
-    """The pairs of original video ids of one official split; each was manipulated in both directions.
+    """Return the pairs of original video ids of one official split; each was manipulated in both directions.
 
     Raises:
         UserError: the split's file is missing or not a list of pairs.
@@ -76,11 +71,7 @@ def pairs(root: Path, split: str) -> list[tuple[str, str]]:
 
 
 def read_splits(root: Path) -> dict[str, str]:
-    """`train`, `val` or `test` by original video id.
-
-    Raises:
-        UserError: a split file is missing or not a list of pairs.
-    """
+    """Return `train`, `val` or `test` by original video id. Raises `UserError` as `pairs` does."""
     return {video: split for split in SPLITS for pair in pairs(root, split) for video in pair}
 
 
@@ -89,86 +80,86 @@ def _place(root: Path, method: str | None) -> Path:
     return root.joinpath(*parts, "c23")
 
 
-def _landmarks(place: Path, video: str, number: int) -> Path:
-    return place / "landmarks" / video / f"{number:03d}.npy"
-
-
 def video_frames(
     root: Path,
     method: str | None,
     video: str,
     wanted: int,
-    quarantine: Quarantine | None = None,
+    drawn: Drawn | None = None,
     crop: Cropper | None = None,
-    drawn: Callable[[str], bool] | None = None,
-    frames: FrameCache | None = None,
-) -> list[tuple[str, bytes]]:
-    """Return evenly spaced frames of one video as (file name, bytes): extracted ones, else decoded ones.
+    values: cache.Cache | None = None,
+) -> Frames:
+    """Return evenly spaced frames of one video: extracted ones as they are, else decoded ones as PNG.
 
-    Of them only those that are `drawn` by their ids: others are not read, decoded or cropped. A video that
-    does not decode gives none and goes to quarantine, so does one that is missing, and a frame that has no
-    face or does not come. `frames` keeps what decoded without any of this.
+    Frames that are not drawn by their ids are not read, decoded or cropped. A missing or broken video is
+    unusable, and so is a frame that has no face or does not come.
+
+    Args:
+        root: of the corpus.
+        method: None for an original.
+        video: its id.
+        wanted: number of frames.
+        drawn: whether a frame is drawn, by its id; None: all are.
+        crop: cuts faces from decoded frames.
+        values: cache of the decoded frames.
     """
-    quarantine = Quarantine() if quarantine is None else quarantine
     place = _place(root, method)
     folder, file = place / "frames" / video, place / "videos" / f"{video}.mp4"
+
+    def chosen(name: str) -> bool:
+        return drawn is None or drawn(frame_id(method, video, name))
+
     # By number: DeepfakeBench names them by three digits, and the thousandth by four.
-    if (
-        found := sorted(images(folder), key=lambda frame: (len(frame.stem), frame.stem))
-        if folder.is_dir()
-        else []
-    ):
-        chosen = [found[i] for i in spaced(len(found), wanted)]
-        return [
-            (f.name, f.read_bytes())
-            for f in chosen
-            if drawn is None or drawn(frame_id(method, video, f.name))
-        ]
+    if extracted := sorted(images(folder), key=lambda frame: (len(frame.stem), frame.stem)):
+        evenly = [extracted[i] for i in spaced(len(extracted), wanted)]
+        return [(frame.name, frame.read_bytes()) for frame in evenly if chosen(frame.name)], []
     name = file.relative_to(root).as_posix()
-
-    def look(number: int, pixels: np.ndarray) -> np.ndarray | None:
-        try:
-            return crop(pixels, _landmarks(place, video, number))
-        except BadImage as error:
-            quarantine.add("ff++", f"{name}#{number:03d}", str(error))
-            return None
-
-    def lost(number: int) -> None:
-        quarantine.add("ff++", f"{name}#{number:03d}", "the video's header promises it, but it does not come")
-
     try:
         if not file.is_file():
             raise BadImage("video missing")
-        chosen = [
-            number
+        landmarks = {
+            number: place / "landmarks" / video / f"{number:03d}.npy"
             for number in numbers(file, wanted)
-            if drawn is None or drawn(frame_id(method, video, f"{number:03d}.png"))
-        ]
-        points = [file_stamp(_landmarks(place, video, number)) for number in chosen] if crop else []
-        key = [str(file), file_stamp(file), chosen, points]
-        if not chosen:
-            return []
-        if frames is not None and (cached := frames.get(key)) is not None:
-            return cached
-        noted = len(quarantine)
-        decoded = decode(file, chosen, look if crop else None, lost)
-        pictures = [(f"{number:03d}.png", data) for number, data in decoded]
-        if frames is not None and len(quarantine) == noted:
-            frames.put(key, pictures)
-        return pictures
+            if chosen(f"{number:03d}.png")
+        }
+        pictures, problems = _decode(file, landmarks, crop, values)
     except BadImage as error:
-        quarantine.add("ff++", name, str(error))
-        return []
+        return [], [Unusable("ff++", name, str(error))]
+    return pictures, [Unusable("ff++", f"{name}#{n:03d}", reason) for n, reason in problems.items()]
+
+
+def _decode(
+    file: Path, landmarks: dict[int, Path], crop: Cropper | None, values: cache.Cache | None
+) -> tuple[list[tuple[str, bytes]], dict[int, str]]:
+    """Decode and crop the frames whose landmark files are given; return also why some cannot be used."""
+    if not landmarks:
+        return [], {}
+    code = cache.code_version(*(f"fakevlm.data.corpora.{module}" for module in ("faces", "ffpp", "video")))
+    stamps = [crop.key, *map(file_stamp, landmarks.values())] if crop else None
+    key = cache.key("frames", code, str(file), file_stamp(file), list(landmarks), stamps)
+    if values is not None and (packed := values.get(key)) is not None:
+        return [(name, data.tobytes()) for name, data in cache.unpack(packed).items()], {}
+    pictures, problems = {}, dict.fromkeys(landmarks, "the video's header promises it, but it does not come")
+    for number, pixels in frames(file, list(landmarks)):
+        try:
+            pictures[f"{number:03d}.png"] = png(crop(pixels, landmarks[number]) if crop else pixels)
+            del problems[number]
+        except BadImage as error:
+            problems[number] = str(error)
+    if values is not None and not problems:
+        packed = cache.pack({name: np.frombuffer(data, np.uint8) for name, data in pictures.items()})
+        values.put(key, packed)
+    return list(pictures.items()), problems
 
 
 def has_video(root: Path, method: str | None, video: str) -> bool:
-    """Whether a video lies there, as frames or as a file."""
+    """Whether a video is there, as frames or as a file."""
     place = _place(root, method)
     return (place / "frames" / video).is_dir() or (place / "videos" / f"{video}.mp4").is_file()
 
 
 def videos(root: Path, method: str | None) -> list[str]:
-    """The ids of the videos of a method (None: originals) that lie there as frames or as videos.
+    """Return the ids of the videos of a method (None: originals) that are there as frames or as files.
 
     Raises:
         UserError: there is neither folder.
@@ -177,7 +168,7 @@ def videos(root: Path, method: str | None) -> list[str]:
     names = {p.stem for p in (place / "videos").glob("*.mp4") if not appledouble(p.name)}
     if (place / "frames").is_dir():
         names |= {p.name for p in (place / "frames").iterdir() if p.is_dir()}
-    elif not (place / "videos").is_dir():
+    else:
         need_folder(place / "videos", "FF++", WHERE)
     return sorted(names)
 
@@ -185,41 +176,43 @@ def videos(root: Path, method: str | None) -> list[str]:
 def read(
     root: Path,
     frames_per_video: int,
-    quarantine: Quarantine | None = None,
-    methods: Sequence[str] = METHODS,
-    crop: Cropper | None = None,
+    drawn: Drawn | None = None,
     splits: Sequence[str] = SPLITS,
-    drawn: Callable[[str], bool] | None = None,
-    frames: FrameCache | None = None,
-) -> Iterator[Record]:
-    """Stream the frames of the originals, then of each method, that are in `splits` and `drawn` by their ids.
+    crop: Cropper | None = None,
+    values: cache.Cache | None = None,
+) -> Iterator[Record | Unusable]:
+    """Stream the frames of the originals, then of each method, in the given splits.
+
+    Args:
+        root: of the corpus.
+        frames_per_video: evenly spaced.
+        drawn, crop, values: see `video_frames`.
+        splits: of `SPLITS`.
 
     Raises:
-        UserError: a folder or a split file is missing, or a video stands in no split.
+        UserError: a folder or a split file is missing, or a video is in no split.
     """
     need_folder(root, "FF++", WHERE)
     official = read_splits(root)
 
-    def chosen() -> Iterator[tuple[str | None, str]]:
-        for method in (None, *methods):
+    def places() -> Iterator[tuple[str | None, str]]:
+        for method in (None, *METHODS):
             for video in videos(root, method):
                 if (target := video.split("_")[0]) not in official:
-                    raise UserError(f"FF++: video {video} stands in none of {root / 'splits'}/*.json", WHERE)
+                    raise UserError(f"FF++: video {video} is in none of {root / 'splits'}/*.json", WHERE)
                 if official[target] in splits:
                     yield method, video
 
-    def taken(place: tuple[str | None, str]) -> tuple[str | None, str, list[tuple[str, bytes]], Quarantine]:
-        notes = Quarantine()
-        return *place, video_frames(root, *place, frames_per_video, notes, crop, drawn, frames), notes
+    def decode(place: tuple[str | None, str]) -> tuple[str | None, str, Frames]:
+        return *place, video_frames(root, *place, frames_per_video, drawn, crop, values)
 
-    for method, video, pictures, notes in prefetch(taken, chosen()):
-        if quarantine is not None:
-            quarantine.take(notes)
+    for method, video, (pictures, unusable) in prefetch(decode, places()):
+        yield from unusable
         target = video.split("_")[0]
-        for name, data in pictures:
+        for name, image in pictures:
             yield Record(
                 id=frame_id(method, video, name),
-                image=data,
+                image=image,
                 label=FAKE if method else REAL,
                 source="ff++",
                 item=target,

@@ -1,14 +1,12 @@
-"""What all readers share: finding folders and images, reading JSON, and setting aside what cannot be read."""
+"""What the readers share: finding folders and images, reading JSON, and naming what cannot be read."""
 
 import io
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import pandas as pd
 from PIL import Image
 
 from fakevlm.data.records import Record, rgb
@@ -16,38 +14,26 @@ from fakevlm.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
+# Whether a record is drawn, by its id.
+Drawn = Callable[[str], bool]
+
 
 class BadImage(ValueError):
     """An image that does not decode; the message is the reason."""
 
 
-@dataclass
-class Quarantine:
-    """What was found but could not be used: counted and listed, never fatal.
+class Unusable(NamedTuple):
+    """What a corpus should hold and no record can be made of: a row of quarantine.csv."""
 
-    Attributes:
-        rows: (corpus, path, reason).
-    """
+    corpus: str
+    path: str
+    reason: str
 
-    _rows: dict[tuple[str, str, str], None] = field(default_factory=dict)
 
-    @property
-    def rows(self) -> list[tuple[str, str, str]]:
-        return list(self._rows)
-
-    def add(self, corpus: str, path: str, reason: str) -> None:
-        """Notes one thing set aside; the same thing met again is not counted twice."""
-        self._rows.setdefault((corpus, path, " ".join(reason.split())))
-
-    def take(self, others: "Quarantine") -> None:
-        """Notes all that another one holds."""
-        self._rows.update(others._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def frame(self) -> pd.DataFrame:
-        return pd.DataFrame(self.rows, columns=["corpus", "path", "reason"])
+def load(file: Path, id: str, drawn: Drawn | None, **fields: Any) -> Iterator[Record]:
+    """Yield the record of an image file if it is drawn; otherwise nothing, and the file is not read."""
+    if drawn is None or drawn(id):
+        yield Record(id=id, image=file.read_bytes(), **fields)
 
 
 def file_stamp(file: Path) -> list[int] | None:
@@ -60,10 +46,10 @@ def file_stamp(file: Path) -> list[int] | None:
 
 
 def need_folder(path: Path, corpus: str, where: str) -> Path:
-    """The folder, if it is there.
+    """Return the folder.
 
     Raises:
-        UserError: it is not; says which corpus wants it and where that comes from.
+        UserError: it is missing; says which corpus needs it and where that comes from.
     """
     if not path.is_dir():
         raise UserError(
@@ -76,19 +62,17 @@ def need_json(path: Path, corpus: str, where: str, kind: type[list] | type[dict]
     """Return the content of a JSON file in UTF-8, UTF-16 or UTF-32, with or without byte order mark.
 
     Raises:
-        UserError: the file is missing or not JSON, or holds something else than a `kind`.
+        UserError: the file is missing or not JSON, or does not hold a `kind`.
     """
     try:
-        raw = path.read_bytes()
+        content = json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"{corpus}: no file {path}", where) from error
-    try:
-        found = json.loads(raw)
     except ValueError as error:
         raise UserError(f"{corpus}: {path} is not readable JSON ({error})", where) from error
-    if not isinstance(found, kind):
+    if not isinstance(content, kind):
         raise UserError(f"{corpus}: {path} holds no {kind.__name__}, as it should", where)
-    return found
+    return content
 
 
 def appledouble(name: str) -> bool:
@@ -101,61 +85,53 @@ def _is_image(name: str) -> bool:
 
 
 def images(folder: Path) -> Iterator[Path]:
-    """The image files of one folder (not of its subfolders), by name."""
-    yield from (folder / name for name in _listed(folder)[0] if _is_image(name))
+    """Yield the image files of a folder, not of its subfolders, by name; none if there is no folder."""
+    if folder.is_dir():
+        yield from sorted(file for file in next(_walk(folder)) if _is_image(file.name))
 
 
-def images_below(folder: Path) -> Iterator[Path]:
-    """The image files of a folder and its subfolders, by path."""
-    yield from sorted(place / name for place, names in _below(folder) for name in names if _is_image(name))
+def images_below(folder: Path) -> list[Path]:
+    """Return the image files of a folder and its subfolders, by path; links are followed."""
+    return sorted(file for files in _walk(folder) for file in files if _is_image(file.name))
 
 
 def count_images(*folders: Path) -> int:
     """Return the number of image files in folders and below them; missing folders hold none."""
     return sum(
-        _is_image(name)
+        _is_image(file.name)
         for folder in folders
         if folder.is_dir()
-        for _, names in _below(folder)
-        for name in names
+        for files in _walk(folder)
+        for file in files
     )
 
 
-def _listed(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the names of a folder's files and of its folders, sorted.
+def _walk(folder: Path) -> Iterator[list[Path]]:
+    """Yield the files of a folder, then of each folder below it; links are followed, each folder once.
 
     Raises:
-        UserError: the folder cannot be listed.
+        UserError: a folder cannot be listed.
     """
-    files, folders = [], []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_file():
-                    files.append(entry.name)
-                elif entry.is_dir():
-                    folders.append(entry.name)
-    except OSError as error:
+
+    def fail(error: OSError) -> None:
         raise UserError(
-            f"{folder} cannot be listed: {error.strerror}", "give yourself the right to read it, or mount it"
+            f"{error.filename} cannot be listed: {error.strerror}",
+            "give yourself the right to read it, or mount it",
         ) from error
-    return sorted(files), sorted(folders)
 
-
-def _below(folder: Path, seen: set[str] | None = None) -> Iterator[tuple[Path, list[str]]]:
-    """Yield a folder and all below it, with the names of their files; links are followed."""
-    seen = set() if seen is None else seen
-    if (real := os.path.realpath(folder)) in seen:  # a link back up would have no end
-        return
-    seen.add(real)
-    files, folders = _listed(folder)
-    yield folder, files
-    for name in folders:
-        yield from _below(folder / name, seen)
+    visited = set()
+    for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(place)
+        if real in visited:  # a link back up would have no end
+            folders.clear()
+            continue
+        visited.add(real)
+        folders.sort()
+        yield [file for name in names if (file := Path(place, name)).is_file()]
 
 
 def decoded(record: Record) -> Image.Image:
-    """The record's image as RGB, decoded to be sure that it can be; the record gets its width and height.
+    """Return the record's image as RGB, decoded to be sure that it can be; set its width and height.
 
     Raises:
         BadImage: empty, not an image, truncated, or of pixels of no known range.
@@ -172,7 +148,6 @@ def decoded(record: Record) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # a broken file can raise anything: each format has a reader of its own
-        # Pillow's own words for an unknown format hold the address of a buffer, which differs from run to
-        # run.
+        # Pillow's words for an unknown format hold the address of a buffer, which differs from run to run.
         unknown = "cannot identify" in str(error)
         raise BadImage("not a known image format" if unknown else str(error) or repr(error)) from error

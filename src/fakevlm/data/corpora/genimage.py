@@ -21,35 +21,35 @@ quarantine.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from fakevlm.data.corpora.files import images, need_folder
+from fakevlm.data.corpora.files import Drawn, images, load, need_folder
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
 
 WHERE = "get GenImage from https://github.com/GenImage-Dataset/GenImage and unpack it there"
 
-# The generator's key, its published folder, and what a folder's name contains once lower-cased and stripped
-# to letters and digits.
-_FOLDERS = (
-    ("midjourney", "Midjourney", r"midjourney"),
-    ("vqdm", "VQDM", r"vqdm"),
-    ("wukong", "Wukong", r"wukong"),
-    ("sdv1.4", "Stable Diffusion V1.4", r"stablediffusionv?14|sdv1?4"),
-    ("sdv1.5", "Stable Diffusion V1.5", r"stablediffusionv?15|sdv1?5"),
-    ("glide", "GLIDE", r"glide"),
-    ("biggan", "BigGAN", r"biggan"),
-    ("adm", "ADM", r"adm"),
-)
-GENERATORS = tuple(key for key, _, _ in _FOLDERS)
-PUBLISHED = {key: folder for key, folder, _ in _FOLDERS}
+# The published folder of each generator.
+PUBLISHED = {
+    "midjourney": "Midjourney",
+    "vqdm": "VQDM",
+    "wukong": "Wukong",
+    "sdv1.4": "Stable Diffusion V1.4",
+    "sdv1.5": "Stable Diffusion V1.5",
+    "glide": "GLIDE",
+    "biggan": "BigGAN",
+    "adm": "ADM",
+}
+GENERATORS = tuple(PUBLISHED)
+# Found in a folder's name that is lower-cased and stripped to letters and digits; the others by their key.
+_PATTERNS = {"sdv1.4": r"stablediffusionv?14|sdv1?4", "sdv1.5": r"stablediffusionv?15|sdv1?5"}
 
 
 def generator_of(folder: str) -> str | None:
     """Return the generator of a folder (`Stable Diffusion V1.4`, `imagenet_ai_0419_sdv4` → `sdv1.4`)."""
     bare = re.sub(r"[^a-z0-9]", "", folder.lower())
-    return next((key for key, _, pattern in _FOLDERS if re.search(pattern, bare)), None)
+    return next((key for key in GENERATORS if re.search(_PATTERNS.get(key, key), bare)), None)
 
 
 def record_id(label: int, generator: str, file: str) -> str:
@@ -58,21 +58,18 @@ def record_id(label: int, generator: str, file: str) -> str:
 
 
 def split_folders(root: Path) -> list[tuple[str, Path]]:
-    """(generator, folder that holds `train` and `val`), by generator in the order of `GENERATORS`."""
-    found = []
+    """Return (generator, folder that holds `train` and `val`), by generator in the order of `GENERATORS`."""
+    folders = []
     for folder in sorted(p for p in root.iterdir() if p.is_dir()):
         generator = generator_of(folder.name)
-        if generator is None:
-            continue
-        inner = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
-        found += [(generator, f) for f in inner if (f / "train").is_dir() or (f / "val").is_dir()]
-    return sorted(found, key=lambda pair: GENERATORS.index(pair[0]))
+        if generator is not None:
+            inner = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
+            folders += [(generator, f) for f in inner if (f / "train").is_dir() or (f / "val").is_dir()]
+    return sorted(folders, key=lambda pair: GENERATORS.index(pair[0]))
 
 
-def read(root: Path, drawn: Callable[[str], bool] | None = None) -> Iterator[Record]:
-    """Stream the images that are `drawn` by their ids, generator by generator; others are not read.
-
-    The category is unknown until `categorize`.
+def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
+    """Stream the images, generator by generator; the category is unknown until `categorize`.
 
     Raises:
         UserError: the folder is missing or holds no generator's folder with `train` or `val`.
@@ -84,18 +81,7 @@ def read(root: Path, drawn: Callable[[str], bool] | None = None) -> Iterator[Rec
     for generator, folder in folders:
         for split in ("train", "val"):
             for kind, label in (("ai", FAKE), ("nature", REAL)):
-                place = folder / split / kind
-                if not place.is_dir():
-                    continue
-                for file in images(place):
-                    path = record_id(label, generator, file.name)
-                    if drawn and not drawn(path):
-                        continue
-                    yield Record(
-                        id=path,
-                        image=file.read_bytes(),
-                        label=label,
-                        source="genimage",
-                        item=path,
-                        generator=generator if label == FAKE else None,
-                    )
+                fields = {"label": label, "source": "genimage"}
+                fields["generator"] = generator if label == FAKE else None
+                for file in images(folder / split / kind):
+                    yield from load(file, record_id(label, generator, file.name), drawn, **fields)

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fakevlm.data.corpora.files import Quarantine, need_folder, need_json
+from fakevlm.data.corpora.files import Drawn, Unusable, load, need_folder, need_json
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
 
@@ -38,65 +38,54 @@ def _clean(path: str) -> str:
 
 
 def reference(problems: dict[str, Any]) -> str:
-    """All descriptions of an image, the global ones first, joined into one text; empty if there are none."""
-    texts = []
-    for key in ("global", "regional"):
-        for problem in problems.get(key) or []:
-            text = " ".join(str(problem.get("desc") or "").split())
-            if text:
-                texts.append(text if text[-1] in ".!?" else text + ".")
-    return " ".join(texts)
+    """Join all descriptions of an image, the global ones first, into one text; empty if there are none."""
+    entries = [problem for key in ("global", "regional") for problem in problems.get(key) or []]
+    texts = [" ".join(str(problem.get("desc") or "").split()) for problem in entries]
+    return " ".join(text if text[-1] in ".!?" else f"{text}." for text in texts if text)
 
 
 def references(root: Path) -> dict[str, str]:
-    """What people described, by image path; an empty text where they wrote nothing.
+    """Return what people described, by image path; an empty text where they wrote nothing.
 
     Raises:
         UserError: open_ended_vqa.json is missing or not LOKI's.
     """
     file = root / "data_json" / "image" / "open_ended_vqa.json"
+    rows = need_json(file, "LOKI", WHERE)
     try:
-        return {
-            _clean(row["image_path"]): reference(row["problems"]) for row in need_json(file, "LOKI", WHERE)
-        }
+        return {_clean(row["image_path"]): reference(row["problems"]) for row in rows}
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"LOKI: {file}: a row is not LOKI's ({error!r})", WHERE) from error
 
 
-def questions(root: Path) -> list[Any]:
-    """The rows of `true_or_false.json`, unchecked.
+def labels(root: Path) -> tuple[dict[str, tuple[str, str]], int]:
+    """Return (`real` or `fake`, LOKI's own category) by image path, and the number of questions.
 
-    Raises:
-        UserError: the JSON is missing.
-    """
-    return need_json(root / "data_json" / "image" / "true_or_false.json", "LOKI", WHERE)
-
-
-def truths(root: Path) -> dict[str, tuple[str, str]]:
-    """(`real` or `fake`, LOKI's own category) by image path, in the order of `true_or_false.json`.
+    The images are in the order of `true_or_false.json`.
 
     Raises:
         UserError: the JSON is missing, a row is not LOKI's, or two rows of an image disagree on its truth.
     """
     file = root / "data_json" / "image" / "true_or_false.json"
-    truth: dict[str, tuple[str, str]] = {}
-    for n, row in enumerate(questions(root)):
+    rows = need_json(file, "LOKI", WHERE)
+    by_path: dict[str, tuple[str, str]] = {}
+    for n, row in enumerate(rows):
         try:
             path, match = _clean(row["image_path"]), _TYPE.search(row["question_type"])
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"LOKI: {file}, row {n}: not LOKI's ({error!r})", WHERE) from error
         if match is None:
             raise UserError(f"LOKI: {file}, row {n}: question_type {row['question_type']!r}", WHERE)
-        stated = (match.group(1), match.group(3))
-        if truth.setdefault(path, stated) != stated:
-            raise UserError(f"LOKI: {file}, row {n}: {path} is called both {truth[path]} and {stated}", WHERE)
-    return truth
+        label = (match[1], match[3])
+        if by_path.setdefault(path, label) != label:
+            raise UserError(
+                f"LOKI: {file}, row {n}: {path} is called both {by_path[path]} and {label}", WHERE
+            )
+    return by_path, len(rows)
 
 
-def read(root: Path, quarantine: Quarantine | None = None) -> Iterator[Record]:
-    """Streams one record an image, in the order of `true_or_false.json`.
-
-    Images that the JSON names and the folder lacks go to quarantine.
+def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record | Unusable]:
+    """Stream one record an image, in the order of `true_or_false.json`; a missing image is unusable.
 
     Raises:
         UserError: the folder or a JSON is missing, a row is not LOKI's, or two rows of an image disagree on
@@ -104,19 +93,17 @@ def read(root: Path, quarantine: Quarantine | None = None) -> Iterator[Record]:
     """
     need_folder(root, "LOKI", WHERE)
     described = references(root)
-    for path, (kind, category) in truths(root).items():
-        image = root / path
-        if not image.is_file():
-            if quarantine is not None:
-                quarantine.add("loki", path, "named in true_or_false.json but missing")
+    for path, (label, category) in labels(root)[0].items():
+        file, text = root / path, described.get(path)
+        if not file.is_file():
+            yield Unusable("loki", path, "named in true_or_false.json but missing")
             continue
-        text = described.get(path, "")
-        yield Record(
-            id=f"loki/{path}",
-            image=image.read_bytes(),
-            label=REAL if kind == "real" else FAKE,
+        yield from load(
+            file,
+            f"loki/{path}",
+            drawn,
+            label=REAL if label == "real" else FAKE,
             source="loki",
-            item=f"loki/{path}",
             category=CATEGORIES.get(category, category),
             split="test",
             references=[text] if text else [],

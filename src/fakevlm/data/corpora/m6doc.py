@@ -15,12 +15,12 @@ This reader is also where synthetic documents get their layouts (`pages`).
 """
 
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fakevlm.data.corpora.files import Quarantine, need_folder, need_json
+from fakevlm.data.corpora.files import Drawn, Unusable, load, need_folder, need_json
 from fakevlm.data.page_layout import STYLES, Block, layout_from_coco
 from fakevlm.data.records import REAL, Record
 from fakevlm.errors import UserError
@@ -43,31 +43,12 @@ CATEGORIES = (  # class names by category id; 0 is the background, which is neve
 )
 # fmt: on
 
-_NAMES = {"newspaper": "newspaper", "magazine": "magazine", "paper": "paper", "article": "paper"}
+_WORDS = {"newspaper": "newspaper", "magazine": "magazine", "paper": "paper", "article": "paper"}
 # Classes that only, or nearly only, one type of document has.
-_TELLING = {
-    "newspaper": {
-        "headline",
-        "flag",
-        "dateline",
-        "jump line",
-        "kicker",
-        "subhead",
-        "teasers",
-        "byline",
-        "index",
-    },
-    "paper": {
-        "institute",
-        "section title",
-        "sub section title",
-        "reference",
-        "table caption",
-        "algorithm",
-        "title",
-    },
-    "magazine": {"drop cap", "lead", "breakout", "credit", "mugshot", "inside", "editor's note", "folio"},
-}
+_NEWS = "headline, flag, dateline, jump line, kicker, subhead, teasers, byline, index"
+_SCIENCE = "institute, section title, sub section title, reference, table caption, algorithm, title"
+_GLOSSY = "drop cap, lead, breakout, credit, mugshot, inside, editor's note, folio"
+_TELLING = {"newspaper": _NEWS.split(", "), "paper": _SCIENCE.split(", "), "magazine": _GLOSSY.split(", ")}
 _OTHER = ("question", "option", "level title", "chapter title", "examinee", "sealing", "matching", "answer")
 
 
@@ -94,7 +75,7 @@ def page_style(file: str, classes: Iterable[str]) -> str | None:
     stem = Path(file).stem.lower()
     if re.search(r"test.?paper|textbook", stem):
         return None
-    for word, style in _NAMES.items():
+    for word, style in _WORDS.items():
         if word in stem:
             return style
     counts = Counter(classes)
@@ -105,7 +86,7 @@ def page_style(file: str, classes: Iterable[str]) -> str | None:
 
 
 def pages(root: Path) -> Iterator[Page]:
-    """Streams all pages of all annotation files, in the files' order.
+    """Stream all pages of all annotation files, in the files' order.
 
     Raises:
         UserError: no annotation file, or one is not COCO's JSON.
@@ -116,54 +97,37 @@ def pages(root: Path) -> Iterator[Page]:
         raise UserError(f"M6Doc: no instances_*.json in {root / 'annotations'}", WHERE)
     for file in files:
         split = file.stem.removeprefix("instances_")
-        names = (split, f"{split}2017", split.removesuffix("2017"))
-        folder = next((root / name for name in names if (root / name).is_dir()), root / split)
-        need_folder(folder, "M6Doc", WHERE)
+        folders = [root / name for name in (split, f"{split}2017", split.removesuffix("2017"))]
+        folder = need_folder(next((f for f in folders if f.is_dir()), folders[0]), "M6Doc", WHERE)
         coco = need_json(file, "M6Doc", WHERE, dict)
         try:
             names = {category["id"]: category["name"] for category in coco["categories"]}
-            by_image: dict[int, list[dict]] = {}
-            for annotation in coco["annotations"]:
-                by_image.setdefault(annotation["image_id"], []).append(annotation)
+            by_image = defaultdict(list)
+            for box in coco["annotations"]:
+                by_image[box["image_id"]].append(box)
             for image in coco["images"]:
-                found = by_image.get(image["id"], [])
-                yield Page(
-                    folder / image["file_name"],
-                    int(image["width"]),
-                    int(image["height"]),
-                    page_style(image["file_name"], [names[a["category_id"]] for a in found]),
-                    tuple(layout_from_coco(found, coco["categories"], image["width"], image["height"])),
-                )
+                name, width, height = image["file_name"], image["width"], image["height"]
+                boxes = by_image[image["id"]]
+                style = page_style(name, [names[box["category_id"]] for box in boxes])
+                layout = layout_from_coco(boxes, coco["categories"], width, height)
+                yield Page(folder / name, int(width), int(height), style, tuple(layout))
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise UserError(f"M6Doc: {file} is not a COCO file ({error!r})", WHERE) from error
 
 
 def read(
-    root: Path,
-    quarantine: Quarantine | None = None,
-    styles: Collection[str] | None = STYLES,
-    drawn: Callable[[str], bool] | None = None,
-) -> Iterator[Record]:
-    """Stream the pages of the given types (None: all) that are `drawn` by their ids; others are not read.
-
-    Pages that the JSON names and the folder lacks go to quarantine, drawn or not.
-    """
+    root: Path, drawn: Drawn | None = None, styles: Collection[str] | None = STYLES
+) -> Iterator[Record | Unusable]:
+    """Stream the pages of the given types (None: all); a missing image is unusable, drawn or not."""
     for page in pages(root):
         if styles is not None and page.style not in styles:
             continue
-        if not page.file.is_file():
-            if quarantine is not None:
-                quarantine.add(
-                    "m6doc", page.file.relative_to(root).as_posix(), "named in the JSON but missing"
-                )
-            continue
-        if drawn and not drawn(page.id):
-            continue
-        yield Record(
-            id=page.id, image=page.file.read_bytes(), label=REAL, source="doc", item=page.id, category="doc"
-        )
+        if page.file.is_file():
+            yield from load(page.file, page.id, drawn, label=REAL, source="doc", category="doc")
+        else:
+            yield Unusable("m6doc", page.file.relative_to(root).as_posix(), "named in the JSON but missing")
 
 
 def usable_layouts(root: Path, styles: Sequence[str] = STYLES) -> list[Page]:
-    """The pages whose layouts can be filled: of the given types, with at least three blocks."""
+    """Return the pages whose layouts can be filled: of the given types, with at least three blocks."""
     return [page for page in pages(root) if page.style in styles and len(page.layout) >= 3]

@@ -1,7 +1,7 @@
-"""Frames of a video, as PNG bytes."""
+"""Frames of a video."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def spaced(total: int, wanted: int) -> list[int]:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 RGB as a PNG file."""
+    """Encode (H, W, 3) uint8 RGB as a PNG file."""
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, format="PNG")
     return out.getvalue()
@@ -35,8 +35,8 @@ def _count(file: Path) -> int:
 
 
 @contextmanager
-def _video() -> Iterator[None]:
-    """Whatever a broken file raises as `BadImage`."""
+def _bad_image() -> Iterator[None]:
+    """Turn whatever a broken file raises into `BadImage`."""
     try:
         yield
     except (av.FFmpegError, IndexError, OSError, ValueError) as error:
@@ -49,45 +49,32 @@ def numbers(file: Path, wanted: int) -> list[int]:
     Raises:
         BadImage: the file is not a video or has no frame.
     """
-    with _video():
-        found = spaced(_count(file), wanted)
-    if not found:
+    with _bad_image():
+        chosen = spaced(_count(file), wanted)
+    if not chosen:
         raise BadImage("video without frames")
-    return found
+    return chosen
 
 
-def frames(
-    file: Path,
-    chosen: Sequence[int],
-    look: Callable[[int, np.ndarray], np.ndarray | None] | None = None,
-    lost: Callable[[int], None] | None = None,
-) -> list[tuple[int, bytes]]:
-    """Frames of a video as (frame number from 0, PNG bytes).
+def frames(file: Path, chosen: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (number from 0, (H, W, 3) uint8 RGB) of the chosen frames of a video.
+
+    A header may promise more frames than come; those are left out.
 
     Args:
-        chosen: the numbers of the frames to be decoded, ascending; at least one.
-        look: gets each frame's number and (H, W, 3) uint8 RGB pixels, and gives the pixels to keep; None
-            leaves the frame out.
-        lost: is told the number of each frame that the file's header promises and that does not come; the
-            others are good.
+        file: of the video.
+        chosen: numbers of frames, ascending; at least one.
 
     Raises:
         BadImage: the file is not a video, has no frame, or breaks off while decoding.
     """
-    came, picked = -1, []  # the last number that came
-    with _video(), av.open(str(file)) as container:
+    last = -1
+    with _bad_image(), av.open(str(file)) as container:
         container.streams.video[0].thread_type = "NONE"  # one thread: the same bytes on every machine
-        for came, frame in enumerate(container.decode(video=0)):
-            if came in chosen:
-                pixels = frame.to_ndarray(format="rgb24")
-                kept = pixels if look is None else look(came, pixels)
-                if kept is not None:
-                    picked.append((came, png(kept)))
-            if came >= chosen[-1]:
+        for last, frame in enumerate(container.decode(video=0)):
+            if last in chosen:
+                yield last, frame.to_ndarray(format="rgb24")
+            if last >= chosen[-1]:
                 break
-    if came < 0:
+    if last < 0:
         raise BadImage("video without frames")
-    for number in chosen:
-        if number > came and lost is not None:
-            lost(number)
-    return picked

@@ -11,10 +11,10 @@ Layout::
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from fakevlm.data.corpora.files import images, need_folder
+from fakevlm.data.corpora.files import Drawn, images, load, need_folder
 from fakevlm.data.records import REAL, Record
 from fakevlm.errors import UserError
 
@@ -24,30 +24,22 @@ CITIES = ("Chicago", "NewYork", "SanFrancisco", "Seattle")
 
 def _place(city: str, stem: str) -> str | None:
     """Return the square of about a kilometre that holds an image: neighbours overlap."""
-    named = re.fullmatch(r"satellite_(-?\d+\.\d+)_(-?\d+\.\d+)", stem)
-    return f"vigor/{city}/{float(named[1]):.2f},{float(named[2]):.2f}" if named else None
+    match = re.fullmatch(r"satellite_(-?\d+\.\d+)_(-?\d+\.\d+)", stem)
+    return f"vigor/{city}/{float(match[1]):.2f},{float(match[2]):.2f}" if match else None
 
 
-def read(root: Path, drawn: Callable[[str], bool] | None = None) -> Iterator[Record]:
-    """Streams the aerial images that are `drawn` by their ids, city by city; others are not read.
+def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
+    """Stream the aerial images, city by city.
 
     Raises:
         UserError: the folder is missing or no city in it has a `satellite` folder.
     """
     need_folder(root, "VIGOR", WHERE)
-    places = sorted(p for p in root.glob("*/satellite") if p.is_dir())
-    if not places:
+    folders = sorted(p for p in root.glob("*/satellite") if p.is_dir())
+    if not folders:
         raise UserError(f"VIGOR: no <City>/satellite folder in {root}", WHERE)
-    for place in places:
-        for file in images(place):
-            path = f"satellite/real/{file.name}"
-            if drawn and not drawn(path):
-                continue
-            yield Record(
-                id=path,
-                image=file.read_bytes(),
-                label=REAL,
-                source="satellite",
-                item=_place(place.parent.name, file.stem) or path,
-                category="satellite",
-            )
+    for folder in folders:
+        for file in images(folder):
+            fields = {"label": REAL, "source": "satellite", "category": "satellite"}
+            fields["item"] = _place(folder.parent.name, file.stem) or ""
+            yield from load(file, f"satellite/real/{file.name}", drawn, **fields)

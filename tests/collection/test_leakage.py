@@ -14,12 +14,11 @@ from fakevlm.collection.leakage import COLUMNS, Leakage
 from fakevlm.collection.perceptual import nearest, phash
 from fakevlm.data.records import REAL, Record
 from miniworld.world import shoot
-from test_corpora_collect import put, settings
+from smallcorpora import put, settings
 
 
 def drawn(seed: int, category: str = "scene") -> Image.Image:
-    shot = shoot(category, np.random.default_rng(seed), fake=False, size=96)
-    return Image.fromarray(shot.pixels)
+    return Image.fromarray(shoot(category, np.random.default_rng(seed), fake=False, size=96).pixels)
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options) -> bytes:
@@ -29,7 +28,7 @@ def encoded(image: Image.Image, form: str = "PNG", **options) -> bytes:
 
 
 def record(path: str, image: Image.Image, split: str | None = None) -> Record:
-    return Record(path, encoded(image), REAL, "x", path, split=split)
+    return Record(path, encoded(image), REAL, "x", split=split)
 
 
 def apart(first: Image.Image, second: Image.Image) -> int:
@@ -75,72 +74,64 @@ def test_images_without_contrast_have_no_hash() -> None:
 
 @pytest.mark.parametrize("block", [1 << 22, 64])
 @pytest.mark.parametrize("distance", [0, 4, 16])
-def test_blocks_find_what_comparing_all_with_all_finds(
-    distance: int, block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_find_what_comparing_all_with_all_finds(distance: int, block: int, monkeypatch) -> None:
     monkeypatch.setattr(perceptual, "BLOCK", block)
     rng = np.random.default_rng(distance)
-    known, asked = (rng.integers(0, 2**64, n, dtype=np.uint64) for n in (3000, 200))
-    known[:300] &= np.uint64(0xFFFF)  # many that share most of their bits
+    references, queries = (rng.integers(0, 2**64, n, dtype=np.uint64) for n in (3000, 200))
+    references[:300] &= np.uint64(0xFFFF)  # many that share most of their bits
     for i in range(150):  # copies with 0 … 2d + 1 bits flipped
         bits = rng.choice(64, rng.integers(0, 2 * distance + 2), replace=False)
-        asked[i] = known[rng.integers(len(known))] ^ np.uint64(sum(1 << int(b) for b in bits))
-    table = np.bitwise_count(known[None] ^ asked[:, None]).astype(int)
+        queries[i] = references[rng.integers(3000)] ^ np.uint64(sum(1 << int(b) for b in bits))
+    table = np.bitwise_count(references[None] ^ queries[:, None]).astype(int)
     within = table.min(1) <= distance
-    which, bits = nearest(known, asked, distance)
-    assert which.tolist() == np.where(within, table.argmin(1), -1).tolist()
-    assert bits.tolist() == np.where(within, table.min(1), -1).tolist()
+    indices, distances = nearest(references, queries, distance)
+    assert indices.tolist() == np.where(within, table.argmin(1), -1).tolist()
+    assert distances.tolist() == np.where(within, table.min(1), -1).tolist()
     assert 10 < within.sum() < 200
+    empty = np.zeros(0, np.uint64)
+    assert [part.tolist() for part in nearest(empty, queries, 4)] == [[-1] * 200] * 2
+    assert [part.tolist() for part in nearest(references, empty, 4)] == [[], []]
 
 
-def test_nothing_to_compare() -> None:
-    nothing, some = np.zeros(0, np.uint64), np.ones(3, np.uint64)
-    assert [part.tolist() for part in nearest(nothing, some, 4)] == [[-1] * 3, [-1] * 3]
-    assert [part.tolist() for part in nearest(some, nothing, 4)] == [[], []]
-
-
-def test_content_comes_before_looks_and_each_image_once() -> None:
-    found = Leakage(4)
+def test_content_comes_before_likeness_and_each_image_once() -> None:
+    leakage = Leakage(4)
     image, other = drawn(1), drawn(2)
-    small = image.resize((64, 64))
-    flat = Image.new("RGB", (9, 9), "white")
-    for name, shown, split in (
+    small, flat = image.resize((64, 64)), Image.new("RGB", (9, 9), "white")
+    for path, shown, split in (
         ("a", image, None),
         ("b", small, "train"),
         ("t", other, "test"),
         ("f", flat, None),
     ):
-        found.trained(record(name, shown, split), phash(shown))
+        leakage.trained(record(path, shown, split), phash(shown))
     again = Image.open(io.BytesIO(encoded(image, "JPEG", quality=80)))
-    for name, shown in (("same#1", image), ("same#2", image), ("again#1", again), ("again#2", again)):
-        found.tested("ddvqa", record(name, shown), phash(shown))
-    found.tested("loki", record("white", Image.new("RGB", (8, 8), "white")), None)
-    found.tested("loki", record("split", other), phash(other))
-    frame = found.frame()
+    for path, shown in (("same#1", image), ("same#2", image), ("again#1", again), ("again#2", again)):
+        leakage.tested("ddvqa", record(path, shown), phash(shown))
+    leakage.tested("loki", record("white", Image.new("RGB", (8, 8), "white")), None)
+    leakage.tested("loki", record("split", other), phash(other))
+    frame, distance = leakage.frame(), apart(image, again)
     assert list(frame.columns) == COLUMNS
-    distance = apart(image, again)
     assert frame.values.tolist() == [
         ["ddvqa", "again", "a" if distance <= apart(small, again) else "b", "perceptual", distance],
         ["ddvqa", "same", "a", "content", 0],
     ]
-    assert found.flat == {"training": 1, "loki": 1}
+    assert leakage.flat == {"training": 1, "loki": 1}
 
 
 def test_collect_reports_re_encoded_copies_and_drops_nothing(tmp_path: Path) -> None:
-    put(tmp_path / "genimage/ADM/train/nature/n1_1.JPEG", encoded(drawn(1), "JPEG", quality=95))
-    put(tmp_path / "genimage/ADM/train/nature/n1_2.JPEG", encoded(drawn(2), "JPEG", quality=95))
-    put(tmp_path / "dmimage/real_ucid/copy.jpg", encoded(drawn(1).resize((80, 80)), "JPEG", quality=70))
-    put(tmp_path / "dmimage/dalle_2/other.jpg", encoded(drawn(3)))
-    corpora = {"genimage": tmp_path / "genimage", "dmimage": tmp_path / "dmimage"}
-    found = collect(settings(**corpora), tmp_path / "out")
-    (row,) = found.leakage.to_dict("records")
-    assert (row["path"], row["train_path"]) == (
-        "dmimage/real/real_ucid/copy.jpg",
-        "genimage/real/adm/n1_1.JPEG",
-    )
+    files = {
+        "genimage/ADM/train/nature/n1_1.JPEG": encoded(drawn(1), "JPEG", quality=95),
+        "genimage/ADM/train/nature/n1_2.JPEG": encoded(drawn(2), "JPEG", quality=95),
+        "dmimage/real_ucid/copy.jpg": encoded(drawn(1).resize((80, 80)), "JPEG", quality=70),
+        "dmimage/dalle_2/other.jpg": encoded(drawn(3)),
+    }
+    corpora = {name: put(tmp_path, files) / name for name in ("genimage", "dmimage")}
+    results = collect(settings(**corpora), tmp_path / "out")
+    (row,) = results.leakage.to_dict("records")
+    assert row["path"] == "dmimage/real/real_ucid/copy.jpg"
+    assert row["train_path"] == "genimage/real/adm/n1_1.JPEG"
     assert row["kind"] == "perceptual"
     assert 0 <= row["distance"] <= 4
-    assert found.benchmarks == {"dmimage": 2}
-    assert collect(settings(**corpora, leakage_distance=0), tmp_path / "out").leakage.empty == bool(
-        row["distance"]
-    )
+    assert results.benchmarks == {"dmimage": 2}
+    exact = collect(settings(**corpora, leakage_distance=0), tmp_path / "out").leakage
+    assert exact.empty == bool(row["distance"])

@@ -1,0 +1,144 @@
+"""The reader of the released FakeClue, on a tiny one in the release's own format: two JSONs, two zips."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fakevlm.data.corpora import fakeclue
+from fakevlm.data.records import FAKE, FAKECLUE_QUESTION, REAL, Record, to_fakeclue_row
+from fakevlm.errors import UserError
+from smallcorpora import parted, picture, put
+
+TRAIN = [
+    ("ff++/fake/Deepfakes/c23/frames/033_097/012.png", FAKE, "deepfake"),
+    ("ff++/real/youtube/c23/frames/033/004.png", REAL, "deepfake"),
+    ("genimage/fake/416_adm_45.PNG", FAKE, "animal"),
+    ("doc/fake/magazine_ch_2/7.png", FAKE, "doc"),
+]
+TEST = [("satellite/real/41.8,-87.6_mbev.jpg", REAL, "satellite"), ("chameleon/fake/0b5a.jpg", FAKE, "scene")]
+SPLITS = {"train": TRAIN, "test": TEST}
+PICTURES = [picture(n, "PNG") for n in (0, 1, 2, 3, 0, 1)]
+
+
+def row(path: str, label: int, category: str, seed: int) -> dict:
+    word = "real" if label == REAL else "fake"
+    record = Record(path, b"", label, "x", category=category, width=30, height=20)
+    return to_fakeclue_row(record, f"This is a {word} image. Clue {seed}; another")
+
+
+def release(root: Path, prefix: str = "", zipped: bool = True, method: int = zipfile.ZIP_STORED) -> Path:
+    for split, images in SPLITS.items():
+        rows = [row(*image, seed) for seed, image in enumerate(images)]
+        files = {prefix + path: picture(seed, "PNG") for seed, (path, _, _) in enumerate(images)}
+        put(root, {f"data_json/{split}.json": json.dumps(rows)} | ({} if zipped else files))
+        if zipped:
+            with zipfile.ZipFile(root / f"{split}.zip", "w", method) as archive:
+                for name, content in files.items():
+                    archive.writestr(name, content)
+    return root
+
+
+def edit(root: Path, split: str, change: Callable[[list], object]) -> None:
+    file = root / f"data_json/{split}.json"
+    rows = json.loads(file.read_text())
+    change(rows)
+    file.write_text(json.dumps(rows))
+
+
+def test_records_of_both_splits_straight_from_the_zips(tmp_path: Path) -> None:
+    records, unusable = parted(fakeclue.read(release(tmp_path)))
+    assert unusable == []
+    assert [(r.id, r.label, r.category, r.split) for r in records] == [
+        (*image, split) for split, images in SPLITS.items() for image in images
+    ]
+    assert [r.image for r in records] == PICTURES
+    assert records[1].references == ["This is a real image. Clue 1; another"]
+    assert {(r.width, r.height, r.question) for r in records} == {(30, 20, FAKECLUE_QUESTION)}
+    assert [(r.source, r.generator, r.item) for r in records[:3]] == [
+        ("ff++", "Deepfakes", "033"),
+        ("ff++", None, "033"),
+        ("genimage", "adm", "genimage/fake/416_adm_45.PNG"),
+    ]
+    assert [r.id for r in fakeclue.read(tmp_path, splits=["test"])] == [path for path, _, _ in TEST]
+    written = [to_fakeclue_row(r, r.references[0]) for r in records if r.split == "train"]
+    assert written == json.loads((tmp_path / "data_json/train.json").read_text()), "annotate writes the same"
+
+
+@pytest.mark.parametrize("prefix", ["train/", "FakeClue/images/"])
+def test_images_may_be_in_a_folder_of_the_zip(tmp_path: Path, prefix: str) -> None:
+    assert [r.image for r in fakeclue.read(release(tmp_path, prefix))] == PICTURES
+
+
+def test_unpacked_images_give_the_same_records(tmp_path: Path) -> None:
+    expected = list(fakeclue.read(release(tmp_path / "zipped")))
+    root = release(tmp_path / "folder", zipped=False)
+    assert list(fakeclue.read(root)) == expected
+    for split, images in SPLITS.items():
+        for path, _, _ in images:
+            (root / split / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).rename(root / split / path)
+    assert list(fakeclue.read(root)) == expected
+    put(tmp_path / "zipped/train", {TRAIN[0][0]: PICTURES[0]})
+    assert list(fakeclue.read(tmp_path / "zipped")) == expected, "an interrupted unpacking hides no zip"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_damaged_entries_and_rows_are_unusable(tmp_path: Path, method: int) -> None:
+    file = release(tmp_path, method=method) / "train.zip"
+    with zipfile.ZipFile(file) as archive:
+        entry = archive.getinfo(TRAIN[2][0])
+    raw = bytearray(file.read_bytes())
+    # One byte of one image: its checksum no longer fits, or it no longer inflates.
+    raw[entry.header_offset + 30 + len(entry.filename)] ^= 0xFF
+    file.write_bytes(raw)
+
+    def change(rows: list) -> None:
+        rows[0]["image"] = "genimage/fake/nowhere.png"
+        rows[3]["label"] = 2
+        rows += ["not a row", {"image": "x.png"}, row("../../secret.png", FAKE, "doc", 0)]
+
+    edit(tmp_path, "train", change)
+    records, unusable = parted(fakeclue.read(tmp_path, splits=["train"]))
+    assert [r.id for r in records] == [TRAIN[1][0]]
+    assert [(problem.path.split(": ")[0], problem.reason.split(" (")[0]) for problem in unusable] == [
+        ("train.json, row 0", "named in the JSON but missing"),
+        ("train.json, row 2", "damaged in train.zip"),
+        *((f"train.json, row {n}", "not a FakeClue row") for n in (3, 4, 5, 6)),
+    ]
+
+
+def test_an_entry_too_large_for_an_image_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fakeclue, "_LARGEST", 100)
+    records, unusable = parted(fakeclue.read(release(tmp_path)))
+    assert records == []
+    assert {problem.reason for problem in unusable} == {
+        f"more than 100 bytes in {split}.zip" for split in SPLITS
+    }
+
+
+def test_a_path_out_of_the_folder_is_never_read(tmp_path: Path) -> None:
+    root = release(tmp_path / "release", zipped=False)
+    put(tmp_path, {"secret.png": PICTURES[0]})
+    edit(root, "test", lambda rows: rows.append(row("../secret.png", FAKE, "doc", 9)))
+    records, unusable = parted(fakeclue.read(root, splits=["test"]))
+    assert (len(records), [problem.path for problem in unusable]) == (2, ["test.json, row 2: ../secret.png"])
+
+
+def test_what_is_missing_altogether_is_an_error_with_its_cure(tmp_path: Path) -> None:
+    def fails(problem: str, split: str = "train", root: Path = tmp_path) -> None:
+        with pytest.raises(UserError, match=problem):
+            list(fakeclue.read(root, splits=[split]))
+
+    fails("lingcco/FakeClue", root=tmp_path / "nowhere")
+    (release(tmp_path) / "test.zip").unlink()
+    fails(r"no test\.zip and no unpacked images of test", "test")
+    (tmp_path / "train.zip").write_bytes(b"half a downl")
+    fails(r"train\.zip is not a readable zip")
+    with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
+        archive.writestr("readme.txt", "x")
+    fails(r"holds none of the images that train\.json names")
+    put(tmp_path, {"data_json/train.json": '{"rows": []}'})
+    fails("holds no list")

@@ -1,0 +1,196 @@
+"""Records in shards: their sizes, access by number, and how much of them is read and held."""
+
+import io
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import tinyllava
+from fakevlm.data import records
+from fakevlm.data.corpora.files import BadImage, decoded
+from fakevlm.data.records import Record, decode, read_records, write_records
+from fakevlm.data.shards import Records, columns_of, take, without_images
+from fakevlm.errors import UserError
+
+WALK = """
+import json, resource, sys
+from pathlib import Path
+from fakevlm.data.records import Record, write_records
+from fakevlm.data.shards import Records
+
+import numpy as np
+count, folder = int(sys.argv[1]), Path(sys.argv[2])
+rng = np.random.default_rng(0)
+write_records((Record(f"{n}.png", rng.bytes(300_000), n % 2, "s") for n in range(count)), folder)
+stored = Records(folder, in_memory=8 << 20)
+assert sum(len(record.image) for record in stored) == count * 300_000
+assert all(stored[int(n)].id == f"{n}.png" for n in rng.permutation(count))
+assert [record.id for record in stored.without_images()] == [f"{n}.png" for n in range(count)]
+print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+"""
+
+
+def some(count: int, size: int = 100) -> list[Record]:
+    return [
+        Record(
+            f"x/{n}.png",
+            bytes([n % 256]) * size,
+            n % 2,
+            "ff++",
+            f"i{n % 5}",
+            category=None if n % 3 else "doc",
+            question="And the nose?" if n % 4 == 1 else None,
+            references=[f"It is {n}.", "Or not."][: n % 3],
+        )
+        for n in range(count)
+    ]
+
+
+def rows_by_part(folder: Path) -> list[int]:
+    return [pq.read_metadata(part).num_rows for part in sorted(folder.glob("part-*.parquet"))]
+
+
+@pytest.fixture
+def group_reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[str] | None]]:
+    """(Number of rows, columns) of every row group that is read."""
+    reads = []
+    read = pq.ParquetFile.read_row_group
+
+    def noted(self, group: int, columns: list[str] | None = None, **options):
+        reads.append((self.metadata.row_group(group).num_rows, columns))
+        return read(self, group, columns=columns, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
+    return reads
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Record], Path]:
+    """30 records in 4 shards, with 11 row groups in all."""
+    monkeypatch.setattr(records, "GROUP_BYTES", 3000)
+    rows = some(30, 1000)
+    write_records(rows, tmp_path, shard_rows=8)
+    groups = [pq.read_metadata(file).num_row_groups for file in sorted(tmp_path.iterdir())]
+    assert groups == [3, 3, 3, 2]
+    return rows, tmp_path
+
+
+def test_a_shard_ends_by_rows_or_by_bytes(tmp_path: Path) -> None:
+    rows = some(10)
+    assert write_records(iter(rows), tmp_path / "rows", shard_rows=4) == 10
+    assert rows_by_part(tmp_path / "rows") == [4, 4, 2]
+    assert write_records(iter(rows), tmp_path / "bytes", shard_rows=4, shard_bytes=250) == 10
+    assert rows_by_part(tmp_path / "bytes") == [3, 3, 3, 1]
+    for folder in ("rows", "bytes"):
+        assert list(read_records(tmp_path / folder)) == rows
+    assert write_records([], tmp_path / "rows") == 0
+    assert rows_by_part(tmp_path / "rows") == [0], "old parts are gone, and the schema is there"
+    assert list(read_records(tmp_path / "rows")) == list(Records(tmp_path / "rows")) == []
+
+
+@pytest.mark.parametrize(("size", "groups"), [(10, [5]), (40_000, [3, 2]), (500_000, [1] * 5)])
+def test_large_images_are_read_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_reads: list, size: int, groups: list[int]
+) -> None:
+    monkeypatch.setattr(records, "GROUP_BYTES", 100_000)
+    write_records(some(5, size), tmp_path)
+    assert list(read_records(tmp_path)) == some(5, size)
+    assert [rows for rows, _ in group_reads] == groups
+
+
+def test_a_folder_without_shards_is_named(tmp_path: Path) -> None:
+    for read in (lambda: list(read_records(tmp_path / "nowhere")), lambda: Records(tmp_path / "nowhere")):
+        with pytest.raises(UserError, match=r"no record shards .*nowhere"):
+            read()
+
+
+@pytest.mark.parametrize("in_memory", [0, 5000, 1 << 20])
+def test_by_number_as_in_the_stream(stored: tuple[list[Record], Path], in_memory: int) -> None:
+    rows, folder = stored
+    by_number = Records(folder, in_memory)
+    assert len(by_number) == 30
+    assert list(by_number) == rows == list(read_records(folder))
+    numbers = [*np.random.default_rng(0).permutation(30), -1, -30]
+    assert [by_number[n] for n in numbers] == [rows[n] for n in numbers]
+    for part in (slice(5, 19), slice(None, None, -4), slice(-3, None), slice(40, 50), slice(9, 9)):
+        assert by_number[part] == rows[part]
+    for n in (30, -31):
+        with pytest.raises(IndexError):
+            by_number[n]
+
+
+def test_taken_records_are_records(stored: tuple[list[Record], Path]) -> None:
+    rows, folder = stored
+    chosen = [20, 3, 3, 29, 4]
+    for sequence in (rows, Records(folder)):
+        taken = take(sequence, chosen)
+        assert list(taken) == [rows[n] for n in chosen]
+        assert list(take(taken, [1, 0])) == [rows[3], rows[20]]
+        assert columns_of(taken, ["id"])["id"].tolist() == [rows[n].id for n in chosen]
+        assert len(take(sequence, [])) == len(list(take(sequence, []))) == 0
+    pickled = pickle.dumps(take(Records(folder), [7, 3]))
+    assert len(pickled) < 5000, "places, not images"
+    assert list(pickle.loads(pickled)) == [rows[7], rows[3]]
+
+
+def test_without_images(stored: tuple[list[Record], Path], group_reads: list) -> None:
+    rows, folder = stored
+    bare = list(without_images(Records(folder)))
+    assert [(r.references, r.sha256, r.image) for r in bare] == [(r.references, r.sha256, b"") for r in rows]
+    assert all("image" not in columns for _, columns in group_reads)
+    names = ["id", "label", "category", "question", "sha256"]
+    assert columns_of(Records(folder), names).equals(columns_of(rows, names))
+    assert list(without_images(rows)) == rows
+
+
+@pytest.mark.parametrize(("options", "reads"), [({}, 11), ({"in_memory": 0}, 22)])
+def test_a_row_group_is_read_once_while_it_is_kept(
+    stored: tuple[list[Record], Path], group_reads: list, options: dict, reads: int
+) -> None:
+    rows, folder = stored
+    by_number = Records(folder, **options)
+    for _ in range(2):
+        assert [by_number[n] for n in range(30)] == rows
+    assert len(group_reads) == reads
+
+
+def test_datasets_reads_the_shards(tmp_path: Path) -> None:
+    import datasets
+
+    rows = tinyllava.records(5)
+    write_records(rows, tmp_path / "shards", shard_rows=2)
+    files = sorted(str(file) for file in (tmp_path / "shards").iterdir())
+    loaded = datasets.Dataset.from_parquet(files, cache_dir=str(tmp_path / "cache"))
+    assert isinstance(loaded.features["image"], datasets.Image)
+    assert [row["id"] for row in loaded] == [r.id for r in rows]
+    assert [row["image"].convert("RGB").tobytes() for row in loaded] == [r.pil().tobytes() for r in rows]
+
+
+def test_memory_does_not_grow_with_the_records(tmp_path: Path) -> None:
+    def peak(count: int) -> float:
+        command = [sys.executable, "-c", WALK, str(count), str(tmp_path / str(count))]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    few, many = peak(200), peak(800)  # 60 and 240 MB of images
+    assert many < few + 40
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_a_pixel_are_read_by_their_upper_eight(kind: str) -> None:
+    grey, out = np.arange(256, dtype=np.uint16).reshape(16, 16), io.BytesIO()
+    Image.fromarray(grey * 257).save(out, kind)
+    assert np.array_equal(np.asarray(decode(out.getvalue())), np.stack([grey] * 3, -1))
+
+
+def test_pixels_of_no_known_range_are_set_aside() -> None:
+    out = io.BytesIO()
+    Image.new("F", (8, 8), 0.5).save(out, "TIFF")
+    with pytest.raises(BadImage, match="no known range"):
+        decoded(Record("a.tif", out.getvalue(), 1, "x"))

@@ -1,0 +1,175 @@
+"""Tiny corpora in the layouts and file formats of the real ones, for the tests."""
+
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+
+from fakevlm.config.params import Params, load_params
+from fakevlm.data.corpora import faces, ffpp, m6doc
+from fakevlm.data.corpora.files import Unusable
+from fakevlm.data.records import Record
+
+
+def picture(seed: int, form: str = "JPEG", size: tuple[int, int] = (30, 20)) -> bytes:
+    """An encoded image of noise."""
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, form)
+    return out.getvalue()
+
+
+def put(root: Path, files: dict[str, bytes | str]) -> Path:
+    """Write files by their paths below a folder; return the folder."""
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return root
+
+
+def parted(stream: Iterable[Record | Unusable]) -> tuple[list[Record], list[Unusable]]:
+    """The records of a reader, and what it could not use."""
+    rows = list(stream)
+    return [r for r in rows if isinstance(r, Record)], [r for r in rows if isinstance(r, Unusable)]
+
+
+def settings(**changes: Any) -> Params:
+    """The default profile with no corpus at all, changed."""
+    values = load_params().model_dump()
+    section = values["collect"]
+    section["corpora"] = dict.fromkeys(section["corpora"])
+    section["benchmarks"] = dict.fromkeys(section["benchmarks"])
+    section |= {"truth": None, "synthetic_documents": 0, "synthetic_satellites": 0, "satellites": None}
+    section["renderer"] = "miniature"
+    for key, value in changes.items():
+        place = next((section[s] for s in ("corpora", "benchmarks") if key in section[s]), section)
+        place[key] = str(value) if isinstance(value, Path) else value
+    return Params(**values)
+
+
+def loki_tree(root: Path) -> Path:
+    """Four images asked about both ways, one of them missing, two of them described."""
+    images = {
+        "image/sence/1.jpg": ("fake", "sence"),
+        "./image/animals/2.png": ("real", "animals"),
+        "image/medicine/3.jpg": ("real", "medicine"),
+        "image/person/4.jpg": ("fake", "person"),
+    }
+    rows = [
+        {"image_path": path, "question_type": f"image_tf_image_{label}_ask_{way}_{category}", "id": 1}
+        for path, (label, category) in images.items()
+        for way in ("real", "fake")
+    ]
+    problems = {
+        "global": [{"desc": "Das Ganze wirkt künstlich"}],
+        "regional": [{"region": [1, 2, 3, 4], "desc": "Six fingers."}, {"region": [0, 0, 1, 1], "desc": ""}],
+    }
+    described = [
+        {"image_path": "image/sence/1.jpg", "problems": problems},
+        {"image_path": "image/person/4.jpg", "problems": {"global": [{"desc": ""}], "regional": []}},
+    ]
+    return put(
+        root,
+        {
+            "data_json/image/true_or_false.json": json.dumps(rows),
+            "data_json/image/open_ended_vqa.json": json.dumps(described, ensure_ascii=False).encode("utf-16"),
+            "image/sence/1.jpg": picture(1),
+            "image/animals/2.png": picture(2, "PNG"),
+            "image/person/4.jpg": picture(4),
+        },
+    )
+
+
+def m6doc_tree(root: Path) -> Path:
+    """Four pages: a newspaper's, an exam's, a magazine's, and a newspaper's whose image is missing."""
+    number = {name: n for n, name in enumerate(m6doc.CATEGORIES)}
+    categories = [{"id": n, "name": name} for name, n in number.items()]
+
+    def coco(pages: dict[str, list[tuple[str, list[float]]]]) -> str:
+        images, annotations = [], []
+        for n, (name, boxes) in enumerate(pages.items(), 1):
+            images.append({"id": n, "file_name": name, "width": 200, "height": 400})
+            annotations += [{"image_id": n, "category_id": number[k], "bbox": box} for k, box in boxes]
+        return json.dumps({"images": images, "annotations": annotations, "categories": categories})
+
+    news = [("headline", [20, 40, 160, 40]), ("figure", [20, 100, 80, 100])]
+    news.append(("paragraph", [110, 100, 180, 200]))
+    exam = [("first-level question number", [0, 0, 9, 9]), ("option", [9, 9, 90, 9])]
+    exam.append(("headline", [0, 50, 90, 9]))
+    (root / "test2017").mkdir(parents=True)
+    return put(
+        root,
+        {
+            "annotations/instances_train2017.json": coco({"0001.jpg": news, "0002.jpg": exam}),
+            "annotations/instances_val2017.json": coco({"magazine_7.jpg": [("paragraph", [0, 0, 9, 9])]}),
+            "annotations/instances_test2017.json": coco({"0003.jpg": news}),
+            "train2017/0001.jpg": picture(1),
+            "train2017/0002.jpg": picture(2),
+            "val2017/magazine_7.jpg": picture(3),
+        },
+    )
+
+
+def film(file: Path, n: int, colour: int = 0) -> None:
+    """Write a video of `n` frames that grow brighter; those of another colour differ in their left half."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "18"})
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for k in range(n):
+            pixels = np.full((32, 32, 3), 20 + 200 * k // max(1, n - 1), np.uint8)
+            pixels[:, :16, 0] = (pixels[:, :16, 0].astype(int) + colour) % 256
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        container.mux(stream.encode(None))
+
+
+def ffpp_tree(root: Path) -> Path:
+    """Four originals and two videos of each method; one pair for training, one for testing."""
+    splits = {"train": [["000", "003"]], "val": [], "test": [["007", "002"]]}
+    put(root, {f"splits/{split}.json": json.dumps(pairs) for split, pairs in splits.items()})
+    for n, video in enumerate(("000", "003", "007", "002")):
+        film(root / f"original_sequences/youtube/c23/videos/{video}.mp4", 9, 16 * n)
+    for m, method in enumerate(ffpp.METHODS):
+        for n, video in enumerate(("000_003", "007_002")):
+            film(root / f"manipulated_sequences/{method}/c23/videos/{video}.mp4", 5, 64 + 16 * (2 * m + n))
+    return root
+
+
+def ddvqa_tree(root: Path) -> Path:
+    """Questions about `ffpp_tree`'s test videos, and about one that is not there."""
+    answers = {n: [f"The image looks fake. A{n}.", "The image looks fake. B."] for n in (0, 1, 2, 10)}
+    entry = {str(n): {"question": f"Q{n}?", "answer": answer} for n, answer in answers.items()}
+    content = {
+        "Deepfakes": {"0_007_002": entry},
+        "FaceShifter": {"2_007_002": {"0": entry["0"]}},
+        "Neuraltexture": {"6_007_002": {"0": entry["0"]}},
+        "Original": {"5_002": {"0": {"question": "Q?", "answer": ["The image looks real."]}}},
+    }
+    return put(root, {f"test_set/{m}/{m}.json": json.dumps(entries) for m, entries in content.items()})
+
+
+def posed(angle: float, zoom: float, right: float, down: float, size: int = 256) -> np.ndarray:
+    """The five points of a face that is turned, zoomed and moved away from the template: (5, 2)."""
+    turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return faces.template(size, 1.3) @ turn.T + (right, down)
+
+
+def dlib_points(five: np.ndarray, count: int = 81) -> np.ndarray:
+    """Landmarks in dlib's order that hold these five points."""
+    points = np.full((count, 2), 3.0)
+    points[faces.DLIB_FIVE] = five
+    return points
+
+
+def landmarks_tree(videos: Path, video: str, numbers: tuple[int, ...]) -> Path:
+    """Write landmarks of a tilted face for some frames of a video; return their folder."""
+    folder = videos.parent / "landmarks" / video
+    folder.mkdir(parents=True)
+    for number in numbers:
+        np.save(folder / f"{number:03d}.npy", dlib_points(posed(0.2, 0.8, 12, 4, size=16)))
+    return folder

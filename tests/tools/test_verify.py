@@ -1,0 +1,162 @@
+"""The catalogue and `verify`: the miniature is complete; what is missing is named with where to get it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from fakevlm.collection.amounts import READERS
+from fakevlm.config.params import load_params
+from fakevlm.data.corpora import ffpp
+from fakevlm.errors import UserError
+from fakevlm.tools.verify import COMPLETE, INCOMPLETE, LISTS, Report, catalogue, lines, main, verify
+from smallrelease import make_release
+
+
+@pytest.fixture
+def data(project: Path) -> Path:
+    """A project whose data/ is the embedded miniature."""
+    (project / "data").mkdir()
+    for folder in (ROOT / "embedded").iterdir():
+        (project / "data" / folder.name).symlink_to(folder)
+    return project / "data"
+
+
+def copied(data: Path, key: str) -> Path:
+    """The corpus's folder, its files now single links: something may be taken away."""
+    (data / key).unlink()
+    shutil.copytree(ROOT / "embedded" / key, data / key, copy_function=lambda s, d: Path(d).symlink_to(s))
+    return data / key
+
+
+def report(key: str, data: Path) -> Report:
+    return verify(key, data / key, data / "ffpp")
+
+
+def text(key: str, data: Path) -> str:
+    return "\n".join(lines(report(key, data)))
+
+
+def test_the_catalogue_has_every_corpus_and_its_sums_are_right(tmp_path: Path) -> None:
+    corpora = catalogue()
+    collect = load_params("mini").collect
+    assert {*collect.corpora.folders(), *collect.benchmarks.folders(), *LISTS} <= set(corpora) == set(READERS)
+    for key, corpus in corpora.items():
+        assert corpus.url in READERS[key].WHERE, "the catalogue and the reader name the same address"
+        assert all(len(count.source) > 10 for count in corpus.counts.values())
+
+    def total(key: str, *starts: str) -> int:
+        return sum(count.full for name, count in corpora[key].counts.items() if name.startswith(starts))
+
+    assert total("loki", "real ", "fake ") == corpora["loki"].counts["images asked about"].full
+    assert total("genimage", "fake images, ") == corpora["genimage"].counts["fake images"].full
+    assert total("fakeclue", "") == 109_343
+    file = tmp_path / "catalogue.yaml"
+    file.write_text("genimage: {name: x}\n")
+    with pytest.raises(UserError, match=r"catalogue\.yaml does not fit"):
+        catalogue(file)
+
+
+def test_the_miniature_is_complete_and_everything_is_counted(data: Path, capsys) -> None:
+    assert main([], "mini") == COMPLETE
+    output = capsys.readouterr().out
+    assert "9 of 9 complete; not checked: fakeclue" in output
+    assert "MISSING" not in output
+    assert "found 80; the full corpus has 1,000" in output
+    assert "CC BY-NC-SA 4.0" in output
+    for key, corpus in catalogue().items():
+        if (data / key).is_dir():
+            assert set(report(key, data).counts) == set(corpus.counts), key
+
+
+@pytest.mark.parametrize(
+    ("key", "gone", "named"),
+    [
+        ("genimage", "GLIDE", "GLIDE/val/nature"),
+        ("genimage", "ADM/val/ai", "ADM/val/ai"),
+        ("ffpp", "splits/val.json", "splits/val.json"),
+        ("ffpp", "manipulated_sequences/FaceSwap", "manipulated_sequences/FaceSwap/c23/videos"),
+        ("chameleon", "test/1_fake", "test/1_fake"),
+        ("cvusa", "bingmap", "bingmap/19"),
+        ("vigor", "Seattle", "Seattle/satellite"),
+        ("m6doc", "annotations/instances_test2017.json", "annotations/instances_test2017.json"),
+        ("loki", "data_json/image/open_ended_vqa.json", "open_ended_vqa.json"),
+        ("loki", "image/medicine", "image/medicine/"),
+        ("ddvqa", "test_set/Original/Original.json", "test_set/Original/Original.json"),
+        ("dmimage", "eg3d", "EG3D: one of eg3d"),
+    ],
+)
+def test_missing_folders_and_files_are_named(data: Path, key: str, gone: str, named: str) -> None:
+    place = copied(data, key) / gone
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    assert not report(key, data).complete
+    output = text(key, data)
+    assert any(named in line for line in output.splitlines() if "MISSING" in line)
+    assert f"cure     {READERS[key].WHERE}" in output
+
+
+def test_single_files_that_lists_name_are_missed(data: Path) -> None:
+    first, second = ffpp.pairs(data / "ffpp", "test")[0]
+    (copied(data, "ffpp") / f"manipulated_sequences/Face2Face/c23/videos/{second}_{first}.mp4").unlink()
+    assert f"{second}_{first}, of videos of test.json, Face2Face" in text("ffpp", data)
+    for key, folder in (("cvusa", "bingmap/19"), ("m6doc", "train2017")):
+        file = next((copied(data, key) / folder).iterdir())
+        file.unlink()
+        assert f"MISSING  {folder}/{file.name}" in text(key, data)
+    for video in (data / "ffpp/manipulated_sequences/Deepfakes/c23/videos").iterdir():
+        video.unlink()
+    assert "MISSING  Deepfakes " in text("ddvqa", data)
+    assert "more, of videos of train_set in FaceForensics++" in text("ddvqa", data)
+
+
+def test_problems_are_reported_and_no_crash(data: Path) -> None:
+    file = copied(data, "loki") / "data_json/image/true_or_false.json"
+    file.unlink()
+    file.write_text("[{")
+    assert "true_or_false.json is not readable JSON" in text("loki", data)
+    assert not report("loki", data).complete
+    shutil.rmtree(copied(data, "chameleon") / "test/0_real")
+    (data / "chameleon/test/0_real").mkdir()
+    assert "MISSING  test/0_real (there, but no images in it)" in text("chameleon", data)
+
+
+def test_genimage_may_be_unpacked_under_other_names_or_still_packed(data: Path) -> None:
+    (copied(data, "genimage") / "ADM").rename(data / "genimage/imagenet_ai_0508_adm")
+    assert report("genimage", data).complete
+    shutil.rmtree(data / "genimage/imagenet_ai_0508_adm")
+    (data / "genimage/imagenet_ai_0508_adm.zip").write_bytes(b"PK")
+    assert "still packed: imagenet_ai_0508_adm.zip; `fakevlm unpack" in text("genimage", data)
+
+
+def test_the_command_checks_folders_that_the_profile_does_not_name(
+    data: Path, tmp_path: Path, capsys
+) -> None:
+    root = tmp_path / "release"
+    make_release(root)
+    assert main([f"fakeclue={root}"], None) == COMPLETE
+    output = capsys.readouterr().out
+    assert "there    images of train.json in train.zip: 36" in output
+    assert "fake images in train: found 18; the full corpus has 68,396" in output
+    rows = json.loads((root / "data_json/test.json").read_text())
+    rows[0]["image"] = "satellite/real/nowhere.jpg"
+    (root / "data_json/test.json").write_text(json.dumps(rows))
+    assert main([f"fakeclue={root}", "vigor"], None) == INCOMPLETE
+    output = capsys.readouterr().out
+    assert "MISSING  satellite/real/nowhere.jpg, of images of test.json in test.zip (11 there)" in output
+    assert "1 of 2 complete" in output
+
+
+@pytest.mark.parametrize(
+    ("argument", "output"),
+    [
+        ("fakeclue", "check a folder with `fakeclue=FOLDER`"),
+        ("vigor=/nowhere/at/all", "MISSING  no folder /nowhere/at/all"),
+    ],
+)
+def test_the_command_says_what_it_cannot_check(data: Path, capsys, argument: str, output: str) -> None:
+    assert main([argument], None) == INCOMPLETE
+    assert output in capsys.readouterr().out
+    with pytest.raises(UserError, match="no corpus 'genimages'"):
+        main(["genimages"], None)
