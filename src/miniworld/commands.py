@@ -34,8 +34,7 @@ def base(
     import torch
 
     from fakevlm.paths import resolve
-    from miniworld.pretraining.recipe import Recipe
-    from miniworld.pretraining.train import pretrain
+    from miniworld.pretraining.train import Recipe, pretrain
 
     torch.set_num_threads(threads)
     # Products of 16-bit factors: faster on CPUs with AMX, slower on others (benchmarks/hot_paths.py).

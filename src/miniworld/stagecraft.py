@@ -1,5 +1,6 @@
 """Brief and set: what a scene draws from, and what it leaves behind."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -130,6 +131,11 @@ class Set:
     texture: dict[Part, tuple[float, float]] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     paper: bool = False
+
+
+def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
+    """Return one of the options by lot."""
+    return options[int(rng.integers(len(options)))]
 
 
 def box(*points: Point, pad: float = 0.03) -> Box:

@@ -1,23 +1,29 @@
-"""How the miniature's base is made: what it is told, the gate, and that a killed run repeats no phase."""
+"""How the miniature's base is made: its texts, its targets, the gate, and that a killed run repeats no phase."""
 
-import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from fakevlm.data.clues import KINDS, kinds_named
 from fakevlm.errors import UserError
+from fakevlm.model.llava import load_model, load_processor
 from miniworld.pretraining import train
-from miniworld.pretraining.describe import LOOKS, ask
+from miniworld.pretraining.describe import PHRASES, ask
 from miniworld.pretraining.pool import GRID, render
-from miniworld.pretraining.recipe import Recipe, Round
+from miniworld.pretraining.train import Recipe, Round, Trainer
 from miniworld.world import SCENES, shoot
 
 VERDICTS = re.compile(
     r"\b(real|fake|authentic\w*|genuine|synthe\w*|generated|manipulated|artificial|unnatural\w*|artifacts?)\b",
     re.I,
 )
+SMALL = (("hidden_size", 16), ("layers", 1), ("heads", 2), ("mlp", 32))
+ROUNDS = (Round(24, dense_steps=2, caption_steps=2), Round(16, dense_steps=2, caption_steps=2))
+TINY = Recipe(rounds=ROUNDS, batch=4, head_steps=2, vision=SMALL, text=SMALL, vocab_size=450)
 
 
 def test_descriptions_never_speak_of_authenticity() -> None:
@@ -29,68 +35,60 @@ def test_descriptions_never_speak_of_authenticity() -> None:
         assert "{" not in answer
 
 
-def test_no_look_is_mistaken_for_another_kind() -> None:
-    assert set(LOOKS) | {"shadow"} == set(KINDS)
-    for kind, looks in LOOKS.items():
-        for look in looks:
-            assert kinds_named(look.format(s="the house")) <= {kind}, look
+def test_no_description_is_mistaken_for_another_kind() -> None:
+    assert set(PHRASES) | {"shadow"} == set(KINDS)
+    for kind, phrases in PHRASES.items():
+        for phrase in phrases:
+            assert kinds_named(phrase.format(s="the house")) <= {kind}, phrase
 
 
-def test_the_pool_is_the_same_however_many_processes_draw_it() -> None:
-    one, two = render(40, 6, 1), render(40, 6, 2)
+def test_a_pool_is_the_same_however_many_processes_draw_it_and_has_targets_where_artifacts_are() -> None:
+    one, two = render(0, 60, 1), render(0, 60, 2)
     assert np.array_equal(one.pixels, two.pixels)
     assert one.texts == two.texts
-    assert one.kinds.shape == (6, GRID * GRID)
-
-
-def test_targets_lie_where_the_artifact_lies() -> None:
-    pool = render(0, 60, 2)
-    shown = pool.facts[:, 3] > 0
-    assert shown.any()
-    assert not shown.all()
-    assert ((pool.kinds != 0).any(1) == shown).all()
+    assert one.kinds.shape == (60, GRID * GRID)
+    with_artifacts = one.facts[:, 3] > 0
+    assert 0 < with_artifacts.sum() < 60
+    assert ((one.kinds != 0).any(1) == with_artifacts).all()
 
 
 def test_batches_show_every_row_once_before_any_comes_again() -> None:
     rows = np.concatenate(list(train.batches(10, 4, 5, seed=1)))
-    assert sorted(rows[:10]) == list(range(10))
-    assert sorted(rows[10:]) == list(range(10))
+    assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
 
 
-def test_the_gate_refuses_and_is_measured_once(tmp_path, monkeypatch) -> None:
-    calls = []
-    monkeypatch.setattr(train, "supervised", lambda *_: calls.append(1) or (0.8, 0.9))
-    model = type("M", (), {"model": type("I", (), {"vision_tower": None})})
-    for _ in range(2):
-        with pytest.raises(UserError, match=r"0\.800 of renders; 0\.93 is asked for"):
-            train._gate(model, (), tmp_path / "gate.json", "phase 1", 0.93)
-    assert len(calls) == 1
-    assert train._gate(model, (), tmp_path / "gate.json", "phase 1", 0.75) == (0.8, 0.9)
-
-
-SMALL = (("hidden_size", 16), ("layers", 1), ("heads", 2), ("mlp", 32))
-ROUNDS = (Round(24, dense_steps=2, caption_steps=2), Round(16, dense_steps=2, caption_steps=2))
-TINY = Recipe(rounds=ROUNDS, batch=4, head_steps=2, vision=SMALL, text=SMALL, vocab_size=450)
+def test_a_base_that_fails_the_gate_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "gate", lambda *_: (0.8, 0.9))
+    with pytest.raises(UserError, match=r"round 2, phase 1, .* 0\.800 of renders; 0\.93 is asked for"):
+        train.pretrain(project / "base", TINY, threads=1)
 
 
 @pytest.mark.slow
-def test_a_killed_pretraining_repeats_no_phase_and_ships_what_loads(project, monkeypatch) -> None:
-    from fakevlm.model.llava import load_model, load_processor
+def test_a_killed_pretraining_repeats_no_phase_and_ships_what_loads(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phases = []
 
-    monkeypatch.setattr(train, "supervised", lambda *_: (0.95, 0.99))
-    real = train.train_captions
+    def recording(name: str, dies: bool = False):
+        phase = getattr(Trainer, name)
 
-    def killed(*_):
-        raise KeyboardInterrupt
+        def run(self, *arguments, **options) -> None:
+            phases.append(name)
+            if dies:
+                raise KeyboardInterrupt
+            phase(self, *arguments, **options)
 
-    monkeypatch.setattr(train, "train_captions", killed)
+        return run
+
+    monkeypatch.setattr(train, "gate", lambda *_: (0.95, 0.99))
+    monkeypatch.setattr(Trainer, "dense_phase", recording("dense_phase"))
+    whole = recording("captions")
+    monkeypatch.setattr(Trainer, "captions", recording("captions", dies=True))
     with pytest.raises(KeyboardInterrupt):
         train.pretrain(project / "base", TINY, threads=2)
-    before = (project / "runs/base/dense_0.safetensors").stat().st_mtime_ns
-    monkeypatch.setattr(train, "train_captions", real)
+    monkeypatch.setattr(Trainer, "captions", whole)
     train.pretrain(project / "base", TINY, threads=2)
-    assert (project / "runs/base/dense_0.safetensors").stat().st_mtime_ns == before
-    assert json.loads((project / "runs/base/gate_1.json").read_text())["accuracy"] == 0.95
+    assert phases == ["dense_phase", "captions", "captions", "dense_phase", "captions"]
     model = load_model(project / "base")
     assert load_processor(project / "base").image_token_id == model.config.image_token_id
     card = (project / "base/README.md").read_text()
@@ -100,28 +98,22 @@ def test_a_killed_pretraining_repeats_no_phase_and_ships_what_loads(project, mon
 
 
 @pytest.mark.slow
-def test_the_last_round_goes_on_from_a_finished_base(project, monkeypatch) -> None:
-    import torch
-    from safetensors.torch import load_file
-
-    monkeypatch.setattr(train, "supervised", lambda *_: (0.95, 0.99))
+def test_the_last_round_continues_a_finished_base(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "gate", lambda *_: (0.95, 0.99))
     train.pretrain(project / "first", TINY, threads=2)
-    rates = []
-    real = train.train_dense
+    calls, dense = [], Trainer.dense
 
-    def watched(model, heads, pool, recipe, steps, rate, norm, *, only_heads=False):
-        tower = model.model.vision_tower
-        before = [weight.detach().clone() for weight in tower.parameters()]
-        real(model, heads, pool, recipe, steps, rate, norm, only_heads=only_heads)
-        same = all(map(torch.equal, before, tower.parameters()))
-        rates.append((only_heads, same, pool.texts[0]))
+    def watched(self, pool, steps, rate, *, only_heads=False) -> None:
+        before = [weight.detach().clone() for weight in self.tower.parameters()]
+        dense(self, pool, steps, rate, only_heads=only_heads)
+        calls.append((only_heads, all(map(torch.equal, before, self.tower.parameters())), pool.texts[0]))
 
-    monkeypatch.setattr(train, "train_dense", watched)
+    monkeypatch.setattr(Trainer, "dense", watched)
     train.pretrain(project / "second", TINY, threads=2, start=project / "first")
     # First the new heads alone, the tower untouched; then both; on renders that the first round did not see.
-    assert [row[:2] for row in rates] == [(True, True), (False, False)]
-    assert rates[0][2] == render(24, 1, 1).texts[0]
+    assert [call[:2] for call in calls] == [(True, True), (False, False)]
+    assert calls[0][2] == render(24, 1, 1).texts[0]
     one, two = (load_file(project / name / "model.safetensors") for name in ("first", "second"))
     assert one.keys() == two.keys()
-    assert not all(torch.equal(one[key], two[key]) for key in one)
+    assert not all(torch.equal(one[name], two[name]) for name in one)
     assert "went on from" in (project / "second/README.md").read_text()

@@ -1,27 +1,27 @@
-"""Pretraining of the miniature's base.
+"""Pretraining of the miniature's base: first the vision tower on dense targets, then the whole LLaVA on captions.
 
-First the vision tower on dense targets, then the whole LLaVA on descriptions.
+Each phase's result is cached in `runs/base/` and not repeated after a kill. The finished base is a Hugging Face
+folder in 16-bit safetensors, as LLaVA-1.5 is published.
+"""
 
-Each phase leaves its result in `runs/base/` and is not repeated after a kill. The finished base is a Hugging
-Face folder in 16-bit safetensors, as LLaVA-1.5 is published."""
-
-import contextlib
+import io
 import json
 import math
-import shutil
+import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import LlavaForConditionalGeneration
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from fakevlm import paths
 from fakevlm.annotation.aggregate import NOTHING, VERDICT
+from fakevlm.cache import Cache, code_version, fingerprint, key
 from fakevlm.data.clues import KINDS, QUALITIES, SUBJECTS
 from fakevlm.data.records import QUESTION
 from fakevlm.errors import UserError
@@ -29,27 +29,67 @@ from fakevlm.model.build import build_llava, publish_names
 from fakevlm.model.chat import conversation, prompt
 from fakevlm.model.llava import load_processor
 from fakevlm.progress import bar
-from miniworld.pretraining import dense
-from miniworld.pretraining.card import card
-from miniworld.pretraining.gate import supervised
-from miniworld.pretraining.pool import Norm, Pool, normalised, render
-from miniworld.pretraining.recipe import Recipe, Round
+from miniworld.pretraining.pool import GRID, Pool, render
+from miniworld.pretraining.tower import DenseHeads, Norm, gate, normalised, whiten_patches
 
 GATE = 0.93  # accuracy that a copy of the tower, tuned on labels, must reach in the last round
 WHITEN_IMAGES = 2000  # whose patches set the tower's first layer
+SLOTS = GRID**2  # tokens of an image
+
+
+@dataclass(frozen=True)
+class Round:
+    """One pass through both phases, on renders of its own.
+
+    Attributes:
+        images: renders in the pool; in phase 1 every pass sees them mirrored at random.
+        dense_steps, caption_steps: optimizer steps of the two phases, `Recipe.batch` images each.
+        dense_rate, caption_rate, tower_rate: peak learning rates; the tower's in the second phase is its own.
+    """
+
+    images: int
+    dense_steps: int
+    caption_steps: int
+    dense_rate: float = 2e-3
+    caption_rate: float = 1.5e-3
+    tower_rate: float = 6e-4
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the shipped base was made with.
+
+    `make base` runs all rounds in today's world. The shipped base had its first round before the artifacts
+    were made larger, and the second with `--start` (see its card).
+
+    Attributes:
+        rounds: one after the other, each on renders of its own.
+        head_steps: if a round starts from a finished base, steps in which its new dense heads learn alone, so
+            that their first, random errors do not reach the tower.
+    """
+
+    seed: int = 991
+    batch: int = 64
+    rounds: tuple[Round, ...] = (
+        Round(images=80_000, dense_steps=3_600, caption_steps=1_300),
+        Round(images=60_000, dense_steps=1_800, caption_steps=700, dense_rate=1.2e-3, caption_rate=1.2e-3),
+    )
+    head_steps: int = 150
+    vision: tuple[tuple[str, int], ...] = (("hidden_size", 128), ("layers", 5), ("heads", 4), ("mlp", 512))
+    text: tuple[tuple[str, int], ...] = (("hidden_size", 128), ("layers", 3), ("heads", 4), ("mlp", 352))
+    vocab_size: int = 1_200
 
 
 def tokenizer_texts(pool: Pool) -> Iterator[str]:
     """Yield what the tokenizer is trained on: descriptions, and the words of answers about artifacts."""
-    for question, answer in pool.texts[:4000]:
-        yield question
-        yield answer
+    for pair in pool.texts[:4000]:
+        yield from pair
     for entry in (*KINDS.values(), *QUALITIES.values()):
         for phrase in entry.phrases:
             for subject in SUBJECTS.values():
                 yield phrase.format(s=subject)
-    yield from [QUESTION] * 50
-    yield from [text for text in (*VERDICT.values(), *NOTHING.values()) for _ in range(50)]
+    for text in (QUESTION, *VERDICT.values(), *NOTHING.values()):
+        yield from [text] * 50
 
 
 def schedule(step: int, steps: int, warmup: int = 150, floor: float = 0.03) -> float:
@@ -70,94 +110,117 @@ def batches(count: int, batch: int, steps: int, seed: int) -> Iterator[np.ndarra
         rows = rows[batch:]
 
 
-def _optimise(loss: torch.Tensor, optimizer: torch.optim.Optimizer, weights: list[nn.Parameter]) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(weights, 1.0)
-    optimizer.step()
+class Trainer:
+    """Trains the base and its dense heads on one pool of renders."""
 
+    def __init__(
+        self,
+        model: LlavaForConditionalGeneration,
+        processor: LlavaProcessor,
+        heads: DenseHeads,
+        recipe: Recipe,
+    ) -> None:
+        self.model, self.processor, self.heads, self.recipe = model, processor, heads, recipe
+        self.tower = model.model.vision_tower
+        images = processor.image_processor
+        self.norm: Norm = (list(images.image_mean), list(images.image_std))
 
-def train_dense(
-    model: LlavaForConditionalGeneration, heads: dense.DenseHeads, pool: Pool, recipe: Recipe, steps: int,
-    rate: float, norm: Norm, *, only_heads: bool = False,
-) -> None:  # fmt: skip
-    """Phase 1: train the tower on dense targets; or with `only_heads` just the heads."""
-    tower = model.model.vision_tower
-    tower.requires_grad_(not only_heads)
-    weights = [*(() if only_heads else tower.parameters()), *heads.parameters()]
-    optimizer = torch.optim.AdamW(weights, rate, betas=(0.9, 0.95), weight_decay=0.02, fused=True)
-    rng = np.random.default_rng(recipe.seed + 1)
-    recent: list[float] = []
-    with bar(steps, "base, phase 1: dense targets", "step") as progress:
-        for step, rows in enumerate(batches(len(pool.pixels), recipe.batch, steps, recipe.seed)):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * schedule(step, steps)
+    def _minimise(
+        self, loss: Callable[[np.ndarray], tuple[torch.Tensor, torch.Tensor]], groups: list[dict],
+        pool: Pool, steps: int, decay: float, seed: int, title: str,
+    ) -> None:  # fmt: skip
+        """Take `steps` of AdamW.
+
+        Args:
+            loss: rows of the pool → (what to minimise, what the progress bar shows).
+            groups: of parameters, each with its `peak` learning rate.
+        """
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=decay, fused=True)
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        recent: list[float] = []
+        with bar(steps, f"base, {title}", "step") as progress:
+            for step, rows in enumerate(batches(len(pool.pixels), self.recipe.batch, steps, seed)):
+                for group in optimizer.param_groups:
+                    group["lr"] = group["peak"] * schedule(step, steps)
+                total, shown = loss(rows)
+                optimizer.zero_grad()
+                total.backward()
+                nn.utils.clip_grad_norm_(weights, 1.0)
+                optimizer.step()
+                recent = [*recent[-99:], shown.item()]
+                progress.set_postfix_str(f"{np.mean(recent):.4f}", refresh=False)
+                progress.update()
+
+    def dense(self, pool: Pool, steps: int, rate: float, *, only_heads: bool = False) -> None:
+        """Phase 1: train the tower on dense targets; or with `only_heads` just the heads."""
+        self.tower.requires_grad_(not only_heads)
+        weights = [*(() if only_heads else self.tower.parameters()), *self.heads.parameters()]
+        rng = np.random.default_rng(self.recipe.seed + 1)
+
+        def loss(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
             flip = rng.random(len(rows)) < 0.5
-            x = normalised(pool.pixels[rows], norm, flip)
-            loss = dense.loss(heads, tower(pixel_values=x).last_hidden_state[:, 1:], x, pool, rows, flip)
-            _optimise(loss, optimizer, weights)
-            recent = [*recent[-199:], loss.item()]
-            progress.set_postfix_str(f"{np.mean(recent):.4f}", refresh=False)
-            progress.update()
-    tower.requires_grad_(True)
+            x = normalised(pool.pixels[rows], self.norm, flip)
+            features = self.tower(pixel_values=x).last_hidden_state[:, 1:]
+            total = self.heads.loss(features, x, pool, rows, flip)
+            return total, total
 
+        groups = [{"params": weights, "peak": rate}]
+        self._minimise(loss, groups, pool, steps, 0.02, self.recipe.seed, "phase 1: dense targets")
+        self.tower.requires_grad_(True)
 
-def caption_batch(processor, pool: Pool, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Return token ids and labels (B, T) of questions and answers, and where the image starts."""
-    tokenizer, image = processor.tokenizer, processor.image_token
-    ids, labels = [], []
-    slots = dense.GRID**2
-    for row in rows:
-        question, answer = pool.texts[row]
-        start = prompt(processor, question)
-        before = tokenizer(start.replace(image, image * slots), add_special_tokens=True)["input_ids"]
-        whole = conversation(processor, question, answer).replace(image, image * slots)
-        full = tokenizer(whole, add_special_tokens=True)["input_ids"]
-        ids.append(full)
-        labels.append([-100] * len(before) + full[len(before) :])
-    longest = max(map(len, ids))
-    pad = tokenizer.pad_token_id
-    first = ids[0].index(processor.image_token_id)
-    return (
-        torch.tensor([row + [pad] * (longest - len(row)) for row in ids]),
-        torch.tensor([row + [-100] * (longest - len(row)) for row in labels]),
-        first,
-    )
+    def dense_phase(self, pool: Pool, plan: Round, *, prepare: bool, continued: bool) -> None:
+        """Phase 1 of a round.
 
+        Args:
+            prepare: the first round of this run: set the tower's first layer, or if the run continued a
+                finished base, train the new heads alone.
+        """
+        if prepare and continued:
+            self.dense(pool, self.recipe.head_steps, 5e-3, only_heads=True)
+        elif prepare:
+            pixels = pool.pixels[:WHITEN_IMAGES]
+            whiten_patches(self.tower, normalised(pixels, self.norm, np.zeros(len(pixels), bool)))
+        self.dense(pool, plan.dense_steps, plan.dense_rate)
 
-def train_captions(
-    model: LlavaForConditionalGeneration, heads: dense.DenseHeads, processor, pool: Pool, recipe: Recipe,
-    plan: Round, norm: Norm,
-) -> None:  # fmt: skip
-    """Phase 2: train the whole model on questions and answers, and the tower on the dense loss too."""
-    inner = model.model
-    tower, projector, language = inner.vision_tower, inner.multi_modal_projector, inner.language_model
-    vision = [*tower.parameters(), *heads.parameters()]
-    text = [*projector.parameters(), *language.parameters(), *model.lm_head.parameters()]
-    groups = [{"params": vision, "peak": plan.tower_rate}, {"params": text, "peak": plan.caption_rate}]
-    optimizer = torch.optim.AdamW(groups, plan.caption_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
-    slots = dense.GRID**2
-    recent: list[float] = []
-    with bar(plan.caption_steps, "base, phase 2: descriptions", "step") as progress:
-        order = batches(len(pool.pixels), recipe.batch, plan.caption_steps, recipe.seed + 2)
-        for step, rows in enumerate(order):
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * schedule(step, plan.caption_steps)
+    def captions(self, pool: Pool, plan: Round) -> None:
+        """Phase 2: train the whole model on questions and answers, and the tower on the dense loss too."""
+        inner, head = self.model.model, self.model.lm_head
+        projector, language = inner.multi_modal_projector, inner.language_model
+
+        def loss(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
             still = np.zeros(len(rows), bool)  # descriptions say left and right: no mirroring here
-            x = normalised(pool.pixels[rows], norm, still)
-            features = tower(pixel_values=x).last_hidden_state[:, 1:]
-            ids, labels, first = caption_batch(processor, pool, rows)
+            x = normalised(pool.pixels[rows], self.norm, still)
+            features = self.tower(pixel_values=x).last_hidden_state[:, 1:]
+            ids, labels, first = self.caption_batch([pool.texts[row] for row in rows])
             words = language.get_input_embeddings()(ids)
-            embeds = torch.cat([words[:, :first], projector(features), words[:, first + slots :]], 1)
-            hidden = language(inputs_embeds=embeds).last_hidden_state[:, first + slots - 1 : -1]
-            target = labels[:, first + slots :]
-            keep = target != -100
-            caption = nn.functional.cross_entropy(model.lm_head(hidden[keep]), target[keep])
-            loss = caption + 0.5 * dense.loss(heads, features, x, pool, rows, still)
-            _optimise(loss, optimizer, [*vision, *text])
-            recent = [*recent[-99:], caption.item()]
-            progress.set_postfix_str(f"{np.mean(recent):.4f}", refresh=False)
-            progress.update()
+            embeds = torch.cat([words[:, :first], projector(features), words[:, first + SLOTS :]], 1)
+            hidden = language(inputs_embeds=embeds).last_hidden_state[:, first + SLOTS - 1 : -1]
+            target = labels[:, first + SLOTS :]
+            answer = target != -100
+            caption = nn.functional.cross_entropy(head(hidden[answer]), target[answer])
+            return caption + 0.5 * self.heads.loss(features, x, pool, rows, still), caption
+
+        vision = [*self.tower.parameters(), *self.heads.parameters()]
+        text = [*projector.parameters(), *language.parameters(), *head.parameters()]
+        groups = [{"params": vision, "peak": plan.tower_rate}, {"params": text, "peak": plan.caption_rate}]
+        seed = self.recipe.seed + 2
+        self._minimise(loss, groups, pool, plan.caption_steps, 0.01, seed, "phase 2: descriptions")
+
+    def caption_batch(self, texts: list[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Return token ids and labels (B, T) of questions and answers, and where the image starts."""
+
+        def tokens(text: str) -> torch.Tensor:
+            text = text.replace(self.processor.image_token, self.processor.image_token * SLOTS)
+            return self.processor.tokenizer(text, add_special_tokens=True, return_tensors="pt")["input_ids"][
+                0
+            ]
+
+        ids = [tokens(conversation(self.processor, *pair)) for pair in texts]
+        labels = [row.clone() for row in ids]
+        for row, (question, _) in zip(labels, texts, strict=True):
+            row[: len(tokens(prompt(self.processor, question)))] = -100
+        pad, first = nn.utils.rnn.pad_sequence, ids[0].tolist().index(self.processor.image_token_id)
+        return pad(ids, True, self.processor.tokenizer.pad_token_id), pad(labels, True, -100), first
 
 
 def pretrain(out: Path, recipe: Recipe, threads: int = 2, start: Path | None = None) -> None:
@@ -168,102 +231,109 @@ def pretrain(out: Path, recipe: Recipe, threads: int = 2, start: Path | None = N
         recipe: all numbers.
         threads: of the renderer.
         start: a finished base, to continue with the last round alone; None: all rounds from random weights.
+
+    Raises:
+        UserError: the tower fails the gate.
     """
     torch.manual_seed(recipe.seed)
-    work = paths.runs("base")
-    stamp = work / "recipe.json"
-    wanted = {**asdict(recipe), "start": str(start) if start else None}
-    if not stamp.exists() or json.loads(stamp.read_text()) != json.loads(json.dumps(wanted)):
-        shutil.rmtree(work)
-        work.mkdir()
-        stamp.write_text(json.dumps(wanted))
-    origin = work / "start"
-    if start is not None and not origin.exists():
-        shutil.copytree(start, origin)
-    heads = dense.DenseHeads(dict(recipe.vision)["hidden_size"])
-    model = both = processor = norm = None
-    rendered, gates, minutes = 0, [], []
-    for number, plan in enumerate(recipe.rounds):
-        first_render, rendered = rendered, rendered + plan.images
-        if start is not None and number < len(recipe.rounds) - 1:
-            continue
-        pool = render(first_render, plan.images, threads)
-        fresh = model is None
-        if fresh:
-            if start is None:
-                sizes = {
-                    "vision": dict(recipe.vision),
-                    "text": dict(recipe.text),
-                    "vocab_size": recipe.vocab_size,
-                }
-                build_llava(
-                    origin, tokenizer_texts(pool), image_size=96, patch_size=8, seed=recipe.seed, **sizes
-                )
-            processor = load_processor(origin)
-            norm = (list(processor.image_processor.image_mean), list(processor.image_processor.image_std))
-            model = LlavaForConditionalGeneration.from_pretrained(
-                origin, dtype=torch.float32, attn_implementation="eager"
-            )
-            both = nn.ModuleDict({"model": model, "heads": heads})
-        name = f"round {number + 1}"
-        first, second = work / f"dense_{number}.safetensors", work / f"captions_{number}.safetensors"
-        if not first.exists():
-            with _timed(first.with_suffix(".json")):
-                if fresh and start is None:
-                    first_images = pool.pixels[:WHITEN_IMAGES]
-                    still = np.zeros(len(first_images), bool)
-                    dense.whiten_patches(model.model.vision_tower, normalised(first_images, norm, still))
-                elif fresh:
-                    train_dense(model, heads, pool, recipe, recipe.head_steps, 5e-3, norm, only_heads=True)
-                train_dense(model, heads, pool, recipe, plan.dense_steps, plan.dense_rate, norm)
-            _save(both, first)
-        both.load_state_dict(load_file(first))
-        least = GATE if plan is recipe.rounds[-1] else 0.0  # earlier rounds are only measured
-        gates.append(_gate(model, norm, work / f"gate_dense_{number}.json", f"{name}, phase 1", least))
-        if not second.exists():
-            with _timed(second.with_suffix(".json")):
-                train_captions(model, heads, processor, pool, recipe, plan, norm)
-            _save(both, second)
-        both.load_state_dict(load_file(second))
-        gates.append(_gate(model, norm, work / f"gate_{number}.json", name, least))
-        minutes += [json.loads(file.with_suffix(".json").read_text()) for file in (first, second)]
-    model.half().save_pretrained(out)
+    heads = DenseHeads(dict(recipe.vision)["hidden_size"])
+    code = code_version("miniworld", "fakevlm.model")
+    run = key(asdict(recipe), fingerprint(start) if start else None, code, threads)
+    rounds = list(enumerate(recipe.rounds))[0 if start is None else -1 :]
+    trainer, gates, minutes = None, [], []
+    with Cache(paths.runs("base") / "cache.sqlite") as values:
+        for number, plan in rounds:
+            pool = render(sum(earlier.images for earlier in recipe.rounds[:number]), plan.images, threads)
+            prepare = trainer is None
+            if trainer is None:
+                trainer = Trainer(*_load(recipe, pool, start), heads, recipe)
+            dense = partial(trainer.dense_phase, pool, plan, prepare=prepare, continued=start is not None)
+            least = GATE if plan is recipe.rounds[-1] else 0.0  # earlier rounds are only measured
+            for phase, train in enumerate((dense, partial(trainer.captions, pool, plan)), 1):
+                name = f"round {number + 1}, phase {phase}"
+                minutes.append(_phase(trainer, train, values, key(run, name)))
+                gates.append(_gate(trainer, values, key(run, name, "gate"), name, least))
+    trainer.model.half().save_pretrained(out)
     publish_names(out)
-    processor.save_pretrained(out)
-    text = card(recipe, gates, minutes, threads, continued=start is not None)
-    (out / "README.md").write_text(text, encoding="utf-8")
+    trainer.processor.save_pretrained(out)
+    card = _card(recipe, gates, minutes, threads, continued=start is not None)
+    (out / "README.md").write_text(card, encoding="utf-8")
 
 
-@contextlib.contextmanager
-def _timed(file: Path) -> Iterator[None]:
-    """Store the minutes that the block takes, for the card."""
+def _load(
+    recipe: Recipe, pool: Pool, start: Path | None
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """Return model and processor: those of `start`, or a model of random weights with a new tokenizer."""
+    with tempfile.TemporaryDirectory() as folder:
+        if start is None:
+            sizes = {
+                "vision": dict(recipe.vision),
+                "text": dict(recipe.text),
+                "vocab_size": recipe.vocab_size,
+            }
+            start, texts = Path(folder), tokenizer_texts(pool)
+            build_llava(start, texts, image_size=96, patch_size=8, seed=recipe.seed, **sizes)
+        processor = load_processor(start)
+        model = LlavaForConditionalGeneration.from_pretrained(
+            start, dtype=torch.float32, attn_implementation="eager"
+        )
+    return model, processor
+
+
+def _phase(trainer: Trainer, train: Callable[[], None], values: Cache, run: str) -> float:
+    """Train a phase, or load what is cached of it; return the minutes that it took."""
+    weights = nn.ModuleList([trainer.model, trainer.heads])
+    if stored := values.get(run):
+        state = torch.load(io.BytesIO(stored), weights_only=True)
+        weights.load_state_dict(state["weights"])
+        return state["minutes"]
     started = time.monotonic()
-    yield
-    file.write_text(json.dumps((time.monotonic() - started) / 60))
+    train()
+    minutes, buffer = (time.monotonic() - started) / 60, io.BytesIO()
+    torch.save({"weights": weights.state_dict(), "minutes": minutes}, buffer)
+    values.put(run, buffer.getvalue())
+    return minutes
 
 
-def _gate(
-    model: LlavaForConditionalGeneration, norm: Norm, file: Path, which: str, least: float
-) -> tuple[float, float]:
-    """Return accuracy and AUC of the gate, measured once and stored in `file`.
+def _gate(trainer: Trainer, values: Cache, run: str, name: str, least: float) -> tuple[float, float]:
+    """Return accuracy and AUC of the gate, measured once.
 
     Raises:
         UserError: the accuracy is below `least`.
     """
-    if not file.exists():
-        accuracy, auc = supervised(model.model.vision_tower, norm)
-        file.write_text(json.dumps({"accuracy": accuracy, "auc": auc}))
-    accuracy, auc = (json.loads(file.read_text())[key] for key in ("accuracy", "auc"))
+    if not values.get(run):
+        values.put(run, json.dumps(gate(trainer.tower, trainer.norm)).encode())
+    accuracy, auc = json.loads(values.get(run))
     if accuracy < least:
         raise UserError(
-            f"the tower of {which}, tuned on labels, tells fake from real in {accuracy:.3f} of renders; "
+            f"the tower of {name}, tuned on labels, tells fake from real in {accuracy:.3f} of renders; "
             f"{least} is asked for",
-            "give it more steps or images (Recipe in src/miniworld/pretraining/recipe.py)",
+            "give it more steps or images (Recipe in src/miniworld/pretraining/train.py)",
         )
     return accuracy, auc
 
 
-def _save(module: nn.Module, file: Path) -> None:
-    part = file.with_suffix(".part")
-    save_file({k: v.contiguous().clone() for k, v in module.state_dict().items()}, part)
-    part.replace(file)
+def _card(
+    recipe: Recipe, gates: list[tuple[float, float]], minutes: list[float], threads: int, *, continued: bool
+) -> str:
+    """Return the model card, from the templates card.md and card_continued.md."""
+    template, earlier = (
+        Path(__file__).with_name(name).read_text(encoding="utf-8")
+        for name in ("card.md", "card_continued.md")
+    )
+    steps = [(plan.dense_steps, plan.caption_steps) for plan in recipe.rounds]
+    dense, captions = (" + ".join(f"{count:,}" for count in phase) for phase in zip(*steps, strict=True))
+    return template.format(
+        vision=dict(recipe.vision),
+        text=dict(recipe.text),
+        recipe=recipe,
+        images=sum(plan.images for plan in recipe.rounds),
+        passes=recipe.batch * sum(map(sum, steps)),
+        rounds=len(recipe.rounds),
+        dense=dense,
+        captions=captions,
+        gates=gates[-2:],
+        continued=earlier if continued else "",
+        took=", ".join(f"{m:.0f}" for m in minutes),
+        threads=threads,
+    )
