@@ -7,21 +7,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fakevlm.config.params import Categorize
-from fakevlm.data.records import Record
+from fakevlm.categorize import assign, eva, synsets
+from fakevlm.config.params import Categorize, load_params
+from fakevlm.data.records import Record, write_records
 
 TINY = Categorize(
-    model=None,
-    person=None,
-    image_size=16,
-    patch_size=4,
-    width=16,
-    depth=1,
-    heads=2,
-    epochs=12,
-    batch_size=16,
-    learning_rate=4e-3,
-)
+    model=None, person=None, image_size=16, patch_size=4, width=16, depth=1, heads=2, epochs=12,
+    batch_size=16, learning_rate=4e-3,
+)  # fmt: skip
 COLOURS = {"animal": (200, 40, 40), "human": (40, 200, 40), "object": (40, 40, 200), "scene": (200, 200, 40)}
 SYNSETS = {"animal": "n02099601", "human": "n10148035", "object": "n03063599", "scene": "n09428293"}
 
@@ -52,6 +45,22 @@ def collected(n: int = 24) -> list[Record]:
     return rows
 
 
+def assigned(
+    rows: list[Record], folder: Path, name: str = "out", truth: Path | None = None, **changes: object
+) -> assign.Outcome:
+    """Run the stage on records with the tiny settings, changed as named."""
+    if not (folder / "records").exists():
+        write_records(rows, folder / "records")
+    params = load_params("mini").model_copy(update={"categorize": TINY.model_copy(update=changes)})
+    return assign.assign(params, folder / "records", truth, folder / name)
+
+
+def tiny_model(folder: Path) -> Path:
+    """Save an untrained classifier of the four categories."""
+    eva.save(eva.wrap(eva.build(TINY, 3), synsets.FOUR), folder)
+    return folder
+
+
 def tiny_detector(folder: Path, label: str = "person", box: tuple[float, ...] = (0.5, 0.5, 0.5, 0.4)) -> Path:
     """Save a YOLOS that sees `label` in one box (centre, width, height) of every picture."""
     from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
@@ -79,15 +88,8 @@ def tiny_head(folder: Path, bias: dict[int, float], classes: int) -> Path:
     """Save an EVA-02 with so many classes whose logits are `bias` (0 elsewhere) for every picture."""
     import timm
 
-    model = timm.create_model(
-        "eva02_tiny_patch14_224",
-        img_size=28,
-        embed_dim=24,
-        depth=1,
-        num_heads=2,
-        ref_feat_shape=(2, 2),
-        num_classes=classes,
-    )
+    sizes = {"img_size": 28, "embed_dim": 24, "depth": 1, "num_heads": 2, "ref_feat_shape": (2, 2)}
+    model = timm.create_model("eva02_tiny_patch14_224", num_classes=classes, **sizes)
     model.head.weight.data.zero_()
     model.head.bias.data.zero_()
     for index, value in bias.items():

@@ -8,15 +8,13 @@ import torch
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from fakevlm.categorize import assign, eva, person, synsets
-from fakevlm.config.params import Person, load_params
-from fakevlm.data.records import write_records
+from fakevlm.categorize import assign, person, synsets
+from fakevlm.config.params import Person
 from fakevlm.errors import UserError
 from fakevlm.tools import wordnet
-from tinyeva import TINY, collected, tiny_detector, tiny_head
+from tinyeva import assigned, collected, tiny_detector, tiny_head, tiny_model
 
-# In the form of WordNet 3.0's data.noun: person, a ruler and a sovereign below it, Circe as an instance; a
-# thing.
+# In the form of WordNet 3.0's data.noun: person, a ruler and a sovereign below it, Circe as an instance; a thing.
 NOUNS = """\
   1 This software and database is being provided to you, the LICENSEE, by Princeton University
 00007846 03 n 02 person 0 soul 1 002 @ 00004475 n 0000 + 01761706 a 0101 | a human being
@@ -52,12 +50,8 @@ def test_the_list_of_people_is_imagenets() -> None:
 
 def test_area_that_boxes_cover_together() -> None:
     half, other = (0, 0, 20, 30), (10, 0, 30, 30)
-    for boxes, share in {
-        (half,): 0.5,
-        (half, half): 0.5,
-        (half, other): 0.75,
-        ((-20, -9, 10, 90),): 0.25,
-    }.items():
+    shares = {(half,): 0.5, (half, half): 0.5, (half, other): 0.75, ((-20, -9, 10, 90),): 0.25}
+    for boxes, share in shares.items():
         assert person.covered(np.array(boxes), 40, 30) == pytest.approx(share)
     assert person.covered(np.zeros((0, 4)), 40, 30) == 0
 
@@ -74,29 +68,6 @@ def test_a_detectors_person_makes_an_image_human(tmp_path: Path) -> None:
     # The box covers .5 × .4 of the image.
     assert (person.detector(detecting(folder, min_area=0.25))(images) == 0).all()
     assert (person.detector(detecting(folder, score=0.99))(images) == 0).all()
-
-
-def test_a_detr_loads_by_its_auto_class(tmp_path: Path) -> None:
-    from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor, ResNetConfig
-
-    backbone = ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 1, 1], layer_type="basic",
-        out_features=["stage4"],
-    )  # fmt: skip
-    config = DetrConfig(
-        backbone_config=backbone, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, num_queries=4,
-        id2label={0: "N/A", 1: "person"},
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        model = DetrForObjectDetection(config)
-    torch.nn.init.zeros_(model.class_labels_classifier.weight)
-    model.class_labels_classifier.bias.data = torch.tensor([0.0, 6.0, 0.0])
-    model.save_pretrained(tmp_path)
-    DetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}).save_pretrained(tmp_path)
-    scores = person.detector(detecting(tmp_path, min_area=0.01))([Image.new("RGB", (80, 60))])
-    assert scores == pytest.approx([torch.tensor([0.0, 6, 0]).softmax(0)[1].item()], abs=1e-5)
 
 
 def test_a_22k_heads_people_are_summed(tmp_path: Path) -> None:
@@ -127,13 +98,10 @@ def test_models_without_people_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_stage_asks_the_detector(tmp_path: Path) -> None:
-    write_records(collected(2), tmp_path / "records")
-    eva.save(eva.wrap(eva.build(TINY, 3), synsets.FOUR), tmp_path / "model")
+    model = str(tiny_model(tmp_path / "model"))
 
     def run(name: str, judge: Person | None) -> assign.Outcome:
-        settings = TINY.model_copy(update={"model": str(tmp_path / "model"), "person": judge})
-        params = load_params("mini").model_copy(update={"categorize": settings})
-        return assign.assign(params, tmp_path / "records", None, tmp_path / name)
+        return assigned(collected(2), tmp_path, name, model=model, person=judge)
 
     alone = run("alone", None)
     assert "n_human_by_person" not in alone.metrics
