@@ -18,17 +18,16 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from fakevlm.cache import Cache
 from fakevlm.config.params import load_params
 from fakevlm.data.records import Record, read_frame, read_records, write_records
 from fakevlm.data.shards import Records
-from fakevlm.inference.ask import Outcome, Request
+from fakevlm.inference.protocol import Outcome, Request
 
 SIZES = (10_000, 100_000, 1_000_000)
 FETCHED = 2_000  # records that training fetches at random
@@ -101,13 +100,12 @@ def frame(count: int, folder: Path) -> int:
 def collect(count: int, folder: Path) -> int:
     from fakevlm.collection.filter import Filter, inspect
     from fakevlm.collection.leakage import Leakage
-    from fakevlm.data.corpora.files import Quarantine
     from fakevlm.prefetch import prefetch
 
-    leakage, unique = Leakage(4), Filter(Quarantine())
+    leakage, unique = Leakage(4), Filter()
 
     def accepted() -> Iterator[Record]:
-        for item in prefetch(inspect, read_records(folder / "records")):
+        for item in prefetch(partial(inspect, corpus="genimage"), read_records(folder / "records")):
             if unique.accepts("genimage", item):
                 leakage.trained(item.record, item.phash)
                 yield item.record
@@ -139,15 +137,14 @@ def annotate(count: int, folder: Path) -> int:
 
     aggregate.encode = embed
     annotators, out = [RandomAnnotator(n) for n in range(3)], folder / "annotate"
-    with Cache(folder / "answers.sqlite") as store:
-        result = fakeclue.build(
-            load_params("mini"),
-            collected=folder,
-            categorized=folder / "categorize",
-            out=out,
-            store=store,
-            annotators=annotators,
-        )
+    result = fakeclue.build(
+        load_params("mini"),
+        collected=folder,
+        categorized=folder / "categorize",
+        out=out,
+        journal=folder / "journal.jsonl",
+        annotators=annotators,
+    )
     assert dataset.pick(result, out, {}).captions.keys() == {each.model for each in annotators}
     assert result.metrics["outcomes"] == {"ok": 3 * len(result.images)}
     assert len(result.images) > 0.9 * count
