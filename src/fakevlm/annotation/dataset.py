@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from fakevlm.annotation.prompts import LABELS, Prompt, label_prompt
 from fakevlm.annotation.splits import SPLITS
 from fakevlm.data.ground_truth import GroundTruth
-from fakevlm.data.records import FAKE, REAL, Record, RecordWriter, read_records, to_fakeclue_row
+from fakevlm.data.records import FAKE, REAL, Record, RecordWriter, to_fakeclue_row
+from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
 
 CANDIDATES = pa.schema([(name, pa.string()) for name in ("id", "annotator", "outcome", "text")])
@@ -152,7 +153,8 @@ def pick(
         )
     several = images["families"] >= 2
     chosen = (images[several] if several.any() else images).sort_values("sha256").iloc[0]
-    record = next(read_records(folder / "fakeclue" / "train", {"id": chosen["id"]}))
+    train = Records(folder / "fakeclue" / "train")
+    record = train[columns_of(train, ["id"])["id"].tolist().index(chosen["id"])]
     captions = pd.read_parquet(folder / "candidates.parquet", filters=[("id", "==", record.id)])
     truth = ground_truth.get(record.path)
     return Example(
