@@ -13,8 +13,7 @@ def world(
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
 ) -> None:
     """Draw the miniature's raw corpora anew, in the layouts of the real ones."""
-    from miniworld.export import export
-    from miniworld.export_plan import Sizes
+    from miniworld.export import Sizes, export
 
     sizes = Sizes() if scale == 1.0 else Sizes().scaled(scale)
     weights = export(out, seed, sizes, workers)

@@ -1,9 +1,8 @@
-"""What people say of the miniature's images.
-
-LOKI's descriptions and DD-VQA's answers (words: export_words.yaml).
+"""What people say of the miniature's images: LOKI's descriptions and DD-VQA's answers (words: export_words.yaml).
 
 Benchmarks written by people use other words than annotating models do. So must the miniature's, or agreement
-of wording would pass for understanding."""
+of wording would pass for understanding.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +13,11 @@ import yaml
 from fakevlm.data.clues import SUBJECTS
 from fakevlm.data.ground_truth import Artifact, GroundTruth
 from fakevlm.data.records import REAL
+from miniworld.stagecraft import pick
 
 _WORDS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 PHRASES: dict[str, list[str]] = _WORDS["phrases"]
-OVERALL: list[str] = _WORDS["overall"]
-_FACE: dict[str, list[str]] = _WORDS["face"]
-PARTS = tuple(_FACE)  # the order in which DD-VQA asks
+_FACE: dict[str, list[str]] = _WORDS["face"]  # by part of the face, in the order in which DD-VQA asks
 # Heights of the parts of a face (fractions of the image) as the miniature draws its faces.
 _HEIGHTS = {"eyebrows": 0.40, "eyes": 0.47, "nose": 0.57, "mouth": 0.68}
 _SURFACE = {"smooth", "tint", "glare", "speckle", "grid", "halo", "smear"}
@@ -27,8 +25,7 @@ _SURFACE = {"smooth", "tint", "glare", "speckle", "grid", "halo", "smear"}
 
 def describe(kind: str, category: str, rng: np.random.Generator) -> str:
     """Return one sentence by a person about one artifact."""
-    phrases = PHRASES[kind]
-    text = phrases[int(rng.integers(len(phrases)))].format(s=SUBJECTS.get(category, "the subject"))
+    text = pick(rng, PHRASES[kind]).format(s=SUBJECTS.get(category, "the subject"))
     return text[0].upper() + text[1:]
 
 
@@ -37,45 +34,41 @@ def loki_problems(truth: GroundTruth, size: int, rng: np.random.Generator) -> di
 
     The global description may be empty, as in LOKI.
     """
-    whole = OVERALL[int(rng.integers(len(OVERALL)))] if rng.random() < 0.6 else ""
+    options = _WORDS["overall"]
+    index = int(rng.integers(len(options)))
+    overall = options[index] if rng.random() < 0.6 else ""
     regional = []
     for artifact in truth.artifacts:
         x0, y0, x1, y1 = (round(v * size) for v in artifact.region)
-        desc = describe(artifact.kind, truth.category, rng)
-        regional.append({"region": [x0, y0, x1 - x0, y1 - y0], "desc": desc})
-    return {"global": [{"desc": whole}], "regional": regional}
+        text = describe(artifact.kind, truth.category, rng)
+        regional.append({"region": [x0, y0, x1 - x0, y1 - y0], "desc": text})
+    return {"global": [{"desc": overall}], "regional": regional}
 
 
-def concerned(artifact: Artifact) -> list[str]:
-    """Return the parts of a face that an artifact touches.
-
-    Surfaces and whole-face artifacts concern the skin.
-    """
+def parts_touched(artifact: Artifact) -> list[str]:
+    """Return the parts of a face that an artifact touches; surfaces and whole-face artifacts touch the skin."""
     if artifact.kind == "asymmetry":
         return ["eyes"]
     x0, y0, x1, y1 = artifact.region
     local = (y1 - y0) < 0.45 and x0 < 0.6 and x1 > 0.4
-    parts = [part for part in _HEIGHTS if local and y0 - 0.02 <= _HEIGHTS[part] <= y1 + 0.02]
-    if artifact.kind in _SURFACE or not parts:
-        parts = ["skin", *parts]
-    return parts
-
-
-def _verb(part: str) -> tuple[str, str]:
-    return ("Do", "look") if part in ("eyebrows", "eyes") else ("Does", "looks")
+    parts = [part for part, height in _HEIGHTS.items() if local and y0 - 0.02 <= height <= y1 + 0.02]
+    return ["skin", *parts] if artifact.kind in _SURFACE or not parts else parts
 
 
 def question(part: str | None) -> str:
     """Return DD-VQA's question about a part of the face (None: about the whole image), spelt as released."""
     if part is None:
         return "Does the image looks real/fake?"
-    return f"{_verb(part)[0]} the person's {part} look real/fake?"
+    return f"{'Do' if part.startswith('eye') else 'Does'} the person's {part} look real/fake?"
 
 
-def _because(part: str, artifacts: Sequence[Artifact], rng: np.random.Generator) -> str:
+def _verdict(part: str, verdict: str) -> str:
+    return f"The person's {part} {'look' if part.startswith('eye') else 'looks'} {verdict}."
+
+
+def _reason(part: str, artifacts: Sequence[Artifact], rng: np.random.Generator) -> str:
     degree = "very fake" if max(a.strength for a in artifacts) > 0.85 else "a bit fake"
-    reasons = " ".join(describe(a.kind, "deepfake", rng) for a in artifacts)
-    return f"The person's {part} {_verb(part)[1]} {degree}. {reasons}"
+    return " ".join([_verdict(part, degree), *(describe(a.kind, "deepfake", rng) for a in artifacts)])
 
 
 def ddvqa_entry(truth: GroundTruth, people: int, rng: np.random.Generator) -> dict[str, dict]:
@@ -88,29 +81,23 @@ def ddvqa_entry(truth: GroundTruth, people: int, rng: np.random.Generator) -> di
     Returns:
         number → {question, answer}. Of fakes only the parts that are off are asked about, as in DD-VQA.
     """
-    if truth.label == REAL:
-        parts_off: dict[str, list[Artifact]] = {part: [] for part in PARTS}
-    else:
-        parts_off = {part: [a for a in truth.artifacts if part in concerned(a)] for part in PARTS}
-        parts_off = {part: artifacts for part, artifacts in parts_off.items() if artifacts}
-    whole, by_part = [], {part: [] for part in parts_off}
+    flaws = {part: [a for a in truth.artifacts if part in parts_touched(a)] for part in _FACE}
+    asked: list[str] = [part for part in _FACE if truth.label == REAL or flaws[part]]
+    answers: dict[str | None, list[str]] = {None: []} | {part: [] for part in asked}
     for _ in range(people):
         if truth.label == REAL:
-            looks = {part: _FACE[part][int(rng.integers(len(_FACE[part])))] for part in PARTS}
-            listed = ", ".join(f"{looks[part]} {part}" for part in PARTS)
-            whole.append(f"The image looks real. Nothing about the person is off. The person has {listed}.")
-            for part in PARTS:
-                by_part[part].append(
-                    f"The person's {part} {_verb(part)[1]} real. "
-                    f"The person has naturally {looks[part]} {part}."
-                )
+            looks = {part: pick(rng, adjectives) for part, adjectives in _FACE.items()}
+            listed = ", ".join(f"{adjective} {part}" for part, adjective in looks.items())
+            answers[None].append(
+                f"The image looks real. Nothing about the person is off. The person has {listed}."
+            )
+            for part, adjective in looks.items():
+                answers[part].append(f"{_verdict(part, 'real')} The person has naturally {adjective} {part}.")
         else:
-            reasons = " ".join(_because(part, artifacts, rng) for part, artifacts in parts_off.items())
-            opening = OVERALL[int(rng.integers(len(OVERALL)))]
-            whole.append(f"The image looks fake. {reasons or opening}")
-            for part, artifacts in parts_off.items():
-                by_part[part].append(
-                    f"The person's {part} {_verb(part)[1]} fake. {_because(part, artifacts, rng)}"
-                )
-    rows = [(None, whole), *by_part.items()]
-    return {str(n): {"question": question(part), "answer": answers} for n, (part, answers) in enumerate(rows)}
+            reasons = " ".join(_reason(part, flaws[part], rng) for part in asked)
+            overall = pick(rng, _WORDS["overall"])
+            answers[None].append(f"The image looks fake. {reasons or overall}")
+            for part in asked:
+                answers[part].append(f"{_verdict(part, 'fake')} {_reason(part, flaws[part], rng)}")
+    rows = enumerate(answers.items())
+    return {str(n): {"question": question(part), "answer": texts} for n, (part, texts) in rows}

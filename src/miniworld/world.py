@@ -59,6 +59,11 @@ class Shot:
     facts: dict[str, str]
     parts: np.ndarray
 
+    @property
+    def truth(self) -> tuple[int, str, list[Artifact], list[str]]:
+        """The fields of a `GroundTruth` after its path."""
+        return self.label, self.category, self.artifacts, self.qualities
+
 
 @dataclass
 class _Take:
