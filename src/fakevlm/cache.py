@@ -7,6 +7,7 @@ the stage runner removes once its stage has succeeded. Answers of servers stay (
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -142,7 +143,26 @@ def answers(make: bool = True) -> Cache:
         make: whether to make the file if it is missing; a dry run leaves no trace.
     """
     file = paths.root() / "runs" / "answers.sqlite"
-    return Cache(file if make or file.exists() else None)
+    cache = Cache(file if make or file.exists() else None)
+    if make or cache.file is None:
+        _import_journals(cache)
+    return cache
+
+
+def _import_journals(cache: Cache) -> None:
+    """Take over the answers that earlier versions kept as lines of JSON, and rename those files."""
+    runs = paths.root() / "runs"
+    for file in [*runs.glob("annotate/journal.jsonl"), *runs.glob("baselines/**/*.jsonl")]:
+        values = {}
+        for line in file.read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError, KeyError):  # a kill may have torn the last line
+                row = json.loads(line)
+                if row["status"] != "error":
+                    outcome = {"status": row["status"], "text": row["text"]}
+                    values[row["key"]] = json.dumps(outcome).encode()
+        cache.put_many(values)
+        if cache.file is not None:
+            file.rename(file.with_suffix(".imported"))
 
 
 def pack(columns: Mapping[str, np.ndarray]) -> bytes:

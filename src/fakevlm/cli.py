@@ -131,15 +131,13 @@ def estimate(
 ) -> None:
     """Estimate requests, tokens, GPU hours and cost of the questions still to ask. Asks nothing."""
     from fakevlm.config.params import load_params
-    from fakevlm.tools import estimate_annotation, estimate_evaluation
+    from fakevlm.tools.estimate import annotation, evaluation, table
 
     if rate is not None and not rate > 0:
         raise UserError(f"--rate {rate} is not a rate", "give requests a second, above 0")
-    module = estimate_annotation if what is Questions.ANNOTATE else estimate_evaluation
-    estimates = module.dry_run(load_params(profile), rate)
-    print(
-        estimate_annotation.table(estimates) if estimates else f"params.yaml names no server in {what.value}"
-    )
+    count = annotation if what is Questions.ANNOTATE else evaluation
+    estimates = count(load_params(profile), rate)
+    print(table(estimates) if estimates else f"params.yaml names no server in {what.value}")
 
 
 @app.command()

@@ -22,7 +22,7 @@ import yaml
 from fakevlm.data.clues import KINDS, QUALITIES, SEEN_KINDS, SUBJECTS
 from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.errors import UserError
-from fakevlm.inference.protocol import Outcome, Request
+from fakevlm.inference.ask import Outcome, Request
 from miniworld.fitting import FITTING
 
 Clauses = list[tuple[str, str]]  # (family, text)

@@ -5,21 +5,20 @@ vLLM, SGLang and hosted APIs enforce while decoding, and which is checked here w
 verdict, and by family the clues with the annotators who make each. An answer that does not fit (no JSON,
 another verdict than the known label, an annotator who does not exist, cut off, empty) is asked for again,
 with what was wrong, `attempts` times in all. Then the image has no aggregate: it is left out and listed with
-the reason, never given another aggregator's text. From one that fits, the rules are taken literally: a point
+the reason, never given another aggregator's text. From one that fits, the rules are taken literally: a clue
 needs `min_annotators` annotators, or one and to be critical, which on real images nothing is; statements of
 the verdict itself are dropped. Whether two annotators mean the same, and what is glaring, is the model's
 judgement.
 
 Captions are data: they are put as JSON strings, which no text can end, the verdict in the answer is the known
 label's, and the answer is written by the same `answer` as the embedding aggregator's. Each attempt is a
-request of its own in the journal, and what an answer amounts to is worked out anew from there: a killed run
-repeats nothing, and neither does a change of the rules.
+request of its own in the cache, and the rules are applied anew to what is there: a killed run repeats nothing,
+and neither does a change of the rules.
 """
 
 import json
 import re
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import resources
@@ -31,26 +30,21 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fakevlm.annotation.aggregate import FAMILIES, Annotation, Candidates, Clue, answer, in_order
 from fakevlm.annotation.captions import is_verdict, split
 from fakevlm.annotation.prompts import LABELS, Prompt, subject
+from fakevlm.cache import Cache
 from fakevlm.config.params import ServedAggregator
 from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
-from fakevlm.inference.driver import Task, annotate_all
-from fakevlm.inference.endpoint import EndpointAnnotator
-from fakevlm.inference.journal import Journal, outcome_at
-from fakevlm.inference.protocol import Outcome, Request
+from fakevlm.inference.ask import Outcome, Request, ask_all
+from fakevlm.inference.servers import Client
 
 ENTRY = "annotate.aggregator"  # its place in params.yaml
-_ASKED_AGAIN = (
-    "invalid",
-    "truncated",
-    "empty",
-)  # the same would be refused or rejected again; errors had their retries
+# The same would be refused or rejected again; errors had their retries.
+_ASKED_AGAIN = ("invalid", "truncated", "empty")
 _ALL_UNFIT = 100  # first answers, none of which fits
 _SHOWN = 2000  # characters of an unfit answer that the model is shown again
 _LEAST_WORDS = 2  # of a statement; what is shorter is a heading
-_FENCE = re.compile(
-    r"^\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*$", re.DOTALL
-)  # how models wrap JSON unless decoding is guided
+# How models wrap JSON unless decoding is guided.
+_FENCE = re.compile(r"^\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
 
 
 # In the schema that the server gets: every key required, none more allowed, no limits of length, which not
@@ -89,39 +83,41 @@ def _texts() -> dict:
 
 @dataclass(frozen=True, slots=True)
 class Question(Prompt):
-    """What is asked about an image, and the image's captions, which an answer is judged by."""
+    """What is asked about an image, and the image's captions, by which an answer is judged."""
 
     image: Candidates = field(kw_only=True, compare=False)
 
 
 def question(image: Candidates, min_annotators: int, with_image: bool) -> Question:
-    """What the model is asked first about an image: the rules, and the captions numbered in the order of names.
+    """Return the first question about an image: the rules, and the captions numbered in the order of names.
 
     The names stay out: which model says a thing is no argument.
     """
     texts, label = _texts(), LABELS[image.label]
-    said = [{"observer": n, "said": image.captions[name]} for n, name in enumerate(sorted(image.captions), 1)]
+    captions = [
+        {"observer": n, "said": image.captions[name]} for n, name in enumerate(sorted(image.captions), 1)
+    ]
     text = texts["instructions"].format(
-        n=len(said),
+        n=len(captions),
         subject=subject(image.category),
         verdict=label,
         min_annotators=min_annotators,
         image=texts["with_image"] + "\n" if with_image else "",
-        captions="[\n" + ",\n".join(json.dumps(one, ensure_ascii=False) for one in said) + "\n]",
+        captions="[\n" + ",\n".join(json.dumps(one, ensure_ascii=False) for one in captions) + "\n]",
         **texts[label],
     )
     return Question("aggregate", text, image.label, image.category, image=image)
 
 
-def _again(asked: Question, attempt: int, given: str, problem: str) -> Question:
-    """The question, the last answer and what was wrong with it. The number keeps a third from being the second anew."""
-    shown = json.dumps(given if len(given) <= _SHOWN else given[:_SHOWN] + "…", ensure_ascii=False)
-    text = _texts()["again"].format(question=asked.text, attempt=attempt, answer=shown, problem=problem)
-    return replace(asked, text=text)
+def _again(first: Question, attempt: int, last: str, problem: str) -> Question:
+    """Return the question, the last answer and what was wrong with it. The number makes a third differ from a second."""
+    shown = json.dumps(last if len(last) <= _SHOWN else last[:_SHOWN] + "…", ensure_ascii=False)
+    text = _texts()["again"].format(question=first.text, attempt=attempt, answer=shown, problem=problem)
+    return replace(first, text=text)
 
 
 def _read(text: str, image: Candidates) -> _Reply:
-    """A reply that fits the schema, the label and the number of captions.
+    """Return a reply that fits the schema, the label and the number of captions.
 
     Raises:
         _Unfit: it does not.
@@ -145,8 +141,8 @@ def _read(text: str, image: Candidates) -> _Reply:
     return reply
 
 
-def _kept(reply: _Reply, label: int, min_annotators: int) -> tuple[Clue, ...]:
-    """The clues of a reply that the rules keep, whatever the model made of them."""
+def _clues(reply: _Reply, label: int, min_annotators: int) -> tuple[Clue, ...]:
+    """Return the clues of a reply that the rules keep."""
     clues: dict[str, Clue] = {}
     for family in FAMILIES:
         for clause in getattr(reply, family):
@@ -162,18 +158,18 @@ def _kept(reply: _Reply, label: int, min_annotators: int) -> tuple[Clue, ...]:
 
 
 def judge(image: Candidates, outcome: Outcome, spec: ServedAggregator, min_annotators: int) -> Annotation:
-    """What one answer amounts to: an aggregate, or why it is none.
+    """Return the aggregate that one answer is, or why it is none.
 
     Args:
         image: its captions.
         outcome: how the request ended.
         spec: the entry `annotate.aggregator`.
-        min_annotators: how many must make a point that is not critical.
+        min_annotators: how many must name a clue that is not critical.
     """
     problem = outcome.text
     if outcome.status == "ok":
         try:
-            clues = _kept(_read(outcome.text, image), image.label, min_annotators)
+            clues = _clues(_read(outcome.text, image), image.label, min_annotators)
             return Annotation(image.id, answer(image.label, clues), clues)
         except _Unfit as unfit:
             return Annotation(image.id, "", (), "invalid", str(unfit))
@@ -187,52 +183,57 @@ def judge(image: Candidates, outcome: Outcome, spec: ServedAggregator, min_annot
 def follow(
     image: Candidates, outcomes: Sequence[Outcome], spec: ServedAggregator, min_annotators: int
 ) -> Question | Annotation:
-    """What to ask next about an image, or what came of it, given how all requests about it ended so far (in order)."""
-    first = asked = question(image, min_annotators, spec.with_image)
+    """Return what to ask next about an image, or its annotation, given all outcomes so far (in order)."""
+    first = following = question(image, min_annotators, spec.with_image)
     for attempt, outcome in enumerate(outcomes, 1):
-        made = judge(image, outcome, spec, min_annotators)
-        if made.outcome not in _ASKED_AGAIN or attempt == spec.attempts:
-            return made
-        asked = _again(first, attempt + 1, outcome.text, made.problem)
-    return asked
+        annotation = judge(image, outcome, spec, min_annotators)
+        if annotation.outcome not in _ASKED_AGAIN or attempt == spec.attempts:
+            return annotation
+        following = _again(first, attempt + 1, outcome.text, annotation.problem)
+    return following
 
 
-class _Model(EndpointAnnotator):
-    """The model behind its servers. Stops the run if none of its first answers fits: a hundred thousand would not either."""
+class _Model(Client):
+    """The model behind its servers. Stops the run if none of its first answers fits: no other would either."""
 
-    judge: Callable[[Candidates, Outcome], Annotation] | None = None  # of first answers; None: they are over
-    _fit = _unfit = 0
+    def __init__(self, spec: ServedAggregator, min_annotators: int, seed: int) -> None:
+        super().__init__(spec, seed, {"response_format": RESPONSE_FORMAT}, ENTRY, "aggregator")
+        self._min = min_annotators
+        self._fit = self._unfit = 0
 
-    async def annotate(self, request: Request) -> Outcome:
-        outcome = await super().annotate(request)
-        if self.judge is not None:
-            made = self.judge(request.prompt.image, outcome)
-            self._fit += made.outcome == "ok"
-            self._unfit += made.outcome in _ASKED_AGAIN
+    def follow(self, request: Request, outcomes: Sequence[Outcome]) -> Request | None:
+        """Return the question again, with what was wrong with the last answer; None if that is the end."""
+        image = request.prompt.image
+        if len(outcomes) == 1:
+            first = judge(image, outcomes[0], self.spec, self._min)
+            self._fit += first.outcome == "ok"
+            self._unfit += first.outcome in _ASKED_AGAIN
             if self._unfit >= _ALL_UNFIT and not self._fit:
                 raise UserError(
-                    f"aggregator {self.name}: none of the first {self._unfit} answers fits the schema; the last: {made.problem}",
+                    f"aggregator {self.name}: none of the first {self._unfit} answers fits the schema; "
+                    f"the last: {first.problem}",
                     f"serve the model with structured outputs, raise {ENTRY}.max_tokens, or name a model that follows "
-                    "instructions; what was answered is in the journal and will be asked only with another model or revision",
+                    "instructions; what was answered is kept and will be asked only with another model or revision",
                 )
-        return outcome
+        following = follow(image, outcomes, self.spec, self._min)
+        return replace(request, prompt=following) if isinstance(following, Question) else None
 
 
-def served_model(spec: ServedAggregator, seed: int) -> _Model:
-    """The model that aggregates, told to answer in the schema; nothing is asked yet."""
-    return _Model(spec, seed, {"response_format": RESPONSE_FORMAT}, ENTRY, "aggregator")
+def served_model(spec: ServedAggregator, min_annotators: int, seed: int) -> _Model:
+    """Return the model that aggregates, told to answer in the schema; nothing is asked yet."""
+    return _Model(spec, min_annotators, seed)
 
 
 class LLMAggregator:
-    """M by a language model: as many rounds over the images as there are attempts, each with those still open.
+    """M by a language model.
 
     Args:
         spec: the entry `annotate.aggregator`.
-        min_annotators: how many must make a point that is not critical.
+        min_annotators: how many must name a clue that is not critical.
         seed: the profile's.
-        journal: opened for writing.
-        tasks: where the images come from if the model sees them: those that were annotated, in the order of
-            the captions; to be walked through repeatedly.
+        store: the cache of answers.
+        requests: where the images come from if the model sees them: those that were annotated, in the order of
+            the captions.
         concurrency: requests under way at a time, if the entry does not say.
     """
 
@@ -241,80 +242,38 @@ class LLMAggregator:
         spec: ServedAggregator,
         min_annotators: int,
         seed: int,
-        journal: Journal,
-        tasks: Iterable[Task],
+        store: Cache,
+        requests: Iterable[Request],
         concurrency: int,
     ) -> None:
         self.spec, self.min_annotators = spec, min_annotators
-        self._model = served_model(spec, seed)
-        self._journal, self._tasks, self._concurrency = journal, tasks, concurrency
+        self._model = served_model(spec, min_annotators, seed)
+        self._store, self._requests, self._concurrency = store, requests, concurrency
 
     def aggregate(self, images: Iterable[Candidates]) -> Iterator[Annotation]:
-        """One annotation an image, in order, also for those that have no answer (see `Annotation.outcome`).
+        """Yield one annotation an image, in order, also for those that have no answer (see `Annotation.outcome`).
 
         Raises:
-            UserError: as `EndpointAnnotator.annotate`; and if none of the first answers fits.
+            UserError: as `Client.annotate`; and if none of the first answers fits.
         """
         if iter(images) is images:
-            raise TypeError(
-                "images are walked through once a round: give a list, or what makes an iterator anew"
-            )
-        self._model.judge = lambda image, outcome: judge(image, outcome, self.spec, self.min_annotators)
-        rounds: list[array[int]] = []  # where in the journal each image's answer stands; −1: it was not asked
-        for attempt in range(self.spec.attempts):
-            still_open = self._open(images, rounds) if attempt else None
-            if still_open == 0:
-                break
-            asked = _Round(self, images, rounds)
-            again = f", attempt {attempt + 1} of {self.spec.attempts}:" if attempt else ""
-            found = annotate_all(
-                asked, [self._model], self._journal, self._concurrency, still_open, f"aggregate{again}"
-            )
-            rounds.append(asked.all_places(found.places(self._model.name)))
-            self._model.judge = None
-        for _, after in self.after(images, rounds):
-            assert isinstance(after, Annotation), after
-            yield after
+            raise TypeError("images are walked through twice: give a list, or what makes an iterator anew")
+        answers = ask_all(
+            self._questions(images),
+            [self._model],
+            self._store,
+            concurrency=self._concurrency,
+            desc="aggregate",
+        )
+        for image, outcomes in zip(images, answers.of(self._model.name), strict=True):
+            yield follow(image, outcomes, self.spec, self.min_annotators)
 
-    def after(
-        self, images: Iterable[Candidates], rounds: Sequence["array[int]"]
-    ) -> Iterator[tuple[Candidates, Question | Annotation]]:
-        """Each image, and what to ask about it or what came of it after these rounds; answers are read from the journal."""
-        with self._journal.file.open("rb") as lines:
-            for n, image in enumerate(images):
-                outcomes = [outcome_at(lines, places[n]) for places in rounds if places[n] >= 0]
-                yield image, follow(image, outcomes, self.spec, self.min_annotators)
-
-    def _open(self, images: Iterable[Candidates], rounds: Sequence["array[int]"]) -> int:
-        return sum(isinstance(after, Question) for _, after in self.after(images, rounds))
-
-    def seen(self) -> Iterable[Task] | None:
-        """The images' tasks, if the model sees them."""
-        return self._tasks if self.spec.with_image else None
-
-
-class _Round:
-    """The questions of one round, made as they are needed: with the images of the aggregator's tasks, or as they are."""
-
-    def __init__(
-        self, aggregator: LLMAggregator, images: Iterable[Candidates], rounds: Sequence["array[int]"]
-    ) -> None:
-        self._aggregator, self._images, self._rounds = aggregator, images, list(rounds)
-        self._asked = bytearray()  # by image: whether it is asked in this round
-
-    def __iter__(self) -> Iterator[Task]:
-        tasks = iter(self._aggregator.seen() or ())
-        self._asked.clear()
-        for image, after in self._aggregator.after(self._images, self._rounds):
-            self._asked.append(isinstance(after, Question))
-            if not isinstance(after, Question):
-                continue
-            if self._aggregator.seen() is None:
-                yield Task(image.id, image.id, None, after)
-            else:  # both are in the order of collection
-                yield replace(next(task for task in tasks if task.id == image.id), prompt=after)
-
-    def all_places(self, places: "array[int]") -> "array[int]":
-        """Places of this round's answers, in the order asked, as a list with every image."""
-        given = iter(places)
-        return array("q", (next(given) if asked else -1 for asked in self._asked))
+    def _questions(self, images: Iterable[Candidates]) -> Iterator[Request]:
+        requests = iter(self._requests)
+        for image in images:
+            prompt = question(image, self.min_annotators, self.spec.with_image)
+            if self.spec.with_image:  # both are in the order of collection
+                request = next(request for request in requests if request.id == image.id)
+                yield replace(request, prompt=prompt)
+            else:
+                yield Request(image.id, image.id, None, prompt)

@@ -1,22 +1,25 @@
-"""The annotators that a profile names: scripted, behind servers, or anybody's (`fakevlm.plugins`)."""
+"""The annotators and the aggregator that a profile names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from fakevlm.annotation.aggregate import Aggregator, EmbeddingAggregator
+from fakevlm.cache import Cache
+from fakevlm.config.params import Annotate, ServedAggregator
 from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.errors import UserError
-from fakevlm.inference.protocol import Annotator
+from fakevlm.inference.ask import Annotator, Request
 from fakevlm.plugins import ANNOTATORS, load
 
 
 def served(spec, ground_truth: Mapping[str, GroundTruth], seed: int) -> Annotator:
     """Return the annotator behind servers (`backend: endpoint`)."""
-    from fakevlm.inference.endpoint import EndpointAnnotator
+    from fakevlm.inference.servers import Client
 
-    return EndpointAnnotator(spec, seed)
+    return Client(spec, seed)
 
 
 def make_annotators(specs: Sequence, ground_truth: Mapping[str, GroundTruth], seed: int) -> list[Annotator]:
-    """The annotators of a profile, in the order of params.yaml.
+    """Return the annotators of a profile, in the order of params.yaml: scripted, behind servers, or anybody's.
 
     Args:
         specs: entries of `annotate.annotators`.
@@ -34,3 +37,20 @@ def make_annotators(specs: Sequence, ground_truth: Mapping[str, GroundTruth], se
         load(getattr(spec, "object", spec.backend), ANNOTATORS, setting)(spec, ground_truth, seed)
         for spec in specs
     ]
+
+
+def make_aggregator(settings: Annotate, seed: int, store: Cache, requests: Iterable[Request]) -> Aggregator:
+    """Return the aggregator of a profile: by sentence embeddings, or a language model behind servers.
+
+    Args:
+        settings: the section `annotate`.
+        seed: the run's seed.
+        store: the cache of a served model's answers.
+        requests: the images that were annotated, for a model that sees them.
+    """
+    spec, least = settings.aggregator, settings.min_annotators
+    if isinstance(spec, ServedAggregator):
+        from fakevlm.annotation.aggregate_llm import LLMAggregator  # the miniature does without it
+
+        return LLMAggregator(spec, least, seed, store, requests, settings.concurrency)
+    return EmbeddingAggregator(spec.encoder, spec.similarity, least, spec.critical_similarity)

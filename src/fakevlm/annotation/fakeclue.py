@@ -6,6 +6,7 @@ Images and texts are streamed: only the table without images and a few numbers a
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,19 @@ import pyarrow.parquet as pq
 from fakevlm import paths
 from fakevlm.annotation import released
 from fakevlm.annotation.aggregate import Annotation, Candidates
-from fakevlm.annotation.aggregators import make_aggregator
-from fakevlm.annotation.annotators import make_annotators
+from fakevlm.annotation.annotators import make_aggregator, make_annotators
 from fakevlm.annotation.dataset import FakeClue, Writer, counts
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.annotation.quality import AGGREGATE, agreement, clue_quality, kinds_row
 from fakevlm.annotation.splits import plan
+from fakevlm.cache import Cache, answers
 from fakevlm.config.params import Endpoint, Params, Released
 from fakevlm.data.clues import KINDS, kinds_named
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import FAKE, Record, read_frame, read_records
 from fakevlm.errors import UserError
-from fakevlm.inference.driver import Found, Task, annotate_all
-from fakevlm.inference.endpoint import need_key
-from fakevlm.inference.journal import Journal
-from fakevlm.inference.protocol import Annotator, Outcome, name_of
+from fakevlm.inference.ask import Annotator, Answers, Outcome, Request, ask_all, name_of
+from fakevlm.inference.servers import need_key
 from fakevlm.progress import track
 
 _COLUMNS = ["id", "label", "category", "source", "generator", "item", "split", "sha256"]
@@ -43,7 +42,7 @@ def build(
     collected: Path | None = None,
     categorized: Path | None = None,
     out: Path | None = None,
-    journal: Path | None = None,
+    store: Cache | None = None,
     annotators: list[Annotator] | None = None,
 ) -> FakeClue:
     """Run the stage `annotate`: write FakeClue and its tables under `out`.
@@ -51,7 +50,7 @@ def build(
     Args:
         params: the profile; `params.annotate` and the seed are used.
         collected, categorized, out: stage folders; default `artifacts/{collect,categorize,annotate}`.
-        journal: the journal's file; default `runs/annotate/journal.jsonl`.
+        store: the cache of answers; default that of all servers.
         annotators: default those of the profile.
 
     Raises:
@@ -64,15 +63,15 @@ def build(
     _need_keys([] if annotators else settings.annotators, settings.aggregator)
     collected = collected or paths.artifacts("collect")
     out = out or paths.artifacts("annotate")
-    chosen, tasks = planned(params, collected, categorized)
+    chosen, requests = planned(params, collected, categorized)
     ground_truth = read_ground_truth(collected / "truth.jsonl")
     annotators = annotators or make_annotators(settings.annotators, ground_truth, params.seed)
     results = _Results(chosen, [name_of(annotator) for annotator in annotators], ground_truth)
-    with Journal(journal or paths.runs("annotate") / "journal.jsonl") as book:
-        captions = annotate_all(tasks, annotators, book, settings.concurrency, total=len(chosen))
-        aggregator = make_aggregator(settings, params.seed, book, tasks)
+    with nullcontext(store) if store else answers() as store:
+        captions = ask_all(requests, annotators, store, concurrency=settings.concurrency, total=len(chosen))
+        aggregator = make_aggregator(settings, params.seed, store, requests)
         aggregates = iter(aggregator.aggregate(_Captioned(chosen, captions)))
-        _write(out, tasks, captions, aggregates, results)
+        _write(out, requests, captions, aggregates, results)
     return results.finish(out)
 
 
@@ -88,7 +87,7 @@ def _need_keys(annotators: Sequence[Any], aggregator: Any) -> None:
                 need_key(spec, entry)
 
 
-class Tasks:
+class Requests:
     """The images to annotate with their prompts, read from the records anew in each iteration.
 
     Args:
@@ -106,16 +105,17 @@ class Tasks:
         records = compress(read_records(self._records), chosen)
         return zip(records, self._chosen["category"], self._chosen["split"], strict=True)
 
-    def __iter__(self) -> Iterator[Task]:
+    def __iter__(self) -> Iterator[Request]:
         for record, category, _ in self.records():
             tagged = record.label == FAKE and record.source in self._tagged
-            yield Task(record.id, record.path, record.image, label_prompt(category, record.label, tagged))
+            prompt = label_prompt(category, record.label, tagged)
+            yield Request(record.id, record.path, record.image, prompt)
 
 
 def planned(
     params: Params, collected: Path | None = None, categorized: Path | None = None
-) -> tuple[pd.DataFrame, Tasks]:
-    """Return the chosen images (see `splits.plan`), with their record numbers as `row`, and their tasks.
+) -> tuple[pd.DataFrame, Requests]:
+    """Return the chosen images (see `splits.plan`), with their record numbers as `row`, and their requests.
 
     Raises:
         UserError: inputs are missing or do not fit.
@@ -134,7 +134,7 @@ def planned(
         balanced=settings.balance,
         seed=params.seed,
     ).sort_values("row", ignore_index=True)
-    return chosen, Tasks(records, chosen, settings.tagged_sources)
+    return chosen, Requests(records, chosen, settings.tagged_sources)
 
 
 def _usable(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
@@ -144,22 +144,22 @@ def _usable(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
 class _Captioned:
     """The images that have a usable caption, for the aggregator; can be iterated several times."""
 
-    def __init__(self, chosen: pd.DataFrame, captions: Found) -> None:
+    def __init__(self, chosen: pd.DataFrame, captions: Answers) -> None:
         self._chosen, self._captions = chosen, captions
 
     def __iter__(self) -> Iterator[Candidates]:
         rows = zip(self._chosen["category"], self._chosen["label"], strict=True)
-        for (category, label), (key, outcomes) in zip(rows, self._captions.by_task(), strict=True):
+        for (category, label), (key, outcomes) in zip(rows, self._captions, strict=True):
             if captions := _usable(outcomes):
                 yield Candidates(key, category, int(label), captions)
 
 
 def _write(
-    out: Path, tasks: Tasks, captions: Found, aggregates: Iterator[Annotation], results: "_Results"
+    out: Path, requests: Requests, captions: Answers, aggregates: Iterator[Annotation], results: "_Results"
 ) -> None:
     """Write all captions and the images that have an answer; count in `results`."""
     with Writer(out) as writer:
-        images = zip(tasks.records(), captions.by_task(), strict=True)
+        images = zip(requests.records(), captions, strict=True)
         for n, image in enumerate(track(images, "aggregate", len(results.images))):
             (record, category, split), (key, outcomes) = image
             for name, outcome in outcomes.items():
@@ -177,7 +177,7 @@ class _Results:
     """Counts of what became of each image.
 
     Args:
-        chosen: see `Tasks`.
+        chosen: see `Requests`.
         annotators: their names.
         ground_truth: by path.
     """

@@ -42,7 +42,7 @@ Benchmark = Literal["fakeclue", "loki", "dmimage", "ddvqa", "ffpp"]
 class Baseline(Endpoint):
     """A language model behind servers, asked about the benchmarks' images: a row of Tables 2 and 4."""
 
-    prompt: str | None = Field(default=None, min_length=1)  # null: that of evaluation/baselines/prompts.yaml
+    prompt: str | None = Field(default=None, min_length=1)  # null: that of evaluation/baselines.yaml
     benchmarks: list[Benchmark] | None = Field(default=None, min_length=1)  # null: all
 
 

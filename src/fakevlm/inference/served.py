@@ -21,52 +21,63 @@ Sums are rounded differently on a server, so that a near tie may end in another 
 process but for such cases.
 """
 
-import asyncio
 import json
 import math
 import re
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fakevlm import progress
-from fakevlm.cache import Cache, answers, key, model_version
+from fakevlm.cache import Cache, answers, model_version
 from fakevlm.config.params import Endpoint, Servers
 from fakevlm.data.records import Record
+from fakevlm.data.shards import without_images
 from fakevlm.errors import UserError
-from fakevlm.inference.completion import Choice, Completion, Place
-from fakevlm.inference.dataurl import data_url
-from fakevlm.inference.driver import run
-from fakevlm.inference.endpoint import EndpointAnnotator, need_key
+from fakevlm.inference.ask import Outcome, Request, ask_all
 from fakevlm.inference.generate import OPENING
 from fakevlm.inference.predict import Columns
+from fakevlm.inference.servers import Client, need_key
 from fakevlm.model import chat, verdict
 from fakevlm.model.llava import load_processor
+from fakevlm.progress import say
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletion
 
 _TOKEN_ID = re.compile(r"token_id:(\d+)")
 _LIMITS = re.compile(r"logprobs|context length|max(imum)?[ _-]model[ _-]len", re.IGNORECASE)  # in a 400
-_IMAGE = {
-    "type": "image_url",
-    "image_url": {"url": "data:"},
-}  # the image itself is put in when a request is sent
 _SPACES = " ▁Ġ\n"  # as tokenizers spell them
+_OPENED = {"max_tokens": 1, "continue_final_message": True, "add_generation_prompt": False}
 
 
 @dataclass(frozen=True, slots=True)
-class _Gap:
+class Question:
+    """A question, and the opening of the answer that the model is to continue."""
+
+    question: str
+    opening: str = ""
+
+    @property
+    def text(self) -> str:
+        """What the answer depends on."""
+        return self.question + self.opening
+
+
+@dataclass(frozen=True, slots=True)
+class LogitDifference:
     """How much "fake" outweighs "real" at a place; how many of the two words were beyond the tokens that the server gave."""
 
     value: float
     missing: int
 
 
-class Served:
+class Served(Client):
     """A model behind servers.
 
     Args:
@@ -89,29 +100,27 @@ class Served:
                 "set evaluate.servers to null, or evaluate.prompt to template",
             )
         need_key(servers, "evaluate.servers")
-        self.servers, self.weights = servers, weights
-        self._spec = Endpoint(
+        self.weights = weights
+        spec = Endpoint(
+            **servers.model_dump(exclude={"top_logprobs"}),
             name=name,
             backend="endpoint",
-            model=servers.model,
             revision=model_version(weights),
-            urls=servers.urls,
-            api_key_env=servers.api_key_env,
             max_tokens=longest,
             temperature=0.0,
-            concurrency=servers.concurrency,
-            timeout=servers.timeout,
-            retries=servers.retries,
         )
+        super().__init__(spec, seed=0, entry="evaluate.servers", who="model")
+        self._top_logprobs = servers.top_logprobs
         self._prompt = cache(self._prompt)
-        self._missing = 0  # places where a word had to be bounded
 
     @cached_property
     def processor(self) -> Any:
+        """The processor of the weights."""
         return load_processor(self.weights)
 
     @property
     def tokenizer(self) -> Any:
+        """The tokenizer of the weights."""
         return self.processor.tokenizer
 
     @cached_property
@@ -122,12 +131,26 @@ class Served:
     def _spellings(self) -> list[set[str]]:
         return [{self.tokenizer.decode([i]).strip(_SPACES) for i in ids} for ids in self._words]
 
-    def predict(self, records: Sequence[Record], kept: Cache | None = None) -> Columns:
+    @cached_property
+    def _sampling(self) -> dict[str, Any]:
+        return {
+            "max_tokens": self.spec.max_tokens,
+            "temperature": 0.0,
+            "logprobs": True,
+            "top_logprobs": self._top_logprobs,
+            "logprob_token_ids": [i for ids in self._words for i in ids],  # vLLM: exactly these
+            "return_tokens_as_token_ids": True,  # vLLM: words by their numbers
+            "return_token_ids": True,  # vLLM, SGLang
+            "return_prompt_token_ids": True,  # SGLang; vLLM does it with the one above
+            "add_special_tokens": True,  # as the tokenizer does here: LLaVA-1.5's template has no <s>
+        }
+
+    def predict(self, records: Sequence[Record], store: Cache | None = None) -> Columns:
         """Return text, p_fake, verdict and forced of n records, in their order; answers are kept for good.
 
         Args:
             records: each is asked its own question or the standard one.
-            kept: the cache of answers; None: that of all servers.
+            store: the cache; None: that of all servers.
 
         Raises:
             UserError: servers that are not there, will not take a request, give no log-probabilities or read
@@ -135,133 +158,124 @@ class Served:
         """
         if not len(records):
             return {}
-        rows: list[Any] = [None] * len(records)
-        with progress.bar(len(records), self._spec.name) as bar, answers() if kept is None else kept as store:
-            client = EndpointAnnotator(self._spec, seed=0, entry="evaluate.servers", who="model")
-            waiting = enumerate(records)
-
-            async def work() -> None:
-                for number, record in waiting:
-                    rows[number] = await self._record(client, record, store)
-                    bar.update()
-
-            async def everybody() -> None:
-                try:
-                    async with asyncio.TaskGroup() as group:
-                        for _ in range(self.servers.concurrency):
-                            group.create_task(work())
-                except BaseExceptionGroup as failures:
-                    raise failures.exceptions[0] from None  # a UserError must arrive as itself
-                finally:
-                    await client.close()
-
-            run(everybody())
-        if self._missing:
-            print(
-                f"{self._spec.name}: at {self._missing} places a word was not among the server's likeliest tokens, "
-                "and P(fake) is a bound",
-                file=sys.stderr,
+        self.sampling = self._sampling
+        with nullcontext(store) if store else answers() as store:
+            answered = ask_all(self._requests(records), [self], store, total=len(records), desc="ask")
+            outcomes = answered.of(self.name)
+            rows = [self._row(*each) for each in zip(without_images(records), outcomes, strict=True)]
+        texts, differences, verdicts, forced = zip(*rows, strict=True)
+        if missing := sum(each.missing > 0 for each, _ in differences):
+            say(
+                f"{self.name}: at {missing} places a word was not among the server's likeliest tokens, "
+                "and P(fake) is a bound"
             )
-        text, p_fake, verdicts, forced = zip(*rows, strict=True)
         return {
-            "text": np.array(text, object),
-            "p_fake": np.array(p_fake),
+            "text": np.array(texts, object),
+            "p_fake": np.array([verdict.p_fake(each.value, negated) for each, negated in differences]),
             "verdict": np.array(verdicts, object),
             "forced": np.array(forced),
         }
 
-    async def _record(self, client: EndpointAnnotator, record: Record, store: Cache) -> tuple:
-        question = record.question or chat.STANDARD
-        messages = [{"role": "user", "content": [_IMAGE, {"type": "text", "text": question}]}]
-        choice = await self._ask(client, store, record, messages, self._prompt(question, False))
-        ids, places = self._generated(choice)
-        found = verdict.locate(ids, self.tokenizer)
-        gap = self._gap(places[found[1]]) if found else None
-        forced = gap is None or gap.missing == 2
-        if forced:
-            opened = {"role": "assistant", "content": [{"type": "text", "text": OPENING}]}
-            more = {"max_tokens": 1, "continue_final_message": True, "add_generation_prompt": False}
-            prompt = self._prompt(question, True)
-            choice = await self._ask(client, store, record, [*messages, opened], prompt, **more)
-            gap = self._gap(self._generated(choice)[1][0])
-        self._missing += gap.missing > 0
-        text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        p_fake = verdict.p_fake(gap.value, not forced and found[0].negated)
-        return text, p_fake, verdict.parse(text, question), forced
-
-    async def _ask(
-        self, client: EndpointAnnotator, store: Cache, record: Record, messages: list, prompt: tuple[int, ...],
-        **more: Any,
-    ) -> Choice:  # fmt: skip
-        asked = {
-            "model": self.servers.model,
-            "messages": messages,
-            "max_tokens": self._spec.max_tokens,
-            "temperature": 0.0,
-            "logprobs": True,
-            "top_logprobs": self.servers.top_logprobs,
-            "logprob_token_ids": [i for ids in self._words for i in ids],  # vLLM: exactly these
-            "return_tokens_as_token_ids": True,  # vLLM: words by their numbers
-            "return_token_ids": True,  # vLLM, SGLang
-            "return_prompt_token_ids": True,  # SGLang; vLLM does it with the one above
-            "add_special_tokens": True,  # as the tokenizer does here: LLaVA-1.5's template has no <s>
-        }
-        place = key("served", self._spec.revision, record.sha256, asked | more)
-        if (data := store.get(place)) is not None:
-            return Completion.model_validate_json(data).choices[0]
-        try:
-            url = data_url(record.encoded()).decode()
-        except ValueError as error:
-            raise UserError(f"record {record.id}: {error}", "make its records anew") from error
-        body = json.dumps(asked | more).replace(json.dumps(_IMAGE["image_url"]["url"]), json.dumps(url), 1)
-        outcome, answer = await client.ask(body.encode())
-        if answer is None or outcome.status not in ("ok", "truncated", "empty"):
-            if outcome.status == "error":
-                cure = "its log tells why; or give it more time by evaluate.servers.timeout"
-            elif outcome.status == "rejected" and _LIMITS.search(outcome.text):
-                cure = (
-                    "serve with larger limits (vLLM: --max-logprobs for the tokens, --max-model-len for prompt, image and "
-                    "answer together)"
-                )
-            else:
-                cure = (
-                    "the servers must give log-probabilities and token ids, as vLLM and SGLang do and `transformers serve` "
-                    "does not"
-                )
-            raise UserError(
-                f"record {record.id} got no answer from {self.servers.model} ({outcome.status}): {outcome.text}",
-                f"{cure}; a new run goes on from here",
+    def _requests(self, records: Sequence[Record]) -> Iterator[Request]:
+        for record in records:
+            yield Request(
+                record.id, record.path, record.encoded(), Question(record.question or chat.STANDARD)
             )
-        self._same(answer, prompt)
-        store.put(place, answer.model_dump_json().encode())
-        return answer.choices[0]
 
-    def _generated(self, choice: Choice) -> tuple[list[int], list[Place]]:
-        """The tokens up to and without the end of sequence, and what the server says about each place.
+    def _row(self, record: Record, outcomes: list[Outcome]) -> tuple:
+        """Return text, (logit difference, whether the verdict is negated), verdict and whether it was forced."""
+        ids, places = self._generated(outcomes[0])
+        text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        forced, negated = len(outcomes) == 2, False
+        if forced:
+            place = self._generated(outcomes[1])[1][0]
+        else:
+            claim, n = verdict.locate(ids, self.tokenizer)
+            place, negated = places[n], claim.negated
+        question = record.question or chat.STANDARD
+        return text, (self._difference(place), negated), verdict.parse(text, question), forced
+
+    def messages(self, request: Request) -> list[dict[str, Any]]:
+        """Return the chat that is sent, with the opening of the answer if there is one."""
+        prompt = request.prompt
+        messages = super().messages(replace(request, prompt=Question(prompt.question)))
+        if prompt.opening:
+            opening = [{"type": "text", "text": prompt.opening}]
+            messages.append({"role": "assistant", "content": opening})
+        return messages
+
+    def follow(self, request: Request, outcomes: Sequence[Outcome]) -> Request | None:
+        """Return the request that forces the choice, where the answer gives no verdict."""
+        if len(outcomes) == 2:
+            return None
+        ids, places = self._generated(outcomes[0])
+        located = verdict.locate(ids, self.tokenizer)
+        if located and self._difference(places[located[1]]).missing < 2:
+            return None
+        prompt = Question(request.prompt.question, OPENING)
+        return replace(request, prompt=prompt, sampling={**request.sampling, **_OPENED})
+
+    async def annotate(self, request: Request) -> Outcome:
+        """Ask; the text of the outcome is the whole completion as JSON.
+
+        Raises:
+            UserError: see `predict`. Nothing is kept of what a server lacks.
+        """
+        outcome = await super().annotate(request)
+        if outcome.status == "ok":
+            self._check_prompt(request.prompt, outcome)
+            self._generated(outcome)
+            return outcome
+        if outcome.status == "error":
+            cure = "its log tells why; or give it more time by evaluate.servers.timeout"
+        elif outcome.status == "rejected" and _LIMITS.search(outcome.text):
+            cure = (
+                "serve with larger limits (vLLM: --max-logprobs for the tokens, --max-model-len for prompt, image "
+                "and answer together)"
+            )
+        else:
+            cure = (
+                "the servers must give log-probabilities and token ids, as vLLM and SGLang do and "
+                "`transformers serve` does not"
+            )
+        raise UserError(
+            f"record {request.id} got no answer from {self.model} ({outcome.status}): {outcome.text}",
+            f"{cure}; a new run goes on from here",
+        )
+
+    def _read(self, completion: "ChatCompletion") -> Outcome:
+        outcome = super()._read(completion)
+        if outcome.status not in ("ok", "truncated", "empty"):
+            return outcome
+        return Outcome("ok", completion.model_dump_json(exclude_none=True))
+
+    def _generated(self, outcome: Outcome) -> tuple[list[int], list[dict[str, Any]]]:
+        """Return the tokens before the end of sequence, and what the server says about each place.
 
         Raises:
             UserError: it does not say enough.
         """
-        places = choice.logprobs.content if choice.logprobs else None
-        ids = choice.token_ids
+        (choice, *_) = json.loads(outcome.text)["choices"]
+        places = (choice.get("logprobs") or {}).get("content")
+        ids = choice.get("token_ids")
         if ids is None and places:
-            named = [_TOKEN_ID.fullmatch(place.token) for place in places]
-            ids = [int(match[1]) for match in named] if all(named) else None
+            numbers = [_TOKEN_ID.fullmatch(place["token"]) for place in places]
+            ids = [int(match[1]) for match in numbers] if all(numbers) else None
         if ids is None or places is None or len(places) < len(ids):
             raise UserError(
-                f"{self.servers.model} came back without the tokens that were generated, or without their log-probabilities",
+                f"{self.model} came back without the tokens that were generated, or without their log-probabilities",
                 "serve it with vLLM or SGLang in a version that knows return_token_ids",
             )
         end = self.tokenizer.eos_token_id
         return (ids[: ids.index(end)] if end in ids else ids), places
 
-    def _gap(self, place: Place) -> _Gap:
+    def _difference(self, place: dict[str, Any]) -> LogitDifference:
         # A set: the token that was generated stands among the likeliest too, and is to count once.
-        likely = {(other.token, other.logprob) for other in (place, *place.top_logprobs)}
+        likely = {(each["token"], each["logprob"]) for each in (place, *place.get("top_logprobs", ()))}
         words = [[value for token, value in likely if self._is(token, n)] for n in range(len(self._words))]
         least = min(value for _, value in likely)
         fake, real = (_logsumexp(word or [least]) for word in words)
-        return _Gap(fake - real, sum(not word for word in words))
+        return LogitDifference(fake - real, sum(not word for word in words))
 
     def _is(self, token: str, word: int) -> bool:
         """Whether a token, as the server spells it, begins word 0 (fake) or 1 (real)."""
@@ -269,20 +283,23 @@ class Served:
             return int(number[1]) in self._words[word]
         return token.strip(_SPACES) in self._spellings[word]
 
-    def _prompt(self, question: str, opened: bool) -> tuple[int, ...]:
-        """The tokens that the model is to read: the prompt, or that and the forced opening."""
-        if not opened:
-            return _one_image(self.tokenizer(chat.prompt(self.processor, question)).input_ids, self.processor)
-        whole = self.tokenizer(chat.conversation(self.processor, question, OPENING)).input_ids
-        return _one_image(whole[:-1], self.processor)
+    def _prompt(self, question: Question) -> tuple[int, ...]:
+        """Return the tokens that the model is to read: the prompt, or that and the opening of the answer."""
+        if not question.opening:
+            ids = self.tokenizer(chat.prompt(self.processor, question.question)).input_ids
+        else:
+            ids = self.tokenizer(
+                chat.conversation(self.processor, question.question, question.opening)
+            ).input_ids[:-1]
+        return _one_image(ids, self.processor)
 
-    def _same(self, answer: Completion, prompt: tuple[int, ...]) -> None:
-        if answer.prompt_token_ids is None:
-            return
-        read = _one_image(answer.prompt_token_ids, self.processor)
-        if read != prompt:
+    def _check_prompt(self, question: Question, outcome: Outcome) -> None:
+        """Raise UserError if the server read another prompt than the model was trained on."""
+        ids, expected = json.loads(outcome.text).get("prompt_token_ids"), self._prompt(question)
+        if ids is not None and (read := _one_image(ids, self.processor)) != expected:
             raise UserError(
-                f"{self.servers.model} reads {self.tokenizer.decode(read)!r} where the model was trained on {self.tokenizer.decode(prompt)!r}",
+                f"{self.model} reads {self.tokenizer.decode(read)!r} where the model was trained on "
+                f"{self.tokenizer.decode(expected)!r}",
                 "serve the folder that evaluate.model names, with its own chat template",
             )
 

@@ -16,7 +16,7 @@ from fakevlm.data.clues import kinds_named
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import FAKE, read_frame
 from fakevlm.errors import UserError
-from fakevlm.inference.protocol import Outcome
+from fakevlm.inference.ask import Outcome
 
 GRID = (0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.60, 0.70)
 

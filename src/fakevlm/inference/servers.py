@@ -1,0 +1,455 @@
+"""Models behind OpenAI-compatible servers (vLLM, SGLang, a hosted API), one or several replicas of each.
+
+The paper (section 3.2) asks Qwen2-VL, InternVL2 and DeepSeek-VL2 this way. Every request ends with one outcome
+(`ask.Outcome`). What would spoil every request alike stops the run: a wrong key, an unknown model; servers that
+stay away end it once the other annotators are through.
+
+The `openai` client sends each attempt. Repeating is done here, because another attempt goes to whichever replica
+is free, and a replica that asks for a pause gets it from all requests: the least busy replica that does not rest
+is asked. One that fails again and again, or cannot be reached, rests longer each time; then a single request
+probes it. While none can be reached all requests wait, and that counts as no attempt.
+"""
+
+import asyncio
+import base64
+import contextlib
+import io
+import math
+import os
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from fakevlm.config.params import Endpoint, Servers
+from fakevlm.data.records import decode
+from fakevlm.errors import UserError
+from fakevlm.inference.ask import Outcome, Request
+from fakevlm.progress import say
+
+if TYPE_CHECKING:  # the miniature pays nothing for it
+    from openai import APIStatusError, AsyncOpenAI
+    from openai.types.chat import ChatCompletion
+
+_WHOLE = ("stop", "eos_token", "stop_sequence")  # finish reasons of an answer that the model ended itself
+_RETRIED = (408, 409, 429)  # of the 4xx; all from 500 on too
+_ALL_REJECTED = 100  # in a row, without one answer: all others will be too
+_MESSAGE = 500  # characters of a server's message that are kept
+_CONNECT_SECONDS = 10.0
+_FAILURES = 3  # in a row, before a replica that can be reached must rest
+_FIRST_REST, _LONGEST_REST = 1.0, 60.0
+_LONGEST_WAIT = 600.0  # a server that asks for more is asked again after this
+_BACKOFF, _LONGEST_BACKOFF = 0.5, 30.0
+# Seconds that servers are waited for: where none was ever reached (a wrong address, most likely), and where
+# one was (it is started anew, which takes minutes for a large model).
+_NONE_YET, _NONE_ANY_MORE = 60.0, 900.0
+_ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
+_ALIKE = ("RGB", "L", "1", "P", "CMYK", "YCbCr")  # modes that everybody turns into RGB in the same way
+
+
+class _Failure(Exception):
+    """An attempt that may succeed if repeated.
+
+    Args:
+        what: what happened.
+        wait: seconds that the server asked to wait.
+        unreachable: no connection came about.
+    """
+
+    def __init__(self, what: str, wait: float = 0.0, unreachable: bool = False) -> None:
+        super().__init__(what)
+        self.wait, self.unreachable = wait, unreachable
+
+
+def cost(spec: Endpoint, tokens_in: float, tokens_out: float) -> float | None:
+    """Return the price of so many tokens, in the currency of params.yaml; None if neither price is given."""
+    if spec.price_input is None and spec.price_output is None:
+        return None
+    return (tokens_in * (spec.price_input or 0.0) + tokens_out * (spec.price_output or 0.0)) / 1e6
+
+
+def need_key(spec: Endpoint | Servers, entry: str) -> str:
+    """Return the key of an entry's servers, from the environment; empty if they need none.
+
+    Stages ask for all keys before anything runs: a missing one should not be found after hours of other work.
+
+    Args:
+        spec: the entry in params.yaml.
+        entry: its place there, for the error.
+
+    Raises:
+        UserError: it is not set, or is none.
+    """
+    if not (variable := spec.api_key_env):
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key or not key.isascii():
+        what = "holds letters that no key has" if key else "is not set"
+        raise UserError(
+            f"{entry}, {getattr(spec, 'name', spec.model)}: the environment variable {variable} {what}",
+            f"export {variable}=… with the server's key, or set {entry}.api_key_env to null",
+        )
+    return key
+
+
+def data_url(image: bytes) -> str:
+    """Return an encoded image as a `data:` URL of the pixels that a model in this process sees (`records.decode`).
+
+    Servers turn images upright by their EXIF orientation, lay transparent ones over white, and make 16 bits a
+    channel white. An image with any of that is sent as a PNG of the decoded pixels, all others byte for byte.
+
+    Raises:
+        ValueError: the bytes are no image.
+    """
+    try:
+        with Image.open(io.BytesIO(image)) as opened:
+            upright = opened.getexif().get(_ORIENTATION, 1) == 1
+            plain = opened.mode in _ALIKE and upright and not opened.has_transparency_data
+            # A photograph with a second picture behind it is "MPO" to Pillow, and a JPEG to everybody else.
+            mime = "image/jpeg" if opened.format == "MPO" else opened.get_format_mimetype()
+        if not plain or mime is None:
+            pixels, png = decode(image), io.BytesIO()
+            pixels.info = {}  # a transparent colour, which would be saved again
+            pixels.save(png, "PNG", compress_level=1)
+            mime, image = "image/png", png.getvalue()
+    except OSError as error:
+        raise ValueError(f"not an image: {error}") from error
+    return f"data:{mime};base64,{base64.b64encode(image).decode()}"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds that a server asks to wait, given in (milli)seconds or as a date; 0 if it asks for nothing."""
+    wait, text = 0.0, headers.get("retry-after", "")
+    with contextlib.suppress(ValueError, TypeError):
+        wait = float(headers["retry-after-ms"]) / 1000 if "retry-after-ms" in headers else float(text)
+    if not wait:
+        with contextlib.suppress(ValueError, TypeError):
+            wait = parsedate_to_datetime(text).timestamp() - time.time()
+    return min(wait, _LONGEST_WAIT) if wait > 0 else 0.0  # also what is no number
+
+
+@dataclass(eq=False)
+class Replica:
+    """One server of several that serve the same model.
+
+    Attributes:
+        url: its address.
+        client: asks it.
+        busy: requests under way there.
+        taken: requests it was given so far.
+        failures: failed requests in a row.
+        suspect: it failed so often that only one request at a time may try it.
+        away: it could not be reached the last time.
+        until: the clock's time before which it rests.
+        failing: the clock's time since which it only failed; None: it answered, or was not tried often. Only an
+            answer ends it: a server that dies of each request can be reached again and again.
+    """
+
+    url: str
+    client: "AsyncOpenAI | None" = None
+    busy: int = 0
+    taken: int = 0
+    failures: int = 0
+    suspect: bool = False
+    away: bool = False
+    until: float = 0.0
+    failing: float | None = None
+    _rest: float = field(default_factory=lambda: _FIRST_REST, repr=False)
+
+    def ready(self, now: float) -> bool:
+        """Whether it may be asked."""
+        return now >= self.until and not (self.suspect and self.busy)
+
+    def answered(self) -> None:
+        """Note an answer, be it a refusal: it works."""
+        self.failures, self.suspect, self.away, self.failing = 0, False, False, None
+        self._rest = _FIRST_REST
+
+    def failed(self, now: float, wait: float = 0.0, unreachable: bool = False) -> None:
+        """Note a failure at the clock's time `now`; `wait`: seconds it asked for."""
+        self.until = max(self.until, now + wait)
+        self.failures = 1 if self.away and not unreachable else self.failures + 1
+        self.away = unreachable
+        if not unreachable and self.failures < _FAILURES:
+            return
+        self.failing = now if self.failing is None else self.failing
+        if not wait:
+            if now >= self.until:  # requests that were under way together fail together: one rest for all
+                self.until = now + self._rest * random.uniform(0.8, 1.2)
+                self._rest = min(2 * self._rest, _LONGEST_REST)
+            self.suspect = True
+
+
+class Pool:
+    """The replicas of one model. Belongs to the event loop that runs when it is made.
+
+    Args:
+        replicas: at least one.
+        who: whose they are, for messages.
+    """
+
+    def __init__(self, replicas: list[Replica], who: str) -> None:
+        self.replicas, self._who = replicas, who
+        self._reached = False  # whether any ever was
+        self._changed = asyncio.Event()
+        self.now = asyncio.get_running_loop().time
+
+    async def take(self) -> Replica:
+        """Wait until a replica is ready; return the least busy one. To be given back."""
+        while True:
+            now = self.now()
+            if ready := [replica for replica in self.replicas if replica.ready(now)]:
+                chosen = min(ready, key=lambda replica: (replica.busy, replica.taken))
+                chosen.busy += 1
+                chosen.taken += 1
+                return chosen
+            # Until the first rest is over; with a probe under way, until that comes back.
+            ends = [replica.until - now for replica in self.replicas if replica.until > now]
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), min(ends) + 0.001 if ends else None)
+
+    def give_back(self, replica: Replica) -> None:
+        """End a request there; wakes all that wait."""
+        replica.busy -= 1
+        self._changed.set()
+        self._changed.clear()
+
+    def answered(self, replica: Replica) -> None:
+        """Note an answer."""
+        self._reached = True
+        if replica.failing is not None:
+            self._say(replica, "can be reached again" if replica.away else "answers again")
+        replica.answered()
+
+    def failed(self, replica: Replica, failure: _Failure) -> None:
+        """Note a failure. Says once that a replica went: a run that only waits must not look like one that hangs."""
+        self._reached = self._reached or not failure.unreachable
+        was_away, was_suspect = replica.away, replica.suspect
+        replica.failed(self.now(), failure.wait, failure.unreachable)
+        if replica.away and not was_away:
+            others = sum(not other.away for other in self.replicas)
+            waiting = f"all requests wait, {max(math.ceil(self._patience()), 0)} s at most"
+            left = f"{others} of {len(self.replicas)} replicas left" if others else waiting
+            self._say(replica, f"cannot be reached; {left}")
+        elif was_away and not replica.away:
+            self._say(replica, "can be reached again")
+        elif replica.suspect and not was_suspect:
+            one = "it gets one request at a time until it answers"
+            self._say(replica, f"fails again and again ({failure}); {one}")
+
+    def hopeless(self) -> bool:
+        """Whether every replica only failed for so long that going on makes no sense."""
+        return self._patience() <= 0
+
+    def _patience(self) -> float:
+        """Seconds left of the time that replicas which only fail are given; infinite while one may work."""
+        failing = [replica.failing for replica in self.replicas if replica.failing is not None]
+        if len(failing) < len(self.replicas):
+            return math.inf
+        return max(failing) + (_NONE_ANY_MORE if self._reached else _NONE_YET) - self.now()
+
+    def _say(self, replica: Replica, what: str) -> None:
+        say(f"{self._who}: {replica.url} {what}")
+
+
+class Client:
+    """A model behind OpenAI-compatible servers; an `ask.Annotator`.
+
+    Args:
+        spec: the entry in params.yaml.
+        seed: the profile's seed, used if the entry has none.
+        sampling: more that goes into every request, such as `response_format`.
+        entry: the entry's place in params.yaml, for errors.
+        who: how errors call it.
+    """
+
+    def __init__(
+        self,
+        spec: Endpoint,
+        seed: int,
+        sampling: Mapping[str, Any] | None = None,
+        entry: str = "annotate.annotators[]",
+        who: str = "annotator",
+    ) -> None:
+        self.spec = spec
+        self.name, self.model, self.revision = spec.name, spec.model, spec.revision
+        self.sampling = {
+            "max_tokens": spec.max_tokens,
+            "temperature": spec.temperature,
+            "seed": seed if spec.seed is None else spec.seed,
+            **(sampling or {}),
+        }
+        self.concurrency = spec.concurrency
+        self.answered = self.failures = 0  # requests that got an answer, attempts that failed
+        self.tokens_in = self.tokens_out = 0  # as the servers count
+        self._entry, self._who = entry, f"{who} {spec.name}"
+        self._key = ""
+        self._pool: Pool | None = None
+        self._rejected = 0  # requests in a row
+
+    def messages(self, request: Request) -> list[dict[str, Any]]:
+        """Return the chat that is sent.
+
+        Raises:
+            ValueError: the image is none.
+        """
+        content: list[dict[str, Any]] = [{"type": "text", "text": request.prompt.text}]
+        if request.image is not None:
+            content.insert(0, {"type": "image_url", "image_url": {"url": data_url(request.image)}})
+        return [{"role": "user", "content": content}]
+
+    async def annotate(self, request: Request) -> Outcome:
+        """Ask until there is an outcome, at most `retries` times more than once.
+
+        Raises:
+            UserError: the key is missing or refused, the model unknown, or all requests rejected; `away`: the
+                servers are not there, or only fail.
+        """
+        if self._pool is None:
+            self._pool = self._connect()
+        try:
+            messages = await asyncio.to_thread(self.messages, request)
+        except ValueError as error:
+            return Outcome("rejected", str(error))
+        attempts = 0
+        while True:
+            replica = await self._pool.take()
+            try:
+                outcome = await self._attempt(replica, messages, request.sampling)
+                self._pool.answered(replica)
+                break
+            except _Failure as error:
+                failure = error
+                self._pool.failed(replica, failure)
+            finally:
+                self._pool.give_back(replica)
+            self.failures += 1
+            if self._pool.hopeless():
+                raise self._away(failure) from failure
+            if failure.unreachable:
+                continue
+            attempts += 1
+            if attempts > self.spec.retries:
+                outcome = Outcome("error", str(failure))
+                break
+            # All of the interval is drawn from, so that requests which failed together do not come back together.
+            await asyncio.sleep(random.uniform(0, min(_LONGEST_BACKOFF, _BACKOFF * 2 ** (attempts - 1))))
+        self._stop_if_all_rejected(outcome)
+        return outcome
+
+    def note(self) -> str:
+        """Return what was spent so far, for the progress line."""
+        price = cost(self.spec, self.tokens_in, self.tokens_out)
+        notes = [f"cost {price:.2f}"] if price is not None else []
+        if n := self.answered:
+            notes.append(f"{self.tokens_in / n:.0f}+{self.tokens_out / n:.0f} tokens each")
+        notes += [f"{self.failures} retried"] if self.failures else []
+        return ", ".join(notes)
+
+    async def close(self) -> None:
+        """End all connections; the next request opens new ones."""
+        pool, self._pool = self._pool, None
+        for replica in pool.replicas if pool else ():
+            await replica.client.close()
+
+    def _connect(self) -> Pool:
+        from openai import AsyncOpenAI, Timeout
+
+        self._key = need_key(self.spec, self._entry)
+        timeout = Timeout(self.spec.timeout, connect=min(_CONNECT_SECONDS, self.spec.timeout))
+        options = {"api_key": self._key or "none", "max_retries": 0, "timeout": timeout}
+        return Pool([Replica(url, AsyncOpenAI(base_url=url, **options)) for url in self.spec.urls], self._who)
+
+    async def _attempt(self, replica: Replica, messages: list[Any], sampling: Mapping[str, Any]) -> Outcome:
+        """Ask one replica once.
+
+        Raises:
+            _Failure: it may be repeated.
+            UserError: it is the user's mistake.
+        """
+        from openai import APIConnectionError, APIStatusError, Omit
+
+        # The environment may hold a key and an organization for another service.
+        headers = {"OpenAI-Organization": Omit(), "OpenAI-Project": Omit()}
+        headers |= {} if self._key else {"Authorization": Omit()}
+        try:
+            async with asyncio.timeout(self.spec.timeout):
+                completion = await replica.client.chat.completions.create(
+                    model=self.model, messages=messages, extra_body=dict(sampling), extra_headers=headers
+                )
+            outcome = self._read(completion)
+        except TimeoutError as error:
+            raise _Failure(f"{replica.url}: no answer within {self.spec.timeout:g} s") from error
+        except APIStatusError as error:
+            return self._refusal(replica, error)
+        except APIConnectionError as error:
+            cause = error.__cause__
+            unreachable = type(cause).__name__ in ("ConnectError", "ConnectTimeout")
+            raise _Failure(
+                f"{replica.url}: {type(cause).__name__} {cause}", unreachable=unreachable
+            ) from error
+        except (ValueError, AttributeError, IndexError, TypeError) as error:
+            raise _Failure(f"{replica.url}: no chat completion ({error})") from error
+        usage = completion.usage
+        self.tokens_in += (usage and usage.prompt_tokens) or 0
+        self.tokens_out += (usage and usage.completion_tokens) or 0
+        self.answered += 1
+        return outcome
+
+    def _read(self, completion: "ChatCompletion") -> Outcome:
+        """Return the outcome that a completion is."""
+        choice = completion.choices[0]
+        text, refusal = (choice.message.content or "").strip(), choice.message.refusal
+        if choice.finish_reason == "content_filter" or refusal:
+            return Outcome("refused", refusal or text)
+        if choice.finish_reason == "length":
+            return Outcome("truncated", text)
+        if choice.finish_reason not in _WHOLE:
+            raise _Failure(f"half an answer (finish_reason {choice.finish_reason!r})")
+        return Outcome("ok", text) if text else Outcome("empty")
+
+    def _refusal(self, replica: Replica, error: "APIStatusError") -> Outcome:
+        """Return the outcome of an HTTP status other than success."""
+        status, message = error.status_code, self._clean(error.message)
+        cures = {
+            401: f"check the key in the variable {self.spec.api_key_env or f'(none: {self._entry}.api_key_env)'}",
+            403: f"ask for access to this model, or use another key ({self._entry}.api_key_env)",
+            404: f"{replica.url}/models lists what is served there; set {self._entry}.model or urls to match",
+        }
+        if status in cures:
+            raise UserError(
+                f"{self._who}: {replica.url} answers {status} for model {self.model!r}: {message}",
+                cures[status],
+            ) from error
+        if status in _RETRIED or status >= 500:
+            raise _Failure(f"{replica.url}: {message}", _retry_after(error.response.headers)) from error
+        return Outcome("refused" if error.code == "content_filter" else "rejected", message)
+
+    def _clean(self, message: str) -> str:
+        """Return a server's message, of bounded length and without the key, which some repeat."""
+        message = message.replace(self._key, "…") if self._key else message
+        return message if len(message) <= _MESSAGE else message[:_MESSAGE] + "…"
+
+    def _away(self, failure: _Failure) -> UserError:
+        what, cure = (
+            "nothing but failures at",
+            "the server's log tells why; once it works, a new run goes on from here",
+        )
+        if failure.unreachable:
+            what = "no server can be reached at"
+            cure = f"start the servers, or correct {self._entry}.urls; a new run goes on from here"
+        return UserError(f"{self._who}: {what} {', '.join(self.spec.urls)} ({failure})", cure, away=True)
+
+    def _stop_if_all_rejected(self, outcome: Outcome) -> None:
+        """Stop the run if all requests are rejected: a hundred thousand would tell no more."""
+        self._rejected = self._rejected + 1 if outcome.status == "rejected" else 0
+        if self._rejected >= _ALL_REJECTED and not self.answered:
+            raise UserError(
+                f"{self._who}: the first {self._rejected} requests were all rejected, the last with: {outcome.text}",
+                f"correct the entry {self._entry} or the server's options, and give another revision: "
+                "what was rejected is not asked again",
+            )
