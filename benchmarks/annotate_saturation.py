@@ -1,4 +1,4 @@
-"""How much of its servers' throughput the annotation driver uses: `python benchmarks/annotate_saturation.py`.
+"""How much of its servers' throughput the client uses: `python benchmarks/annotate_saturation.py`.
 
 Three models at once, each behind a server process that answers `--capacity` requests at a time, each after
 `--latency` seconds: it can do capacity / latency requests a second and no more. The client keeps half as many
@@ -23,11 +23,10 @@ import numpy as np
 from PIL import Image
 
 from fakevlm.annotation.prompts import label_prompt
+from fakevlm.cache import Cache
 from fakevlm.config.params import Endpoint
-from fakevlm.inference.driver import Task, annotate_all
-from fakevlm.inference.endpoint import EndpointAnnotator
-from fakevlm.inference.journal import Journal
-from fakevlm.inference.protocol import Outcome, Request
+from fakevlm.inference.ask import Outcome, Request, ask_all
+from fakevlm.inference.servers import Client
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from misbehaving import serving
@@ -35,7 +34,7 @@ from misbehaving import serving
 MODELS = ("Qwen2-VL", "InternVL2", "DeepSeek-VL2")
 
 
-class Timed(EndpointAnnotator):
+class Timed(Client):
     """Remembers when it was first asked and when it answered."""
 
     def __init__(self, spec: Endpoint, seed: int) -> None:
@@ -69,13 +68,13 @@ def waited() -> float | None:
         return None
 
 
-def images(n: int, size: int) -> list[Task]:
+def images(n: int, size: int) -> list[Request]:
     """n different JPEGs of about 100 kB at the default size."""
     noise = np.random.default_rng(1).integers(0, 255, (size, size, 3), dtype=np.uint8)
     out = io.BytesIO()
     Image.fromarray(noise).resize((2 * size, 2 * size)).save(out, "JPEG", quality=85)
     prompt = label_prompt("animal", 0)
-    return [Task(f"{i}.jpg", f"{i}.jpg", out.getvalue() + str(i).encode(), prompt) for i in range(n)]
+    return [Request(f"{i}.jpg", f"{i}.jpg", out.getvalue() + str(i).encode(), prompt) for i in range(n)]
 
 
 def main() -> None:
@@ -89,7 +88,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["NO_PROXY"] = "127.0.0.1"
 
-    tasks = images(options.capacity * options.rounds, options.size)
+    requests = images(options.capacity * options.rounds, options.size)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         serve = [
@@ -111,14 +110,16 @@ def main() -> None:
             )
             for name, url in zip(MODELS, serve, strict=True)
         ]
-        warm = Task("warm", "warm", tasks[0].image + b"warm", tasks[0].prompt)  # imports are no throughput
-        with Journal(folder / "warm.jsonl") as journal:
-            annotate_all([warm], annotators, journal, concurrency=1)
+        warm = Request(
+            "warm", "warm", requests[0].image + b"warm", requests[0].prompt
+        )  # imports are no throughput
+        with Cache(folder / "warm.sqlite") as store:
+            ask_all([warm], annotators, store, concurrency=1)
         for annotator in annotators:
             annotator.times.clear()
         used, stood, started = time.process_time(), waited(), time.perf_counter()
-        with Journal(folder / "journal.jsonl") as journal:
-            annotate_all(tasks, annotators, journal, total=len(tasks))
+        with Cache(folder / "answers.sqlite") as store:
+            ask_all(requests, annotators, store, total=len(requests))
         used = time.process_time() - used
         share = None if stood is None else (waited() - stood) / (time.perf_counter() - started)
 
@@ -128,13 +129,13 @@ def main() -> None:
         ", ".join(f"{rate / saturated:.3f}" for rate in each) for each in zip(*rates, strict=True)
     )
     failed = sum(annotator.failed for annotator in annotators)
-    asked = len(MODELS) * len(tasks)
+    asked = len(MODELS) * len(requests)
     print(
         "| capacity, latency | image | requests | failed | servers, 1/s | ratio, steady | ratio, whole | CPU each | no core |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     print(
-        f"| {options.capacity}, {options.latency:g} s | {len(tasks[0].image) / 1e3:.0f} kB | {asked} | {failed} "
+        f"| {options.capacity}, {options.latency:g} s | {len(requests[0].image) / 1e3:.0f} kB | {asked} | {failed} "
         f"| {len(MODELS)} × {saturated:g} | {steady} | {whole} | {1e3 * used / asked:.2f} ms "
         f"| {'?' if share is None else f'{share:.0%}'} |"
     )

@@ -24,10 +24,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fakevlm.cache import Cache
 from fakevlm.config.params import load_params
 from fakevlm.data.records import Record, read_frame, read_records, write_records
 from fakevlm.data.shards import Records
-from fakevlm.inference.protocol import Outcome, Request
+from fakevlm.inference.ask import Outcome, Request
 
 SIZES = (10_000, 100_000, 1_000_000)
 FETCHED = 2_000  # records that training fetches at random
@@ -137,14 +138,15 @@ def annotate(count: int, folder: Path) -> int:
 
     aggregate.encode = embed
     annotators, out = [RandomAnnotator(n) for n in range(3)], folder / "annotate"
-    result = fakeclue.build(
-        load_params("mini"),
-        collected=folder,
-        categorized=folder / "categorize",
-        out=out,
-        journal=folder / "journal.jsonl",
-        annotators=annotators,
-    )
+    with Cache(folder / "answers.sqlite") as store:
+        result = fakeclue.build(
+            load_params("mini"),
+            collected=folder,
+            categorized=folder / "categorize",
+            out=out,
+            store=store,
+            annotators=annotators,
+        )
     assert dataset.pick(result, out, {}).captions.keys() == {each.model for each in annotators}
     assert result.metrics["outcomes"] == {"ok": 3 * len(result.images)}
     assert len(result.images) > 0.9 * count

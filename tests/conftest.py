@@ -36,4 +36,4 @@ def quick_servers(monkeypatch: pytest.MonkeyPatch) -> None:
         "_NONE_ANY_MORE": 30.0,
     }
     for name, seconds in waits.items():
-        monkeypatch.setattr(f"fakevlm.inference.replicas.{name}", seconds)
+        monkeypatch.setattr(f"fakevlm.inference.servers.{name}", seconds)

@@ -1,11 +1,12 @@
-"""What the tests of served annotators share: an entry of params.yaml, images that say how the server shall behave, a run."""
+"""Shared by the tests of servers: entries of params.yaml, images that say how the server shall behave, a run."""
 
 import json
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +14,36 @@ from fakevlm.annotation.aggregate import Annotation, Candidates
 from fakevlm.annotation.aggregate_llm import LLMAggregator
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.config.params import Endpoint, ServedAggregator
-from fakevlm.inference.driver import Found, Task, annotate_all
-from fakevlm.inference.journal import Journal
+from fakevlm.cache import Cache
+from fakevlm.config.params import Baseline, Endpoint, ServedAggregator
+from fakevlm.inference.ask import Annotator, Outcome, Request, ask_all
 from misbehaving import image
 
+HERE = Path(__file__).parent
 PROMPT = label_prompt("animal", 0)
-
-
-def _values(*urls: str) -> dict[str, Any]:
-    return {
-        "name": "Qwen2-VL",
-        "backend": "endpoint",
-        "model": "Qwen/Qwen2-VL-72B-Instruct",
-        "revision": "abc",
-        "urls": list(urls),
-        "max_tokens": 50,
-        "temperature": 0.0,
-        "timeout": 5.0,
-        "retries": 3,
-    }
+VALUES = {
+    "name": "Qwen2-VL",
+    "backend": "endpoint",
+    "model": "Qwen/Qwen2-VL-72B-Instruct",
+    "revision": "abc",
+    "max_tokens": 50,
+    "temperature": 0.0,
+    "timeout": 5.0,
+    "retries": 3,
+}
 
 
 def entry(*urls: str, **changes: Any) -> Endpoint:
-    return Endpoint(**{**_values(*urls), **changes})
+    return Endpoint(**{**VALUES, "urls": list(urls), **changes})
 
 
 def aggregator_entry(*urls: str, **changes: Any) -> ServedAggregator:
-    return ServedAggregator(
-        **{**_values(*urls), "name": "Qwen2.5", "with_image": False, "attempts": 3, **changes}
-    )
+    values = {**VALUES, "urls": list(urls), "name": "Qwen2.5", "with_image": False, "attempts": 3, **changes}
+    return ServedAggregator(**values)
+
+
+def baseline_entry(*urls: str, **changes: Any) -> Baseline:
+    return Baseline(**{**VALUES, "urls": list(urls), "name": "Qwen2-VL-7B", **changes})
 
 
 def clause(statement: str, *annotators: Any, critical: Any = False) -> dict[str, Any]:
@@ -54,37 +55,54 @@ def reply(verdict: str, **families: Any) -> str:
     return json.dumps({"verdict": verdict, "texture": [], "geometry": [], "lighting": [], **families})
 
 
-def tasks(behaviours: list[str]) -> list[Task]:
+def images(behaviours: list[str]) -> list[Request]:
     return [
-        Task(f"{n}.jpg", f"{n}.jpg", image(behaviour, name=str(n)), PROMPT)
+        Request(f"{n}.jpg", f"{n}.jpg", image(behaviour, name=str(n)), PROMPT)
         for n, behaviour in enumerate(behaviours)
     ]
 
 
-def ask(journal: Path, wanted: list[Task], *entries: Endpoint, concurrency: int = 8) -> Found:
-    annotators = make_annotators(entries, {}, seed=17)
-    with Journal(journal) as book:
-        return annotate_all(wanted, annotators, book, concurrency, total=len(wanted))
+def ask(
+    file: Path | None, requests: list[Request], *models: Endpoint | Annotator, **options: Any
+) -> list[Outcome]:
+    """The outcomes of each request by each model, answers kept in a file."""
+    specs = [model for model in models if isinstance(model, Endpoint)]
+    annotators = make_annotators(specs, {}, seed=17) if specs else list(models)
+    with Cache(file) as store:
+        answers = ask_all(requests, annotators, store, **options)
+        return [outcome for _, outcomes in answers for outcome in outcomes.values()]
+
+
+def statuses(outcomes: list[Outcome]) -> list[str]:
+    return [outcome.status for outcome in outcomes]
 
 
 def aggregate(
-    journal: Path, images: list[Candidates], spec: ServedAggregator, seen: Sequence[Task] = ()
+    file: Path | None, candidates: list[Candidates], spec: ServedAggregator, requests: list[Request] = ()
 ) -> list[Annotation]:
-    with Journal(journal) as book:
-        return list(LLMAggregator(spec, 2, 17, book, seen, concurrency=8).aggregate(images))
+    with Cache(file) as store:
+        return list(LLMAggregator(spec, 2, 17, store, requests, concurrency=8).aggregate(candidates))
+
+
+def answered(file: Path) -> int:
+    """How many answers a file holds."""
+    with Cache(file) as store:
+        return len(store)
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
+    with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def kill_after_lines(child: subprocess.Popen, journal: Path, lines: int) -> None:
-    """Kills (-9) a process once it has written so many lines of its journal."""
+def kill_after(answers: int, file: Path, script: str, *arguments: object) -> None:
+    """Run a script in a process of its own and kill it (-9) once the file holds so many answers."""
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(HERE)!r})\n{script}"]
+    child = subprocess.Popen([*command, str(file), *map(str, arguments)], stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 90
-        while not journal.exists() or journal.read_bytes().count(b"\n") < lines:
+        while not file.exists() or answered(file) < answers:
             assert child.poll() is None, "the process ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.005)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fakevlm.data.ground_truth import GroundTruth, write_ground_truth
 from fakevlm.data.records import FAKE, REAL, Record, write_records
-from fakevlm.inference.protocol import Outcome, Request
+from fakevlm.inference.ask import Outcome, Request
 from miniworld.world import shoot
 
 GENERATED = ("animal", "object", "human", "scene")

@@ -18,7 +18,7 @@ from fakevlm.config.params import PublishedExpert, load_params
 from fakevlm.data.records import read_frame
 from fakevlm.evaluation import detectors
 from fakevlm.evaluation.benchmarks import folder
-from fakevlm.inference.protocol import Request
+from fakevlm.inference.ask import Request
 from smallcorpora import settings
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")

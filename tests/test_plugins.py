@@ -15,7 +15,7 @@ from fakevlm.data.corpora.m6doc import Page
 from fakevlm.data.page_layout import Block
 from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
-from fakevlm.inference.protocol import Request
+from fakevlm.inference.ask import Request
 from fakevlm.plugins import ANNOTATORS, RENDERERS, load
 from fakevlm.synthesis.rendered import synthesize_documents, synthesize_satellites
 
@@ -23,7 +23,7 @@ STRANGER = """
 import io
 from PIL import Image
 from fakevlm.data.ground_truth import GroundTruth
-from fakevlm.inference.protocol import Outcome
+from fakevlm.inference.ask import Outcome
 
 class Renderer:
     def document(self, page, rng, path):

@@ -5,7 +5,6 @@ vLLM wants an environment of its own; for a machine without a GPU there is the p
 """
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from fakevlm.data.records import FAKE, write_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
 from fakevlm.inference import generate
-from fakevlm.inference.driver import Task
+from fakevlm.inference.ask import Outcome, Request
 from fakevlm.inference.predict import predict
 from llavaserver import serving as stand_in
 from served import PROMPT, aggregate, aggregator_entry, ask, entry, free_port
@@ -181,16 +180,12 @@ def test_two_replicas_one_of_them_killed_say_what_one_process_says(evaluated, pr
 def test_annotators_and_an_aggregator_whose_schema_is_enforced(tmp_path: Path) -> None:
     # Without the schema it would say brackets for ever; with it, the shortest answer that fits.
     model = tinyqwen.build(tmp_path / "qwen", likes=']"}f')
-    images = [record.image for record in tinyllava.records(12, size=64)]
-    tasks = [Task(f"{n}.png", f"{n}.png", image, PROMPT) for n, image in enumerate(images)]
+    pictures = [record.image for record in tinyllava.records(12, size=64)]
+    requests = [Request(f"{n}.png", f"{n}.png", picture, PROMPT) for n, picture in enumerate(pictures)]
     with serving(model, tmp_path / "log", "--served-model-name=m", "--max-model-len=4096") as (url, _):
-        found = ask(tmp_path / "j", tasks, entry(url, model="m", max_tokens=5, timeout=120.0))
-        assert [(c.outcome.status, c.outcome.text) for c in found] == [("truncated", "]]]]]")] * 12
-        dogs = [Candidates(task.id, "animal", FAKE, {"a": "waxy fur", "b": "waxy fur"}) for task in tasks]
-        spec = aggregator_entry(url, model="m", max_tokens=300, timeout=120.0, with_image=True)
-        made = aggregate(tmp_path / "k", dogs, spec, tasks)
-    lines = [json.loads(line) for line in (tmp_path / "k").read_text().splitlines()]
-    assert [line["status"] for line in lines] == ["ok"] * 12, "each at the first attempt"
-    empty = {"verdict": "fake", "texture": [], "geometry": [], "lighting": []}
-    assert all(json.loads(line["text"]) == empty for line in lines)
-    assert len(made) == 12
+        captions = ask(None, requests, entry(url, model="m", max_tokens=5, timeout=120.0))
+        assert captions == [Outcome("truncated", "]]]]]")] * 12
+        dogs = [Candidates(each.id, "animal", FAKE, {"a": "waxy fur", "b": "waxy fur"}) for each in requests]
+        spec = aggregator_entry(url, model="m", max_tokens=300, attempts=1, timeout=120.0, with_image=True)
+        annotations = aggregate(None, dogs, spec, requests)
+    assert [each.outcome for each in annotations] == ["ok"] * 12

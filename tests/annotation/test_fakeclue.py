@@ -10,12 +10,13 @@ import pytest
 from fakevlm.annotation.dataset import pick
 from fakevlm.annotation.fakeclue import FakeClue, build
 from fakevlm.annotation.splits import SPLITS
+from fakevlm.cache import Cache
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.corpora import fakeclue as release
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import FAKE, QUESTION, REAL, read_frame, read_records
 from fakevlm.errors import UserError
-from fakevlm.inference.protocol import Outcome
+from fakevlm.inference.ask import Outcome
 from fakevlm.tools.threshold import sweep
 from miniworld.observers import OBSERVERS
 from smallworld import Scripted, content, make_world
@@ -27,7 +28,7 @@ def run(world: Path, out: Path, params: Params | None = None, **options) -> Fake
         collected=world / "collect",
         categorized=world / "categorize",
         out=out,
-        journal=out.parent / f"{out.name}.jsonl",
+        store=Cache(out.parent / f"{out.name}.sqlite"),
         **options,
     )
 

@@ -13,7 +13,7 @@ from fakevlm.data.clues import SEEN_KINDS, kinds_named
 from fakevlm.data.ground_truth import Artifact, GroundTruth
 from fakevlm.data.records import CATEGORIES, FAKE, REAL
 from fakevlm.errors import UserError
-from fakevlm.inference.protocol import Outcome, Request
+from fakevlm.inference.ask import Outcome, Request
 from miniworld.observers import OBSERVERS, describe, plausible_kinds, sources_digest
 
 BOX = (0.1, 0.1, 0.5, 0.5)

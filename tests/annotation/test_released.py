@@ -19,7 +19,7 @@ from fakevlm.evaluation import benchmarks, methods
 from fakevlm.model import sentence_encoder as encoder
 from fakevlm.reporting import build as report
 from fakevlm.reporting.inputs import load_inputs
-from fakevlm.tools.estimate_annotation import dry_run
+from fakevlm.tools.estimate import annotation
 from smallcorpora import ddvqa_tree, ffpp_tree, loki_tree
 from smallrelease import make_release, released
 from smallworld import content
@@ -77,7 +77,7 @@ def test_texts_and_test_split_are_the_releases(
     assert built.agreement.empty
     assert pick(built, out, {}) is None
     with pytest.raises(UserError, match="asks nobody"):
-        dry_run(params)
+        annotation(params)
 
 
 def test_an_item_on_both_sides_stays_where_the_release_has_it(collected, project: Path) -> None:

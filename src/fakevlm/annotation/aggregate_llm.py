@@ -40,7 +40,7 @@ from fakevlm.inference.servers import Client
 ENTRY = "annotate.aggregator"  # its place in params.yaml
 # The same would be refused or rejected again; errors had their retries.
 _ASKED_AGAIN = ("invalid", "truncated", "empty")
-_ALL_UNFIT = 100  # first answers, none of which fits
+_ALL_UNFIT = 100  # first answers of a run, none of which fits
 _SHOWN = 2000  # characters of an unfit answer that the model is shown again
 _LEAST_WORDS = 2  # of a statement; what is shorter is a heading
 # How models wrap JSON unless decoding is guided.
@@ -204,17 +204,17 @@ class _Model(Client):
     def follow(self, request: Request, outcomes: Sequence[Outcome]) -> Request | None:
         """Return the question again, with what was wrong with the last answer; None if that is the end."""
         image = request.prompt.image
-        if len(outcomes) == 1:
-            first = judge(image, outcomes[0], self.spec, self._min)
-            self._fit += first.outcome == "ok"
-            self._unfit += first.outcome in _ASKED_AGAIN
-            if self._unfit >= _ALL_UNFIT and not self._fit:
-                raise UserError(
-                    f"aggregator {self.name}: none of the first {self._unfit} answers fits the schema; "
-                    f"the last: {first.problem}",
-                    f"serve the model with structured outputs, raise {ENTRY}.max_tokens, or name a model that follows "
-                    "instructions; what was answered is kept and will be asked only with another model or revision",
-                )
+        last = judge(image, outcomes[-1], self.spec, self._min)
+        self._fit += last.outcome == "ok"
+        self._unfit += last.outcome in _ASKED_AGAIN
+        if self._unfit >= _ALL_UNFIT and not self._fit:
+            raise UserError(
+                f"aggregator {self.name}: none of the first {self._unfit} answers fits the schema; "
+                f"the last: {last.problem}",
+                f"serve the model with structured outputs, raise {ENTRY}.max_tokens, or name a model that "
+                "follows instructions; what was answered is kept and will be asked only with another model "
+                "or revision",
+            )
         following = follow(image, outcomes, self.spec, self._min)
         return replace(request, prompt=following) if isinstance(following, Question) else None
 

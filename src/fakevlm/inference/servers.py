@@ -232,8 +232,9 @@ class Pool:
         replica.failed(self.now(), failure.wait, failure.unreachable)
         if replica.away and not was_away:
             others = sum(not other.away for other in self.replicas)
-            waiting = f"all requests wait, {max(math.ceil(self._patience()), 0)} s at most"
-            left = f"{others} of {len(self.replicas)} replicas left" if others else waiting
+            left = f"{others} of {len(self.replicas)} replicas left"
+            if not others:
+                left = f"all requests wait, {max(math.ceil(self._patience()), 0)} s at most"
             self._say(replica, f"cannot be reached; {left}")
         elif was_away and not replica.away:
             self._say(replica, "can be reached again")

@@ -1,8 +1,5 @@
 """Language models behind servers as baselines, against a server process that misbehaves."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fakevlm import cache
+from fakevlm.cache import Cache
 from fakevlm.config.params import Baseline, Params, PublishedExpert, Servers, load_params
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.evaluation import baselines, benchmarks, methods
 from fakevlm.evaluation.scores import score
-from fakevlm.inference.journal import read_answers
+from fakevlm.inference.ask import ask_all
+from fakevlm.inference.servers import Client
 from fakevlm.model import verdict
 from fakevlm.reporting.averages import average_auc
 from misbehaving import image, requests, serving
-from served import kill_after_lines
+from served import answered, baseline_entry, kill_after
 
 pytestmark = pytest.mark.usefixtures("quick_servers")
 
@@ -37,21 +37,6 @@ EXPECTED = {
 NOSE = "Does the person's nose look fake?"
 
 
-def entry(*urls: str, **changes: Any) -> Baseline:
-    values = {
-        "name": "Qwen2-VL-7B",
-        "backend": "endpoint",
-        "model": "Qwen/Qwen2-VL-7B-Instruct",
-        "revision": "abc",
-        "urls": list(urls),
-        "max_tokens": 50,
-        "temperature": 0.0,
-        "timeout": 5.0,
-        "retries": 3,
-    }
-    return Baseline(**{**values, **changes})
-
-
 def records(behaviours: list[str], question: str | None = None) -> list[Record]:
     return [
         Record(f"{n}.jpg", image(b, name=str(n)), n % 2, "genimage", f"{n}", "animal", question=question)
@@ -59,10 +44,15 @@ def records(behaviours: list[str], question: str | None = None) -> list[Record]:
     ]
 
 
+def answers(file: Path, spec: Baseline, wanted: list[Record]) -> pd.DataFrame:
+    with Cache(file) as store:
+        return baselines.answers(spec, 17, wanted, store)
+
+
 def test_every_image_has_one_outcome_and_the_verdict_that_its_text_claims(tmp_path: Path) -> None:
     wanted = records(list(EXPECTED))
     with serving(tmp_path / "log") as url:
-        frame = baselines.answers(entry(url), 17, wanted, tmp_path)
+        frame = answers(tmp_path / "answers", baseline_entry(url), wanted)
         assert frame["id"].tolist() == [record.id for record in wanted]
         told = frame[["outcome", "verdict", "verdict_forced", "text"]].astype(object).replace({np.nan: None})
         found = [tuple(row) for row in told.itertuples(index=False)]
@@ -75,16 +65,15 @@ def test_every_image_has_one_outcome_and_the_verdict_that_its_text_claims(tmp_pa
             assert (request["asked"]["temperature"], request["asked"]["max_tokens"]) == (0.0, 20)
             assert request["prompt"] == [baselines.standard_prompt() + baselines.CHOICE]
         before = len(requests(tmp_path / "log"))
-        again = baselines.answers(entry(url), 17, wanted, tmp_path)
+        again = answers(tmp_path / "answers", baseline_entry(url), wanted)
         assert len(requests(tmp_path / "log")) == before, "what was answered, however, is not asked again"
     pd.testing.assert_frame_equal(again, frame)
-    assert (tmp_path / "qwen2-vl-7b.jsonl").exists()
 
 
 def test_a_server_that_knows_no_response_format_gives_no_forced_choice(tmp_path: Path) -> None:
     with serving(tmp_path / "log") as url:
-        frame = baselines.answers(entry(url), 17, records(["fake", "no*1,400", "no*1,400"]), tmp_path)
-        assert len(requests(tmp_path / "log")) == 4, "one request tells it"
+        frame = answers(tmp_path / "answers", baseline_entry(url), records(["fake", "no*1,400", "no*1,400"]))
+        assert len(requests(tmp_path / "log")) <= 5, "one request tells it, those under way aside"
     assert frame["verdict"].tolist() == ["fake", "unparsed", "unparsed"]
     assert frame["verdict_forced"].replace({np.nan: None}).tolist() == ["fake", None, None]
 
@@ -95,8 +84,8 @@ def test_own_questions_are_passed_through_and_prompts_can_be_replaced(tmp_path: 
         *(Record(f"0.jpg#{n}", image("no", name="0"), 0, "ddvqa", "0", question=NOSE) for n in (1, 2)),
     ]
     with serving(tmp_path / "log") as url:
-        frame = baselines.answers(entry(url), 17, wanted, tmp_path)
-        baselines.answers(entry(url, prompt="Real or fake?"), 17, records(["no"]), tmp_path)
+        frame = answers(tmp_path / "answers", baseline_entry(url), wanted)
+        answers(tmp_path / "answers", baseline_entry(url, prompt="Real or fake?"), records(["no"]))
     rows = requests(tmp_path / "log")
     asked = [row["prompt"] for row in rows if "response_format" not in row["asked"]]
     assert sorted(asked[:2]) == sorted([[baselines.standard_prompt()], [NOSE]]), "equal requests are one"
@@ -115,9 +104,9 @@ def test_failed_requests_are_no_answers_and_alone_are_asked_again(tmp_path: Path
     wanted, log = records(["fake", "500*4,real", "real", "cut*4,fake"]), tmp_path / "log"
     with serving(log) as url:
         with pytest.raises(UserError, match="Qwen2-VL-7B: 2 of 4 requests failed"):
-            baselines.answers(entry(url), 17, wanted, tmp_path)
+            answers(tmp_path / "answers", baseline_entry(url), wanted)
         before = len(requests(log))
-        frame = baselines.answers(entry(url), 17, wanted, tmp_path)
+        frame = answers(tmp_path / "answers", baseline_entry(url), wanted)
         assert len(requests(log)) == before + 2
     assert frame["verdict"].tolist() == ["fake", "real", "real", "fake"]
 
@@ -125,37 +114,29 @@ def test_failed_requests_are_no_answers_and_alone_are_asked_again(tmp_path: Path
 def test_mistakes_name_the_entry_of_the_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VLM_KEY", raising=False)
     with pytest.raises(UserError, match=r"evaluate\.baselines\[\]\.api_key_env"):
-        baselines.answers(
-            entry("http://127.0.0.1:1/v1", api_key_env="VLM_KEY"), 17, records(["fake"]), tmp_path
+        answers(
+            tmp_path / "answers",
+            baseline_entry("http://127.0.0.1:1/v1", api_key_env="VLM_KEY"),
+            records(["fake"]),
         )
-
-
-CLIENT = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-import test_baselines as t
-records = t.records(["fake", "real"] * 30)
-t.baselines.answers(t.entry(sys.argv[3], concurrency=4), 17, records, Path(sys.argv[2]))
-"""
 
 
 @pytest.mark.slow
 def test_killed_in_the_middle_it_repeats_nothing_that_was_answered(tmp_path: Path) -> None:
-    journal, log = tmp_path / "qwen2-vl-7b.jsonl", tmp_path / "log"
+    file, log = tmp_path / "answers", tmp_path / "log"
+    script = (
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_baselines as t\n"
+        "entry = t.baseline_entry(sys.argv[2], concurrency=4)\n"
+        't.answers(t.Path(sys.argv[1]), entry, t.records(["fake", "real"] * 30))'
+    )
     with serving(log, latency=0.05) as url:
-        here = str(Path(__file__).parent)
-        client = subprocess.Popen(
-            [sys.executable, "-c", CLIENT, here, tmp_path, url], stderr=subprocess.DEVNULL
-        )
-        kill_after_lines(client, journal, 15)
-        answered, before = read_answers(journal), len(requests(log))
-        assert 15 <= len(answered) < 60
-        frame = baselines.answers(entry(url), 17, records(["fake", "real"] * 30), tmp_path)
-        later = [row["image"] for row in requests(log)[before:]]
+        kill_after(15, file, script, url)
+        before, asked = answered(file), len(requests(log))
+        assert 15 <= before < 60
+        frame = answers(file, baseline_entry(url), records(["fake", "real"] * 30))
+        later = [row["image"] for row in requests(log)[asked:]]
     assert frame["verdict"].tolist() == ["fake", "real"] * 30
-    assert len(later) == len(set(later)) == 60 - len(answered)
-    assert len([json.loads(line) for line in journal.read_text().splitlines()]) == 60
+    assert len(later) == len(set(later)) == 60 - before
 
 
 # ── as methods of an evaluation ───────────────────────────────────────────────────────────────────────────
@@ -196,7 +177,7 @@ def test_baselines_and_experts_are_methods_among_others(params: Params, project:
     with serving(project / "log") as url:
         settings = {
             "methods": ["CNNSpot"],
-            "baselines": [entry(url), entry(url, name="GPT-4o", benchmarks=["fakeclue"])],
+            "baselines": [baseline_entry(url), baseline_entry(url, name="GPT-4o", benchmarks=["fakeclue"])],
             "experts": [
                 PublishedExpert(name="SRM", scores=str(scores), threshold=-1.0, benchmarks=["ffpp"]),
                 PublishedExpert(name="LNP", kind="lnp", weights="no", features="no", benchmarks=["dmimage"]),
@@ -229,26 +210,29 @@ def test_baselines_and_experts_are_methods_among_others(params: Params, project:
 
 def test_a_dry_run_counts_what_is_left_to_ask_and_asks_nothing(params: Params, project: Path) -> None:
     from fakevlm.data.records import write_records
-    from fakevlm.tools.estimate_evaluation import dry_run
+    from fakevlm.tools.estimate import evaluation
 
     write_records(ffpp(), project / "artifacts/collect/benchmarks/ffpp")
     with serving(project / "log") as url:
-        spec = entry(url, benchmarks=["ffpp"], price_input=2.0)
-        baselines.answers(spec, params.seed, ffpp()[:4], project / "runs/baselines")
+        spec = baseline_entry(url, benchmarks=["ffpp"], price_input=2.0)
+        with cache.answers() as store:  # without the forced choice
+            ask_all(baselines.requests(spec, ffpp()[:8]), [Client(spec, params.seed)], store)
         before = len(requests(project / "log"))
         settings = params.evaluate.model_copy(update={"baselines": [spec]})
-        (found,) = dry_run(params.model_copy(update={"evaluate": settings}))
+        (found,) = evaluation(params.model_copy(update={"evaluate": settings}))
         assert len(requests(project / "log")) == before
-    assert (found.name, found.answered, found.requests) == ("Qwen2-VL-7B, ffpp", 4, 6)
+    assert (found.name, found.answered, found.requests) == ("Qwen2-VL-7B, ffpp", 7, 3), (
+        "one is a forced choice"
+    )
     assert found.cost == pytest.approx(2e-6 * found.tokens_in)
-    assert found.tokens_in > 6 * len(baselines.standard_prompt()) / 4
-    assert dry_run(params) == []
+    assert found.tokens_in > 3 * len(baselines.standard_prompt()) / 4
+    assert evaluation(params) == []
 
 
 def test_a_missing_file_stops_before_anything_is_asked(params: Params) -> None:
     settings = {
         "methods": ["CNNSpot"],
-        "baselines": [entry("http://127.0.0.1:1/v1")],
+        "baselines": [baseline_entry("http://127.0.0.1:1/v1")],
         "experts": [PublishedExpert(name="Gram-Net", kind="gramnet", weights="data/no-such.pth")],
     }
     params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=settings)})
@@ -270,7 +254,7 @@ def test_a_missing_key_stops_before_anything_is_asked(
         evaluate = params.evaluate.model_copy(update={"methods": ["CNNSpot"], **changes})
         benchmarks.predictions(params.model_copy(update={"evaluate": evaluate}), "ffpp", ffpp(), None)
 
-    late = entry("http://127.0.0.1:1/v1", name="GPT-4o", api_key_env="VLM_KEY")
+    late = baseline_entry("http://127.0.0.1:1/v1", name="GPT-4o", api_key_env="VLM_KEY")
     with pytest.raises(UserError, match=r"evaluate\.baselines\[\], GPT-4o: .* VLM_KEY is not set"):
         answer({"baselines": [late]})
     servers = Servers(urls=["http://127.0.0.1:1/v1"], model="fakevlm", top_logprobs=20, api_key_env="VLM_KEY")

@@ -1,0 +1,299 @@
+"""Asking: bounded, concurrent, in order, every request once; what was answered is kept."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fakevlm.annotation.annotators import make_annotators
+from fakevlm.annotation.fakeclue import build
+from fakevlm.annotation.prompts import label_prompt
+from fakevlm.cache import Cache, answers
+from fakevlm.config.params import load_params
+from fakevlm.data.ground_truth import read_ground_truth
+from fakevlm.errors import UserError
+from fakevlm.inference.ask import Outcome, Request, ask_all
+from served import ask, kill_after
+from smallworld import Scripted, content, make_world
+
+PROMPT = label_prompt("animal", 0)
+
+
+def requests(n: int) -> list[Request]:
+    return [Request(f"{i}.jpg", f"{i}.jpg", f"image {i}".encode(), PROMPT) for i in range(n)]
+
+
+class Slow(Scripted):
+    """Answers late images first; remembers how many it answered at a time."""
+
+    now = most = 0
+
+    async def annotate(self, request: Request) -> Outcome:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.02 if request.id < "3" else 0.001)
+        self.now -= 1
+        return await super().annotate(request)
+
+
+class Failing(Scripted):
+    """Raises an error at one image, or after some time."""
+
+    def __init__(self, model: str, error: Exception, at: str | None = None, after: float = 0.0) -> None:
+        super().__init__(model)
+        self.error, self.at, self.after = error, at, after
+
+    async def annotate(self, request: Request) -> Outcome:
+        await asyncio.sleep(self.after)
+        if self.at in (None, request.id):
+            raise self.error
+        return await super().annotate(request)
+
+
+# ── keys and the cache ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_key_is_what_decides_the_answer() -> None:
+    fields = {"id": "a", "path": "a", "image": b"pixels", "prompt": PROMPT, "model": "m", "revision": "r"}
+    fields["sampling"] = {"temperature": 0.0, "seed": 1}
+    key = Request(**fields).key
+    assert Request(**fields | {"id": "b", "path": "b"}).key == key, "an image under another name"
+    assert Request(**fields | {"sampling": {"seed": 1, "temperature": 0.0}}).key == key
+    changes = [
+        {"image": b"other"},
+        {"prompt": label_prompt("animal", 1)},
+        {"prompt": label_prompt("animal", 0, tagged=True)},
+        {"model": "n"},
+        {"revision": "s"},
+        {"sampling": {"temperature": 0.5, "seed": 1}},
+    ]
+    keys = {Request(**fields | change).key for change in changes}
+    assert len(keys) == len(changes)
+    assert key not in keys
+
+
+def test_what_earlier_versions_kept_as_lines_of_json_is_not_asked_again(project: Path) -> None:
+    a, texts = Scripted("a"), ["naïve ﬁnding\u2028over two lines", "second"]
+    keys = [request.to(a).key for request in requests(3)]
+    files = [project / "runs" / name for name in ("annotate/journal.jsonl", "baselines/loki/gpt-4o.jsonl")]
+    for file, key, text in zip(files, keys, texts, strict=False):
+        file.parent.mkdir(parents=True)
+        row = {"key": key, "status": "ok", "text": text, "id": "0", "model": "a"}
+        failed = {**row, "key": keys[2], "status": "error"}
+        lines = [json.dumps(each, ensure_ascii=False) for each in (row, failed)]
+        file.write_text("\n".join([*lines, '{"key": "torn in mid-wri']), encoding="utf-8")
+    with answers(make=False) as dry:
+        assert len(dry) == 2
+    assert all(file.exists() for file in files), "a dry run leaves no trace"
+    for _ in range(2):
+        with answers() as store:
+            outcomes = [each["a"].text for _, each in ask_all(requests(3), [a], store)]
+    assert outcomes == [*texts, "a saw 2.jpg"]
+    assert a.asked == ["2.jpg"]
+    assert not any(file.exists() for file in files)
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_the_stage_resumes_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    world = tmp_path / "world"
+    make_world(world)
+    killed, calm = tmp_path / "killed", tmp_path / "calm"
+    script = (
+        f"import importlib.util, sys\nspec = importlib.util.spec_from_file_location('t', {__file__!r})\n"
+        "t = importlib.util.module_from_spec(spec); spec.loader.exec_module(t)\n"
+        "from pathlib import Path\nt.annotate(*map(Path, sys.argv[1:]), delay=0.02)"
+    )
+    kill_after(40, killed / "answers", script, world, killed / "out")
+    assert not (killed / "out" / "metrics.json").exists()
+    with Cache(killed / "answers") as store:
+        before = len(store)
+
+    undisturbed = annotate(calm / "answers", world, calm / "out")
+    asked = annotate(killed / "answers", world, killed / "out")
+    assert 40 <= before < len(undisturbed)
+    assert len(set(undisturbed)) == len(undisturbed)
+    assert len(asked) + before == len(undisturbed), "what was answered is not asked again"
+    assert content(killed / "out") == content(calm / "out")
+    assert annotate(killed / "answers", world, killed / "out") == [], "a rerun asks nothing"
+    assert content(killed / "out") == content(calm / "out")
+
+
+def annotate(file: Path, world: Path, out: Path, delay: float = 0.0) -> list[str]:
+    """Run the stage; return the keys of the requests that reached an annotator."""
+    params, asked = load_params("mini"), []
+    ground_truth = read_ground_truth(world / "collect" / "truth.jsonl")
+    annotators = make_annotators(params.annotate.annotators, ground_truth, params.seed)
+    for annotator in annotators:
+
+        async def counted(request, quick=annotator.annotate):
+            asked.append(request.key)
+            await asyncio.sleep(delay)
+            return await quick(request)
+
+        annotator.annotate = counted
+    folders = {"collected": world / "collect", "categorized": world / "categorize", "out": out}
+    with Cache(file) as store:
+        build(params, **folders, store=store, annotators=annotators)
+    return asked
+
+
+# ── order and concurrency ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_request_and_annotator_in_order() -> None:
+    a, b = Scripted("a"), Scripted("b", {"1.jpg": Outcome("refused")})
+    with Cache(None) as store:
+        results = list(ask_all(requests(5), [a, b], store, concurrency=3))
+    assert [key for key, _ in results] == [f"{i}.jpg" for i in range(5)]
+    assert results[1][1]["b"].status == "refused"
+    assert results[2][1]["a"].text == "a saw 2.jpg"
+    assert sorted(a.asked) == sorted(b.asked) == [f"{i}.jpg" for i in range(5)]
+
+
+def test_a_rerun_asks_only_what_failed(tmp_path: Path) -> None:
+    broken = Scripted("a", {"2.jpg": Outcome("error", "reset"), "0.jpg": Outcome("rejected", "too small")})
+    assert ask(tmp_path / "c", requests(4), broken)[2] == Outcome("error", "reset")
+    mended, other = Scripted("a"), Scripted("a", revision="2")
+    outcomes = ask(tmp_path / "c", requests(4), mended)
+    assert mended.asked == ["2.jpg"]
+    assert [each.status for each in outcomes] == ["rejected", "ok", "ok", "ok"]
+    assert not outcomes[0].usable
+    ask(tmp_path / "c", requests(4), other)
+    assert len(other.asked) == 4, "another revision is another question"
+
+
+def test_requests_overlap_up_to_the_limit_and_images_are_read_as_needed() -> None:
+    slow, read = Slow("a"), []
+
+    def reading() -> Iterator[Request]:
+        for request in requests(9):
+            read.append(request.id)
+            assert len(read) - len(slow.asked) <= 4
+            yield request
+
+    outcomes = ask(None, reading(), slow, concurrency=4)
+    assert slow.most == 4
+    assert slow.asked != sorted(slow.asked), "they finish out of order"
+    assert [each.text for each in outcomes] == [f"a saw {i}.jpg" for i in range(9)], "and come back in order"
+
+
+def test_each_annotator_has_requests_and_a_pace_of_its_own() -> None:
+    class Read(list):
+        """Counts what is taken from it each time that it is walked through."""
+
+        def __iter__(self) -> Iterator[Request]:
+            counts.append(0)
+            walk = len(counts) - 1
+            for request in super().__iter__():
+                counts[walk] += 1
+                yield request
+
+    class Blocked(Slow):
+        concurrency = 2
+
+        async def annotate(self, request: Request) -> Outcome:
+            while len(quick.asked) < 9:
+                await asyncio.sleep(0.001)
+            held.append(counts[0])
+            return await super().annotate(request)
+
+    counts: list[int] = []
+    held: list[int] = []
+    quick, blocked = Slow("quick"), Blocked("blocked")
+    ask(None, Read(requests(9)), blocked, quick, concurrency=3)
+    assert held[0] == 2, "one that waits holds as many images as it has requests, while the other is through"
+    assert (blocked.most, quick.most) == (2, 3)
+
+
+def test_an_iterator_cannot_be_shared() -> None:
+    with pytest.raises(TypeError, match="iterator"):
+        ask(None, iter(requests(2)), Scripted("a"), Scripted("b"))
+
+
+def test_equal_images_under_way_are_asked_once() -> None:
+    slow = Slow("a")
+    twins = [Request(name, name, b"same", PROMPT) for name in ("0.jpg", "1.jpg", "2.jpg")]
+    outcomes = ask(None, twins, slow, concurrency=3)
+    assert len(slow.asked) == 1
+    assert len(set(outcomes)) == 1
+
+
+def test_runs_inside_a_running_loop_as_in_jupyter() -> None:
+    async def notebook() -> int:
+        return len(ask(None, requests(2), Scripted("a")))
+
+    assert asyncio.run(notebook()) == 2
+
+
+# ── failures ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_mistake_stops_the_run_as_itself_and_keeps_what_was_answered(tmp_path: Path) -> None:
+    class Closing(Failing):
+        closed = False
+
+        async def close(self) -> None:
+            self.closed = True
+
+    broken = Closing("a", UserError("no key for the server", "set it"), at="3.jpg")
+    with pytest.raises(UserError, match="no key"):
+        ask(tmp_path / "c", requests(6), broken, concurrency=2)
+    assert broken.closed
+    with Cache(tmp_path / "c") as store:
+        assert 3 <= len(store) <= 4, "what came before is kept, the rest is not asked"
+
+
+def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    class Late(Slow):
+        async def annotate(self, request: Request) -> Outcome:
+            outcome = await super().annotate(request)
+            messages.append("without it, with late" in capsys.readouterr().err)
+            return outcome
+
+    def away(name: str) -> Failing:
+        error = UserError(f"annotator {name}: no server", "start the servers", away=True)
+        return Failing(name, error, at="2.jpg")
+
+    messages: list[bool] = []
+    late = Late("late")
+    with pytest.raises(UserError, match="annotator a: no server; annotator b: no server") as caught:
+        ask(tmp_path / "c", requests(9), away("a"), late, away("b"), concurrency=2)
+    assert caught.value.cure == "start the servers"
+    assert len(late.asked) == 9, "there, and through"
+    assert any(messages), "told while it still works"
+    a, b, late = Scripted("a"), Scripted("b"), Scripted("late")
+    outcomes = ask(tmp_path / "c", requests(9), a, late, b)
+    assert late.asked == []
+    assert {"2.jpg"} < set(a.asked) == set(b.asked) < {request.id for request in requests(9)}
+    assert {each.status for each in outcomes} == {"ok"}
+
+
+def test_a_mistake_stops_the_others_at_once_also_behind_one_that_is_away() -> None:
+    slow = Slow("slow")
+    away = Failing("a", UserError("nobody there", away=True), after=0.001)
+    wrong = Failing("b", UserError("wrong key", "another"), after=0.01)
+    with pytest.raises(UserError, match="wrong key"):
+        ask(None, requests(60), away, slow, wrong, concurrency=1)
+    assert len(slow.asked) < 20
+
+
+def test_a_run_that_stops_counts_what_the_cache_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bar:
+        last = ""
+
+        def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+            Bar.last = text
+
+        def update(self) -> None: ...
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("fakevlm.inference.ask.bar", lambda *_, **__: Bar())
+    ask(tmp_path / "c", requests(10), Scripted("a"))
+    assert Bar.last == ""
+    with pytest.raises(UserError, match="no server"):  # all have a request under way when the first fails
+        ask(tmp_path / "c", requests(30), Failing("a", UserError("no server"), after=0.01))
+    assert Bar.last == "10 from the cache"
