@@ -1,21 +1,17 @@
-"""What LLaVA-1.5-7B costs on this machine: training steps at the paper's batch, answers and verdicts. Random weights, real shapes.
+"""What LLaVA-1.5-7B costs on this machine: training steps at the paper's batch, answers, verdicts.
 
-    python benchmarks/llava7b_gpu.py                                    # one GPU of 141 GB python
-    benchmarks/llava7b_gpu.py --offload optimizer                # one GPU of 80 GB and 128 GB of memory
-    python -m torch.distributed.run --nproc-per-node=8 benchmarks/llava7b_gpu.py --micro 32     # the paper's
-    machine python benchmarks/llava7b_gpu.py --size tiny --steps 3 --batch 4 --micro 2                  # a
-    CPU: tries the script
+    python benchmarks/llava7b_gpu.py                           # one GPU of 141 GB
+    python benchmarks/llava7b_gpu.py --offload optimizer       # one GPU of 80 GB and 128 GB of memory
+    python -m torch.distributed.run --nproc-per-node=8 benchmarks/llava7b_gpu.py --micro 32   # the paper's
+    python benchmarks/llava7b_gpu.py --size tiny --steps 3 --batch 4 --micro 2   # a CPU: tries the script
 
-The training is the project's own loop, DeepSpeed and all, on images of noise with answers of FakeClue's
-length; the step's batch (the paper's 32 × 8) comes together by accumulation where there are fewer GPUs. Each
-run adds a table to `--out` and says which configuration ran; numbers of `tiny` say nothing about the 7B
-model.
+Weights are random, shapes are real. Training is the project's own loop with DeepSpeed, on images of noise with
+answers of FakeClue's length. With fewer GPUs the step's batch (the paper's 32 × 8) is accumulated. Each
+run adds a table to `--out`. Numbers of `tiny` say nothing about the 7B model.
 
 Model FLOPs of a training step, after PaLM (Chowdhery et al. 2022, appendix B): 6 per weight and token that
-passes it, and 12·layers·width·length per token for attention; forward and backward, nothing for what
-activation checkpointing computes twice. Tokens pass the language model once each (576 of them an image's),
-patches the vision tower up to the layer that is read. Utilisation is that, over time and the card's dense
-bf16 peak (`--peak` for a card that `PEAKS` does not list).
+passes it, and 12·layers·width·length per token for attention; nothing for what activation checkpointing
+computes twice. Utilisation is that over time and the card's dense bf16 peak.
 """
 
 import argparse
@@ -71,14 +67,15 @@ SIZES: dict[str, dict[str, Any]] = {
 PEAKS = {"A100": 312, "H100": 989, "H200": 989}  # TFLOP/s, bf16, dense; the data sheets' (SXM)
 WARM_UP = 2  # steps that are not timed: buffers are laid out, kernels chosen
 ANSWER = (
-    "This is a fake image. Texture: skin looks waxy and lacks pores; hair merges into the background; fabric repeats the same "
-    "weave without folds. Geometry: the left hand shows six fingers; the railing bends where it passes behind the shoulder; "
-    "letters on the sign are garbled. Lighting: the shadow of the face falls towards the lamp, and reflections in both eyes differ."
+    "This is a fake image. Texture: skin looks waxy and lacks pores; hair merges into the background; fabric "
+    "repeats the same weave without folds. Geometry: the left hand shows six fingers; the railing bends where "
+    "it passes behind the shoulder; letters on the sign are garbled. Lighting: the shadow of the face falls "
+    "towards the lamp, and reflections in both eyes differ."
 )
 
 
 def configuration(size: str, image_token: int, special: dict[str, int]) -> LlavaConfig:
-    """The model's configuration; `vision_feature_layer` −2 as in LLaVA-1.5."""
+    """Return the model's configuration; `vision_feature_layer` is −2 as in LLaVA-1.5."""
     shape = SIZES[size]
     return LlavaConfig(
         vision_config=CLIPVisionConfig(
@@ -104,12 +101,12 @@ def configuration(size: str, image_token: int, special: dict[str, int]) -> Llava
 
 
 def make_processor(size: str) -> LlavaProcessor:
-    """A processor with the model's image size; its few words are tokens of a vocabulary that the model has in full."""
+    """Return a processor with the model's image size and a few words of its vocabulary."""
     return build_processor(build_tokenizer([ANSWER] * 4, 500), SIZES[size]["image"], SIZES[size]["patch"])
 
 
 def make_model(size: str, processor: LlavaProcessor) -> LlavaForConditionalGeneration:
-    """Random bf16 weights, on the device; under ZeRO-3 spread over the ranks as they are drawn."""
+    """Return a model of random bf16 weights on the device."""
     tokenizer = processor.tokenizer
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     config = configuration(size, tokenizer.convert_tokens_to_ids(IMAGE), special)
@@ -119,7 +116,7 @@ def make_model(size: str, processor: LlavaProcessor) -> LlavaForConditionalGener
 
 
 def make_records(count: int, side: int) -> list[Record]:
-    """Images of noise, each with the same answer."""
+    """Return images of noise, each with the same answer."""
     made = []
     for n in range(count):
         buffer = io.BytesIO()
@@ -131,7 +128,7 @@ def make_records(count: int, side: int) -> list[Record]:
 
 
 def flops(config: LlavaConfig, sizes: dict[str, int], tokens: int, answer: int, patches: int) -> float:
-    """Model FLOPs of training on one image and its text (see this file's head).
+    """Return the model FLOPs of training on one image and its text (see this file's head).
 
     Args:
         config: of the model.
@@ -143,15 +140,15 @@ def flops(config: LlavaConfig, sizes: dict[str, int], tokens: int, answer: int, 
     """
     vision, text = config.vision_config, config.text_config
     depth = vision.num_hidden_layers + config.vision_feature_layer + 1
-    seen = sizes["vision"] * patches + sizes["projector"] * (patches - 1)
-    passed = seen + sizes["text"] * tokens + sizes["head"] * answer
+    image = sizes["vision"] * patches + sizes["projector"] * (patches - 1)
+    passed = image + sizes["text"] * tokens + sizes["head"] * answer
     squares = depth * vision.hidden_size * patches**2
     squares += text.num_hidden_layers * text.hidden_size * tokens**2
     return 6.0 * passed + 12.0 * squares
 
 
 def weights(model: LlavaForConditionalGeneration) -> dict[str, int]:
-    """How many weights each part has, as `flops` counts them."""
+    """Return how many weights each part has, as `flops` counts them."""
 
     def count(module: torch.nn.Module) -> int:
         return sum(getattr(p, "ds_numel", p.numel()) for p in module.parameters())
@@ -169,14 +166,14 @@ def weights(model: LlavaForConditionalGeneration) -> dict[str, int]:
 
 
 def synchronise() -> float:
-    """The time once the device has done all it was given, seconds."""
+    """Wait for the device and return the time in seconds."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def peak_memory() -> float:
-    """GB of the device at most in use since the last call; 0 without a GPU."""
+    """Return the most GB of the device in use since the last call; 0 without a GPU."""
     if not torch.cuda.is_available():
         return 0.0
     most = torch.cuda.max_memory_allocated() / 1e9
@@ -200,7 +197,7 @@ class Clock(TrainerCallback):
 
 
 def settings(arguments: argparse.Namespace) -> Training:
-    """The paper's (section 4.3), with the batch cut as asked."""
+    """Return the paper's settings (section 4.3) with the batch divided as the arguments say."""
     if arguments.steps <= WARM_UP:
         sys.exit(f"--steps must be above {WARM_UP}: the first are not timed")
     accumulation, rest = divmod(arguments.batch, arguments.micro * ranks.count())
@@ -221,7 +218,7 @@ def settings(arguments: argparse.Namespace) -> Training:
 
 
 def training(arguments: argparse.Namespace, processor: LlavaProcessor) -> dict[str, float]:
-    """Steps of the project's loop; seconds a step (median), weights, tokens and FLOPs a sample, peak memory in GB."""
+    """Train; return seconds a step (median), weights, tokens and FLOPs a sample, peak memory in GB."""
     tune, shape = settings(arguments), SIZES[arguments.size]
     with tempfile.TemporaryDirectory() as folder:
         args = trainer.arguments(tune, Path(folder), seed=1, workers=0, max_steps=arguments.steps)
@@ -248,7 +245,7 @@ def training(arguments: argparse.Namespace, processor: LlavaProcessor) -> dict[s
 
 
 def answering(arguments: argparse.Namespace, processor: LlavaProcessor) -> dict[str, float]:
-    """Generated tokens and verdicts a second of one device, in bf16, and peak memory in GB."""
+    """Return generated tokens and verdicts a second of one device, in bf16, and peak memory in GB."""
     shape = SIZES[arguments.size]
     model = make_model(arguments.size, processor).eval()
     many = make_records(4 * arguments.answers, shape["image"])
@@ -275,7 +272,7 @@ def answering(arguments: argparse.Namespace, processor: LlavaProcessor) -> dict[
 def table(
     arguments: argparse.Namespace, trained: dict[str, float], answered: dict[str, float], peak: float | None
 ) -> str:
-    """The run as Markdown."""
+    """Return the run as Markdown."""
     on_gpu = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if on_gpu else "CPU (tries the script, measures nothing)"
     rate = arguments.batch / trained["seconds"]

@@ -120,8 +120,10 @@ def categorize(count: int, folder: Path) -> int:
     from fakevlm.categorize import assign, eva
 
     eva.load = lambda name: RandomClassifier()
-    params = load_params("mini")
-    params = params.model_copy(update={"categorize": params.categorize.model_copy(update={"model": "x"})})
+    model, params = folder / "model", load_params("mini")
+    model.mkdir()
+    settings = params.categorize.model_copy(update={"model": str(model)})
+    params = params.model_copy(update={"categorize": settings})
     return len(assign.assign(params, folder / "records", None, folder / "categorize").categories)
 
 

@@ -1,6 +1,6 @@
-"""Holds what lmms-eval made of FakeClue against this project's own evaluation of the same model: answer by answer, then metrics.
+"""Compare lmms-eval's answers about FakeClue with this project's answers of the same model.
 
-python integrations/lmms_eval/compare.py LOGS/…_samples_fakeclue.jsonl      (written by lmms-eval's --log_samples)
+python integrations/lmms_eval/compare.py LOGS/…_samples_fakeclue.jsonl     (from lmms-eval's --log_samples)
 """
 
 import argparse
@@ -14,7 +14,7 @@ from fakevlm import paths
 
 
 def compare(samples: Path, predictions: pd.DataFrame) -> dict[str, int]:
-    """Counts images, those that only one side has, and those with the same answer and the same verdict.
+    """Return how many images there are, are on one side only, have the same answer, have the same verdict.
 
     Args:
         samples: lmms-eval's log, a JSON object a line.

@@ -1,6 +1,6 @@
-"""Holds what replicas of FakeVLM behind vLLM say about FakeClue's test images against this project's own answers.
+"""Compare the answers of FakeVLM behind vLLM about FakeClue's test images with this project's own.
 
-vllm serve artifacts/finetune/explanation/model --served-model-name fakevlm --port 8001      (and others on other ports)
+vllm serve artifacts/finetune/explanation/model --served-model-name fakevlm --port 8001     (other ports too)
 python integrations/vllm/check.py http://127.0.0.1:8001/v1 http://127.0.0.1:8002/v1
 """
 
@@ -25,7 +25,7 @@ from fakevlm.inference.served import Served
 
 
 def compare(theirs: pd.DataFrame, ours: pd.DataFrame) -> dict[str, float]:
-    """Counts images, those with the same answer, the same verdict; the largest difference of P(fake).
+    """Return how many images have the same answer and verdict, and the largest difference of P(fake).
 
     Args:
         theirs: the servers' answers: id, text, verdict, p_fake.
@@ -42,16 +42,16 @@ def compare(theirs: pd.DataFrame, ours: pd.DataFrame) -> dict[str, float]:
 
 
 def answered() -> pd.DataFrame:
-    """FakeVLM's answers of stage evaluate about FakeClue."""
+    """Return FakeVLM's answers about FakeClue from stage `evaluate`."""
     file = paths.artifacts("evaluate", "fakeclue", "predictions.parquet")
     if not file.is_file():
-        raise UserError(f"no answers to hold the servers' against: no {file}", "dvc repro evaluate@fakeclue")
+        raise UserError(f"no answers to compare with: no {file}", "dvc repro evaluate@fakeclue")
     ours = pd.read_parquet(file)
     return ours[ours["method"] == FAKEVLM]
 
 
 def ask(params: Params, servers: Servers, folder: str | Path, records: Sequence[Record]) -> pd.DataFrame:
-    """The servers' answers about records, asked as stage evaluate asks."""
+    """Return the servers' answers about records, asked as in stage `evaluate`."""
     served = Served(servers, FAKEVLM, folder, params.evaluate.max_new_tokens)
     return frame(
         records, served.predict(records, Cache(None))

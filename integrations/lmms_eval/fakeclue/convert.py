@@ -1,6 +1,8 @@
-"""Makes record shards of the released FakeClue's test split, for the task `fakeclue_released`.
+"""Make record shards of the released FakeClue's test split, for the task `fakeclue_released`.
 
-python integrations/lmms_eval/fakeclue/convert.py FOLDER      (with data_json/test.json and test.zip, or the unpacked images)
+python integrations/lmms_eval/fakeclue/convert.py FOLDER
+
+FOLDER holds data_json/test.json and test.zip, or the unpacked images.
 """
 
 import argparse
@@ -16,10 +18,10 @@ from fakevlm.errors import UserError
 
 
 def convert(release: Path, out: Path) -> int:
-    """Writes the shards; returns how many images they hold.
+    """Write the shards; return how many images they hold.
 
     Raises:
-        UserError: a file is missing, or rows cannot be read: a benchmark without them would be another benchmark.
+        UserError: a file is missing, or a row cannot be read.
     """
     unusable: list[Unusable] = []
 

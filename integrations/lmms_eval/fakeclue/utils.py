@@ -1,7 +1,7 @@
-"""FakeClue for lmms-eval: what its task files call. Verdicts and metrics are this project's own.
+"""FakeClue for lmms-eval: the functions that its task files call.
 
-An answer's verdict is what its text claims (`fakevlm.model.verdict`); one that claims nothing is unparsed and wrong. There is no
-AUC here: lmms-eval hands over texts, not probabilities.
+Verdicts and metrics are this project's own. An answer without a verdict (`fakevlm.model.verdict`) is unparsed and
+counts as wrong. There is no AUC, because lmms-eval gives texts, not probabilities.
 """
 
 from collections.abc import Callable
@@ -19,43 +19,43 @@ Row = dict[str, Any]
 
 
 def doc_to_visual(doc: Row) -> list:
-    """The image, RGB."""
+    """Return the image, RGB."""
     return [doc["image"].convert("RGB")]
 
 
 def doc_to_text(doc: Row, lmms_eval_specific_kwargs: dict[str, str] | None = None) -> str:
-    """The record's own question or the paper's, between what a model's entry in the task file puts around it."""
+    """Return the question between the prompts that the task file sets for a model."""
     around = lmms_eval_specific_kwargs or {}
     return f"{around.get('pre_prompt', '')}{_question(doc)}{around.get('post_prompt', '')}"
 
 
 def doc_to_messages(doc: Row, lmms_eval_specific_kwargs: dict[str, str] | None = None) -> list[Row]:
-    """The same for chat models: the image, then the question."""
+    """Return a chat message with the image and the question."""
     content = [{"type": "image", "url": image} for image in doc_to_visual(doc)]
-    asked = {"type": "text", "text": doc_to_text(doc, lmms_eval_specific_kwargs)}
-    return [{"role": "user", "content": [*content, asked]}]
+    question = {"type": "text", "text": doc_to_text(doc, lmms_eval_specific_kwargs)}
+    return [{"role": "user", "content": [*content, question]}]
 
 
 def doc_to_target(doc: Row) -> str:
-    """The first reference: verdict and clues."""
+    """Return the first reference: verdict and clues."""
     return (doc["references"] or [""])[0]
 
 
 def process_results(doc: Row, results: list[str]) -> dict[str, Row]:
-    """One answer judged; every metric gets the same row and takes from it what it needs.
+    """Return one row for every metric; each takes from it what it needs.
 
     Args:
         doc: the document, without its image.
         results: the answer, alone in a list.
     """
-    said = verdict.parse(results[0], _question(doc))
+    answered = verdict.parse(results[0], _question(doc))
     row = {
         "id": doc["id"],
         "item": doc["item"],
         "category": doc["category"],
         "label": doc["label"],
-        "verdict": said,
-        "score": float(metrics.VERDICTS[said] == doc["label"]),
+        "verdict": answered,
+        "score": float(metrics.VERDICTS[answered] == doc["label"]),
         "text": results[0],
         "references": doc["references"] or [],
     }
@@ -63,41 +63,41 @@ def process_results(doc: Row, results: list[str]) -> dict[str, Row]:
 
 
 def accuracy(rows: list[Row]) -> float:
-    """Share of right verdicts; unparsed ones are wrong."""
-    return float(metrics.accuracy(_labels(rows), _said(rows)))
+    """Return the share of right verdicts; unparsed ones are wrong."""
+    return float(metrics.accuracy(_labels(rows), _verdicts(rows)))
 
 
 def f1_real(rows: list[Row]) -> float:
-    """F1 of *real*: the paper's F1 on FakeClue."""
-    return float(metrics.f1(_labels(rows), _said(rows), REAL))
+    """Return the F1 of *real*: the paper's F1 on FakeClue."""
+    return float(metrics.f1(_labels(rows), _verdicts(rows), REAL))
 
 
 def f1_fake(rows: list[Row]) -> float:
-    """F1 of *fake*."""
-    return float(metrics.f1(_labels(rows), _said(rows), FAKE))
+    """Return the F1 of *fake*."""
+    return float(metrics.f1(_labels(rows), _verdicts(rows), FAKE))
 
 
 def f1_macro(rows: list[Row]) -> float:
-    """Mean of F1 over both classes."""
-    return float(metrics.f1_macro(_labels(rows), _said(rows)))
+    """Return the mean of F1 over both classes."""
+    return float(metrics.f1_macro(_labels(rows), _verdicts(rows)))
 
 
 def unparsed(rows: list[Row]) -> float:
-    """Share of answers that claim nothing."""
-    return float(metrics.mean(_said(rows) == metrics.VERDICTS["unparsed"]))
+    """Return the share of answers without a verdict."""
+    return float(metrics.mean(_verdicts(rows) == metrics.VERDICTS["unparsed"]))
 
 
 def rouge_l(rows: list[Row]) -> float:
-    """Mean ROUGE-L F (0–1) of answers against their references."""
-    return _mean(rows, lambda kept: [text.rouge_l(row["text"], row["references"]) for row in kept])
+    """Return the mean ROUGE-L F (0–1) of answers against their references."""
+    return _mean(rows, lambda answered: [text.rouge_l(row["text"], row["references"]) for row in answered])
 
 
 def css(rows: list[Row]) -> float:
-    """Mean cosine of the sentence embeddings (all-MiniLM-L6-v2) of answers and references."""
+    """Return the mean cosine of the sentence embeddings (all-MiniLM-L6-v2) of answers and references."""
     return _mean(
         rows,
-        lambda kept: text.css(
-            [row["text"] for row in kept], [row["references"] for row in kept], encoder.encode
+        lambda answered: text.css(
+            [row["text"] for row in answered], [row["references"] for row in answered], encoder.encode
         ),
     )
 
@@ -110,11 +110,11 @@ def _labels(rows: list[Row]) -> np.ndarray:
     return np.array([row["label"] for row in rows])
 
 
-def _said(rows: list[Row]) -> np.ndarray:
+def _verdicts(rows: list[Row]) -> np.ndarray:
     return metrics.codes([row["verdict"] for row in rows])
 
 
 def _mean(rows: list[Row], measure: Callable[[list[Row]], Any]) -> float:
-    """Over the rows that have references; NaN where none has."""
-    kept = [row for row in rows if row["references"]]
-    return float(np.mean(measure(kept))) if kept else float("nan")
+    """Return the mean over the rows with references; NaN without any."""
+    answered = [row for row in rows if row["references"]]
+    return float(np.mean(measure(answered))) if answered else float("nan")

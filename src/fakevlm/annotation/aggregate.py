@@ -1,7 +1,7 @@
 """Aggregate candidate captions into one answer: A = M(A1, A2, A3) (paper section 3.2, Eq. 1).
 
-A language model does it, as in the paper (`aggregate_llm`), or sentence embeddings and clustering, offline, as
-here. docs/annotation.md describes both.
+A language model does it, as in the paper (`aggregate_llm`), or sentence embeddings and clustering, offline
+(here). docs/annotation.md describes both.
 """
 
 import re

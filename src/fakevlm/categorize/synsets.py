@@ -1,8 +1,8 @@
 """Map ImageNet's classes to the paper's four categories: animal, human, object, scene (section 3.2).
 
 Nobody has published such a mapping. Ours is data: `synsets.csv` for the 1,000 classes of ImageNet-1k. Of
-ImageNet-22k's classes, `persons.txt` lists the people and WordNet's own files decide the rest. docs/corpora.md
-has the rules.
+ImageNet-22k's classes, `persons.txt` lists the people and WordNet's own files decide the rest. The rules are
+in docs/corpora.md.
 """
 
 import csv

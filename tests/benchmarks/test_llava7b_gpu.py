@@ -1,4 +1,4 @@
-"""The benchmark of the 7B model: its shapes, its count of FLOPs, and the whole script in its tiny configuration on a CPU."""
+"""The benchmark of the 7B model: its shapes, its count of FLOPs, and the script at its tiny size on a CPU."""
 
 import importlib.util
 import subprocess
