@@ -1,13 +1,9 @@
 """How much of its servers' throughput the client uses: `python benchmarks/annotate_saturation.py`.
 
-Three models at once, each behind a server process that answers `--capacity` requests at a time, each after
-`--latency` seconds: it can do capacity / latency requests a second and no more. The client keeps half as many
-again under way, so that the server always has the next one waiting, as one does with vLLM. Prints a row of a
-Markdown table: the client's rate over the server's, in the whole run and without its first and last two
-rounds, when there is nothing to answer yet or any more. Each request costs the client some CPU: where that
-times the servers' rate nears one core, the core is measured. The last column is the share of the time in
-which the client was ready to run and other programs had the cores: above a few percent the run says more
-about them (Linux only).
+Three models are asked at once, each behind a server process that answers `--capacity` requests at a time, each
+after `--latency` seconds, so capacity / latency requests a second at most. The client keeps half as many again
+under way. The table shows the client's rate over the server's: in the whole run, and without the first and last
+two rounds (steady). Where the CPU of a request times the servers' rate nears one core, the core is measured.
 """
 
 import argparse
@@ -35,7 +31,7 @@ MODELS = ("Qwen2-VL", "InternVL2", "DeepSeek-VL2")
 
 
 class Timed(Client):
-    """Remembers when it was first asked and when it answered."""
+    """A client that notes the time of its first request and of each answer."""
 
     def __init__(self, spec: Endpoint, seed: int) -> None:
         super().__init__(spec, seed)
@@ -51,7 +47,7 @@ class Timed(Client):
         return outcome
 
     def rates(self, capacity: int) -> tuple[float, float]:
-        """Answers a second: of the whole run, and from the end of its second round to that of its last but two."""
+        """Return answers a second: of the whole run, and without its first and last two rounds."""
         answered, early = len(self.times) - 1, 2 * capacity
         late = answered - 2 * capacity
         return (
@@ -60,16 +56,8 @@ class Timed(Client):
         )
 
 
-def waited() -> float | None:
-    """Seconds that this thread was ready to run and did not; None where the system does not tell."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return None
-
-
 def images(n: int, size: int) -> list[Request]:
-    """n different JPEGs of about 100 kB at the default size."""
+    """Return requests about n different JPEGs of about 100 kB at the default size."""
     noise = np.random.default_rng(1).integers(0, 255, (size, size, 3), dtype=np.uint8)
     out = io.BytesIO()
     Image.fromarray(noise).resize((2 * size, 2 * size)).save(out, "JPEG", quality=85)
@@ -117,11 +105,10 @@ def main() -> None:
             ask_all([warm], annotators, store, concurrency=1)
         for annotator in annotators:
             annotator.times.clear()
-        used, stood, started = time.process_time(), waited(), time.perf_counter()
+        cpu = time.process_time()
         with Cache(folder / "answers.sqlite") as store:
             ask_all(requests, annotators, store, total=len(requests))
-        used = time.process_time() - used
-        share = None if stood is None else (waited() - stood) / (time.perf_counter() - started)
+        cpu = time.process_time() - cpu
 
     saturated = options.capacity / options.latency
     rates = [annotator.rates(options.capacity) for annotator in annotators]
@@ -129,15 +116,14 @@ def main() -> None:
         ", ".join(f"{rate / saturated:.3f}" for rate in each) for each in zip(*rates, strict=True)
     )
     failed = sum(annotator.failed for annotator in annotators)
-    asked = len(MODELS) * len(requests)
+    total = len(MODELS) * len(requests)
     print(
-        "| capacity, latency | image | requests | failed | servers, 1/s | ratio, steady | ratio, whole | CPU each | no core |"
+        "| capacity, latency | image | requests | failed | servers, 1/s | steady | whole run | CPU a request |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     print(
-        f"| {options.capacity}, {options.latency:g} s | {len(requests[0].image) / 1e3:.0f} kB | {asked} | {failed} "
-        f"| {len(MODELS)} × {saturated:g} | {steady} | {whole} | {1e3 * used / asked:.2f} ms "
-        f"| {'?' if share is None else f'{share:.0%}'} |"
+        f"| {options.capacity}, {options.latency:g} s | {len(requests[0].image) / 1e3:.0f} kB | {total} "
+        f"| {failed} | {len(MODELS)} × {saturated:g} | {steady} | {whole} | {1e3 * cpu / total:.2f} ms |"
     )
 
 

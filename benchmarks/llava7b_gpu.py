@@ -5,8 +5,8 @@
     python -m torch.distributed.run --nproc-per-node=8 benchmarks/llava7b_gpu.py --micro 32   # the paper's
     python benchmarks/llava7b_gpu.py --size tiny --steps 3 --batch 4 --micro 2   # a CPU: tries the script
 
-Weights are random, shapes are real. Training is the project's own loop with DeepSpeed, on images of noise with
-answers of FakeClue's length. With fewer GPUs the step's batch (the paper's 32 × 8) is accumulated. Each
+Weights are random, shapes are real. Training is the project's own loop with DeepSpeed, on noise with answers
+of FakeClue's length. With fewer GPUs the step's batch (the paper's 32 × 8) is accumulated. Each
 run adds a table to `--out`. Numbers of `tiny` say nothing about the 7B model.
 
 Model FLOPs of a training step, after PaLM (Chowdhery et al. 2022, appendix B): 6 per weight and token that
@@ -68,8 +68,8 @@ PEAKS = {"A100": 312, "H100": 989, "H200": 989}  # TFLOP/s, bf16, dense; the dat
 WARM_UP = 2  # steps that are not timed: buffers are laid out, kernels chosen
 ANSWER = (
     "This is a fake image. Texture: skin looks waxy and lacks pores; hair merges into the background; fabric "
-    "repeats the same weave without folds. Geometry: the left hand shows six fingers; the railing bends where "
-    "it passes behind the shoulder; letters on the sign are garbled. Lighting: the shadow of the face falls "
+    "repeats the same weave without folds. Geometry: the left hand shows six fingers; the railing bends "
+    "where it passes behind the shoulder; letters on the sign are garbled. Lighting: the shadow of the face falls "
     "towards the lamp, and reflections in both eyes differ."
 )
 

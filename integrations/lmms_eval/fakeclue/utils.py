@@ -1,7 +1,7 @@
 """FakeClue for lmms-eval: the functions that its task files call.
 
-Verdicts and metrics are this project's own. An answer without a verdict (`fakevlm.model.verdict`) is unparsed and
-counts as wrong. There is no AUC, because lmms-eval gives texts, not probabilities.
+Verdicts and metrics are this project's own. An answer without a verdict (`fakevlm.model.verdict`) is unparsed
+and counts as wrong. There is no AUC, because lmms-eval gives texts, not probabilities.
 """
 
 from collections.abc import Callable
