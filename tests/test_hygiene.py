@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from fakevlm import summary
 from fakevlm.config.params import Params
 from fakevlm.config.parts import SHOWS
 from imports import file_of, graph, reached
@@ -223,37 +222,3 @@ def test_data_is_an_import_that_needs_no_remote() -> None:
     settings = (ROOT / ".dvc/config").read_text()
     assert "analytics = false" in settings
     assert "url" not in settings
-
-
-# ── README and docs ─────────────────────────────────────────────────────────────────────────────────────────
-
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_pages_name_only_what_exists(page: Path) -> None:
-    text = page.read_text()
-    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
-    assert [link for link in links if link and not (page.parent / link).exists()] == []
-    code = re.findall(r"`((?:src|notebooks|tests|figures|benchmarks|integrations)/[\w./-]+\w)`", text)
-    assert [path for path in code if not (ROOT / path).exists()] == []
-    rules = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
-    assert set(re.findall(r"make ([a-z]+)`", text)) <= set(rules)
-
-
-def test_readme_is_short() -> None:
-    lines = (ROOT / "README.md").read_text().splitlines()
-    assert len(lines) <= 150
-    assert [line for line in lines if len(line) > 140] == []
-
-
-def test_readme_shows_the_numbers_of_the_committed_tables(tmp_path: Path) -> None:
-    """A run on another processor rounds differently and may change figures/; what is committed must agree."""
-    for name in {table for table, *_ in summary.MAIN}:
-        show = ["git", "show", f"HEAD:figures/{name}.csv"]
-        done = subprocess.run(show, cwd=ROOT, capture_output=True)
-        if done.returncode:
-            pytest.skip("not a git checkout")
-        (tmp_path / f"{name}.csv").write_bytes(done.stdout)
-    table = (ROOT / "README.md").read_text().split("<!-- results")[1].split("-->", 1)[1].split("<!--")[0]
-    assert table.strip() == summary.markdown(tmp_path)

@@ -1,0 +1,75 @@
+"""README, docs, notebooks and settings name only commands, stages, modules and files that exist."""
+
+import importlib.util
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from fakevlm import summary
+from fakevlm.cli import app
+from imports import ROOT
+
+COMMANDS = set(get_command(app).commands)
+STAGES = set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+RULES = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+FOLDERS = "src|notebooks|tests|figures|benchmarks|integrations|docs|examples|embedded"
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "params.yaml", "dvc.yaml")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "notebooks").glob("*.ipynb")),
+]
+
+
+def prose(page: Path) -> str:
+    """Return a page's text; of a notebook the Markdown cells."""
+    if page.suffix != ".ipynb":
+        return page.read_text()
+    cells = json.loads(page.read_text())["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def exists(name: str) -> bool:
+    """Return whether a dotted name is a module, or an attribute of a module."""
+    parent = name.rpartition(".")[0]
+    try:
+        return bool(importlib.util.find_spec(name) or importlib.util.find_spec(parent))
+    except ModuleNotFoundError:
+        return bool(parent) and importlib.util.find_spec(parent) is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_name_only_what_exists(page: Path) -> None:
+    text = prose(page)
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert [link for link in links if link and not (page.parent / link).exists()] == []
+    paths = re.findall(rf"(?<![\w/.])((?:{FOLDERS})/[\w./-]*\w)", re.sub(r"\]\([^)]+\)", "", text))
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    commands = re.findall(r"(?:^|`|&& )fakevlm ([a-z][a-z-]*)", text, re.M)
+    assert set(commands) <= COMMANDS
+    assert set(re.findall(r"(?:^|`|&& )make ([a-z]+)", text, re.M)) <= RULES
+    assert set(re.findall(r"dvc repro (?:-f )?([a-z]+)", text)) <= STAGES
+    modules = re.findall(r"`((?:fakevlm|miniworld)(?:\.\w+)+)", text)
+    assert [name for name in modules if not exists(name)] == []
+
+
+def test_readme_is_short() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 150
+    assert [line for line in lines if len(line) > 140] == []
+
+
+def test_readme_shows_the_numbers_of_the_committed_tables(tmp_path: Path) -> None:
+    """A run on another processor rounds differently and may change figures/; what is committed must agree."""
+    for name in {table for table, *_ in summary.MAIN}:
+        show = ["git", "show", f"HEAD:figures/{name}.csv"]
+        done = subprocess.run(show, cwd=ROOT, capture_output=True)
+        if done.returncode:
+            pytest.skip("not a git checkout")
+        (tmp_path / f"{name}.csv").write_bytes(done.stdout)
+    table = (ROOT / "README.md").read_text().split("<!-- results")[1].split("-->", 1)[1].split("<!--")[0]
+    assert table.strip() == summary.markdown(tmp_path)
