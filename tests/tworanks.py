@@ -62,8 +62,7 @@ def main(base: Path, folder: Path) -> None:
         (folder / "reached").write_text(str(len(list(folder.glob("killed/*/checkpoint-*/complete")))))
     ranks.wait()
     run(base, KILLED, folder / "killed").train()
-    ranks.wait()
-    ranks.distributed.destroy_process_group()
+    ranks.disconnect()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """The one cache: values that take long to make, or cost money, by key in a SQLite file.
 
 A key is the SHA-256 of everything that decides the value: the model's commit or digest, settings, the image's
-hash, the question, and the code that computes the answer (`code_version`). So a stage that was killed goes on
-where it stopped, and nothing has to be thrown away by hand. Work in progress lies in `paths.work()`, which
-the stage runner removes once its stage has succeeded. Answers of servers stay (`answers`): they cost money.
+hash, the question, and the code that computes the answer (`code_version`). So a killed stage goes on where it
+stopped. Work in progress lies in `paths.work()`, which the stage runner removes once its stage has succeeded.
+Answers of servers stay (`answers`): they cost money.
 """
 
 import ast
@@ -16,7 +16,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,16 @@ from fakevlm import paths
 from fakevlm.errors import UserError
 
 _WAIT = 60.0  # seconds for another process that writes
-_LOOKED_UP = 500  # keys a query; SQLite takes at least 999 parameters
 _JSON = ".json"  # ends the name of a column that is stored as JSON
 
 
 def key(*parts: Any) -> str:
-    """The key of a value that these parts (as JSON has them) decide."""
+    """Return the key of a value that these parts (as JSON has them) decide."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 class Cache:
-    """Values by key in a SQLite file. Safe against `kill -9`, for several threads, and for several processes at once.
+    """Values by key in a SQLite file, safe against `kill -9`, for several threads and processes at once.
 
     Args:
         file: made with its folder if missing; None: a cache in memory.
@@ -46,15 +45,14 @@ class Cache:
     """
 
     def __init__(self, file: Path | None) -> None:
-        self.file = file
-        self._lock = threading.Lock()
+        self.file, self._lock = file, threading.Lock()
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._db = sqlite3.connect(
                 file or ":memory:", timeout=_WAIT, isolation_level=None, check_same_thread=False
             )
-            self._switch_to_wal()
+            self._use_wal()
             self._db.execute("PRAGMA synchronous=NORMAL")  # a killed process loses nothing
             self._db.execute("CREATE TABLE IF NOT EXISTS cache (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
         except sqlite3.DatabaseError as error:
@@ -62,8 +60,8 @@ class Cache:
                 f"{file} is no cache: {error}", "remove it, with -wal and -shm beside it"
             ) from error
 
-    def _switch_to_wal(self) -> None:
-        """Set the journal's mode. SQLite does not wait by itself where another process opens the new file too."""
+    def _use_wal(self) -> None:
+        """Write ahead. SQLite itself does not wait here while another process opens the new file too."""
         until = time.monotonic() + _WAIT
         while True:
             try:
@@ -75,42 +73,28 @@ class Cache:
                 time.sleep(0.02)
 
     def get(self, key: str) -> bytes | None:
-        """The value of a key, or None."""
-        return self.get_many([key]).get(key)
-
-    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """The values of those keys that have one."""
-        wanted, values = [bytes.fromhex(key) for key in keys], {}
+        """Return the value of a key, or None."""
         with self._lock:
-            for start in range(0, len(wanted), _LOOKED_UP):
-                part = wanted[start : start + _LOOKED_UP]
-                query = f"SELECT key, value FROM cache WHERE key IN ({','.join('?' * len(part))})"
-                values.update((found.hex(), value) for found, value in self._db.execute(query, part))
-        return values
+            row = self._db.execute("SELECT value FROM cache WHERE key = ?", [bytes.fromhex(key)]).fetchone()
+        return row and row[0]
 
     def put(self, key: str, value: bytes) -> None:
-        """Stores a value; see `put_many`."""
+        """Store a value; see `put_many`."""
         self.put_many({key: value})
 
     def put_many(self, values: Mapping[str, bytes]) -> None:
-        """Stores values, all or none, before it returns. A key that has a value gets the new one.
+        """Store values, all or none, before it returns. A key that has a value gets the new one.
 
         Raises:
             UserError: the disk is full, or another process does not let go of the file.
         """
         rows = [(bytes.fromhex(key), value) for key, value in values.items()]
-        with self._lock:
-            try:
+        try:
+            with self._lock, self._db:  # which commits, or rolls back
                 self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    self._db.executemany("INSERT OR REPLACE INTO cache VALUES (?, ?)", rows)
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                    raise
-            except sqlite3.OperationalError as error:
-                raise UserError(f"{self.file} cannot be written: {error}", "is the disk full?") from error
+                self._db.executemany("INSERT OR REPLACE INTO cache VALUES (?, ?)", rows)
+        except sqlite3.OperationalError as error:
+            raise UserError(f"{self.file} cannot be written: {error}", "is the disk full?") from error
 
     def __bool__(self) -> bool:
         return True  # an empty cache is a cache: `cache or other` must not drop it
@@ -132,12 +116,12 @@ class Cache:
 
 
 def work(*names: str) -> Cache:
-    """The cache of the running stage, removed with its other work in progress once the stage has succeeded."""
+    """Return the cache of the running stage, which goes with its work in progress."""
     return Cache(paths.work().joinpath(*names or ("cache",)).with_suffix(".sqlite"))
 
 
 def answers(make: bool = True) -> Cache:
-    """The answers of all servers, to all stages and runs.
+    """Return the answers of all servers, to all stages and runs.
 
     Args:
         make: whether to make the file if it is missing; a dry run leaves no trace.
@@ -166,7 +150,7 @@ def _import_journals(cache: Cache) -> None:
 
 
 def pack(columns: Mapping[str, np.ndarray]) -> bytes:
-    """Named arrays as bytes. Arrays of objects hold what JSON holds."""
+    """Return named arrays as bytes. Arrays of objects hold what JSON holds."""
     arrays = {}
     for name, values in columns.items():
         if values.dtype.hasobject:
@@ -178,7 +162,7 @@ def pack(columns: Mapping[str, np.ndarray]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays that `pack` was given, in their order."""
+    """Return the arrays that `pack` was given, in their order."""
     columns = {}
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         for name, values in arrays.items():
@@ -190,26 +174,20 @@ def unpack(data: bytes) -> dict[str, np.ndarray]:
     return columns
 
 
-def fingerprint(folder: Path) -> str:
-    """Return a hash of the names and contents of a model folder's files, its card left out."""
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".md"):
-        digest.update(f"{file.name}\0{file_digest(file)}\0".encode())
-    return digest.hexdigest()[:32]
-
-
 def model_version(name: str | Path) -> str:
-    """Return what identifies a model's weights: a digest of its folder, or its commit on the Hugging Face hub.
+    """Return what identifies a model's weights: a digest of its folder, or its commit on the hub.
 
     Args:
-        name: a folder, a repository of the hub (`owner/name`), or a timm model (without `/`).
+        name: a folder, a repository of the Hugging Face hub (`owner/name`), or a timm model (without `/`).
 
     Raises:
         UserError: there is no such model.
     """
     folder, repository = paths.resolve(name), str(name)
-    if folder.is_dir():
-        return fingerprint(folder)
+    if folder.is_dir():  # names and contents of its files, its card left out
+        files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".md")
+        parts = "".join(f"{file.name}\0{file_digest(file)}\0" for file in files)
+        return hashlib.sha256(parts.encode()).hexdigest()[:32]
     from huggingface_hub import hf_hub_download
 
     if "/" not in repository:
@@ -227,14 +205,14 @@ def model_version(name: str | Path) -> str:
 
 
 def file_digest(file: Path) -> str:
-    """SHA-256 of a file's content."""
+    """Return the SHA-256 of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @functools.cache
 def code_version(*names: str) -> str:
-    """Hash of what modules and packages (with all that is in them) compute.
+    """Return a hash of what modules and packages (with all that is in them) compute.
 
     Comments, docstrings and what `raise` says do not count: an edited error message makes no value stale.
 
@@ -245,8 +223,7 @@ def code_version(*names: str) -> str:
     for name in names:
         origin = Path(importlib.util.find_spec(name).origin)
         package = origin.name == "__init__.py"
-        files = sorted(origin.parent.rglob("*.py")) if package else [origin]
-        for file in files:
+        for file in sorted(origin.parent.rglob("*.py")) if package else [origin]:
             where = f"{name}/{file.relative_to(origin.parent)}" if package else name
             tree = _Computing().visit(ast.parse(file.read_bytes()))
             digest.update(f"{where}\0{ast.dump(tree)}\0".encode())

@@ -26,7 +26,6 @@ from fakevlm.config.params import load_params
 from fakevlm.config.parts import LeftOut
 from fakevlm.errors import UserError
 
-KERNEL = "python3"
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 TRACEBACK_LINES = 15
 
@@ -36,57 +35,48 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_DYNAMIC": "false",  # a fixed number of threads sums in a fixed order
     "MKL_DYNAMIC": "false",
-    "OMP_WAIT_POLICY": "passive",  # twice as fast beside other work, some 14 % slower on a quiet machine; same bytes
+    "OMP_WAIT_POLICY": "passive",  # twice as fast beside other work, some 14 % slower alone; same bytes
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what CUDA needs for deterministic matrix products
-    "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # Agg into the notebook, whatever the user's default
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # Agg into the notebook
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "JUPYTER_PREFER_ENV_PATH": "1",  # a kernel named python3 in the user's home may be another Python
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else debugpy warns about frozen modules at every start
 }
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
-# Log lines of libraries that stamp the time (DeepSpeed's, on stdout): "[2026-11-24 15:24:03,928] [WARNING]
-# [file:line] …".
+# DeepSpeed's log lines on stdout: "[2026-11-24 15:24:03,928] [WARNING] [file:line] …".
 _LOG_LINE = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\] \[[A-Z]+\] .*\n?", re.MULTILINE)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def notebook_path(name: str) -> Path:
-    """The file of the notebook called `name` (`06_evaluate`).
+    """Return the file of the notebook called `name` (`06_evaluate`).
 
     Raises:
         UserError: there is none; the message lists those there are.
     """
     folder = paths.root() / "notebooks"
-    path = folder / f"{Path(name).stem if name.endswith('.ipynb') else name}.ipynb"
+    path = folder / f"{name.removesuffix('.ipynb')}.ipynb"
     if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in folder.glob("*.ipynb"))) or "none"
-        raise UserError(f"no notebook {name!r} in {folder}", f"choose one of: {there}")
+        names = ", ".join(sorted(file.stem for file in folder.glob("*.ipynb"))) or "none"
+        raise UserError(f"no notebook {name!r} in {folder}", f"choose one of: {names}")
     return path
 
 
 def parameter_names(notebook: dict) -> list[str]:
-    """The names that the notebook's cell tagged `parameters` assigns (empty: no such cell)."""
+    """Return the names that the notebook's cell tagged `parameters` assigns (empty: no such cell)."""
     for cell in notebook["cells"]:
-        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", []):
+        if "parameters" in cell["metadata"].get("tags", []):
             assigned = (node for node in ast.parse(cell["source"]).body if isinstance(node, ast.Assign))
             return [target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)]
     return []
 
 
-def _without_noise(output: dict) -> dict:
-    """An output without what changes by itself: memory addresses and time-stamped log lines."""
-    if output["output_type"] == "stream":
-        output["text"] = _ADDRESS.sub("0x…", _LOG_LINE.sub("", output["text"]))
-    elif "text/plain" in output.get("data", {}):
-        output["data"]["text/plain"] = _ADDRESS.sub("0x…", output["data"]["text/plain"])
-    return output
-
-
 def normalise(notebook: dict) -> dict:
-    """An executed notebook without what differs from run to run; changed in place and returned.
+    """Remove from an executed notebook what differs from run to run; it is changed in place and returned.
 
-    Times, papermill's notes and stderr (progress lines) go; pieces of stdout are joined, since where a stream
-    is cut is chance; the injected cell gets a fixed id. Code, results and pictures stay.
+    Times, papermill's notes, stderr (progress lines), memory addresses and time-stamped log lines go. Pieces
+    of stdout are joined, since where a stream is cut is chance; the injected cell gets a fixed id. Code,
+    results and pictures stay.
     """
     notebook["metadata"].pop("papermill", None)
     notebook["cells"] = [c for c in notebook["cells"] if not _marks_error(c)]
@@ -95,18 +85,22 @@ def normalise(notebook: dict) -> dict:
             cell["metadata"].pop(key, None)
         if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["id"] = "injected-parameters"
-        kept: list[dict] = []
+        outputs: list[dict] = []
         for output in cell.get("outputs", []):
             stream = output["output_type"] == "stream"
             if stream and output["name"] == "stderr":
                 continue
-            if stream and kept and kept[-1]["output_type"] == "stream":
-                kept[-1]["text"] += output["text"]
+            if stream and outputs and outputs[-1]["output_type"] == "stream":
+                outputs[-1]["text"] += output["text"]
             else:
-                kept.append(output)
+                outputs.append(output)
+        for output in outputs:
+            if output["output_type"] == "stream":
+                output["text"] = _ADDRESS.sub("0x…", _LOG_LINE.sub("", output["text"]))
+            elif "text/plain" in output.get("data", {}):
+                output["data"]["text/plain"] = _ADDRESS.sub("0x…", output["data"]["text/plain"])
         if "outputs" in cell:
-            quiet = [_without_noise(output) for output in kept]
-            cell["outputs"] = [o for o in quiet if o["output_type"] != "stream" or o["text"]]
+            cell["outputs"] = [o for o in outputs if o["output_type"] != "stream" or o["text"]]
     return notebook
 
 
@@ -115,17 +109,9 @@ def _marks_error(cell: dict) -> bool:
     return "papermill-error-cell-tag" in cell["metadata"].get("tags", [])
 
 
-def _label(name: str, extra: dict[str, str]) -> str:
-    return "_".join([Path(name).stem, *extra.values()])
-
-
-def _raw(name: str, extra: dict[str, str]) -> Path:
-    return paths.runs("notebooks") / f"{_label(name, extra)}.ipynb"
-
-
 @contextlib.contextmanager
 def _alone(label: str) -> Iterator[None]:
-    """Only one run of a stage at a time: a killed `dvc` may leave one behind, and both would write the same files."""
+    """Allow one run of a stage at a time: a killed `dvc` may leave one behind, and both would write the same files."""
     with (paths.runs("notebooks") / f"{label}.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,23 +121,12 @@ def _alone(label: str) -> Iterator[None]:
         yield
 
 
-def _cell(raw: dict, index: int) -> str:
-    """`cell 4 ("load")`, counted as in the source notebook: papermill adds cells of its own to the raw run."""
-    cells = [c for c in raw["cells"] if not _marks_error(c)]
-    added = sum("injected-parameters" in c["metadata"].get("tags", []) for c in cells[:index])
-    return f'cell {index + 1 - added} ("{cells[index]["id"]}")'
-
-
-def _last_lines(traceback: list[str]) -> str:
-    text = "\n".join(traceback)
-    if not sys.stderr.isatty():
-        text = _COLOUR.sub("", text)
-    lines = [line for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[-TRACEBACK_LINES:])
+def _raw(label: str) -> Path:
+    return paths.runs("notebooks") / f"{label}.ipynb"
 
 
 def run(name: str, profile: str | None = None, extra: dict[str, str] | None = None) -> Path:
-    """Executes `notebooks/<name>.ipynb` and keeps its normalised copy.
+    """Execute `notebooks/<name>.ipynb` and keep its normalised copy.
 
     Args:
         name: the notebook's name without `.ipynb`.
@@ -168,22 +143,21 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
     source, extra = notebook_path(name), extra or {}
     params = load_params(profile)  # a typo in params.yaml stops here, before a kernel starts
     os.environ.update(ENVIRONMENT)
-    os.environ["IPYTHONDIR"] = str(
-        paths.runs("ipython")
-    )  # the user's start-up files are not part of the experiment
+    os.environ["IPYTHONDIR"] = str(paths.runs("ipython"))  # the user's start-up files do not count
 
     import nbformat  # imports wait until the arguments are known to be right
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    known = parameter_names(nbformat.read(source, as_version=4))
+    names = parameter_names(nbformat.read(source, as_version=4))
     parameters = ({"profile": profile} if profile else {}) | extra
     for key in parameters:
-        if key not in known:
+        if key not in names:
             raise UserError(
-                f"{source.name} has no parameter {key!r}", f"it has: {', '.join(known) or 'none at all'}"
+                f"{source.name} has no parameter {key!r}", f"it has: {', '.join(names) or 'none at all'}"
             )
-    label, raw = _label(name, extra), _raw(name, extra)
+    label = "_".join([source.stem, *extra.values()])
+    raw = _raw(label)
     os.environ["FAKEVLM_STAGE"] = f"{params.profile}/{label}"  # where `paths.work` is, for the kernel too
     with _alone(label):
         raw.unlink(missing_ok=True)  # a failure must not leave an older run looking like this one
@@ -192,7 +166,7 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
                 source,
                 raw,
                 parameters,
-                kernel_name=KERNEL,
+                kernel_name="python3",
                 cwd=paths.root(),
                 progress_bar=False,
                 stdout_file=sys.stdout,
@@ -212,22 +186,26 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
         part = copy.with_suffix(".part")
         part.write_text(nbformat.writes(normalise(executed)) + "\n", encoding="utf-8")
         part.replace(copy)
-        shutil.rmtree(paths.work())  # it has served; after a failure the next run goes on from it
+        shutil.rmtree(paths.work())  # after a failure the next run goes on from it
     return copy
 
 
-def _explain(error: Any, name: str, extra: dict[str, str]) -> int:
-    """Tells what went wrong in a notebook; returns the exit code."""
+def _explain(error: Any, name: str, raw: Path) -> int:
+    """Say what went wrong in a notebook; return the exit code."""
     import nbformat
 
-    raw = _raw(name, extra)
     if getattr(error, "ename", "") == "UserError":
         print(f"\n{name}: {error.evalue}", file=sys.stderr)
         return USER_ERROR
     if hasattr(error, "ename"):
-        where = _cell(nbformat.read(raw, as_version=4), error.cell_index)
-        print(f"\n{name} failed in {where}; the end of its traceback:\n", file=sys.stderr)
-        print(_last_lines(error.traceback), file=sys.stderr)
+        # Counted as in the source notebook: papermill adds cells of its own to the raw run.
+        cells = [c for c in nbformat.read(raw, as_version=4)["cells"] if not _marks_error(c)]
+        added = sum("injected-parameters" in c["metadata"].get("tags", []) for c in cells[: error.cell_index])
+        cell = f'cell {error.cell_index + 1 - added} ("{cells[error.cell_index]["id"]}")'
+        print(f"\n{name} failed in {cell}; the end of its traceback:\n", file=sys.stderr)
+        text = "\n".join(error.traceback)
+        lines = (text if sys.stderr.isatty() else _COLOUR.sub("", text)).splitlines()
+        print("\n".join([line for line in lines if line.strip()][-TRACEBACK_LINES:]), file=sys.stderr)
     else:
         print(f"\n{name}: its kernel died ({error}). Short of memory?", file=sys.stderr)
     print(f"\nThe run up to there: {raw}", file=sys.stderr)
@@ -251,7 +229,7 @@ def main(notebook: str, profile: str | None, parameters: dict[str, str]) -> int:
         from papermill.exceptions import PapermillExecutionError
 
         if isinstance(error, PapermillExecutionError | DeadKernelError):
-            return _explain(error, notebook, parameters)
+            return _explain(error, notebook, _raw("_".join([Path(notebook).stem, *parameters.values()])))
         raise
     print(f"[{label}] {time.monotonic() - started:.0f} s → {copy.relative_to(paths.root())}", flush=True)
     return DONE

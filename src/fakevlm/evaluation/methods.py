@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fakevlm import paths
-from fakevlm.cache import Cache, code_version, fingerprint, model_version
+from fakevlm.cache import Cache, code_version, model_version
 from fakevlm.config.evaluation import Benchmark, Method
 from fakevlm.config.params import Baseline, Params, PublishedExpert
 from fakevlm.data.records import Record
@@ -84,7 +84,7 @@ def method(name: str, params: Params, max_new_tokens: int | None = None) -> Answ
         raise UserError(f"no method {name!r}", f"choose among: {', '.join(METHODS)}")
     if name not in (FAKEVLM, AUTHORS, UNTUNED):
         folder, precision = _weights(name), PRECISIONS[params.evaluate.precision]
-        key = [name, fingerprint(folder), precision]
+        key = [name, model_version(folder), precision]
         if name == "UnivFD":  # it looks through the base
             key.append(model_version(params.base))
         return detector(name, partial(_detector, name, folder, precision), key, params)

@@ -1,12 +1,8 @@
 """A LLaVA as a predictor: its words, its verdict and P(fake), all from one greedy pass.
 
-P(fake) is read where the verdict word stands in the generated text (`model.verdict`). While generating, only
-the difference of the fake and real words' logits is kept at every step, one number a row. An answer without a
-claim has no such place; for these rows alone the opening "This is a" is scored in a second pass of one step,
-and the row is marked `forced`.
-
-The result does not depend on the batch size beyond the rounding of sums: prompts are padded on the left,
-padding is masked, and positions are counted from each prompt's first token.
+P(fake) is read where the verdict word stands in the generated text (`model.verdict`). For an answer without a
+verdict, the opening "This is a" is scored in a second pass of one step, and the row is marked `forced`.
+Prompts are padded on the left and masked, so the batch size changes rounding alone.
 """
 
 from collections.abc import Sequence
@@ -83,16 +79,17 @@ def frame(records: Sequence[Record], columns: Columns) -> pd.DataFrame:
 
     `forced`: p_fake comes from the forced opening, because the text gives no verdict.
     """
-    nothing = np.empty(0, object)
-    words = {name: pa.array(columns.get(name, nothing), pa.string()) for name in ("text", "verdict")}
+    none = {"text": np.empty(0, object), "p_fake": np.empty(0), "verdict": np.empty(0, object)}
+    columns = none | {"forced": np.empty(0, bool)} | columns
+    words = {name: pa.array(columns[name], pa.string()) for name in ("text", "verdict")}
     words = pa.table(words).to_pandas()
     return pd.DataFrame(
         {
             "id": columns_of(records, ["id"])["id"],
             "text": words["text"],
-            "p_fake": columns.get("p_fake", np.empty(0)),
+            "p_fake": columns["p_fake"],
             "verdict": words["verdict"],
-            "forced": columns.get("forced", np.empty(0, bool)),
+            "forced": columns["forced"],
         }
     )
 
@@ -127,22 +124,20 @@ class Llava:
         tokens, differences = self._generate(self._on_device(inputs))
         texts = [text.strip() for text in self.processor.batch_decode(tokens, skip_special_tokens=True)]
         places = [verdict.locate(row, self.processor.tokenizer) for row in tokens]
-        probabilities = np.array(
-            [
-                verdict.p_fake(row[place[1]], place[0].negated) if place else np.nan
-                for row, place in zip(differences, places, strict=True)
-            ]
-        )
-        silent = [n for n, place in enumerate(places) if place is None]
-        if silent:
-            scored = self.forced_choice([examples[n] for n in silent])
-            probabilities[silent] = [verdict.p_fake(difference) for difference in scored]
+        forced = np.array([place is None for place in places])
+        p_fake = np.empty(len(places))
+        for n in np.flatnonzero(~forced):
+            claim, step = places[n]
+            p_fake[n] = verdict.p_fake(differences[n][step], claim.negated)
+        if forced.any():
+            scored = self.forced_choice([examples[n] for n in np.flatnonzero(forced)])
+            p_fake[forced] = [verdict.p_fake(difference) for difference in scored]
         verdicts = [verdict.parse(text, e.question) for text, e in zip(texts, examples, strict=True)]
         return {
             "text": np.array(texts, object),
-            "p_fake": probabilities,
+            "p_fake": p_fake,
             "verdict": np.array(verdicts, object),
-            "forced": np.array([place is None for place in places]),
+            "forced": forced,
         }
 
     def _on_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -176,8 +171,7 @@ class Llava:
     @torch.inference_mode()
     def forced_choice(self, examples: Sequence[Example]) -> list[float]:
         """Return the logit difference after "This is a" of each example."""
-        # As in training, so that the tokens are those of a real answer; then without the end-of-sequence
-        # token.
+        # As in training, so that the tokens are a real answer's; then without the end-of-sequence token.
         opened = [Example(example.image, example.question, OPENING) for example in examples]
         encoded: list[Encoded] = Collator(self.processor, prompt=self.prompt).encode(opened)
         encoded = [replace(e, ids=e.ids[:-1]) for e in encoded]

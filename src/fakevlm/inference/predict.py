@@ -21,7 +21,13 @@ from fakevlm.data.shards import columns_of, take
 from fakevlm.prefetch import prefetch
 
 Columns = dict[str, np.ndarray]
-_AHEAD = 2  # batches prepared in threads while the model computes
+_THREADS = 2  # batches prepared while the model computes
+
+
+def in_order(questions: list[str | None], batch_size: int) -> list[list[int]]:
+    """Cut the rows of n questions into batches, in their order."""
+    rows = list(range(len(questions)))
+    return [rows[n : n + batch_size] for n in range(0, len(rows), batch_size)]
 
 
 @dataclass(frozen=True)
@@ -34,13 +40,13 @@ class Predictor:
             once in each process that computes.
         key: what decides the answers beside image and question: weights, settings, code (as JSON has it).
         batch_size: images at a time.
-        plan: cuts n questions (None: the standard one) into batches of row numbers; None: in order.
+        plan: cuts n questions (None: the standard one) into batches of row numbers.
     """
 
     load: Callable[[], Callable[[Any], Columns]]
     key: Any
     batch_size: int
-    plan: Callable[[list[str | None], int], list[list[int]]] | None = None
+    plan: Callable[[list[str | None], int], list[list[int]]] = in_order
 
     @cached_property
     def model(self) -> Callable[[Any], Columns]:
@@ -70,11 +76,7 @@ def predict(
     """
     frame = columns_of(records, ["sha256", "question"])
     questions = frame["question"].astype(object).where(frame["question"].notna(), None).tolist()
-    if predictor.plan is None:
-        rows = list(range(len(records)))
-        plan = [rows[n : n + predictor.batch_size] for n in range(0, len(rows), predictor.batch_size)]
-    else:
-        plan = predictor.plan(questions, predictor.batch_size)
+    plan = predictor.plan(questions, predictor.batch_size)
     hashes = frame["sha256"].tolist()
     keys = [key(predictor.key, [(hashes[row], questions[row]) for row in batch]) for batch in plan]
     columns: Columns = {}
@@ -127,5 +129,5 @@ def _here(
         return
     model = predictor.model
     batches = ((n, list(take(records, plan[n]))) for n in chain([first], numbers))
-    for n, inputs in prefetch(lambda batch: (batch[0], prepare(model, batch[1])), batches, threads=_AHEAD):
+    for n, inputs in prefetch(lambda batch: (batch[0], prepare(model, batch[1])), batches, threads=_THREADS):
         yield n, model(inputs)

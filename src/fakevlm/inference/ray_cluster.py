@@ -1,10 +1,9 @@
 """Batches over the worker processes of a Ray cluster, on this machine or on many, by Ray Data.
 
-One pool of workers a run: each loads its model once and is given batch after batch. Only batches' numbers
-travel through Ray Data; a worker fetches a batch's records from a reader beside this process, decodes it
-while another is computed, and gives back its columns. So memory does not grow with the records, and no folder
-of images has to be visible elsewhere. A worker that dies is started again, and its batches are computed
-again.
+One pool of workers a run: each loads its model once. Only batches' numbers travel through Ray Data; a worker
+fetches a batch's records from a reader beside this process, decodes it while another is computed, and gives
+back its columns. So memory does not grow with the records, and no folder of images has to be visible
+elsewhere. A worker that dies is started again, and its batches are computed again.
 
 On several machines: the package installed and a model's folder visible under the same path on each, or a name
 on the hub.
@@ -35,9 +34,10 @@ _ATTEMPTS = 4  # at one batch; one that ends so many workers would end them all
 
 @contextlib.contextmanager
 def connected(cluster: Cluster | None) -> Iterator[None]:
-    """Ray, reached at `cluster.address` or started here; left, or ended, afterwards. One that runs already is used as it is.
+    """Connect to Ray at `cluster.address`, or start it here; leave or end it afterwards.
 
-    Around several runs it spares starting Ray anew for each. Nothing happens where `cluster` is null.
+    Around several runs it spares starting Ray anew for each. Nothing happens where `cluster` is null, or where
+    Ray is connected already.
 
     Raises:
         UserError: there is no cluster at that address.
@@ -45,8 +45,7 @@ def connected(cluster: Cluster | None) -> Iterator[None]:
     if cluster is None:
         yield
         return
-    # Read when Ray starts: it is to report nothing to its makers. Its warnings about its own inner workings
-    # (level of the C++ part) would stand in every log.
+    # Read when Ray starts: it is to report nothing to its makers, nor warn about its own inner workings.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
@@ -55,9 +54,9 @@ def connected(cluster: Cluster | None) -> Iterator[None]:
         yield
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if cluster.address is None:
-        options |= {"num_cpus": cluster.workers, "include_dashboard": False, "object_store_memory": _STORE}
-        options |= {"address": "local"}  # whatever RAY_ADDRESS says
+    if cluster.address is None:  # whatever RAY_ADDRESS says
+        options |= {"address": "local", "num_cpus": cluster.workers, "object_store_memory": _STORE}
+        options |= {"include_dashboard": False}
     else:
         options |= {"address": cluster.address}
     _start(cluster, options)
@@ -77,12 +76,12 @@ def _start(cluster: Cluster, options: dict[str, Any]) -> None:
         except (ConnectionError, ValueError) as error:
             raise UserError(
                 f"no Ray cluster at {cluster.address!r}: {str(error).splitlines()[0]}",
-                "start one (`ray start --head`, then `ray start --address=…` on the others), or set cluster.address to null",
+                "start one (`ray start --head`, then `ray start --address=…` on the others), "
+                "or set cluster.address to null",
             ) from error
         except Exception as error:  # Ray raises nothing more special when it takes too long
             ray.shutdown()
-            # On a busy machine Ray's own helpers miss a limit of 15 s that cannot be set
-            # (ray-project/ray#65983).
+            # On a busy machine Ray's own helpers miss a fixed limit of 15 s (ray-project/ray#65983).
             if "timed out during startup" not in str(error) or attempt == _STARTS - 1:
                 raise
 
@@ -110,21 +109,21 @@ def run(
     if not numbers:
         return
     with connected(cluster):
-        _check(cluster)
         import ray
         import ray.data
         import torch
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        options = {"num_cpus": 0, "scheduling_strategy": beside, "max_restarts": -1, "max_task_retries": -1}
+        _check_gpus(cluster, ray.cluster_resources().get("GPU", 0))
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = {"num_cpus": 0, "scheduling_strategy": here, "max_restarts": -1, "max_task_retries": -1}
         reader = ray.remote(_Reader).options(**options).remote(ray.put(records), plan)
         threads = None if cluster.gpus_per_worker else torch.get_num_threads()
         # Its log says when a data set starts and ends; failures are raised.
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         ray.data.DataContext.get_current().enable_progress_bars = False  # ours counts images
         with warnings.catch_warnings():
-            # The argument behind `_patience` goes with Ray 2.64, which has no other for it yet.
+            # `ray_remote_args_fn` goes with Ray 2.64, which has no other way for it yet.
             warnings.simplefilter("ignore", DeprecationWarning)
             done = ray.data.from_items(
                 [{"number": n} for n in numbers], override_num_blocks=min(len(numbers), _BLOCKS)
@@ -136,12 +135,13 @@ def run(
                 num_cpus=1,
                 num_gpus=cluster.gpus_per_worker or None,
                 max_concurrency=_IN_FLIGHT,
-                ray_remote_args_fn=_patience,
+                # Ray's own setting is to try for ever.
+                ray_remote_args_fn=lambda: {"max_task_retries": _ATTEMPTS - 1},
             )
         try:
             for row in done.iter_rows():
-                if row["refused"]:
-                    raise UserError(row["refused"])
+                if row["error"]:
+                    raise UserError(row["error"])
                 yield int(row["number"]), unpack(row["columns"])
         except (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError) as error:
             raise UserError(
@@ -152,14 +152,13 @@ def run(
             ray.kill(reader)
 
 
-def _check(cluster: Cluster) -> None:
-    """Ray would wait for ever for GPUs that no machine has."""
-    import ray
-
-    wanted, found = cluster.workers * cluster.gpus_per_worker, ray.cluster_resources().get("GPU", 0)
-    if wanted > found:
+def _check_gpus(cluster: Cluster, there: float) -> None:
+    """Refuse GPUs that no machine has; Ray would wait for them for ever."""
+    wanted = cluster.workers * cluster.gpus_per_worker
+    if wanted > there:
         raise UserError(
-            f"the Ray cluster has {found:g} GPUs; {cluster.workers} workers with {cluster.gpus_per_worker:g} each need {wanted:g}",
+            f"the Ray cluster has {there:g} GPUs; {cluster.workers} workers with {cluster.gpus_per_worker:g} "
+            f"each need {wanted:g}",
             "lower cluster.workers or gpus_per_worker, or add machines",
         )
 
@@ -182,37 +181,27 @@ class _Worker:
 
     def __init__(self, load: Callable, reader: Any, threads: int | None, root: str) -> None:
         os.environ["FAKEVLM_ROOT"] = root  # what relative paths of params.yaml are relative to
-        if threads:
-            _share(threads)
-        self.reader, self.computing, self.refused = reader, threading.Lock(), ""
+        if threads:  # as many as the process has that sends the batches: sums depend on how many share them
+            import torch
+            from threadpoolctl import threadpool_limits
+
+            torch.set_num_threads(threads)
+            threadpool_limits(threads)
+        self.reader, self.computing, self.error = reader, threading.Lock(), ""
         try:
             self.model = load()
         except UserError as error:
-            self.refused = str(error)
+            self.error = str(error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list]:
         import ray
 
-        (number,), columns, refused = batch["number"], b"", self.refused
-        if not refused:
+        (number,), columns, refusal = batch["number"], b"", self.error
+        if not refusal:
             try:
                 inputs = prepare(self.model, ray.get(self.reader.batch.remote(int(number))))
                 with self.computing:
                     columns = pack(self.model(inputs))
             except UserError as error:
-                refused = str(error)
-        return {"number": [number], "columns": [columns], "refused": [refused]}
-
-
-def _share(threads: int) -> None:
-    """Gives this worker as many threads as the process has that sends the batches: sums depend on how many share them."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    torch.set_num_threads(threads)
-    threadpool_limits(threads)
-
-
-def _patience() -> dict[str, int]:
-    """How often a batch is tried; Ray's own setting is for ever (and workers are started again for ever, which may stay)."""
-    return {"max_task_retries": _ATTEMPTS - 1}
+                refusal = str(error)
+        return {"number": [number], "columns": [columns], "error": [refusal]}

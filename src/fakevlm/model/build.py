@@ -1,6 +1,6 @@
-"""A LLaVA of any size from random weights, with the classes, files and weight names of llava-1.5-7b-hf.
+"""Build a LLaVA of any size from random weights, with the classes, files and weight names of llava-1.5-7b-hf.
 
-The miniature's base model and the tests' tiny models begin here. vLLM serves them.
+The miniature's base model and the tests' tiny models begin here.
 """
 
 import json
@@ -45,7 +45,7 @@ CHAT_TEMPLATE = """\
 
 
 def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer trained on `texts`; the same texts give the same tokenizer.
+    """Return a byte-level BPE tokenizer trained on `texts`; the same texts give the same tokenizer.
 
     The verdict words, with and without a space before them, are one token each, and `<s>` opens every text.
 
@@ -94,7 +94,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast, image_size: int, patch_size: int) -> LlavaProcessor:
-    """A `LlavaProcessor` that resizes the short edge to `image_size` pixels and crops to a square."""
+    """Return a `LlavaProcessor` that resizes the short edge to `image_size` pixels and crops to a square."""
     return LlavaProcessor(
         image_processor=CLIPImageProcessor(
             size={"shortest_edge": image_size}, crop_size={"height": image_size, "width": image_size}
@@ -120,7 +120,7 @@ def build_llava(
     vision_feature_layer: int = -1,
     max_positions: int = 1024,
 ) -> None:
-    """Writes a random `LlavaForConditionalGeneration` (safetensors) and its `LlavaProcessor` to `folder`.
+    """Write a random `LlavaForConditionalGeneration` (safetensors) and its `LlavaProcessor` to `folder`.
 
     Args:
         folder: made if missing.

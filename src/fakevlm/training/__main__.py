@@ -1,5 +1,4 @@
-"""One process of a training: `torchrun --nproc-per-node 8 -m fakevlm.training --profile paper --objective
-explanation`.
+"""One process of a training: `torchrun --nproc-per-node 8 -m fakevlm.training --objective explanation`.
 
 The notebook starts it through `fakevlm.training.launch`, a Slurm job by itself (`examples/finetune.sbatch`).
 It trains and leaves a complete checkpoint below `runs/work/`; the notebook exports it. Exit codes: 0 done, 1
@@ -51,9 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"finetune {arguments.objective}: {error}", file=sys.stderr, flush=True)
         return 2
-    if ranks.distributed.is_initialized():
-        ranks.wait()
-        ranks.distributed.destroy_process_group()
+    ranks.disconnect()
     return 0
 
 

@@ -1,5 +1,4 @@
-"""Records as training examples: encoded once and kept in memory if they fit, else decoded when they are
-needed."""
+"""Records as training examples: encoded once and kept in memory if they fit, else decoded when needed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -62,8 +61,7 @@ class Examples(torch.utils.data.Dataset):
             than this.
         desc: of the progress bar while encoding.
         mirror: seed for flipping images left to right, each with chance one half and anew each `epoch`; None:
-            no flips.
-            No question or answer names sides, so the text stays true.
+            no flips. No question or answer names sides, so the text stays true.
 
     Attributes:
         epoch: which pass over the records this is, from 0; the training loop sets it before each.
@@ -113,9 +111,8 @@ class Examples(torch.utils.data.Dataset):
 class Batches:
     """Collate items to the model's arguments, for `torch.utils.data.DataLoader`.
 
-    Text is padded on the right and attention is causal, so no token that counts attends to padding. Hence
-    there is no attention mask (fast attention kernels take none), and logits are computed only from the last
-    prompt token on.
+    Text is padded on the right and attention is causal, so no attention mask is needed (fast kernels take
+    none). Logits are computed only from the last prompt token on.
     """
 
     def __init__(self, collator: Collator, objective: str) -> None:

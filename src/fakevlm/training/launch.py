@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from fakevlm import paths
-from fakevlm.config.params import DeepSpeed
+from fakevlm.config.training import DeepSpeed
 from fakevlm.errors import UserError
 
 ERROR = "error.json"  # in the run's folder: the user's mistake that a rank found
@@ -46,6 +46,34 @@ def _nodes(section: DeepSpeed) -> tuple[Path, list[str]]:
     return file, names
 
 
+def command(section: DeepSpeed, arguments: list[str]) -> list[str]:
+    """Return the launcher's command line.
+
+    Args:
+        section: `training.deepspeed`.
+        arguments: of `python -m fakevlm.training`.
+
+    Raises:
+        UserError: the hostfile is missing, malformed or too small; or several nodes and no hostfile.
+    """
+    module = ["fakevlm.training", *arguments]
+    if section.hostfile is not None:
+        with socket.socket() as free:  # two trainings must not share DeepSpeed's default port
+            free.bind(("", 0))
+            port = f"--master_port={free.getsockname()[1]}"
+        nodes = [f"--hostfile={_nodes(section)[0]}", f"--num_nodes={section.nodes}"]
+        nodes += [f"--num_gpus={section.processes}", port, "--no_local_rank", "--module"]
+        return [sys.executable, "-m", "deepspeed.launcher.runner", *nodes, *module]
+    if section.nodes > 1:
+        raise UserError(
+            f"training.deepspeed.nodes is {section.nodes}, and there is no hostfile to reach them by",
+            "name one in training.deepspeed.hostfile; under Slurm, submit this first, then come back:\n"
+            f"      sbatch examples/finetune.sbatch {shlex.join(arguments)}",
+        )
+    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={section.processes}"]
+    return [sys.executable, "-m", *torchrun, "-m", *module]
+
+
 def check_login(section: DeepSpeed) -> None:
     """Check that ssh reaches every node; else the other nodes would wait an hour for the missing one.
 
@@ -60,39 +88,6 @@ def check_login(section: DeepSpeed) -> None:
                 f"{section.hostfile}: no login at {name} ({done.stderr.strip() or done.returncode})",
                 "let `ssh NODE true` work without a password, from this machine to each line of the hostfile",
             )
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return free.getsockname()[1]
-
-
-def command(section: DeepSpeed, arguments: list[str]) -> list[str]:
-    """Return the launcher's command line.
-
-    Args:
-        section: `training.deepspeed`.
-        arguments: of `python -m fakevlm.training`.
-
-    Raises:
-        UserError: the hostfile is missing, malformed or too small; or several nodes and no hostfile.
-    """
-    module = ["fakevlm.training", *arguments]
-    if section.hostfile is not None:
-        file, _ = _nodes(section)
-        nodes = [f"--hostfile={file}", f"--num_nodes={section.nodes}", f"--num_gpus={section.processes}"]
-        # Two trainings must not share DeepSpeed's default port.
-        nodes += [f"--master_port={_free_port()}", "--no_local_rank", "--module"]
-        return [sys.executable, "-m", "deepspeed.launcher.runner", *nodes, *module]
-    if section.nodes > 1:
-        raise UserError(
-            f"training.deepspeed.nodes is {section.nodes}, and there is no hostfile to reach them by",
-            "name one in training.deepspeed.hostfile; under Slurm, submit this first, then come back:\n"
-            f"      sbatch examples/finetune.sbatch {shlex.join(arguments)}",
-        )
-    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={section.processes}"]
-    return [sys.executable, "-m", *torchrun, "-m", *module]
 
 
 def start(section: DeepSpeed, arguments: list[str], folder: Path) -> None:
@@ -114,25 +109,16 @@ def start(section: DeepSpeed, arguments: list[str], folder: Path) -> None:
     line = command(section, arguments)
     if section.hostfile is not None:
         check_login(section)
-    # Free the GPU memory of this process for the ranks: the study asks the untuned model first.
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    gc.collect()  # the study has asked the untuned model: free its GPU memory for the ranks
+    torch.cuda.empty_cache()
     if shutil.which("setpriv"):  # of util-linux: the launcher gets SIGTERM when this process dies
         line = ["setpriv", "--pdeathsig=TERM", *line]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    options = {"text": True, "errors": "replace", "cwd": paths.root(), "start_new_session": True}
     last: deque[str] = deque(maxlen=TAIL)
     with (
         (folder / LOG).open("a", encoding="utf-8") as log,
-        subprocess.Popen(
-            line,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            cwd=paths.root(),
-            start_new_session=True,
-        ) as process,
+        subprocess.Popen(line, **streams, **options) as process,
     ):
         try:
             for text in process.stdout:

@@ -1,5 +1,4 @@
-"""The processes ("ranks") of one training, which a standard launcher (`torchrun`, `deepspeed`, `srun`) has
-started."""
+"""The processes ("ranks") of one training, started by `torchrun`, `deepspeed` or `srun`."""
 
 import os
 from collections.abc import Callable
@@ -40,8 +39,7 @@ def count() -> int:
 
 
 def agree(compute: Callable[[], T]) -> T:
-    """Return, in every rank, what `compute` returns in rank 0. Nodes may see a shared folder differently for
-    a while."""
+    """Return what `compute` returns in rank 0. Nodes may see a shared folder differently for a while."""
     if not distributed.is_initialized():
         return compute()
     values = [compute() if rank() == 0 else None]
@@ -53,3 +51,10 @@ def wait() -> None:
     """Return once all ranks are here."""
     if distributed.is_initialized():
         distributed.barrier()
+
+
+def disconnect() -> None:
+    """Wait for the others, then end the connection."""
+    if distributed.is_initialized():
+        wait()
+        distributed.destroy_process_group()

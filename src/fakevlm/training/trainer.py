@@ -27,10 +27,9 @@ def log_interval(checkpoint_every: int) -> int:
 
 @contextmanager
 def products(training: Training) -> Iterator[None]:
-    """Compute matrix products of 16-bit factors where `bf16` is trained on a CPU.
+    """Compute matrix products of 16-bit factors where `bf16` is trained on a CPU; all else stays 32-bit.
 
-    Weights, sums and all else stay 32-bit. A CPU with bf16 instructions trains about twice as fast, one
-    without them computes as in `fp32`. Autocast is slower than `fp32` on both.
+    Twice as fast on a CPU with bf16 instructions, where autocast would be slower than `fp32`.
     """
     before = torch.get_float32_matmul_precision()
     if training.precision == "bf16" and not torch.cuda.is_available():
@@ -42,13 +41,10 @@ def products(training: Training) -> Iterator[None]:
 
 
 def zero(section: DeepSpeed) -> dict[str, Any]:
-    """Return DeepSpeed's configuration: ZeRO-2 (optimizer and gradients spread over the ranks) or ZeRO-3
-    (weights too).
+    """Return DeepSpeed's configuration; the Trainer fills in what is "auto".
 
-    The Trainer fills in what is "auto". The optimizer is torch's, also where its state is offloaded, so
-    that no rank has to compile DeepSpeed's own.
+    The optimizer is torch's, also where its state is offloaded, so that no rank has to compile DeepSpeed's.
     """
-    on_cpu = {"device": "cpu", "pin_memory": True}
     options: dict[str, Any] = {
         "stage": section.stage,
         "overlap_comm": torch.cuda.is_available(),
@@ -56,24 +52,20 @@ def zero(section: DeepSpeed) -> dict[str, Any]:
         "reduce_bucket_size": "auto",
     }
     if section.stage == 3:
-        options |= {
-            "stage3_prefetch_bucket_size": "auto",
-            "stage3_param_persistence_threshold": "auto",
-            # Checkpoints hold whole 16-bit weights beside the ranks' parts: these are exported.
-            "stage3_gather_16bit_weights_on_model_save": True,
-        }
+        options |= dict.fromkeys(
+            ("stage3_prefetch_bucket_size", "stage3_param_persistence_threshold"), "auto"
+        )
+        # Checkpoints hold whole 16-bit weights beside the ranks' parts: these are exported.
+        options["stage3_gather_16bit_weights_on_model_save"] = True
     if section.offload is not None:
-        options["offload_optimizer"] = on_cpu
+        options["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
     if section.offload == "parameters":
-        options["offload_param"] = on_cpu
-    automatic = (
-        "train_batch_size",
-        "train_micro_batch_size_per_gpu",
-        "gradient_accumulation_steps",
-        "gradient_clipping",
-    )
+        options["offload_param"] = {"device": "cpu", "pin_memory": True}
     return {
-        **dict.fromkeys(automatic, "auto"),
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
         "bf16": {"enabled": "auto"},
         "zero_optimization": options,
         "zero_force_ds_cpu_optimizer": False,
@@ -133,9 +125,8 @@ class _Callback(TrainerCallback):
         self.examples, self.bar = examples, None
 
     def on_train_begin(self, args, state, control, **_: Any) -> None:
-        state.compute_steps(
-            args, state.max_steps
-        )  # a checkpoint's state has the intervals of then, not of now
+        # A checkpoint's state has the intervals of then, not of now.
+        state.compute_steps(args, state.max_steps)
         if state.is_world_process_zero:
             self.bar = progress.bar(state.max_steps, f"finetune {self.examples.objective}", unit="step")
             # Steps of an earlier process count as done, but not for the rate.
@@ -165,11 +156,9 @@ class _Callback(TrainerCallback):
 
 
 class _Trainer(Trainer):
-    """A Trainer whose model comes with the checkpoint's weights, and whose vision tower may have its own
-    learning rate.
+    """A Trainer whose model comes with the checkpoint's weights, and whose vision tower may have its own rate.
 
-    The Trainer's own loading compares the names in the file with those in the model. LLaVA's differ
-    (`save_pretrained` keeps the published ones), so it would go on with the base's weights and only warn
+    The Trainer's own loading finds no LLaVA weight by its published name, and only warns
     (huggingface/transformers#43701). DeepSpeed loads a checkpoint's weights from its own files.
     """
 
