@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from transformers import LlavaForConditionalGeneration, set_seed
 
 from fakevlm import paths
@@ -139,6 +140,13 @@ class Run:
         new = ("score.weight", "score.bias") if head else ()
         model = load_model(weights, dtype=dtype, device="cpu", kind=kind, new=new)
         freeze(model, training)
+        if training.deepspeed is None:
+            for tensor in (*model.parameters(), *model.buffers()):
+                # The file's buffer is aligned as the file is, which decides the last bit of some products.
+                tensor.data = tensor.data.clone()
+        if training.precision == "bf16" and not torch.cuda.is_available():
+            # On CPUs fused attention is several times slower than products of bf16 factors.
+            model.set_attn_implementation("eager")
         return model
 
     def export(self, out: Path) -> pd.DataFrame:

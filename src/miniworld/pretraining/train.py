@@ -21,7 +21,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from fakevlm import paths
 from fakevlm.annotation.aggregate import NOTHING, VERDICT
-from fakevlm.cache import Cache, code_version, fingerprint, key
+from fakevlm.cache import Cache, code_version, key, model_version
 from fakevlm.data.clues import KINDS, QUALITIES, SUBJECTS
 from fakevlm.data.records import QUESTION
 from fakevlm.errors import UserError
@@ -238,7 +238,7 @@ def pretrain(out: Path, recipe: Recipe, threads: int = 2, start: Path | None = N
     torch.manual_seed(recipe.seed)
     heads = DenseHeads(dict(recipe.vision)["hidden_size"])
     code = code_version("miniworld", "fakevlm.model")
-    run = key(asdict(recipe), fingerprint(start) if start else None, code, threads)
+    run = key(asdict(recipe), model_version(start) if start else None, code, threads)
     rounds = list(enumerate(recipe.rounds))[0 if start is None else -1 :]
     trainer, gates, minutes = None, [], []
     with Cache(paths.runs("base") / "cache.sqlite") as values:
