@@ -48,11 +48,9 @@ def synthesize_documents(
     Raises:
         UserError: no page lends a layout, or there is no such renderer.
     """
-    if n == 0:
-        return
-    draw = load(renderer, RENDERERS, "collect.renderer")().document
+    draw = load(renderer, RENDERERS, "collect.renderer")().document if n else None
     styles = sorted({page.style for page in pages if page.style})
-    if not styles:
+    if n and not styles:
         raise UserError(
             "synthetic documents need layouts, and no page lends one",
             "name M6Doc's folder in collect.corpora.m6doc, or set collect.synthetic_documents to 0",
@@ -73,15 +71,13 @@ def synthesize_satellites(n: int, seed: int, renderer: str) -> Iterator[tuple[Re
     Raises:
         UserError: there is no such renderer, or it draws documents only.
     """
-    if n == 0:
-        return
-    drawing = load(renderer, RENDERERS, "collect.renderer")()
-    if not hasattr(drawing, "satellite"):
+    artist = load(renderer, RENDERERS, "collect.renderer")() if n else None
+    if n and not hasattr(artist, "satellite"):
         raise UserError(
             f"renderer {renderer} draws documents only",
             "set collect.synthetic_satellites to 0 (those of collect.satellites are extra)",
         )
     for i in track(range(n), "satellite images"):
         path = f"satellite/fake/{i:07d}_fake_B.jpg"
-        image, truth = drawing.satellite(np.random.default_rng([seed, _SATELLITES, i]), path)
+        image, truth = artist.satellite(np.random.default_rng([seed, _SATELLITES, i]), path)
         yield Record(path, image, FAKE, "satellite", path, "satellite", "painter"), truth
