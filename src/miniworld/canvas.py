@@ -5,6 +5,7 @@ Anti-aliased shapes in unit coordinates, and what part each pixel shows.
 Shapes are drawn at twice the final size and averaged down. From the parts come textures, shading, masks and
 the dense targets of the base's pretraining."""
 
+import colorsys
 from collections.abc import Sequence
 from enum import IntEnum
 from functools import cache
@@ -128,10 +129,7 @@ def noise(rng: np.random.Generator, kind: str, size: int) -> np.ndarray:
 
 def hsv(h: float, s: float, v: float) -> Colour:
     """Return hue, saturation, value in 0..1 (hue wraps) as RGB in 0..255."""
-    i = int((h % 1.0) * 6)
-    f = (h % 1.0) * 6 - i
-    p, q, t = v * (1 - s), v * (1 - s * f), v * (1 - s * (1 - f))
-    r, g, b = ((v, t, p), (q, v, p), (p, v, t), (p, q, v), (t, p, v), (v, p, q))[i]
+    r, g, b = colorsys.hsv_to_rgb(h % 1.0, s, v)
     return 255 * r, 255 * g, 255 * b
 
 

@@ -204,7 +204,7 @@ def paint(job: Job) -> tuple[str, bytes, GroundTruth, list[Block] | None]:
         name.replace("<index3>", f"{index:03d}").replace("<index>", str(index)).replace("<synset>", synset)
         for name in (job.file, job.path)
     )
-    return file, shot.jpeg, GroundTruth(path, *shot.truth), layout
+    return file, shot.jpeg, shot.truth(path), layout
 
 
 def pairs(videos: int, seed: int) -> dict[str, list[list[str]]]:
@@ -251,7 +251,7 @@ def film(job: VideoJob) -> tuple[str, bytes, list[GroundTruth]]:
     shots = world.shoot_video(np.random.default_rng(job.seed), frames=job.frames, manipulation=job.method)
     folder = f"manipulated_sequences/{job.method}" if job.method else "original_sequences/youtube"
     frames = [ffpp.frame_id(job.method, job.video, f"{n:03d}.png") for n in range(job.frames)]
-    truths = [GroundTruth(frame, *shot.truth) for frame, shot in zip(frames, shots, strict=True)]
+    truths = [shot.truth(frame) for frame, shot in zip(frames, shots, strict=True)]
     return f"ffpp/{folder}/c23/videos/{job.video}.mp4", encode([shot.pixels for shot in shots]), truths
 
 

@@ -1,16 +1,15 @@
 """Three scripted observers: the miniature's stand-ins for Qwen2-VL, InternVL2 and DeepSeek-VL2.
 
 Each looks at an image's ground truth and sees part of it: a strong artifact more surely than a weak one, some
-kinds better than others. Each also invents: now and then it names an artifact that is not there, more often
-if the prompt demands one and there is nothing to see. Each writes in its own style and picks its own words
-from the clue lexicon. They err independently. Their names say that they are scripted.
+kinds better than others. Each also invents artifacts that are not there, more often if the prompt demands one
+and there is nothing to see. Each writes in its own style and picks its own words from the clue lexicon. They err
+independently (numbers: observers.yaml). Their names say that they are scripted.
 
 A caption depends on nothing but the image's hash, the observer, the seed and whether the prompt lets it see
-nothing."""
+nothing.
+"""
 
 import hashlib
-import inspect
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from fakevlm.data.clues import KINDS, QUALITIES, SEEN_KINDS, SUBJECTS
+from fakevlm.cache import code_version
+from fakevlm.data.clues import KINDS, QUALITIES, SEEN_KINDS, SUBJECTS, Kind
 from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.errors import UserError
 from fakevlm.inference.ask import Outcome, Request
 from miniworld.fitting import FITTING
-
-Clauses = list[tuple[str, str]]  # (family, text)
 
 
 @dataclass(frozen=True)
@@ -44,12 +42,8 @@ class Observer:
     fillers: Sequence[str]
 
 
-OBSERVERS = {
-    name: Observer(**values)
-    for name, values in yaml.safe_load(
-        Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
-    ).items()
-}
+_YAML = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+OBSERVERS = {name: Observer(**values) for name, values in _YAML.items()}
 
 
 def plausible_kinds(category: str) -> list[str]:
@@ -62,7 +56,7 @@ def sources_digest(ground_truth: Mapping[str, GroundTruth]) -> str:
 
     It serves as the observers' model revision.
     """
-    digest = hashlib.sha256(inspect.getsource(sys.modules[__name__]).encode())
+    digest = hashlib.sha256(code_version(__name__).encode())
     digest.update(repr((OBSERVERS, KINDS, QUALITIES, SUBJECTS, FITTING)).encode())
     for path in sorted(ground_truth):
         digest.update(repr(ground_truth[path]).encode())
@@ -126,48 +120,45 @@ def describe(name: str, truth: GroundTruth, image_sha256: str, *, seed: int, tag
     if truth.category in ("human", "deepfake") and rng.random() < observer.refuse:
         return None
     fake = truth.label == 0
-    seen = _artifacts_seen(observer, truth, rng, tagged) if fake else _qualities_seen(observer, truth, rng)
+    clues = _artifacts_seen(observer, truth, rng, tagged) if fake else _qualities_seen(observer, truth, rng)
     subject = SUBJECTS.get(truth.category, "the image")
-    clauses = [(family, _wording(observer, phrases, rng).format(s=subject)) for family, phrases in seen]
+    clauses = []
+    for clue in clues:
+        phrase = clue.phrases[int(rng.choice(observer.phrases)) % len(clue.phrases)]
+        clauses.append((clue.family, phrase.format(s=subject)))
     return _STYLES[observer.style](clauses, fake, observer, rng)
-
-
-def _hit_rate(observer: Observer, kind: str, strength: float) -> float:
-    rate = observer.hit[KINDS[kind].family] if kind in KINDS else 0.5
-    rate += 0.12 * ((kind in observer.strong) - (kind in observer.weak))
-    return min(0.97, rate * (0.75 + 0.3 * strength))
 
 
 def _artifacts_seen(
     observer: Observer, truth: GroundTruth, rng: np.random.Generator, tagged: bool
-) -> list[tuple[str, tuple]]:
+) -> list[Kind]:
     strongest: dict[str, float] = {}
     for artifact in truth.artifacts:
         strongest[artifact.kind] = max(artifact.strength, strongest.get(artifact.kind, 0.0))
-    kinds = [
-        kind for kind, strength in strongest.items() if rng.random() < _hit_rate(observer, kind, strength)
-    ]
+    kinds = []
+    for kind, strength in strongest.items():
+        rate = observer.hit[KINDS[kind].family] if kind in KINDS else 0.5
+        rate += 0.12 * ((kind in observer.strong) - (kind in observer.weak))
+        if rng.random() < min(0.97, rate * (0.75 + 0.3 * strength)):
+            kinds.append(kind)
     others = [kind for kind in plausible_kinds(truth.category) if kind not in strongest]
     # A prompt that insists on artifacts makes models hallucinate them (paper section 3.2).
     pressure = 1.0 if kinds else (0.6 if tagged else 2.5)
     invented = min(len(others), rng.poisson(observer.invent * pressure))
     kinds += [str(kind) for kind in rng.choice(others, size=invented, replace=False)]
-    return [(KINDS[kind].family, KINDS[kind].phrases) for kind in rng.permutation(kinds)]
+    return [KINDS[kind] for kind in rng.permutation(kinds)]
 
 
-def _qualities_seen(
-    observer: Observer, truth: GroundTruth, rng: np.random.Generator
-) -> list[tuple[str, tuple]]:
+def _qualities_seen(observer: Observer, truth: GroundTruth, rng: np.random.Generator) -> list[Kind]:
     names = [name for name in truth.qualities if rng.random() < observer.quality]
-    seen = [(QUALITIES[name].family, QUALITIES[name].phrases) for name in rng.permutation(names)]
+    clues = [QUALITIES[name] for name in rng.permutation(names)]
     if rng.random() < observer.spurious:
         kind = KINDS[str(rng.choice(plausible_kinds(truth.category)))]
-        seen.insert(int(rng.integers(len(seen) + 1)), (kind.family, kind.phrases))
-    return seen
+        clues.insert(int(rng.integers(len(clues) + 1)), kind)
+    return clues
 
 
-def _wording(observer: Observer, phrases: Sequence[str], rng: np.random.Generator) -> str:
-    return phrases[int(rng.choice(observer.phrases)) % len(phrases)]
+Clauses = list[tuple[str, str]]  # (family, text)
 
 
 def _sentence(text: str) -> str:
@@ -188,12 +179,12 @@ def _prose(clauses: Clauses, fake: bool, observer: Observer, rng: np.random.Gene
     if not clauses and fake:
         return "No visible artifact."
     if not clauses:
-        return " ".join([*sentences, "This looks like an ordinary photograph."])
-    ending = (
-        ("These details suggest that the image was generated by a machine.", "Overall, the image is fake.")
-        if fake
-        else ("All of this is consistent with a real photograph.", "Overall, the image is authentic.")
-    )
+        ending = ["This looks like an ordinary photograph."]
+    elif fake:
+        ending = ["These details suggest that the image was generated by a machine."]
+        ending += ["Overall, the image is fake."]
+    else:
+        ending = ["All of this is consistent with a real photograph.", "Overall, the image is authentic."]
     return " ".join([*sentences, str(rng.choice(ending))])
 
 

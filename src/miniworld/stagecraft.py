@@ -50,6 +50,7 @@ class Brief:
         light: −1 light from the left, +1 from the right; always somewhat from above.
         variant: kind of subject; None draws one by lot.
         layout: blocks of a page.
+        pose: of a face: (dx, dy, mouth opening), what moves between the frames of one video.
         flawed: filled while drawing: for each flaw, the box where it can be seen.
     """
 
@@ -59,6 +60,7 @@ class Brief:
     light: int = 1
     variant: str | None = None
     layout: list | None = None
+    pose: tuple[float, float, float] = (0.0, 0.0, 0.0)
     flawed: dict[str, Box] = field(default_factory=dict)
 
     def colour(self, hue: tuple[float, float], sat: tuple[float, float], val: tuple[float, float]) -> Colour:

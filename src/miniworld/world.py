@@ -4,14 +4,15 @@ Real and fake images come from the same scenes through the same camera; a fake d
 and a few fakes by nothing that can be seen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
 
 from fakevlm.data.clues import KINDS, SEEN_KINDS
-from fakevlm.data.ground_truth import Artifact
+from fakevlm.data.ground_truth import Artifact, GroundTruth
 from fakevlm.data.records import FAKE, REAL
 from fakevlm.synthesis.jpeg import encode_jpeg
 from miniworld import artifacts, camera
@@ -34,7 +35,6 @@ UNSEEN = tuple(name for name, kind in KINDS.items() if kind.unseen)
 # Put in before the camera, as part of the scene's light; the others come behind it.
 _BEFORE_GRAIN = ("melt", "halo", "tint", "glare")
 _ALWAYS = ["structure", "lines", "light", "colour"]  # qualities of every real image
-Pose = tuple[float, float, float]
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Shot:
         pixels: (H, W, 3) uint8 RGB, as decoded from `jpeg` (raw for video frames).
         jpeg: the file's bytes.
         artifacts: visible ones, with regions as fractions.
-        qualities: honest qualities of a real image, keys of `clues.QUALITIES`.
+        film: qualities of the photograph: grain, noise, blur, focus, compression.
         facts: neutral facts (`legs`, `subject`, `light` …) for the base's descriptions.
         parts: (H, W) uint8 map of `canvas.Part`.
     """
@@ -55,32 +55,18 @@ class Shot:
     category: str
     label: int
     artifacts: list[Artifact]
-    qualities: list[str]
+    film: list[str]
     facts: dict[str, str]
     parts: np.ndarray
 
     @property
-    def truth(self) -> tuple[int, str, list[Artifact], list[str]]:
-        """The fields of a `GroundTruth` after its path."""
-        return self.label, self.category, self.artifacts, self.qualities
+    def qualities(self) -> list[str]:
+        """The honest qualities of a real image, keys of `clues.QUALITIES`."""
+        return [] if self.label == FAKE else [*self.film, *_ALWAYS]
 
-
-@dataclass
-class _Take:
-    """A picture behind the camera's lens and sensor, before it becomes a file."""
-
-    pixels: np.ndarray  # (H, W, 3) float32, 0..255
-    parts: np.ndarray
-    facts: dict[str, str]
-    artifacts: list[Artifact] = field(default_factory=list)
-    film: list[str] = field(default_factory=list)
-
-    def shot(self, category: str, fake: bool, pixels: np.ndarray, jpeg: bytes, facts: dict[str, str]) -> Shot:
-        qualities = [] if fake else [*self.film, *_ALWAYS]
-        facts = self.facts | facts
-        return Shot(
-            pixels, jpeg, category, FAKE if fake else REAL, self.artifacts, qualities, facts, self.parts
-        )
+    def truth(self, path: str) -> GroundTruth:
+        """Return the ground truth of a record with this picture."""
+        return GroundTruth(path, self.label, self.category, self.artifacts, self.qualities)
 
 
 def _choose(
@@ -119,26 +105,26 @@ def _light_up(
 
 
 def _take(
-    category: str, rng: np.random.Generator, style: Style, size: int, chosen: list[str],
-    strength: tuple[float, float], artifact_rng: np.random.Generator, *, layout: list | None = None,
-    variant: str | None = None, pose: Pose | None = None,
-) -> _Take:  # fmt: skip
+    category: str, rng: np.random.Generator, style: Style, size: int, fake: bool, chosen: list[str],
+    strength: tuple[float, float], artifact_rng: np.random.Generator, **wishes: Any,
+) -> Shot:  # fmt: skip
+    """Return a picture behind the camera's lens and sensor, before it becomes a file; `wishes` go to `Brief`."""
     scene = SCENES[category]
     strengths = {kind: float(artifact_rng.uniform(*strength)) for kind in chosen}
     flaws = {kind: s for kind, s in strengths.items() if kind in scene.FLAWS}
     light = -1 if rng.random() < 0.5 else 1
-    brief = Brief(rng, style, flaws, light, variant, layout)
+    brief = Brief(rng, style, flaws, light, **wishes)
     canvas = Canvas(size)
-    stage = scene.draw(canvas, brief, pose) if pose is not None else scene.draw(canvas, brief)
+    stage = scene.draw(canvas, brief)
     img, parts = canvas.down()
     subject = np.isin(parts, [int(p) for p in stage.subject])
     img = _light_up(img, parts, subject, stage, light, rng)
     place = artifacts.Place(subject, stage, light, artifact_rng)
-    take = _Take(img, parts, stage.facts | {"light": "right" if light > 0 else "left"})
+    visible: list[Artifact] = []
 
     def note(kind: str, region: Sequence[float]) -> None:
         inside = tuple(round(float(min(1.0, max(0.0, v))), 3) for v in region)
-        take.artifacts.append(Artifact(kind, inside, round(strengths[kind], 3)))
+        visible.append(Artifact(kind, inside, round(strengths[kind], 3)))
 
     def put(kinds: Sequence[str], picture: np.ndarray) -> np.ndarray:
         for kind in kinds:
@@ -151,13 +137,14 @@ def _take(
     for kind in flaws:
         if kind in brief.flawed:
             note(kind, brief.flawed[kind])
-    after = [k for k in chosen if k in artifacts.MAKERS and k not in _BEFORE_GRAIN]
-    img = put([k for k in chosen if k in _BEFORE_GRAIN], img)
+    img = put([kind for kind in chosen if kind in _BEFORE_GRAIN], img)
     img = camera.expose(img, rng, style)
     img, soft = camera.lens(img, subject, rng, style)
     img, grain = camera.sense(img, rng, style)
-    take.pixels, take.film = put(after, np.clip(img, 0, 255)), soft + grain
-    return take
+    after = [kind for kind in chosen if kind in artifacts.MAKERS and kind not in _BEFORE_GRAIN]
+    pixels = put(after, np.clip(img, 0, 255))
+    facts = stage.facts | {"light": "right" if light > 0 else "left"}
+    return Shot(pixels, b"", category, FAKE if fake else REAL, visible, soft + grain, facts, parts)
 
 
 def shoot(
@@ -175,23 +162,29 @@ def shoot(
 ) -> Shot:
     """Return one picture; a fake with count ≥ 1 shows at least one artifact.
 
-    Args: category: a key of `SCENES`. fake: whether a flawed generator draws it. kinds: artifact kinds that
-        may occur; None: all that FakeClue-mini knows. Those that do not fit are left out. count: how many
-        artifacts, (least, most); (0, 0) makes a fake that shows nothing. strength: range of the artifacts'
-        strength, 0..1. style: a key of `stagecraft.STYLES`. size: pixels a side. layout: of a document, the
-        blocks to set (`fakevlm.data.page_layout`). variant: kind of subject ("dog", "chair", "newspaper" …);
-        None draws one by lot."""
+    Args:
+        category: a key of `SCENES`.
+        fake: whether a flawed generator draws it.
+        kinds: artifact kinds that may occur; None: all that FakeClue-mini knows. Those that do not fit are left
+            out.
+        count: how many artifacts, (least, most); (0, 0) makes a fake that shows nothing.
+        strength: range of the artifacts' strength, 0..1.
+        style: a key of `stagecraft.STYLES`.
+        size: pixels a side.
+        layout: of a document, the blocks to set (`fakevlm.data.page_layout`).
+        variant: kind of subject ("dog", "chair", "newspaper" …); None draws one by lot.
+    """
+    wishes = {"layout": layout, "variant": variant}
     for _ in range(8):
         chosen = _choose(category, rng, kinds, count) if fake else []
-        take = _take(
-            category, rng, STYLES[style], size, chosen, strength, rng, layout=layout, variant=variant
-        )
-        if take.artifacts or not chosen:
+        shot = _take(category, rng, STYLES[style], size, fake, chosen, strength, rng, **wishes)
+        if shot.artifacts or not chosen:
             break
-    jpeg, twice = encode_jpeg(take.pixels, rng, STYLES[style].jpeg)
-    take.film += ["compression"] * twice
-    pixels = cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return take.shot(category, fake, pixels, jpeg, {"film": ",".join(take.film)})
+    shot.jpeg, twice = encode_jpeg(shot.pixels, rng, STYLES[style].jpeg)
+    shot.film += ["compression"] * twice
+    decoded = cv2.imdecode(np.frombuffer(shot.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    shot.pixels = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    return shot
 
 
 def shoot_video(
@@ -207,12 +200,12 @@ def shoot_video(
     Args:
         manipulation: a key of `MANIPULATIONS`, whose artifacts stay through the clip; None for a real clip.
     """
-    grain = STYLES[style].grain
-    look = replace(STYLES[style], grain=(grain[0], (grain[0] + grain[1]) / 2))
+    low, high = STYLES[style].grain
+    steady = replace(STYLES[style], grain=(low, (low + high) / 2))
     identity, flaw_seed, motion = (int(rng.integers(2**31)) for _ in range(3))
     move = np.random.default_rng(motion)
-    chosen: list[str] = []
-    if manipulation is not None:
+    fake, chosen = manipulation is not None, []
+    if fake:
         options = MANIPULATIONS[manipulation]
         chosen = [str(k) for k in rng.choice(options, int(rng.integers(1, 3)), replace=False)]
     shots = []
@@ -220,9 +213,9 @@ def shoot_video(
         pose = tuple(float(move.uniform(*span)) for span in ((-0.035, 0.035), (-0.025, 0.025), (0, 0.03)))
         for attempt in range(6):
             rngs = np.random.default_rng(identity), np.random.default_rng(flaw_seed + attempt)
-            take = _take("deepfake", rngs[0], look, size, chosen, (0.7, 1.0), rngs[1], pose=pose)
-            if take.artifacts or not chosen:
+            shot = _take("deepfake", rngs[0], steady, size, fake, chosen, (0.7, 1.0), rngs[1], pose=pose)
+            if shot.artifacts or not chosen:
                 break
-        pixels = np.clip(take.pixels, 0, 255).astype(np.uint8)
-        shots.append(take.shot("deepfake", manipulation is not None, pixels, b"", {}))
+        shot.pixels = np.clip(shot.pixels, 0, 255).astype(np.uint8)
+        shots.append(shot)
     return shots

@@ -58,7 +58,7 @@ def ask(shot: Shot, rng: np.random.Generator) -> tuple[str, str]:
         families = "; ".join(f"{family.capitalize()}: {_family(shot, family, rng)}" for family in FAMILIES)
         return question, f"This is an image of {noun}. {families}."
     if topic == "camera":
-        film = [_WORDS["film"][quality] for quality in facts["film"].split(",") if quality in _WORDS["film"]]
+        film = [_WORDS["film"][quality] for quality in shot.film if quality in _WORDS["film"]]
         answer = "; ".join(film or ["the picture is clean and sharp"])
     else:
         answer = _family(shot, topic, rng)

@@ -74,7 +74,7 @@ def _row(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tu
     for artifact in shot.artifacts:
         x0, y0, x1, y1 = artifact.region
         kind_bits[_patches(y0, y1), _patches(x0, x1)] |= np.uint32(1 << KIND_NAMES.index(artifact.kind))
-    film = sum(1 << n for n, name in enumerate(FILM_NAMES) if name in shot.facts["film"].split(","))
+    film = sum(1 << n for n, name in enumerate(FILM_NAMES) if name in shot.film)
     light = shot.facts["light"] == "right"
     facts = np.array([CATEGORY_NAMES.index(category), light, film, len(shot.artifacts)], np.uint8)
     return shot.pixels, parts, kind_bits.reshape(-1), facts, ask(shot, rng)

@@ -6,13 +6,9 @@ from miniworld.stagecraft import Brief, Set, backdrop, box
 FLAWS = ("asymmetry",)
 
 
-def draw(c: Canvas, brief: Brief, pose: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Set:
-    """Draw a face. Flaw: eyes of unequal size.
-
-    Args:
-        pose: (dx, dy, mouth opening), what moves between the frames of one video; the rest is the identity.
-    """
-    u = brief.uniform
+def draw(c: Canvas, brief: Brief) -> Set:
+    """Draw a face. Flaw: eyes of unequal size."""
+    u, pose = brief.uniform, brief.pose
     backdrop(c, brief, u(0.55, 0.95))
     scale = brief.scale()
     x, y = u(0.46, 0.54) + pose[0], u(0.47, 0.53) + pose[1]
