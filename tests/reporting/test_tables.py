@@ -1,8 +1,11 @@
 """Tables 1–8: tidy files with the paper's and the run's numbers, sheets with one owner a column."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 import madeup
 from fakevlm.config.params import load_params
@@ -26,8 +29,8 @@ AVERAGE = pd.DataFrame(
 )
 
 
-def build(name: str, **facts) -> ReportTable:
-    return build_table(name, PUBLISHED, SCORES, "mini", AVERAGE, **facts)
+def build(name: str, scores: pd.DataFrame = SCORES, **facts) -> ReportTable:
+    return build_table(name, PUBLISHED, scores, "mini", AVERAGE, **facts)
 
 
 ALL = {name: build(name) for name in layout()["tables"]}
@@ -40,105 +43,87 @@ def value(tidy: pd.DataFrame, **where: str) -> float:
     return float(tidy.value.iloc[0])
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_tidy_holds_the_paper_unchanged_and_the_run_beside_it(name: str) -> None:
-    tidy = ALL[name].tidy
+@pytest.mark.parametrize("table", ALL.values(), ids=list(ALL))
+def test_the_paper_is_unchanged_and_the_run_beside_it(table: ReportTable) -> None:
+    tidy = table.tidy
     assert list(tidy.columns) == TIDY
-    assert set(tidy.source) == {"paper", "run"}
     keys = ["method", "benchmark", "subset", "metric"]
-    paper = tidy[tidy.source == "paper"].set_index(keys).value
-    pd.testing.assert_series_equal(paper, PUBLISHED.frame(name).set_index(keys).value, check_names=False)
+    paper, run = (tidy[tidy.source == source] for source in ("paper", "run"))
+    printed = PUBLISHED.frame(table.number.lower().replace(" ", "")).set_index(keys).value
+    pd.testing.assert_series_equal(paper.set_index(keys).value, printed, check_names=False)
     assert not tidy.duplicated(["source", *keys]).any()
-    run = tidy[tidy.source == "run"]
-    assert run.ci_low.notna().all()
     assert (run.ci_low <= run.value).all()
     assert (run.n > 0).all()
-    assert tidy[tidy.source == "paper"].ci_low.isna().all()
+    assert paper.ci_low.isna().all()
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_sheets_give_every_column_one_owner(name: str) -> None:
-    for sheet in ALL[name].sheets:
+@pytest.mark.parametrize("table", ALL.values(), ids=list(ALL))
+def test_sheets_give_every_column_one_owner_and_markdown_has_all(table: ReportTable) -> None:
+    text = markdown(table, "mini")
+    for sheet in table.sheets:
+        assert f"## {sheet.title}" in text
         assert {len(sheet.head), *map(len, sheet.rows)} == {len(sheet.owners)}
-        for head, owner in zip(sheet.head, sheet.owners, strict=True):
+        for column, owner in enumerate(sheet.owners):
+            head, cells = sheet.head[column], [row[column] for row in sheet.rows]
             assert ("mini" in head) == (owner == "run")
             assert owner != "paper" or "paper" in head
-        for row in sheet.rows:
-            for text, owner in zip(row, sheet.owners, strict=True):
-                assert "[" not in text or owner == "run"  # the paper prints no intervals
+            assert owner == "run" or not any("[" in cell for cell in cells)  # the paper prints no intervals
+    for note in PUBLISHED.table(table.number.lower().replace(" ", "")).all_notes():
+        assert f"- {note.note}" in text
+    assert f"[`{table.name}.csv`]" in text
 
 
-def test_run_values_are_the_scores() -> None:
-    tidy = ALL["table2"].tidy
-    for metric in ("acc", "auc", "rouge_l", "clue_recall", "unparsed"):
-        wanted = value(SCORES, method="FakeVLM", benchmark="loki", subset="all", metric=metric)
-        key = {"source": "run", "method": "FakeVLM", "subset": "all"}
-        assert value(tidy, **key, benchmark="loki", metric=metric) == pytest.approx(wanted, abs=1e-6)
-    f1, f1_real = (value(tidy, **key, benchmark="fakeclue", metric=m) for m in ("f1", "f1_real"))
-    assert f1 == f1_real
-    assert (tidy.subset == "category=animal").any()
+@pytest.mark.parametrize(
+    ("table", "cell", "score"),
+    [
+        ("table2", ("FakeVLM", "loki", "all", "clue_recall"), ("FakeVLM", "all", "clue_recall")),
+        ("table2", ("FakeVLM", "fakeclue", "all", "f1"), ("FakeVLM", "all", "f1_real")),
+        ("table2", ("UnivFD", "fakeclue", "category=animal", "acc"), ("UnivFD", "category=animal", "acc")),
+        ("table3", ("FakeVLM", "dmimage", "Real", "f1"), ("FakeVLM", "label=real", "f1_real")),
+        ("table3", ("FakeVLM", "dmimage", "Fake", "f1"), ("FakeVLM", "label=fake", "f1_fake")),
+        ("table3", ("FakeVLM", "dmimage", "Overall", "f1"), ("FakeVLM", "all", "f1_real")),
+        ("table5", ("FakeVLM", "ffpp", "FF-F2F", "auc"), ("FakeVLM", "generator=Face2Face", "auc")),
+        ("table6", ("LLaVA + Explanatory Text", "loki", "all", "acc"), ("FakeVLM", "all", "acc")),
+        ("table8", ("FakeVLM", "loki", "category=doc", "acc"), ("FakeVLM", "category=doc", "acc")),
+    ],
+)
+def test_run_values_are_the_scores(table: str, cell: tuple[str, ...], score: tuple[str, ...]) -> None:
+    where = dict(zip(("method", "benchmark", "subset", "metric"), cell, strict=True))
+    wanted = dict(zip(("method", "subset", "metric"), score, strict=True), benchmark=cell[1])
+    assert value(ALL[table].tidy, source="run", **where) == pytest.approx(value(SCORES, **wanted), abs=1e-6)
+
+
+def test_what_a_table_leaves_out() -> None:
+    table3, table6 = ALL["table3"].tidy, ALL["table6"].tidy
+    assert not ((table3.subset == "Real") & (table3.metric == "auc")).any()
+    assert set(table6.method) == {"LLaVA + Linear Head", "LLaVA + Explanatory Text"}
+    head = table6[(table6.method == "LLaVA + Linear Head") & (table6.source == "run")]
+    assert not head.metric.isin(["rouge_l", "css"]).any()
+    assert value(ALL["table5"].tidy, source="run", method="FakeVLM", subset="Average", metric="auc") == 0.9
 
 
 @pytest.mark.parametrize(("name", "sheets"), [("table2", 2), ("table4", 1)])
 def test_language_models_are_shown_as_said_and_forced(name: str, sheets: int) -> None:
     shown = [sheet for sheet in ALL[name].sheets if sheet.title.endswith("as said and forced")]
     assert len(shown) == sheets
+    heads = ["Acc", "Acc, forced", "F1 (real)", "F1 (real), forced", "Unparsed"]
     for sheet in shown:
         assert {row[0] for row in sheet.rows} == set(madeup.WRITERS)
-        assert [head.removesuffix(", this run (mini)") for head in sheet.head[2:]] == [
-            "Acc",
-            "Acc, forced",
-            "F1 (real)",
-            "F1 (real), forced",
-            "Unparsed",
-        ]
-    without = build_table(name, PUBLISHED, SCORES[SCORES.metric != "acc_forced"], "mini", AVERAGE)
+        assert [head.removesuffix(", this run (mini)") for head in sheet.head[2:]] == heads
+    without = build(name, SCORES[SCORES.metric != "acc_forced"])
     assert len(without.sheets) == len(ALL[name].sheets) - sheets
 
 
-def test_table3_takes_each_class_alone() -> None:
-    tidy = ALL["table3"].tidy
-    run = tidy[(tidy.source == "run") & (tidy.method == "FakeVLM") & (tidy.metric == "f1")]
-    own = SCORES[(SCORES.method == "FakeVLM") & (SCORES.benchmark == "dmimage")]
-    for subset, label, metric in (
-        ("Real", "label=real", "f1_real"),
-        ("Fake", "label=fake", "f1_fake"),
-        ("Overall", "all", "f1_real"),
-    ):
-        wanted = value(own, subset=label, metric=metric)
-        assert value(run, subset=subset) == pytest.approx(wanted)
-    assert value(tidy, source="paper", method="FakeVLM", subset="Real", metric="acc") == pytest.approx(0.982)
-    assert not ((tidy.subset == "Real") & (tidy.metric == "auc")).any()
-
-
-def test_table5_has_the_four_manipulations_and_their_average() -> None:
-    tidy = ALL["table5"].tidy
-    wanted = value(SCORES, method="FakeVLM", benchmark="ffpp", subset="generator=Face2Face", metric="auc")
-    assert value(tidy, source="run", method="FakeVLM", subset="FF-F2F", metric="auc") == pytest.approx(wanted)
-    assert value(tidy, source="run", method="FakeVLM", subset="Average", metric="auc") == 0.9
-    assert value(tidy, source="paper", method="SRM", subset="Average", metric="auc") == pytest.approx(0.958)
-
-
-def test_table6_names_the_methods_as_the_paper_does() -> None:
-    tidy = ALL["table6"].tidy
-    assert set(tidy.method) == {"LLaVA + Linear Head", "LLaVA + Explanatory Text"}
-    wanted = value(SCORES, method="FakeVLM", benchmark="loki", subset="all", metric="acc")
-    got = value(tidy, source="run", method="LLaVA + Explanatory Text", metric="acc")
-    assert got == pytest.approx(wanted)
-    head = tidy[(tidy.method == "LLaVA + Linear Head") & (tidy.source == "run")]
-    assert not head.metric.isin(["rouge_l", "css"]).any()
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_markdown_has_every_note_and_sheet(name: str) -> None:
-    table = ALL[name]
-    text = markdown(table, "mini")
-    for note in PUBLISHED.table(name).all_notes():
-        assert f"- {note.note}" in text
-    for sheet in table.sheets:
-        assert f"## {sheet.title}" in text
-    assert f"[`{table.name}.csv`]" in text
-    assert "**FakeVLM**" in text or "**LLaVA" in text or name == "table7"
+def test_rows_of_perturbations_are_in_order_of_strength() -> None:
+    rows = [row[0] for row in ALL["table7"].sheets[0].rows]
+    assert rows[0] == "none"
+    assert [row for row in rows if row.startswith("noise")] == [
+        "noise 4",
+        "noise 5",
+        "noise 8",
+        "noise 10",
+        "noise 16",
+    ]
 
 
 def test_a_column_that_the_paper_lacks_is_this_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,53 +134,36 @@ def test_a_column_that_the_paper_lacks_is_this_runs_alone(monkeypatch: pytest.Mo
 
 def test_fmt() -> None:
     assert fmt(0.90514, 0.8806, 0.92743) == "0.905 [0.881, 0.927]"
-    assert fmt(0.5) == fmt(0.5, None, None) == "0.500"
+    assert fmt(0.5) == fmt(0.5, None, float("nan")) == "0.500"
     assert fmt(None) == fmt(float("nan")) == "–"
 
 
 def test_average_auc_is_the_mean_of_the_four_with_its_own_interval() -> None:
-    rng = np.random.default_rng(0)
-    rows = []
-    for i in range(400):
-        label = i % 2
-        generator = None if label else madeup.GENERATORS["ffpp"][(i // 2) % 4]
-        rows.append(
-            ("FakeVLM", f"{i}.png", label, generator, float(rng.normal(0.4 + 0.2 * (label == 0), 0.2)))
-        )
-    frame = pd.DataFrame(rows, columns=["method", "id", "label", "generator", "p_fake"]).assign(
-        item=lambda f: f.id
-    )
-    got = average_auc(frame, bootstrap=200, seed=1)
-    from sklearn.metrics import roc_auc_score
-
-    singles = []
-    for name in MANIPULATIONS.values():
-        part = frame[(frame.label == 1) | (frame.generator == name)]
-        singles.append(roc_auc_score(part.label == 0, part.p_fake))
-    assert got.value.iloc[0] == pytest.approx(np.mean(singles))
-    assert got.ci_low.iloc[0] < got.value.iloc[0] < got.ci_high.iloc[0]
-    assert got.ci_high.iloc[0] - got.ci_low.iloc[0] < 0.2
-    pd.testing.assert_frame_equal(got, average_auc(frame, bootstrap=200, seed=1))
-    lacking = frame[frame.generator != "FaceSwap"]
-    assert average_auc(lacking, bootstrap=10, seed=1).empty
+    rng, names = np.random.default_rng(0), np.array(list(MANIPULATIONS.values()))
+    frame = pd.DataFrame({"method": "FakeVLM", "item": np.arange(400), "label": np.arange(400) % 2})
+    frame["generator"] = np.where(frame.label == 1, None, names[frame.item // 2 % 4])
+    frame["p_fake"] = rng.normal(0.4 + 0.2 * (frame.label == 0), 0.2)
+    pooled = average_auc(frame, bootstrap=200, seed=1)
+    parts = [frame[(frame.label == 1) | (frame.generator == name)] for name in names]
+    single = [roc_auc_score(part.label == 0, part.p_fake) for part in parts]
+    ((mean, low, high),) = pooled[["value", "ci_low", "ci_high"]].to_numpy()
+    assert mean == pytest.approx(np.mean(single))
+    assert low < mean < high < low + 0.2
+    pd.testing.assert_frame_equal(pooled, average_auc(frame, bootstrap=200, seed=1))
+    assert average_auc(frame[frame.generator != "FaceSwap"], bootstrap=10, seed=1).empty
 
 
-def test_table1_counts_this_run(tmp_path, monkeypatch) -> None:
+def test_table1_counts_this_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKEVLM_ROOT", str(tmp_path))
     madeup.params(tmp_path)
     madeup.make(tmp_path)
     table = table1(load_inputs(load_params("mini")), PUBLISHED)
-    tidy = table.tidy
-    run = tidy[(tidy.source == "run") & tidy.split.isna()].set_index("dataset")
-    assert run.images["FakeClue"] == 84
-    assert run.images["FakeClue"] == run.real["FakeClue"] + run.fake["FakeClue"]
-    parts = tidy[(tidy.source == "run") & tidy.split.notna()]
-    assert parts.images.sum() == 84
-    release = tidy[tidy.source == "release"]
-    assert release.images.sum() == 109_343
-    paper = tidy[tidy.source == "paper"].set_index("dataset")
+    images = table.tidy.groupby(["source", "dataset", table.tidy.split.notna()]).images.sum()
+    assert images["run", "FakeClue"].to_list() == [84, 84]
+    assert images["release", "FakeClue", True] == 109_343
+    paper = table.tidy[table.tidy.source == "paper"].set_index("dataset")
     assert paper.number["FF-VQA"] == "95K"
-    assert paper.annotator["MMTD-Set"] == "GPT"
+    assert paper.categories.eq("yes").to_list() == [False, False, True, True, False, True]
     text = markdown(table, "mini")
     assert "3 × observer" in text
     assert "19,166 / 4,795" in text

@@ -1,15 +1,19 @@
 """The paper's arithmetic done again: which printed numbers follow from other printed numbers.
 
-A printed number is rounded: it stands for an interval of half a unit in its last place either way.
-A claim *follows* if the interval of what is recomputed meets the interval of what is printed.
-All numbers here are in percent where they are shares.
+A printed number is rounded: it stands for an interval of half a unit in its last place either way. A claim
+*follows* if what is recomputed (an interval too) meets it. Shares are in percent. The words are in report.yaml.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
+
+import numpy as np
 
 from fakevlm.reporting.averages import MANIPULATIONS
 from fakevlm.reporting.published import Published
+from fakevlm.reporting.texts import METHOD, fill, layout
 
 SLACK = 1e-9  # 84.3 is not exact in binary
 
@@ -64,7 +68,7 @@ class Mixture:
         """`real`, `fake`, `either` or `neither`: whose F1 the printed one can be."""
         ranges = {"real": self.f1_real, "fake": self.f1_fake}
         fits = [
-            c for c, (low, high) in ranges.items() if Check("", "", self.printed, low, high, 0.05).follows
+            name for name, ends in ranges.items() if Check("", "", self.printed, *ends, half=0.05).follows
         ]
         return fits[0] if len(fits) == 1 else "either" if fits else "neither"
 
@@ -74,67 +78,57 @@ def single_class_f1(accuracy: float) -> float:
     return 2 * accuracy / (1 + accuracy)
 
 
-def _difference(published: Published, claim: str, columns: list[str], other: str) -> Check:
-    """A claimed improvement of FakeVLM over `other`, and the mean difference in `columns` (table:column)."""
-    printed = published.claim(claim)
-    cells = [published.column(*column.split(":")) for column in columns]
-    mean = sum(100 * (cell["FakeVLM"] - cell[other]) for cell in cells) / len(cells)
-    return Check(f"Section {printed.section}", printed.text, printed.value, mean - 0.1, mean + 0.1, 0.05)
+def _check(kind: str, printed: float, recomputed: float, error: float = 0.0, **facts: Any) -> Check:
+    """Return a check in the words of report.yaml; `error`: of what is recomputed, either way."""
+    spec = layout()["checks"][kind]
+    where, what = (fill(spec[key], **facts) for key in ("where", "what"))
+    return Check(where, what, printed, recomputed - error, recomputed + error, spec["half"])
 
 
-def _counted(published: Published) -> list[Check]:
+def _counted(published: Published) -> Iterable[Check]:
     """Numbers in prose, and F1 of the released weights' answers."""
-    release = published.release.frame()
-    open_part = release[~release.category.isin(["satellite", "doc"])].groupby("label").n.sum()
-    ratio = float(open_part[0] / open_part[1])
-    answers = published.release.fakeclue_answers
+    release, training = published.release, published.training
+    images = release.frame()
+    fakes, real = images[~images.category.isin(["satellite", "doc"])].groupby("label").n.sum()
+    yield _check("ratio", published.claim("open-ratio").value, fakes / real)
+    yield _check("prompts", published.claim("prompts").value, 7 * 2)
+    patches = (training["image_size"].value / training["patch_size"].value) ** 2
+    yield _check("patches", published.claim("patches").value, patches)
+    answers = release.fakeclue_answers
     hits, errors = answers["real_as_real"], answers["fake_as_real"] + answers["real_as_fake"]
-    f1_real = 2 * hits / (2 * hits + errors)
-    patches = (published.training["image_size"].value / published.training["patch_size"].value) ** 2
-    prompts, claimed = published.claim("prompts").value, published.claim("patches").value
-    f1 = published.column("table2", "fakeclue/all/f1")["FakeVLM"]
-    rows = [
-        ("Section 3.2", "fakes to a real in the open-source part, counted in the release", 1.0, ratio, 0.05),
-        ("Section 3.2", "label prompts: seven categories times two labels", prompts, 14, 0.5),
-        ("Section 4.2", "patches an image: (image size / patch size)²", claimed, patches, 0.5),
-        (
-            "Table 2",
-            "FakeVLM's F1 on FakeClue as F1(real) of the released weights' answers",
-            f1,
-            f1_real,
-            5e-4,
-        ),
-    ]
-    return [Check(where, what, printed, value, value, half) for where, what, printed, value, half in rows]
+    printed = published.column("table2", "fakeclue/all/f1")[METHOD]
+    yield _check("released_f1", printed, 2 * hits / (2 * hits + errors))
+
+
+def _gain(published: Published, claim: str, table: str, other: str, *columns: str) -> Check:
+    """A claimed improvement of FakeVLM over `other`: the mean difference in `columns` of a table."""
+    values = 100 * published.table(table).values()[list(columns)]
+    gain = float((values.loc[METHOD] - values.loc[other]).mean())
+    return _check("gain", published.claim(claim).value, gain, error=0.1, claim=published.claim(claim))
 
 
 def checks(published: Published) -> list[Check]:
     """Return every claim of the paper that can be recomputed from its other numbers, in the paper's order."""
-    rows = _counted(published)
+    rows = list(_counted(published))
     for metric in ("acc", "f1"):
-        columns = [f"table2:{benchmark}/all/{metric}" for benchmark in ("fakeclue", "loki")]
-        rows.append(_difference(published, f"improvement-{metric}", columns, "Qwen2-VL-72B"))
-    table3 = published.table("table3")
-    for row in table3.rows:
+        columns = [f"{benchmark}/all/{metric}" for benchmark in ("fakeclue", "loki")]
+        rows.append(_gain(published, f"improvement-{metric}", "table2", "Qwen2-VL-72B", *columns))
+    for method, row in published.table("table3").values().iterrows():
         for subset in ("Real", "Fake"):
-            accuracy, printed = (table3.printed(row.method, f"dmimage/{subset}/{m}") for m in ("acc", "f1"))
-            low, high = (100 * single_class_f1((accuracy + d) / 100) for d in (-0.05, 0.05))
-            what = f"{row.method}, {subset}: F1 = 2a/(1+a) of its accuracy"
-            rows.append(Check("Table 3", what, printed, low, high, 0.05))
+            accuracy, printed = row[f"dmimage/{subset}/acc"], 100 * row[f"dmimage/{subset}/f1"]
+            low, high = (100 * single_class_f1(accuracy + error) for error in (-0.0005, 0.0005))
+            middle, error = (low + high) / 2, (high - low) / 2
+            rows.append(_check("single_class", printed, middle, error, method=method, subset=subset))
     for metric in ("acc", "f1", "rouge_l"):
         claim = f"common-df-{metric.split('_')[0]}"
-        rows.append(_difference(published, claim, [f"table4:ddvqa/all/{metric}"], "Common-DF-TI"))
-    table5 = published.table("table5")
-    for row in table5.rows:
-        mean = sum(table5.printed(row.method, f"ffpp/{name}/auc") for name in MANIPULATIONS) / 4
-        printed = table5.printed(row.method, "ffpp/Average/auc")
-        what = f"{row.method}: average of the four manipulations"
-        rows.append(Check("Table 5", what, printed, mean - 0.05, mean + 0.05, 0.05))
+        rows.append(_gain(published, claim, "table4", "Common-DF-TI", f"ddvqa/all/{metric}"))
+    for method, row in (100 * published.table("table5").values()).iterrows():
+        mean = row[[f"ffpp/{name}/auc" for name in MANIPULATIONS]].mean()
+        rows.append(_check("average", row["ffpp/Average/auc"], mean, error=0.05, method=method))
     for metric in ("f1", "rouge_l"):
-        other = published.column("table2", f"loki/all/{metric}")["FakeVLM"]
+        elsewhere = published.column("table2", f"loki/all/{metric}")[METHOD]
         printed = published.column("table6", f"loki/all/{metric}")["LLaVA + Explanatory Text"]
-        what = f"LOKI {metric} of the same model in Table 2"
-        rows.append(Check("Table 6", what, printed, other, other, 0.0005))
+        rows.append(_check("ablation", printed, elsewhere, metric=metric))
     return rows
 
 
@@ -144,20 +138,15 @@ def mixtures(published: Published) -> list[Mixture]:
     With recall r of real images, recall f of fakes and a share p of real images, accuracy is pr + (1−p)f,
     so p = (acc − f)/(r − f); both F1 values follow. Ranges are over the rounding of the three accuracies.
     """
-    columns = {
-        subset: published.column("table3", f"dmimage/{subset}/acc") for subset in ("Real", "Fake", "Overall")
-    }
+    rounding = np.array(list(product((-0.0005, 0, 0.0005), repeat=3))).T
     rows = []
-    for method in columns["Overall"]:
-        real, fake, overall = (column[method] for column in columns.values())
-        shares, as_real, as_fake = [], [], []
-        for dr, df, da in product((-0.0005, 0, 0.0005), repeat=3):
-            r, f = real + dr, fake + df
-            p = min(1.0, max(0.0, (overall + da - f) / (r - f)))
-            errors = p * (1 - r) + (1 - p) * (1 - f)
-            shares.append(p)
-            as_real.append(100 * 2 * p * r / (2 * p * r + errors))
-            as_fake.append(100 * 2 * (1 - p) * f / (2 * (1 - p) * f + errors))
-        ranges = [(min(values), max(values)) for values in (shares, as_real, as_fake)]
-        rows.append(Mixture(method, *ranges, published.table("table3").printed(method, "dmimage/Overall/f1")))
+    for method, row in published.table("table3").values().iterrows():
+        accuracies = row[[f"dmimage/{subset}/acc" for subset in ("Real", "Fake", "Overall")]].to_numpy()
+        r, f, overall = accuracies[:, None] + rounding
+        p = np.clip((overall - f) / (r - f), 0, 1)
+        errors = p * (1 - r) + (1 - p) * (1 - f)
+        f1_real = 100 * 2 * p * r / (2 * p * r + errors)
+        f1_fake = 100 * 2 * (1 - p) * f / (2 * (1 - p) * f + errors)
+        ranges = [(float(values.min()), float(values.max())) for values in (p, f1_real, f1_fake)]
+        rows.append(Mixture(method, *ranges, round(100 * row["dmimage/Overall/f1"], 6)))
     return rows

@@ -1,36 +1,76 @@
 """Figures 5, 6 and 7 (images with answers) and Figure 2's example (an image and its captions)."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.textpath import TextToPath
 from PIL import Image
 
 from fakevlm.reporting import style
 from fakevlm.reporting.style import Picture, drawing
-from fakevlm.reporting.texts import CATEGORY_NAMES, LABELS
-from fakevlm.reporting.wrap import wrap
+from fakevlm.reporting.texts import CATEGORY_NAMES, LABELS, METHOD, UNTUNED
 
 MAX_LINES = 15
 LEADING = 1.32  # line height over font size
+SLACK = 0.97  # glyphs fitted to pixels are drawn a little wider than their outlines measure
+
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of width and height
 
 
-def enlarged(image: Image.Image, side: int = 330) -> np.ndarray:
-    """Return the image as an RGB array whose longer side is `side` pixels."""
-    image = image.convert("RGB")
+@functools.cache
+def width(text: str, size: float, slant: str = "normal") -> float:
+    """Return the drawn width of a text in points."""
+    font = FontProperties(family="DejaVu Sans", size=size, style=slant)
+    return TextToPath().get_text_width_height_descent(text, font, ismath=False)[0] if text else 0.0
+
+
+def wrap(text: str, points: float, size: float, *, slant: str = "normal", lines: int = 0) -> list[str]:
+    """Break a text into lines no wider than `points`; a word too long for a line is cut into pieces.
+
+    Args:
+        lines: at most so many, the last one ending in "…" if words are left; 0 for no limit.
+    """
+
+    def fits(row: str) -> bool:
+        return width(row, size, slant) <= points * SLACK
+
+    rows: list[str] = []
+    for paragraph in text.rstrip().split("\n") if text.strip() else []:
+        row = ""
+        for word in paragraph.split():
+            if row and not fits(f"{row} {word}"):
+                rows.append(row)
+                row = ""
+            row = f"{row} {word}" if row else word
+            while not fits(row) and len(row) > 1:
+                cut = max((n for n in range(1, len(row)) if fits(row[:n])), default=1)
+                rows.append(row[:cut])
+                row = row[cut:]
+        rows.append(row)
+    if lines and len(rows) > lines:
+        last = rows[lines - 1]
+        while last and not fits(last + " …"):
+            last = last[:-1].rstrip()
+        rows = [*rows[: lines - 1], last + " …"]
+    return rows
+
+
+def resized(image: Image.Image, side: int) -> Image.Image:
+    """Return the image in RGB, its longer side `side` pixels long."""
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     method = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS
-    return np.asarray(image.resize(size, method))
+    return image.convert("RGB").resize(size, method)
 
 
-def show(
-    axes, image: Image.Image, boxes: Sequence[tuple[float, float, float, float]] = (), side: int = 330
-) -> None:
-    """Draw an image and frames around `boxes` (x0, y0, x1, y1 as fractions of width and height)."""
-    pixels = enlarged(image, side)
+def show(axes: Any, image: Image.Image, boxes: Sequence[Box] = (), side: int = 330) -> None:
+    """Draw an image and frames around `boxes`."""
+    pixels = np.asarray(resized(image, side))
     height, width = pixels.shape[:2]
     axes.imshow(pixels, interpolation="none", extent=(0, width, height, 0))
     for x0, y0, x1, y1 in boxes:
@@ -38,11 +78,9 @@ def show(
         # White under colour: visible on dark and on light ground.
         axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor="white", linewidth=2.0))
         axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=style.VERMILLION, linewidth=1.0))
-    axes.set_xlim(0, width)
-    axes.set_ylim(height, 0)
+    axes.set(xlim=(0, width), ylim=(height, 0))
     axes.grid(visible=False)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(True)
     axes.spines[:].set_linewidth(0.6)
 
@@ -57,7 +95,7 @@ def _canvas(height: float) -> tuple[Picture, Any]:
 
 
 def _lines(axes: Any, x: float, y: float, lines: Sequence[str], size: float, **kwargs: Any) -> float:
-    """Lines of text from y (inches) downwards; returns where the next one would stand."""
+    """Draw lines of text from y (inches) downwards; return where the next one would stand."""
     step = size * LEADING / 72
     for i, line in enumerate(lines):
         axes.text(x, y - i * step, line, va="top", fontsize=size, **kwargs)
@@ -65,11 +103,10 @@ def _lines(axes: Any, x: float, y: float, lines: Sequence[str], size: float, **k
 
 
 def _box(
-    axes, x: float, top: float, width: float, lines: list[str], title: str, colour: str, size: float
+    axes: Any, x: float, top: float, width: float, lines: list[str], title: str, colour: str, size: float
 ) -> float:
-    """A titled box of text in inches; returns its bottom."""
-    step = size * LEADING / 72
-    height = 0.30 + step * len(lines)
+    """Draw a titled box of text (in inches); return its bottom."""
+    height = 0.30 + size * LEADING / 72 * len(lines)
     shape, paint = "round,pad=0,rounding_size=0.05", {"facecolor": "white", "edgecolor": colour}
     axes.add_patch(FancyBboxPatch((x, top - height), width, height, boxstyle=shape, linewidth=1.0, **paint))
     axes.text(x + 0.07, top - 0.06, title, va="top", fontsize=size + 0.3, fontweight="bold", color=colour)
@@ -94,7 +131,7 @@ class Case:
         base_words: the untuned base's answer, None where it was not asked.
         base_verdict: its verdict.
         kinds: true artifacts, where known.
-        boxes: their regions, x0, y0, x1, y1 as fractions.
+        boxes: their regions.
         decides: whether the question asks for a verdict on the image; one about a part of a face does not.
         chosen: how the case was drawn, e.g. `random` or `failure`.
     """
@@ -110,7 +147,7 @@ class Case:
     base_words: str | None = None
     base_verdict: str | None = None
     kinds: tuple[str, ...] = ()
-    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    boxes: tuple[Box, ...] = ()
     true_category: str | None = None
     decides: bool = True
     chosen: str = "random"
@@ -124,7 +161,7 @@ class Case:
         return self.verdict == self.truth
 
     def about(self) -> str:
-        """A line on the image: category, truth and its true artifacts."""
+        """Return a line on the image: category, truth and its true artifacts."""
         name = CATEGORY_NAMES.get(self.category or "", self.category or "")
         if self.true_category and self.true_category != self.category:
             name += f" (in truth {CATEGORY_NAMES.get(self.true_category, self.true_category)})"
@@ -142,40 +179,31 @@ def mark(verdict: str, truth: str, decides: bool = True) -> tuple[str, str]:
 
 
 @drawing
-def cases(items: Sequence[Case], *, method: str = "FakeVLM", base: str = "LLaVA (untuned)") -> Picture:
-    """Rows of cases: image, the method's words, the reference, the untuned base's words.
+def cases(items: Sequence[Case]) -> Picture:
+    """Rows of cases: image, FakeVLM's words, the reference, the untuned base's words.
 
     Long answers end in "…" after 15 lines. True regions of artifacts are framed.
     """
     if not items:
-        picture = Picture(style.WIDE, 0.8)
-        style.empty(picture.subplots(), "not evaluated in this profile")
-        return picture
+        return Picture(style.WIDE, 0.8).empty("not evaluated in this profile")
     size, side, gap, pad = 6.3, 1.12, 0.13, 0.05
-    step = size * LEADING / 72
-    texts = [method, "Reference", base]
-    width = (style.WIDE - side - 4.4 * gap) / 3
+    step, small = size * LEADING / 72, size - 0.4
+    column = (style.WIDE - side - 4.4 * gap) / 3
     rows = []
     for case in items:
-        base_words = case.base_words if case.base_words is not None else "(not asked)"
-        cells = [
-            wrap(t or "–", width * 72, size, lines=MAX_LINES)
-            for t in (case.words, case.reference, base_words)
-        ]
-        question = (
-            wrap(f"Q: {case.question}", (style.WIDE - side - 3 * gap) * 72, size, style="italic")
-            if case.question
-            else []
-        )
-        about = wrap(case.about(), side * 72, size - 0.4)
+        texts = (case.words, case.reference, "(not asked)" if case.base_words is None else case.base_words)
+        cells = [wrap(text or "–", column * 72, size, lines=MAX_LINES) for text in texts]
+        question = f"Q: {case.question}" if case.question else ""
+        question = wrap(question, (style.WIDE - side - 3 * gap) * 72, size, slant="italic")
+        about = wrap(case.about(), side * 72, small)
         lines = max(len(cells[0]) + 1, len(cells[1]), len(cells[2]) + 1) + len(question)
-        height = max(lines * step + 0.06, side + 0.05 + len(about) * (size - 0.4) * LEADING / 72) + 2 * pad
+        height = max(lines * step + 0.06, side + 0.05 + len(about) * small * LEADING / 72) + 2 * pad
         rows.append((case, cells, question, about, height))
     head = 0.22
     total = head + sum(row[-1] for row in rows) + 0.04
     picture, frame = _canvas(total)
-    lefts = [side + 2 * gap + i * (width + gap) for i in range(3)]
-    for left, text in zip(lefts, texts, strict=True):
+    lefts = [side + 2 * gap + i * (column + gap) for i in range(3)]
+    for left, text in zip(lefts, (METHOD, "Reference", UNTUNED), strict=True):
         frame.text(left, total - 0.05, text, va="top", fontsize=size + 1, fontweight="bold")
     top = total - head
     for case, cells, question, about, height in rows:
@@ -183,7 +211,7 @@ def cases(items: Sequence[Case], *, method: str = "FakeVLM", base: str = "LLaVA 
         y = top - pad
         photo = picture.add_axes((gap / style.WIDE, (y - side) / total, side / style.WIDE, side / total))
         show(photo, case.image, case.boxes, side=256)
-        _lines(frame, gap, y - side - 0.05, about, size - 0.4, color=style.QUIET)
+        _lines(frame, gap, y - side - 0.05, about, small, color=style.QUIET)
         y = _lines(frame, lefts[0], y, question, size, fontstyle="italic", color=style.QUIET)
         verdicts = [case.verdict, None, case.base_verdict]
         for left, lines, verdict in zip(lefts, cells, verdicts, strict=True):
@@ -198,45 +226,33 @@ def cases(items: Sequence[Case], *, method: str = "FakeVLM", base: str = "LLaVA 
 
 
 @drawing
-def example(
-    image: Image.Image,
-    captions: Mapping[str, str],
-    aggregate: str,
-    *,
-    title: str = "",
-    boxes: Sequence[tuple[float, float, float, float]] = (),
-) -> Picture:
+def example(case: Case, captions: Mapping[str, str]) -> Picture:
     """One image, the annotators' captions of it, and their aggregate (paper Fig. 2 and equation 1).
 
     Args:
+        case: the image; its reference is the aggregate.
         captions: annotator → caption, drawn in this order.
-        aggregate: the answer made of them.
-        title: a line under the image, e.g. its category and label.
-        boxes: true regions of artifacts as fractions x0, y0, x1, y1, where known.
     """
     size, side, gap = 6.8, 1.65, 0.15
-    width = style.WIDE - side - 0.42
-    inner = (width - 0.14) * 72
-    texts = [(name, wrap(text, inner, size), style.QUIET) for name, text in captions.items()]
-    texts.append(("Aggregate: the training answer", wrap(aggregate, inner, size), style.BLUE))
-    heights = [0.30 + size * LEADING / 72 * len(lines) for _, lines, _ in texts]
-    below = wrap(title, side * 72, size)
-    total = max(sum(heights) + gap * (len(texts) - 1) + 0.14, side + 0.2 + len(below) * size * LEADING / 72)
-    picture, frame = _canvas(total + 0.06)
-    top = total
-    photo = picture.add_axes(
-        (0.06 / style.WIDE, (top - side) / (total + 0.06), side / style.WIDE, side / (total + 0.06))
-    )
-    show(photo, image, boxes)
-    _lines(frame, 0.06, top - side - 0.07, below, size)
-    left, bottoms = side + 0.34, []
-    for name, lines, colour in texts:
-        bottom = _box(frame, left, top, width, lines, name, colour, size)
-        top = bottom - gap
-        bottoms.append(bottom)
+    column, leading = style.WIDE - side - 0.42, size * LEADING / 72
+    texts = [(name, text, style.QUIET) for name, text in captions.items()]
+    texts.append(("Aggregate: the training answer", case.reference, style.BLUE))
+    wrapped = [wrap(text, (column - 0.14) * 72, size) for _, text, _ in texts]
+    below = wrap(case.about(), side * 72, size)
+    boxed = sum(0.30 + leading * len(lines) for lines in wrapped) + gap * (len(texts) - 1) + 0.14
+    total = max(boxed, side + 0.2 + len(below) * leading)
+    height = total + 0.06
+    picture, frame = _canvas(height)
+    photo = picture.add_axes((0.06 / style.WIDE, (total - side) / height, side / style.WIDE, side / height))
+    show(photo, case.image, case.boxes)
+    _lines(frame, 0.06, total - side - 0.07, below, size)
+    left, top, bottoms = side + 0.34, total, []
+    for (name, _, colour), lines in zip(texts, wrapped, strict=True):
+        bottoms.append(_box(frame, left, top, column, lines, name, colour, size))
+        top = bottoms[-1] - gap
     if len(bottoms) > 1:
         # From the captions to the aggregate.
-        x, above = left + width / 2, bottoms[-2]
+        x, above = left + column / 2, bottoms[-2]
         arrow = {"arrowstyle": "-|>", "color": style.QUIET, "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0}
         frame.annotate("", (x, above - gap), (x, above), arrowprops=arrow)
     return picture

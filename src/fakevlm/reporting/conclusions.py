@@ -13,7 +13,7 @@ import pandas as pd
 from fakevlm.reporting.averages import MANIPULATIONS
 from fakevlm.reporting.inputs import Inputs
 from fakevlm.reporting.published import Published
-from fakevlm.reporting.texts import METHOD, fill, fmt, layout
+from fakevlm.reporting.texts import METHOD, fill, layout
 
 AGREES, LEANS, SILENT, TIES, DIFFERS, UNKNOWN = VERDICTS = (
     "agrees",
@@ -41,13 +41,6 @@ class Score:
         """Whether it hardly ever gives a verdict, or names nothing right: any other score is above it."""
         return self.unparsed >= MUTE or self.value == 0
 
-    @property
-    def cell(self) -> str:
-        return fmt(self.value, self.low, self.high)
-
-    def __str__(self) -> str:
-        return fill(layout()["score"], name=self.name, cell=self.cell, unparsed=self.unparsed)
-
 
 @dataclass(frozen=True)
 class Conclusion:
@@ -65,9 +58,8 @@ def score(frame: pd.DataFrame, method: str, benchmark: str, metric: str, subset:
     rows = frame[key].dropna(subset=["value"]).set_index("metric")
     if metric not in rows.index:
         return None
-    row = rows.loc[metric]
     unparsed = float(rows.value.get("unparsed", 0.0)) if metric == "acc" else 0.0
-    return Score(method, float(row.value), float(row.ci_low), float(row.ci_high), unparsed)
+    return Score(method, *rows.loc[metric, ["value", "ci_low", "ci_high"]].astype(float), unparsed)
 
 
 def compare(better: Score | None, other: Score | None, *, on_a_par: bool = False) -> str:
@@ -87,23 +79,19 @@ def compare(better: Score | None, other: Score | None, *, on_a_par: bool = False
     return LEANS if on_a_par else TIES
 
 
-def printed(published: Published, table: str, column: str, row: str = METHOD, general: bool = False) -> str:
-    """Return the paper's own value of a column against the best other row, as text.
+def printed(published: Published, table: str, column: str, method: str, general: bool) -> dict[str, Any]:
+    """Return the paper's value of its own method (`ours`) and the best other row (`method`, `value`).
 
     Args:
-        row: the paper's own method in this table.
+        method: the paper's own method, as this table calls it.
         general: leave out people, detectors, and the methods that were trained for the benchmark (Common-DF).
     """
-    values = published.column(table, column)
-    experts = {entry.method for entry in published.table(table).rows if entry.expert}
-    others = {
-        method: value
-        for method, value in values.items()
-        if method != row
-        and not (general and (method in experts or method.startswith(("Common-DF", "Human"))))
-    }
-    best = max(others, key=lambda method: others[method])
-    return f"{values[row]:.3f} against {others[best]:.3f} ({best})"
+    values = pd.Series(published.column(table, column))
+    others = values.drop(method)
+    if general:
+        experts = [row.method for row in published.table(table).rows if row.expert]
+        others = others[~others.index.isin(experts) & ~others.index.str.startswith(("Common-DF", "Human"))]
+    return {"ours": values[method], "method": others.idxmax(), "value": others.max()}
 
 
 def _best(frame: pd.DataFrame, methods: str | list[str], *where: str) -> Score | None:
@@ -111,73 +99,53 @@ def _best(frame: pd.DataFrame, methods: str | list[str], *where: str) -> Score |
     return max(filter(None, (score(frame, m, *where) for m in names)), key=lambda s: s.value, default=None)
 
 
-def _by_manipulation(published: Published) -> dict[str, list[float]]:
-    columns = [published.column("table5", f"ffpp/{name}/auc") for name in MANIPULATIONS]
-    return {method: [column[method] for column in columns] for method in columns[0]}
+def _by_manipulation(published: Published) -> pd.DataFrame:
+    """Return Table 5's AUCs, methods × the four manipulations."""
+    return published.table("table5").values()[[f"ffpp/{name}/auc" for name in MANIPULATIONS]]
 
 
-def _numbers(values: dict[str, float]) -> str:
-    return ", ".join(f"{method} {value:.3f}" for method, value in values.items())
-
-
-def _comparison(
-    spec: dict[str, Any], frames: dict[str, pd.DataFrame], published: Published
-) -> Conclusion | None:
-    frame, benchmark = frames[spec.get("of", "scores")], spec["benchmark"]
-    if spec.get("of") == "study" and benchmark not in set(frame.benchmark):
-        return None
-    metric, subset = spec.get("metric", "acc"), spec.get("subset", {"paper": "all", "run": "all"})
+def _comparison(spec: dict[str, Any], frame: pd.DataFrame, published: Published) -> Conclusion:
+    """Whether one method (or the best of several) is above another."""
+    benchmark, metric = spec["benchmark"], spec.get("metric", "acc")
+    subset = spec.get("subset", {"paper": "all", "run": "all"})
     scores = [_best(frame, spec[side], benchmark, metric, subset["run"]) for side in ("better", "other")]
-    verdict = compare(*scores, on_a_par=spec.get("on_a_par", False))
-    measured = [s for s in scores if s]
-    curves = []
+    facts: dict[str, Any] = {"scores": [s for s in scores if s], "curves": [], "paper": None}
     if metric == "acc" and subset["paper"] == "all" and "row" not in spec:
         # Accuracy needs a verdict and a threshold, AUC neither.
-        curves = [c.cell for s in measured if (c := score(frame, s.name, benchmark, "auc"))]
-    paper = ""
+        facts["curves"] = [c for s in facts["scores"] if (c := score(frame, s.name, benchmark, "auc"))]
     if spec["where"].startswith("Table"):
         table, column = spec["where"].lower().replace(" ", ""), f"{benchmark}/{subset['paper']}/{metric}"
-        paper = printed(published, table, column, spec.get("row", METHOD), spec.get("general", False))
-    means = {
-        method: round(sum(values) / len(values), 6) for method, values in _by_manipulation(published).items()
-    }
-    note = fill(spec.get("note", ""), averages=_numbers(means))
-    evidence = fill(layout()["evidence"], scores=measured, curves=curves, paper=paper, note=note)
-    return Conclusion(spec["where"], spec["claim"], verdict, evidence)
+        row, general = spec.get("row", METHOD), spec.get("general", False)
+        facts["paper"] = printed(published, table, column, row, general)
+    note = fill(spec.get("note", ""), averages=_by_manipulation(published).mean(axis=1).round(6).to_dict())
+    verdict = compare(*scores, on_a_par=spec.get("on_a_par", False))
+    return Conclusion(spec["where"], spec["claim"], verdict, fill(layout()["evidence"], note=note, **facts))
 
 
 def _balance(spec: dict[str, Any], scores: pd.DataFrame, published: Published) -> Conclusion:
     """Table 5: whether FakeVLM's best and worst AUC lie closer together than every expert's."""
-    there = {method: max(values) - min(values) for method, values in _by_manipulation(published).items()}
-    here = {}
-    for method in (METHOD, *spec["spread"]):
-        each = [score(scores, method, "ffpp", "auc", f"generator={g}") for g in MANIPULATIONS.values()]
-        values = [s.value for s in each if s]
-        if len(values) == len(MANIPULATIONS):
-            here[method] = max(values) - min(values)
+    subsets = [f"generator={name}" for name in MANIPULATIONS.values()]
+    scores = scores[(scores.benchmark == "ffpp") & (scores.metric == "auc")]
+    table = scores.pivot(index="method", columns="subset", values="value").reindex(columns=subsets)
+    table = table.reindex([METHOD, *spec["spread"]]).dropna()
+    paper = _by_manipulation(published)
+    measured, paper = (frame.max(axis=1) - frame.min(axis=1) for frame in (table, paper))
     verdict = UNKNOWN
-    if METHOD in here and len(here) > 1:
-        verdict = LEANS if here[METHOD] < min(v for m, v in here.items() if m != METHOD) else TIES
-    evidence = fill(spec["note"], measured=_numbers(here), printed=_numbers(there))
+    if METHOD in measured and len(measured) > 1:
+        verdict = LEANS if measured[METHOD] < measured.drop(METHOD).min() else TIES
+    evidence = fill(spec["note"], measured=measured.to_dict(), printed=paper.to_dict())
     return Conclusion(spec["where"], spec["claim"], verdict, evidence)
 
 
-def _annotation(quality: pd.DataFrame) -> Conclusion:
+def _annotation(spec: dict[str, Any], quality: pd.DataFrame) -> Conclusion:
     """Section 3.2: whether the aggregate's clues are better than every annotator's."""
-    spec, frame = layout()["annotation"], quality.dropna(subset=["f1"]).set_index("annotator")
-    facts: dict[str, Any] = {"f1": None, "spurious": None}
-    verdict = UNKNOWN
-    if "aggregate" in frame.index and len(frame) > 1:
-        others, own = frame.drop("aggregate"), frame.loc["aggregate"]
-        verdict = AGREES if own.f1 > others.f1.max() else DIFFERS
-        facts |= {"f1": own.f1, "best": others.f1.idxmax(), "best_f1": others.f1.max()}
-        if "spurious_per_real" in frame:
-            spurious = quality.set_index("annotator").spurious_per_real
-            facts |= {
-                "spurious": spurious["aggregate"],
-                "spurious_mean": spurious.drop("aggregate").mean(),
-            }
-    return Conclusion(spec["where"], spec["claim"], verdict, fill(spec["evidence"], **facts))
+    quality = quality.dropna(subset=["f1"]).set_index("annotator")
+    others = quality.drop("aggregate", errors="ignore")
+    verdict, facts = UNKNOWN, {}
+    if "aggregate" in quality.index and len(others):
+        verdict = AGREES if quality.f1["aggregate"] > others.f1.max() else DIFFERS
+        facts = {"aggregate": quality.loc["aggregate"], "best": others.f1.idxmax(), "others": others}
+    return Conclusion(spec["where"], spec["claim"], verdict, fill(spec["evidence"], facts=facts))
 
 
 def conclusions(inputs: Inputs, average: pd.DataFrame, published: Published) -> list[Conclusion]:
@@ -188,23 +156,24 @@ def conclusions(inputs: Inputs, average: pd.DataFrame, published: Published) -> 
     """
     pooled = average.assign(benchmark="ffpp", subset="Average", metric="auc")
     frames = {"scores": inputs.scores, "study": inputs.study, "average": pooled}
-    rows = [_annotation(inputs.clue_quality)]
+    rows = [_annotation(layout()["annotation"], inputs.clue_quality)]
     for spec in layout()["conclusions"]:
+        frame = frames[spec.get("of", "scores")]
         if "spread" in spec:
-            rows.append(_balance(spec, inputs.scores, published))
-        elif conclusion := _comparison(spec, frames, published):
-            rows.append(conclusion)
+            rows.append(_balance(spec, frame, published))
+        elif spec.get("of") != "study" or spec["benchmark"] in set(frame.benchmark):
+            rows.append(_comparison(spec, frame, published))
     return rows
 
 
-def tally(rows: list[Conclusion]) -> str:
-    """Return how many conclusions have which verdict, as a sentence."""
+def tally(rows: list[Conclusion]) -> dict[str, int]:
+    """Return how many conclusions have which verdict, in the order of `VERDICTS`."""
     numbers = Counter(row.verdict for row in rows)
-    return fill(layout()["tally"], total=len(rows), numbers=[(v, numbers[v]) for v in VERDICTS if numbers[v]])
+    return {verdict: numbers[verdict] for verdict in VERDICTS if numbers[verdict]}
 
 
-def order(study: pd.DataFrame, benchmark: str) -> list[str]:
-    """Return the paradigms from best to worst by accuracy, each with its number."""
+def order(study: pd.DataFrame, benchmark: str) -> dict[str, float]:
+    """Return the paradigms' accuracies, from best to worst."""
     part = study[(study.benchmark == benchmark) & (study.metric == "acc") & (study.subset == "all")]
     part = part.sort_values(["value", "method"], ascending=[False, True], kind="stable")
-    return [f"{row.method} {row.value:.3f}" for row in part.itertuples()]
+    return part.set_index("method").value.to_dict()

@@ -19,50 +19,24 @@ from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
 from fakevlm.reporting.texts import BENCHMARKS, fill, layout
 
+SPLITS = ("train", "val", "test")
 OBJECTIVES = ("explanation", "head")
 SCORES = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
 PREDICTIONS = ["method", "id", "item", "label", "category", "generator"]
 PREDICTIONS += ["question", "text", "p_fake", "verdict", "reference"]
-
-
-def need(stage: str, *parts: str) -> Path:
-    """The path of an artifact.
-
-    Raises:
-        UserError: it is not there; names the stage to run.
-    """
-    path = paths.artifacts(*parts)
-    if not path.exists():
-        raise UserError(
-            f"the report needs {'/'.join(('artifacts', *parts))}, which stage {stage} makes",
-            f"run it first: dvc repro {stage}",
-        )
-    return path
-
-
-def table(stage: str, columns: list[str], *parts: str) -> pd.DataFrame:
-    """Return a stage's CSV or parquet table.
-
-    Raises:
-        UserError: it is not there or lacks one of `columns`; names the stage to run.
-    """
-    path = need(stage, *parts)
-    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    if missing := [c for c in columns if c not in frame]:
-        raise UserError(
-            f"{path.name} of stage {stage} lacks the columns {', '.join(missing)}",
-            f"make it again: dvc repro -f {stage}",
-        )
-    # An empty table (of a benchmark that is left out) has no types: its names are text all the same.
-    names = ("method", "benchmark", "subset", "metric", "id", "verdict")
-    return frame.astype({c: object for c in names if frame.empty and c in frame})
-
-
-def evaluated(benchmark: str) -> Path:
-    """The folder with the records that a benchmark's predictions are about."""
-    if benchmark == "fakeclue":
-        return need("annotate", "annotate", "fakeclue", "test")
-    return need("collect", "collect", "benchmarks", benchmark)
+NAMES = ("method", "benchmark", "subset", "metric", "id", "verdict")
+TABLES = {  # of `Inputs`: stage, file, columns that must be there
+    "sources": ("collect", "sources.csv", ["source", "label", "generator", "n"]),
+    "quarantine": ("collect", "quarantine.csv", ["corpus", "path", "reason"]),
+    "duplicates": ("collect", "duplicates.csv", ["sha256"]),
+    "leakage": ("collect", "leakage.csv", ["benchmark", "kind"]),
+    "confusion": ("categorize", "confusion.csv", ["truth", "predicted", "n"]),
+    "candidates": ("annotate", "candidates.parquet", ["id", "annotator", "outcome", "text"]),
+    "clue_quality": ("annotate", "clue_quality.csv", ["annotator", "precision", "recall", "f1", "n"]),
+    "agreement": ("annotate", "agreement.csv", ["annotator_a", "annotator_b", "jaccard", "kappa", "n"]),
+    "study": ("study", "scores.csv", SCORES),
+    "robustness": ("robustness", "scores.csv", SCORES),
+}
 
 
 @dataclass(frozen=True)
@@ -102,6 +76,45 @@ class Inputs:
     config: dict[str, Any]
 
 
+def need(stage: str, *parts: str) -> Path:
+    """Return the path of an artifact.
+
+    Raises:
+        UserError: it is not there; names the stage to run.
+    """
+    path = paths.artifacts(*parts)
+    if not path.exists():
+        missing = "/".join(("artifacts", *parts))
+        raise UserError(
+            f"the report needs {missing}, which stage {stage} makes", f"run it first: dvc repro {stage}"
+        )
+    return path
+
+
+def table(stage: str, columns: list[str], *parts: str) -> pd.DataFrame:
+    """Return a stage's CSV or parquet table.
+
+    Raises:
+        UserError: it is not there or lacks one of `columns`; names the stage to run.
+    """
+    path = need(stage, *parts)
+    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    if missing := [c for c in columns if c not in frame]:
+        raise UserError(
+            f"{path.name} of stage {stage} lacks the columns {', '.join(missing)}",
+            f"make it again: dvc repro -f {stage}",
+        )
+    # An empty table (of a benchmark that is left out) has no types: its names are text all the same.
+    return frame.astype({column: object for column in NAMES if frame.empty and column in frame})
+
+
+def evaluated(benchmark: str) -> Path:
+    """Return the folder with the records that a benchmark's predictions are about."""
+    if benchmark == "fakeclue":
+        return need("annotate", "annotate", "fakeclue", "test")
+    return need("collect", "collect", "benchmarks", benchmark)
+
+
 def fetch(folder: Path, ids: Iterable[str]) -> dict[str, Record]:
     """Return the records of a folder with these ids, image bytes included; no other image is read."""
     wanted, records = set(ids), Records(folder)
@@ -118,50 +131,36 @@ def fetch(folder: Path, ids: Iterable[str]) -> dict[str, Record]:
 def parameters(folder: Path) -> int | None:
     """Return how many weights a folder's safetensors hold, from their headers; None where there are none."""
     total = 0
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in folder.glob("*.safetensors"):
         with file.open("rb") as handle:
             header: dict[str, Any] = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
         total += sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
     return total or None
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    """Return a model folder's config.json, empty where there is none."""
-    file = folder / "config.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+def _model(params: Params) -> tuple[int | None, dict[str, Any]]:
+    """Return how many weights FakeVLM has, and its config.json.
 
-
-def _weights(params: Params) -> Path | None:
-    """Return FakeVLM's folder: of stage finetune, or as `evaluate.model` names it (a folder or cached)."""
+    Its folder is that of stage finetune, or the one that `evaluate.model` names (a folder or cached).
+    """
     name = params.evaluate.model
     if name is None:
-        if params.finetune is None:
-            return None
-        return need("finetune@explanation", "finetune", "explanation", "model")
-    if paths.resolve(name).is_dir():
-        return paths.resolve(name)
-    from huggingface_hub import try_to_load_from_cache
+        folder = need("finetune@explanation", "finetune", "explanation", "model") if params.finetune else None
+    elif paths.resolve(name).is_dir():
+        folder = paths.resolve(name)
+    else:
+        from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(name, "config.json")
-    return Path(config).parent if isinstance(config, str) else None
-
-
-def _left_out(
-    params: Params, predictions: dict[str, pd.DataFrame], ground_truth: dict[str, GroundTruth]
-) -> dict[str, str]:
-    texts, reasons = layout()["left_out"], left_out(params)
-    if not ground_truth:
-        reasons["ground_truth"] = texts["ground_truth"]
-    if not params.annotate.annotators:
-        reasons["annotators"] = fill(texts["annotators"], profile=params.profile)
-    for benchmark, frame in predictions.items():
-        if frame.empty:
-            reasons[benchmark] = fill(texts["benchmark"], name=BENCHMARKS[benchmark])
-    return reasons
+        config = try_to_load_from_cache(name, "config.json")
+        folder = Path(config).parent if isinstance(config, str) else None
+    if folder is None:
+        return None, {}
+    file = folder / "config.json"
+    return parameters(folder), json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def load_inputs(params: Params) -> Inputs:
-    """Reads every artifact that the report shows, of the stages that the profile has.
+    """Return every artifact that the report shows, of the stages that the profile has.
 
     Raises:
         UserError: one is missing or lacks a column; names the stage that makes it.
@@ -172,45 +171,38 @@ def load_inputs(params: Params) -> Inputs:
         scores.append(table(stage, SCORES, "evaluate", benchmark, "scores.csv"))
         predictions[benchmark] = table(stage, PREDICTIONS, "evaluate", benchmark, "predictions.parquet")
         evaluated(benchmark)
-    splits = [
-        read_frame(need("annotate", "annotate", "fakeclue", split), ["id", "label", "category"]).assign(
-            split=split
-        )
-        for split in ("train", "val", "test")
-    ]
-    absent = left_out(params)
-
-    def part(stage: str, columns: list[str], *parts: str) -> pd.DataFrame:
-        return pd.DataFrame(columns=columns) if stage in absent else table(stage, columns, *parts)
-
-    logs = {
-        objective: table(
-            f"finetune@{objective}", ["step", "loss", "learning_rate"], "finetune", objective, "log.csv"
-        )
-        for objective in (() if "finetune" in absent else OBJECTIVES)
+    columns = ["id", "label", "category"]
+    folders = {split: need("annotate", "annotate", "fakeclue", split) for split in SPLITS}
+    images = [read_frame(folder, columns).assign(split=split) for split, folder in folders.items()]
+    reasons = left_out(params)
+    tables = {
+        name: pd.DataFrame(columns=columns) if stage in reasons else table(stage, columns, stage, file)
+        for name, (stage, file, columns) in TABLES.items()
     }
-    candidates = table("annotate", ["id", "annotator", "outcome", "text"], "annotate", "candidates.parquet")
-    weights, ground_truth = _weights(params), read_ground_truth(need("collect", "collect", "truth.jsonl"))
-    quality = ["annotator", "precision", "recall", "f1", "n"]
-    pair = ["annotator_a", "annotator_b", "jaccard", "kappa", "n"]
+    columns = ["step", "loss", "learning_rate"]
+    logs = {
+        objective: table(f"finetune@{objective}", columns, "finetune", objective, "log.csv")
+        for objective in (() if "finetune" in reasons else OBJECTIVES)
+    }
+    ground_truth = read_ground_truth(need("collect", "collect", "truth.jsonl"))
+    texts = layout()["left_out"]
+    if not ground_truth:
+        reasons["ground_truth"] = texts["ground_truth"]
+    if not params.annotate.annotators:
+        reasons["annotators"] = fill(texts["annotators"], profile=params.profile)
+    for benchmark, frame in predictions.items():
+        if frame.empty:
+            reasons[benchmark] = fill(texts["benchmark"], name=BENCHMARKS[benchmark])
+    weights, config = _model(params)
     return Inputs(
         params=params,
-        left_out=_left_out(params, predictions, ground_truth),
-        sources=table("collect", ["source", "label", "generator", "n"], "collect", "sources.csv"),
-        quarantine=table("collect", ["corpus", "path", "reason"], "collect", "quarantine.csv"),
-        duplicates=table("collect", ["sha256"], "collect", "duplicates.csv"),
-        leakage=table("collect", ["benchmark", "kind"], "collect", "leakage.csv"),
+        left_out=reasons,
         ground_truth=ground_truth,
-        confusion=part("categorize", ["truth", "predicted", "n"], "categorize", "confusion.csv"),
-        fakeclue=pd.concat(splits, ignore_index=True),
-        candidates=candidates,
-        clue_quality=table("annotate", quality, "annotate", "clue_quality.csv"),
-        agreement=table("annotate", pair, "annotate", "agreement.csv"),
-        study=part("study", SCORES, "study", "scores.csv"),
+        fakeclue=pd.concat(images, ignore_index=True),
         logs=logs,
         scores=pd.concat(scores, ignore_index=True),
         predictions=predictions,
-        robustness=part("robustness", SCORES, "robustness", "scores.csv"),
-        weights=parameters(weights) if weights else None,
-        config=_config(weights) if weights else {},
+        weights=weights,
+        config=config,
+        **tables,
     )

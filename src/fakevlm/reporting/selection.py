@@ -19,10 +19,15 @@ FIG5_CATEGORIES = ("animal", "human", "object", "doc", "satellite")
 
 @dataclass(frozen=True)
 class Selection:
-    """Cases, and the numbers for the sentence that says how they were drawn."""
+    """Cases, and the numbers for the caption that says how they were drawn.
+
+    Attributes:
+        captions: of Figure 2's example: annotator → caption.
+    """
 
     cases: list[Case]
     facts: dict[str, Any]
+    captions: dict[str, str] | None = None
 
 
 def _answers(inputs: Inputs, benchmark: str) -> pd.DataFrame:
@@ -55,32 +60,29 @@ def sample(
         ids in the order drawn, the id of the failure (None without one), the number of failures.
     """
     frame = frame[frame[column].isin(groups)]
-    pools = {g: list(rng.permutation(frame[frame[column] == g].id.to_numpy(dtype=object))) for g in groups}
+    pools = [list(rng.permutation(frame[frame[column] == g].id.to_numpy(dtype=object))) for g in groups]
+    turns = [pool[i] for i in range(max(map(len, pools))) for pool in pools if i < len(pool)]
     failures = frame[~frame.right].id.tolist()
-    wanted = cases - 1 if failures and cases > 1 else cases
-    chosen: list[str] = []
-    while len(chosen) < wanted and any(pools.values()):
-        for group in groups:
-            if pools[group] and len(chosen) < wanted:
-                chosen.append(pools[group].pop(0))
+    chosen = turns[: cases - 1 if failures and cases > 1 else cases]
     left = [i for i in failures if i not in chosen]
     extra = left[int(rng.integers(len(left)))] if left and len(chosen) < cases else None
     return chosen, extra, len(failures)
 
 
-def _artifacts(inputs: Inputs, key: str) -> dict[str, Any]:
-    """Return what a case shows of an image's ground truth, by its path."""
-    truth = inputs.ground_truth.get(key)
+def _case(inputs: Inputs, record: Any, **values: Any) -> Case:
+    """Return a record as a case, with what is known of its artifacts."""
+    truth = inputs.ground_truth.get(record.path)
     artifacts = truth.artifacts if truth else []
-    return {
-        "kinds": tuple(dict.fromkeys(a.kind for a in artifacts)),
-        "boxes": tuple(a.region for a in artifacts),
-        "true_category": truth.category if truth else None,
-    }
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return Case(
+        id=record.id,
+        image=record.pil(),
+        label=record.label,
+        category=values.pop("category", record.category),
+        true_category=truth.category if truth else None,
+        kinds=tuple(dict.fromkeys(a.kind for a in artifacts)),
+        boxes=tuple(a.region for a in artifacts),
+        **values,
+    )
 
 
 def first_reference(text: str) -> str:
@@ -99,62 +101,48 @@ def _select(
     ids, extra, failures = sample(rows, cases, np.random.default_rng([seed, number]), groups, column)
     facts = {"total": len(rows), "seed": seed, "cases": len(ids), "extra": extra, "failures": failures}
     keys = [*ids, *([extra] if extra else [])]
-    records = fetch(evaluated(benchmark), keys)
-    frame = inputs.predictions[benchmark]
-    base, answers = frame[frame.method == UNTUNED].set_index("id"), rows.set_index("id")
-    shown = []
-    for key in keys:
-        record, answer = records[key], answers.loc[key]
-        untuned = base.loc[key] if key in base.index else None
-        shown.append(
-            Case(
-                id=key,
-                image=record.pil(),
-                label=record.label,
-                category=answer.category if isinstance(answer.category, str) else record.category,
-                words=_text(answer.text),
-                verdict=answer.verdict,
-                reference=first_reference(_text(answer.reference)),
-                question=record.question,
-                base_words=None if untuned is None else _text(untuned.text),
-                base_verdict=None if untuned is None else untuned.verdict,
-                decides=not asks_about_part(record.question),
-                chosen="failure" if key == extra else "random",
-                **_artifacts(inputs, record.path),
-            )
+    records, frame = fetch(evaluated(benchmark), keys), inputs.predictions[benchmark]
+    base = frame[frame.method == UNTUNED].set_index("id")
+    answers = rows.set_index("id").fillna({"text": "", "reference": ""})
+    shown = [
+        _case(
+            inputs,
+            records[key],
+            category=answers.category[key] if pd.notna(answers.category[key]) else records[key].category,
+            words=answers.text[key],
+            verdict=answers.verdict[key],
+            reference=first_reference(answers.reference[key]),
+            question=records[key].question,
+            base_words=base.text.fillna("").get(key),
+            base_verdict=base.verdict.get(key),
+            decides=not asks_about_part(records[key].question),
+            chosen="failure" if key == extra else "random",
         )
+        for key in keys
+    ]
     return Selection(shown, facts)
 
 
 def fig5(inputs: Inputs) -> Selection:
-    """Fakes of FakeClue's test split: animals, people, objects, documents, satellite (paper Fig. 5)."""
+    """Return fakes of FakeClue's test split: animals, people, objects, documents, satellite (paper Fig. 5)."""
     rows = _answers(inputs, "fakeclue")
     rows = rows[(rows.label == 0) & rows.category.isin(FIG5_CATEGORIES)]
     return _select(inputs, "fakeclue", 5, rows, FIG5_CATEGORIES, "category")
 
 
 def fig6(inputs: Inputs) -> Selection:
-    """Questions of DD-VQA, fakes and real images (paper Fig. 6)."""
+    """Return questions of DD-VQA, fakes and real images (paper Fig. 6)."""
     return _select(inputs, "ddvqa", 6, _answers(inputs, "ddvqa"), ("fake", "real"), "truth")
 
 
 def fig7(inputs: Inputs) -> Selection:
-    """Real images of FakeClue's test split (paper Fig. 7)."""
+    """Return real images of FakeClue's test split (paper Fig. 7)."""
     rows = _answers(inputs, "fakeclue")
     return _select(inputs, "fakeclue", 7, rows[rows.label == 1], CATEGORIES, "category")
 
 
-@dataclass(frozen=True)
-class Example:
-    """Figure 2's example: a case, annotator → caption, and the numbers for its caption's sentence."""
-
-    case: Case
-    captions: dict[str, str]
-    facts: dict[str, Any]
-
-
-def fig2_example(inputs: Inputs) -> Example:
-    """A fake of the training split that every annotator captioned, drawn at random (paper Fig. 2).
+def fig2_example(inputs: Inputs) -> Selection:
+    """Return a fake of the training split that every annotator captioned, drawn at random (paper Fig. 2).
 
     Where the ground truth is known, a fake with visible artifacts.
     """
@@ -172,16 +160,6 @@ def fig2_example(inputs: Inputs) -> Example:
     seed = inputs.params.seed
     key = ids[int(np.random.default_rng([seed, 2]).integers(len(ids)))]
     record = fetch(evaluated("fakeclue").parent / "train", [key])[key]
-    rows = usable[usable.id == key].set_index("annotator").text
-    case = Case(
-        id=key,
-        image=record.pil(),
-        label=record.label,
-        category=record.category,
-        words="",
-        verdict="",
-        reference=record.references[0] if record.references else "",
-        **_artifacts(inputs, key),
-    )
-    by_name = {name: rows[name] for name in names if name in rows.index}
-    return Example(case, by_name, {"seed": seed, "total": len(ids)})
+    case = _case(inputs, record, words="", verdict="", reference="".join(record.references[:1]))
+    by_name = usable[usable.id == key].set_index("annotator").text[names].to_dict()
+    return Selection([case], {"seed": seed, "total": len(ids)}, by_name)

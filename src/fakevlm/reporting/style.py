@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -26,7 +27,7 @@ SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#8c8c8c"
 FAKE_COLOUR, REAL_COLOUR = VERMILLION, BLUE
 PAPER_COLOUR, RUN_COLOUR = GREY, GREEN
 FAMILY_COLOURS = {"texture": ORANGE, "geometry": SKY, "lighting": PURPLE}
-_METHODS = {
+METHODS = {  # colour and marker
     "FakeVLM": (BLUE, "o"),
     "LLaVA + Linear Head": (ORANGE, "s"),
     "CNNSpot": (GREEN, "^"),
@@ -34,8 +35,6 @@ _METHODS = {
     "Frequency": (VERMILLION, "v"),
     "LLaVA (untuned)": (GREY, "x"),
 }
-METHOD_COLOURS = {method: colour for method, (colour, _) in _METHODS.items()}
-METHOD_MARKERS = {method: marker for method, (_, marker) in _METHODS.items()}
 
 STYLE = matplotlib.rc_params_from_file(
     Path(__file__).with_name("report.mplstyle"), use_default_template=False
@@ -66,21 +65,26 @@ class Picture(Figure):
 
     @functools.cached_property
     def svg(self) -> bytes:
-        """SVG bytes without date or version; text as outlines, so that it looks the same everywhere.
-
-        Drawn once, since a file and the report's page both want it.
-        """
+        """SVG bytes without date or version; text as outlines, so that it looks the same everywhere."""
         out = io.BytesIO()
         with matplotlib.rc_context(STYLE):
             self.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
         return out.getvalue()
 
     def legend_above(self, *panels: Any, ncols: int, order: Sequence[str] = ()) -> None:
-        """One legend of all panels above them; `order` sorts it by the names before a colon."""
+        """Add one legend of all panels above them; `order` sorts it by the names before a colon."""
         pairs = [pair for axes in panels for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
         if order:
             pairs.sort(key=lambda pair: order.index(pair[1].split(":")[0]))
         self.legend(*zip(*pairs, strict=True), loc="outside upper center", ncols=ncols)
+
+    def empty(self, words: str, axes: Any = None) -> "Picture":
+        """Return the picture with axes that say why they are empty."""
+        axes = axes or self.subplots()
+        axes.set_axis_off()
+        place = {"ha": "center", "va": "center", "transform": axes.transAxes}
+        axes.text(0.5, 0.5, words, color=QUIET, wrap=True, **place)
+        return self
 
     def _repr_png_(self) -> bytes:
         return self.png(dpi=130)
@@ -90,7 +94,7 @@ F = TypeVar("F", bound=Callable[..., Picture])
 
 
 def drawing(function: F) -> F:
-    """Runs a drawing function in the project's style, and leaves matplotlib's settings as they were."""
+    """Run a drawing function in the project's style, and leave matplotlib's settings as they were."""
 
     @functools.wraps(function)
     def styled(*args: Any, **kwargs: Any) -> Picture:
@@ -108,7 +112,7 @@ def drawing(function: F) -> F:
 
 
 def save(picture: Picture, folder: Path, name: str, dpi: int = 300) -> None:
-    """Writes `<name>.png` (at most 600 kB: fewer dots an inch where needed) and `<name>.svg`."""
+    """Write `<name>.png` (at most 600 kB: fewer dots an inch where needed) and `<name>.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
     for resolution in [r for r in (dpi, 250, 220, 200, 180, 160, 130, 100) if r <= dpi]:
         data = picture.png(resolution)
@@ -118,13 +122,14 @@ def save(picture: Picture, folder: Path, name: str, dpi: int = 300) -> None:
     (folder / f"{name}.svg").write_bytes(picture.svg)
 
 
+def rows(axes: Any, names: Sequence[str]) -> None:
+    """Name the rows of horizontal bars, the first at the top."""
+    axes.set_yticks(np.arange(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+
+
 def direct_label(axes: Any, value: float, y: float, text: str) -> None:
-    """A number beside the end of a horizontal bar."""
+    """Write a number beside the end of a horizontal bar."""
     place = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "ha": "left"}
     axes.annotate(text, (value, y), fontsize=6.5, **place)
-
-
-def empty(axes: Any, words: str) -> None:
-    """An axes that says why it is empty."""
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, words, ha="center", va="center", color=QUIET, transform=axes.transAxes, wrap=True)

@@ -3,14 +3,14 @@
 Which scores, columns and notes a table has is data: `tables` in report.yaml. A new column is one entry there.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from fnmatch import filter as matching
 from typing import Any
 
 import pandas as pd
 
 from fakevlm.data.records import read_frame
-from fakevlm.reporting.inputs import Inputs, evaluated
+from fakevlm.reporting.inputs import SPLITS, Inputs, evaluated
 from fakevlm.reporting.published import TIDY, Published
 from fakevlm.reporting.texts import (
     BENCHMARKS,
@@ -18,6 +18,7 @@ from fakevlm.reporting.texts import (
     METHOD,
     METRICS,
     count,
+    environment,
     fill,
     fmt,
     layout,
@@ -25,7 +26,7 @@ from fakevlm.reporting.texts import (
 )
 
 TRAINED = ("CNNSpot", "UnivFD", "Frequency")  # detectors of stage experts, as evaluate.methods names them
-STRONG = (METHOD, "LLaVA + Explanatory Text")
+STRONG = (METHOD, "LLaVA + Explanatory Text", "FakeClue", "all")  # rows of the paper's own method, and sums
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,14 @@ class Sheet:
 
     Attributes:
         owners: of each column: `key`, `paper`, `run` or `release`.
-        strong: rows of the paper's own method.
+        strong: names of the rows to print in bold.
     """
 
     title: str
     head: list[str]
     owners: list[str]
     rows: list[list[str]]
-    strong: frozenset[int] = frozenset()
+    strong: tuple[str, ...] = STRONG
 
 
 @dataclass(frozen=True)
@@ -53,48 +54,41 @@ class ReportTable:
     caption: str
     tidy: pd.DataFrame
     sheets: list[Sheet]
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
 
 
 def _run_rows(scores: pd.DataFrame, spec: dict[str, Any]) -> pd.DataFrame:
     """Return the scores that an entry of `run` asks for, tidy, plus `f1`: the paper's name of F1(real)."""
     scores = scores[(scores.benchmark == spec["benchmark"]) & scores.metric.isin(METRICS)]
-    subsets: dict[str, str] = {}
-    for pattern, name in spec["subsets"].items():
-        prefix = pattern.removesuffix("*")
-        here = (
-            sorted(s for s in scores.subset.unique() if s.startswith(prefix)) if name is None else [pattern]
-        )
-        subsets |= {subset: name or subset for subset in here}
+    f1 = scores[scores.metric == spec.get("f1", "f1_real")].assign(metric="f1")
+    scores = pd.concat([scores, f1]).dropna(subset=["value"])
+    subsets = {
+        subset: name or subset
+        for pattern, name in spec["subsets"].items()
+        for subset in sorted(matching(scores.subset.unique(), pattern))
+    }
     part = scores[scores.subset.isin(subsets)]
+    if part.empty:
+        return part.reindex(columns=TIDY)
     part = part.assign(subset=part.subset.map(subsets), source="run")
-    part = pd.concat([part, part[part.metric == spec.get("f1", "f1_real")].assign(metric="f1")])
-    part = part.dropna(subset=["value"])
-    metrics = spec.get("metrics", list(METRICS))
-    if isinstance(metrics, dict):
-        wanted = [m in metrics.get(s, METRICS) for s, m in zip(part.subset, part.metric, strict=True)]
-        part = part[pd.Series(wanted, index=part.index, dtype=bool)]
-    else:
-        part = part[part.metric.isin(metrics)]
-    if methods := spec.get("methods"):
-        part = part[part.method.isin(methods)]
+    part = part[(part.subset + "/" + part.metric).str.fullmatch(spec.get("only", ".*"))]
+    methods = spec.get("methods", {method: method for method in part.method.unique()})
+    part = part[part.method.isin(methods)]
     orders = {
-        "method": [METHOD, *sorted(set(part.method) - {METHOD})],
+        "method": [METHOD, *sorted(set(methods) - {METHOD})],
         "subset": list(subsets.values()),
         "metric": list(METRICS),
     }
     part = part.sort_values(list(orders), key=lambda c: c.map(orders[c.name].index), kind="stable")
-    return part.assign(method=part.method.map(methods))[TIDY] if methods else part[TIDY]
+    return part.assign(method=part.method.map(methods))[TIDY]
 
 
-def _tidy(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def _tidy(frames: list[pd.DataFrame]) -> pd.DataFrame:
     """Return one tidy frame: values rounded to what is meaningful, n a whole number."""
-    rows = [row for frame in frames for row in frame[TIDY].itertuples(index=False)]
-    frame = pd.DataFrame(rows, columns=TIDY)
+    frame = pd.concat([f[TIDY].astype(object) for f in frames], ignore_index=True).infer_objects()
     for column in ("value", "ci_low", "ci_high"):
         frame[column] = pd.to_numeric(frame[column]).round(6)
-    frame["n"] = pd.to_numeric(frame["n"]).astype("Int64")
-    return frame
+    return frame.assign(n=pd.to_numeric(frame["n"]).astype("Int64"))
 
 
 def cell(tidy: pd.DataFrame, **where: str) -> str:
@@ -104,82 +98,58 @@ def cell(tidy: pd.DataFrame, **where: str) -> str:
     return fmt(*tidy[["value", "ci_low", "ci_high"]].iloc[0]) if len(tidy) else "–"
 
 
-def _beside(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet:
-    """The paper's column, where it prints one, and this run's for each of the sheet's columns."""
-    wanted = (tidy.subset + "/" + tidy.metric).isin(spec["columns"])
-    tidy = tidy[wanted].sort_values("source", kind="stable")  # the paper's methods first
-    methods = list(dict.fromkeys(tidy.method))
-    head, owners, cells = ["Method"], ["key"], [[method] for method in methods]
-    for column, label in spec["columns"].items():
-        subset, metric = column.split("/")
-        part = tidy[(tidy.subset == subset) & (tidy.metric == metric)]
-        for source, title in (("paper", "paper"), ("run", f"this run ({profile})")):
-            if source == "paper" and not (part.source == "paper").any():
-                continue
-            head.append(f"{label}, {title}")
-            owners.append(source)
-            for row in cells:
-                row.append(cell(part, method=row[0], source=source))
-    strong = frozenset(i for i, method in enumerate(methods) if method in STRONG)
-    return Sheet(spec["title"], head, owners, cells, strong)
+def _texts(tidy: pd.DataFrame) -> pd.DataFrame:
+    """Return a tidy frame with its cells as `text`, and `n`, the number of images, as one more metric."""
+    texts = [fmt(*row) for row in tidy[["value", "ci_low", "ci_high"]].itertuples(index=False)]
+    sizes = tidy[(tidy.metric == "acc") & (tidy.source == "run")].assign(metric="n")
+    return pd.concat([tidy.assign(text=texts), sizes.assign(text=sizes.n.map(count))])
 
 
-def _only_run(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet | None:
-    """What the paper does not report, measured in this run; None if no method is `having` it."""
-    run = tidy[(tidy.source == "run") & (tidy.subset == spec.get("of", "all"))]
-    if having := spec.get("having"):
-        run = run[run.method.isin(run[run.metric == having].method)]
-        if run.empty:
-            return None
-    metrics = [m for m in spec["run"] if (run.metric == m).any()]
-    sizes = run[run.metric == "acc"].groupby("method").n.max()
-    rows = [
-        [m, count(sizes[m]) if m in sizes else "–", *(cell(run, method=m, metric=k) for k in metrics)]
-        for m in dict.fromkeys(run.method)
-    ]
-    head = ["Method", f"Images ({profile})", *(f"{METRICS[k]}, this run ({profile})" for k in metrics)]
-    strong = frozenset(i for i, row in enumerate(rows) if row[0] == METHOD)
-    return Sheet(spec["title"], head, ["key"] + ["run"] * (len(metrics) + 1), rows, strong)
-
-
-def _by_subset(
-    tidy: pd.DataFrame, spec: dict[str, Any], profile: str, released: dict[str, float]
-) -> Sheet | None:
-    """FakeVLM by category or generator, beside the released weights; None where there is none."""
-    part = tidy[(tidy.method == METHOD) & tidy.subset.str.startswith(f"{spec['by']}=")]
-    part = part.assign(subset=part.subset.str.removeprefix(f"{spec['by']}="))
-    metrics = [m for m in spec["metrics"] if (part.metric == m).any()]
-    release = [spec["release"]] if "release" in spec else []
-    rows = []
-    for name in sorted(part.subset.unique()):
-        here = part[part.subset == name]
-        row = [CATEGORY_NAMES.get(name, name), count(here[here.metric == metrics[0]].n.iloc[0])]
-        rows.append(
-            row + [fmt(released.get(name)) for _ in release] + [cell(here, metric=m) for m in metrics]
-        )
-    head = [spec["key"], f"Images ({profile})", *release]
-    head += [f"{METRICS[m]}, this run ({profile})" for m in metrics]
-    owners = ["key", "run", *(["release"] * len(release)), *(["run"] * len(metrics))]
-    return Sheet(spec["title"], head, owners, rows) if rows else None
-
-
-def _by_row(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet:
-    """FakeVLM under each subset (rows): the paper's metrics, then this run's."""
-    owners = [("paper", "paper"), ("run", f"this run ({profile})")]
-    columns = [(source, title, m) for source, title in owners for m in spec["rows"]]
-    columns = [c for c in columns if ((tidy.source == c[0]) & (tidy.metric == c[2])).any()]
-    rows = [
-        [subset.replace("=", " "), *(cell(tidy, subset=subset, source=s, metric=m) for s, _, m in columns)]
-        for subset in sorted(set(tidy.subset), key=_strength)
-    ]
-    head = [spec["key"], *(f"{METRICS[metric]}, {title}" for _, title, metric in columns)]
-    return Sheet(spec["title"], head, ["key", *(source for source, _, _ in columns)], rows)
-
-
-def _strength(subset: str) -> tuple[bool, str, float]:
-    """Order `none` first, then perturbations by name and strength."""
+def _rank(subset: str) -> tuple[bool, str, float, str]:
+    """Order `none` first, then by name, then by strength as a number."""
     name, _, strength = subset.partition("=")
-    return name != "none", name, float(strength or 0)
+    number = float(strength) if strength.replace(".", "", 1).isdigit() else 0.0
+    return subset != "none", name, number, strength
+
+
+def _sheet(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet | None:
+    """Return one sheet as report.yaml lays it out, None if it has no rows.
+
+    Rows are methods or, with `by`, the subsets of FakeVLM that begin so. Columns without a value are left out,
+    except this run's beside the paper's.
+    """
+    owners = {"paper": "paper", "run": f"this run ({profile})"}
+    key, other = ("subset", "method") if "by" in spec else ("method", "subset")
+    if "columns" in spec:
+        names = {tuple(column.split("/")): label for column, label in spec["columns"].items()}
+        columns = {(o, *column): f"{label}, {owners[o]}" for column, label in names.items() for o in owners}
+    else:
+        where = METHOD if "by" in spec else spec.get("of", "all")
+        sources, metrics = spec.get("sources", ["run"]), spec["metrics"]
+        columns = {(o, where, m): f"{METRICS.get(m, m)}, {owners[o]}" for o in sources for m in metrics}
+        images = {("run", where, "n"): f"Images ({profile})"} if sources == ["run"] else {}
+        released = {("release", where, "acc"): spec["release"]} if "release" in spec else {}
+        columns = images | released | columns
+    tidy = tidy[tidy.source.isin({column[0] for column in columns})].sort_values("source", kind="stable")
+    if "by" in spec:
+        tidy = tidy[(tidy.method == METHOD) & tidy.subset.str.startswith(spec["by"])]
+        rows = sorted(tidy.subset.unique(), key=_rank)
+    else:
+        having = spec.get("having")
+        tidy = tidy[tidy.method.isin(tidy[tidy.metric == having].method)] if having else tidy
+        rows = list(tidy.method.unique())
+    table = _texts(tidy).pivot(index=key, columns=["source", other, "metric"], values="text")
+    shown = [c for c in columns if c in table or ("columns" in spec and c[0] == "run")]
+    if not shown:
+        return None
+    table = table.reindex(rows, columns=pd.MultiIndex.from_tuples(shown)).dropna(how="all").fillna("–")
+    labels = [row.removeprefix(spec.get("by", "")).replace("=", " ") for row in table.index]
+    cells = [
+        [CATEGORY_NAMES.get(label, label), *row] for label, row in zip(labels, table.to_numpy(), strict=True)
+    ]
+    head = [spec.get("key", "Method"), *(columns[column] for column in shown)]
+    strong = STRONG if "columns" in spec else (METHOD,)
+    return Sheet(spec["title"], head, ["key", *(c[0] for c in shown)], cells, strong) if cells else None
 
 
 def build_table(
@@ -190,7 +160,7 @@ def build_table(
     average: pd.DataFrame | None = None,
     **facts: Any,
 ) -> ReportTable:
-    """One of Tables 2–8, the paper beside this run, as `report.yaml` lays it out.
+    """Return one of Tables 2–8, the paper beside this run, as `report.yaml` lays it out.
 
     Args:
         name: `table2` … `table8`.
@@ -198,35 +168,31 @@ def build_table(
         average: the mean AUC over the manipulations (`averages.average_auc`), for Table 5.
         facts: what the table's notes name: trained (experts trained in this run), videos (of FF++).
     """
-    spec, printed = layout()["tables"][name], published.table(name)
-    frames = [published.frame(name)]
-    for entry in spec["run"]:
-        if entry.get("average"):
-            mean = pd.DataFrame(columns=TIDY) if average is None else average
-            frames.append(mean.assign(source="run", benchmark="ffpp", subset="Average", metric="auc"))
-        else:
-            frames.append(_run_rows(scores, entry))
-    tidy = _tidy(frames)
-    sheets: list[Sheet | None] = []
-    for sheet in spec["sheets"]:
-        part = tidy[tidy.benchmark == sheet["benchmark"]]
-        if "columns" in sheet:
-            sheets.append(_beside(part, sheet, profile))
-        elif "rows" in sheet:
-            sheets.append(_by_row(part, sheet, profile))
-        elif "run" in sheet:
-            sheets.append(_only_run(part, sheet, profile))
-        else:
-            sheets.append(_by_subset(part, sheet, profile, published.release.fakeclue_accuracy))
+    spec, paper = layout()["tables"][name], published.table(name)
+    mean = pd.DataFrame(columns=TIDY) if average is None else average
+    mean = mean.assign(source="run", benchmark="ffpp", subset="Average", metric="auc")
+    run = [mean if entry.get("average") else _run_rows(scores, entry) for entry in spec["run"]]
+    tidy = _tidy([published.frame(name), *run])
+    released = (
+        pd.Series(published.release.fakeclue_accuracy, name="value").rename_axis("subset").reset_index()
+    )
+    released = released.assign(
+        method=METHOD,
+        source="release",
+        benchmark="fakeclue",
+        subset="category=" + released.subset,
+        metric="acc",
+    )
+    everything = pd.concat([tidy.astype(object), released], ignore_index=True)
+    sheets = [_sheet(everything[everything.benchmark == s["benchmark"]], s, profile) for s in spec["sheets"]]
     measured = bool((tidy.source == "run").any())
-    notes = [note.note for note in printed.all_notes()]
+    notes = [note.note for note in paper.all_notes() if note.note]
     notes += sentences(spec["notes"], **({"trained": [], "videos": 0} | facts), measured=measured)
-    shown = [sheet for sheet in sheets if sheet]
-    return ReportTable(spec["file"], printed.number, printed.caption, tidy, shown, notes)
+    return ReportTable(spec["file"], paper.number, paper.caption, tidy, [s for s in sheets if s], notes)
 
 
 def build_tables(inputs: Inputs, published: Published, average: pd.DataFrame) -> list[ReportTable]:
-    """Tables 1–8."""
+    """Return Tables 1–8."""
     params = inputs.params
     trained = [name for name in params.evaluate.methods if name in TRAINED]
     videos = inputs.predictions["ffpp"]["item"].nunique()
@@ -244,123 +210,93 @@ _TABLE1 = ["dataset", "source", "split", "category", "field", "artifact", "annot
 
 
 def annotators(inputs: Inputs) -> str:
-    """Who annotates in this run: the back ends by name, e.g. `3 × observer`."""
-    backends = [annotator.backend for annotator in inputs.params.annotate.annotators]
-    names = ", ".join(f"{backends.count(b)} × {b}" for b in dict.fromkeys(backends))
-    return names or "nobody: the released texts"
+    """Return who annotates in this run: the back ends by name, e.g. `3 × observer`."""
+    backends = pd.Series([annotator.backend for annotator in inputs.params.annotate.annotators])
+    numbers = backends.value_counts(sort=False)
+    return ", ".join(f"{n} × {name}" for name, n in numbers.items()) or "nobody: the released texts"
 
 
 def _run_dataset(inputs: Inputs, benchmark: str) -> dict[str, Any]:
-    """This run's row of one benchmark; several questions may share an image."""
+    """Return this run's row of one benchmark; several questions may share an image."""
     own = benchmark == "fakeclue"
     frame = inputs.fakeclue if own else read_frame(evaluated(benchmark), ["id", "label", "category"])
     images = frame.assign(path=frame.id.str.split("#").str[0]).drop_duplicates("path")
+    field, artifact = layout()["datasets"][benchmark]
     real = int((images.label == 1).sum())
-    field_, artifact = layout()["datasets"][benchmark]
-    return {
+    sizes = {"images": len(images), "real": real, "fake": len(images) - real, "rows": len(frame)}
+    return sizes | {
         "dataset": BENCHMARKS[benchmark],
         "source": "run",
-        "field": field_,
+        "field": field,
         "artifact": artifact,
         "annotator": annotators(inputs) if own else None,
         "categories": "yes" if own or frame.category.nunique() > 1 else "no",
         "number": count(len(images)),
-        "images": len(images),
-        "real": real,
-        "fake": len(images) - real,
-        "rows": len(frame),
     }
 
 
-def _by_category(inputs: Inputs, published: Published) -> list[dict[str, Any]]:
-    run = inputs.fakeclue.groupby(["split", "category", "label"]).size().rename("n").reset_index()
-    rows = []
-    for source, frame in (("release", published.release.frame()), ("run", run)):
-        table = frame.pivot_table(index=["split", "category"], columns="label", values="n", fill_value=0)
-        for split in ("train", "val", "test"):
-            for category in [c for c in CATEGORY_NAMES if (split, c) in table.index]:
-                real, fake = (int(table[label].get((split, category), 0)) for label in (1, 0))
-                key = {"dataset": "FakeClue", "source": source, "split": split, "category": category}
-                rows.append(key | dict(zip(_NUMBERS, (real + fake, real, fake, real + fake), strict=True)))
-    return rows
+def _by_category(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Return FakeClue's images by split and category, from counts `n` by split, category and label."""
+    table = frame.pivot_table(index=["split", "category"], columns="label", values="n", fill_value=0)
+    wanted = pd.MultiIndex.from_product([SPLITS, CATEGORY_NAMES], names=["split", "category"])
+    table = table.reindex(wanted.intersection(table.index, sort=False)).reindex(columns=[0, 1], fill_value=0)
+    table = table.set_axis(["fake", "real"], axis=1).reset_index()
+    images = table.fake + table.real
+    return table.assign(dataset="FakeClue", source=source, images=images, rows=images)
 
 
-def _datasets(rows: list[dict[str, Any]], profile: str) -> Sheet:
+def _datasets(tidy: pd.DataFrame, profile: str) -> Sheet:
+    """Return the data sets as the paper describes them, beside this run's."""
+    keys = ["field", "artifact", "annotator", "categories", "number"]
+    paper, run = (tidy[tidy.source == source].set_index("dataset") for source in ("paper", "run"))
+    questions = [f" ({count(r.rows)} questions)" if r.rows != r.images else "" for r in run.itertuples()]
+    run = run.assign(
+        here=run.images.map(count) + questions, pair=run.real.map(count) + " / " + run.fake.map(count)
+    )
+    table = paper[keys].join(run[["annotator", "here", "pair"]], how="outer", rsuffix="_run", sort=False)
+    table = table.reindex(tidy.dataset.unique()).fillna("–")
     head = ["Data set", "Field", "Artifact", "Annotator, paper", "Categories, paper", "Number, paper"]
     head += [f"{name}, this run ({profile})" for name in ("Annotator", "Images", "real / fake")]
-    paper = {row["dataset"]: row for row in rows if row["source"] == "paper"}
-    run = {row["dataset"]: row for row in rows if row["source"] == "run"}
-    names = list(dict.fromkeys([*paper, *run]))
-    cells = []
-    for name in names:
-        keys = ("field", "artifact", "annotator", "categories", "number")
-        row = [name, *(str(paper.get(name, {}).get(key) or "–") for key in keys)]
-        if here := run.get(name):
-            questions = f" ({count(here['rows'])} questions)" if here["rows"] != here["images"] else ""
-            images = count(here["images"]) + questions
-            row += [here["annotator"] or "–", images, f"{count(here['real'])} / {count(here['fake'])}"]
-        cells.append(row if here else [*row, "–", "–", "–"])
-    owners = ["key"] + ["paper"] * 5 + ["run"] * 3
-    return Sheet("Data sets", head, owners, cells, frozenset({names.index("FakeClue")}))
+    return Sheet(
+        "Data sets", head, ["key", *["paper"] * 5, *["run"] * 3], table.reset_index().to_numpy().tolist()
+    )
 
 
-def _splits(rows: list[dict[str, Any]], profile: str) -> Sheet:
-    """FakeClue by category: fakes / real images of each split, release beside run."""
+def _splits(tidy: pd.DataFrame, profile: str) -> Sheet:
+    """Return FakeClue by category: fakes / real images of each split, release beside run."""
     columns = [("release", "train"), ("release", "test"), ("run", "train"), ("run", "val"), ("run", "test")]
-    owner = {"release": "release", "run": f"this run ({profile})"}
-    head = ["Category"] + [f"{split} fake / real, {owner[source]}" for source, split in columns]
-    frame = pd.DataFrame(rows)
-    sizes = frame.set_index(["source", "split", "category"])[["fake", "real"]]
-    cells = []
-    for category in [c for c in CATEGORY_NAMES if c in set(frame.category)]:
-        pairs = [sizes.loc[(*c, category)] if (*c, category) in sizes.index else None for c in columns]
-        pairs = ["–" if p is None else f"{count(p.fake)} / {count(p.real)}" for p in pairs]
-        cells.append([CATEGORY_NAMES[category], *pairs])
-    sums = [frame[(frame.source == source) & (frame.split == split)] for source, split in columns]
-    cells.append(["all", *(f"{count(part.fake.sum())} / {count(part.real.sum())}" for part in sums)])
-    owners = ["key", *(source for source, _ in columns)]
-    return Sheet("FakeClue by category and split", head, owners, cells, frozenset({len(cells) - 1}))
+    sums = tidy.groupby(["source", "split"], as_index=False)[["fake", "real"]].sum().assign(category="all")
+    cells = pd.concat([tidy, sums])
+    cells = cells.assign(text=cells.fake.map(count) + " / " + cells.real.map(count))
+    table = cells.pivot(index="category", columns=["source", "split"], values="text")
+    rows = {name: label for name, label in {**CATEGORY_NAMES, "all": "all"}.items() if name in table.index}
+    table = table.reindex(rows, columns=pd.MultiIndex.from_tuples(columns)).fillna("–").rename(rows)
+    owners = {"release": "release", "run": f"this run ({profile})"}
+    head = ["Category", *(f"{split} fake / real, {owners[source]}" for source, split in columns)]
+    rows = table.reset_index().to_numpy().tolist()
+    return Sheet("FakeClue by category and split", head, ["key", *(c[0] for c in columns)], rows)
 
 
 def table1(inputs: Inputs, published: Published) -> ReportTable:
-    """Data sets (paper Table 1), and FakeClue's images by category in the release and in this run."""
-    rows: list[dict[str, Any]] = [
-        {"source": "paper", **row.model_dump(), "categories": "yes" if row.categories else "no"}
-        for row in published.datasets.rows
-    ]
-    rows += [_run_dataset(inputs, benchmark) for benchmark in BENCHMARKS]
-    split = _by_category(inputs, published)
-    tidy = pd.DataFrame([*rows, *split]).reindex(columns=_TABLE1 + _NUMBERS)
-    tidy = tidy.astype({column: "Int64" for column in _NUMBERS})
-    sheets = [_datasets(rows, inputs.params.profile), _splits(split, inputs.params.profile)]
-    notes = [*(note.note for note in published.datasets.notes), layout()["release_note"]]
+    """Return the data sets (paper Table 1), and FakeClue's images by category in the release and in this run."""
+    paper = pd.DataFrame([row.model_dump() for row in published.datasets.rows])
+    paper = paper.assign(source="paper", categories=paper.categories.map({True: "yes", False: "no"}))
+    run = pd.DataFrame([_run_dataset(inputs, benchmark) for benchmark in BENCHMARKS])
+    own = inputs.fakeclue.value_counts(["split", "category", "label"]).rename("n").reset_index()
+    datasets = pd.concat([paper, run], ignore_index=True)
+    split = pd.concat([_by_category(published.release.frame(), "release"), _by_category(own, "run")])
+    tidy = (
+        pd.concat([datasets, split])
+        .reindex(columns=_TABLE1 + _NUMBERS)
+        .astype(dict.fromkeys(_NUMBERS, "Int64"))
+    )
+    sheets = [_datasets(datasets, inputs.params.profile), _splits(split, inputs.params.profile)]
+    notes = [note.note for note in published.datasets.notes if note.note] + [layout()["release_note"]]
     return ReportTable("table1_datasets", "Table 1", published.datasets.caption, tidy, sheets, notes)
-
-
-# ── Markdown ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-def pipe_table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "---:") -> str:
-    """Return a Markdown table; columns after the first are aligned by `align`."""
-    lines = [head, *rows]
-    text = [
-        "| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in line) + " |" for line in lines
-    ]
-    text.insert(1, "|" + "|".join(["---"] + [align] * (len(head) - 1)) + "|")
-    return "\n".join(text)
 
 
 def markdown(table: ReportTable, profile: str) -> str:
     """Return a whole table as Markdown: heading, how to read it, its sheets, its notes."""
-    parts = [
-        f"# {table.number}: {table.caption}",
-        fill(layout()["reading"], profile=profile, name=table.name),
-    ]
-    for sheet in table.sheets:
-        rows = [
-            [f"**{row[0]}**" if i in sheet.strong else row[0], *row[1:]] for i, row in enumerate(sheet.rows)
-        ]
-        parts += [f"## {sheet.title}", pipe_table(sheet.head, rows)]
-    if table.notes:
-        parts += ["## Notes", "\n".join(f"- {note}" for note in table.notes)]
-    return "\n\n".join(parts) + "\n"
+    reading = fill(layout()["reading"], profile=profile, name=table.name)
+    template = environment(trim_blocks=True).get_template("table.md.j2")
+    return template.render(table=table, reading=reading)
