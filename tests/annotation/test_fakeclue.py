@@ -117,11 +117,10 @@ def test_captions_are_complete_and_in_order(built, world: Path) -> None:
 
     ground_truth = read_ground_truth(world / "collect" / "truth.jsonl")
     for label in (FAKE, REAL):
-        example = pick(fakeclue, out, ground_truth, label)
-        assert example.record.label == label
-        assert len(example.captions) == 3
-        assert example.record.references[0].count(": ") >= 2
-        assert len(example.boxes) == len(ground_truth[example.record.path].artifacts)
+        record, captions = pick(fakeclue, out, label)
+        assert record.label == label
+        assert len(captions) == 3
+        assert record.references[0].count(": ") >= 2
 
 
 @pytest.mark.slow

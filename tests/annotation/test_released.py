@@ -75,7 +75,7 @@ def test_texts_and_test_split_are_the_releases(
     # Nobody was asked.
     assert built.outcomes.empty
     assert built.agreement.empty
-    assert pick(built, out, {}) is None
+    assert pick(built, out) is None
     with pytest.raises(UserError, match="asks nobody"):
         annotation(params)
 

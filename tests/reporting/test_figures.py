@@ -3,6 +3,7 @@
 import io
 import itertools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -14,24 +15,19 @@ from PIL import Image
 
 import madeup
 from fakevlm.reporting import dataset_figures, score_figures, style
-from fakevlm.reporting.case_figures import Case, cases, enlarged, example, mark
+from fakevlm.reporting.case_figures import Case, cases, example, mark, resized, width, wrap
 from fakevlm.reporting.published import load_published
 from fakevlm.reporting.style import Picture
-from fakevlm.reporting.wrap import width, wrap
 
 LONG = (
     "Texture: the surface of the animal is overly smooth and waxy, like plastic without any grain at all; "
     * 12
 )
+CAPTIONS = {"Qwen2-VL": "A short one.", "InternVL2": LONG, "DeepSeek-VL2": "Fake: $halo$ over it."}
 
 
-@pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return madeup.make(tmp_path_factory.mktemp("root"))
-
-
-def photo(seed: int = 0) -> Image.Image:
-    return Image.open(io.BytesIO(madeup.picture(np.random.default_rng(seed))))
+def photo() -> Image.Image:
+    return Image.open(io.BytesIO(madeup.picture(np.random.default_rng(0))))
 
 
 def case(**changes) -> Case:
@@ -51,45 +47,37 @@ def case(**changes) -> Case:
     return Case(**{**values, **changes})
 
 
-def drawings(folder: Path) -> dict[str, Picture]:
-    """Every figure of the project, once as it comes and some in awkward cases."""
-
-    def read(*parts: str) -> pd.DataFrame:
-        return pd.read_csv(folder.joinpath(*parts))
-
-    images = pd.DataFrame({"category": list(madeup.CATEGORIES) * 9, "label": [0, 1, 0] * 21})
-    scores = read("evaluate", "fakeclue", "scores.csv")
-    logs = {name: read("finetune", name, "log.csv") for name in ("explanation", "head")}
-    captions = {"Qwen2-VL": "A short one.", "InternVL2": LONG, "DeepSeek-VL2": "Fake: $halo$ over it."}
-    return {
-        "sources": dataset_figures.sources(read("collect", "sources.csv")),
-        "categories": dataset_figures.categories(images, load_published().release.frame()),
-        "categories alone": dataset_figures.categories(images),
-        "confusion": dataset_figures.confusion(read("categorize", "confusion.csv")),
-        "clue_quality": dataset_figures.clue_quality(read("annotate", "clue_quality.csv")),
-        "agreement": dataset_figures.agreement(read("annotate", "agreement.csv")),
-        "paradigms": score_figures.paradigms(read("study", "scores.csv")),
-        "training_curves": score_figures.training_curves(logs),
-        "robustness": score_figures.robustness(read("robustness", "scores.csv")),
-        "per_category": score_figures.per_category(scores),
-        "per_kind": score_figures.per_kind(scores),
-        "example": example(
-            photo(), captions, LONG, title="animals, fake: extra part", boxes=[(0.1, 0.1, 0.4, 0.5)]
-        ),
-        "cases": cases(
-            [case(), case(label=1, words=LONG, reference=""), case(base_words=None, base_verdict=None)]
-        ),
-        "questions": cases([case(question="Do the eyes of the person look real/fake? " * 4, decides=False)]),
-    }
-
-
 @pytest.fixture(scope="module")
-def pictures(artifacts: Path) -> dict[str, Picture]:
-    return drawings(artifacts)
+def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pd.DataFrame]:
+    """Reads a table of the made-up artifacts."""
+    folder = madeup.make(tmp_path_factory.mktemp("root"))
+    return lambda name: pd.read_csv(folder / f"{name}.csv")
 
 
-NAMES = ["sources", "categories", "categories alone", "confusion", "clue_quality", "agreement", "paradigms"]
-NAMES += ["training_curves", "robustness", "per_category", "per_kind", "example", "cases", "questions"]
+IMAGES = pd.DataFrame({"category": list(madeup.CATEGORIES) * 9, "label": [0, 1, 0] * 21})
+RELEASE = load_published().release.frame()
+DRAWINGS: dict[str, Callable[[Callable[[str], pd.DataFrame]], Picture]] = {
+    "sources": lambda read: dataset_figures.sources(read("collect/sources")),
+    "categories": lambda read: dataset_figures.categories(IMAGES, RELEASE),
+    "categories alone": lambda read: dataset_figures.categories(IMAGES),
+    "confusion": lambda read: dataset_figures.confusion(read("categorize/confusion")),
+    "clue_quality": lambda read: dataset_figures.clue_quality(read("annotate/clue_quality")),
+    "agreement": lambda read: dataset_figures.agreement(read("annotate/agreement")),
+    "paradigms": lambda read: score_figures.paradigms(read("study/scores")),
+    "training_curves": lambda read: score_figures.training_curves(
+        {name: read(f"finetune/{name}/log") for name in ("explanation", "head")}
+    ),
+    "robustness": lambda read: score_figures.robustness(read("robustness/scores")),
+    "per_category": lambda read: score_figures.per_category(read("evaluate/fakeclue/scores")),
+    "per_kind": lambda read: score_figures.per_kind(read("evaluate/fakeclue/scores")),
+    "example": lambda read: example(case(reference=LONG), CAPTIONS),
+    "cases": lambda read: cases(
+        [case(), case(label=1, words=LONG, reference=""), case(base_words=None, base_verdict=None)]
+    ),
+    "questions": lambda read: cases(
+        [case(question="Do the eyes of the person look real/fake? " * 4, decides=False)]
+    ),
+}
 
 
 def shown(picture: Picture) -> list[Text]:
@@ -103,21 +91,22 @@ def shown(picture: Picture) -> list[Text]:
             hidden |= {id(text) for text in axis.findobj(Text)} - inside - {id(axis.label)}
             if not axes.axison:
                 hidden |= inside | {id(axis.label)}
-    return [
-        t for t in picture.findobj(Text) if id(t) not in hidden and t.get_visible() and t.get_text().strip()
-    ]
+    texts = [text for text in picture.findobj(Text) if id(text) not in hidden and text.get_visible()]
+    return [text for text in texts if text.get_text().strip()]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_words_over_one_another_or_off_the_page(pictures: dict[str, Picture], name: str) -> None:
-    picture = pictures[name]
+def words(picture: Picture) -> str:
+    return " ".join(" ".join(text.get_text() for text in shown(picture)).split())
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_no_words_over_one_another_or_off_the_page(name: str, read) -> None:
+    picture = DRAWINGS[name](read)
     page = picture.bbox
-    boxes = []
-    for text in shown(picture):
-        box = text.get_window_extent()
-        assert min(box.x0 - page.x0, page.x1 - box.x1, box.y0 - page.y0, page.y1 - box.y1) >= -1, text
-        boxes.append((text.get_text(), box))
+    boxes = [(text.get_text(), text.get_window_extent()) for text in shown(picture)]
     assert boxes
+    for text, box in boxes:
+        assert min(box.x0 - page.x0, page.x1 - box.x1, box.y0 - page.y0, page.y1 - box.y1) >= -1, text
     for (a, first), (b, second) in itertools.combinations(boxes, 2):
         wide = min(first.x1, second.x1) - max(first.x0, second.x0)
         high = min(first.y1, second.y1) - max(first.y0, second.y0)
@@ -125,27 +114,20 @@ def test_no_words_over_one_another_or_off_the_page(pictures: dict[str, Picture],
         assert wide <= 1 or high <= 3, f"{a!r} lies over {b!r}"
 
 
-def test_saved_figures_are_small_and_carry_no_date_or_version(
-    pictures: dict[str, Picture], tmp_path: Path
-) -> None:
-    for name in ("paradigms", "cases"):
-        style.save(pictures[name], tmp_path, name)
-        png, svg = (tmp_path / f"{name}.png").read_bytes(), (tmp_path / f"{name}.svg").read_text()
-        assert len(png) <= style.MAX_PNG
-        image = Image.open(io.BytesIO(png))
-        assert image.width == round(pictures[name].get_figwidth() * image.info["dpi"][0])
-        assert set(image.info) <= {"dpi", "transparency"}
-        assert "<dc:date>" not in svg
-        assert matplotlib.__version__ not in svg
-        assert "<text" not in svg  # outlines: the same look without the fonts
-
-
-def test_drawing_again_gives_the_same_bytes(artifacts: Path, pictures: dict[str, Picture]) -> None:
-    again = drawings(artifacts)
-    assert set(again) == set(NAMES)
-    for name in ("sources", "paradigms", "robustness", "cases", "example"):
-        assert again[name].svg == pictures[name].svg
-        assert again[name].png(100) == pictures[name].png(100)
+@pytest.mark.parametrize("name", ["sources", "paradigms", "robustness", "cases", "example"])
+def test_files_are_small_the_same_again_and_carry_no_date_or_version(name: str, read, tmp_path: Path) -> None:
+    picture = DRAWINGS[name](read)
+    style.save(picture, tmp_path, "first")
+    style.save(DRAWINGS[name](read), tmp_path, "again")
+    for suffix in ("png", "svg"):
+        assert (tmp_path / f"first.{suffix}").read_bytes() == (tmp_path / f"again.{suffix}").read_bytes()
+    assert (tmp_path / "first.png").stat().st_size <= style.MAX_PNG
+    image = Image.open(tmp_path / "first.png")
+    assert image.width == round(picture.get_figwidth() * image.info["dpi"][0])
+    assert set(image.info) <= {"dpi", "transparency"}
+    svg = (tmp_path / "first.svg").read_text()
+    assert "<text" not in svg  # outlines: they look the same without the fonts
+    assert not any(mark in svg for mark in ("<dc:date>", matplotlib.__version__))
 
 
 def test_a_photograph_that_would_be_too_large_gets_fewer_dots(tmp_path: Path) -> None:
@@ -155,17 +137,12 @@ def test_a_photograph_that_would_be_too_large_gets_fewer_dots(tmp_path: Path) ->
     assert Image.open(tmp_path / "noise.png").info["dpi"][0] < 299
 
 
-def test_drawing_leaves_the_readers_own_settings_alone(artifacts: Path) -> None:
+def test_drawing_leaves_the_readers_own_settings_alone(read) -> None:
     with matplotlib.rc_context({"font.size": 31.0, "axes.grid": False}):
-        first = dataset_figures.confusion(pd.read_csv(artifacts / "categorize/confusion.csv"))
+        svg = DRAWINGS["confusion"](read).svg
         assert matplotlib.rcParams["font.size"] == 31.0
-        svg = first.svg
-    assert svg == dataset_figures.confusion(pd.read_csv(artifacts / "categorize/confusion.csv")).svg
+    assert svg == DRAWINGS["confusion"](read).svg
     assert "matplotlib.pyplot" not in vars(sys.modules["fakevlm.reporting.style"])
-
-
-def _words(picture: Picture) -> str:
-    return " ".join(" ".join(text.get_text() for text in shown(picture)).split())
 
 
 def test_figures_without_data_say_why() -> None:
@@ -174,7 +151,7 @@ def test_figures_without_data_say_why() -> None:
     zeros = pd.DataFrame([("animal", "animal", 0)], columns=["truth", "predicted", "n"])
     scores = madeup.scores("loki", np.random.default_rng(0))
     none = scores[scores.subset == "all"]
-    for picture, words in (
+    for picture, reason in (
         (dataset_figures.clue_quality(quality), "known only in the miniature"),
         (dataset_figures.agreement(pairs), "no two annotators"),
         (dataset_figures.confusion(zeros), "no image's true category"),
@@ -183,7 +160,7 @@ def test_figures_without_data_say_why() -> None:
         (score_figures.per_category(none), "no category"),
         (cases([]), "not evaluated"),
     ):
-        assert words in _words(picture)
+        assert reason in words(picture)
 
 
 @pytest.mark.parametrize(
@@ -191,31 +168,22 @@ def test_figures_without_data_say_why() -> None:
 )
 def test_robustness_orders_strengths_from_mild_to_strong(kind: str, strengths: list[str]) -> None:
     subsets = ["none", "jpeg=30", "jpeg=90", "noise=16", "noise=4", "blur=1.5", "blur=0.5"]
-    frame = pd.DataFrame([("FakeVLM", s, "acc", 0.9, 0.8, 1.0) for s in subsets])
-    frame.columns = ["method", "subset", "metric", "value", "ci_low", "ci_high"]
+    frame = pd.DataFrame({"subset": subsets, "method": "FakeVLM", "metric": "acc"})
+    frame = frame.assign(value=0.9, ci_low=0.8, ci_high=1.0)
     titles = score_figures.PERTURBATIONS
     panel = next(a for a in score_figures.robustness(frame).axes if a.get_xlabel() == titles[kind])
     assert [label.get_text() for label in panel.get_xticklabels()] == ["–", *strengths]
 
 
-def test_bars_have_the_heights_of_the_scores(artifacts: Path) -> None:
-    scores = pd.read_csv(artifacts / "study/scores.csv")
+def test_bars_have_the_heights_of_the_scores_and_name_silence(read) -> None:
+    scores = read("study/scores")
+    scores = pd.concat([scores, scores[scores.metric == "acc"].assign(metric="unparsed", value=0.3)])
     picture = score_figures.paradigms(scores)
     axes = next(a for a in picture.axes if a.get_title(loc="left").startswith("LOKI"))
-    wanted = scores[(scores.benchmark == "loki") & (scores.metric == "acc")].set_index("method").value
-    drawn = [patch.get_width() for patch in axes.patches[: len(wanted)]]
-    assert drawn == pytest.approx([wanted[m] for m in score_figures.PARADIGMS])
-
-
-def test_answers_without_a_verdict_are_said_so() -> None:
-    rows = [
-        ("Frozen QA", "loki", "all", m, v, v, v, 9)
-        for m, v in (("acc", 0.0), ("auc", 0.5), ("unparsed", 1.0))
-    ]
-    frame = pd.DataFrame(
-        rows, columns=["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
-    )
-    assert "0.000 (100 % mute)" in _words(score_figures.paradigms(frame))
+    accuracy = scores[(scores.benchmark == "loki") & (scores.metric == "acc")].set_index("method").value
+    drawn = [patch.get_width() for patch in axes.patches[: len(accuracy)]]
+    assert drawn == pytest.approx([accuracy[m] for m in score_figures.PARADIGMS])
+    assert "(30 % mute)" in words(picture)
 
 
 def test_a_method_that_never_decides_is_named_and_not_drawn() -> None:
@@ -223,53 +191,44 @@ def test_a_method_that_never_decides_is_named_and_not_drawn() -> None:
     zero = (scores.method == "LLaVA (untuned)") & (scores.metric == "acc")
     scores.loc[zero, ["value", "ci_low", "ci_high"]] = 0.0
     picture = score_figures.per_category(scores)
-    assert "LLaVA (untuned): 0" in _words(picture)
+    assert "LLaVA (untuned): 0" in words(picture)
     assert picture.axes[0].get_ylim()[0] > 0.3
 
 
-def test_validation_losses_are_drawn_where_measured(artifacts: Path) -> None:
-    log = pd.read_csv(artifacts / "finetune/head/log.csv")
-    assert "validation" not in _words(score_figures.training_curves({"head": log}))
+def test_validation_losses_are_drawn_where_measured(read) -> None:
+    log = read("finetune/head/log")
+    assert "validation" not in words(score_figures.training_curves({"head": log}))
     log["val_loss"] = np.where(log.step % 50 == 0, 0.4, np.nan)
     picture = score_figures.training_curves({"head": log})
-    assert "validation" in _words(picture)
+    assert "validation" in words(picture)
     assert len(picture.axes[0].lines[-1].get_xdata()) == 4
 
 
-def test_a_category_that_the_classifier_got_wrong_is_said_so() -> None:
+def test_cases_say_what_an_image_is_and_which_verdicts_are_right() -> None:
     assert case(true_category="object", kinds=()).about() == "animals (in truth objects), fake"
     assert case(true_category="animal", kinds=()).about() == "animals, fake"
     assert case(category=None, kinds=()).about() == "fake"
-
-
-def test_cases_mark_right_and_wrong() -> None:
-    assert mark("fake", "fake")[0] == "✓ says fake"
-    assert mark("real", "fake")[0] == "✗ says real"
-    assert mark("unparsed", "real")[0] == "✗ no verdict"
-    assert mark("fake", "real", decides=False)[0] == "no verdict asked"
-    shown = _words(cases([case(), case(label=1)]))
-    assert "✓ says fake" in shown
-    assert "✗ says fake" in shown
-    assert "animals, fake: extra part, halo" in shown
-    assert "$5 or $6" in shown
-    assert case(verdict="real").correct is False
+    assert mark("unparsed", "fake")[0] == "✗ no verdict"
+    text = words(cases([case(), case(label=1)]))
+    for part in ("✓ says fake", "✗ says fake", "animals, fake: extra part, halo", "$5 or $6"):
+        assert part in text
 
 
 def test_small_images_are_enlarged_and_large_ones_reduced() -> None:
-    assert enlarged(photo()).shape == (330, 330, 3)
-    assert enlarged(Image.new("RGB", (1000, 500))).shape == (165, 330, 3)
+    assert resized(photo(), 330).size == (330, 330)
+    assert resized(Image.new("L", (1000, 500)), 330).size == (330, 165)
 
 
 def test_wrap_keeps_every_word_within_the_width() -> None:
     lines = wrap(LONG, 120, 7)
     assert " ".join(lines).split() == LONG.split()
     assert max(width(line, 7) for line in lines) <= 120
-    short = wrap(LONG, 120, 7, lines=3)
-    assert len(short) == 3
-    assert short[-1].endswith(" …")
-    assert width(short[-1], 7) <= 121
+    first = wrap(LONG, 120, 7, lines=3)
+    assert len(first) == 3
+    assert first[-1].endswith(" …")
+    assert width(first[-1], 7) <= 121
     assert wrap("", 100, 7) == []
-    assert wrap("a\nb", 100, 7) == ["a", "b"]
+    assert wrap("a\nb\n", 100, 7) == ["a", "b"]
     pieces = wrap("x" * 300, 100, 7)
     assert "".join(pieces) == "x" * 300
     assert len(pieces) > 2

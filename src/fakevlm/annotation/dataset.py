@@ -4,7 +4,6 @@ Everything is written piece by piece: the texts of a million images are never in
 """
 
 import json
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fakevlm.annotation.prompts import LABELS, Prompt, label_prompt
+from fakevlm.annotation.prompts import LABELS
 from fakevlm.annotation.splits import SPLITS
-from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.records import FAKE, REAL, Record, RecordWriter, to_fakeclue_row
 from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
@@ -101,39 +99,15 @@ def counts(images: pd.DataFrame) -> dict:
     }
 
 
-@dataclass(frozen=True)
-class Example:
-    """One annotated image, as in the paper's Fig. 2.
+def pick(fakeclue: FakeClue, folder: Path, label: int = FAKE) -> tuple[Record, dict[str, str]] | None:
+    """Return a training image that all annotators captioned, and its captions by annotator (paper Fig. 2).
 
-    Attributes:
-        record: the image; its reference is the answer.
-        prompt: the question about it.
-        captions: by annotator.
-        boxes: true regions of artifacts (fractions x0, y0, x1, y1), if known.
-    """
-
-    record: Record
-    prompt: Prompt
-    captions: dict[str, str]
-    boxes: list[tuple[float, float, float, float]]
-
-    @property
-    def title(self) -> str:
-        """Its id, category and label."""
-        return f"{self.record.id} ({self.prompt.category}, {LABELS[self.record.label]})"
-
-
-def pick(
-    fakeclue: FakeClue, folder: Path, ground_truth: Mapping[str, GroundTruth], label: int = FAKE
-) -> Example | None:
-    """Return a training image that all annotators captioned and whose answer names two families or more.
-
-    Among such images the least hash decides, so that the example is typical, good or bad.
+    Its answer names two families of artifacts or more, where there is such an image. Among these the least hash
+    decides, so that the example is typical, good or bad.
 
     Args:
         fakeclue: the results of the stage.
         folder: the stage's output.
-        ground_truth: by path.
         label: 0 for a fake, 1 for a real image.
 
     Returns:
@@ -156,10 +130,4 @@ def pick(
     train = Records(folder / "fakeclue" / "train")
     record = train[columns_of(train, ["id"])["id"].tolist().index(chosen["id"])]
     captions = pd.read_parquet(folder / "candidates.parquet", filters=[("id", "==", record.id)])
-    truth = ground_truth.get(record.path)
-    return Example(
-        record,
-        label_prompt(record.category, label),
-        captions.set_index("annotator")["text"].to_dict(),
-        [artifact.region for artifact in truth.artifacts] if truth else [],
-    )
+    return record, captions.set_index("annotator")["text"].to_dict()

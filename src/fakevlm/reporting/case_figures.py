@@ -11,6 +11,8 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.textpath import TextToPath
 from PIL import Image
 
+from fakevlm.data.ground_truth import GroundTruth
+from fakevlm.data.records import Record
 from fakevlm.reporting import style
 from fakevlm.reporting.style import Picture, drawing
 from fakevlm.reporting.texts import CATEGORY_NAMES, LABELS, METHOD, UNTUNED
@@ -151,6 +153,25 @@ class Case:
     true_category: str | None = None
     decides: bool = True
     chosen: str = "random"
+
+    @classmethod
+    def of(cls, record: Record, truth: GroundTruth | None = None, **values: Any) -> "Case":
+        """Return a record as a case, with its true artifacts where they are known; `values` go first."""
+        artifacts = truth.artifacts if truth else []
+        standard = {
+            "id": record.id,
+            "image": record.pil(),
+            "label": record.label,
+            "category": record.category,
+            "true_category": truth.category if truth else None,
+            "question": record.question,
+            "words": "",
+            "verdict": "",
+            "reference": "".join(record.references[:1]),
+            "kinds": tuple(dict.fromkeys(artifact.kind for artifact in artifacts)),
+            "boxes": tuple(artifact.region for artifact in artifacts),
+        }
+        return cls(**(standard | values))
 
     @property
     def truth(self) -> str:

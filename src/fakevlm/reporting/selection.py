@@ -69,22 +69,6 @@ def sample(
     return chosen, extra, len(failures)
 
 
-def _case(inputs: Inputs, record: Any, **values: Any) -> Case:
-    """Return a record as a case, with what is known of its artifacts."""
-    truth = inputs.ground_truth.get(record.path)
-    artifacts = truth.artifacts if truth else []
-    return Case(
-        id=record.id,
-        image=record.pil(),
-        label=record.label,
-        category=values.pop("category", record.category),
-        true_category=truth.category if truth else None,
-        kinds=tuple(dict.fromkeys(a.kind for a in artifacts)),
-        boxes=tuple(a.region for a in artifacts),
-        **values,
-    )
-
-
 def first_reference(text: str) -> str:
     """Return the first of the references that stand one a line, and how many more there are."""
     first, *more = text.split("\n")
@@ -105,14 +89,13 @@ def _select(
     base = frame[frame.method == UNTUNED].set_index("id")
     answers = rows.set_index("id").fillna({"text": "", "reference": ""})
     shown = [
-        _case(
-            inputs,
+        Case.of(
             records[key],
+            inputs.ground_truth.get(records[key].path),
             category=answers.category[key] if pd.notna(answers.category[key]) else records[key].category,
             words=answers.text[key],
             verdict=answers.verdict[key],
             reference=first_reference(answers.reference[key]),
-            question=records[key].question,
             base_words=base.text.fillna("").get(key),
             base_verdict=base.verdict.get(key),
             decides=not asks_about_part(records[key].question),
@@ -160,6 +143,6 @@ def fig2_example(inputs: Inputs) -> Selection:
     seed = inputs.params.seed
     key = ids[int(np.random.default_rng([seed, 2]).integers(len(ids)))]
     record = fetch(evaluated("fakeclue").parent / "train", [key])[key]
-    case = _case(inputs, record, words="", verdict="", reference="".join(record.references[:1]))
+    case = Case.of(record, inputs.ground_truth.get(record.path))
     by_name = usable[usable.id == key].set_index("annotator").text[names].to_dict()
     return Selection([case], {"seed": seed, "total": len(ids)}, by_name)
