@@ -13,7 +13,6 @@ from fakevlm.annotation.splits import SPLITS
 from fakevlm.cache import Cache
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.corpora import fakeclue as release
-from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import FAKE, QUESTION, REAL, read_frame, read_records
 from fakevlm.errors import UserError
 from fakevlm.inference.ask import Outcome
@@ -115,7 +114,6 @@ def test_captions_are_complete_and_in_order(built, world: Path) -> None:
     counts = table.groupby(["annotator", "outcome"]).size()
     assert (fakeclue.outcomes.stack()[counts.index] == counts).all()
 
-    ground_truth = read_ground_truth(world / "collect" / "truth.jsonl")
     for label in (FAKE, REAL):
         record, captions = pick(fakeclue, out, label)
         assert record.label == label
