@@ -5,6 +5,7 @@ size.
 """
 
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -21,19 +22,11 @@ from fakevlm.config.params import Params, load_params
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import Record, read_frame, read_records
 
-BANDS = (
-    (1, 4),
-    (4, 8),
-    (8, 16),
-    (16, 24),
-    (24, 34),
-    (34, 48),
-    (48, 70),
-)  # radii in the 2-D spectrum, cycles an image
+EDGES = (1, 4, 8, 16, 24, 34, 48, 70)  # radii in the 2-D spectrum, cycles an image
 
 
 def statistics(record: Record) -> list[float]:
-    """Channel moments, gradient energy, energy in spectrum bands, sizes as a file and as a JPEG of fixed quality."""
+    """Channel moments, gradient energy, energy in spectrum bands, sizes as a file and as a JPEG."""
     image = record.pil()
     pixels = np.asarray(image, np.float32)
     found = []
@@ -48,14 +41,14 @@ def statistics(record: Record) -> list[float]:
     height, width = grey.shape
     ys, xs = np.mgrid[:height, :width]
     radius = np.hypot(ys - height // 2, xs - width // 2)
-    found += [float(np.log(spectrum[(radius >= a) & (radius < b)].mean() + 1)) for a, b in BANDS]
+    found += [float(np.log(spectrum[(radius >= a) & (radius < b)].mean() + 1)) for a, b in pairwise(EDGES)]
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=90)
     return [*found, len(record.image), jpeg.tell()]
 
 
 def _hasty(params: Params) -> Params:
-    """The generators of satellite images at a tenth of their steps: what they leave undone can only be easier to tell."""
+    """The generators of satellite images at a tenth of their steps, which can only be easier to tell."""
     satellites = params.collect.satellites
     gan = satellites.gan.model_copy(update={"steps": satellites.gan.steps // 10})
     diffusion = {"steps": satellites.diffusion.steps // 10, "sampling_steps": 4}

@@ -112,7 +112,7 @@ def test_videos_become_crops_and_frames_without_a_face_are_unusable(tmp_path: Pa
 def test_ddvqa_asks_about_the_same_crops(tmp_path: Path) -> None:
     root, cropper = ffpp_tree(tmp_path / "ffpp"), make_cropper(face_crop())
     landmarks_tree(root / VIDEOS, "002", (0, 8))
-    (record,) = parted(ddvqa.read(ddvqa_tree(tmp_path / "ddvqa"), root, 2, cropper))[0]
+    (record,) = parted(ddvqa.read(ddvqa_tree(tmp_path / "ddvqa"), root, 2, crop=cropper))[0]
     assert record.id == "ff++/real/youtube/c23/frames/002/000.png#0"
     crops = {r.id: r.image for r in parted(ffpp.read(root, 2, crop=cropper))[0]}
     assert crops[record.path] == record.image

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 from fakevlm.collection.amounts import READERS, count
 from fakevlm.data.corpora import chameleon, cvusa, dmimage, ffpp, genimage, loki, m6doc, vigor
-from fakevlm.data.corpora.files import BadImage, count_images, decoded, images_below, need_json
+from fakevlm.data.corpora.files import BadImage, count_images, decoded, images, need_json
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
 from fakevlm.tools import verify
@@ -226,7 +226,7 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root/ADM").symlink_to(tmp_path / "disk")
     (tmp_path / "disk/up").symlink_to(tmp_path / "disk")  # a link without end
-    assert count_images(tmp_path / "root") == len(list(images_below(tmp_path / "root"))) == 3
+    assert count_images(tmp_path / "root") == len(images(tmp_path / "root")) == 3
 
 
 # ── macOS's companions of copied files (`._000.mp4`) ──────────────────────────────────────────────────────

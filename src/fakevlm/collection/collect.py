@@ -55,23 +55,14 @@ Stream = Iterable[Record | Unusable]
 
 @dataclass
 class Collected:
-    """Results of the collection, as the stage's CSV files hold them.
+    """Results of the collection, as the stage's CSV files hold them."""
 
-    Attributes:
-        quarantine: corpus, path, reason; in the order of the records.
-        duplicates: sha256, kept, dropped.
-        leakage: benchmark, path, train_path, kind, distance (see `leakage.Leakage`).
-        sources: source, label, generator, n, of the training corpora.
-        benchmarks: benchmark → number of records.
-        flat: benchmark, or "training" → images without contrast, of which `leakage` compares the bytes alone.
-    """
-
-    quarantine: pd.DataFrame
-    duplicates: pd.DataFrame
-    leakage: pd.DataFrame
-    sources: pd.DataFrame
-    benchmarks: dict[str, int]
-    flat: dict[str, int]
+    quarantine: pd.DataFrame  # corpus, path, reason; in the order of the records
+    duplicates: pd.DataFrame  # sha256, kept, dropped
+    leakage: pd.DataFrame  # benchmark, path, train_path, kind, distance (see `leakage.Leakage`)
+    sources: pd.DataFrame  # source, label, generator, n, of the training corpora
+    benchmarks: dict[str, int]  # number of records
+    flat: dict[str, int]  # by benchmark or "training": images without contrast, compared by bytes alone
 
 
 def _training(
@@ -90,14 +81,7 @@ def _training(
 
 
 def _benchmark(name: str, params: Params, collected: Path, videos: dict[str, Any]) -> Stream:
-    """Return the records of a benchmark; none if the profile leaves it out.
-
-    Args:
-        name: of the benchmark.
-        params: the profile.
-        collected: folder of the training records, which hold FF++'s test split.
-        videos: how frames are taken from videos.
-    """
+    """Return the records of a benchmark, none if it is left out. FF++'s are among those collected."""
     settings = params.collect
     title, faces = f"benchmark {name}", folder(settings.corpora.ffpp)
     for other in settings.benchmarks.others or ():

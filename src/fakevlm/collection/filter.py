@@ -12,17 +12,11 @@ from fakevlm.synthesis.satellite.aerials import square
 
 @dataclass(frozen=True)
 class Inspected:
-    """A record and what was computed from its decoded image.
+    """A record and what was computed from its decoded image."""
 
-    Attributes:
-        record: with width and height.
-        phash: 64 bits; None for an image without contrast.
-        aerial: (s, s, 3) uint8 of a real aerial image, where the generators want it.
-    """
-
-    record: Record
-    phash: int | None
-    aerial: np.ndarray | None
+    record: Record  # with width and height
+    phash: int | None  # 64 bits; None for an image without contrast
+    aerial: np.ndarray | None  # (s, s, 3) uint8 of a real aerial image, where the generators need it
 
 
 def inspect(record: Record | Unusable, corpus: str, aerial_size: int | None = None) -> Inspected | Unusable:
@@ -48,17 +42,11 @@ def inspect(record: Record | Unusable, corpus: str, aerial_size: int | None = No
 
 @dataclass
 class Filter:
-    """Decide which inspected records become part of the collection.
+    """Decide which inspected records become part of the collection."""
 
-    Attributes:
-        unique: drop copies by content; an image under both labels cannot be used.
-        quarantine: what cannot be used.
-        duplicates: (sha256, id that is kept, id that is dropped).
-    """
-
-    unique: bool = True
+    unique: bool = True  # drop copies by content; an image under both labels cannot be used
     quarantine: list[Unusable] = field(default_factory=list)
-    duplicates: list[tuple[str, str, str]] = field(default_factory=list)
+    duplicates: list[tuple[str, str, str]] = field(default_factory=list)  # sha256, kept id, dropped id
     _first: dict[bytes, tuple[int, str]] = field(default_factory=dict)  # label and id by content
     _ids: set[str] = field(default_factory=set)
 

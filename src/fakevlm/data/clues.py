@@ -14,21 +14,13 @@ import yaml
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of artifact, or a quality of real photographs.
-
-    Attributes:
-        name: the key.
-        family: texture, geometry or lighting (paper, section 3.2).
-        phrases: ways to say it; `{s}` is the subject ("the animal", "the page").
-        pattern: a regular expression that matches each sensible wording of this kind alone; "" for qualities.
-        unseen: occurs in benchmarks only, never in FakeClue-mini.
-    """
+    """A kind of artifact, or a quality of real photographs."""
 
     name: str
-    family: str
-    phrases: tuple[str, ...]
-    pattern: str = ""
-    unseen: bool = False
+    family: str  # texture, geometry or lighting (paper, section 3.2)
+    phrases: tuple[str, ...]  # ways to say it; `{s}` is the subject ("the animal", "the page")
+    pattern: str = ""  # regular expression of all sensible wordings of this kind alone; "" for qualities
+    unseen: bool = False  # occurs in benchmarks only, never in FakeClue-mini
 
 
 def _kinds(entries: dict[str, dict[str, Any]]) -> dict[str, Kind]:

@@ -15,36 +15,22 @@ from fakevlm.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One artifact of a fake.
+    """One artifact of a fake."""
 
-    Attributes:
-        kind: key of `clues.KINDS`.
-        region: x0, y0, x1, y1 as fractions of width and height.
-        strength: 0 (invisible) to 1 (glaring).
-    """
-
-    kind: str
-    region: tuple[float, float, float, float]
-    strength: float
+    kind: str  # key of `clues.KINDS`
+    region: tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of width and height
+    strength: float  # 0 (invisible) to 1 (glaring)
 
 
 @dataclass(frozen=True, slots=True)
 class GroundTruth:
-    """The ground truth of one image.
+    """The ground truth of one image."""
 
-    Attributes:
-        path: the record's path.
-        label: 1 real, 0 fake.
-        category: of `records.CATEGORIES` (or a benchmark's own).
-        artifacts: the visible artifacts of a fake; empty for real images and for fakes without any.
-        qualities: keys of `clues.QUALITIES` that an honest observer can cite for a real image.
-    """
-
-    path: str
-    label: int
-    category: str
-    artifacts: list[Artifact] = field(default_factory=list)
-    qualities: list[str] = field(default_factory=list)
+    path: str  # the record's
+    label: int  # 1 real, 0 fake
+    category: str  # of `records.CATEGORIES` (or a benchmark's own)
+    artifacts: list[Artifact] = field(default_factory=list)  # those that are visible
+    qualities: list[str] = field(default_factory=list)  # keys of `clues.QUALITIES` true of a real image
 
     @property
     def kinds(self) -> set[str]:

@@ -27,35 +27,24 @@ FAKECLUE_QUESTION = "Does the image looks real/fake?"  # as the released JSON sp
 
 GROUP_BYTES = 1 << 20  # of images in a row group, about: what is read to get at one record
 
-_FIELDS = [
-    pa.field("id", pa.string(), nullable=False),
-    pa.field("image", pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])),
-    pa.field("label", pa.int8(), nullable=False),
-    pa.field("category", pa.string()),
-    pa.field("source", pa.string(), nullable=False),
-    pa.field("generator", pa.string()),
-    pa.field("item", pa.string(), nullable=False),
-    pa.field("split", pa.string()),
-    pa.field("width", pa.int32()),
-    pa.field("height", pa.int32()),
-    pa.field("sha256", pa.string(), nullable=False),
-    pa.field("question", pa.string()),
-    pa.field("references", pa.list_(pa.string())),
-]
-
-
-def _feature(kind: pa.DataType) -> dict[str, Any]:
-    """Return the type of a column as `datasets` writes it."""
-    if pa.types.is_struct(kind):
-        return {"_type": "Image"}
-    if pa.types.is_list(kind):
-        return {"feature": _feature(kind.value_type), "_type": "List"}
-    return {"dtype": str(kind), "_type": "Value"}
-
-
+_TYPES = {
+    name: pa.string() for name in ("id", "image", "label", "category", "source", "generator", "item", "split")
+}
+_TYPES |= {
+    "image": pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())]),
+    "label": pa.int8(),
+}
+_TYPES |= {"width": pa.int32(), "height": pa.int32(), "sha256": pa.string(), "question": pa.string()}
+_TYPES |= {"references": pa.list_(pa.string())}
+_REQUIRED = {"id", "label", "source", "item", "sha256"}
 # With these metadata `datasets` reads the image column as an Image feature.
-_FEATURES = {"info": {"features": {field.name: _feature(field.type) for field in _FIELDS}}}
-SCHEMA = pa.schema(_FIELDS, metadata={"huggingface": json.dumps(_FEATURES)})
+_FEATURES = {name: {"dtype": str(kind), "_type": "Value"} for name, kind in _TYPES.items()}
+_FEATURES |= {"image": {"_type": "Image"}}
+_FEATURES |= {"references": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}}
+SCHEMA = pa.schema(
+    [pa.field(name, kind, name not in _REQUIRED) for name, kind in _TYPES.items()],
+    metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})},
+)
 
 
 # Phone cameras take 200 megapixels. Pillow warns above this number and refuses above twice as many.
@@ -84,36 +73,23 @@ def decode(image: bytes) -> Image.Image:
 class Record:
     """One image (or, in DD-VQA, one question about an image).
 
-    Attributes:
-        id: unique; the image's path relative to the image root, as in FakeClue's JSON
-            (`genimage/fake/416_adm_45.PNG`). Where several rows share an image (DD-VQA's questions) `#<n>` is
-            appended.
-        image: the encoded file (JPEG, PNG, …), byte for byte.
-        label: 1 real, 0 fake.
-        source: the corpus (`genimage`, `ff++`, `chameleon`, `satellite`, `doc`, `loki`, …).
-        item: the group that a split must keep together: the video of a frame, the source photograph of an
-            image; by default the image alone.
-        category: one of `CATEGORIES` (benchmarks may add their own, e.g. LOKI's `medicine`), None until
-            known.
-        generator: what made a fake (`adm`, `Deepfakes`, …), None for real images.
-        split: the corpus's own split (`train`, `val`, `test`), None where it has none.
-        question: the question asked; None means the project's standard question.
-        references: reference answers or explanations written by others (humans in LOKI and DD-VQA).
+    Its id is unique: the image's path relative to the image root, as in FakeClue's JSON
+    (`genimage/fake/416_adm_45.PNG`), with `#<n>` appended where several rows share an image.
     """
 
     id: str
-    image: bytes
-    label: int
-    source: str
-    item: str = ""
-    category: str | None = None
-    generator: str | None = None
-    split: str | None = None
+    image: bytes  # the encoded file (JPEG, PNG, …), byte for byte
+    label: int  # 1 real, 0 fake
+    source: str  # the corpus (`genimage`, `ff++`, `chameleon`, `satellite`, `doc`, `loki`, …)
+    item: str = ""  # what a split must keep together (the video of a frame); by default the image alone
+    category: str | None = None  # of `CATEGORIES` or a benchmark's own; None until known
+    generator: str | None = None  # of a fake (`adm`, `Deepfakes`, …), None for real images
+    split: str | None = None  # the corpus's own (`train`, `val`, `test`), None where it has none
     width: int = 0
     height: int = 0
     sha256: str = ""
-    question: str | None = None
-    references: list[str] = field(default_factory=list)
+    question: str | None = None  # None means the project's standard question
+    references: list[str] = field(default_factory=list)  # answers or explanations written by others
 
     def __post_init__(self) -> None:
         self.item = self.item or self.id

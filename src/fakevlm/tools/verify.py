@@ -12,13 +12,13 @@ import functools
 import itertools
 import string
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from fakevlm import paths
 from fakevlm.collection.amounts import READERS
@@ -29,28 +29,18 @@ from fakevlm.data.records import REAL
 from fakevlm.errors import UserError
 from fakevlm.tools.archives import SUFFIXES
 
-CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 SHOWN = 5  # of a long list of missing things
 COMPLETE, INCOMPLETE = 0, 1
 
 
 class Part(Section):
-    """One folder or file of a layout.
+    """One folder or file of a layout."""
 
-    Attributes:
-        path: relative to the corpus's folder; a list gives alternatives; {braces} stand for names that its
-            reader knows.
-        title: name of the part, by default its path.
-        holds: what must be there, at least one.
-        counts: what it adds to, by name; braces as in the path.
-        optional: why it may be missing; None if it may not.
-    """
-
-    path: str | list[str]
-    title: str | None = None
-    holds: Literal["images", "videos", "file"] = "images"
-    counts: list[str] = Field(default_factory=list)
-    optional: str | None = None
+    path: str | list[str]  # below the corpus's folder; a list: alternatives; {braces}: see `_names`
+    title: str | None = None  # by default the path
+    holds: Literal["images", "videos", "file"] = "images"  # at least one must be there
+    counts: list[str] = Field(default_factory=list)  # names of what it adds to; braces as in the path
+    optional: str | None = None  # why it may be missing
 
     @property
     def paths(self) -> list[str]:
@@ -59,7 +49,7 @@ class Part(Section):
 
 
 class Count(Section):
-    """How many of something the full corpus has (None: no source says), and who says so."""
+    """How many of something the full corpus has (None: no source says), and the source."""
 
     full: int | None = Field(ge=1)
     source: str
@@ -78,36 +68,21 @@ class Corpus(Section):
 
 
 @functools.cache
-def catalogue(file: Path = CATALOGUE) -> dict[str, Corpus]:
-    """Return all corpora by the key that params.yaml gives them.
-
-    Raises:
-        UserError: the file is missing, not YAML, or does not fit.
-    """
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return {key: Corpus(**values) for key, values in content.items()}
-    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValidationError) as error:
-        raise UserError(f"{file} does not fit: {error}", "restore it with `git checkout`") from error
+def catalogue() -> dict[str, Corpus]:
+    """Return all corpora by the key that params.yaml gives them."""
+    content = yaml.safe_load(Path(__file__).with_name("catalogue.yaml").read_text(encoding="utf-8"))
+    return {key: Corpus(**values) for key, values in content.items()}
 
 
 @dataclass(frozen=True)
 class Item:
-    """One part of a layout, or one list of a corpus.
+    """One part of a layout, or one list of a corpus."""
 
-    Attributes:
-        what: the path, or what the list names.
-        number: how many images, videos, files are there.
-        missing: what should be there and is not.
-        optional: why it may be missing.
-        counts: what it adds, by the names in the catalogue.
-    """
-
-    what: str
-    number: int
-    missing: tuple[str, ...] = ()
-    optional: str | None = None
-    counts: dict[str, int] = field(default_factory=dict)
+    what: str  # the path, or what the list names
+    number: int  # of images, videos, files that are there
+    missing: Sequence[str] = ()  # what should be there and is not
+    optional: str | None = None  # why it may be missing
+    counts: dict[str, int] = field(default_factory=dict)  # what it adds, by the names in the catalogue
 
 
 def _names(key: str, root: Path) -> dict[str, dict[str, list[str]]]:
@@ -156,13 +131,13 @@ def parts(key: str, root: Path, layout: list[Part]) -> Iterator[Item]:
             if any((root / path).exists() for path in alternatives):
                 missing += f" (there, but no {part.holds} in it)"
             counts = dict.fromkeys((count.format(**named) for count in part.counts), number)
-            yield Item(title, number, () if number else (missing,), part.optional, counts)
+            yield Item(title, number, [] if number else [missing], part.optional, counts)
 
 
-def _listed(root: Path, what: str, files: list[str], counts: dict[str, int] | None = None) -> Item:
-    """Return how many of the files that a list names are there."""
-    missing = tuple(name for name in files if not (root / name).is_file())
-    return Item(what, len(files) - len(missing), missing, counts=counts or {})
+def _listed(root: Path, what: str, files: list[str], counts: dict[str, int]) -> Item:
+    """Compare a list with the files that are there."""
+    missing = [name for name in files if not (root / name).is_file()]
+    return Item(what, len(files) - len(missing), missing, counts=counts)
 
 
 def _ffpp(root: Path, _: Path | None) -> Iterator[Item]:
@@ -172,14 +147,14 @@ def _ffpp(root: Path, _: Path | None) -> Iterator[Item]:
         swapped = [(f"{a}_{b}", f"{b}_{a}") for a, b in pairs]
         for method, videos in present.items():
             wanted = {video for pair in (swapped if method else pairs) for video in pair}
-            what = f"videos of {split}.json, {method or 'originals'}"
             counts = {} if method else {f"pairs in {split}": len(pairs)}
-            yield Item(what, len(wanted & videos), tuple(sorted(wanted - videos)), counts=counts)
+            what = f"videos of {split}.json, {method or 'originals'}"
+            yield Item(what, len(wanted & videos), sorted(wanted - videos), counts=counts)
 
 
 def _cvusa(root: Path, _: Path | None) -> Iterator[Item]:
     if names := cvusa.listed(root):
-        yield _listed(root, "aerial images in splits/*.csv", names)
+        yield _listed(root, "aerial images in splits/*.csv", names, {})
 
 
 def _m6doc(root: Path, _: Path | None) -> Iterator[Item]:
@@ -195,17 +170,13 @@ def _loki(root: Path, _: Path | None) -> Iterator[Item]:
 
 
 def _ddvqa(root: Path, faces: Path | None) -> Iterator[Item]:
-    """Its questions, and whether FF++ has the videos that they are about."""
     for split in ("train", "test"):
         entries = list(ddvqa.entries(root, split))
         questions = [question for _, _, rows in entries for question in rows]
-        counts = {"videos": len(entries), "questions": len(questions)}
-        counts["answers"] = sum(len(answers) for _, _, answers in questions)
-        missing = tuple(
-            f"{method or 'original'} {video}"
-            for method, video, _ in entries
-            if faces is not None and not ffpp.has_video(faces, method, video)
-        )
+        answers = sum(len(answers) for _, _, answers in questions)
+        counts = {"videos": len(entries), "questions": len(questions), "answers": answers}
+        videos = [(m, v) for m, v, _ in entries if faces is not None and not ffpp.has_video(faces, m, v)]
+        missing = [f"{method or 'original'} {video}" for method, video in videos]
         what = f"videos of {split}_set" + (" in FaceForensics++" if faces else "")
         counts = {f"{name} in {split}": number for name, number in counts.items()}
         yield Item(what, len(entries) - len(missing), missing, counts=counts)
@@ -214,18 +185,18 @@ def _ddvqa(root: Path, faces: Path | None) -> Iterator[Item]:
 def _dmimage(root: Path, _: Path | None) -> Iterator[Item]:
     generators = {path for part in catalogue()["dmimage"].layout if part.title for path in part.paths}
     folders = [*sorted(generators), "real_coco_valid", "real_imagenet_valid", "real_ucid"]
-    present = {name for name in folders if count_images(root / name)}
-    missing = tuple(name for name in folders if name not in present)
+    missing = [name for name in folders if not count_images(root / name)]
     optional = "of each family one is enough, and of the real sets too"
-    counts = {"generators": len(present & generators)}
-    yield Item("folders that the authors' evaluation names", len(present), missing, optional, counts)
+    counts = {"generators": len(generators.difference(missing))}
+    what = "folders that the authors' evaluation names"
+    yield Item(what, len(folders) - len(missing), missing, optional, counts)
 
 
 def _fakeclue(root: Path, _: Path | None) -> Iterator[Item]:
     for split in fakeclue.SPLITS:
         rows = [row for row in fakeclue.rows(root, split) if isinstance(row, dict)]
         with fakeclue.Images(root, split, rows) as images:
-            missing = tuple(str(row.get("image")) for row in rows if str(row.get("image")) not in images)
+            missing = [name for row in rows if (name := str(row.get("image"))) not in images]
         real = sum(row.get("label") == REAL for row in rows)
         counts = {f"real images in {split}": real, f"fake images in {split}": len(rows) - real}
         what = f"images of {split}.json in {images.place.name or images.place}"
@@ -246,19 +217,12 @@ LISTS: dict[str, Callable[[Path, Path | None], Iterator[Item]]] = {
 
 @dataclass
 class Report:
-    """The state of one corpus.
+    """The state of one corpus."""
 
-    Attributes:
-        key: its name in params.yaml.
-        root: its folder; None where neither the profile nor the command names one.
-        items: the parts of its layout and of its lists.
-        problems: what kept the check from going on.
-    """
-
-    key: str
-    root: Path | None
-    items: list[Item] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    key: str  # its name in params.yaml
+    root: Path | None  # its folder; None where neither the profile nor the command names one
+    items: list[Item] = field(default_factory=list)  # the parts of its layout and of its lists
+    problems: list[str] = field(default_factory=list)  # what kept the check from going on
 
     @property
     def complete(self) -> bool:
@@ -297,7 +261,7 @@ def verify(key: str, root: Path | None, faces: Path | None = None) -> Report:
     return report
 
 
-def _some(names: tuple[str, ...] | list[str]) -> str:
+def _some(names: Sequence[str]) -> str:
     more = f" … and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
@@ -307,7 +271,7 @@ def _line(item: Item) -> str:
         return f"  there    {item.what}: {item.number:,}"
     there = f" ({item.number:,} there)" if item.number else ""
     if item.optional:
-        missing = "" if item.missing == (item.what,) else f": {_some(item.missing)}"
+        missing = "" if item.missing == [item.what] else f": {_some(item.missing)}"
         return f"  optional {item.what}{there}, not there{missing}; {item.optional}"
     return f"  MISSING  {_some(item.missing)}" + (f", of {item.what}{there}" if item.number else "")
 

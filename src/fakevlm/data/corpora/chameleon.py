@@ -1,21 +1,15 @@
 """Chameleon (Yan et al., ICLR 2025): fakes that people took for photographs.
 
-Licence: research only, by request from the authors (https://github.com/shilinyan99/AIDE); test images only,
-about 26,000.
-
-Layout::
-
     <root>/test/0_real/<file>.jpg
     <root>/test/1_fake/<uuid>.jpg
 
-`<root>` may also be the `test` folder itself. FakeClue takes part of it and names it
-`chameleon/{real,fake}/<file>`.
+`<root>` may also be the `test` folder itself. FakeClue names its images `chameleon/{real,fake}/<file>`.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from fakevlm.data.corpora.files import Drawn, images_below, load, need_folder
+from fakevlm.data.corpora.files import Drawn, images, load, need_folder
 from fakevlm.data.records import FAKE, REAL, Record
 
 WHERE = "ask its authors for Chameleon (https://github.com/shilinyan99/AIDE) and unpack it there"
@@ -31,6 +25,6 @@ def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
     base = root / "test" if (root / "test").is_dir() else root
     for name, kind, label in (("0_real", "real", REAL), ("1_fake", "fake", FAKE)):
         folder = need_folder(base / name, "Chameleon", WHERE)
-        for file in images_below(folder):
+        for file in images(folder):
             path = f"chameleon/{kind}/{file.relative_to(folder).as_posix()}"
             yield from load(file, path, drawn, label=label, source="chameleon")

@@ -1,14 +1,9 @@
 """CVUSA (Workman et al., ICCV 2015; subset of Zhai et al., CVPR 2017): ground and aerial pairs from the USA.
 
-Licence: research only, by request (https://mvrl.cse.wustl.edu/datasets/cvusa). 35,532 pairs for training and
-8,884 for testing; only the aerial images (zoom 19) are read, all real.
-
-Layout::
-
     <root>/splits/{train,val}-19zl.csv   without header: bingmap/19/0044775.jpg,streetview/panos/0044775.jpg,…
     <root>/bingmap/19/0044775.jpg
 
-Without `splits` every image in `bingmap/19` is read.
+Only the aerial images are read, all real; without `splits` every image in `bingmap/19`.
 """
 
 import csv

@@ -1,33 +1,21 @@
 """DD-VQA (Zhang et al., ECCV 2024): questions about faces of FaceForensics++. A benchmark only.
 
-Annotations from https://github.com/Reality-Defender/Research-DD-VQA (folder `DQ_FF++`), without images; those
-are frames of FF++ c23. Train / test: 1,430 / 262 videos, 7,312 / 1,323 questions, 9,858 / 1,841 answers.
+    <root>/{train_set,test_set}/<Method>/<Method>.json      also below <root>/DQ_FF++, as in its repository
 
-Layout::
+with Method of `FOLDERS`. Each file holds {"<mid>_<video>": {"0": {"question": …, "answer": [text, …]}, "1":
+…}}, with mid of `METHODS`. Questions are numbered without gaps: a part of the face that nobody found odd is
+not asked about.
 
-    <root>/{train_set,test_set}/<Method>/<Method>.json
-
-with Method one of Deepfakes, Face2Face, FaceShifter, FaceSwap, Neuraltexture (sic), Original, and in each
-file::
-
-    {"<mid>_<video>": {"0": {"question": "Does the image looks real/fake?", "answer": ["The image looks fake.
-    …", …]},
-                       "1": {"question": "Does the person's skin look real/fake?", "answer": […]}, …}, …}
-
-mid: 0 Deepfakes, 1 Face2Face, 2 FaceShifter, 3 FaceSwap, 5 original, 6 NeuralTextures. The questions are
-numbered without gaps: a part of the face that nobody found odd is simply not asked about.
-
-Which frame a question shows is not written down. Its authors take one frame a question, in order from the
+Which frame a question shows is not published. Its authors take one frame a question, in order from the
 first extracted one; so does this reader, starting again at the first when a video has more questions than
 frames.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from fakevlm.cache import Cache
 from fakevlm.data.corpora import ffpp
-from fakevlm.data.corpora.faces import Cropper
 from fakevlm.data.corpora.files import Unusable, appledouble, need_folder, need_json
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
@@ -43,24 +31,8 @@ FOLDERS = ("Deepfakes", "Face2Face", "FaceShifter", "FaceSwap", "Neuraltexture",
 Entry = tuple[str | None, str, list[tuple[str, str, list[str]]]]
 
 
-def _questions(entry: dict, file: Path, key: str) -> list[tuple[str, str, list[str]]]:
-    try:
-        return [
-            (number, str(row["question"]), [str(answer) for answer in row["answer"]])
-            for number, row in sorted(entry.items(), key=lambda pair: int(pair[0]))
-        ]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"DD-VQA: {file}, entry {key!r}: not questions with answers ({error!r})", WHERE
-        ) from error
-
-
 def entries(root: Path, split: str) -> Iterator[Entry]:
-    """Yield the questions of one split (`train` or `test`), video by video.
-
-    Raises:
-        UserError: the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.
-    """
+    """Yield the questions of a split (`train` or `test`), by video. Raises `UserError` as `read` does."""
     base = root / "DQ_FF++" if (root / "DQ_FF++").is_dir() else root
     folder = need_folder(base / f"{split}_set", "DD-VQA", WHERE)
     files = sorted(p for p in folder.glob("*/*.json") if not appledouble(p.name))
@@ -71,29 +43,32 @@ def entries(root: Path, split: str) -> Iterator[Entry]:
             mid, _, video = key.partition("_")
             if mid not in METHODS or not video:
                 raise UserError(f"DD-VQA: {file}, entry {key!r}: not <method>_<video>", WHERE)
-            yield METHODS[mid], video, _questions(entry, file, key)
+            try:
+                questions = [
+                    (number, str(row["question"]), [str(answer) for answer in row["answer"]])
+                    for number, row in sorted(entry.items(), key=lambda pair: int(pair[0]))
+                ]
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                what = f"DD-VQA: {file}, entry {key!r}: not questions with answers ({error!r})"
+                raise UserError(what, WHERE) from error
+            yield METHODS[mid], video, questions
 
 
-def read(
-    root: Path,
-    ffpp_root: Path,
-    frames_per_video: int,
-    crop: Cropper | None = None,
-    values: Cache | None = None,
-) -> Iterator[Record | Unusable]:
+def read(root: Path, ffpp_root: Path, frames_per_video: int, **options: Any) -> Iterator[Record | Unusable]:
     """Stream one record a question of the test split, with the answers as references.
 
     Args:
         root: of the corpus.
         ffpp_root: FaceForensics++, where the frames come from. A video that it lacks is unusable.
-        frames_per_video, crop, values: see `ffpp.read`.
+        frames_per_video: evenly spaced.
+        options: of `ffpp.video_frames`.
 
     Raises:
         UserError: the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.
     """
 
     def decode(entry: Entry) -> tuple[Entry, ffpp.Frames]:
-        return entry, ffpp.video_frames(ffpp_root, *entry[:2], frames_per_video, None, crop, values)
+        return entry, ffpp.video_frames(ffpp_root, *entry[:2], frames_per_video, **options)
 
     for (method, video, questions), (pictures, unusable) in prefetch(decode, entries(root, "test")):
         yield from unusable

@@ -1,21 +1,15 @@
 """DMimage (Corvi et al., ICASSP 2023): 30 generators, about 1,000 images each. A benchmark only.
 
-The fakes and a list of the processing come from https://github.com/grip-unina/DMimageDetection
-(non-commercial); the real images are taken from COCO (validation), ImageNet (validation) and UCID and put
-beside them.
-
-Layout, one folder a generator::
-
     <root>/real_coco_valid/…    <root>/real_imagenet_valid/…    <root>/real_ucid/…
     <root>/biggan_256/…    <root>/latent-diffusion_text2img_valid/…    <root>/stylegan3_r_ffhqu_256x256/…
 
-A folder whose name starts with `real` is real, every other one a generator. Images may lie in subfolders.
+A folder whose name starts with `real` is real, every other one a generator. Images may be in subfolders.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from fakevlm.data.corpora.files import Drawn, images_below, load, need_folder
+from fakevlm.data.corpora.files import Drawn, images, load, need_folder
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
 
@@ -39,7 +33,7 @@ def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
         raise UserError(f"DMimage: no {missing} folder in {root}", WHERE)
     for folder in folders:
         label, kind, generator = (REAL, "real", None) if folder in real else (FAKE, "fake", folder.name)
-        for file in images_below(folder):
+        for file in images(folder):
             path = f"dmimage/{kind}/{folder.name}/{file.relative_to(folder).as_posix()}"
             fields = {"label": label, "source": "dmimage", "generator": generator, "split": "test"}
             yield from load(file, path, drawn, **fields)

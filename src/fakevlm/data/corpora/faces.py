@@ -1,20 +1,10 @@
 """Face crops of video frames, aligned as DeepfakeBench aligns them (Yan et al., NeurIPS 2023).
 
-There, dlib finds the faces of a frame, the largest is taken, and an 81-landmark predictor gives five points:
-eyes, nose, corners of the mouth. The similarity transform that brings them nearest (least squares) to a
-template of 112 px, moved 8 px to the right, scaled to 256 px and shrunk by 1.3 for a margin, is applied with
-bilinear interpolation; outside the frame it is black. A frame without a face is left out. The same is done
-here, given the five points; where these come from is `collect.face_crop.detector`:
-
-* `landmarks`: `<c23>/landmarks/<video>/<frame>.npy` beside `videos`, in pixels of the whole frame: 81 or 68
-  points in dlib's order, or the five themselves. So dlib can be run elsewhere, and its predictor's terms
-  (non-commercial) bind nobody here.
-* `opencv`: YuNet through OpenCV's FaceDetectorYN, its model a file to be named (opencv-python-headless 5
-  ships no detector, Haar cascades neither). Its points are centres of the eyes and true corners of the mouth,
-  where DeepfakeBench takes dlib's 37, 44, 30, 49 and 55, so crops differ by a few pixels.
-
-DeepfakeBench's own `landmarks` folders do not serve: it writes the landmarks of its crops, not of the frames,
-beside these crops in `frames`. Those are read unchanged (`ffpp`), and need no `face_crop`.
+There, dlib finds the faces of a frame, and its landmarks of the largest one give five points: eyes, nose,
+corners of the mouth. The similarity transform that brings them nearest (least squares) to a template of 112
+px, moved 8 px to the right, scaled to 256 px and shrunk by 1.3 for a margin, is applied with bilinear
+interpolation; outside the frame it is black. Here the five points come from `collect.face_crop.detector`,
+see docs/corpora.md.
 """
 
 import threading
@@ -59,12 +49,7 @@ Finder = Callable[[np.ndarray, Path], list[Face]]
 
 
 def template(size: int, scale: float) -> np.ndarray:
-    """Return where the five points go in a crop of `size` pixels a side: (5, 2) float64.
-
-    Args:
-        size: of the crop.
-        scale: how much wider than the bare face the crop is, 1.3 in DeepfakeBench.
-    """
+    """Return the place of the five points in a crop of `size` pixels, `scale` times as wide as the face."""
     margin = size * (scale - 1) / 2
     return ((TEMPLATE + SHIFT) * (size / SIDE) + margin) * (size / (size + 2 * margin))
 
@@ -79,7 +64,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
         source, target: (n, 2) points, n ≥ 2.
 
     Raises:
-        NoFace: the points all lie on one spot.
+        NoFace: the points are all on one spot.
     """
     x, y = np.asarray(source, np.float64).T
     ones, zeros = np.ones_like(x), np.zeros_like(x)
@@ -145,19 +130,12 @@ def yunet(settings: FaceCrop) -> Finder:
 
 @dataclass(frozen=True)
 class Cropper:
-    """Cut the largest face out of a frame.
-
-    Attributes:
-        find: finds the faces.
-        size: pixels a side of the crop.
-        scale: see `template`.
-        key: decides, with the frame and its landmarks, the crop; as JSON has it.
-    """
+    """Cut the largest face out of a frame."""
 
     find: Finder
-    size: int
-    scale: float
-    key: Any = None
+    size: int  # pixels a side of the crop
+    scale: float  # see `template`
+    key: Any = None  # decides, with the frame and its landmarks, the crop; as JSON has it
 
     def __call__(self, frame: np.ndarray, landmarks: Path) -> np.ndarray:
         """Return the crop: (H, W, 3) uint8 RGB → (size, size, 3).

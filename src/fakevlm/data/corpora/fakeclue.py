@@ -1,21 +1,9 @@
 """FakeClue as released (Wen et al., NeurIPS 2025): 109,343 images, each with a verdict and clues.
 
-From https://huggingface.co/datasets/lingcco/FakeClue. The images keep the terms of the corpora that they were
-taken from.
-
-Layout::
-
     <root>/data_json/train.json, test.json
     <root>/train.zip, test.zip          or unpacked, into <root>/{train,test} or straight into <root>
 
-A JSON is a list of rows (`annotation/fakeclue.py` writes the same)::
-
-    {"image": "ff++/fake/Deepfakes/c23/frames/033_097/012.png", "label": 0, "cate": "deepfake", "width": 256,
-    "height": 256,
-     "conversations": [{"from": "human", "value": "<image>Does the image looks real/fake?"},
-                       {"from": "gpt", "value": "This is a fake image. …; …"}]}
-
-label: 1 real, 0 fake. Rows are clustered by source: shuffle before taking a part. The split is by row, so
+A JSON is a list of rows as `records.to_fakeclue_row` makes them. The split is by row, so
 frames of one FF++ video are in train and in test, with the same `item`.
 """
 
@@ -47,12 +35,8 @@ class Images:
         split: `train` or `test`.
         rows: of the split's JSON.
 
-    Attributes:
-        place: the zip or the folder.
-
     Raises:
-        UserError: there is neither zip nor folder, the zip is damaged, or nothing in it is named as in the
-            JSON.
+        UserError: there is neither zip nor folder, or the zip is damaged or holds none of the images.
     """
 
     def __init__(self, root: Path, split: str, rows: Sequence[Any]) -> None:
@@ -88,11 +72,7 @@ class Images:
         return _plain(path) and (self.place / path).is_file()
 
     def read(self, path: str) -> bytes:
-        """Return the image's bytes.
-
-        Raises:
-            BadImage: it is missing, or its entry in the zip is damaged or encrypted.
-        """
+        """Return the image's bytes. Raises `BadImage` if it is missing, damaged or encrypted."""
         if path not in self:
             raise BadImage("named in the JSON but missing")
         try:
@@ -120,11 +100,7 @@ def _plain(name: str) -> bool:
 
 
 def rows(root: Path, split: str) -> list[Any]:
-    """Return the rows of one split, unchecked.
-
-    Raises:
-        UserError: the file is missing or not a list in JSON.
-    """
+    """Return the rows of one split, unchecked. Raises `UserError` if there is no list in JSON."""
     file = need_folder(root, "FakeClue", WHERE) / "data_json" / f"{split}.json"
     return need_json(file, "FakeClue", WHERE)
 
@@ -142,12 +118,7 @@ def _origin(path: str, label: int) -> dict[str, str | None]:
 
 
 def _record(row: Any, split: str, images: Images) -> Record:
-    """Return the record of a row.
-
-    Raises:
-        BadImage: the image cannot be read.
-        KeyError, TypeError, ValueError: the row is not FakeClue's.
-    """
+    """Return the record of a row. Raises `BadImage`, or another error if the row is not FakeClue's."""
     turns = {turn["from"]: str(turn["value"]) for turn in row["conversations"]}
     path, label, category = row["image"], row["label"], row["cate"]
     if not isinstance(path, str) or not _plain(path):

@@ -1,18 +1,12 @@
 """FaceForensics++ (Rössler et al., ICCV 2019), compression c23: 1,000 videos and four manipulations of each.
 
-Licence: research only, by form at https://github.com/ondyari/FaceForensics, whose script downloads the videos
-(`download-FaceForensics.py <root> -d all -c c23 -t videos`) and whose repository holds `dataset/splits`.
-
-Layout::
-
     <root>/original_sequences/youtube/c23/videos/033.mp4
-    <root>/manipulated_sequences/<Method>/c23/videos/033_097.mp4      <target>_<source>
+    <root>/manipulated_sequences/<Method>/c23/videos/033_097.mp4      <target>_<source>, Method of `METHODS`
     <root>/splits/{train,val,test}.json                               [["071", "054"], …]: 360, 70, 70 pairs
 
-Method is Deepfakes, Face2Face, FaceSwap or NeuralTextures. Where a `frames` folder lies beside `videos`
-(`…/c23/frames/033_097/012.png`, as DeepfakeBench crops faces to 256×256 and FakeClue releases them), its
-images are taken instead, as they are. Frames from videos are stored as PNG: whole, or the face's crop where
-`collect.face_crop` says so (`faces`).
+Where a `frames` folder is beside `videos` (`…/c23/frames/033_097/012.png`, as DeepfakeBench crops faces to
+256×256 and FakeClue releases them), its images are taken instead, unchanged. Frames from videos are stored
+as PNG: whole, or the face's crop where `collect.face_crop` says so (`faces`).
 
 A video and all manipulations of it share one `item`, the target's id. The official split goes by pairs, so
 neither target nor source of a test video occurs in training.
@@ -20,6 +14,7 @@ neither target nor source of a test video occurs in training.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -159,11 +154,7 @@ def has_video(root: Path, method: str | None, video: str) -> bool:
 
 
 def videos(root: Path, method: str | None) -> list[str]:
-    """Return the ids of the videos of a method (None: originals) that are there as frames or as files.
-
-    Raises:
-        UserError: there is neither folder.
-    """
+    """Return the ids of the videos of a method (None: originals). Raises `UserError` if there are none."""
     place = _place(root, method)
     names = {p.stem for p in (place / "videos").glob("*.mp4") if not appledouble(p.name)}
     if (place / "frames").is_dir():
@@ -174,20 +165,15 @@ def videos(root: Path, method: str | None) -> list[str]:
 
 
 def read(
-    root: Path,
-    frames_per_video: int,
-    drawn: Drawn | None = None,
-    splits: Sequence[str] = SPLITS,
-    crop: Cropper | None = None,
-    values: cache.Cache | None = None,
+    root: Path, frames_per_video: int, splits: Sequence[str] = SPLITS, **options: Any
 ) -> Iterator[Record | Unusable]:
     """Stream the frames of the originals, then of each method, in the given splits.
 
     Args:
         root: of the corpus.
         frames_per_video: evenly spaced.
-        drawn, crop, values: see `video_frames`.
         splits: of `SPLITS`.
+        options: of `video_frames`.
 
     Raises:
         UserError: a folder or a split file is missing, or a video is in no split.
@@ -204,7 +190,7 @@ def read(
                     yield method, video
 
     def decode(place: tuple[str | None, str]) -> tuple[str | None, str, Frames]:
-        return *place, video_frames(root, *place, frames_per_video, drawn, crop, values)
+        return *place, video_frames(root, *place, frames_per_video, **options)
 
     for method, video, (pictures, unusable) in prefetch(decode, places()):
         yield from unusable

@@ -46,11 +46,7 @@ def file_stamp(file: Path) -> list[int] | None:
 
 
 def need_folder(path: Path, corpus: str, where: str) -> Path:
-    """Return the folder.
-
-    Raises:
-        UserError: it is missing; says which corpus needs it and where that comes from.
-    """
+    """Return the folder. Raises `UserError` if it is missing, with the way to get the corpus."""
     if not path.is_dir():
         raise UserError(
             f"{corpus}: no folder {path}", f"{where}; or leave the corpus out with null in params.yaml"
@@ -59,7 +55,7 @@ def need_folder(path: Path, corpus: str, where: str) -> Path:
 
 
 def need_json(path: Path, corpus: str, where: str, kind: type[list] | type[dict] = list) -> Any:
-    """Return the content of a JSON file in UTF-8, UTF-16 or UTF-32, with or without byte order mark.
+    """Return the content of a JSON file in UTF-8, UTF-16 or UTF-32.
 
     Raises:
         UserError: the file is missing or not JSON, or does not hold a `kind`.
@@ -84,36 +80,22 @@ def _is_image(name: str) -> bool:
     return Path(name).suffix.lower() in IMAGE_SUFFIXES and not appledouble(name)
 
 
-def images(folder: Path) -> Iterator[Path]:
-    """Yield the image files of a folder, not of its subfolders, by name; none if there is no folder."""
-    if folder.is_dir():
-        yield from sorted(file for file in next(_walk(folder)) if _is_image(file.name))
-
-
-def images_below(folder: Path) -> list[Path]:
-    """Return the image files of a folder and its subfolders, by path; links are followed."""
-    return sorted(file for files in _walk(folder) for file in files if _is_image(file.name))
+def images(folder: Path) -> list[Path]:
+    """Return the image files of a folder and its subfolders, by path; none if there is no folder."""
+    return sorted(_images(folder))
 
 
 def count_images(*folders: Path) -> int:
     """Return the number of image files in folders and below them; missing folders hold none."""
-    return sum(
-        _is_image(file.name)
-        for folder in folders
-        if folder.is_dir()
-        for files in _walk(folder)
-        for file in files
-    )
+    return sum(1 for folder in folders for _ in _images(folder))
 
 
-def _walk(folder: Path) -> Iterator[list[Path]]:
-    """Yield the files of a folder, then of each folder below it; links are followed, each folder once.
-
-    Raises:
-        UserError: a folder cannot be listed.
-    """
+def _images(folder: Path) -> Iterator[Path]:
+    """Yield the image files of a folder and its subfolders; links are followed, each folder once."""
 
     def fail(error: OSError) -> None:
+        if not folder.exists():
+            return
         raise UserError(
             f"{error.filename} cannot be listed: {error.strerror}",
             "give yourself the right to read it, or mount it",
@@ -127,7 +109,7 @@ def _walk(folder: Path) -> Iterator[list[Path]]:
             continue
         visited.add(real)
         folders.sort()
-        yield [file for name in names if (file := Path(place, name)).is_file()]
+        yield from (file for name in names if _is_image(name) and (file := Path(place, name)).is_file())
 
 
 def decoded(record: Record) -> Image.Image:

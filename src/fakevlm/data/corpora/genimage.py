@@ -1,23 +1,13 @@
 """GenImage (Zhu et al., NeurIPS 2023): images of eight generators beside photographs from ImageNet.
 
-Licence: CC BY-NC-SA 4.0; the photographs keep ImageNet's terms. Get it from
-https://github.com/GenImage-Dataset/GenImage (Google Drive or Baidu; some 500 GB). About 1,350,000 generated
-and 1,331,167 real images.
-
-Layout::
-
     <root>/<Generator>/{train,val}/ai/416_adm_45.PNG                    class index, generator, number
     <root>/<Generator>/{train,val}/nature/n02099601_123.JPEG            ImageNet synset (train)
     <root>/<Generator>/{train,val}/nature/ILSVRC2012_val_00012345.JPEG  (val)
 
-with Generator one of Midjourney, VQDM, Wukong, Stable Diffusion V1.4, Stable Diffusion V1.5, GLIDE, BigGAN,
-ADM. The archives unpack to names such as `imagenet_ai_0419_sdv4`; those are understood too, as
-`<root>/imagenet_…/{train,val}` or one level deeper. The same photograph can lie under several generators:
-`collect` finds such copies by content.
-
-In the real corpus `ai` holds mostly PNG and `nature` JPEG, so the file format alone gives the label away;
-whoever trains on it should re-encode alike. Known broken files are listed by its authors and end up in
-quarantine.
+with Generator of `PUBLISHED`. The archives unpack to names such as `imagenet_ai_0419_sdv4`; those are
+understood too, also one level deeper. The same photograph can be there under several generators: `collect`
+finds copies by content. In the real corpus `ai` holds mostly PNG and `nature` JPEG, so the file format
+alone gives the label away.
 """
 
 import re

@@ -1,22 +1,13 @@
 """LOKI (Ye et al., ICLR 2025), its images: real or generated, and people's descriptions. A benchmark only.
 
-Licence: CC BY 4.0; from https://huggingface.co/datasets/bczhou/LOKI (code:
-https://github.com/opendatalab/LOKI).
-
-Layout::
-
     <root>/data_json/image/true_or_false.json      4,434 rows: 2,217 images, each asked both ways
     <root>/data_json/image/open_ended_vqa.json     UTF-16; 229 images, all fake, described by people
     <root>/<image_path>
 
-A row of `true_or_false.json`: `image_path`, `question`, `answer` (Yes/No), `metric`, `modality`, `choices`,
-`id`, and `question_type` = `image_tf_image_{real|fake}_ask_{fake|real}_{category}`, which holds the truth.
-Both rows of an image become one record. Categories: animals, doc, medicine, object, person, satellite, sence
-(sic).
-
-A row of `open_ended_vqa.json`: `image_path`, `problems` = {`global`: [{`desc`}], `regional`: [{`region`: [x,
-y, w, h], `desc`}]}. Its descriptions, joined, are the image's reference; the paper does not say how it made
-its own.
+A row of `true_or_false.json` has `image_path` and `question_type`, which holds the truth:
+`image_tf_image_{real|fake}_ask_{fake|real}_{category}`. Both rows of an image become one record. A row of
+`open_ended_vqa.json` has `image_path` and `problems`: {`global`: [{`desc`}], `regional`: [{`region`,
+`desc`}]}. Its descriptions, joined, are the image's reference; the paper does not say how it joined them.
 """
 
 import re
@@ -45,11 +36,7 @@ def reference(problems: dict[str, Any]) -> str:
 
 
 def references(root: Path) -> dict[str, str]:
-    """Return what people described, by image path; an empty text where they wrote nothing.
-
-    Raises:
-        UserError: open_ended_vqa.json is missing or not LOKI's.
-    """
+    """Return people's descriptions by image path. Raises `UserError` if the file is missing or not LOKI's."""
     file = root / "data_json" / "image" / "open_ended_vqa.json"
     rows = need_json(file, "LOKI", WHERE)
     try:
@@ -78,9 +65,8 @@ def labels(root: Path) -> tuple[dict[str, tuple[str, str]], int]:
             raise UserError(f"LOKI: {file}, row {n}: question_type {row['question_type']!r}", WHERE)
         label = (match[1], match[3])
         if by_path.setdefault(path, label) != label:
-            raise UserError(
-                f"LOKI: {file}, row {n}: {path} is called both {by_path[path]} and {label}", WHERE
-            )
+            what = f"LOKI: {file}, row {n}: {path} is called both {by_path[path]} and {label}"
+            raise UserError(what, WHERE)
     return by_path, len(rows)
 
 
@@ -88,8 +74,7 @@ def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record | Unusable]:
     """Stream one record an image, in the order of `true_or_false.json`; a missing image is unusable.
 
     Raises:
-        UserError: the folder or a JSON is missing, a row is not LOKI's, or two rows of an image disagree on
-            its truth.
+        UserError: the folder or a JSON is missing or not LOKI's.
     """
     need_folder(root, "LOKI", WHERE)
     described = references(root)
@@ -98,13 +83,6 @@ def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record | Unusable]:
         if not file.is_file():
             yield Unusable("loki", path, "named in true_or_false.json but missing")
             continue
-        yield from load(
-            file,
-            f"loki/{path}",
-            drawn,
-            label=REAL if label == "real" else FAKE,
-            source="loki",
-            category=CATEGORIES.get(category, category),
-            split="test",
-            references=[text] if text else [],
-        )
+        fields = {"label": REAL if label == "real" else FAKE, "source": "loki", "split": "test"}
+        fields |= {"category": CATEGORIES.get(category, category), "references": [text] if text else []}
+        yield from load(file, f"loki/{path}", drawn, **fields)

@@ -1,17 +1,10 @@
 """M6Doc (Cheng et al., CVPR 2023): 9,080 pages of seven document types with 237,116 boxes in 74 classes.
 
-Licence: CC BY-NC-ND 4.0, by request (https://github.com/HCIILAB/M6Doc).
+    <root>/annotations/instances_{train2017,val2017,test2017}.json   COCO; the last also instances_test.json
+    <root>/{train2017,val2017,test2017}/<file>.jpg   the last also test
 
-Layout::
-
-    <root>/annotations/instances_train2017.json, instances_val2017.json, instances_test2017.json   COCO
-    <root>/{train2017,val2017,test2017}/<file>.jpg
-
-(The README calls the last JSON `instances_test.json`; both names are understood, and `test` for its folder.)
-FakeClue uses newspapers, papers (scientific articles) and magazines. No field says a page's type, so
-`page_style` reads it from the file's name or from the classes on the page.
-
-This reader is also where synthetic documents get their layouts (`pages`).
+FakeClue uses newspapers, papers (scientific articles) and magazines. No field holds a page's type: see
+`page_style`. Synthetic documents get their layouts here too (`usable_layouts`).
 """
 
 import re
@@ -27,21 +20,8 @@ from fakevlm.errors import UserError
 
 WHERE = "ask for M6Doc at https://github.com/HCIILAB/M6Doc and unpack it there"
 
-# fmt: off
-CATEGORIES = (  # class names by category id; 0 is the background, which is never annotated
-    "_background_", "QR code", "advertisement", "algorithm", "answer", "author", "barcode", "bill", "blank",
-    "bracket", "breakout", "byline", "caption", "catalogue", "chapter title", "code", "correction", "credit",
-    "dateline", "drop cap", "editor's note", "endnote", "examinee information", "fifth-level title", "figure",
-    "first-level question number", "first-level title", "flag", "folio", "footer", "footnote", "formula",
-    "fourth-level section title", "fourth-level title", "header", "headline", "index", "inside", "institute",
-    "jump line", "kicker", "lead", "marginal note", "matching", "mugshot", "option", "ordered list",
-    "other question number", "page number", "paragraph", "part", "play", "poem", "reference", "sealing line",
-    "second-level question number", "second-level title", "section", "section title", "sidebar",
-    "sub section title", "subhead", "subsub section title", "supplementary note", "table", "table caption",
-    "table note", "teasers", "third-level question number", "third-level title", "title", "translator",
-    "underscore", "unordered list", "weather forecast",
-)
-# fmt: on
+# Class names by category id; 0 is the background, which is never annotated.
+CATEGORIES = tuple(Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").splitlines())
 
 _WORDS = {"newspaper": "newspaper", "magazine": "magazine", "paper": "paper", "article": "paper"}
 # Classes that only, or nearly only, one type of document has.

@@ -1,13 +1,8 @@
 """VIGOR (Zhu et al., CVPR 2021): panoramas and the aerial images around them in four cities.
 
-Licence: research only, by request (https://github.com/Jeff-Zilence/VIGOR). 90,618 aerial images; only those
-are read, all real.
-
-Layout::
-
     <root>/{Chicago,NewYork,SanFrancisco,Seattle}/satellite/satellite_41.87337878187409_-87.69119741060825.png
-    <root>/<City>/panorama/<id>,<lat>,<lon>,.jpg           not read
-    <root>/splits/…                                        not read
+
+Only the aerial images are read, all real.
 """
 
 import re
