@@ -1,4 +1,4 @@
-"""A made-up FakeClue in the release's exact format, and a profile that is `released` with tiny models, for the tests."""
+"""A made-up FakeClue in the release's exact format, and profile `released` with tiny models."""
 
 import json
 import zipfile
@@ -32,7 +32,7 @@ def rows(split: str, count: int) -> list[tuple[dict, bytes]]:
 
 
 def make_release(root: Path, train: int = 36, test: int = 12) -> None:
-    """Writes `data_json/*.json`, `train.zip` and `test.zip`; one image is in train and in test, byte for byte."""
+    """Write the JSONs and the zips; one image is in train and in test, byte for byte."""
     (root / "data_json").mkdir(parents=True)
     for split, count in (("train", train), ("test", test)):
         listed = rows(split, count)

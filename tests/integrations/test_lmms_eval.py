@@ -6,6 +6,7 @@ lmms-eval itself is not installed here. integrations/lmms_eval/compare.py compar
 import importlib.util
 import json
 import math
+import operator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,7 @@ from conftest import ROOT
 from fakevlm.data.records import QUESTION, read_records, to_fakeclue_row, write_records
 from fakevlm.errors import UserError
 from fakevlm.model.sentence_encoder import encode
+from smallcorpora import put
 
 FOLDER = ROOT / "integrations/lmms_eval/fakeclue"
 TASKS = ("fakeclue", "fakeclue_released")
@@ -41,23 +43,19 @@ class Loader(yaml.SafeLoader):
     """`!function utils.name` becomes the function, as in lmms-eval."""
 
 
-Loader.add_constructor(
-    "!function", lambda loader, node: getattr(utils, loader.construct_scalar(node).removeprefix("utils."))
-)
+Loader.add_constructor("!function", lambda _, node: getattr(utils, node.value.removeprefix("utils.")))
 
 
 def load(task: str) -> dict[str, Any]:
     """A task file over the one that it includes."""
-    own = yaml.load((FOLDER / f"{task}.yaml").read_text(), Loader)
-    return yaml.load((FOLDER / own["include"]).read_text(), Loader) | own
+    changes = yaml.load((FOLDER / f"{task}.yaml").read_text(), Loader)
+    return yaml.load((FOLDER / changes["include"]).read_text(), Loader) | changes
 
 
 def doc(label: int, references: list[str] | None = None, question: str | None = None) -> dict[str, Any]:
-    answer = tinyllava.ANSWERS[label]
-    return {
-        "id": "genimage/1.png", "item": "1", "category": "animal", "label": label, "question": question,
-        "references": [answer] if references is None else references,
-    }  # fmt: skip
+    references = [tinyllava.ANSWERS[label]] if references is None else references
+    document = {"id": "genimage/1.png", "item": "1", "category": "animal", "label": label}
+    return document | {"question": question, "references": references}
 
 
 ANSWERED = [
@@ -72,42 +70,33 @@ ANSWERED = [
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_task_names_its_data_and_its_functions(task: str) -> None:
+def test_a_task_names_functions_metrics_and_its_split(task: str) -> None:
     loaded = load(task)
     assert (loaded["task"], loaded["output_type"]) == (task, "generate_until")
     assert loaded["test_split"] in loaded["dataset_kwargs"]["data_files"]
     assert all(callable(loaded[key]) for key in loaded if key.startswith("doc_to_"))
     for metric in loaded["metric_list"]:
         assert set(metric) == {"metric", "aggregation", "higher_is_better"}
-    assert {f.stem for f in FOLDER.glob("*.yaml")} == set(TASKS), "lmms-eval would take another for a task"
+    assert {f.stem for f in FOLDER.glob("*.yaml")} == set(TASKS), "the included file is no task itself"
 
 
 def test_metrics_are_those_of_the_project() -> None:
     loaded = load("fakeclue")
-    judged = [loaded["process_results"](document, [answer]) for document, answer in ANSWERED]
-    names = [metric["metric"] for metric in loaded["metric_list"]]
-    assert all(set(row) == set(names) for row in judged)
-    json.dumps(judged)  # lmms-eval writes them to a file
-    values = {
-        metric["metric"]: metric["aggregation"]([row[metric["metric"]] for row in judged])
-        for metric in loaded["metric_list"]
-        if metric["metric"] != "fakeclue_css"  # below: it loads the sentence encoder
-    }
-    f1 = f1_score([0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, -1, 1, 0], labels=[0, 1], average=None)
-    expected = {"f1_fake": f1[0], "f1_real": f1[1], "f1_macro": f1.mean()}
-    for name, value in expected.items():
-        assert values[f"fakeclue_{name}"] == pytest.approx(value)
+    rows = [loaded["process_results"](document, [answer]) for document, answer in ANSWERED]
+    aggregations = {metric["metric"]: metric["aggregation"] for metric in loaded["metric_list"]}
+    assert all(set(row) == set(aggregations) for row in rows)
+    json.dumps(rows)  # lmms-eval writes them to a file
+    aggregations.pop("fakeclue_css")  # below: it loads the sentence encoder
+    values = {name: aggregate([row[name] for row in rows]) for name, aggregate in aggregations.items()}
+    labels, judged = np.array([0, 0, 0, 1, 1, 1, 1]), np.array([0, 0, 1, 1, -1, 1, 0])
+    f1 = [f1_score(labels == positive, judged == positive) for positive in (0, 1)]
+    assert [values[f"fakeclue_f1_{name}"] for name in ("fake", "real")] == pytest.approx(f1)
+    assert values["fakeclue_f1_macro"] == pytest.approx(sum(f1) / 2)
     assert values["fakeclue_acc"] == pytest.approx(4 / 7)
     assert values["fakeclue_unparsed"] == pytest.approx(1 / 7)
-    assert [row["fakeclue_acc"]["score"] for row in judged] == [1, 1, 0, 1, 0, 1, 0]
-    assert 0 < values["fakeclue_rouge_l"] < 1
-
-
-def test_rouge_l_counts_rows_that_have_a_reference() -> None:
-    same, other, without = (
-        utils.process_results(d, [a])["fakeclue_rouge_l"] for d, a in (ANSWERED[0], ANSWERED[4], ANSWERED[6])
-    )
-    assert utils.rouge_l([same]) == utils.rouge_l([same, without]) == 1.0
+    assert [row["fakeclue_acc"]["score"] for row in rows] == [1, 1, 0, 1, 0, 1, 0]
+    same, other, without = (rows[n]["fakeclue_rouge_l"] for n in (0, 4, 6))
+    assert utils.rouge_l([same]) == utils.rouge_l([same, without]) == 1.0, "of rows that have a reference"
     assert utils.rouge_l([same, other]) == pytest.approx(0.5)  # no word in common
     assert math.isnan(utils.rouge_l([without]))
 
@@ -137,14 +126,12 @@ def test_shards_load_as_the_task_says(task: str, tmp_path: Path, monkeypatch) ->
     import datasets
 
     monkeypatch.chdir(tmp_path)
-    loaded = load(task)
-    records = tinyllava.records(5)
-    pattern = loaded["dataset_kwargs"]["data_files"]["test"]
-    write_records(records, tmp_path / Path(pattern).parent, shard_rows=2)
-    cache = str(tmp_path / "cache")
-    data = datasets.load_dataset(loaded["dataset_path"], cache_dir=cache, **loaded["dataset_kwargs"])
-    rows = data[loaded["test_split"]]
-    assert isinstance(rows.features["image"], datasets.Image), "else lmms-eval would score with images"
+    loaded, records = load(task), tinyllava.records(5)
+    options = loaded["dataset_kwargs"]
+    write_records(records, (tmp_path / options["data_files"]["test"]).parent, shard_rows=2)
+    tables = datasets.load_dataset(loaded["dataset_path"], cache_dir=str(tmp_path / "cache"), **options)
+    rows = tables[loaded["test_split"]]
+    assert isinstance(rows.features["image"], datasets.Image), "else images would be carried into the scoring"
     assert [row["label"] for row in rows] == [record.label for record in records]
     (image,) = loaded["doc_to_visual"](rows[3])
     assert np.array_equal(np.asarray(image), np.asarray(records[3].pil()))
@@ -152,29 +139,22 @@ def test_shards_load_as_the_task_says(task: str, tmp_path: Path, monkeypatch) ->
 
 def test_the_release_becomes_shards(tmp_path: Path) -> None:
     records = tinyllava.records(4)
-    (tmp_path / "data_json").mkdir()
     rows = [to_fakeclue_row(record, record.references[0]) for record in records]
-    (tmp_path / "data_json/test.json").write_text(json.dumps(rows))
-    for record in records:
-        (tmp_path / "test" / record.id).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "test" / record.id).write_bytes(record.image)
+    files = {f"test/{record.id}": record.image for record in records}
+    put(tmp_path, {"data_json/test.json": json.dumps(rows)} | files)
     assert convert.convert(tmp_path, tmp_path / "out") == 4
-    names = ("id", "image", "label", "references")
-    assert [[getattr(r, name) for name in names] for r in read_records(tmp_path / "out")] == [
-        [getattr(r, name) for name in names] for r in records
-    ]
+    columns = operator.attrgetter("id", "image", "label", "references")
+    assert list(map(columns, read_records(tmp_path / "out"))) == list(map(columns, records))
     (tmp_path / "test" / records[2].id).unlink()
     with pytest.raises(UserError, match=r"1 rows of .*made/0/2\.png"):
         convert.convert(tmp_path, tmp_path / "out")
 
 
 def test_its_answers_are_compared_with_ours(tmp_path: Path) -> None:
-    log, answers = (
-        tmp_path / "samples.jsonl",
-        ["This is a fake image.", "This is a real image.", "It is real."],
-    )
+    compare = _module("compare", FOLDER.parent)
+    answers = ["This is a fake image.", "This is a real image.", "It is a real image."]
     rows = [utils.process_results({**doc(n % 2), "id": str(n)}, [f" {a}"]) for n, a in enumerate(answers)]
-    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     texts = [answers[0], answers[2], answers[2]]
     ours = pd.DataFrame({"id": ["0", "1", "3"], "text": texts, "verdict": ["fake", "real", "real"]})
-    assert list(_module("compare", FOLDER.parent).compare(log, ours).values()) == [3, 2, 1, 2]
+    assert list(compare.compare(tmp_path / "samples.jsonl", ours).values()) == [3, 2, 1, 2]
