@@ -1,6 +1,5 @@
 """Renderers and annotators from outside the package: named in params.yaml as module:object."""
 
-import asyncio
 import io
 from pathlib import Path
 
@@ -8,14 +7,11 @@ import pytest
 from PIL import Image
 
 from editedparams import edited
-from fakevlm.annotation.annotators import make_annotators
-from fakevlm.annotation.prompts import label_prompt
 from fakevlm.config.params import load_params
 from fakevlm.data.corpora.m6doc import Page
 from fakevlm.data.page_layout import Block
 from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
-from fakevlm.inference.ask import Request
 from fakevlm.plugins import ANNOTATORS, RENDERERS, load
 from fakevlm.synthesis.rendered import synthesize_documents, synthesize_satellites
 
@@ -30,13 +26,6 @@ class Renderer:
         out = io.BytesIO()
         Image.new("RGB", (page.width, page.height), (int(rng.integers(256)), 0, 0)).save(out, "JPEG")
         return out.getvalue(), GroundTruth(path, 0, "doc")
-
-class Annotator:
-    def __init__(self, spec, ground_truth, seed):
-        self.model, self.revision, self.sampling = spec.name, "1", {"word": spec.options["word"]}
-
-    async def annotate(self, request):
-        return Outcome("ok", request.sampling["word"])
 """
 
 
@@ -56,22 +45,6 @@ def test_a_renderer(stranger: str, tmp_path: Path) -> None:
     assert (record.id, truth.label) == (truth.path, FAKE)
     with pytest.raises(UserError, match="draws documents only"):
         list(synthesize_satellites(1, 17, renderer))
-
-
-def test_an_annotator(stranger: str, tmp_path: Path) -> None:
-    entry = {
-        "name": "Mine",
-        "backend": "plugin",
-        "object": f"{stranger}:Annotator",
-        "options": {"word": "waxy"},
-    }
-    params = load_params("mini", edited(tmp_path, "mini.annotate.annotators.0", entry))
-    (annotator,) = make_annotators(params.annotate.annotators[:1], {}, 17)
-    prompt = label_prompt("animal", FAKE)
-    request = Request(
-        "id", "a.jpg", b"image", prompt, annotator.model, annotator.revision, annotator.sampling
-    )
-    assert asyncio.run(annotator.annotate(request)).caption == "waxy"
 
 
 @pytest.mark.parametrize("name", [*RENDERERS, *ANNOTATORS])

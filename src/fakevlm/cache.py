@@ -16,7 +16,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,16 @@ class Cache:
 
     def get(self, key: str) -> bytes | None:
         """Return the value of a key, or None."""
+        return self.get_many([key]).get(key)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Return the values of those keys that have one."""
+        query, values = "SELECT value FROM cache WHERE key = ?", {}
         with self._lock:
-            row = self._db.execute("SELECT value FROM cache WHERE key = ?", [bytes.fromhex(key)]).fetchone()
-        return row and row[0]
+            for key in keys:
+                for (value,) in self._db.execute(query, [bytes.fromhex(key)]):
+                    values[key] = value
+        return values
 
     def put(self, key: str, value: bytes) -> None:
         """Store a value; see `put_many`."""

@@ -1,49 +1,33 @@
 """One pass gives words, verdict and P(fake), at every batch size and across interruptions. Tiny random models, no training."""
 
-import io
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 import tinyllava
-from fakevlm import paths
 from fakevlm.cache import Cache
-from fakevlm.config.params import load_params
-from fakevlm.data.records import QUESTION, Record
+from fakevlm.data.records import Record
 from fakevlm.inference import generate
 from fakevlm.inference.predict import Predictor
 from fakevlm.inference.predict import predict as run
 from fakevlm.model import chat, verdict
-from fakevlm.model.build import build_llava
 from fakevlm.model.llava import load_model, load_processor
 
-SENTENCES = [
-    "This is a fake image. Texture: the surface of the animal is overly smooth and waxy.",
-    "This is a real image. Texture: natural grain; Lighting: one consistent light.",
-    "This image is not real. The face looks odd.",
-]
 QUESTIONS = (None, "Does the person's skin look real/fake?", "Is it?")
 
 
+def records_of(count: int) -> list[Record]:
+    return tinyllava.records(count, questions=QUESTIONS)
+
+
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory) -> "paths.Path":
-    folder = tmp_path_factory.mktemp("llava")
-    build_llava(
-        folder,
-        [*SENTENCES, QUESTION, *filter(None, QUESTIONS)],
-        vision={"hidden_size": 32, "layers": 2, "heads": 2, "mlp": 64},
-        text={"hidden_size": 32, "layers": 2, "heads": 2, "mlp": 64},
-        image_size=32,
-        patch_size=8,
-        vocab_size=500,
-        seed=3,
-    )
-    return folder
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tinyllava.build(tmp_path_factory.mktemp("llava"))
 
 
 @pytest.fixture(scope="session")
@@ -58,27 +42,8 @@ def predict(model, processor, records, *, batch_size: int, max_new_tokens: int, 
     return generate.frame(records, run(Predictor(lambda: llava, None, batch_size, plan), records))
 
 
-def _records(count: int, size: int = 32) -> list[Record]:
-    generator = np.random.default_rng(7)
-    records = []
-    for n in range(count):
-        stream = io.BytesIO()
-        Image.fromarray(generator.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(stream, "PNG")
-        records.append(
-            Record(
-                f"x/{n}.png",
-                stream.getvalue(),
-                n % 2,
-                "x",
-                f"{n}",
-                question=QUESTIONS[n % 3 % len(QUESTIONS)],
-            )
-        )
-    return records
-
-
 def test_text_and_probability_come_out_in_order(loaded) -> None:
-    records = _records(9)
+    records = records_of(9)
     frame = predict(*loaded, records, batch_size=4, max_new_tokens=8)
     assert list(frame.columns) == ["id", "text", "p_fake", "verdict", "forced"]
     assert frame["id"].tolist() == [record.id for record in records]
@@ -89,25 +54,11 @@ def test_text_and_probability_come_out_in_order(loaded) -> None:
 
 @pytest.mark.parametrize("size", [7, 32])
 def test_the_batch_size_does_not_matter(loaded, size: int) -> None:
-    records = _records(40)  # three questions of different length: left padding is at work
+    records = records_of(40)  # three questions of different length: left padding is at work
     one = predict(*loaded, records, batch_size=1, max_new_tokens=12)
     many = predict(*loaded, records, batch_size=size, max_new_tokens=12)
     pd.testing.assert_frame_equal(one.drop(columns="p_fake"), many.drop(columns="p_fake"))
     assert np.abs(one["p_fake"] - many["p_fake"]).max() <= 1e-5
-
-
-@pytest.mark.slow
-def test_the_batch_size_does_not_matter_to_the_shipped_base() -> None:
-    base = paths.resolve(load_params("mini").base)
-    base = base if base.is_dir() else paths.root() / "embedded" / "base"
-    if not base.is_dir():
-        pytest.skip("the base model is not there yet: `dvc repro collect` brings it in")
-    model, processor = load_model(base, device="cpu"), load_processor(base)
-    records = _records(33, processor.image_processor.crop_size["height"])
-    frames = [predict(model, processor, records, batch_size=n, max_new_tokens=24) for n in (1, 7, 32)]
-    for frame in frames[1:]:
-        pd.testing.assert_frame_equal(frames[0].drop(columns="p_fake"), frame.drop(columns="p_fake"))
-        assert np.abs(frames[0]["p_fake"] - frame["p_fake"]).max() <= 1e-5
 
 
 def _own_logits(model, processor, record: Record, answer: str) -> torch.Tensor:
@@ -137,7 +88,7 @@ def test_p_fake_is_read_at_the_verdict_word(
     loaded, monkeypatch, before: str, word: str, negated: bool
 ) -> None:
     model, processor = loaded
-    records = _records(5)
+    records = records_of(5)
     monkeypatch.setattr(model, "generate", tinyllava.scripted(model, processor, [before + word]))
     frame = predict(model, processor, records, batch_size=3, max_new_tokens=40)
     assert set(frame["text"]) == {before + word}
@@ -150,7 +101,7 @@ def test_p_fake_is_read_at_the_verdict_word(
 
 def test_an_answer_without_verdict_is_scored_by_a_forced_opening(loaded, monkeypatch) -> None:
     model, processor = loaded
-    records = _records(6)
+    records = records_of(6)
     answers = ["This is a fake image.", "A dog on a sofa.", ""]
     monkeypatch.setattr(model, "generate", tinyllava.scripted(model, processor, answers))
     frame = predict(model, processor, records, batch_size=6, max_new_tokens=40)
@@ -166,27 +117,15 @@ def test_an_answer_without_verdict_is_scored_by_a_forced_opening(loaded, monkeyp
 def test_yes_counts_only_for_the_question_that_was_asked(loaded, monkeypatch) -> None:
     model, processor = loaded
     monkeypatch.setattr(model, "generate", tinyllava.scripted(model, processor, ["Yes."]))
-    records = _records(3)
+    records = records_of(3)
     questions = [replace(record, question="Is this image fake?") for record in records]
     asked = predict(model, processor, questions, batch_size=3, max_new_tokens=5)
     assert set(asked["verdict"]) == {"fake"}
     assert set(predict(model, processor, records, batch_size=3, max_new_tokens=5)["verdict"]) == {"unparsed"}
 
 
-def test_generation_stops_when_all_rows_have_ended(loaded, monkeypatch) -> None:
-    model, processor = loaded
-    scripted, steps = tinyllava.scripted(model, processor, ["Fake."]), []
-    differences = generate._Differences.__call__
-    monkeypatch.setattr(
-        generate._Differences, "__call__", lambda self, *args: steps.append(1) or differences(self, *args)
-    )
-    monkeypatch.setattr(model, "generate", scripted)
-    predict(model, processor, _records(2), batch_size=2, max_new_tokens=200)
-    assert len(steps) == len(processor.tokenizer.encode(" Fake.", add_special_tokens=False)) + 1
-
-
 def test_only_what_decides_an_answer_makes_it_stale(folder, monkeypatch) -> None:
-    records, cache, computed = _records(5), Cache(None), []
+    records, cache, computed = records_of(5), Cache(None), []
     plain = generate.Llava.__call__
     monkeypatch.setattr(
         generate.Llava, "__call__", lambda self, prepared: computed.append(1) or plain(self, prepared)
@@ -213,7 +152,7 @@ def test_nothing_to_ask_gives_an_empty_frame(loaded) -> None:
 
 def test_the_forced_opening_follows_the_prompt(loaded) -> None:
     model, processor = loaded
-    (record,) = _records(1)
+    (record,) = records_of(1)
     words = verdict.word_ids(processor.tokenizer)
     example = generate.Example(record.pil(), "Is it?")
     scores = {

@@ -9,24 +9,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
-import publishedweights
 import tinyllava
-from conftest import ROOT
 from fakevlm.cache import Cache
-from fakevlm.categorize import assign, eva
-from fakevlm.categorize.synsets import FOUR
-from fakevlm.config.params import Cluster, PublishedExpert, load_params
+from fakevlm.config.params import Cluster
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
-from fakevlm.evaluation import detectors, methods
-from fakevlm.evaluation.experts import train_experts
 from fakevlm.inference import generate, ray_cluster
 from fakevlm.inference.predict import Predictor, predict
 from fakevlm.model.features import load_features
-from publishedweights import checkpoint
 
 pytestmark = pytest.mark.slow  # Ray takes seconds to start, and each worker loads torch
 
@@ -93,22 +85,6 @@ def test_ray_reports_to_nobody(ray) -> None:
     from ray._common.usage.usage_lib import usage_stats_enabled
 
     assert not usage_stats_enabled()
-
-
-def test_a_start_that_takes_too_long_is_tried_again(monkeypatch) -> None:
-    import ray
-
-    tries = []
-
-    def slow(**options) -> None:
-        tries.append(options)
-        raise Exception("The current node timed out during startup.")
-
-    monkeypatch.setattr(ray, "init", slow)
-    monkeypatch.setattr(ray, "shutdown", lambda: None)
-    with pytest.raises(Exception, match="timed out"):
-        ray_cluster._start(TWO, {"address": "local"})
-    assert tries == 3 * [{"address": "local"}]
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch) -> None:
@@ -183,36 +159,3 @@ def test_with_one_worker_killed_the_result_is_that_of_one_process(ray, tmp_path,
         assert columns.keys() == alone.keys()
         for name in alone:
             np.testing.assert_array_equal(columns[name], alone[name])
-
-
-def test_detectors_and_the_classifier_give_what_they_give_here(ray, project, tmp_path) -> None:
-    """From files that the stages make: an expert, a published detector, EVA-02 with a person head beside it."""
-    (project / "data").mkdir()
-    (project / "data/base").symlink_to(ROOT / "embedded/base")
-    here = load_params("mini")
-    tiny = {"image_size": 32, "patch_size": 8, "width": 16, "depth": 1, "heads": 2, "batch_size": 3}
-    model = eva.build(here.categorize.model_copy(update=tiny), seed=1)
-    eva.save(eva.wrap(model, list(FOUR)), tmp_path / "eva")
-    changes = {"model": str(tmp_path / "eva"), "batch_size": 3}
-    evaluate = here.evaluate.model_copy(update={"batch_size": 3, "methods": ["Frequency"]})
-    here = here.model_copy(
-        update={"categorize": here.categorize.model_copy(update=changes), "evaluate": evaluate}
-    )
-    records = tinyllava.records(16)
-    train_experts(here, records, records, project / "artifacts/experts", ["frequency"])
-    weights = checkpoint(tmp_path / "cnnspot.pth", {"model": publishedweights.weights("cnnspot")})
-    published = PublishedExpert(name="CNNSpot", kind="cnnspot", weights=weights)
-
-    # One worker: three models are loaded by it; what two make is the tests' above.
-    there = here.model_copy(update={"cluster": TWO.model_copy(update={"workers": 1})})
-    asked = tinyllava.records(11, seed=3)
-    for params in (here, there):
-        found = methods.method("Frequency", params)(asked, None)
-        by_others = detectors.detector(published, params)(asked, None)
-        categories, _ = assign.classify(asked, tmp_path / "eva", params)
-        if params is here:
-            wanted = found, by_others, categories
-    for mine, theirs in zip((found, by_others, categories), wanted, strict=True):
-        pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
-    assert found["p_fake"].nunique() > 5
-    assert categories["confidence"].nunique() > 5

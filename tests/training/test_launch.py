@@ -87,19 +87,6 @@ def learned_what_one_process_learns(project: Path, **tune) -> None:
 # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_one_machine_is_torchruns_several_are_deepspeeds(project):
-    alone = launch.command(DeepSpeed(stage=2, processes=8), ["--objective=head"])
-    assert alone[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=8"]
-    assert alone[5:] == ["-m", "fakevlm.training", "--objective=head"]
-    (project / "hosts").write_text("# ours\nnode1 slots=8\n\nnode2 slots=8\n")
-    section = DeepSpeed(stage=2, processes=8, nodes=2, hostfile="hosts")
-    several = launch.command(section, ["--objective=head"])
-    assert several[1:3] == ["-m", "deepspeed.launcher.runner"]
-    assert several[3:6] == [f"--hostfile={project / 'hosts'}", "--num_nodes=2", "--num_gpus=8"]
-    assert re.fullmatch(r"--master_port=\d+", several[6])
-    assert several[-3:] == ["--module", "fakevlm.training", "--objective=head"]
-
-
 @pytest.mark.parametrize(
     ("hosts", "message"),
     [

@@ -1,13 +1,8 @@
 """Fine-tuning in one process: learns, freezes what it should, counts the loss on answers only, repeats itself
 to the byte."""
 
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -31,7 +26,6 @@ from fakevlm.training.finetune import freeze
 
 QUESTIONS = (None, "Does the person's nose look real or fake, and why?")
 TESTS = Path(tinyllava.__file__).parent
-LONG = {"steps": 30}  # of 5 an epoch: checkpoints every 4 steps fall into and between epochs
 
 
 class Killed(BaseException):
@@ -79,6 +73,11 @@ def test_it_learns_logs_and_exports_what_any_llava_loads(explained):
         assert values.iloc[-1] < values.iloc[0] / 2
     assert (log["step"].max(), log["epoch"].max()) == (40, 8)  # 18 records, 4 a step, 8 epochs
     pd.testing.assert_frame_equal(pd.read_csv(folder / "out/log.csv"), log, rtol=1e-6)
+    (run,) = (folder / "work").iterdir()
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoint-36", "checkpoint-40"]
+    for path in run.iterdir():
+        assert (path / "complete").exists()
+        assert not (path / "training_args.bin").exists(), "it would be a pickle"
     names = {file.name for file in (folder / "out/model").iterdir()}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
     assert not [name for name in names if name.endswith((".pt", ".pth", ".bin"))]
@@ -87,14 +86,6 @@ def test_it_learns_logs_and_exports_what_any_llava_loads(explained):
     batch = Collator(processor, for_generation=True).pad([example])
     tokens = model.generate(**batch, max_new_tokens=20, do_sample=False)[0, batch["input_ids"].shape[1] :]
     assert processor.decode(tokens).startswith(" This is a ")
-
-
-def test_checkpoints_are_few_complete_and_free_of_pickled_arguments(explained):
-    (run,) = (explained[0] / "work").iterdir()
-    assert sorted(path.name for path in run.iterdir()) == ["checkpoint-36", "checkpoint-40"]
-    for path in run.iterdir():
-        assert (path / "complete").exists()
-        assert not (path / "training_args.bin").exists()
 
 
 def test_again_gives_the_same_bytes_and_trains_only_what_is_not_done(base, explained, tmp_path, monkeypatch):
@@ -163,32 +154,6 @@ def test_head_learns_and_predicts_alike_in_any_batch(head):
     expected = predict_head(loaded.model, loaded.processor, standard, 9)
     assert loaded.predict([record.pil() for record in standard]) == pytest.approx(expected, abs=1e-6)
     assert loaded.predict([]).shape == (0,)
-
-
-def test_head_starts_from_all_of_the_base_and_trains_no_words(base, head, tmp_path):
-    """The library loads by name and leaves what it does not find random: nothing but the head may be new."""
-    new_names = {"score.weight", "score.bias"}
-    with_head = load_model(base, device="cpu", kind=LlavaForVerdict, new=sorted(new_names))
-    old, new = load_model(base, device="cpu").state_dict(), with_head.state_dict()
-    assert {name for name in new if name not in old or not torch.equal(old[name], new[name])} == new_names
-    before, after = (load_file(folder / "model.safetensors") for folder in (base, head))
-    assert set(after) - set(before) == new_names
-    assert torch.equal(*(weights["language_model.lm_head.weight"] for weights in (before, after)))
-    moved = "language_model.model.layers.0.mlp.up_proj.weight"
-    assert not torch.equal(before[moved], after[moved])
-
-
-@pytest.mark.parametrize("objective", ["explanation", "head"])
-def test_accumulation_sums_up_to_the_larger_batch(base, tmp_path, objective):
-    weights, data = [], (tinyllava.records(8), tinyllava.records(2, 1))
-    for size, accumulation in (4, 1), (2, 2):
-        folder = tmp_path / str(size)
-        sizes = {"batch_size": size, "gradient_accumulation": accumulation}
-        tuned(base, folder, objective, data=data, epochs=1.0, **sizes)
-        weights.append(load_file(folder / "out/model/model.safetensors"))
-    for name in weights[0]:
-        # Adam's first steps turn rounding of tiny gradients into visible differences, hence the loose bound.
-        assert torch.allclose(weights[0][name], weights[1][name], atol=2e-3), name
 
 
 def test_loss_counts_answers_only_and_equals_the_plain_one(base):
@@ -343,13 +308,6 @@ def test_mistakes_are_named(base, tmp_path):
 # ── killed ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture(scope="module")
-def undisturbed(base, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    tuned(base, folder, **LONG)
-    return contents(folder / "out")
-
-
 def die_after(batches: int, monkeypatch) -> None:
     """Lets the next training raise once it asks for its `batches`-th batch."""
     count, collate = [0], Batches.__call__
@@ -395,37 +353,6 @@ def test_another_interval_of_checkpoints_counts_from_the_kill_on(base, tmp_path,
     tuned(base, tmp_path, steps=12, checkpoint_every=5)
     (run,) = (tmp_path / "work").iterdir()
     assert {path.name for path in run.iterdir()} == {"checkpoint-10", "checkpoint-12"}
-
-
-RUN = """
-import sys
-from pathlib import Path
-import tinyllava
-run = tinyllava.run(Path(sys.argv[1]), Path(sys.argv[2]) / "work", steps=30)
-run.train()
-run.export(Path(sys.argv[2]) / "out")
-"""
-
-
-@pytest.mark.slow
-def test_it_survives_kill_9(base, undisturbed, tmp_path):
-    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path}
-    command = [sys.executable, "-c", RUN, str(base), str(tmp_path)]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 180
-    while not list((tmp_path / "work").glob("*/checkpoint-*/complete")):
-        assert process.poll() is None, process.stderr.read().decode()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    process.stderr.close()
-    (run,) = (tmp_path / "work").iterdir()
-    assert checkpoints.finished(run) is None
-    assert not (tmp_path / "out").exists()
-    tuned(base, tmp_path, **LONG)
-    assert contents(tmp_path / "out") == undisturbed
 
 
 def test_the_code_in_the_folders_name_is_what_the_stage_depends_on():
