@@ -1,4 +1,4 @@
-"""What a run ends with: the main numbers beside the paper's, and where the pictures are (`fakevlm summary`).
+"""The main numbers of the last run beside the paper's, and where the pictures are (`fakevlm summary`).
 
 Reads the tidy tables of `figures/` (`table*.csv`; `source` is paper or run).
 """
@@ -12,7 +12,7 @@ from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.reporting.texts import fmt
 
-WHOLE = ("all", "Overall", "Average")  # how the tables call a benchmark as a whole
+SUBSETS = ("all", "Overall", "Average")  # how the tables call a benchmark as a whole
 METRICS = {
     "acc": "accuracy",
     "f1": "F1",
@@ -46,56 +46,56 @@ def read_tidy(file: Path) -> pd.DataFrame:
     frame = pd.read_csv(file)
     if missing := {"method", "source", "benchmark", "subset", "metric", "value"} - set(frame):
         raise UserError(f"{file} lacks {', '.join(sorted(missing))}", "`dvc repro -f report` draws it anew")
-    return frame[frame["subset"].isin(WHOLE)]
+    return frame[frame["subset"].isin(SUBSETS)]
 
 
-def main_numbers(folder: Path) -> list[tuple[str, str, str, str, str]]:
-    """Return (benchmark, method, metric, the paper's value, this run's), without empty pairs."""
+def main_numbers(folder: Path) -> pd.DataFrame:
+    """Return Benchmark, Method, Metric, Paper (its value) and This run (with its interval), without empty rows."""
+    rows = []
     tables = {table: read_tidy(folder / f"{table}.csv") for table in dict.fromkeys(row[0] for row in MAIN)}
-    numbers = []
     for table, benchmark, name, method, metrics in MAIN:
         frame = tables[table]
         frame = frame[(frame["benchmark"] == benchmark) & (frame["method"] == method)]
-        columns = (frame[column].tolist() for column in ("source", "metric", "value", "ci_low", "ci_high"))
-        cells = {(source, metric): fmt(*values) for source, metric, *values in zip(*columns, strict=True)}
+        cells = {
+            (row.source, row.metric): fmt(row.value, row.ci_low, row.ci_high) for row in frame.itertuples()
+        }
         for metric in metrics:
-            paper, run = (cells.get((source, metric), "–") for source in ("paper", "run"))
-            if (paper, run) != ("–", "–"):
-                numbers.append((name, method, METRICS[metric], paper, run))
-    return numbers
+            values = [cells.get((source, metric), "–") for source in ("paper", "run")]
+            if values != ["–", "–"]:
+                rows.append((name, method, METRICS[metric], *values))
+    return pd.DataFrame(rows, columns=["Benchmark", "Method", "Metric", "Paper", "This run"])
 
 
 def render(folder: Path) -> str:
     """Return the summary as text, for the tables and pictures in `folder`."""
     profile = yaml.safe_load((paths.root() / "params.yaml").read_text(encoding="utf-8"))["profile"]
-    head = ("benchmark", "method", "metric", "paper", f"this run ({profile}) [95 % interval]")
-    rows = [head, *main_numbers(folder)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines, shown = [], ("", "")
-    for row in rows:
-        cells = ("", "", *row[2:]) if row[:2] == shown else row  # a benchmark and its method are named once
-        lines.append("  ".join(map(str.ljust, cells, widths)).rstrip())
-        shown = row[:2]
-    lines.insert(1, "  ".join("─" * width for width in widths))
-    lines += [
-        "",
-        "Pictures (each as .svg too):",
-        *(f"  {_short(file)}" for file in sorted(folder.glob("*.png"))),
-    ]
-    if (folder / "report.html").is_file():
-        lines += ["Everything on one page, this run beside the paper:", f"  {_short(folder / 'report.html')}"]
-    return "\n".join(lines)
+    numbers = main_numbers(folder).rename(columns={"This run": f"This run ({profile}) [95 % interval]"})
+    names = ["Benchmark", "Method"]
+    numbers[names] = numbers[names].mask(
+        numbers.duplicated(names), ""
+    )  # a benchmark and its method are named once
+    page = folder / "report.html"
+    return "\n".join(
+        [
+            numbers.to_markdown(index=False, tablefmt="simple", disable_numparse=True),
+            "",
+            "Pictures (each as .svg too):",
+            *(f"  {_short(file)}" for file in sorted(folder.glob("*.png"))),
+            *(
+                ["Everything on one page, this run beside the paper:", f"  {_short(page)}"]
+                if page.is_file()
+                else []
+            ),
+        ]
+    )
 
 
 def markdown(folder: Path, method: str = "FakeVLM") -> str:
     """Return a method's main numbers as a Markdown table: the paper's beside this run's."""
+    numbers = main_numbers(folder)
+    numbers = numbers[numbers["Method"] == method].drop(columns="Method")
     lines = ["| Benchmark | Metric | Paper | This run |", "|---|---|---:|---:|"]
-    lines += [
-        f"| {benchmark} | {metric} | {paper} | {run} |"
-        for benchmark, row_method, metric, paper, run in main_numbers(folder)
-        if row_method == method
-    ]
-    return "\n".join(lines)
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in numbers.to_numpy()])
 
 
 def _short(file: Path) -> str:

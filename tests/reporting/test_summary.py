@@ -35,7 +35,7 @@ def figures(tmp_path: Path) -> Path:
 
 
 def test_numbers_of_whole_benchmarks_beside_the_papers(figures: Path) -> None:
-    numbers = summary.main_numbers(figures)
+    numbers = list(summary.main_numbers(figures).itertuples(index=False, name=None))
     assert numbers[:2] == [
         ("FakeClue", "FakeVLM", "accuracy", "0.986", "0.901 [0.880, 0.920]"),
         ("FakeClue", "FakeVLM", "AUC", "–", "0.950"),

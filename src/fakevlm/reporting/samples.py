@@ -8,6 +8,7 @@ import pandas as pd
 
 from fakevlm.data.records import FAKE, Record
 from fakevlm.data.shards import columns_of, take
+from fakevlm.reporting.texts import LABELS
 
 
 def some(records: Sequence[Record], n: int) -> list[Record]:
@@ -19,19 +20,13 @@ def some(records: Sequence[Record], n: int) -> list[Record]:
     return list(take(records, [row for pair in zip(*spread, strict=True) for row in pair][:n]))
 
 
-def samples(
-    folder: Path, objective: str, records: Sequence[Record], precision: str, max_new_tokens: int = 96
-) -> pd.DataFrame:
-    """Return the answers of the model in `folder`: id, label, said, reference (greedy; a linear head gives
-    P(fake)).
+def samples(folder: Path, objective: str, records: Sequence[Record], precision: str) -> pd.DataFrame:
+    """Return the answers of the model in `folder`: id, label, answer, reference (a linear head gives P(fake)).
 
     Args:
-        folder: of a model.
         objective: that it was tuned for.
         records: a few.
-        precision: of its weights, as params.yaml has it: 32 bits of a 7B would not fit where it was trained
-        with offloading.
-        max_new_tokens: longest answer.
+        precision: of its weights, as params.yaml has it.
     """
     import torch  # pictures and tables load no torch
 
@@ -41,22 +36,19 @@ def samples(
 
     dtype = DTYPES[precision]
     if objective == "head":
-        images = [record.pil() for record in records]
-        said = [f"P(fake) = {p:.2f}" for p in load_head(folder, dtype).predict(images)]
+        probabilities = load_head(folder, dtype).predict([record.pil() for record in records])
+        answers = [f"P(fake) = {p:.2f}" for p in probabilities]
     else:
         model, processor = load_model(folder, dtype=dtype), load_processor(folder)
         batch = Collator(processor, for_generation=True)([Example(r.pil(), r.question) for r in records])
         batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
         with torch.inference_mode():
-            tokens = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
-        answers = tokens[:, batch["input_ids"].shape[1] :]
-        said = [text.strip() for text in processor.batch_decode(answers, skip_special_tokens=True)]
-    return pd.DataFrame(
-        {
-            "id": [record.id for record in records],
-            "label": ["fake" if record.label == FAKE else "real" for record in records],
-            "said": said,
-            "reference": [record.references[0] if record.references else "" for record in records],
-        }
-    )
+            tokens = model.generate(**batch, max_new_tokens=96, do_sample=False)
+        tokens = tokens[:, batch["input_ids"].shape[1] :]
+        answers = [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
+    rows = [
+        (r.id, LABELS[r.label], answer, "".join(r.references[:1]))
+        for r, answer in zip(records, answers, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["id", "label", "answer", "reference"])
