@@ -50,7 +50,7 @@ def read_tidy(file: Path) -> pd.DataFrame:
 
 
 def main_numbers(folder: Path) -> pd.DataFrame:
-    """Return Benchmark, Method, Metric, Paper (its value) and This run (with its interval), without empty rows."""
+    """Return benchmark, method, metric, paper (its value) and this run (with its interval), without empty rows."""
     rows = []
     tables = {table: read_tidy(folder / f"{table}.csv") for table in dict.fromkeys(row[0] for row in MAIN)}
     for table, benchmark, name, method, metrics in MAIN:
@@ -63,14 +63,14 @@ def main_numbers(folder: Path) -> pd.DataFrame:
             values = [cells.get((source, metric), "–") for source in ("paper", "run")]
             if values != ["–", "–"]:
                 rows.append((name, method, METRICS[metric], *values))
-    return pd.DataFrame(rows, columns=["Benchmark", "Method", "Metric", "Paper", "This run"])
+    return pd.DataFrame(rows, columns=["benchmark", "method", "metric", "paper", "this run"])
 
 
 def render(folder: Path) -> str:
     """Return the summary as text, for the tables and pictures in `folder`."""
     profile = yaml.safe_load((paths.root() / "params.yaml").read_text(encoding="utf-8"))["profile"]
-    numbers = main_numbers(folder).rename(columns={"This run": f"This run ({profile}) [95 % interval]"})
-    names = ["Benchmark", "Method"]
+    numbers = main_numbers(folder).rename(columns={"this run": f"this run ({profile}) [95 % interval]"})
+    names = ["benchmark", "method"]
     numbers[names] = numbers[names].mask(
         numbers.duplicated(names), ""
     )  # a benchmark and its method are named once
@@ -93,7 +93,7 @@ def render(folder: Path) -> str:
 def markdown(folder: Path, method: str = "FakeVLM") -> str:
     """Return a method's main numbers as a Markdown table: the paper's beside this run's."""
     numbers = main_numbers(folder)
-    numbers = numbers[numbers["Method"] == method].drop(columns="Method")
+    numbers = numbers[numbers["method"] == method].drop(columns="method")
     lines = ["| Benchmark | Metric | Paper | This run |", "|---|---|---:|---:|"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in numbers.to_numpy()])
 

@@ -8,18 +8,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
 
 from fakevlm import paths
 from fakevlm.config.params import Params
-from fakevlm.data.records import FAKE, QUESTION, REAL
+from fakevlm.data.records import QUESTION
 from fakevlm.data.shards import Records
-
-TEMPLATES = Path(__file__).with_name("templates")
-SPLITS = ("train", "val", "test")
+from fakevlm.reporting.inputs import OBJECTIVES, SPLITS
+from fakevlm.reporting.texts import LABELS, environment
 
 
 def write_cards(params: Params, folder: Path) -> list[Path]:
@@ -35,76 +33,56 @@ def write_cards(params: Params, folder: Path) -> list[Path]:
     shards = {split: paths.artifacts("annotate", "fakeclue", split) for split in SPLITS}
     counts = _counts(shards)
     files = [_dataset_card(params, counts, folder / "dataset"), _croissant(shards, folder / "dataset")]
-    for objective in ("explanation", "head"):
-        weights = paths.artifacts("finetune", objective, "model")
-        if params.finetune and weights.is_dir():
-            files.append(_model_card(params, objective, weights, counts, folder / f"model_{objective}"))
+    for objective in OBJECTIVES:
+        if params.finetune and paths.artifacts("finetune", objective, "model").is_dir():
+            files.append(_model_card(params, objective, counts, folder / f"model_{objective}"))
     return files
 
 
-def _counts(shards: dict[str, Path]) -> pd.DataFrame:
-    """Return the images by category (rows) and by split and label (columns)."""
+def _counts(shards: dict[str, Path]) -> str:
+    """Return a Markdown table of the images by category (rows) and by split and label (columns)."""
     frames = [
         Records(folder).frame(["category", "label"]).assign(split=split) for split, folder in shards.items()
     ]
     table = pd.concat(frames, ignore_index=True)
-    table["label"] = table["label"].map({FAKE: "fake", REAL: "real"})
-    counts = pd.crosstab(table["category"].fillna("unknown"), [table["split"], table["label"]])
-    columns = pd.MultiIndex.from_product([SPLITS, ("fake", "real")])
-    return counts.reindex(columns=columns, fill_value=0)
-
-
-def _markdown(counts: pd.DataFrame) -> str:
-    flat = counts.set_axis([" ".join(column) for column in counts.columns], axis=1)
-    flat.loc["total"] = flat.sum()
-    return flat.rename_axis("category").to_markdown()
+    columns = table["split"] + " " + table["label"].map(LABELS)
+    wanted = [f"{split} {label}" for split in SPLITS for label in LABELS.values()]
+    counts = pd.crosstab(table["category"].fillna("unknown"), columns).reindex(columns=wanted, fill_value=0)
+    counts.loc["total"] = counts.sum()
+    return counts.rename_axis("category").to_markdown()
 
 
 def _text(template: str, **values: Any) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template(template).render(**values)
+    return environment(trim_blocks=True).get_template(template).render(**values)
 
 
-def _dataset_card(params: Params, counts: pd.DataFrame, folder: Path) -> Path:
+def _dataset_card(params: Params, counts: str, folder: Path) -> Path:
     metrics = json.loads(paths.artifacts("annotate", "metrics.json").read_text(encoding="utf-8"))
-    body = _text(
-        "dataset_card.md.j2", params=params, counts=_markdown(counts), metrics=metrics, question=QUESTION
-    )
+    body = _text("dataset_card.md.j2", params=params, counts=counts, metrics=metrics, question=QUESTION)
+    files = [{"split": split, "path": f"{split}/*.parquet"} for split in SPLITS]
     data = DatasetCardData(
         language="en",
         license="cc-by-4.0",
         task_categories=["image-classification", "image-to-text"],
         pretty_name=f"FakeClue ({params.profile})",
-        configs=[
-            {
-                "config_name": "default",
-                "data_files": [{"split": split, "path": f"{split}/*.parquet"} for split in SPLITS],
-            }
-        ],
+        configs=[{"config_name": "default", "data_files": files}],
     )
     return _save(DatasetCard(f"---\n{data.to_yaml()}\n---\n{body}"), folder)
 
 
-def _model_card(params: Params, objective: str, weights: Path, counts: pd.DataFrame, folder: Path) -> Path:
+def _model_card(params: Params, objective: str, counts: str, folder: Path) -> Path:
     metrics = paths.artifacts("evaluate", "fakeclue", "metrics.json")
-    scores = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
-    log = pd.read_csv(paths.artifacts("finetune", objective, "log.csv"))
-    body = _text(
-        "model_card.md.j2",
-        params=params,
-        objective=objective,
-        scores=scores if objective == "explanation" else {},
-        steps=int(log["step"].max()),
-        counts=_markdown(counts),
-    )
+    explains = objective == "explanation"
+    scores = json.loads(metrics.read_text(encoding="utf-8")) if explains and metrics.is_file() else {}
+    steps = int(pd.read_csv(paths.artifacts("finetune", objective, "log.csv"))["step"].max())
+    values = {"params": params, "objective": objective, "scores": scores, "steps": steps, "counts": counts}
     data = ModelCardData(
         language="en",
         license="cc-by-4.0",
         library_name="transformers",
-        pipeline_tag="image-text-to-text" if objective == "explanation" else "image-classification",
+        pipeline_tag="image-text-to-text" if explains else "image-classification",
     )
+    body = _text("model_card.md.j2", **values)
     return _save(ModelCard(f"---\n{data.to_yaml()}\n---\n{body}"), folder)
 
 
@@ -129,4 +107,5 @@ def _croissant(shards: dict[str, Path], folder: Path) -> Path:
 
 
 def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
