@@ -1,4 +1,4 @@
-"""The notebooks as they lie in git: valid, thin, with one cell for parameters. nbstripout checks that none has outputs."""
+"""The notebooks as they lie in git: valid, thin, with one cell for parameters (outputs: nbstripout)."""
 
 import ast
 import re

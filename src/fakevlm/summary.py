@@ -50,15 +50,15 @@ def read_tidy(file: Path) -> pd.DataFrame:
 
 
 def main_numbers(folder: Path) -> pd.DataFrame:
-    """Return benchmark, method, metric, paper (its value) and this run (with its interval), without empty rows."""
+    """Return benchmark, method, metric, the paper's value and this run's with its interval."""
     rows = []
     tables = {table: read_tidy(folder / f"{table}.csv") for table in dict.fromkeys(row[0] for row in MAIN)}
     for table, benchmark, name, method, metrics in MAIN:
         frame = tables[table]
         frame = frame[(frame["benchmark"] == benchmark) & (frame["method"] == method)]
-        cells = {
-            (row.source, row.metric): fmt(row.value, row.ci_low, row.ci_high) for row in frame.itertuples()
-        }
+        keys = zip(frame["source"], frame["metric"], strict=True)
+        texts = map(fmt, frame["value"], frame["ci_low"], frame["ci_high"])
+        cells = dict(zip(keys, texts, strict=True))
         for metric in metrics:
             values = [cells.get((source, metric), "–") for source in ("paper", "run")]
             if values != ["–", "–"]:

@@ -1,7 +1,7 @@
 """The paper's arithmetic done again: which printed numbers follow from other printed numbers.
 
 A printed number is rounded: it stands for an interval of half a unit in its last place either way. A claim
-*follows* if what is recomputed (an interval too) meets it. Shares are in percent. The words are in report.yaml.
+*follows* if what is recomputed (an interval too) meets it. Shares are in percent. report.yaml has the words.
 """
 
 from collections.abc import Iterable

@@ -21,7 +21,7 @@ def some(records: Sequence[Record], n: int) -> list[Record]:
 
 
 def samples(folder: Path, objective: str, records: Sequence[Record], precision: str) -> pd.DataFrame:
-    """Return the answers of the model in `folder`: id, label, answer, reference (a linear head gives P(fake)).
+    """Return id, label, reference and the answer of the model in `folder` (a linear head: P(fake)).
 
     Args:
         objective: that it was tuned for.

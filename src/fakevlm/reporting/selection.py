@@ -107,7 +107,7 @@ def _select(
 
 
 def fig5(inputs: Inputs) -> Selection:
-    """Return fakes of FakeClue's test split: animals, people, objects, documents, satellite (paper Fig. 5)."""
+    """Return fakes of FakeClue's test split, in the categories of the paper's Fig. 5."""
     rows = _answers(inputs, "fakeclue")
     rows = rows[(rows.label == 0) & rows.category.isin(FIG5_CATEGORIES)]
     return _select(inputs, "fakeclue", 5, rows, FIG5_CATEGORIES, "category")

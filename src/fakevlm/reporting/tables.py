@@ -115,8 +115,8 @@ def _rank(subset: str) -> tuple[bool, str, float, str]:
 def _sheet(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet | None:
     """Return one sheet as report.yaml lays it out, None if it has no rows.
 
-    Rows are methods or, with `by`, the subsets of FakeVLM that begin so. Columns without a value are left out,
-    except this run's beside the paper's.
+    Rows are methods or, with `by`, the subsets of FakeVLM that begin so. Columns without a value are left
+    out, except this run's beside the paper's.
     """
     owners = {"paper": "paper", "run": f"this run ({profile})"}
     key, other = ("subset", "method") if "by" in spec else ("method", "subset")
@@ -278,7 +278,7 @@ def _splits(tidy: pd.DataFrame, profile: str) -> Sheet:
 
 
 def table1(inputs: Inputs, published: Published) -> ReportTable:
-    """Return the data sets (paper Table 1), and FakeClue's images by category in the release and in this run."""
+    """Return the data sets (paper Table 1), and FakeClue by category in the release and in this run."""
     paper = pd.DataFrame([row.model_dump() for row in published.datasets.rows])
     paper = paper.assign(source="paper", categories=paper.categories.map({True: "yes", False: "no"}))
     run = pd.DataFrame([_run_dataset(inputs, benchmark) for benchmark in BENCHMARKS])
