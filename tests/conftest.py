@@ -9,14 +9,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: begun last, one of them would keep a single core busy while the others are done."""
+    """Files with slow tests come first: begun last, one would keep a single core busy."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project with the real params.yaml; `fakevlm.paths.root()` is there, also in kernels started from a test."""
+    """An empty project with the real params.yaml: `fakevlm.paths.root()`, also in kernels."""
     shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml")
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setenv("FAKEVLM_ROOT", str(tmp_path))
@@ -25,7 +25,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def quick_servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Local servers without a proxy, short rests and waits, and somebody else's key, which must never be sent."""
+    """Local servers without a proxy, short waits, and somebody else's key, which must never be sent."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-somebody-else")
     waits = {

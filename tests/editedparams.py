@@ -14,7 +14,7 @@ KEEP = object()
 
 
 def edited(tmp_path: Path, key: str, value: Any, name: str | None = None) -> Path:
-    """A copy of params.yaml in which `key` (dotted, numbers index lists) has another value, and perhaps another name."""
+    """A copy of params.yaml in which `key` (dotted, numbers index lists) has another value or name."""
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     *path, last = [int(part) if part.isdigit() else part for part in key.split(".")]
     section = content

@@ -1,4 +1,4 @@
-"""What a notebook imports of the two packages, directly and through other modules (by grimp, as import-linter does)."""
+"""What a notebook imports of the two packages, directly or not (by grimp, as import-linter does)."""
 
 import ast
 import json

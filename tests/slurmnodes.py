@@ -1,4 +1,4 @@
-"""A Slurm cluster for the tests that is this machine: a controller and two nodes, with a key, ports and state of their own."""
+"""A Slurm cluster for the tests on this machine: a controller and two nodes, with their own ports."""
 
 import getpass
 import os

@@ -1,4 +1,4 @@
-"""Nodes for the tests that are this machine: an ssh server each on a loopback address of its own, with keys made for it."""
+"""Nodes for the tests on this machine: an ssh server each, on loopback addresses of their own."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def _port() -> int:
 
 @contextmanager
 def running(folder: Path) -> Iterator[Path]:
-    """Starts `node1` and `node2`; yields a folder for the head of PATH, whose `ssh` knows the nodes' names, ports and keys."""
+    """Start `node1` and `node2`; yield a folder for the head of PATH, whose `ssh` reaches them."""
     folder.mkdir(mode=0o700)
     for key in ("user", "host"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)

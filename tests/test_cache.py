@@ -1,4 +1,4 @@
-"""The cache: what it keeps through a kill, two processes and threads, and which edits of code make a value stale."""
+"""The cache: what it keeps through kills, processes and threads; which edits of code make a value stale."""
 
 import json
 import os
@@ -102,7 +102,8 @@ def test_only_what_computes_counts_as_code(tmp_path: Path, monkeypatch) -> None:
     room.mkdir()
     (room / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    source = '"""Doc."""\ndef f(x):\n    """Doc."""\n    if x < 0:\n        raise ValueError("{error}")\n    return x * {n}{end}\n'
+    source = 'def f(x):\n    """Doc."""\n    if x < 0:\n'
+    source += '        raise ValueError("{error}")\n    return x * {n}{end}\n'
 
     def version(n: int = 2, error: str = "no", end: str = "") -> str:
         (room / "module.py").write_text(source.format(n=n, error=error, end=end))

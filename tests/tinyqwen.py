@@ -7,7 +7,8 @@ from pathlib import Path
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
     "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
-    "{% if part.type == 'text' %}{{ part.text }}{% else %}<|vision_start|><|image_pad|><|vision_end|>{% endif %}"
+    "{% if part.type == 'text' %}{{ part.text }}"
+    "{% else %}<|vision_start|><|image_pad|><|vision_end|>{% endif %}"
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
@@ -87,7 +88,7 @@ def build(folder: Path, likes: str = "") -> Path:
 
 
 def _prefer(model, tokens: list[int]) -> None:
-    """Makes these tokens the likeliest everywhere, in this order: a number that all states share, and that only the head reads."""
+    """Make these tokens the likeliest everywhere, in this order."""
     import torch
 
     language = model.model.language_model

@@ -2,5 +2,5 @@
 
 import warnings
 
-# Progress is shown as text everywhere (fakevlm.progress); tqdm's advice to install widgets would open every notebook.
+# Progress is text (fakevlm.progress): no advice to install widgets at every notebook's top.
 warnings.filterwarnings("ignore", message="IProgress not found")

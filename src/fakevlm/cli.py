@@ -1,4 +1,4 @@
-"""The command `fakevlm`. Each subcommand imports what it needs when it is called, so that `--help` is quick."""
+"""The command `fakevlm`. Each subcommand imports what it needs, so that `--help` is quick."""
 
 import json
 import sys
@@ -155,7 +155,7 @@ def summary(
 
 @app.command()
 def threshold(profile: Profile = None) -> None:
-    """Print the clues' precision and recall by annotate.aggregator.similarity, where the ground truth is known."""
+    """Print the clues' precision and recall by similarity, where the ground truth is known."""
     from fakevlm.config.params import load_params
     from fakevlm.paths import artifacts
     from fakevlm.tools.threshold import sweep

@@ -37,7 +37,7 @@ def runs(*parts: str) -> Path:
 
 
 def work() -> Path:
-    """Work in progress of the running stage; the stage runner removes the folder once the stage has succeeded.
+    """Return the running stage's folder for work in progress, removed once the stage has succeeded.
 
     Outside of a stage (in Jupyter, say) it is a folder that nobody removes.
     """

@@ -1,7 +1,6 @@
 """Progress with a rate and the time remaining: in a terminal, in JupyterLab and in a log file alike.
 
-Everything goes to stderr: the pipeline streams it live and drops it from the executed notebooks it keeps, which
-therefore stay byte-identical from run to run.
+Everything goes to stderr, which the stage runner shows live and drops from the executed notebooks.
 """
 
 import sys

@@ -111,7 +111,7 @@ def _marks_error(cell: dict) -> bool:
 
 @contextlib.contextmanager
 def _alone(label: str) -> Iterator[None]:
-    """Allow one run of a stage at a time: a killed `dvc` may leave one behind, and both would write the same files."""
+    """Allow one run of a stage at a time; a killed `dvc` may leave one behind."""
     with (paths.runs("notebooks") / f"{label}.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

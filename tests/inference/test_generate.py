@@ -1,4 +1,4 @@
-"""One pass gives words, verdict and P(fake), at every batch size and across interruptions. Tiny random models, no training."""
+"""One pass gives words, verdict and P(fake), at every batch size. A tiny random model."""
 
 from dataclasses import replace
 from functools import partial
@@ -62,7 +62,7 @@ def test_the_batch_size_does_not_matter(loaded, size: int) -> None:
 
 
 def _own_logits(model, processor, record: Record, answer: str) -> torch.Tensor:
-    """The model's logits for the token after `answer`, from a plain forward pass of one row without padding or cache."""
+    """The model's logits for the token after `answer`, from a plain forward pass of one row."""
     text = chat.prompt(processor, record.question) + " " + answer
     inputs = processor(images=record.pil(), text=text, return_tensors="pt")
     with torch.inference_mode():

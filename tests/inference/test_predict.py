@@ -1,4 +1,4 @@
-"""The one loop over records, in this process: in order, from the cache where it can, the same whatever the cache held."""
+"""The one loop over records, in this process: in order, the same whatever the cache held."""
 
 from dataclasses import replace
 from pathlib import Path

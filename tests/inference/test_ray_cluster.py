@@ -1,4 +1,4 @@
-"""Stages on a local Ray cluster of two worker processes: what one process says, also where one of the two is killed."""
+"""A local Ray cluster of two workers gives what one process gives, also with one worker killed."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def ray() -> Iterator:
 
 
 def _lengths(refuse: int | None = None, die: int | None = None):
-    """Loads a model that tells the size of a file and the process. Ray's workers do not know this module: it must travel whole."""
+    """Load a model that returns twice an image's byte, and its process. Nested: it must travel whole."""
 
     def load():
         class Model:

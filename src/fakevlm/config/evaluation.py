@@ -1,6 +1,4 @@
-"""Who else answers: servers, other models, detectors with their authors' weights (evaluate.servers, baselines, experts); what
-happens to images before they are asked about (robustness).
-"""
+"""Settings of servers, baselines and published detectors (evaluate), and of the robustness study."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +10,7 @@ from fakevlm.plugins import REFERENCE
 
 
 class Servers(Section):
-    """FakeVLM behind vLLM or SGLang servers; `evaluate.model` names the same weights, for their tokenizer and template."""
+    """FakeVLM behind vLLM or SGLang servers; `evaluate.model` names the same weights."""
 
     urls: Addresses
     model: str = Field(min_length=1)  # as the servers call it
@@ -47,7 +45,7 @@ class Baseline(Endpoint):
 
 
 class PublishedExpert(Section):
-    """A detector with its authors' weights, or with the scores that it gave elsewhere: a row of Tables 3 and 5."""
+    """A detector with its authors' weights, or with given scores: a row of Tables 3 and 5."""
 
     name: str
     kind: Literal["cnnspot", "univfd", "gramnet", "fusing", "lnp"] | None = None
@@ -79,7 +77,7 @@ class PublishedExpert(Section):
 
 
 class Robustness(Section):
-    """Strengths of each kind, within what `evaluation.robustness.perturb` takes: there they are met after hours of answers."""
+    """Strengths of each perturbation."""
 
     images: int = Field(ge=1)
     max_new_tokens: int = Field(ge=1)

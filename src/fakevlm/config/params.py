@@ -66,7 +66,7 @@ __all__ = [
 
 
 class Cluster(Section):
-    """Worker processes of a Ray cluster, among which images are shared out (`inference.ray_cluster`); they decide no result."""
+    """Worker processes of a Ray cluster (`inference.ray_cluster`); they decide no result."""
 
     address: str | None  # null: a cluster of this machine, for the run alone; auto; host:port
     workers: int = Field(ge=1, le=4096)
@@ -74,7 +74,7 @@ class Cluster(Section):
 
 
 class Other(Section):
-    """A corpus or benchmark with a reader of your own: `module:function`, called with the folder; yields records."""
+    """A corpus or benchmark with your own reader: `module:function`, folder → records."""
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9_-]*$")
     reader: str = Field(pattern=f"^{plugins.REFERENCE}$")
@@ -106,7 +106,8 @@ class Corpora(Folders):
         beside = [key for key in self.folders() if key not in ("fakeclue", "ffpp")]
         if self.fakeclue and beside:
             raise ValueError(
-                f"fakeclue is the released training set as it is: set {', '.join(beside)} to null, or fakeclue"
+                "fakeclue is the released training set as it is: "
+                f"set {', '.join(beside)} to null, or fakeclue"
             )
         return self
 
@@ -160,7 +161,8 @@ class Collect(Section):
     def _somebody_paints(self) -> "Collect":
         if self.synthetic_satellites and self.renderer == "fonts":
             raise ValueError(
-                "renderer fonts draws documents only: set synthetic_satellites to 0 (those of `satellites` are extra)"
+                "renderer fonts draws documents only: "
+                "set synthetic_satellites to 0 (those of `satellites` are extra)"
             )
         return self
 

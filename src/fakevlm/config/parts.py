@@ -1,8 +1,7 @@
-"""Which stages take part in a profile: one whose section of params.yaml is null is left out. Decided here and nowhere else.
+"""Which stages take part in a profile: one whose section of params.yaml is null is left out.
 
-A stage that is left out still runs its notebook, so that every profile has the same graph: the notebook ends
-at `begin`, which leaves a note where the stage's output would lie. What comes later asks `left_out`, never
-the disk.
+It still runs its notebook, so that every profile has the same graph: the notebook ends at `begin`, which
+leaves a note where the stage's output would lie.
 """
 
 from typing import Any
@@ -22,7 +21,7 @@ NOTE = "README.md"
 
 
 class LeftOut(Exception):
-    """The profile leaves this stage out: nothing is wrong, and there is nothing to do. Ends a notebook, without a traceback."""
+    """The profile leaves this stage out. Ends a notebook without a traceback."""
 
     def _render_traceback_(self) -> list[str]:  # how IPython asks for what to show
         return [str(self)]

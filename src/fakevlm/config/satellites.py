@@ -62,8 +62,8 @@ class Satellites(Section):
             step = math.lcm(self.cell, own.multiple)
             if self.image_size % step or own.crop % step or own.crop > self.image_size:
                 raise ValueError(
-                    f"image_size {self.image_size} and {name}.crop {own.crop} must be multiples of {step} (of cell and of "
-                    f"what the network halves), the crop no larger than the image"
+                    f"image_size {self.image_size} and {name}.crop {own.crop} must be multiples of {step} "
+                    "(of cell and of what the network halves), the crop no larger than the image"
                 )
         if self.jpeg[0] > self.jpeg[1]:
             raise ValueError("jpeg is the lowest quality, then the highest")

@@ -63,7 +63,7 @@ def load_llava(name: str, dtype: str, max_new_tokens: int, prompt: chat.Prompt) 
 def plan(
     processor: Any, prompt: chat.Prompt, questions: list[str | None], batch_size: int
 ) -> list[list[int]]:
-    """Cut rows into batches of prompts of like length, the longest first: if memory runs out, it does so at once."""
+    """Cut rows into batches of prompts of like length, the longest first: memory runs out at once or not."""
     if not questions:
         return []
     lengths = {
@@ -75,7 +75,7 @@ def plan(
 
 
 def frame(records: Sequence[Record], columns: Columns) -> pd.DataFrame:
-    """Return a language model's columns as a table: id, text, p_fake (0–1), verdict (fake, real, unparsed), forced.
+    """Return a language model's columns: id, text, p_fake (0–1), verdict (fake, real, unparsed), forced.
 
     `forced`: p_fake comes from the forced opening, because the text gives no verdict.
     """

@@ -36,8 +36,8 @@ _ATTEMPTS = 4  # at one batch; one that ends so many workers would end them all
 def connected(cluster: Cluster | None) -> Iterator[None]:
     """Connect to Ray at `cluster.address`, or start it here; leave or end it afterwards.
 
-    Around several runs it spares starting Ray anew for each. Nothing happens where `cluster` is null, or where
-    Ray is connected already.
+    Around several runs it spares starting Ray anew for each. Nothing happens where `cluster` is null, or Ray
+    is connected already.
 
     Raises:
         UserError: there is no cluster at that address.
@@ -93,7 +93,7 @@ def run(
     numbers: list[int],
     cluster: Cluster,
 ) -> Iterator[tuple[int, dict]]:
-    """Yield the number and the columns of each batch as it is done, in any order. Without batches nothing starts.
+    """Yield each batch's number and columns as it is done. Without batches nothing starts.
 
     Args:
         load: returns the model (see `predict.Predictor`); called once in each worker.

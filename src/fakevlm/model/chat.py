@@ -33,7 +33,7 @@ def standard(kind: Prompt = "template") -> str:
 
 
 def prompt(processor: "LlavaProcessor", question: str | None = None, kind: Prompt = "template") -> str:
-    """Return the text up to the answer, with one `<image>`: `USER: <image>\\n{question} ASSISTANT:` for LLaVA-1.5.
+    """Return the text up to the answer: `USER: <image>\\n{question} ASSISTANT:` for LLaVA-1.5.
 
     Args:
         processor: gives the chat template.

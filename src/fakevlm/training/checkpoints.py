@@ -73,7 +73,7 @@ def finished(run: Path) -> Path | None:
 
 
 def read_log(checkpoint: Path) -> pd.DataFrame:
-    """Return the log: step, epoch, loss, learning_rate, val_loss. A row has a training or a validation loss."""
+    """Return the log: step, epoch, loss, learning_rate, val_loss. A row has one of the losses."""
     columns = ["step", "epoch", "loss", "learning_rate", "eval_loss"]
     rows = [row for row in _state(checkpoint)["log_history"] if "loss" in row or "eval_loss" in row]
     log = pd.DataFrame(rows, columns=columns, dtype=float)

@@ -156,7 +156,7 @@ class _Callback(TrainerCallback):
 
 
 class _Trainer(Trainer):
-    """A Trainer whose model comes with the checkpoint's weights, and whose vision tower may have its own rate.
+    """A Trainer whose model has the checkpoint's weights already; the vision tower may have its own rate.
 
     The Trainer's own loading finds no LLaVA weight by its published name, and only warns
     (huggingface/transformers#43701). DeepSpeed loads a checkpoint's weights from its own files.
