@@ -403,33 +403,38 @@ def test_a_server_that_only_fails_is_named_and_stops_the_run_in_the_end(
     assert answered(tmp_path / "answers") == 0
 
 
-def pool(n: int, clock: list[float]) -> Pool:
-    made = Pool([Replica(name) for name in "ab"[:n]], "model")
-    made._reached, made.now = True, lambda: clock[0]
-    return made
-
-
 AWAY, FAILED = _Failure("nobody", unreachable=True), _Failure("errors")
 
 
-def test_while_one_replica_may_be_there_nobody_gives_up() -> None:
-    async def go() -> list[bool]:
-        clock, hopeless = [0.0], []
-        both = pool(2, clock)
-        first, second = both.replicas
-        both.failed(first, AWAY)
-        clock[0] = 1000.0
-        hopeless.append(both.hopeless())  # the other was not tried: a long request may be under way there
-        both.failed(second, AWAY)
-        for clock[0] in (1000.0, 1029.0, 1030.0):
-            hopeless.append(both.hopeless())
-        both.failed(second, FAILED)  # somebody is there, but gives no answer
-        hopeless.append(both.hopeless())
-        both.answered(second)
-        both.failed(second, FAILED)
-        return [*hopeless, both.hopeless()]
+def with_pool(n: int, check: Callable[[Pool, list[float]], None]) -> None:
+    """Call with a pool that was reached before, and the time on its clock."""
 
-    assert asyncio.run(go()) == [False, False, False, True, True, False]
+    async def go() -> None:
+        clock, replicas = [0.0], Pool([Replica(name) for name in "ab"[:n]], "model")
+        replicas._reached, replicas.now = True, lambda: clock[0]
+        check(replicas, clock)
+
+    asyncio.run(go())
+
+
+def test_while_one_replica_may_be_there_nobody_gives_up() -> None:
+    def check(pool: Pool, clock: list[float]) -> None:
+        first, second = pool.replicas
+        pool.failed(first, AWAY)
+        clock[0] = 1000.0
+        assert not pool.hopeless(), "the other was not tried: a long request may be under way there"
+        pool.failed(second, AWAY)
+        clock[0] = 1029.0
+        assert not pool.hopeless()
+        clock[0] = 1030.0
+        assert pool.hopeless()
+        pool.failed(second, FAILED)
+        assert pool.hopeless(), "somebody is there, but gives no answer"
+        pool.answered(second)
+        pool.failed(second, FAILED)
+        assert not pool.hopeless()
+
+    with_pool(2, check)
 
 
 def test_a_server_that_dies_of_each_request_and_is_started_anew_is_given_up(
@@ -437,44 +442,45 @@ def test_a_server_that_dies_of_each_request_and_is_started_anew_is_given_up(
 ) -> None:
     monkeypatch.setattr("fakevlm.inference.servers._NONE_ANY_MORE", 900.0)
 
-    async def go() -> float:
-        clock = [0.0]
-        one = pool(1, clock)
-        while not one.hopeless() and clock[0] < 7200.0:
-            clock[0] += (
-                60.0  # three minutes to load, in which its port is shut; then it takes a request and dies
-            )
-            one.failed(one.replicas[0], AWAY if clock[0] % 240.0 else FAILED)
-        return clock[0]
+    def check(pool: Pool, clock: list[float]) -> None:
+        while not pool.hopeless() and clock[0] < 7200.0:
+            clock[0] += 60.0  # three minutes to load, its port shut; then it takes a request and dies
+            pool.failed(pool.replicas[0], AWAY if clock[0] % 240.0 else FAILED)
+        assert clock[0] == 960.0, "a quarter of an hour after it was first found away"
 
-    assert asyncio.run(go()) == 960.0, "a quarter of an hour after it was first found away"
+    with_pool(1, check)
     messages = capsys.readouterr().err
     assert "a cannot be reached; all requests wait, 900 s at most" in messages
-    assert "a cannot be reached; all requests wait, 660 s at most" in messages, (
-        "what is left, not all of it anew"
-    )
+    assert "a cannot be reached; all requests wait, 660 s at most" in messages, "what is left, not all anew"
 
 
 def test_a_failing_replica_rests_and_one_request_probes_it() -> None:
-    replica = Replica("u")
-    replica.failed(now=0.0)
-    assert replica.ready(0.0), "one failure may be the image's"
-    replica.failed(now=0.0)
-    replica.failed(now=0.0)
-    assert not replica.ready(0.01)
-    later = replica.until
-    replica.failed(now=0.01)
-    assert replica.until == later, "requests under way together fail together"
-    replica.busy = 1
-    assert not replica.ready(later), "a probe is under way"
-    replica.busy = 0
-    assert replica.ready(later)
-    replica.answered()
-    replica.busy = 5
-    assert replica.ready(later)
-    replica.failed(now=10.0, wait=4.0)
-    assert not replica.ready(13.9)
-    assert replica.ready(14.0)
+    def check(pool: Pool, clock: list[float]) -> None:
+        (replica,) = pool.replicas
+        pool.failed(replica, FAILED)
+        assert pool.ready(), "one failure may be the image's"
+        pool.failed(replica, FAILED)
+        pool.failed(replica, FAILED)
+        assert not pool.ready()
+        end = replica.until
+        pool.failed(replica, FAILED)
+        assert replica.until == end, "requests under way together fail together"
+        clock[0] = end
+        replica.busy = 1
+        assert not pool.ready(), "a probe is under way"
+        replica.busy = 0
+        assert pool.ready()
+        pool.answered(replica)
+        replica.busy = 5
+        assert pool.ready()
+        clock[0] = 10.0
+        pool.failed(replica, _Failure("slow down", wait=4.0))
+        clock[0] = 13.9
+        assert not pool.ready()
+        clock[0] = 14.0
+        assert pool.ready()
+
+    with_pool(1, check)
 
 
 def test_retry_after_in_all_its_forms() -> None:

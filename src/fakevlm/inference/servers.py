@@ -1,13 +1,9 @@
 """Models behind OpenAI-compatible servers (vLLM, SGLang, a hosted API), one or several replicas of each.
 
-The paper (section 3.2) asks Qwen2-VL, InternVL2 and DeepSeek-VL2 this way. Every request ends with one outcome
-(`ask.Outcome`). What would spoil every request alike stops the run: a wrong key, an unknown model; servers that
-stay away end it once the other annotators are through.
-
-The `openai` client sends each attempt. Repeating is done here, because another attempt goes to whichever replica
-is free, and a replica that asks for a pause gets it from all requests: the least busy replica that does not rest
-is asked. One that fails again and again, or cannot be reached, rests longer each time; then a single request
-probes it. While none can be reached all requests wait, and that counts as no attempt.
+The `openai` client sends each attempt. Attempts are repeated here, because the next one goes to the least busy
+replica, and a replica that asks for a pause gets it from all requests. One that fails again and again, or cannot
+be reached, rests longer each time; then a single request probes it. While none can be reached all requests wait,
+which counts as no attempt. A wrong key or an unknown model stops the run.
 """
 
 import asyncio
@@ -19,7 +15,7 @@ import os
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -74,8 +70,6 @@ def cost(spec: Endpoint, tokens_in: float, tokens_out: float) -> float | None:
 
 def need_key(spec: Endpoint | Servers, entry: str) -> str:
     """Return the key of an entry's servers, from the environment; empty if they need none.
-
-    Stages ask for all keys before anything runs: a missing one should not be found after hours of other work.
 
     Args:
         spec: the entry in params.yaml.
@@ -140,48 +134,23 @@ class Replica:
         url: its address.
         client: asks it.
         busy: requests under way there.
-        taken: requests it was given so far.
         failures: failed requests in a row.
         suspect: it failed so often that only one request at a time may try it.
         away: it could not be reached the last time.
         until: the clock's time before which it rests.
-        failing: the clock's time since which it only failed; None: it answered, or was not tried often. Only an
-            answer ends it: a server that dies of each request can be reached again and again.
+        rest: seconds of its last rest.
+        failing: the clock's time since which it only failed; None: it answered, or was not tried often.
     """
 
     url: str
     client: "AsyncOpenAI | None" = None
     busy: int = 0
-    taken: int = 0
     failures: int = 0
     suspect: bool = False
     away: bool = False
     until: float = 0.0
+    rest: float = 0.0
     failing: float | None = None
-    _rest: float = field(default_factory=lambda: _FIRST_REST, repr=False)
-
-    def ready(self, now: float) -> bool:
-        """Whether it may be asked."""
-        return now >= self.until and not (self.suspect and self.busy)
-
-    def answered(self) -> None:
-        """Note an answer, be it a refusal: it works."""
-        self.failures, self.suspect, self.away, self.failing = 0, False, False, None
-        self._rest = _FIRST_REST
-
-    def failed(self, now: float, wait: float = 0.0, unreachable: bool = False) -> None:
-        """Note a failure at the clock's time `now`; `wait`: seconds it asked for."""
-        self.until = max(self.until, now + wait)
-        self.failures = 1 if self.away and not unreachable else self.failures + 1
-        self.away = unreachable
-        if not unreachable and self.failures < _FAILURES:
-            return
-        self.failing = now if self.failing is None else self.failing
-        if not wait:
-            if now >= self.until:  # requests that were under way together fail together: one rest for all
-                self.until = now + self._rest * random.uniform(0.8, 1.2)
-                self._rest = min(2 * self._rest, _LONGEST_REST)
-            self.suspect = True
 
 
 class Pool:
@@ -198,19 +167,21 @@ class Pool:
         self._changed = asyncio.Event()
         self.now = asyncio.get_running_loop().time
 
+    def ready(self) -> Replica | None:
+        """Return the least busy replica that may be asked now."""
+        now = self.now()
+        ready = [each for each in self.replicas if now >= each.until and not (each.suspect and each.busy)]
+        return min(ready, key=lambda replica: replica.busy, default=None)
+
     async def take(self) -> Replica:
-        """Wait until a replica is ready; return the least busy one. To be given back."""
-        while True:
-            now = self.now()
-            if ready := [replica for replica in self.replicas if replica.ready(now)]:
-                chosen = min(ready, key=lambda replica: (replica.busy, replica.taken))
-                chosen.busy += 1
-                chosen.taken += 1
-                return chosen
+        """Wait until a replica is ready. To be given back."""
+        while (replica := self.ready()) is None:
             # Until the first rest is over; with a probe under way, until that comes back.
-            ends = [replica.until - now for replica in self.replicas if replica.until > now]
+            rests = [each.until - self.now() for each in self.replicas if each.until > self.now()]
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), min(ends) + 0.001 if ends else None)
+                await asyncio.wait_for(self._changed.wait(), min(rests) + 0.001 if rests else None)
+        replica.busy += 1
+        return replica
 
     def give_back(self, replica: Replica) -> None:
         """End a request there; wakes all that wait."""
@@ -219,19 +190,38 @@ class Pool:
         self._changed.clear()
 
     def answered(self, replica: Replica) -> None:
-        """Note an answer."""
+        """Note an answer, be it a refusal: it works."""
         self._reached = True
         if replica.failing is not None:
             self._say(replica, "can be reached again" if replica.away else "answers again")
-        replica.answered()
+        replica.failures, replica.rest, replica.failing = 0, 0.0, None
+        replica.suspect = replica.away = False
 
-    def failed(self, replica: Replica, failure: _Failure) -> None:
-        """Note a failure. Says once that a replica went: a run that only waits must not look like one that hangs."""
-        self._reached = self._reached or not failure.unreachable
+    def failed(self, replica: Replica, failure: _Failure, started: float = math.inf) -> None:
+        """Note a failure. Say so once: a run that only waits must not look like one that hangs.
+
+        Args:
+            replica: the server.
+            failure: what happened.
+            started: the clock's time when the attempt began.
+        """
+        if replica.away and replica.failing is not None and started < replica.failing:
+            return  # it was under way when the replica went
+        now, unreachable = self.now(), failure.unreachable
         was_away, was_suspect = replica.away, replica.suspect
-        replica.failed(self.now(), failure.wait, failure.unreachable)
+        self._reached = self._reached or not unreachable
+        replica.until = max(replica.until, now + failure.wait)
+        replica.failures = 1 if was_away and not unreachable else replica.failures + 1
+        replica.away = unreachable
+        if unreachable or replica.failures >= _FAILURES:
+            replica.failing = now if replica.failing is None else replica.failing
+            replica.suspect = replica.suspect or not failure.wait
+            # Requests that were under way together fail together: one rest for all.
+            if not failure.wait and now >= replica.until:
+                replica.rest = min(2 * replica.rest or _FIRST_REST, _LONGEST_REST)
+                replica.until = now + replica.rest * random.uniform(0.8, 1.2)
         if replica.away and not was_away:
-            others = sum(not other.away for other in self.replicas)
+            others = sum(not each.away for each in self.replicas)
             left = f"{others} of {len(self.replicas)} replicas left"
             if not others:
                 left = f"all requests wait, {max(math.ceil(self._patience()), 0)} s at most"
@@ -247,8 +237,8 @@ class Pool:
         return self._patience() <= 0
 
     def _patience(self) -> float:
-        """Seconds left of the time that replicas which only fail are given; infinite while one may work."""
-        failing = [replica.failing for replica in self.replicas if replica.failing is not None]
+        """Return the seconds left to replicas that only fail; infinite while one may work."""
+        failing = [each.failing for each in self.replicas if each.failing is not None]
         if len(failing) < len(self.replicas):
             return math.inf
         return max(failing) + (_NONE_ANY_MORE if self._reached else _NONE_YET) - self.now()
@@ -319,13 +309,14 @@ class Client:
         attempts = 0
         while True:
             replica = await self._pool.take()
+            started = self._pool.now()
             try:
                 outcome = await self._attempt(replica, messages, request.sampling)
                 self._pool.answered(replica)
                 break
             except _Failure as error:
                 failure = error
-                self._pool.failed(replica, failure)
+                self._pool.failed(replica, failure, started)
             finally:
                 self._pool.give_back(replica)
             self.failures += 1
