@@ -142,7 +142,7 @@ def follow_up(annotator: Annotator, first: Request, outcomes: Sequence[Outcome])
 
 def stored(store: Cache, keys: Iterable[str]) -> dict[str, Outcome]:
     """Return the answers that the cache holds, by request key."""
-    return {key: Outcome(**json.loads(data)) for key, data in store.get_many(keys).items()}
+    return {key: Outcome(**json.loads(data)) for key in keys if (data := store.get(key)) is not None}
 
 
 class Answers:
