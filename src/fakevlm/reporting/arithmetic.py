@@ -35,7 +35,7 @@ class Check:
     printed: float
     low: float
     high: float
-    half: float
+    half: float = 0.05
 
     @property
     def follows(self) -> bool:
@@ -44,33 +44,6 @@ class Check:
     @property
     def middle(self) -> float:
         return (self.low + self.high) / 2
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """A row of Table 3: its share of real images by the overall accuracy, and which F1 its overall F1 is.
-
-    Attributes:
-        method: the row.
-        share: lowest and highest share of real images that gives the printed overall accuracy.
-        f1_real, f1_fake: F1 with that share and each class as the positive one, as ranges in percent.
-        printed: the overall F1.
-    """
-
-    method: str
-    share: tuple[float, float]
-    f1_real: tuple[float, float]
-    f1_fake: tuple[float, float]
-    printed: float
-
-    @property
-    def positive(self) -> str:
-        """`real`, `fake`, `either` or `neither`: whose F1 the printed one can be."""
-        ranges = {"real": self.f1_real, "fake": self.f1_fake}
-        fits = [
-            name for name, ends in ranges.items() if Check("", "", self.printed, *ends, half=0.05).follows
-        ]
-        return fits[0] if len(fits) == 1 else "either" if fits else "neither"
 
 
 def single_class_f1(accuracy: float) -> float:
@@ -132,11 +105,15 @@ def checks(published: Published) -> list[Check]:
     return rows
 
 
-def mixtures(published: Published) -> list[Mixture]:
+def mixtures(published: Published) -> list[dict[str, Any]]:
     """Return for each row of Table 3 the share of real images behind its overall accuracy, and which F1 fits.
 
     With recall r of real images, recall f of fakes and a share p of real images, accuracy is pr + (1−p)f,
     so p = (acc − f)/(r − f); both F1 values follow. Ranges are over the rounding of the three accuracies.
+
+    Returns:
+        method; share, f1_real and f1_fake (lowest and highest, F1 in percent); printed (the overall F1);
+        positive: `real`, `fake`, `either` or `neither`, whose F1 the printed one can be.
     """
     rounding = np.array(list(product((-0.0005, 0, 0.0005), repeat=3))).T
     rows = []
@@ -147,6 +124,12 @@ def mixtures(published: Published) -> list[Mixture]:
         errors = p * (1 - r) + (1 - p) * (1 - f)
         f1_real = 100 * 2 * p * r / (2 * p * r + errors)
         f1_fake = 100 * 2 * (1 - p) * f / (2 * (1 - p) * f + errors)
-        ranges = [(float(values.min()), float(values.max())) for values in (p, f1_real, f1_fake)]
-        rows.append(Mixture(method, *ranges, round(100 * row["dmimage/Overall/f1"], 6)))
+        share, f1_real, f1_fake = ((float(x.min()), float(x.max())) for x in (p, f1_real, f1_fake))
+        printed = round(100 * row["dmimage/Overall/f1"], 6)
+        fits = [
+            n for n, ends in (("real", f1_real), ("fake", f1_fake)) if Check("", "", printed, *ends).follows
+        ]
+        positive = fits[0] if len(fits) == 1 else "either" if fits else "neither"
+        ranges = {"share": share, "f1_real": f1_real, "f1_fake": f1_fake}
+        rows.append({"method": method, **ranges, "printed": printed, "positive": positive})
     return rows

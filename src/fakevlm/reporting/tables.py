@@ -153,12 +153,7 @@ def _sheet(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet | No
 
 
 def build_table(
-    name: str,
-    published: Published,
-    scores: pd.DataFrame,
-    profile: str,
-    average: pd.DataFrame | None = None,
-    **facts: Any,
+    name: str, published: Published, scores: pd.DataFrame, profile: str, average: pd.DataFrame, **facts: Any
 ) -> ReportTable:
     """Return one of Tables 2–8, the paper beside this run, as `report.yaml` lays it out.
 
@@ -169,20 +164,12 @@ def build_table(
         facts: what the table's notes name: trained (experts trained in this run), videos (of FF++).
     """
     spec, paper = layout()["tables"][name], published.table(name)
-    mean = pd.DataFrame(columns=TIDY) if average is None else average
-    mean = mean.assign(source="run", benchmark="ffpp", subset="Average", metric="auc")
+    mean = average.assign(source="run", benchmark="ffpp", subset="Average", metric="auc")
     run = [mean if entry.get("average") else _run_rows(scores, entry) for entry in spec["run"]]
     tidy = _tidy([published.frame(name), *run])
-    released = (
-        pd.Series(published.release.fakeclue_accuracy, name="value").rename_axis("subset").reset_index()
-    )
-    released = released.assign(
-        method=METHOD,
-        source="release",
-        benchmark="fakeclue",
-        subset="category=" + released.subset,
-        metric="acc",
-    )
+    accuracies = published.release.fakeclue_accuracy.items()
+    released = [(METHOD, "release", "fakeclue", f"category={c}", "acc", value) for c, value in accuracies]
+    released = pd.DataFrame(released, columns=TIDY[:6])
     everything = pd.concat([tidy.astype(object), released], ignore_index=True)
     sheets = [_sheet(everything[everything.benchmark == s["benchmark"]], s, profile) for s in spec["sheets"]]
     measured = bool((tidy.source == "run").any())
@@ -218,8 +205,8 @@ def annotators(inputs: Inputs) -> str:
 
 def _run_dataset(inputs: Inputs, benchmark: str) -> dict[str, Any]:
     """Return this run's row of one benchmark; several questions may share an image."""
-    own = benchmark == "fakeclue"
-    frame = inputs.fakeclue if own else read_frame(evaluated(benchmark), ["id", "label", "category"])
+    annotated = benchmark == "fakeclue"
+    frame = inputs.fakeclue if annotated else read_frame(evaluated(benchmark), ["id", "label", "category"])
     images = frame.assign(path=frame.id.str.split("#").str[0]).drop_duplicates("path")
     field, artifact = layout()["datasets"][benchmark]
     real = int((images.label == 1).sum())
@@ -229,8 +216,8 @@ def _run_dataset(inputs: Inputs, benchmark: str) -> dict[str, Any]:
         "source": "run",
         "field": field,
         "artifact": artifact,
-        "annotator": annotators(inputs) if own else None,
-        "categories": "yes" if own or frame.category.nunique() > 1 else "no",
+        "annotator": annotators(inputs) if annotated else None,
+        "categories": "yes" if annotated or frame.category.nunique() > 1 else "no",
         "number": count(len(images)),
     }
 
@@ -250,16 +237,14 @@ def _datasets(tidy: pd.DataFrame, profile: str) -> Sheet:
     keys = ["field", "artifact", "annotator", "categories", "number"]
     paper, run = (tidy[tidy.source == source].set_index("dataset") for source in ("paper", "run"))
     questions = [f" ({count(r.rows)} questions)" if r.rows != r.images else "" for r in run.itertuples()]
-    run = run.assign(
-        here=run.images.map(count) + questions, pair=run.real.map(count) + " / " + run.fake.map(count)
-    )
-    table = paper[keys].join(run[["annotator", "here", "pair"]], how="outer", rsuffix="_run", sort=False)
+    run["size"] = run.images.map(count) + questions
+    run["labels"] = run.real.map(count) + " / " + run.fake.map(count)
+    table = paper[keys].join(run[["annotator", "size", "labels"]], how="outer", rsuffix="_run")
     table = table.reindex(tidy.dataset.unique()).fillna("–")
     head = ["Data set", "Field", "Artifact", "Annotator, paper", "Categories, paper", "Number, paper"]
     head += [f"{name}, this run ({profile})" for name in ("Annotator", "Images", "real / fake")]
-    return Sheet(
-        "Data sets", head, ["key", *["paper"] * 5, *["run"] * 3], table.reset_index().to_numpy().tolist()
-    )
+    rows = table.reset_index().to_numpy().tolist()
+    return Sheet("Data sets", head, ["key", *["paper"] * 5, *["run"] * 3], rows)
 
 
 def _splits(tidy: pd.DataFrame, profile: str) -> Sheet:
@@ -282,14 +267,11 @@ def table1(inputs: Inputs, published: Published) -> ReportTable:
     paper = pd.DataFrame([row.model_dump() for row in published.datasets.rows])
     paper = paper.assign(source="paper", categories=paper.categories.map({True: "yes", False: "no"}))
     run = pd.DataFrame([_run_dataset(inputs, benchmark) for benchmark in BENCHMARKS])
-    own = inputs.fakeclue.value_counts(["split", "category", "label"]).rename("n").reset_index()
     datasets = pd.concat([paper, run], ignore_index=True)
-    split = pd.concat([_by_category(published.release.frame(), "release"), _by_category(own, "run")])
-    tidy = (
-        pd.concat([datasets, split])
-        .reindex(columns=_TABLE1 + _NUMBERS)
-        .astype(dict.fromkeys(_NUMBERS, "Int64"))
-    )
+    counts = inputs.fakeclue.value_counts(["split", "category", "label"]).rename("n").reset_index()
+    split = pd.concat([_by_category(published.release.frame(), "release"), _by_category(counts, "run")])
+    tidy = pd.concat([datasets, split]).reindex(columns=_TABLE1 + _NUMBERS)
+    tidy = tidy.astype(dict.fromkeys(_NUMBERS, "Int64"))
     sheets = [_datasets(datasets, inputs.params.profile), _splits(split, inputs.params.profile)]
     notes = [note.note for note in published.datasets.notes if note.note] + [layout()["release_note"]]
     return ReportTable("table1_datasets", "Table 1", published.datasets.caption, tidy, sheets, notes)
