@@ -22,13 +22,13 @@ def _by_label(counts: pd.Series) -> pd.DataFrame:
 def _stacked(axes: Any, counts: pd.Series, names: dict[str, str]) -> None:
     """Draw horizontal bars of fakes and real images by name, with count and share at their ends."""
     table = _by_label(counts)
-    fake, total = table[0].to_numpy(), table.sum(axis=1).to_numpy()
-    axes.barh(np.arange(len(table)), fake, color=style.FAKE_COLOUR, height=0.66, label="fake")
+    fake, total, y = table[0].to_numpy(), table.sum(axis=1).to_numpy(), np.arange(len(table))
+    axes.barh(y, fake, color=style.FAKE_COLOUR, height=0.66, label="fake")
     style.rows(axes, [names.get(name, name) for name in table.index])
     place = {"left": fake, "height": 0.66, "label": "real"}
-    axes.barh(np.arange(len(table)), table[1].to_numpy(), color=style.REAL_COLOUR, **place)
-    for i, number in enumerate(total):
-        style.direct_label(axes, number, i, f"{count(number)}  ({percent(number / max(total.sum(), 1))})")
+    axes.barh(y, table[1].to_numpy(), color=style.REAL_COLOUR, **place)
+    texts = [f"{count(number)}  ({percent(number / max(total.sum(), 1))})" for number in total]
+    style.direct_labels(axes, total, y, texts)
     axes.set_xlim(0, max(total.max(), 1) * 1.32)
     axes.set_xlabel("images")
 
@@ -51,11 +51,11 @@ def sources(frame: pd.DataFrame) -> Picture:
     picture.legend_above(left, ncols=2)
     if shown.empty:
         return picture.empty("no source names its generators", right)
-    right.barh(np.arange(len(shown)), shown.n, color=style.FAKE_COLOUR, height=0.66)
+    y = np.arange(len(shown))
+    right.barh(y, shown.n, color=style.FAKE_COLOUR, height=0.66)
     style.rows(right, shown.generator + "  · " + shown.source.replace(SOURCE_NAMES))
     right.tick_params(axis="y", labelsize=6)
-    for i, number in enumerate(shown.n):
-        style.direct_label(right, number, i, count(number))
+    style.direct_labels(right, shown.n, y, shown.n.map(count))
     right.set_xlim(0, shown.n.max() * 1.15)
     right.set_xlabel("fakes")
     right.set_title("What made the fakes" + (f" (the {MOST} of most images)" if len(makers) > MOST else ""))
@@ -84,9 +84,8 @@ def categories(frame: pd.DataFrame, release: pd.DataFrame | None = None) -> Pict
     y = np.arange(len(run))
     axes[1].barh(y - 0.19, released, height=0.36, color=style.PAPER_COLOUR, label="released FakeClue")
     axes[1].barh(y + 0.19, run, height=0.36, color=style.RUN_COLOUR, label="this run")
-    for i, pair in enumerate(zip(released, run, strict=True)):
-        for share, offset in zip(pair, (-0.19, 0.19), strict=True):
-            style.direct_label(axes[1], share, i + offset, percent(share))
+    shares = np.column_stack([released, run]).ravel()
+    style.direct_labels(axes[1], shares, np.column_stack([y - 0.19, y + 0.19]).ravel(), map(percent, shares))
     style.rows(axes[1], [CATEGORY_NAMES.get(name, name) for name in run.index])
     axes[1].set_xlim(0, max(released.max(), run.max()) * 1.18)
     axes[1].xaxis.set_major_formatter(lambda value, _: percent(value))
@@ -167,13 +166,11 @@ def agreement(frame: pd.DataFrame) -> Picture:
     picture = Picture(style.COLUMN, 0.95 + 0.42 * max(len(frame), 1))
     if frame.empty:
         return picture.empty("no two annotators to compare")
-    axes = picture.subplots()
+    axes, y = picture.subplots(), np.arange(len(frame))
     bars = (("jaccard", -0.19, style.SKY, "Jaccard index"), ("kappa", 0.19, style.INK, "Cohen's κ"))
     for column, offset, colour, name in bars:
-        axes.barh(np.arange(len(frame)) + offset, frame[column], height=0.36, color=colour, label=name)
-        for i, value in enumerate(frame[column]):
-            if np.isfinite(value):
-                style.direct_label(axes, max(value, 0), i + offset, f"{value:.2f}")
+        axes.barh(y + offset, frame[column], height=0.36, color=colour, label=name)
+        style.direct_labels(axes, frame[column], y + offset, frame[column].map("{:.2f}".format))
     style.rows(axes, frame.annotator_a + "\n" + frame.annotator_b)
     axes.set_xlim(min(0, frame[["jaccard", "kappa"]].min(axis=None)), 1)
     axes.set_xlabel("agreement on the artifacts named")

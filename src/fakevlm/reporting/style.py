@@ -6,7 +6,7 @@ that a notebook shows as a cell's last value. They do without pyplot, whose stat
 
 import functools
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -129,7 +129,9 @@ def rows(axes: Any, names: Sequence[str]) -> None:
     axes.grid(axis="y", visible=False)
 
 
-def direct_label(axes: Any, value: float, y: float, text: str) -> None:
-    """Write a number beside the end of a horizontal bar."""
-    place = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "ha": "left"}
-    axes.annotate(text, (value, y), fontsize=6.5, **place)
+def direct_labels(axes: Any, values: Iterable[float], places: Iterable[float], texts: Iterable[str]) -> None:
+    """Write a number beside the end of each horizontal bar that has a length."""
+    style = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "ha": "left", "fontsize": 6.5}
+    for value, y, text in zip(values, places, texts, strict=True):
+        if np.isfinite(value):
+            axes.annotate(text, (max(value, 0), y), **style)
