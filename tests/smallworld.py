@@ -1,4 +1,4 @@
-"""A small collected and categorized world, as the stages before `annotate` leave it, for the tests of annotation."""
+"""A small collected and categorized world, as the stages before `annotate` leave it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ GENERATED = ("animal", "object", "human", "scene")
 
 
 def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5) -> tuple[Path, Path]:
-    """Writes `collect/` and `categorize/` below `folder`: GenImage-like images, Chameleon-like fakes, FF++-like frames.
+    """Writes `collect/` and `categorize/` below `folder`: GenImage-, Chameleon- and FF++-like images.
 
     Returns:
         The two folders.

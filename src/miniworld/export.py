@@ -2,8 +2,8 @@
 
 Beside the corpora comes `truth.jsonl`, the ground truth, which no real corpus has. A few files are broken on
 purpose, as in every real download: one cut off, one empty, one that is not an image. All images are JPEG: in
-the real GenImage the file format gives the label away. Equal seed and sizes make equal bytes; every picture has
-a seed of its own, so it does not depend on how many others are made. What the corpora hold stands in
+the real GenImage the file format gives the label away. Equal seed and sizes make equal bytes; every picture
+has a seed of its own, so it does not depend on how many others are made. The corpora's contents stand in
 export.yaml.
 """
 
@@ -216,7 +216,7 @@ def pairs(videos: int, seed: int) -> dict[str, list[list[str]]]:
 
 
 def video_jobs(videos: int, frames: int, seed: int) -> list[VideoJob]:
-    """Return every original and its four manipulations, which share the target's person, light and movement."""
+    """Return every original and its four manipulations, with the target's person, light and movement."""
     swaps = [pair for split in pairs(videos, seed).values() for pair in split]
     source = dict([*swaps, *(reversed(pair) for pair in swaps)])
     return [
@@ -229,8 +229,8 @@ def video_jobs(videos: int, frames: int, seed: int) -> list[VideoJob]:
 def encode(frames: list[np.ndarray]) -> bytes:
     """Return an MP4 of frames (H, W, 3) uint8 with even sides.
 
-    H.264, rate factor 23 (what "c23" means), YUV 4:2:0, 25 a second. The encoder's own notes in the stream are
-    left out; one thread, so equal frames make equal bytes.
+    H.264, rate factor 23 (what "c23" means), YUV 4:2:0, 25 a second. The encoder's own notes in the stream
+    are left out; one thread, so equal frames make equal bytes.
     """
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as container:

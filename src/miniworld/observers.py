@@ -2,8 +2,8 @@
 
 Each looks at an image's ground truth and sees part of it: a strong artifact more surely than a weak one, some
 kinds better than others. Each also invents artifacts that are not there, more often if the prompt demands one
-and there is nothing to see. Each writes in its own style and picks its own words from the clue lexicon. They err
-independently (numbers: observers.yaml). Their names say that they are scripted.
+and there is nothing to see. Each writes in its own style and picks its own words from the clue lexicon. They
+err independently (numbers: observers.yaml). Their names say that they are scripted.
 
 A caption depends on nothing but the image's hash, the observer, the seed and whether the prompt lets it see
 nothing.

@@ -108,7 +108,7 @@ def _take(
     category: str, rng: np.random.Generator, style: Style, size: int, fake: bool, chosen: list[str],
     strength: tuple[float, float], artifact_rng: np.random.Generator, **wishes: Any,
 ) -> Shot:  # fmt: skip
-    """Return a picture behind the camera's lens and sensor, before it becomes a file; `wishes` go to `Brief`."""
+    """Return a picture behind the camera's sensor, before it becomes a file; `wishes` go to `Brief`."""
     scene = SCENES[category]
     strengths = {kind: float(artifact_rng.uniform(*strength)) for kind in chosen}
     flaws = {kind: s for kind, s in strengths.items() if kind in scene.FLAWS}
@@ -165,8 +165,8 @@ def shoot(
     Args:
         category: a key of `SCENES`.
         fake: whether a flawed generator draws it.
-        kinds: artifact kinds that may occur; None: all that FakeClue-mini knows. Those that do not fit are left
-            out.
+        kinds: artifact kinds that may occur; None: all that FakeClue-mini knows. Those that do not fit are
+            left out.
         count: how many artifacts, (least, most); (0, 0) makes a fake that shows nothing.
         strength: range of the artifacts' strength, 0..1.
         style: a key of `stagecraft.STYLES`.

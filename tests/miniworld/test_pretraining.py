@@ -1,4 +1,4 @@
-"""How the miniature's base is made: its texts, its targets, the gate, and that a killed run repeats no phase."""
+"""How the miniature's base is made: its texts, its targets, the gate; a killed run repeats no phase."""
 
 import re
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Neutral descriptions: what is there, how many, straight or bent, where the light comes from.
 
-Every answer states what can be seen; nothing in it says whether that is as it should be (words: describe.yaml).
+Every answer states what can be seen; nothing in it says whether that is right (words: describe.yaml).
 """
 
 from pathlib import Path

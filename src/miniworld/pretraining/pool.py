@@ -33,7 +33,7 @@ class Pool:
         pixels: (N, 96, 96, 3) uint8.
         parts: (N, 144) uint32, bit p set where part p covers at least a sixth of the patch.
         kinds: (N, 144) uint32, bit k set where an artifact of kind k can be seen in the patch.
-        facts: (N, 4) uint8: scene category, light from the right, film qualities as bits, number of artifacts.
+        facts: (N, 4) uint8: scene category, light from the right, film as bits, number of artifacts.
         texts: (N,) pairs of question and answer.
     """
 

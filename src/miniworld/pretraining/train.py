@@ -1,7 +1,7 @@
-"""Pretraining of the miniature's base: first the vision tower on dense targets, then the whole LLaVA on captions.
+"""Pretraining of the miniature's base: the vision tower on dense targets, then the whole LLaVA on captions.
 
-Each phase's result is cached in `runs/base/` and not repeated after a kill. The finished base is a Hugging Face
-folder in 16-bit safetensors, as LLaVA-1.5 is published.
+Each phase's result is cached in `runs/base/` and not repeated after a kill. The finished base is a Hugging
+Face folder in 16-bit safetensors, as LLaVA-1.5 is published.
 """
 
 import io

@@ -68,12 +68,7 @@ def draw(c: Canvas, brief: Brief) -> Set:
         subject=(Part.BODY, Part.HEAD, Part.LIMB),
         centre=(x, y, rx + 0.05, ry + 0.08),
         anchors={"body": body, "head": face},
-        texture={
-            Part.BODY: (7, 5),
-            Part.HEAD: (6, 4),
-            Part.LIMB: (6, 3),
-            Part.GROUND: (7, 3),
-            Part.SKY: (2, 0),
-        },
+        texture={Part.BODY: (7, 5), Part.HEAD: (6, 4), Part.LIMB: (6, 3), Part.GROUND: (7, 3)}
+        | {Part.SKY: (2, 0)},
         facts={"subject": kind, "legs": str(len(legs))},
     )

@@ -41,7 +41,7 @@ def layout_map(pixels: np.ndarray, cell: int, levels: int) -> np.ndarray:
 
 
 def enlarged(layout: np.ndarray, cell: int) -> np.ndarray:
-    """Return a map (h, w, 3) at its image's size (h * cell, w * cell, 3), without hard edges between cells."""
+    """Return a map (h, w, 3) at its image's size, (h * cell, w * cell, 3), its cells without hard edges."""
     return cv2.resize(layout, None, fx=cell, fy=cell, interpolation=cv2.INTER_LINEAR)
 
 

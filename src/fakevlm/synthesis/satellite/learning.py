@@ -38,8 +38,8 @@ def random_batch(
 ) -> tuple[Tensor, Tensor]:
     """Return `size` random crops of images, half of them mirrored, and their maps.
 
-    A crop starts at a whole cell, so its map is the crop of the image's map. No crop is turned upside down: in
-    one corpus all shadows fall to the same side.
+    A crop starts at a whole cell, so its map is the crop of the image's map. No crop is turned upside down:
+    in one corpus all shadows fall to the same side.
     """
     chosen = rng.integers(len(pixels), size=size)
     corners = rng.integers((pixels.shape[1] - crop) // cell + 1, size=(size, 2)) * cell
@@ -109,8 +109,8 @@ class Learner(ABC):
 
 
 def fit(
-    learner: Learner, pixels: np.ndarray, name: str, section: GAN | Diffusion, settings: Satellites, seed: int,
-    values: Cache, run: str,
+    learner: Learner, pixels: np.ndarray, name: str, section: GAN | Diffusion, settings: Satellites,
+    seed: int, values: Cache, run: str,
 ) -> None:  # fmt: skip
     """Train `learner`, from its last cached state if there is one.
 

@@ -106,8 +106,8 @@ def thresholds(pixels: np.ndarray, cell: int, levels: int, most: int = 1000) -> 
 def artifacts(pixels: np.ndarray, layout: np.ndarray, cell: int, limits: Thresholds) -> list[Artifact]:
     """Return the measured artifacts of a generated image (arguments as `measures`).
 
-    The region is the box around all windows that exceed the limit; the strength is 0.6 at the limit and 1 from
-    as far beyond it as the usual real image stays below it.
+    The region is the box around all windows that exceed the limit; the strength is 0.6 at the limit and 1
+    from as far beyond it as the usual real image stays below it.
     """
     results = []
     for kind, values in measures(pixels, layout, cell).items():
