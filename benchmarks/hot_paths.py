@@ -24,8 +24,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from fakevlm import paths
 from fakevlm.data.corpora.video import frames, numbers, png
 from fakevlm.data.records import CATEGORIES, Record
-from fakevlm.evaluation.text import rouge_l
-from fakevlm.inference.generate import Llava, frame
+from fakevlm.evaluation.explanations import rouge_l
+from fakevlm.inference.generate import Llava
 from fakevlm.inference.predict import Predictor, predict
 from fakevlm.model.collate import Collator, Example
 from fakevlm.model.llava import load_model, load_processor

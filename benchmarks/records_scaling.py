@@ -173,7 +173,7 @@ def training(count: int, folder: Path) -> int:
 
 
 def experts(count: int, folder: Path) -> int:
-    from fakevlm.evaluation.experts.base import Progress
+    from fakevlm.cache import Cache
     from fakevlm.evaluation.experts.linear import LinearExpert
 
     class Pixels(LinearExpert):
@@ -184,13 +184,12 @@ def experts(count: int, folder: Path) -> int:
 
     stored, rows = Records(folder / "records"), np.arange(count)
     train, val = stored.take(rows[count // 10 :]), stored.take(rows[: count // 10])
-    log = Pixels().fit(train, val, load_params("mini"), 1, Progress())
+    log = Pixels().fit(train, val, load_params("mini"), Cache(None), "")
     return count if log.chosen.sum() == 1 else 0
 
 
 def answers(count: int, folder: Path) -> int:
     from fakevlm.evaluation import benchmarks
-    from fakevlm.inference.generate import frame
     from fakevlm.inference.predict import Predictor, predict
 
     class Model:
@@ -203,11 +202,11 @@ def answers(count: int, folder: Path) -> int:
 
     benchmarks.folder = lambda name: folder / "records"
     stored = benchmarks.load(load_params("mini"), "fakeclue")
-    return len(benchmarks.table(stored, frame(stored, predict(Predictor(Model, None, 32), stored))))
+    return len(benchmarks.table(stored, predict(Predictor(Model, None, 32), stored)))
 
 
 def detector(count: int, folder: Path) -> int:
-    from fakevlm.evaluation import benchmarks, methods
+    from fakevlm.evaluation import benchmarks, detectors
 
     class Undecided:
         def predict(self, images: list) -> np.ndarray:
@@ -215,7 +214,7 @@ def detector(count: int, folder: Path) -> int:
 
     benchmarks.folder = lambda name: folder / "records"
     sample = benchmarks.sample(benchmarks.load(load_params("mini"), "fakeclue"), count - 1, 0)
-    scores = methods.detector("detector", Undecided, ["undecided"], load_params("mini"))(sample, None)
+    scores = detectors.detector("detector", Undecided, ["undecided"], load_params("mini"))(sample, None)
     return len(benchmarks.table(sample, scores)) + 1
 
 

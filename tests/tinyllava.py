@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from fakevlm.config.params import Params, load_params
@@ -59,6 +60,11 @@ def records(
             )
         )
     return made
+
+
+def frame(records: list[Record], columns: dict[str, np.ndarray]) -> pd.DataFrame:
+    """A model's answers beside the records' ids."""
+    return pd.DataFrame({"id": [record.id for record in records], **columns})
 
 
 def params(

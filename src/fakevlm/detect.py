@@ -85,16 +85,17 @@ def detect(
     Raises:
         UserError: the model is missing, or its weights do not fit it.
     """
-    from fakevlm.evaluation.methods import PRECISIONS, tuned
+    from fakevlm.evaluation.methods import tuned
 
     model = model or tuned(params)  # before the slow imports: a missing model is reported at once
     from fakevlm.inference import generate
     from fakevlm.inference.predict import predict
+    from fakevlm.model.llava import DTYPES
 
     settings = params.evaluate
     llava = generate.predictor(
         model,
-        PRECISIONS[settings.precision],
+        DTYPES[settings.precision],
         batch_size=settings.batch_size,
         max_new_tokens=settings.max_new_tokens,
         prompt=settings.prompt,

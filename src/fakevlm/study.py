@@ -30,7 +30,7 @@ from fakevlm.config.params import Params
 from fakevlm.data.records import Record
 from fakevlm.data.shards import Records, columns_of
 from fakevlm.evaluation import metrics
-from fakevlm.evaluation.metrics import FAKE, REAL
+from fakevlm.evaluation.metrics import FAKE
 from fakevlm.inference import generate, ray_cluster
 from fakevlm.inference.predict import Columns, Predictor, predict
 from fakevlm.model.features import load_features
@@ -50,14 +50,14 @@ SCORE_COLUMNS = ["method", "benchmark", "subset", "metric", "value", "ci_low", "
 
 
 def labels(records: Sequence[Record]) -> np.ndarray:
-    """Labels (n,): 0 fake, 1 real."""
+    """Return labels (n,): 0 fake, 1 real."""
     return columns_of(records, ["label"])["label"].to_numpy(int)
 
 
 def probe(
     train: Columns, train_labels: np.ndarray, val: Columns, val_labels: np.ndarray, poolings: Sequence[str]
 ) -> tuple[object, dict[str, object]]:
-    """The logistic regression, over poolings and C, that is right most often on the validation split.
+    """Fit logistic regressions over poolings and C; take the one that is right most often on validation.
 
     Returns:
         The classifier (standardises, then regresses) and what was chosen: pooling, C, val_acc. Among equals
@@ -74,26 +74,14 @@ def probe(
     return best[1], best[2]
 
 
-def _answers(records: Sequence[Record], p_fake: np.ndarray) -> pd.DataFrame:
-    p_fake = round_log_odds(p_fake.astype(float))
-    return pd.DataFrame(
-        {
-            "id": columns_of(records, ["id"])["id"],
-            "text": None,
-            "p_fake": p_fake,
-            "verdict": np.where(p_fake >= 0.5, "fake", "real"),
-        }
-    )
-
-
 def _probes(
     params: Params,
     train: Sequence[Record],
     val: Sequence[Record],
     tests: dict[str, Sequence[Record]],
     cache: Cache,
-) -> tuple[dict[str, dict[str, pd.DataFrame]], pd.DataFrame]:
-    """Both probes' answers by method and benchmark, and what was chosen for them."""
+) -> tuple[dict[str, dict[str, Columns]], pd.DataFrame]:
+    """Return both probes' answers by method and benchmark, and what was chosen for them."""
     base, dtype = locate(params.base), DTYPES[params.evaluate.precision]
     code = code_version(
         "fakevlm.model.features", "fakevlm.model.collate", "fakevlm.model.chat", "fakevlm.data.records"
@@ -101,48 +89,40 @@ def _probes(
     key = [model_version(base), dtype, code]
     predictor = Predictor(partial(load_features, base, dtype), key, params.evaluate.batch_size)
     parts = {"train": draw(train, params.study.probe_images, params.seed), "val": val, **tests}
-    made = {
+    features = {
         name: predict(predictor, records, cache, cluster=params.cluster, desc=f"features {name}")
         for name, records in parts.items()
     }
-    answers, chosen = {}, []
+    answers: dict[str, dict[str, Columns]] = {}
+    chosen = []
     for method, poolings in POOLINGS.items():
-        classifier, choice = probe(made["train"], labels(parts["train"]), made["val"], labels(val), poolings)
+        classifier, choice = probe(
+            features["train"], labels(parts["train"]), features["val"], labels(val), poolings
+        )
         chosen.append({"method": method, **choice, "images": len(parts["train"])})
-        column = list(classifier.classes_).index(FAKE)
-        answers[method] = {
-            name: _answers(records, classifier.predict_proba(made[name][choice["pooling"]])[:, column])
-            for name, records in tests.items()
-        }
+        column, answers[method] = list(classifier.classes_).index(FAKE), {}
+        for name in tests:
+            p_fake = classifier.predict_proba(features[name][choice["pooling"]])[:, column]
+            p_fake = round_log_odds(p_fake.astype(float))
+            verdict = np.where(p_fake >= 0.5, "fake", "real")
+            answers[method][name] = {"text": None, "p_fake": p_fake, "verdict": verdict}
     return answers, pd.DataFrame(chosen)
 
 
-def _answered(
+def _words(
     params: Params, weights: str | Path, method: str, tests: dict[str, Sequence[Record]], cache: Cache
-) -> dict[str, pd.DataFrame]:
-    """A model's answers in words, by benchmark."""
-    llava = generate.predictor(
-        weights,
-        DTYPES[params.evaluate.precision],
-        batch_size=params.evaluate.batch_size,
-        max_new_tokens=params.evaluate.max_new_tokens,
-    )
+) -> dict[str, Columns]:
+    """Return a model's answers in words, by benchmark."""
+    sizes = {"batch_size": params.evaluate.batch_size, "max_new_tokens": params.evaluate.max_new_tokens}
+    llava = generate.predictor(weights, DTYPES[params.evaluate.precision], **sizes)
     return {
-        benchmark: generate.frame(
-            records, predict(llava, records, cache, cluster=params.cluster, desc=method)
-        )
+        benchmark: predict(llava, records, cache, cluster=params.cluster, desc=method)
         for benchmark, records in tests.items()
     }
 
 
-def _table(records: Sequence[Record], answered: pd.DataFrame, method: str, benchmark: str) -> pd.DataFrame:
-    known = columns_of(records, ["item", "category"])
-    told = {"method": method, "benchmark": benchmark, "label": labels(records)}
-    return answered.assign(**told, **known)[PREDICTION_COLUMNS]
-
-
 def score(predictions: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
-    """Detection metrics of each method on each benchmark, with 95 % bootstrap intervals over items.
+    """Return detection metrics of each method on each benchmark, with 95 % bootstrap intervals over items.
 
     Subsets: `all`; `label=real`, `label=fake` and `category=…` with accuracy only.
 
@@ -153,36 +133,21 @@ def score(predictions: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
     """
     rows = []
     for (benchmark, method), frame in predictions.groupby(["benchmark", "method"], sort=False):
-        subsets = {"all": np.ones(len(frame), dtype=bool)}
-        subsets |= {"label=real": frame["label"] == REAL, "label=fake": frame["label"] == FAKE}
-        subsets |= {
-            f"category={c}": frame["category"] == c for c in sorted(frame["category"].dropna().unique())
-        }
-        for subset, mask in subsets.items():
+        for subset, mask, _ in metrics.subsets(frame, ("all", "label", "category")):
             part = frame[mask]
             if part.empty:
                 continue
-            truth, said = part["label"].to_numpy(), metrics.codes(part["verdict"].to_numpy())
-            weights = metrics.draws(truth, pd.factorize(part["item"])[0], draws, seed)
-            measured = {"acc": partial(metrics.accuracy, truth, said)}
-            if subset == "all":
-                measured |= {
-                    "f1_real": partial(metrics.f1, truth, said, REAL),
-                    "f1_fake": partial(metrics.f1, truth, said, FAKE),
-                    "f1_macro": partial(metrics.f1_macro, truth, said),
-                    "auc": partial(metrics.auc, truth, part["p_fake"].to_numpy()),
-                    "unparsed": partial(metrics.mean, said == metrics.VERDICTS["unparsed"]),
-                }
-            for name, metric in measured.items():
-                share = part["item"].nunique() if name in metrics.SHARES else None
-                value, low, high = metrics.interval(metric, weights, share)
-                if not np.isnan(value):  # AUC where all labels are alike
-                    rows.append((method, benchmark, subset, name, value, low, high, len(part)))
+            label, everything = part["label"].to_numpy(), np.arange(len(part))
+            verdicts, p_fake = metrics.codes(part["verdict"].to_numpy()), part["p_fake"].to_numpy()
+            several = metrics.detection(label, verdicts, p_fake, everything, everything)
+            several = [metric for metric in several if subset == "all" or metric[0] == "acc"]
+            estimates = metrics.estimates(several, label, pd.factorize(part["item"])[0], draws, seed)
+            rows += [(method, benchmark, subset, *estimate) for estimate in estimates]
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 
 def load_tests(params: Params) -> dict[str, Sequence[Record]]:
-    """FakeClue's test split and, where the profile has it, LOKI; at most `evaluate.limit` images of each."""
+    """Return FakeClue's test split and, if the profile has it, LOKI; at most `evaluate.limit` images."""
     folders = {
         "fakeclue": paths.artifacts("annotate", "fakeclue", "test"),
         "loki": paths.artifacts("collect", "benchmarks", "loki"),
@@ -211,7 +176,7 @@ def _tuned(params: Params, objective: str, out: Path, work: Path) -> pd.DataFram
 
 
 def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Runs the study and writes `artifacts/study/`: predictions.parquet, scores.csv, probes.csv, log.csv and
+    """Run the study and write `artifacts/study/`: predictions.parquet, scores.csv, probes.csv, log.csv and
     metrics.json.
 
     Interrupted, it goes on where it was (`paths.work`).
@@ -226,16 +191,18 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     tests, work, cache = load_tests(params), paths.work(), open_cache()
     with ray_cluster.connected(params.cluster):
         answers, chosen = _probes(params, train, val, tests, cache)
-        answers[FROZEN] = _answered(params, params.base, FROZEN, tests, cache)
+        answers[FROZEN] = _words(params, params.base, FROZEN, tests, cache)
     logs = []
     for objective, method in TUNED.items():
         log = _tuned(params, objective, work / objective, work / "checkpoints")
         logs.append(log.assign(objective=objective))
-        answers[method] = _answered(params, work / objective / "model", method, tests, cache)
+        answers[method] = _words(params, work / objective / "model", method, tests, cache)
 
     predictions = pd.concat(
         [
-            _table(records, answers[method][name], method, name)
+            columns_of(records, ["id", "item", "label", "category"])
+            .astype({"label": int})
+            .assign(method=method, benchmark=name, **answers[method][name])[PREDICTION_COLUMNS]
             for name, records in tests.items()
             for method in METHODS
         ],
@@ -247,8 +214,10 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     predictions.to_parquet(out / "predictions.parquet", index=False)
     for name, frame in {"scores": scores, "probes": chosen, "log": pd.concat(logs)}.items():
         frame.to_csv(out / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
-    told: dict[str, dict[str, float]] = {name: {} for name in tests}  # for `dvc metrics` and `dvc exp show`
+    accuracies: dict[str, dict[str, float]] = {
+        name: {} for name in tests
+    }  # for `dvc metrics`, `dvc exp show`
     for row in scores[(scores["subset"] == "all") & (scores["metric"] == "acc")].itertuples():
-        told[row.benchmark][row.method] = round(row.value, 6)
-    (out / "metrics.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        accuracies[row.benchmark][row.method] = round(row.value, 6)
+    (out / "metrics.json").write_text(json.dumps(accuracies, indent=1) + "\n", encoding="utf-8")
     return predictions, scores, chosen

@@ -10,8 +10,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from fakevlm.evaluation import metrics
+from fakevlm.evaluation.explanations import css, rouge_l
 from fakevlm.evaluation.metrics import FAKE, REAL
-from fakevlm.evaluation.text import css, rouge_l
 
 # The released weights on FakeClue's test set: label, verdict, count.
 RELEASED = ((FAKE, FAKE, 3168), (FAKE, REAL, 20), (FAKE, -1, 4), (REAL, FAKE, 48), (REAL, REAL, 1760))

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import save_model
 
 import tinyllava
+from fakevlm.cache import Cache
 from fakevlm.categorize import eva, train
 from fakevlm.config.params import Categorize, CNNSpotSettings
 from fakevlm.config.satellites import GAN, Diffusion
 from fakevlm.errors import UserError
 from fakevlm.evaluation.experts import cnnspot
-from fakevlm.evaluation.experts.base import Progress
 from fakevlm.synthesis.satellite.diffusion import DDPM
 from fakevlm.synthesis.satellite.gan import Generator, Pix2Pix
 
@@ -30,11 +30,10 @@ def two_threads() -> Iterator[None]:
 
 
 def resnet(folder: Path) -> None:
-    params = tinyllava.params(folder)
-    short = params.experts.model_copy(update={"epochs": 2, "batch_size": 8, "cnnspot": RESNET})
-    expert = cnnspot.CNNSpot(RESNET)
+    params, expert = tinyllava.params(folder), cnnspot.CNNSpot(RESNET)
+    short = params.experts.model_copy(update={"epochs": 2, "batch_size": 8})
     params = params.model_copy(update={"experts": short})
-    expert.fit(tinyllava.records(24), tinyllava.records(8, 1), params, 3, Progress())
+    expert.fit(tinyllava.records(24), tinyllava.records(8, 1), params, Cache(None), "")
     expert.save(folder)
 
 

@@ -8,7 +8,7 @@ from fakevlm.config.params import load_params
 from fakevlm.data.ground_truth import Artifact, GroundTruth
 from fakevlm.evaluation import scores
 from fakevlm.evaluation.benchmarks import forced_verdicts
-from fakevlm.evaluation.clues import clue_tables
+from fakevlm.evaluation.explanations import clue_tables
 
 KINDS = {"a": ("smooth", "halo"), "b": ("grid",), "c": (), "d": (), "e": ("tint",)}
 GROUND_TRUTH = {
@@ -24,13 +24,13 @@ GRID = "This is a fake image. Texture: a checkerboard grid is visible, there is 
 
 
 def test_clues_count_kinds_on_fakes_with_visible_artifacts_only() -> None:
-    texts = [SMOOTH_AND_GRID, GRID, GRID, GRID, GRID, None]
-    known, true, named = clue_tables(["a", "b", "c", "d", "unknown", "e"], texts, GROUND_TRUTH)
-    assert np.flatnonzero(known).tolist() == [0, 1, 5]
-    assert true[known].sum(axis=1).tolist() == [2, 1, 1]
-    assert named[known].sum(axis=1).tolist() == [2, 1, 0]
-    assert (true & named)[known].sum(axis=1).tolist() == [1, 1, 0]
-    assert not (true | named)[~known].any()
+    texts = [SMOOTH_AND_GRID, GRID, GRID, GRID, GRID, ""]
+    annotated, true, named = clue_tables(["a", "b", "c", "d", "unknown", "e"], texts, GROUND_TRUTH)
+    assert np.flatnonzero(annotated).tolist() == [0, 1, 5]
+    assert true[annotated].sum(axis=1).tolist() == [2, 1, 1]
+    assert named[annotated].sum(axis=1).tolist() == [2, 1, 0]
+    assert (true & named)[annotated].sum(axis=1).tolist() == [1, 1, 0]
+    assert not (true | named)[~annotated].any()
 
 
 def _frame(method: str = "FakeVLM") -> pd.DataFrame:
@@ -44,7 +44,8 @@ def _frame(method: str = "FakeVLM") -> pd.DataFrame:
         ("f", 1, "animal", None, None, "This is a real image.", 0.2, "real", ""),
     ]
     columns = ["id", "label", "category", "generator", "question", "text", "p_fake", "verdict", "reference"]
-    return pd.DataFrame(rows, columns=columns).assign(method=method)
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.assign(method=method, item=frame["id"])
 
 
 def _encode(sentences) -> np.ndarray:
@@ -99,11 +100,11 @@ def test_scores_by_hand(scored: pd.DataFrame, subset: str, metric: str, value: f
 
 def test_a_forced_choice_decides_only_where_the_text_gives_no_verdict() -> None:
     frame = _frame()
-    said, forced = frame["verdict"], forced_verdicts(frame)
-    assert (forced == said)[said != "unparsed"].all()
-    assert forced[said == "unparsed"].tolist() == ["fake"]
+    verdict, forced = frame["verdict"], forced_verdicts(frame)
+    assert (forced == verdict)[verdict != "unparsed"].all()
+    assert forced[verdict == "unparsed"].tolist() == ["fake"]
     frame["verdict_forced"] = forced_verdicts(frame.assign(p_fake=float("nan")))
-    assert frame["verdict_forced"].isna().tolist() == (said == "unparsed").tolist()
+    assert frame["verdict_forced"].isna().tolist() == (verdict == "unparsed").tolist()
     scored = scores.score(frame, GROUND_TRUTH, load_params(), "fakeclue", encode=_encode)
     assert not scored["metric"].str.endswith("_forced").any(), "without P(fake) there was no choice"
 
@@ -128,12 +129,12 @@ def test_intervals_hold_the_value_and_repeat() -> None:
     assert first["ci_low"].notna().sum() > len(first) / 2
 
 
-def test_ddvqa_decides_on_the_whole_image_and_explains_every_question() -> None:
-    whole, nose = "Does the image looks real/fake?", "Does the person's nose look real/fake?"
+def test_ddvqa_decides_on_the_image_and_explains_every_question() -> None:
+    image, nose = "Does the image looks real/fake?", "Does the person's nose look real/fake?"
     rows = [
-        ("v1#0", 0, whole, "The image looks fake.", "fake", "The image looks fake.\nIt is fake."),
+        ("v1#0", 0, image, "The image looks fake.", "fake", "The image looks fake.\nIt is fake."),
         ("v1#1", 0, nose, "The nose looks real.", "real", "The nose looks real."),
-        ("v2#0", 1, whole, "The image looks real.", "real", "Nothing to see."),
+        ("v2#0", 1, image, "The image looks real.", "real", "Nothing to see."),
     ]
     frame = pd.DataFrame(rows, columns=["id", "label", "question", "text", "verdict", "reference"])
     frame = frame.assign(method="FakeVLM", category="deepfake", generator=None, p_fake=[0.9, 0.1, 0.2])

@@ -39,7 +39,7 @@ def predict(model, processor, records, *, batch_size: int, max_new_tokens: int, 
     """The answers of a loaded model."""
     plan = partial(generate.plan, lambda: processor, prompt)
     llava = generate.Llava(model, processor, max_new_tokens, prompt)
-    return generate.frame(records, run(Predictor(lambda: llava, None, batch_size, plan), records))
+    return tinyllava.frame(records, run(Predictor(lambda: llava, None, batch_size, plan), records))
 
 
 def test_text_and_probability_come_out_in_order(loaded) -> None:
@@ -133,7 +133,7 @@ def test_only_what_decides_an_answer_makes_it_stale(folder, monkeypatch) -> None
 
     def frame(dtype: str = "float32", **changes) -> pd.DataFrame:
         settings = {"batch_size": 5, "max_new_tokens": 4} | changes
-        return generate.frame(records, run(generate.predictor(folder, dtype, **settings), records, cache))
+        return tinyllava.frame(records, run(generate.predictor(folder, dtype, **settings), records, cache))
 
     first = frame()
     pd.testing.assert_frame_equal(frame(), first, check_exact=True)

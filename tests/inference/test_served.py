@@ -51,7 +51,7 @@ def alone(folder: Path, records: list) -> pd.DataFrame:
     model, processor = load_model(folder, device="cpu"), load_processor(folder)
     model.generate = tinyllava.scripted(model, processor, ANSWERS)
     llava = generate.Llava(model, processor, LONGEST)
-    return generate.frame(records, predict(Predictor(lambda: llava, None, 4), records))
+    return tinyllava.frame(records, predict(Predictor(lambda: llava, None, 4), records))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def server(folder: Path) -> Iterator[str]:
 def _ask(folder: Path, *urls: str, records: list, store: Cache | None = None, **changes) -> pd.DataFrame:
     servers = {"urls": list(urls), "model": "tiny", "concurrency": 3, "timeout": 120.0, "top_logprobs": 20}
     served = Served(Servers(**{**servers, **changes}), "FakeVLM", folder, LONGEST)
-    return generate.frame(records, served.predict(records, store or Cache(None)))
+    return tinyllava.frame(records, served.predict(records, store or Cache(None)))
 
 
 def _same(served: pd.DataFrame, alone: pd.DataFrame) -> None:

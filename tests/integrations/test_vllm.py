@@ -71,7 +71,7 @@ def evaluated(project: Path) -> Params:
     records = tinyllava.records(60)
     write_records(records, benchmarks.folder("fakeclue"))
     llava = generate.predictor(model, "float32", batch_size=4, max_new_tokens=LONGEST)
-    answers = generate.frame(records, predict(llava, records))
+    answers = tinyllava.frame(records, predict(llava, records))
     out = project / "artifacts/evaluate/fakeclue"
     out.mkdir(parents=True)
     answers.assign(method="FakeVLM").to_parquet(out / "predictions.parquet")

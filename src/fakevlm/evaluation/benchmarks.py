@@ -10,8 +10,9 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fakevlm import paths
-from fakevlm.cache import Cache, work
+from fakevlm.cache import work
 from fakevlm.config.params import Params
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import Record
@@ -57,7 +58,7 @@ SCHEMA = pa.schema(
 
 
 def folder(benchmark: str) -> Path:
-    """Where a benchmark's records lie.
+    """Return where a benchmark's records lie.
 
     Raises:
         UserError: there is no such benchmark.
@@ -85,7 +86,7 @@ def sample(records: Sequence[Record], limit: int | None, seed: int) -> Sequence[
 
 
 def load(params: Params, benchmark: str) -> Sequence[Record]:
-    """A benchmark's records, on disk until they are needed; none where the profile leaves the benchmark out.
+    """Return a benchmark's records, read when they are needed; none where the profile leaves it out.
 
     Raises:
         UserError: the stage that makes them has not run, or there is no such benchmark.
@@ -93,24 +94,19 @@ def load(params: Params, benchmark: str) -> Sequence[Record]:
     return sample(Records(folder(benchmark)), params.evaluate.limit, params.seed)
 
 
-def table(records: Sequence[Record], answered: pd.DataFrame) -> pd.DataFrame:
-    """One method's answers beside what is known of each record, in the columns of `predictions.parquet`.
+def table(records: Sequence[Record], answers: Mapping[str, Any]) -> pd.DataFrame:
+    """Return one method's answers beside what is known of each record, in the columns of `SCHEMA`.
 
     Args:
         records: n of them.
-        answered: their answers (id, text, p_fake, verdict, forced, perhaps verdict_forced and outcome), in
-            the same order.
+        answers: n values each, in their order: text, p_fake, verdict, forced, perhaps verdict_forced and
+            outcome.
     """
-    known = columns_of(records, ["id", "item", "label", "category", "generator", "question"]).astype(
-        {"label": int}
-    )
-    if not known.pop("id").equals(answered["id"]):
-        raise ValueError("the answers are not those of the records")
+    frame = columns_of(records, ["id", "item", "label", "category", "generator", "question"])
     lines = ("\n".join(" ".join(r.split()) for r in record.references) for record in without_images(records))
-    reference = pa.array(lines, pa.string(), size=len(records)).to_pandas()
-    forced = answered.get("verdict_forced", forced_verdicts(answered))
-    outcome = answered.get("outcome")
-    return answered.assign(outcome=outcome, verdict_forced=forced, **known, reference=reference)
+    frame["reference"] = pa.array(lines, pa.string(), size=len(records)).to_pandas()
+    frame = frame.astype({"label": int}).assign(**({"outcome": None} | dict(answers)))
+    return frame if "verdict_forced" in frame else frame.assign(verdict_forced=forced_verdicts(frame))
 
 
 def forced_verdicts(answered: pd.DataFrame) -> pd.Series:
@@ -120,19 +116,13 @@ def forced_verdicts(answered: pd.DataFrame) -> pd.Series:
     return answered["verdict"].where(answered["verdict"] != "unparsed", choice)
 
 
-def predictions(
-    params: Params, benchmark: str, records: Sequence[Record], cache: Cache | None
-) -> pd.DataFrame:
-    """All methods' answers about all records of a benchmark, sorted by method and id."""
-    if not len(records):
-        return SCHEMA.empty_table().to_pandas()
-    with ray_cluster.connected(params.cluster):
-        frames = [
-            table(records, answers(records, cache)).assign(method=name)
-            for name, answers in methods(params, benchmark).items()
-        ]
-    frame = pd.concat(frames, ignore_index=True)[SCHEMA.names]
-    return frame.sort_values(["method", "id"], kind="stable", ignore_index=True)
+def write(out: Path, schema: pa.Schema, predictions: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Write `predictions.parquet` and `scores.csv` to a folder; return the predictions as stored."""
+    out.mkdir(parents=True, exist_ok=True)
+    stored = pa.Table.from_pandas(predictions, schema, preserve_index=False).replace_schema_metadata()
+    pq.write_table(stored, out / "predictions.parquet")
+    scores.to_csv(out / "scores.csv", index=False, float_format="%.6f", lineterminator="\n")
+    return stored.to_pandas()
 
 
 def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -147,21 +137,22 @@ def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame
         UserError: records or a model are not there yet; the message names the stage that makes them.
     """
     records = load(params, benchmark)
-    with work() as cache:
-        predicted = predictions(params, benchmark, records, cache)
-    if len(predicted):
+    predictions = SCHEMA.empty_table().to_pandas()
+    scores = pd.DataFrame(columns=SCORE_COLUMNS)
+    if len(records):
+        with work() as cache, ray_cluster.connected(params.cluster):
+            frames = [
+                table(records, answers(records, cache)).assign(method=name)
+                for name, answers in methods(params, benchmark).items()
+            ]
+        predictions = pd.concat(frames)[SCHEMA.names]
+        predictions = predictions.sort_values(["method", "id"], kind="stable", ignore_index=True)
         ground_truth = read_ground_truth(paths.artifacts("collect", "truth.jsonl"))
-        scored = score(predicted, ground_truth, params, benchmark)
-    else:
-        scored = pd.DataFrame(columns=SCORE_COLUMNS)
+        scores = score(predictions, ground_truth, params, benchmark)
     out = paths.artifacts("evaluate", benchmark)
-    out.mkdir(parents=True, exist_ok=True)
-    stored = pa.Table.from_pandas(predicted, SCHEMA, preserve_index=False).replace_schema_metadata()
-    pq.write_table(stored, out / "predictions.parquet")
-    scored.to_csv(out / "scores.csv", index=False, float_format="%.6f", lineterminator="\n")
-    main = scored[
-        (scored["method"] == FAKEVLM) & (scored["subset"] == "all")
-    ]  # for `dvc metrics` and `dvc exp show`
-    metrics = {row.metric: round(row.value, 6) for row in main.itertuples()}
+    stored = write(out, SCHEMA, predictions, scores)
+    rows = scores[(scores["method"] == FAKEVLM) & (scores["subset"] == "all")]
+    # For `dvc metrics` and `dvc exp show`.
+    metrics = {row.metric: round(row.value, 6) for row in rows.itertuples()}
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    return stored.to_pandas(), scored
+    return stored, scores

@@ -8,9 +8,11 @@ Every metric takes `weights` of shape (n,) or (draws, n) and returns a float or 
 draw is a row of counts (how often each row was drawn), so a thousand draws cost one matrix product.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
+import pandas as pd
 
 FAKE, REAL = 0, 1
 VERDICTS = {"fake": FAKE, "real": REAL, "unparsed": -1}
@@ -88,6 +90,61 @@ def auc(labels: Array, p_fake: Array, weights: Array | None = None) -> Array:
     return _ratio((fakes * below).sum(axis=-1), fakes.sum(axis=-1) * reals.sum(axis=-1))
 
 
+Metric = tuple[str, Array, Callable[[Array | None], Array]]  # name, rows, weights → value
+
+
+def verdict_metrics(
+    labels: Array, verdicts: Array, inside: Array, against: Array, suffix: str = ""
+) -> Iterator[Metric]:
+    """Yield accuracy of the rows `inside` and F1 of the rows `against` for the classes that these have."""
+    yield f"acc{suffix}", inside, partial(accuracy, labels[inside], verdicts[inside])
+    labels, verdicts = labels[against], verdicts[against]
+    classes = [(name, label) for name, label in (("real", REAL), ("fake", FAKE)) if (labels == label).any()]
+    for name, label in classes:
+        yield f"f1_{name}{suffix}", against, partial(f1, labels, verdicts, label)
+    if len(classes) == 2:
+        yield f"f1_macro{suffix}", against, partial(f1_macro, labels, verdicts)
+
+
+def detection(
+    labels: Array, verdicts: Array, p_fake: Array, inside: Array, against: Array
+) -> Iterator[Metric]:
+    """Yield acc, f1_real, f1_fake, f1_macro, auc and unparsed, each where it is defined.
+
+    Args:
+        labels, verdicts, p_fake: (n,) of all rows.
+        inside: indices of the rows of accuracy and unparsed.
+        against: indices of the rows of F1 and AUC.
+    """
+    yield from verdict_metrics(labels, verdicts, inside, against)
+    if len(set(labels[against])) == 2 and not np.isnan(p_fake[against]).any():
+        yield "auc", against, partial(auc, labels[against], p_fake[against])
+    yield "unparsed", inside, partial(mean, verdicts[inside] == VERDICTS["unparsed"])
+
+
+def subsets(frame: pd.DataFrame, families: Sequence[str]) -> Iterator[tuple[str, Array, Array]]:
+    """Yield name, rows, and rows of AUC and F1 (for generators all real images too), as boolean masks.
+
+    Args:
+        frame: label, category and generator of each row.
+        families: of `all`, `label`, `category`, `generator`.
+    """
+    label = frame["label"].to_numpy()
+    if "all" in families:
+        yield "all", label == label, label == label
+    if "label" in families:
+        yield "label=real", label == REAL, label == REAL
+        yield "label=fake", label == FAKE, label == FAKE
+    for family in ("category", "generator"):
+        if family in families:
+            for name in sorted(frame[family].dropna().unique()):
+                rows = (frame[family] == name).to_numpy()
+                if family == "generator":
+                    yield f"generator={name}", rows & (label == FAKE), rows | (label == REAL)
+                else:
+                    yield f"category={name}", rows, rows
+
+
 def draws(labels: Array, items: Array, count: int, seed: int) -> Array:
     """Bootstrap weights: how often each row is drawn. Shape (count, n), float32.
 
@@ -156,3 +213,23 @@ def interval(
         return (value, bound, 1.0) if value else (value, 0.0, 1 - bound)
     low, high = np.quantile(values, [0.025, 0.975])
     return value, float(low), float(high)
+
+
+def estimates(
+    metrics: Iterable[Metric], labels: Array, items: Array, count: int, seed: int
+) -> Iterator[tuple[str, float, float, float, int]]:
+    """Yield name, value, bounds of the 95 % interval and number of rows of each metric that has a value.
+
+    Args:
+        metrics: of one subset.
+        labels, items, count, seed: see `draws`.
+    """
+    drawn: dict[bytes, Array] = {}
+    for name, rows, metric in metrics:
+        label, item = labels[rows], items[rows]
+        key = label.tobytes() + item.tobytes()
+        if key not in drawn:
+            drawn[key] = draws(label, item, count, seed)
+        value, low, high = interval(metric, drawn[key], len(np.unique(item)) if name in SHARES else None)
+        if not np.isnan(value):  # e.g. precision of clues where none was named
+            yield name, value, low, high, len(rows)

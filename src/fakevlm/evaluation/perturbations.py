@@ -13,46 +13,32 @@ from PIL import Image
 from fakevlm.cache import code_version
 from fakevlm.data.records import Record, decode
 from fakevlm.data.shards import columns_of
-from fakevlm.errors import UserError
 
 KINDS = ("jpeg", "resize", "blur", "noise", "crop")
 
 
 def perturb(image: Image.Image, kind: str, strength: float, seed: int) -> Image.Image:
-    """A perturbed copy of an RGB image, of the same size.
+    """Return a perturbed copy of an RGB image, of the same size.
 
     Args:
         image: RGB.
         kind: `jpeg` (strength: quality 1–100), `resize` (down to this share of each side and up again),
             `blur` (Gaussian, sigma in pixels), `noise` (Gaussian, sigma in grey levels of 255), `crop` (the
             centre, this share of each side, enlarged again).
-        strength: as above.
+        strength: as above; params.yaml's limits are in `config.evaluation.Robustness`.
         seed: of the noise; the other kinds draw nothing.
-
-    Raises:
-        UserError: no such kind, or a strength out of range.
     """
-    limits = {"jpeg": (1, 100), "resize": (0.01, 1), "blur": (0, 100), "noise": (0, 255), "crop": (0.05, 1)}
-    if kind not in limits:
-        raise UserError(f"robustness: no perturbation {kind!r}", f"choose among: {', '.join(KINDS)}")
-    low, high = limits[kind]
-    if not low <= strength <= high:
-        raise UserError(
-            f"robustness.{kind}: {strength} is out of range", f"give a value from {low} to {high}"
-        )
     if kind == "jpeg":
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=int(strength))
         return Image.open(buffer).convert("RGB")
-    if kind in ("blur", "noise"):
+    if kind == "blur":  # by cv2, because PIL's Gaussian is an approximation by boxes
         pixels = np.asarray(image)
-        if kind == "blur":
-            # cv2 and not PIL, whose Gaussian is an approximation by boxes
-            pixels = cv2.GaussianBlur(pixels, (0, 0), strength) if strength > 0 else pixels
-        else:
-            grain = np.random.default_rng(seed).normal(0, strength, pixels.shape)
-            pixels = np.clip(np.rint(pixels + grain), 0, 255).astype(np.uint8)
-        return Image.fromarray(pixels)
+        return Image.fromarray(cv2.GaussianBlur(pixels, (0, 0), strength) if strength > 0 else pixels)
+    if kind == "noise":
+        pixels = np.asarray(image)
+        grain = np.random.default_rng(seed).normal(0, strength, pixels.shape)
+        return Image.fromarray(np.clip(np.rint(pixels + grain), 0, 255).astype(np.uint8))
     width, height = (max(1, round(side * strength)) for side in image.size)
     if kind == "crop":
         left, top = (image.width - width) // 2, (image.height - height) // 2
@@ -83,7 +69,7 @@ class PerturbedRecord(Record):
 
 
 def perturbed(record: Record, kind: str, strength: float, seed: int) -> PerturbedRecord:
-    """The record with its image perturbed. The noise depends on the record's id."""
+    """Return the record with its image perturbed. The noise depends on the record's id."""
     values = {field.name: getattr(record, field.name) for field in fields(Record)}
     change = kind, strength, _noise_seed(record.id, seed)
     values["sha256"] = _hash(record.sha256, *change)
@@ -121,15 +107,15 @@ class Perturbed(Sequence[Record]):
         return record if which == 0 else perturbed(record, *self._settings[which - 1], self._seed)
 
     def take(self, rows: Sequence[int] | np.ndarray) -> list[Record]:
-        """The records with these numbers."""
+        """Return the records with these numbers."""
         return [self[int(n)] for n in rows]
 
     def frame(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Some columns of all records; no image is read."""
+        """Return some columns of all records; no image is read."""
         plain = columns_of(self._records, list(dict.fromkeys([*columns, "id", "sha256"])))
+        seeds = [_noise_seed(name, self._seed) for name in plain["id"]]
         parts = [plain]
-        for kind, strength in self._settings:
-            named = zip(plain["sha256"], plain["id"], strict=True)
-            hashes = [_hash(sha256, kind, strength, _noise_seed(name, self._seed)) for sha256, name in named]
+        for change in self._settings:
+            hashes = [_hash(sha, *change, noise) for sha, noise in zip(plain["sha256"], seeds, strict=True)]
             parts.append(plain.assign(sha256=hashes))
         return pd.concat(parts, ignore_index=True)[list(columns)]

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fakevlm import paths
 from fakevlm.cache import Cache, work
@@ -19,13 +18,13 @@ from fakevlm.config.params import Params
 from fakevlm.data.records import Record
 from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
-from fakevlm.evaluation import benchmarks, detectors
-from fakevlm.evaluation.methods import EXPERTS, FAKEVLM, Answers, method
+from fakevlm.evaluation import benchmarks
+from fakevlm.evaluation.detectors import Answers, published
+from fakevlm.evaluation.methods import EXPERTS, FAKEVLM, method
 from fakevlm.evaluation.perturbations import KINDS, Perturbed
 from fakevlm.evaluation.scores import COLUMNS, score
 from fakevlm.inference import ray_cluster
 
-NONE = "none"
 SCHEMA = pa.schema(
     [
         pa.field("method", pa.string(), nullable=False),
@@ -52,22 +51,21 @@ def stratified(frame: pd.DataFrame, count: int, seed: int) -> list[str]:
     if len(frame) <= count:
         return frame.id.tolist()
     shuffled = frame.iloc[np.random.default_rng(seed).permutation(len(frame))]
-    groups = shuffled.groupby(["label", "category"], dropna=False, sort=True)
-    kept = [group.id.iloc[: max(1, round(count * len(group) / len(frame)))] for _, group in groups]
-    chosen = set(pd.concat(kept))
-    return [name for name in frame.id if name in chosen]
+    groups = shuffled.groupby(["label", "category"], dropna=False)
+    chosen = pd.concat([group.id.head(max(1, round(count * len(group) / len(frame)))) for _, group in groups])
+    return frame.id[frame.id.isin(chosen)].tolist()
 
 
 def sample(params: Params) -> Sequence[Record]:
     """Return `params.robustness.images` images of FakeClue's test split, stratified by label and category."""
     records = Records(benchmarks.folder("fakeclue"))
-    known = records.frame(["id", "label", "category"])
-    chosen = stratified(known, params.robustness.images, params.seed)
-    return records.take(np.flatnonzero(known["id"].isin(chosen)))
+    frame = records.frame(["id", "label", "category"])
+    chosen = stratified(frame, params.robustness.images, params.seed)
+    return records.take(np.flatnonzero(frame["id"].isin(chosen)))
 
 
 def settings(params: Params) -> list[tuple[str, float]]:
-    """All (kind, strength) of the profile, in its order."""
+    """Return all (kind, strength) of the profile, in its order."""
     section = params.robustness.model_dump()
     return [(kind, strength) for kind in KINDS for strength in section[kind]]
 
@@ -85,7 +83,7 @@ def tested(params: Params) -> dict[str, Answers]:
     names = [name for name in settings.methods if name == FAKEVLM or name in EXPERTS]
     weights = [spec for spec in settings.experts if spec.scores is None]
     return {name: method(name, params, longest) for name in names} | {
-        spec.name: detectors.detector(spec, params) for spec in weights
+        spec.name: published(spec, params) for spec in weights
     }
 
 
@@ -112,35 +110,27 @@ def study(
             f"{params.profile}.evaluate.methods names neither FakeVLM nor an expert",
             f"list one of: {FAKEVLM}, {', '.join(EXPERTS)}",
         )
-    todo = settings(params)
-    subsets = [NONE, *(f"{kind}={strength:g}" for kind, strength in todo)]
-    known = columns_of(records, ["label", "category", "item"]).astype({"label": int})
-    items = known.pop("item").tolist()
-    images, frames = Perturbed(records, todo, params.seed), []
-    for name, answers in methods.items():
-        answered = answers(images, cache)
-        for number, subset in enumerate(subsets):
-            part = answered.iloc[number * len(records) : (number + 1) * len(records)].reset_index(drop=True)
-            frames.append(part.assign(**known, method=name, subset=subset)[SCHEMA.names])
-    return pd.concat(frames, ignore_index=True), _scores(params, frames, items)
-
-
-def _scores(params: Params, frames: Sequence[pd.DataFrame], items: Sequence[str]) -> pd.DataFrame:
-    rows = []
-    for frame in frames:
-        # Detection only: without references and truth no explanation is scored.
-        asked = frame.assign(question=None, generator=None, reference="", item=list(items))
-        scored = score(asked, {}, params, "fakeclue", families=("all",), encode=_no_words)
-        rows.append(scored.assign(subset=frame.subset.iloc[0]))
-    return pd.concat(rows, ignore_index=True)[COLUMNS]
-
-
-def _no_words(texts: list[str]) -> np.ndarray:
-    raise AssertionError(f"nothing should be encoded here, got {len(texts)} texts")
+    changes = settings(params)
+    images = Perturbed(records, changes, params.seed)
+    frame = columns_of(images, ["id", "label", "category", "item"]).astype({"label": int})
+    subsets = ["none", *(f"{kind}={strength:g}" for kind, strength in changes)]
+    frame = frame.assign(subset=np.repeat(subsets, len(records)))
+    frame = pd.concat(
+        [frame.assign(method=name, **answers(images, cache)) for name, answers in methods.items()],
+        ignore_index=True,
+    )
+    # Detection only: without references and ground truth no explanation is scored.
+    scored = [
+        score(part, {}, params, "fakeclue", families=("all",)).assign(subset=subset)
+        for (_, subset), part in frame.assign(question=None, reference="").groupby(
+            ["method", "subset"], sort=False
+        )
+    ]
+    return frame[SCHEMA.names], pd.concat(scored, ignore_index=True)[COLUMNS]
 
 
 def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The stage: writes `artifacts/robustness/predictions.parquet` and `scores.csv`, and returns both.
+    """Write `artifacts/robustness/predictions.parquet` and `scores.csv`, and return both.
 
     Interrupted, it goes on where it stopped: see `fakevlm.cache`.
 
@@ -148,10 +138,6 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
         UserError: records or a model are not there yet; the message names the stage that makes them.
     """
     with ray_cluster.connected(params.cluster), work() as cache:
-        predicted, scored = study(params, sample(params), tested(params), cache)
-    out = paths.artifacts("robustness")
-    out.mkdir(parents=True, exist_ok=True)
-    stored = pa.Table.from_pandas(predicted, SCHEMA, preserve_index=False).replace_schema_metadata()
-    pq.write_table(stored, out / "predictions.parquet")
-    scored.to_csv(out / "scores.csv", index=False, float_format="%.6f", lineterminator="\n")
-    return predicted, scored
+        predictions, scores = study(params, sample(params), tested(params), cache)
+    benchmarks.write(paths.artifacts("robustness"), SCHEMA, predictions, scores)
+    return predictions, scores

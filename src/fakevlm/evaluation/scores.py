@@ -23,7 +23,7 @@ has no row. `n` counts the rows that entered.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -32,47 +32,24 @@ import pandas as pd
 from fakevlm.config.params import Params
 from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.evaluation import metrics
-from fakevlm.evaluation.clues import KIND_NAMES, clue_tables
-from fakevlm.evaluation.metrics import FAKE, REAL
-from fakevlm.evaluation.text import css, rouge_l
+from fakevlm.evaluation.explanations import KIND_NAMES, clue_tables, css, rouge_l
+from fakevlm.evaluation.metrics import Metric
 
 COLUMNS = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
 FAMILIES = ("all", "label", "category", "generator", "kind")
 _PART = re.compile(r"\b(skin|eyebrows?|eyes?|nose|mouth|lips?|teeth|hair|ears?|cheeks?)\b", re.IGNORECASE)
 
 Encode = Callable[[list[str]], np.ndarray]
-Metric = tuple[str, np.ndarray, Callable[[np.ndarray | None], np.ndarray]]  # name, rows, weights → value
 
 
 def asks_about_part(question: str | None) -> bool:
-    """Whether a question (DD-VQA) is about a part of the face and not the image."""
+    """Return whether a question (DD-VQA) is about a part of the face and not the image."""
     return bool(question and _PART.search(question))
 
 
 def references(cell: str | None) -> list[str]:
-    """The references in a cell of the column `reference`, one a line."""
+    """Return the references in a cell of the column `reference`, one a line."""
     return [line for line in (cell or "").split("\n") if line.strip()]
-
-
-def subsets(
-    frame: pd.DataFrame, families: tuple[str, ...] = FAMILIES
-) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Name, rows, and rows of AUC and F1 (for generators all real images too), as boolean masks."""
-    label = frame["label"].to_numpy()
-    everything = np.ones(len(frame), dtype=bool)
-    if "all" in families:
-        yield "all", everything, everything
-    if "label" in families:
-        for name, value in ("real", REAL), ("fake", FAKE):
-            yield f"label={name}", label == value, label == value
-    if "category" in families:
-        for name in sorted(frame["category"].dropna().unique()):
-            rows = (frame["category"] == name).to_numpy()
-            yield f"category={name}", rows, rows
-    if "generator" in families:
-        for name in sorted(frame["generator"].dropna().unique()):
-            rows = (frame["generator"] == name).to_numpy() & (label == FAKE)
-            yield f"generator={name}", rows, rows | (label == REAL)
 
 
 class _Scorer:
@@ -81,11 +58,10 @@ class _Scorer:
     def __init__(self, frame: pd.DataFrame, ground_truth: Mapping[str, GroundTruth], encode: Encode) -> None:
         has_text = frame["text"].notna().to_numpy()
         texts = frame["text"].where(has_text, "").tolist()
-        self.label = frame["label"].to_numpy()
+        self.label, self.p_fake = frame["label"].to_numpy(), frame["p_fake"].to_numpy(dtype=float)
         self.verdict, self.forced = metrics.codes(frame["verdict"].to_numpy()), None
         if "verdict_forced" in frame and has_text.any() and frame["verdict_forced"].notna().all():
             self.forced = metrics.codes(frame["verdict_forced"].to_numpy())
-        self.p_fake = frame["p_fake"].to_numpy(dtype=float)
         self.decides = ~frame["question"].fillna("").map(asks_about_part).to_numpy(dtype=bool)
         groups = [references(cell) for cell in frame["reference"]]
         self.explains = has_text & np.array([bool(group) for group in groups], dtype=bool)
@@ -98,31 +74,13 @@ class _Scorer:
         annotated, self.true, self.named = clue_tables(paths, texts, ground_truth)
         self.has_clues, self.hits = annotated & has_text & self.decides, self.true & self.named
 
-    def detection(self, rows: np.ndarray, against: np.ndarray) -> Iterator[Metric]:
+    def metrics(self, rows: np.ndarray, against: np.ndarray) -> Iterator[Metric]:
+        """Yield the metrics of a subset; see `metrics.subsets`."""
         inside, both = np.flatnonzero(rows & self.decides), np.flatnonzero(against & self.decides)
-        if not len(inside):
-            return
-        yield from self._verdicts(self.verdict, inside, both, "")
-        label, p_fake = self.label[both], self.p_fake[both]
-        if len(set(label)) == 2 and not np.isnan(p_fake).any():
-            yield "auc", both, partial(metrics.auc, label, p_fake)
-        yield "unparsed", inside, partial(metrics.mean, self.verdict[inside] == metrics.VERDICTS["unparsed"])
-        if self.forced is not None:
-            yield from self._verdicts(self.forced, inside, both, "_forced")
-
-    def _verdicts(
-        self, verdicts: np.ndarray, inside: np.ndarray, both: np.ndarray, suffix: str
-    ) -> Iterator[Metric]:
-        yield f"acc{suffix}", inside, partial(metrics.accuracy, self.label[inside], verdicts[inside])
-        label, verdicts = self.label[both], verdicts[both]
-        if (label == REAL).any():
-            yield f"f1_real{suffix}", both, partial(metrics.f1, label, verdicts, REAL)
-        if (label == FAKE).any():
-            yield f"f1_fake{suffix}", both, partial(metrics.f1, label, verdicts, FAKE)
-        if len(set(label)) == 2:
-            yield f"f1_macro{suffix}", both, partial(metrics.f1_macro, label, verdicts)
-
-    def explanation(self, rows: np.ndarray) -> Iterator[Metric]:
+        if len(inside):
+            yield from metrics.detection(self.label, self.verdict, self.p_fake, inside, both)
+            if self.forced is not None:
+                yield from metrics.verdict_metrics(self.label, self.forced, inside, both, "_forced")
         inside = np.flatnonzero(rows & self.explains)
         if len(inside):
             yield "rouge_l", inside, partial(metrics.mean, self.rouge[inside])
@@ -134,19 +92,12 @@ class _Scorer:
             yield "clue_recall", inside, partial(metrics.ratio, hits, true)
             yield "clue_f1", inside, partial(metrics.ratio, 2 * hits, named + true)
 
-    def metrics(
-        self, frame: pd.DataFrame, families: tuple[str, ...]
-    ) -> Iterator[tuple[str, Iterable[Metric]]]:
-        """Each subset and its metrics."""
-        for subset, inside, against in subsets(frame, families):
-            yield subset, [*self.detection(inside, against), *self.explanation(inside)]
-        if "kind" not in families:
-            return
-        for column, kind in enumerate(KIND_NAMES):
-            for name, table in ("clue_recall", self.true), ("clue_precision", self.named):
-                inside = np.flatnonzero(self.has_clues & table[:, column])
-                if len(inside):
-                    yield f"kind={kind}", [(name, inside, partial(metrics.mean, self.hits[inside, column]))]
+    def kind_metrics(self, column: int) -> Iterator[Metric]:
+        """Yield recall and precision of the clues of one kind."""
+        for name, table in ("clue_recall", self.true), ("clue_precision", self.named):
+            inside = np.flatnonzero(self.has_clues & table[:, column])
+            if len(inside):
+                yield name, inside, partial(metrics.mean, self.hits[inside, column])
 
 
 def score(
@@ -158,10 +109,10 @@ def score(
     families: tuple[str, ...] = FAMILIES,
     encode: Encode | None = None,
 ) -> pd.DataFrame:
-    """All metrics of all methods, with 95 % intervals from `params.evaluate.bootstrap` draws.
+    """Return all metrics of all methods, with 95 % intervals from `params.evaluate.bootstrap` draws.
 
     Args:
-        predictions: rows of `predictions.parquet`; without the column `item` the bootstrap draws images.
+        predictions: rows of `predictions.parquet`.
         ground_truth: known artifacts by path; empty outside the miniature.
         params: of these, `seed` and `evaluate`.
         benchmark: for the column of that name.
@@ -178,20 +129,15 @@ def score(
         encode = partial(sentence_encoder.encode, name=params.evaluate.encoder)
     rows: list[tuple] = []
     for method, frame in predictions.groupby("method", sort=False):
-        frame = frame.reset_index(drop=True)
         scorer = _Scorer(frame, ground_truth, encode)
-        items = pd.factorize(frame["item"] if "item" in frame else frame["id"].str.split("#").str[0])[0]
-        for subset, several in scorer.metrics(frame, families):
-            draws: dict[bytes, np.ndarray] = {}  # of this subset alone: those of all would fill the memory
-            for name, inside, function in several:
-                label, item = scorer.label[inside], items[inside]
-                key = label.tobytes() + item.tobytes()
-                if key not in draws:
-                    draws[key] = metrics.draws(label, item, params.evaluate.bootstrap, params.seed)
-                count = len(np.unique(item)) if name in metrics.SHARES else None
-                value, low, high = metrics.interval(function, draws[key], count)
-                if not np.isnan(value):  # precision of clues where none was named
-                    rows.append((method, benchmark, subset, name, value, low, high, len(inside)))
+        items = pd.factorize(frame["item"])[0]
+        parts = [(name, scorer.metrics(*masks)) for name, *masks in metrics.subsets(frame, families)]
+        if "kind" in families:
+            parts += [(f"kind={kind}", scorer.kind_metrics(n)) for n, kind in enumerate(KIND_NAMES)]
+        for subset, several in parts:
+            draws = params.evaluate.bootstrap, params.seed
+            estimates = metrics.estimates(several, scorer.label, items, *draws)
+            rows += [(method, benchmark, subset, *estimate) for estimate in estimates]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

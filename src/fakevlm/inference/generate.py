@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from fakevlm.cache import code_version, model_version
 from fakevlm.data.records import Record
-from fakevlm.data.shards import columns_of
 from fakevlm.inference.predict import Columns, Predictor
 from fakevlm.model import chat, verdict
 from fakevlm.model.collate import Collator, Encoded, Example
@@ -72,26 +69,6 @@ def plan(
     }
     order = sorted(range(len(questions)), key=lambda n: (-lengths[questions[n]], n))
     return [order[n : n + batch_size] for n in range(0, len(order), batch_size)]
-
-
-def frame(records: Sequence[Record], columns: Columns) -> pd.DataFrame:
-    """Return a language model's columns: id, text, p_fake (0–1), verdict (fake, real, unparsed), forced.
-
-    `forced`: p_fake comes from the forced opening, because the text gives no verdict.
-    """
-    none = {"text": np.empty(0, object), "p_fake": np.empty(0), "verdict": np.empty(0, object)}
-    columns = none | {"forced": np.empty(0, bool)} | columns
-    words = {name: pa.array(columns[name], pa.string()) for name in ("text", "verdict")}
-    words = pa.table(words).to_pandas()
-    return pd.DataFrame(
-        {
-            "id": columns_of(records, ["id"])["id"],
-            "text": words["text"],
-            "p_fake": columns["p_fake"],
-            "verdict": words["verdict"],
-            "forced": columns["forced"],
-        }
-    )
 
 
 class Llava:

@@ -1,6 +1,7 @@
-"""Published detectors as rows of Tables 3 and 5: with their authors' weights, or with scores from a file.
+"""Detectors as rows of the tables: whatever has `predict(images)` → P(fake).
 
-By kind, the method, its checkpoint, and the image as the authors' code takes it:
+Published ones come with their authors' weights (Tables 3 and 5). By kind, the method, its checkpoint, and the
+image as the authors' code takes it:
 
 * cnnspot: CNNSpot (Wang et al., CVPR 2020); `blur_jpg_prob0.5.pth`; whole, unresized, ImageNet's statistics.
 * univfd: UnivFD (Ojha et al., CVPR 2023); `fc_weights.pth`, on CLIP ViT-L/14; centre of 224 pixels,
@@ -10,23 +11,29 @@ By kind, the method, its checkpoint, and the image as the authors' code takes it
 * fusing: Fusing (Ju et al., ICIP 2022); `model_epoch_best.pth`; whole and six windows, ImageNet's statistics.
 * lnp: LNP (Liu et al., ECCV 2022); `model_epoch_best.pth`, on the denoiser `sidd_rgb.pth`; see `lnp`.
 
-All have the experts' interface: `predict(images)` returns P(fake). The paper's other methods (AntifakePrompt,
-SIDA; FWA, Face X-ray, SRM, CDFA of DeepfakeBench) enter by their scores (`given`).
+The paper's other methods (AntifakePrompt, SIDA; FWA, Face X-ray, SRM, CDFA of DeepfakeBench) enter by their
+scores (`csv_scores`).
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from fakevlm import paths, plugins
-from fakevlm.cache import file_digest, model_version
+from fakevlm.cache import Cache, code_version, file_digest, model_version
 from fakevlm.config.params import Params, PublishedExpert
+from fakevlm.data.records import Record
+from fakevlm.data.shards import columns_of, take
 from fakevlm.errors import UserError
-from fakevlm.evaluation import methods
-from fakevlm.evaluation.detectors.given import read_scores
+from fakevlm.evaluation.detectors.csv_scores import read_scores
+from fakevlm.inference.predict import Columns, Predictor, predict
+from fakevlm.model.verdict import round_log_odds
 
-if TYPE_CHECKING:
-    from fakevlm.evaluation.detectors.base import Detector
-
+# records, cache → columns of one row a record: text, p_fake, verdict, forced, perhaps outcome, verdict_forced
+Answers = Callable[[Sequence[Record], Cache | None], Mapping[str, Any]]
 
 DETECTORS = {
     "cnnspot": "fakevlm.evaluation.detectors.cnnspot:PublishedCNNSpot",
@@ -37,7 +44,7 @@ DETECTORS = {
 }
 
 
-def load_detector(spec: PublishedExpert) -> "Detector":
+def load_detector(spec: PublishedExpert) -> Any:
     """Return the detector of an entry with weights, or with a class of its own.
 
     Raises:
@@ -47,8 +54,8 @@ def load_detector(spec: PublishedExpert) -> "Detector":
     return plugins.load(spec.object or spec.kind, DETECTORS, "evaluate.experts[].object")(*files)
 
 
-def detector(spec: PublishedExpert, params: Params) -> methods.Answers:
-    """Return who answers for an entry: its detector, here or on the profile's cluster, or its file of scores.
+def published(spec: PublishedExpert, params: Params) -> Answers:
+    """Return who answers for an entry of `evaluate.experts`: its detector, or its file of scores.
 
     Raises:
         UserError: a file is missing.
@@ -64,12 +71,42 @@ def detector(spec: PublishedExpert, params: Params) -> methods.Answers:
         return lambda records, cache: read_scores(spec, records)
     # Workers may run elsewhere: they get absolute paths.
     placed = spec.model_copy(update={key: str(place) for key, place in places.items() if place.exists()})
-    versions = [
-        file_digest(place) if place.is_file() else model_version(files[key]) for key, place in places.items()
-    ]
-    return methods.detector(
-        spec.name,
-        partial(load_detector, placed),
-        [spec.kind or spec.object, spec.revision, *versions],
-        params,
-    )
+    versions = [file_digest(p) if p.is_file() else model_version(files[key]) for key, p in places.items()]
+    key = [spec.kind or spec.object, spec.revision, *versions]
+    return detector(spec.name, partial(load_detector, placed), key, params)
+
+
+def detector(name: str, load: Callable[[], Any], key: list[Any], params: Params) -> Answers:
+    """Return who answers for whatever has `predict(images)` → P(fake): no text, a verdict at one half.
+
+    Each image is judged once, however many questions are asked about it.
+
+    Args:
+        name: of the method.
+        load: returns the detector; called once in each process that computes.
+        key: what identifies the weights.
+        params: the profile; of it, cluster and evaluate.batch_size.
+    """
+    code = code_version(
+        "fakevlm.evaluation.experts", "fakevlm.evaluation.detectors", "fakevlm.evaluation.vision",
+        "fakevlm.model.head", "fakevlm.model.collate", "fakevlm.model.chat", "fakevlm.data.records",
+    )  # fmt: skip
+    predictor = Predictor(partial(_columns, load), [*key, code], params.evaluate.batch_size)
+
+    def answers(records: Sequence[Record], cache: Cache | None) -> Columns:
+        images, hashes = pd.factorize(columns_of(records, ["sha256"])["sha256"])
+        first = take(records, np.unique(images, return_index=True)[1])
+        columns = predict(predictor, first, cache, cluster=params.cluster, desc=name)
+        p_fake = round_log_odds(columns.get("p_fake", np.zeros(len(hashes))))[images]
+        verdict = np.where(p_fake >= 0.5, "fake", "real")
+        return {"p_fake": p_fake, "verdict": verdict, **NO_WORDS}
+
+    return answers
+
+
+NO_WORDS = {"text": None, "forced": False}
+
+
+def _columns(load: Callable[[], Any]) -> Callable[[list], Columns]:
+    model = load()
+    return lambda images: {"p_fake": np.asarray(model.predict(images), np.float64)}

@@ -1,25 +1,22 @@
-"""Base of published detectors: reading a checkpoint without running code in it, and images into tensors.
+"""Base of published detectors: batches of images, and checkpoints that are read without running code in them.
 
 A checkpoint is read with `weights_only`: tensors and plain containers, no objects. It must hold exactly the
-tensors of the authors' network, by name and shape; missing and additional ones are an error that lists them.
+tensors of the authors' network, by name and shape.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import shorten
 
 import numpy as np
+import pandas as pd
 import torch
-import torchvision.transforms.functional as TF
 from PIL import Image
 from torch import Tensor, nn
 
 from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.model.llava import device
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, standard deviation of RGB in 0–1
-CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-_LISTED = 4  # names of tensors in an error
 
 
 class Detector(ABC):
@@ -44,29 +41,15 @@ class Detector(ABC):
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return P(fake) of RGB images, any sizes: (len(images),) float64 in 0–1."""
         p_fake = np.zeros(len(images))
-        alike: dict[tuple[int, int], list[int]] = {}
         prepared = [self.prepare(image) for image in images]
-        for number, image in enumerate(prepared):
-            alike.setdefault(image.size, []).append(number)
-        for (width, height), numbers in alike.items():
+        sizes = pd.Series([image.size for image in prepared])
+        for (width, height), rows in sizes.groupby(sizes, sort=False).indices.items():
             most = max(1, self.pixels // (width * height))
-            for start in range(0, len(numbers), most):
-                some = numbers[start : start + most]
-                values = self.p_fake([prepared[number] for number in some])
-                p_fake[some] = values.double().reshape(len(some)).cpu().numpy()
+            for start in range(0, len(rows), most):
+                batch = rows[start : start + most]
+                values = self.p_fake([prepared[row] for row in batch])
+                p_fake[batch] = values.double().reshape(len(batch)).cpu().numpy()
         return p_fake
-
-
-def to_tensor(
-    images: Sequence[Image.Image], statistics: tuple[tuple[float, ...], tuple[float, ...]]
-) -> Tensor:
-    """Return RGB images of one size as a normalised tensor (n, 3, h, w) on the accelerator.
-
-    Args:
-        images: n of them.
-        statistics: mean and standard deviation, such as `IMAGENET`.
-    """
-    return TF.normalize(torch.stack([TF.to_tensor(image) for image in images]).to(device()), *statistics)
 
 
 def read_checkpoint(file: str, wrapper: str) -> dict[str, Tensor]:
@@ -80,10 +63,6 @@ def read_checkpoint(file: str, wrapper: str) -> dict[str, Tensor]:
         UserError: there is no such file, or it is no state dict.
     """
     path = paths.resolve(file)
-    if not path.is_file():
-        raise UserError(
-            f"no file {path}", "get it from its authors, or correct the entry in evaluate.experts"
-        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for files of other kinds
@@ -99,11 +78,9 @@ def read_checkpoint(file: str, wrapper: str) -> dict[str, Tensor]:
             "name the checkpoint that the method's authors publish",
         )
     # Trained on several GPUs (`DataParallel`), every name begins with "module.".
-    bare = all(name.startswith("module.") for name in content)
+    prefix = "module." if all(name.startswith("module.") for name in content) else ""
     return {
-        name.removeprefix("module.") if bare else name: tensor.float()
-        if tensor.is_floating_point()
-        else tensor
+        name.removeprefix(prefix): tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in content.items()
     }
 
@@ -121,25 +98,12 @@ def build(make: Callable[[], nn.Module], tensors: Mapping[str, Tensor], file: st
     """
     with torch.device("meta"):
         network = make()
-    expected = network.state_dict()
-    problems = {
-        "missing": sorted(expected.keys() - tensors.keys()),
-        "unexpected": sorted(tensors.keys() - expected.keys()),
-        "of another shape": [
-            f"{name} {tuple(tensors[name].shape)} for {tuple(expected[name].shape)}"
-            for name in expected
-            if name in tensors and tensors[name].shape != expected[name].shape
-        ],
-    }
-    wrong = [f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names]
-    if wrong:
+    try:
+        network.load_state_dict(dict(tensors), assign=True)
+    except RuntimeError as error:
+        problems = [shorten(line, 200) for line in str(error).splitlines()[1:6]]
         raise UserError(
-            f"{file} does not hold the tensors of this kind of detector: {', '.join(wrong)}",
+            f"{file} does not hold the tensors of this kind of detector: {' '.join(problems)}",
             "check `kind` and `weights` of the entry in evaluate.experts",
-        )
-    network.load_state_dict(dict(tensors), assign=True)
+        ) from error
     return network.requires_grad_(False).to(device()).eval()
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")

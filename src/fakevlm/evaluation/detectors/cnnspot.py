@@ -12,7 +12,8 @@ from PIL import Image
 from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor, nn
 
-from fakevlm.evaluation.detectors.base import IMAGENET, Detector, build, read_checkpoint, to_tensor
+from fakevlm.evaluation.detectors.base import Detector, build, read_checkpoint
+from fakevlm.evaluation.vision import IMAGENET, to_tensor
 
 
 def resnet50(outputs: int, channels: int = 3) -> nn.Module:

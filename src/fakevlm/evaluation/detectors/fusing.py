@@ -16,8 +16,9 @@ import torchvision.transforms.functional as TF
 from PIL import Image
 from torch import Tensor, nn
 
-from fakevlm.evaluation.detectors.base import IMAGENET, Detector, build, read_checkpoint, to_tensor
+from fakevlm.evaluation.detectors.base import Detector, build, read_checkpoint
 from fakevlm.evaluation.detectors.cnnspot import resnet50
+from fakevlm.evaluation.vision import IMAGENET, to_tensor
 
 SIZE, WIDTH, HEADS, LAYERS = 224, 128, 4, 3
 WINDOWS = ((3, 224), (2, 112))  # cells of the feature map that are averaged, side of the window in pixels

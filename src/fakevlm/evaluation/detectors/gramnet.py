@@ -23,7 +23,8 @@ from PIL import Image
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
-from fakevlm.evaluation.detectors.base import IMAGENET, Detector, build, read_checkpoint, to_tensor
+from fakevlm.evaluation.detectors.base import Detector, build, read_checkpoint
+from fakevlm.evaluation.vision import IMAGENET, to_tensor
 from fakevlm.model.llava import device
 
 SIZE = 512  # pixels a side, of the authors' form

@@ -19,8 +19,9 @@ import torchvision.transforms.functional as TF
 from PIL import Image
 from torch import Tensor, nn
 
-from fakevlm.evaluation.detectors.base import IMAGENET, Detector, build, read_checkpoint, to_tensor
+from fakevlm.evaluation.detectors.base import Detector, build, read_checkpoint
 from fakevlm.evaluation.detectors.cnnspot import resnet50
+from fakevlm.evaluation.vision import IMAGENET, to_tensor
 from fakevlm.model.llava import device
 
 CHANNELS, REDUCTION, GROUPS, BLOCKS = 64, 16, 4, 8

@@ -13,42 +13,8 @@ import torchvision.transforms.functional as TF
 from PIL import Image
 from torch import Tensor, nn
 
-from fakevlm.errors import UserError
-from fakevlm.evaluation.detectors.base import CLIP, Detector, build, read_checkpoint, to_tensor
-from fakevlm.model.llava import device, locate
-
-
-def load_clip(name: str) -> nn.Module:
-    """Return the image half of a CLIP with its projection, in float32 as the authors use it.
-
-    Args:
-        name: a folder in Hugging Face format, or a name on the hub (`openai/clip-vit-large-patch14`).
-
-    Raises:
-        UserError: there is none, or it lacks weights.
-    """
-    from transformers import CLIPVisionModelWithProjection
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # it would list every weight of the text half as unexpected
-    try:
-        model, loading = CLIPVisionModelWithProjection.from_pretrained(
-            locate(name), dtype="float32", output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"no CLIP could be loaded from {name!r}: {error}",
-            "set `features` to a folder with CLIP ViT-L/14, or to openai/clip-vit-large-patch14",
-        ) from error
-    finally:
-        logging.set_verbosity(level)
-    if missing := loading["missing_keys"]:
-        raise UserError(
-            f"{name!r} lacks {len(missing)} weights of a CLIP with projection",
-            "set `features` to openai/clip-vit-large-patch14 or a copy of it",
-        )
-    return model.requires_grad_(False).to(device()).eval()
+from fakevlm.evaluation.detectors.base import Detector, build, read_checkpoint
+from fakevlm.evaluation.vision import CLIP, load_clip, to_tensor
 
 
 class PublishedUnivFD(Detector):

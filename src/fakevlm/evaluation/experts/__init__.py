@@ -1,8 +1,6 @@
 """Expert detectors, the baselines of Tables 2, 3 and 5, trained here on FakeClue's training split.
 
-`CNNSpot` sees pixels, `UnivFD` the features of a CLIP tower, `Frequency` the spectrum. All share the
-interface `base.Expert` and are kept as safetensors and JSON. Modules that need torch are imported when their
-expert is used.
+`CNNSpot` sees pixels, `UnivFD` the features of a CLIP tower, `Frequency` the spectrum.
 """
 
 import hashlib
@@ -11,43 +9,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from fakevlm import cache
 from fakevlm.config.params import Params
 from fakevlm.data.records import Record
 from fakevlm.data.shards import columns_of
 from fakevlm.errors import UserError
-from fakevlm.evaluation.experts.base import CONFIG, Expert, Progress
+from fakevlm.evaluation.experts.base import CONFIG, WEIGHTS, Expert
+from fakevlm.evaluation.experts.cnnspot import CNNSpot
+from fakevlm.evaluation.experts.linear import Frequency, UnivFD
 
-NAMES = ("cnnspot", "univfd", "frequency")
-
-
-def _class(name: str) -> type[Expert]:
-    if name == "cnnspot":
-        from fakevlm.evaluation.experts.cnnspot import CNNSpot
-
-        return CNNSpot
-    if name == "univfd":
-        from fakevlm.evaluation.experts.univfd import UnivFD
-
-        return UnivFD
-    if name == "frequency":
-        from fakevlm.evaluation.experts.frequency import Frequency
-
-        return Frequency
-    raise UserError(f"no expert is called {name!r}", f"choose one of: {', '.join(NAMES)}")
+EXPERTS: dict[str, type[Expert]] = {expert.name: expert for expert in (CNNSpot, UnivFD, Frequency)}
 
 
 def make_expert(name: str, params: Params) -> Expert:
-    """Return an untrained expert.
-
-    Args:
-        name: one of `NAMES`.
-        params: its sizes are in `params.experts`; UnivFD takes the tower of `params.base`.
-    """
+    """Return an untrained expert of `EXPERTS`, sized by `params.experts`; UnivFD uses `params.base`."""
     experts = params.experts
     settings = {"cnnspot": experts.cnnspot, "univfd": params.base, "frequency": experts.spectrum_size}
-    return _class(name)(settings.get(name))
+    return EXPERTS[name](settings[name])
 
 
 def load_expert(folder: Path) -> Expert:
@@ -57,10 +38,11 @@ def load_expert(folder: Path) -> Expert:
         UserError: there is none, or its files are unreadable.
     """
     try:
-        name = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["expert"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        kind, weights = EXPERTS[config["expert"]], load_file(folder / WEIGHTS)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(f"no expert in {folder}: {error!r}", "train it: `dvc repro experts`") from error
-    return _class(name).load(folder)
+    return kind.restore(weights, config)
 
 
 def train_experts(
@@ -78,7 +60,7 @@ def train_experts(
         params: the profile.
         train, val: labelled records of both classes.
         out: the output folder.
-        names: of `NAMES`; `params.experts.train` by default.
+        names: of `EXPERTS`; `params.experts.train` by default.
 
     Returns:
         The log of `Expert.fit` with a column `expert` before the others.
@@ -88,7 +70,7 @@ def train_experts(
         run = _key(params, train, val)
         for name in params.experts.train if names is None else names:
             expert = make_expert(name, params)
-            log = expert.fit(train, val, params, params.seed, Progress(work, cache.key(run, name)))
+            log = expert.fit(train, val, params, work, cache.key(run, name))
             expert.save(out / name)
             log.insert(0, "expert", expert.title)
             logs.append(log)
@@ -97,12 +79,13 @@ def train_experts(
 
 
 def _key(params: Params, train: Sequence[Record], val: Sequence[Record]) -> str:
-    """Name a run by all that decides its weights: settings, data, UnivFD's base, CNNSpot's first weights, and the code."""
+    """Name a run by all that decides its weights: settings, data, first weights, and the code."""
     data = [columns_of(records, ["sha256", "label"]).to_csv(index=False) for records in (train, val)]
+    code = "fakevlm.evaluation.experts", "fakevlm.evaluation.vision", "fakevlm.data.records"
     return cache.key(
         params.experts.model_dump(mode="json", exclude={"train"}),
         params.seed,
         [cache.model_version(name) for name in (params.base, params.experts.cnnspot.model) if name],
-        cache.code_version("fakevlm.evaluation.experts", "fakevlm.data.records", "fakevlm.model.llava"),
+        cache.code_version(*code, "fakevlm.model.llava"),
         [hashlib.sha256(table.encode()).hexdigest() for table in data],
     )

@@ -1,59 +1,36 @@
-"""What every expert has: an interface, targets, validation scores, files.
+"""What the expert detectors have in common: their interface, files, targets and validation scores.
 
-Experts give a probability and no words. They are trained on the images that FakeVLM is trained on and never
-see the
-test split: the epoch or the regularisation is chosen on the validation split.
+Epoch or regularisation is chosen on the validation split. The test split is never seen.
 """
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from sklearn.metrics import log_loss, roc_auc_score
 
-from fakevlm.cache import Cache, key
+from fakevlm.cache import Cache
 from fakevlm.config.params import Params
 from fakevlm.data.records import FAKE, Record
 from fakevlm.data.shards import columns_of
 from fakevlm.errors import UserError
-from fakevlm.progress import bar
+from fakevlm.inference.predict import Predictor, predict
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Work in progress of one training, from which it goes on after a kill; by default in memory only.
-
-    Attributes:
-        cache: where it lies.
-        run: the key of all that decides the weights.
-    """
-
-    cache: Cache = field(default_factory=lambda: Cache(None))
-    run: str = ""
-
-    def get(self, *part: Any) -> bytes | None:
-        """Return what was stored under `part`, or None."""
-        return self.cache.get(key(self.run, *part))
-
-    def put(self, value: bytes, *part: Any) -> None:
-        """Store a value under `part`."""
-        self.cache.put(key(self.run, *part), value)
 
 
 class Expert(ABC):
     """A detector of generated images that is trained here.
 
     Attributes:
-        name: its folder and module (`cnnspot`).
+        name: its folder (`cnnspot`).
         title: its name in tables (`CNNSpot`).
     """
 
@@ -62,16 +39,16 @@ class Expert(ABC):
 
     @abstractmethod
     def fit(
-        self, train: Sequence[Record], val: Sequence[Record], params: Params, seed: int, progress: Progress
+        self, train: Sequence[Record], val: Sequence[Record], params: Params, cache: Cache, run: str
     ) -> pd.DataFrame:
         """Train; choose epoch or regularisation on `val`.
 
         Args:
             train: labelled records of both classes.
             val: records of other source images, both classes.
-            params: the profile.
-            seed: of weights, order and augmentation.
-            progress: where an earlier, killed training left what it had.
+            params: the profile; its seed decides weights, order and augmentation.
+            cache: of work in progress; an interrupted training goes on from there.
+            run: the key of all that decides the weights.
 
         Returns:
             The log: setting (epoch or regularisation), train_loss, val_loss, val_accuracy, val_auc, chosen.
@@ -82,29 +59,26 @@ class Expert(ABC):
         """Return P(fake) of RGB images, any sizes: (len(images),) float64 in 0–1."""
 
     @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Write `model.safetensors` and `config.json`."""
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Return weights by name and configuration, as `restore` takes them."""
 
     @classmethod
     @abstractmethod
-    def load(cls, folder: Path) -> Self:
-        """Return the expert that `save` wrote."""
+    def restore(cls, weights: dict[str, torch.Tensor], config: dict[str, Any]) -> Self:
+        """Return the trained expert."""
+
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors` and `config.json`."""
+        weights, config = self.state()
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({key: tensor.cpu().contiguous() for key, tensor in weights.items()}, folder / WEIGHTS)
+        text = json.dumps({"expert": self.name, **config}, indent=1)
+        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
     def p_fake(self, records: Sequence[Record], batch_size: int = 64) -> np.ndarray:
-        """Return P(fake) of records, in order: (n,) float64. Decodes batch by batch."""
-        parts = [np.empty(0)]
-        with bar(len(records), self.title) as progress:
-            for batch in batches(records, batch_size):
-                parts.append(self.predict([record.pil() for record in batch]))
-                progress.update(len(batch))
-        return np.concatenate(parts)
-
-
-def batches(items: Iterable[Any], size: int) -> Iterable[list[Any]]:
-    """Yield lists of up to `size` items, in order."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
+        """Return P(fake) of n records, in order: (n,) float64."""
+        predictor = Predictor(lambda: lambda images: {"p_fake": self.predict(images)}, None, batch_size)
+        return predict(predictor, records, desc=self.title)["p_fake"]
 
 
 def targets(records: Sequence[Record]) -> np.ndarray:
@@ -149,28 +123,3 @@ def square(image: Image.Image, size: int) -> np.ndarray:
         image = image.resize((width, height), Image.Resampling.BICUBIC)
         image = image.crop((left, top, left + size, top + size))
     return np.asarray(image)
-
-
-def write(folder: Path, name: str, tensors: dict[str, Any], config: dict[str, Any]) -> None:
-    """Write torch tensors as safetensors, and the configuration with the expert's name as JSON."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, folder / WEIGHTS)
-    text = json.dumps({"expert": name, **config}, indent=1)
-    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
-
-
-def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the tensors and the configuration that `write` wrote.
-
-    Raises:
-        UserError: a file is missing or unreadable.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(folder / WEIGHTS), json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"no expert in {folder}: {error}", "train it: `dvc repro experts`") from error

@@ -18,8 +18,8 @@ from fakevlm.data.shards import columns_of
 from fakevlm.errors import UserError
 
 
-def _read(spec: PublishedExpert) -> tuple[dict[str, float], bool]:
-    """Return values by id, and whether they are probabilities."""
+def _read(spec: PublishedExpert) -> pd.Series:
+    """Return values by id; their name is the column's."""
     path = paths.resolve(spec.scores)
     where = f"expert {spec.name}: {path}"
     try:
@@ -31,14 +31,14 @@ def _read(spec: PublishedExpert) -> tuple[dict[str, float], bool]:
         raise UserError(
             f"{where} has the columns {', '.join(frame.columns)}", "give it `id` and one of `p_fake`, `score`"
         )
-    probability = columns == ["p_fake"]
-    values = pd.to_numeric(frame[columns[0]], errors="coerce")
-    usable = np.isfinite(values) & frame["id"].notna() & (values.between(0, 1) | (not probability))
-    if not usable.all():
-        line = int(np.flatnonzero(~usable)[0]) + 2  # the head is line 1
+    values = pd.to_numeric(frame[columns[0]], errors="coerce").astype(float)
+    probability = values.name == "p_fake"
+    bad = ~np.isfinite(values) | frame["id"].isna() | (~values.between(0, 1) & probability)
+    if bad.any():
         raise UserError(
-            f"{where}, line {line}: no id, or {columns[0]} is no number" + " from 0 to 1" * probability,
-            f"{int((~usable).sum())} such lines: correct them, or leave the images out of all methods",
+            f"{where}, line {bad.argmax() + 2}: no id, or {values.name} is no number"  # the head is line 1
+            + " from 0 to 1" * probability,
+            f"{bad.sum()} such lines: correct them, or leave the images out of all methods",
         )
     if twice := frame["id"][frame["id"].duplicated()].tolist():
         raise UserError(f"{where} names {twice[0]!r} twice", "keep one row an image")
@@ -47,7 +47,7 @@ def _read(spec: PublishedExpert) -> tuple[dict[str, float], bool]:
             f"{where} has scores without a threshold",
             "say in evaluate.experts[].threshold from which score on an image is fake",
         )
-    return dict(zip(frame["id"], values.astype(float), strict=True)), probability
+    return values.set_axis(frame["id"])
 
 
 def read_scores(spec: PublishedExpert, records: Sequence[Record]) -> pd.DataFrame:
@@ -58,36 +58,29 @@ def read_scores(spec: PublishedExpert, records: Sequence[Record]) -> pd.DataFram
         records: looked up by id, then by image path. Rows about other images are counted on stderr.
 
     Returns:
-        n rows in the order of `records`: id, text (null), p_fake, verdict, forced (False). A `score` s
-        becomes p_fake = ½ + d / (2 + 2|d|) with d = s − threshold: in the same order, ½ at the threshold, but
-        no probability.
+        n rows in the order of `records`: text (null), p_fake, verdict, forced (False). A `score` s becomes
+        p_fake = ½ + d / (2 + 2|d|) with d = s − threshold: in the same order, ½ at the threshold, but no
+        probability.
 
     Raises:
         UserError: the file does not fit, or some record has no row.
     """
-    values, probability = _read(spec)
-    ids = columns_of(records, ["id"])["id"]
+    values, ids = _read(spec), columns_of(records, ["id"])["id"]
     images = ids.str.split("#").str[0]
-    keys = [key if key in values else path for key, path in zip(ids, images, strict=True)]
-    missing = sorted(set(keys) - values.keys())
-    unknown = len(values.keys() - set(keys))
+    keys = ids.where(ids.isin(values.index), images)
+    missing = sorted(set(keys) - set(values.index))
+    others = len(set(values.index) - set(keys))
     if missing:
         raise UserError(
             f"expert {spec.name}: {spec.scores} lacks {len(missing)} of {images.nunique()} images, the first "
-            f"{missing[0]!r}; {unknown} of its {len(values)} rows are about no image of this benchmark",
+            f"{missing[0]!r}; {others} of its {len(values)} rows are about no image of this benchmark",
             "ids are records' ids or image paths; if it is for some benchmarks only, list those in "
             "evaluate.experts[].benchmarks",
         )
-    if unknown:
-        print(f"{spec.name}: {unknown} rows of {spec.scores} are about other images", file=sys.stderr)
-    scores = np.array([values[key] for key in keys], float)
+    if others:
+        print(f"{spec.name}: {others} rows of {spec.scores} are about other images", file=sys.stderr)
+    scores = values[keys].to_numpy()
     distance = scores - (0.5 if spec.threshold is None else spec.threshold)
-    return pd.DataFrame(
-        {
-            "id": ids,
-            "text": None,
-            "p_fake": scores if probability else 0.5 + distance / (2 + 2 * np.abs(distance)),
-            "verdict": np.where(distance >= 0, "fake", "real"),
-            "forced": False,
-        }
-    )
+    p_fake = scores if values.name == "p_fake" else 0.5 + distance / (2 + 2 * np.abs(distance))
+    verdict = np.where(distance >= 0, "fake", "real")
+    return pd.DataFrame({"text": None, "p_fake": p_fake, "verdict": verdict, "forced": False})

@@ -1,0 +1,80 @@
+"""Quality of an explanation: ROUGE-L and CSS against references (paper, section 5.2, which defines neither),
+and the kinds of artifact that it names beside those that are there, which only the miniature knows.
+
+Explanations of *different* images are alike in form, so ROUGE-L and CSS do not say that the right artifacts
+were named. Clue precision and recall do.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from rapidfuzz.distance import LCSseq
+
+from fakevlm.data.clues import KINDS, kinds_named
+from fakevlm.data.ground_truth import GroundTruth
+
+KIND_NAMES = tuple(KINDS)
+
+
+def tokens(text: str) -> list[str]:
+    """Return lower-case runs of letters a–z and digits: the tokens of `rouge_score` without stemmer."""
+    return re.findall(r"[a-z0-9]+", text.lower())
+
+
+def rouge_l(text: str, references: Sequence[str]) -> float:
+    """Return the ROUGE-L F-measure (0–1) against the best of several references, as `rouge_score`, but fast.
+
+    F = 2PR / (P + R) with P = LCS / |text|, R = LCS / |reference| over tokens. 0 where either has no tokens.
+    """
+    words, best = tokens(text), 0.0
+    for reference in references:
+        others = tokens(reference)
+        if common := LCSseq.similarity(words, others):
+            precision, recall = common / len(words), common / len(others)
+            best = max(best, 2 * precision * recall / (precision + recall))
+    return best
+
+
+def css(
+    texts: Sequence[str], references: Sequence[Sequence[str]], encode: Callable[[Sequence[str]], np.ndarray]
+) -> np.ndarray:
+    """Return the cosine of sentence embeddings of each text and the closest of its references: (n,).
+
+    Args:
+        texts: n answers; an empty one scores 0, for it explains nothing.
+        references: for each, at least one reference.
+        encode: maps sentences to unit rows (m, d), e.g. `functools.partial(encoder.encode, name=…)`.
+    """
+    distinct = sorted({*texts, *(r for group in references for r in group)} - {""})
+    scores = np.zeros(len(texts))
+    vectors = dict(zip(distinct, np.asarray(encode(distinct)), strict=True)) if distinct else {}
+    for n, (text, group) in enumerate(zip(texts, references, strict=True)):
+        if text:
+            scores[n] = max((float(vectors[text] @ vectors[r]) for r in group if r), default=0.0)
+    return scores
+
+
+def clue_tables(
+    paths: Sequence[str], texts: Sequence[str], ground_truth: Mapping[str, GroundTruth]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the kinds of artifact in n images and in the texts about them.
+
+    Each kind counts at most once an image, on fakes with visible artifacts. A fake taken for real names
+    nothing and loses recall; a kind that is not there costs precision.
+
+    Args:
+        paths: the images' paths (`Record.path`).
+        texts: an explanation of each.
+        ground_truth: from `data.ground_truth.read_ground_truth`.
+
+    Returns:
+        Bool arrays: (n,) the image is known to have visible artifacts; (n, kinds) it has the kind;
+        (n, kinds) the text names it. Columns are `KIND_NAMES`; rows without known artifacts are empty.
+    """
+    kinds = [ground_truth[path].kinds if path in ground_truth else () for path in paths]
+    annotated = np.array([bool(names) for names in kinds], dtype=bool)
+    named = [kinds_named(text) if names else () for text, names in zip(texts, kinds, strict=True)]
+    tables = (np.array([[k in names for k in KIND_NAMES] for names in rows], bool) for rows in (kinds, named))
+    true, claimed = (table.reshape(len(paths), len(KIND_NAMES)) for table in tables)
+    return annotated, true, claimed
