@@ -147,7 +147,7 @@ def test_only_what_decides_an_answer_makes_it_stale(folder, monkeypatch) -> None
 
 
 def test_nothing_to_ask_gives_an_empty_frame(loaded) -> None:
-    assert predict(*loaded, [], batch_size=4, max_new_tokens=4).shape == (0, 5)
+    assert predict(*loaded, [], batch_size=4, max_new_tokens=4).empty
 
 
 def test_the_forced_opening_follows_the_prompt(loaded) -> None:

@@ -2,7 +2,7 @@
 
 * `Frequency`, after Frank et al. (ICML 2020), "Leveraging Frequency Analysis for Deep Fake Image
   Recognition": the logarithm of the grey image's discrete cosine transform (DCT), averaged in square bins.
-  Mean and maximum over the spectra of its 8 × 8 blocks are added, because an artifact may cover a corner only.
+  Mean and maximum over the spectra of its 8 × 8 blocks come with it: an artifact may cover a corner only.
 * `UnivFD`, after Ojha et al. (CVPR 2023): features of a frozen CLIP vision tower. It is the base's own
   (LLaVA-1.5's is CLIP ViT-L/14 at 336 pixels, UnivFD's at 224), so that this baseline and FakeVLM start from
   the same features. To the class token, as in UnivFD, come mean and deviation of the patch tokens that the
