@@ -1,10 +1,9 @@
 r"""Read a verdict from a text ("fake", "real" or "unparsed"), and P(fake) from the token where it stands.
 
-1. Mark-up, reasoning blocks and questions become spaces, so that places in the text stay.
+1. Mark-up, reasoning blocks, questions and "real or fake" become spaces, so that places in the text stay.
 2. The text is cut into sentences and these into clauses. A clause makes a claim if it holds a verdict word
    that ends the phrase or describes the image ("a fake image", not "a fake moustache"). Each negation before
-   the word turns the claim. Doubt ("whether", "may be", "cannot confirm") claims nothing, nor does "real or
-   fake".
+   the word turns the claim. Doubt ("whether", "may be", "cannot confirm") claims nothing.
 3. The strongest claim wins, the first of equals: a conclusion ("overall", "answer:"), the image *is*, the
    image *looks*, a part of it is or looks. Where claims of one sentence and strength disagree, none counts.
 4. Without a claim, "Yes" and "No" count if the question asks for one of the two ("Is this image fake?").
@@ -27,20 +26,18 @@ DIGITS = 5
 Verdict = Literal["fake", "real", "unparsed"]
 
 _IMAGE = (
-    r"(?:image|picture|photo|photograph|photography|shot|snapshot|frame|video|one|face|person|human|man|woman"
-    r"|portrait|selfie|scan|scene|document|page|newspaper|magazine|article|paper|map|view|content|art|artwork"
-    r"|creation)s?(?![\w-])"
+    r"(?:image|picture|photo\w*|shot|snapshot|frame|video|one|face|person|human|man|woman|portrait|selfie|scan"
+    r"|scene|document|page|newspaper|magazine|article|paper|map|view|content|art|artwork|creation)s?(?![\w-])"
 )
 _MADE = r"(?:generated|created|made|produced|rendered|synthesi[sz]ed|altered|edited|manipulated|enhanced)"
 _FAKE = (
     r"(?:deep[- ]?)?fake[ds]?|synthetic|synthesi[sz]ed|cgi|artificial|forged|forgery|fabricated|doctored"
     r"|manipulated|photoshopped|inauthentic|unauthentic|unnatural|unrealistic|generated|edited|altered"
-    rf"|tampered|swapped|(?:ai|gan|computer|machine|model|digitally|artificially|synthetically)[-\s]+{_MADE}"
-    rf"|{_MADE} (?:by|with|using) (?:an? )?(?:ai|artificial intelligence|gan|generative|(?:stable )?diffusion"
-    r"|midjourney|computer)\b|(?:digital|computer|3d|cgi) (?:art|artwork|illustration|painting|graphics)"
-    r"|render(?:ing)?|editing|manipulation|tampering"
-    r"|(?:ai|digital|image|photo) (?:generation|editing|alteration)"
-    r"|ai (?:image|picture|photo|art|creation)|(?<!an )ai"
+    r"|tampered|swapped|render(?:ing)?|editing|manipulation|tampering"
+    r"|(?:ai|gan|computer|machine|model|digital(?:ly)?|artificially|synthetically|image|photo|3d|cgi)[-\s]+"
+    rf"(?:{_MADE}|generation|editing|alteration|image|picture|photo|creation|art(?:work)?|illustration"
+    rf"|painting|graphics)|{_MADE} (?:by|with|using) (?:an? )?(?:ai|artificial intelligence|gan|generative"
+    r"|(?:stable )?diffusion|midjourney|computer)\b|(?<!an )ai"
 )
 _REAL = (
     r"real(?:[- ](?:life|world))?|authentic|genuine|natural|legitimate|unedited|unaltered|unmanipulated"
@@ -48,9 +45,9 @@ _REAL = (
 )
 # After the word: the end, punctuation, a noun for the image, or a word that begins something new.
 _AFTER = (
-    rf"(?![\w'-])(?=\s*$|\s*[^\w\s'-]|(?:\s+(?!of\b|with\b|in\b|on\b|at\b)[\w'-]+){{0,2}}?\s+{_IMAGE}"
-    r"|\s+(?:and|or|but|because|as|since|due|with|in|to|by|from|overall|at|rather|than|for|that|which|not|on"
-    r"|based|given|when|using|instead|so|through|while|though|although|about|is|are|around)\b)"
+    r"(?![\w'-])(?=\s*$|\s*[^\w\s'-]|\s+(?:and|or|but|because|as|since|due|with|in|to|by|from|overall|at|rather"
+    r"|than|for|that|which|not|on|based|given|when|using|instead|so|through|while|though|although|about|is|are"
+    rf"|around)\b|\s+(?:(?!of\b|with\b|in\b|on\b|at\b)[\w'-]+\s+){{0,2}}?{_IMAGE})"
 )
 _WORD = re.compile(rf"(?i)(?<![\w-])(?:(?P<fake>{_FAKE})|(?P<real>{_REAL})){_AFTER}")
 _NOT = re.compile(
@@ -68,19 +65,18 @@ _DOUBT = re.compile(
 _CONCLUSION = re.compile(
     r"(?i)\b(?:overall|therefore|thus|hence|conclude|conclusion|answer|verdict|label|prediction)\b"
 )
-_LOOKS = r"(?:look|appear|seem|feel)(?:s|ed)?\b"
-_IS = r"(?:(?:is|was|are|were)(?:n't)?|be|been|being|as|has|have|had|shows?|contains?)(?!\w)"
-_VERB = re.compile(rf"(?i)\b(?:{_LOOKS}|{_IS})|(?<=\w)'s\b")
-_FILLER = (
-    r"(?:not|also|most|likely|more|to|an?|the|and|or|do|does|did|can|cannot|will|must|should|never|100%"
-    r"|\w+ly|\w+n't)"
+_LOOKS = re.compile(r"(?i)\b(?:look|appear|seem|feel)(?:s|ed)?\b")
+_VERB = re.compile(
+    rf"{_LOOKS.pattern}|\b(?:(?:is|was|are|were)(?:n't)?|be|been|being|as|has|have|had|shows?|contains?)(?!\w)"
+    r"|(?<=\w)'s\b"
 )
-_AUXILIARY = re.compile(rf"(?i)(?:(?:(?<!\S){_FILLER}|\b{_LOOKS}|\b{_IS}|(?<=\w)'s\b)\s+)*$")
-_OPENING = re.compile(rf"(?i)\W*(?:{_FILLER}\s+)*")
-_WHOLE = re.compile(rf"(?i)(?:^|\b(?:this|these|it|that|which|there|everything|answer|verdict|{_IMAGE}))\W*$")
+_OPENING = re.compile(r"(?i)(?:\W|\b(?:not|also|most|likely|more|to|an?|the|100%|\w+ly)\b)*")
+_SUBJECT = re.compile(
+    rf"(?i)(?:^|\b(?:this|these|it|that|which|there|everything|answer|verdict|{_IMAGE}))\W*$"
+)
 _CLAUSE = re.compile(
-    r"(?i)[,;:()–—{}|]+|--| - |\b(?:however|yet|although|though|because|since|while|so)\b"
-    r"|\b(?<!anything )but\b|\band (?=(?:it|this|the|there|is|looks?|appears?|shows?|has)\b)"
+    r"(?i)[,;:()–—{}|]+|--| - |\b(?:however|(?<!anything )but|yet|although|though|because|since|while|so)\b"
+    r"|\band (?=(?:it|this|the|there|is|looks?|appears?|shows?|has)\b)"
 )
 _SENTENCE = re.compile(r"[.!?]+(?=[\s\"'*)]|$|[A-Z])|\n+")
 _OR = r",? *(?:/|or|and|nor|vs\.?|versus) *(?:an? )?"
@@ -91,13 +87,13 @@ _SKIPPED = (  # in this order
     re.compile(rf"(?i)(?<![\w-])(?:(?:{_FAKE}){_OR}(?:{_REAL})|(?:{_REAL}){_OR}(?:{_FAKE}))(?!\w)"),
 )
 # The format of FakeClue's answers. What follows explains, and a quoted caption cannot turn it.
-_OPENING_SENTENCE = re.compile(r"(?i)(?<=\Athis is a )(?:(?P<fake>fake)|real)(?= image\b)")
+_FAKECLUE = re.compile(r"(?i)(?<=\Athis is a )(?:(?P<fake>fake)|real)(?= image\b)")
 _FLAG = re.compile(r'(?i)"(?:is_)?(?:(?P<fake>fake)|real)"\s*:\s*(?:(?P<yes>true|"yes")|false|"no")')
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A verdict found in a text.
+    """A verdict in a text.
 
     Attributes:
         verdict: fake or real.
@@ -112,13 +108,13 @@ class Claim:
     rank: int
 
 
-def _claim(word: re.Match, offset: int, negated: bool, rank: int) -> Claim:
+def _claim(word: re.Match, offset: int = 0, negated: bool = False, rank: int = 0) -> Claim:
     verdict: Verdict = "fake" if bool(word["fake"]) != negated else "real"
     return Claim(verdict, (offset + word.start(), offset + word.end()), negated, rank)
 
 
 def _plain(text: str) -> str:
-    """The text with spaces for all that is not read; `\\boxed{` reads "answer:". The length stays."""
+    """Return the text with spaces for all that is not read; `\\boxed{` reads "answer:". The length stays."""
     text = text.replace("\\boxed{", "answer:").replace("<answer>", "answer: ").replace("’", "'")
     text = re.sub(r"(?i)\ba\.i\.", "ai  ", text)
     for pattern in _SKIPPED:
@@ -127,7 +123,7 @@ def _plain(text: str) -> str:
 
 
 def _between(separator: re.Pattern, text: str) -> Iterator[tuple[int, str]]:
-    """Start and words of what lies between the separators."""
+    """Yield start and words of what lies between the separators."""
     start = 0
     for match in separator.finditer(text):
         yield start, text[start : match.start()]
@@ -136,15 +132,13 @@ def _between(separator: re.Pattern, text: str) -> Iterator[tuple[int, str]]:
 
 
 def _rank(before: str) -> int:
-    """A claim's rank, from the words of its clause before the verdict word."""
-    verbs = list(_VERB.finditer(before))
-    if not verbs:
+    """Return a claim's rank, from the words of its clause before the verdict word."""
+    verb = _VERB.search(before)
+    if not verb:
         return 1 if _OPENING.fullmatch(before) else 3
-    subject = _AUXILIARY.sub("", before[: verbs[-1].start()])
-    head = re.split(r"(?<=\w)\s+(?:of|in|on|at|from|with)\b", subject)[0]
-    if not _WHOLE.search(head):
+    if not _SUBJECT.search(before[: verb.start()]):
         return 3
-    return 2 if re.search(rf"(?i)\b{_LOOKS}", before[len(subject) :]) else 1
+    return 2 if _LOOKS.search(before) else 1
 
 
 def _claims(sentence: str, offset: int) -> Iterator[Claim]:
@@ -162,11 +156,11 @@ def _claims(sentence: str, offset: int) -> Iterator[Claim]:
 
 
 def find(text: str) -> Claim | None:
-    """The claim that decides the text's verdict; None where there is none."""
+    """Return the claim that decides the text's verdict; None where there is none."""
     if flag := _FLAG.search(text):  # JSON such as {"is_fake": false}
-        return _claim(flag, 0, not flag["yes"], 0)
-    if opening := _OPENING_SENTENCE.search(text):
-        return _claim(opening, 0, False, 0)
+        return _claim(flag, negated=not flag["yes"])
+    if opening := _FAKECLUE.search(text):
+        return _claim(opening)
     claims = [list(_claims(sentence, start)) for start, sentence in _between(_SENTENCE, _plain(text))]
     for rank in range(4):
         for sentence in claims:
@@ -177,7 +171,7 @@ def find(text: str) -> Claim | None:
 
 
 def parse(text: str, question: str | None = None) -> Verdict:
-    """The verdict that a text gives.
+    """Return the verdict that a text gives.
 
     Args:
         text: a model's answer.
@@ -196,7 +190,7 @@ def parse(text: str, question: str | None = None) -> Verdict:
 
 
 def locate(token_ids: Sequence[int], tokenizer: Any) -> tuple[Claim, int] | None:
-    """The deciding claim of a generated text and the token in which its word begins; None without a claim.
+    """Return the deciding claim of a generated text and the token in which its word begins; None without one.
 
     Args:
         token_ids: the generated tokens, without the prompt; special tokens are skipped, as in the text.
@@ -216,7 +210,7 @@ def locate(token_ids: Sequence[int], tokenizer: Any) -> tuple[Claim, int] | None
 
 
 def p_fake(difference: float, negated: bool = False) -> float:
-    """P(fake) at the verdict's place: the softmax over the words "fake" and "real".
+    """Return P(fake) at the verdict's place: the softmax over the words "fake" and "real".
 
     Args:
         difference: log-sum-exp of the logits of "fake" minus that of "real", each over its `word_ids`.
@@ -226,13 +220,13 @@ def p_fake(difference: float, negated: bool = False) -> float:
 
 
 def round_log_odds(p_fake: np.ndarray) -> np.ndarray:
-    """P(fake) of other models, (n,) float64, with its log-odds rounded as in `p_fake`."""
+    """Return P(fake) of other models, (n,) float64, with its log-odds rounded as in `p_fake`."""
     with np.errstate(divide="ignore"):
         return expit(np.round(logit(p_fake), DIGITS))
 
 
 def word_ids(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Token ids that begin the words "fake" and "real", in all spellings (" fake", "Fake", …).
+    """Return the token ids that begin the words "fake" and "real", in all spellings (" fake", "Fake", …).
 
     A spelling counts if it is a single token for at least one of the words; the other word's first token
     then stands for it (LLaMA has " Real" as one token, " Fake" as " F" and "ake"). If there is no such
