@@ -17,7 +17,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import av
 import numpy as np
-import pandas as pd
 import torch
 from rouge_score.rouge_scorer import RougeScorer
 
@@ -92,16 +91,16 @@ def videos(folder: Path) -> float:
     return ratio(lambda: read(THREADS), lambda: read(1))
 
 
-def answers(model, processor, images: list[Record], batch_size: int) -> pd.DataFrame:
+def answers(model, processor, images: list[Record], batch_size: int) -> list[str]:
     """Return the answers of a loaded model about records."""
     predictor = Predictor(lambda: Llava(model, processor, 48), None, batch_size)
-    return frame(images, predict(predictor, images))
+    return predict(predictor, images)["text"].tolist()
 
 
 def batching(model, processor, images: list[Record]) -> float:
     """Answers in one batch, against one by one (equal words)"""
-    together = answers(model, processor, images, len(images)).text
-    assert together.tolist() == answers(model, processor, images, 1).text.tolist()
+    together = answers(model, processor, images, len(images))
+    assert together == answers(model, processor, images, 1)
     return ratio(
         lambda: answers(model, processor, images, len(images)), lambda: answers(model, processor, images, 1)
     )
@@ -111,7 +110,7 @@ def one_pass(model, processor, images: list[Record]) -> float:
     """Words and P(fake) from one pass, against a second pass for P(fake)"""
 
     def twice() -> None:
-        texts = answers(model, processor, images, len(images)).text
+        texts = answers(model, processor, images, len(images))
         examples = [Example(r.pil(), r.question, text) for r, text in zip(images, texts, strict=True)]
         batch = Collator(processor)(examples)
         batch.pop("labels", None)
@@ -123,7 +122,7 @@ def one_pass(model, processor, images: list[Record]) -> float:
 
 def training_step(model, processor, images: list[Record]) -> float:
     """A training step with products of 16-bit factors, against 32-bit (CPUs with AVX512-BF16 or AMX)"""
-    texts = answers(model, processor, images, len(images)).text
+    texts = answers(model, processor, images, len(images))
     batch = Collator(processor)(
         [Example(r.pil(), r.question, text) for r, text in zip(images, texts, strict=True)]
     )

@@ -10,10 +10,9 @@ import pytest
 from fakevlm import cache
 from fakevlm.cache import Cache
 from fakevlm.config.params import Baseline, Params, PublishedExpert, Servers, load_params
-from fakevlm.data.records import Record
+from fakevlm.data.records import Record, write_records
 from fakevlm.errors import UserError
-from fakevlm.evaluation import baselines, benchmarks, methods
-from fakevlm.evaluation.scores import score
+from fakevlm.evaluation import baselines, benchmarks, detectors, methods
 from fakevlm.inference.ask import ask_all
 from fakevlm.inference.servers import Client
 from fakevlm.model import verdict
@@ -167,7 +166,8 @@ class Quarter:
 def params(project: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     (project / "artifacts/experts/cnnspot").mkdir(parents=True)
     (project / "artifacts/experts/cnnspot/config.json").write_text("{}")
-    monkeypatch.setattr(methods, "_detector", lambda method, folder, precision: Quarter)
+    write_records(ffpp(), project / "artifacts/collect/benchmarks/ffpp")
+    monkeypatch.setattr(methods, "_load", lambda method, folder, precision: Quarter)
     return load_params("mini")
 
 
@@ -185,19 +185,15 @@ def test_baselines_and_experts_are_methods_among_others(params: Params, project:
             "bootstrap": 20,
         }
         params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=settings)})
-        frame = benchmarks.predictions(params, "ffpp", ffpp(), None)
+        frame, scored = benchmarks.evaluate(params, "ffpp")
         assert len(requests(project / "log")) == 11, "ten questions and a forced choice"
-        assert benchmarks.predictions(params, "ffpp", ffpp(), None).equals(frame)
+        assert benchmarks.evaluate(params, "ffpp")[0].equals(frame)
         assert len(requests(project / "log")) == 11, "a later run of the stage pays for nothing twice"
     assert frame.columns.tolist() == benchmarks.SCHEMA.names
     assert frame.groupby("method").size().to_dict() == {"CNNSpot": 10, "Qwen2-VL-7B": 10, "SRM": 10}
-    stored = benchmarks.pa.Table.from_pandas(frame, benchmarks.SCHEMA, preserve_index=False).to_pandas()
-    assert stored.groupby("method")["outcome"].count().to_dict() == {
-        "CNNSpot": 0,
-        "Qwen2-VL-7B": 10,
-        "SRM": 0,
-    }
-    values = score(frame, {}, params, "ffpp").set_index(["method", "subset", "metric"])["value"]
+    outcomes = frame.groupby("method")["outcome"].count().to_dict()
+    assert outcomes == {"CNNSpot": 0, "Qwen2-VL-7B": 10, "SRM": 0}
+    values = scored.set_index(["method", "subset", "metric"])["value"]
     assert values["Qwen2-VL-7B", "all", "acc"] == 0.9
     assert values["Qwen2-VL-7B", "all", "unparsed"] == 0.1
     assert values["Qwen2-VL-7B", "all", "acc_forced"] == 1.0
@@ -209,10 +205,8 @@ def test_baselines_and_experts_are_methods_among_others(params: Params, project:
 
 
 def test_a_dry_run_counts_what_is_left_to_ask_and_asks_nothing(params: Params, project: Path) -> None:
-    from fakevlm.data.records import write_records
     from fakevlm.tools.estimate import evaluation
 
-    write_records(ffpp(), project / "artifacts/collect/benchmarks/ffpp")
     with serving(project / "log") as url:
         spec = baseline_entry(url, benchmarks=["ffpp"], price_input=2.0)
         with cache.answers() as store:  # without the forced choice
@@ -237,7 +231,7 @@ def test_a_missing_file_stops_before_anything_is_asked(params: Params) -> None:
     }
     params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=settings)})
     with pytest.raises(UserError, match=r"Gram-Net: no file data/no-such\.pth"):
-        benchmarks.predictions(params, "ffpp", ffpp(), None)
+        benchmarks.evaluate(params, "ffpp")
 
 
 def test_a_missing_key_stops_before_anything_is_asked(
@@ -245,14 +239,14 @@ def test_a_missing_key_stops_before_anything_is_asked(
 ) -> None:
     monkeypatch.delenv("VLM_KEY", raising=False)
 
-    def asked(name: str, *_: Any) -> None:
-        raise LookupError(f"{name} is asked")
+    def refuse(*_: Any, desc: str, **__: Any) -> None:
+        raise LookupError(f"{desc} is asked")
 
-    monkeypatch.setattr(methods, "predict", lambda *_, desc, **__: asked(desc))
+    monkeypatch.setattr(detectors, "predict", refuse)
 
     def answer(changes: dict) -> None:
         evaluate = params.evaluate.model_copy(update={"methods": ["CNNSpot"], **changes})
-        benchmarks.predictions(params.model_copy(update={"evaluate": evaluate}), "ffpp", ffpp(), None)
+        benchmarks.evaluate(params.model_copy(update={"evaluate": evaluate}), "ffpp")
 
     late = baseline_entry("http://127.0.0.1:1/v1", name="GPT-4o", api_key_env="VLM_KEY")
     with pytest.raises(UserError, match=r"evaluate\.baselines\[\], GPT-4o: .* VLM_KEY is not set"):
