@@ -55,7 +55,7 @@ def test_long_babble_is_read_in_no_time(text: str) -> None:
 class Words:
     """A tokenizer with known ids: words keep the space before them, id 0 is special."""
 
-    vocabulary = (
+    vocabulary = [
         "<eos>",
         "This",
         " is",
@@ -71,7 +71,7 @@ class Words:
         "ke",
         "re",
         "al",
-    )
+    ]
 
     def decode(self, ids, skip_special_tokens: bool = False) -> str:
         return "".join(self.vocabulary[i] for i in ids if i or not skip_special_tokens)
@@ -88,22 +88,7 @@ class Words:
 class Llama(Words):
     """ " Real" is a single token, " Fake" is " F" and "ake"; neither " FAKE" nor " REAL" is single."""
 
-    vocabulary = (
-        "",
-        " fake",
-        " real",
-        " Real",
-        " F",
-        "ake",
-        "AKE",
-        " R",
-        "EAL",
-        "f",
-        "r",
-        "eal",
-        "F",
-        "R",
-    )
+    vocabulary = ("", " fake", " real", " Real", " F", "ake", "AKE", " R", "EAL", "f", "r", "eal", "F", "R")
 
 
 @pytest.mark.parametrize(
@@ -143,10 +128,9 @@ def test_p_fake_is_a_softmax_and_turns_under_negation() -> None:
     assert (verdict.p_fake(-1e9), verdict.p_fake(1e9)) == (0.0, 1.0)
 
 
-def test_p_fake_ranks_sure_answers_and_forgets_the_machines_noise() -> None:
-    differences = np.linspace(
-        15, 30, 1000
-    )  # six decimals of P(fake) would make these equal, and half of them float32
+def test_p_fake_ranks_sure_answers_and_drops_the_machines_noise() -> None:
+    # Six decimals of P(fake) would make these equal, and half of them float32.
+    differences = np.linspace(15, 30, 1000)
     p_fake = np.array([verdict.p_fake(difference) for difference in differences])
     assert (np.diff(p_fake) > 0).all()
     assert (np.diff([verdict.p_fake(-difference) for difference in differences]) < 0).all()

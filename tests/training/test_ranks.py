@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import tinyllava
 import tworanks
-from fakevlm.model.head import load_head, predict_head
+from fakevlm.model.head import load_head
 from fakevlm.model.llava import load_model
 from fakevlm.training import checkpoints
 from fakevlm.training.checkpoints import read_log
@@ -105,8 +105,8 @@ def test_the_export_has_the_names_of_the_base_and_loads(base, two, tmp_path, nam
     dtype = torch.bfloat16 if "bf16" in name else torch.float32
     assert {weights.dtype for weights in load_file(tmp_path / "model/model.safetensors").values()} == {dtype}
     if name == "head":
-        head = load_head(tmp_path / "model")
-        fake, real = predict_head(head.model, head.processor, tinyllava.records(2, 3), 2)
+        images = [record.pil() for record in tinyllava.records(2, 3)]
+        fake, real = load_head(tmp_path / "model").predict(images)
         assert fake > real
     else:
         load_model(tmp_path / "model", dtype=str(dtype).split(".")[1], device="cpu")

@@ -28,44 +28,37 @@ def test_features_are_those_of_the_model_in_any_batch(base):
     model, processor = load_model(base, device="cpu"), load_processor(base)
     records = tinyllava.records(5)
     images = [record.pil() for record in records]
-    found = Features(model, processor)(images)
-    assert {name: rows.shape for name, rows in found.items()} == {
-        "vision": (5, 16),
-        "last": (5, 16),
-        "mean": (5, 16),
-    }
+    features = Features(model, processor)(images)
+    assert {name: rows.shape for name, rows in features.items()} == dict.fromkeys(
+        ("vision", "last", "mean"), (5, 16)
+    )
     for name, rows in Features(model, processor)(images[3:]).items():
-        assert np.allclose(rows, found[name][3:], atol=1e-5)
+        assert np.allclose(rows, features[name][3:], atol=1e-5)
     batch = Collator(processor, for_generation=True)([Example(image) for image in images])
     with torch.no_grad():
         states = model.model(**batch).last_hidden_state
         tower = model.model.vision_tower(batch["pixel_values"], output_hidden_states=True)
-    assert np.allclose(found["last"], states[:, -1], atol=1e-5)
-    assert np.allclose(found["mean"], states.mean(1), atol=1e-5)
+    assert np.allclose(features["last"], states[:, -1], atol=1e-5)
+    assert np.allclose(features["mean"], states.mean(1), atol=1e-5)
     # vision_feature_layer −1: the last layer's output, without the class token
-    assert np.allclose(found["vision"], tower.hidden_states[-1][:, 1:].mean(1), atol=1e-5)
+    assert np.allclose(features["vision"], tower.hidden_states[-1][:, 1:].mean(1), atol=1e-5)
 
 
 def test_probe_takes_the_pooling_that_tells_the_classes_apart():
     rng = np.random.default_rng(0)
-    truth = {part: np.repeat([FAKE, REAL], 60) for part in ("train", "val")}
-    parts = {
-        part: {
-            "last": rng.normal(size=(120, 3)),
-            "mean": rng.normal(size=(120, 3)) + 4 * truth[part][:, None],
-        }
-        for part in truth
-    }
-    classifier, chosen = study.probe(
-        parts["train"], truth["train"], parts["val"], truth["val"], ("last", "mean")
+    labels = np.repeat([FAKE, REAL], 60)
+    train, val = (
+        {"last": rng.normal(size=(120, 3)), "mean": rng.normal(size=(120, 3)) + 4 * labels[:, None]}
+        for _ in range(2)
     )
+    classifier, chosen = study.probe(train, labels, val, labels, ("last", "mean"))
     assert chosen["pooling"] == "mean"
     assert chosen["val_acc"] > 0.95
     assert chosen["C"] in study.STRENGTHS
     assert classifier.predict([[4.0, 4.0, 4.0]]) == [REAL]
     # Among equals the strongest regularisation: here nothing can be told apart but the classes' sizes.
     blind = {"last": np.zeros((120, 2))}
-    _, chosen = study.probe(blind, truth["train"], blind, truth["val"], ("last",))
+    _, chosen = study.probe(blind, labels, blind, labels, ("last",))
     assert chosen == {"pooling": "last", "C": study.STRENGTHS[0], "val_acc": 0.5}
 
 
@@ -121,12 +114,12 @@ def world(project):
     return project
 
 
-def test_what_another_setting_tuned_is_not_taken_for_ones_own(base, world, tmp_path, monkeypatch):
-    def told(params, objective, out, *, work, steps):
+def test_a_tuning_with_other_settings_is_not_taken(base, world, tmp_path, monkeypatch):
+    def finetune(params, objective, out, *, work, steps):
         out.mkdir(parents=True, exist_ok=True)
         pd.DataFrame({"steps": [steps]}).to_csv(out / "log.csv", index=False)
 
-    monkeypatch.setattr(study, "finetune", told)
+    monkeypatch.setattr(study, "finetune", finetune)
 
     def tuned(steps: int) -> int:
         params = tinyllava.params(base, study={"steps": steps, "probe_images": 12})
@@ -143,32 +136,27 @@ def test_the_whole_study(base, world, monkeypatch):
         evaluate={"batch_size": 4, "max_new_tokens": 12, "bootstrap": 40, "limit": None},
     )
     # It dies when the second tuning starts, and is run again.
-    honest, calls = study.finetune, []
+    finetune, calls = study.finetune, []
 
     def dying(*args, **kwargs):
         calls.append(args[1])
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return honest(*args, **kwargs)
+        return finetune(*args, **kwargs)
 
     monkeypatch.setattr(study, "finetune", dying)
     with pytest.raises(KeyboardInterrupt):
         study.run(params)
     assert not list((paths.work() / "checkpoints").glob("label-*")), "of an exported tuning none are kept"
     batches, answer = [], generate.Llava.__call__
-    monkeypatch.setattr(generate.Llava, "__call__", lambda *given: batches.append(1) or answer(*given))
+    monkeypatch.setattr(generate.Llava, "__call__", lambda *args: batches.append(1) or answer(*args))
     predicted, scores, chosen = study.run(params)
     assert calls == ["label", "explanation", "explanation"]
     assert len(batches) == 2 + 2, "of the last model alone, 8 images of fakeclue and 6 of loki by fours"
 
     out = world / "artifacts/study"
-    assert sorted(file.name for file in out.iterdir()) == [
-        "log.csv",
-        "metrics.json",
-        "predictions.parquet",
-        "probes.csv",
-        "scores.csv",
-    ]
+    files = {"log.csv", "metrics.json", "predictions.parquet", "probes.csv", "scores.csv"}
+    assert {file.name for file in out.iterdir()} == files
     assert list(scores["benchmark"].unique()) == ["fakeclue", "loki"]
     assert set(scores["method"]) == set(study.METHODS)
     assert (predicted.groupby(["benchmark", "method"]).size().unstack("benchmark") == [8, 6]).all(axis=None)
@@ -177,8 +165,8 @@ def test_the_whole_study(base, world, monkeypatch):
     acc = scores[(scores["metric"] == "acc") & (scores["subset"] == "all")].set_index(
         ["benchmark", "method"]
     )["value"]
-    # Dark against bright is easy: what looks for a label learns it, and explanations at least learn to give a
-    # verdict. The untuned base knows no English.
+    # Dark against bright is easy: labels are learned, explanations at least give a verdict. The untuned base
+    # knows no English.
     for method in (study.VISION_PROBE, study.LMM_PROBE, study.TUNED["label"]):
         assert acc["fakeclue", method] == 1.0, method
     unparsed = scores[scores["metric"] == "unparsed"].set_index(["benchmark", "method"])["value"]

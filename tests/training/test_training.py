@@ -18,7 +18,7 @@ from fakevlm.data.records import FAKE, REAL, write_records
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
 from fakevlm.model.collate import IGNORE, Collator
-from fakevlm.model.head import LlavaForVerdict, load_head, predict_head
+from fakevlm.model.head import LlavaForVerdict, load_head
 from fakevlm.model.llava import load_model, load_processor
 from fakevlm.training import checkpoints, trainer
 from fakevlm.training.data import Batches, Examples, answer, draw
@@ -144,16 +144,11 @@ def test_each_objective_has_its_answers(base):
 
 
 def test_head_learns_and_predicts_alike_in_any_batch(head):
-    loaded = load_head(head)
-    records = tinyllava.records(9, 2, QUESTIONS)
-    together = predict_head(loaded.model, loaded.processor, records, 9)
+    images = [record.pil() for record in tinyllava.records(9, 2)]
+    together = load_head(head).predict(images)
     assert together[0] > 0.9 > 0.1 > together[1]
-    single = predict_head(loaded.model, loaded.processor, records, 4)
-    assert single == pytest.approx(together, abs=1e-5)
-    standard = [record for record in records if record.question is None]
-    expected = predict_head(loaded.model, loaded.processor, standard, 9)
-    assert loaded.predict([record.pil() for record in standard]) == pytest.approx(expected, abs=1e-6)
-    assert loaded.predict([]).shape == (0,)
+    parts = [*load_head(head).predict(images[:4]), *load_head(head).predict(images[4:])]
+    assert parts == pytest.approx(together.tolist(), abs=1e-5)
 
 
 def test_loss_counts_answers_only_and_equals_the_plain_one(base):

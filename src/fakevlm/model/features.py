@@ -19,13 +19,11 @@ class Features:
 
     @torch.inference_mode()
     def __call__(self, images: list[Image.Image]) -> dict[str, np.ndarray]:
-        """Features of n images.
+        """Return features of n images, float32 arrays.
 
-        Returns:
-            float32 arrays: `vision` (n, d_vision), the mean of the patches that the projector reads; `last`
-                and
-            `mean` (n, d_text), the language model's last hidden state at the prompt's last token, and its
-            mean over the prompt.
+        `vision` (n, d_vision) is the mean of the patches that the projector reads; `last` and `mean`
+        (n, d_text) are the language model's last hidden state at the prompt's last token, and its mean over
+        the prompt.
         """
         model, inner = self.model, self.model.model
         batch = {k: v.to(model.device) for k, v in self.collator([Example(i) for i in images]).items()}
@@ -43,7 +41,7 @@ class Features:
 
 
 def load_features(name: str | Path, dtype: str) -> Features:
-    """The features of a model, given by its folder or hub name.
+    """Return the features of a model, given by its folder or hub name.
 
     Raises:
         UserError: there is none.

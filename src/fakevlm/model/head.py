@@ -20,19 +20,15 @@ from transformers.conversion_mapping import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from fakevlm import progress
-from fakevlm.data.records import Record
 from fakevlm.model.collate import Collator, Example
 from fakevlm.model.llava import load_model, load_processor
 
 
 class LlavaForVerdict(LlavaForConditionalGeneration):
-    """A LLaVA whose `score` gives the logit of "fake". Loads from any LLaVA's folder; the head is new
-    then."""
+    """A LLaVA whose `score` gives the logit of "fake"; loads from any LLaVA's folder, with a new head."""
 
-    accepts_loss_kwargs = (
-        False  # its loss is a mean over the batch, which the Trainer has to know when it accumulates
-    )
+    # Its loss is a mean over the batch, which the Trainer has to know when it accumulates.
+    accepts_loss_kwargs = False
 
     def __init__(self, config: LlavaConfig) -> None:
         super().__init__(config)
@@ -47,7 +43,7 @@ class LlavaForVerdict(LlavaForConditionalGeneration):
         labels: torch.Tensor | None = None,
         **_: Any,
     ) -> SequenceClassifierOutput:
-        """Logits (N,) of "fake" and, given labels (N,) with 1 for fake, the mean binary cross-entropy.
+        """Return logits (N,) of "fake" and, given labels (N,) with 1 for fake, the mean binary cross-entropy.
 
         Args:
             input_ids: (N, T) prompts, padded on the left.
@@ -78,39 +74,19 @@ register_checkpoint_conversion_mapping(
 )
 
 
-@torch.inference_mode()
-def _p_fake(model: LlavaForVerdict, processor: Any, examples: Sequence[Example]) -> np.ndarray:
-    batch = Collator(processor, for_generation=True)(examples)
-    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
-    return model(**batch).logits.double().sigmoid().cpu().numpy()
-
-
-def predict_head(
-    model: LlavaForVerdict, processor: Any, records: Sequence[Record], batch_size: int
-) -> np.ndarray:
-    """Return P(fake) of each record, (n,) in their order; each is asked its own question or the standard
-    one."""
-    parts = [np.zeros(0)]
-    with progress.bar(len(records), "linear head") as bar:
-        for start in range(0, len(records), batch_size):
-            part = records[start : start + batch_size]
-            parts.append(_p_fake(model, processor, [Example(r.pil(), r.question) for r in part]))
-            bar.update(len(part))
-    return np.concatenate(parts)
-
-
 class Head:
     """A trained linear-head model as a detector."""
 
     def __init__(self, model: LlavaForVerdict, processor: Any) -> None:
-        self.model, self.processor = model, processor
+        self.model, self.collator = model, Collator(processor, for_generation=True)
 
+    @torch.inference_mode()
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return P(fake) of each image, (n,), in one batch; the standard question is asked."""
-        if not len(images):
-            return np.zeros(0)
-        return _p_fake(self.model, self.processor, [Example(image) for image in images])
+        batch = self.collator([Example(image) for image in images])
+        batch = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+        batch["pixel_values"] = batch["pixel_values"].to(self.model.dtype)
+        return self.model(**batch).logits.double().sigmoid().cpu().numpy()
 
 
 def load_head(folder: str | Path, dtype: str = "float32") -> Head:
