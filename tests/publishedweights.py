@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torchvision.models import resnet
+from transformers import CLIPConfig, CLIPModel
 
 GOLDEN = json.loads((Path(__file__).parent / "golden/detectors.json").read_text())
 # A network's name in the golden file: its entry's kind, and the key under which its authors keep the tensors.
@@ -43,10 +45,10 @@ IMAGES = [picture(*size) for size in SIZES]
 @cache
 def resnet50(outputs: int, channels: int = 3) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a ResNet-50's tensors."""
-    from torchvision.models import resnet50
-
     with torch.device("meta"):
-        shapes = {name: tuple(t.shape) for name, t in resnet50(num_classes=outputs).state_dict().items()}
+        shapes = {
+            name: tuple(t.shape) for name, t in resnet.resnet50(num_classes=outputs).state_dict().items()
+        }
     return {**shapes, "conv1.weight": (64, channels, 7, 7)}
 
 
@@ -56,10 +58,10 @@ def shapes(kind: str) -> dict[str, tuple[int, ...]]:
         return resnet50(1)
     if kind.startswith("lnp"):
         return resnet50(1, int(kind[-1]))
-    found = {name: tuple(shape) for name, shape in GOLDEN["tensors"][kind].items()}
+    shapes = {name: tuple(shape) for name, shape in GOLDEN["tensors"][kind].items()}
     if kind == "fusing":
-        found |= {f"resnet.{name}": shape for name, shape in resnet50(1000).items()}
-    return found
+        shapes |= {f"resnet.{name}": shape for name, shape in resnet50(1000).items()}
+    return shapes
 
 
 def _tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
@@ -85,8 +87,8 @@ def _tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 @cache
 def weights(kind: str) -> dict[str, torch.Tensor]:
     """The recipe's state dict of a kind of network."""
-    found = {name: _tensor(name, shape) for name, shape in shapes(kind).items()}
-    for name, tensor in found.items():
+    tensors = {name: _tensor(name, shape) for name, shape in shapes(kind).items()}
+    for name, tensor in tensors.items():
         if kind == "denoiser" and tensor.dim() == 1 and name.endswith("weight"):
             tensor.fill_(0.25)  # one activation under many names
         if kind == "denoiser" and name.endswith(("conv1x1.weight", "tail.0.weight")):
@@ -95,7 +97,7 @@ def weights(kind: str) -> dict[str, torch.Tensor]:
             tensor.mul_(0.2)  # the last of a block here
         if kind == "gramnet2" and name in ("bn1.running_var", "conv_interi_0.1.running_var"):
             tensor.mul_(1e4)  # it sees 0–255
-    return found
+    return tensors
 
 
 def checkpoint(file: Path, content: Any) -> str:
@@ -112,8 +114,6 @@ def denoiser(folder: Path) -> str:
 
 def tiny_clip(folder: Path) -> Path:
     """A CLIP of the real class with the real number of features, otherwise tiny."""
-    from transformers import CLIPConfig, CLIPModel
-
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -134,10 +134,10 @@ def linear_layer(folder: Path) -> str:
 
 def published(folder: Path) -> dict[str, dict[str, str]]:
     """A checkpoint a kind of detector: what its entry of `evaluate.experts` names."""
-    made: dict[str, dict[str, str]] = {}
+    files: dict[str, dict[str, str]] = {}
     for name, (kind, wrapper) in PUBLISHED.items():
         content = {wrapper: weights(name)} if wrapper else weights(name)
-        made[kind] = {"weights": checkpoint(folder / f"{name}.pth", content)}
-    made["lnp"]["features"] = denoiser(folder)
-    made["univfd"] = {"weights": linear_layer(folder), "features": str(tiny_clip(folder / "clip"))}
-    return made
+        files[kind] = {"weights": checkpoint(folder / f"{name}.pth", content)}
+    files["lnp"]["features"] = denoiser(folder)
+    files["univfd"] = {"weights": linear_layer(folder), "features": str(tiny_clip(folder / "clip"))}
+    return files

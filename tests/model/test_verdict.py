@@ -55,23 +55,9 @@ def test_long_babble_is_read_in_no_time(text: str) -> None:
 class Words:
     """A tokenizer with known ids: words keep the space before them, id 0 is special."""
 
-    vocabulary = [
-        "<eos>",
-        "This",
-        " is",
-        " a",
-        " fake",
-        " real",
-        " image",
-        ".",
-        " not",
-        "Fake",
-        "Real",
-        "fa",
-        "ke",
-        "re",
-        "al",
-    ]
+    vocabulary = (
+        "<eos>", "This", " is", " a", " fake", " real", " image", ".", " not", "Fake", "Real", "fa", "ke", "re", "al",
+    )  # fmt: skip
 
     def decode(self, ids, skip_special_tokens: bool = False) -> str:
         return "".join(self.vocabulary[i] for i in ids if i or not skip_special_tokens)

@@ -32,29 +32,24 @@ from fakevlm.evaluation.scores import score
 from fakevlm.inference import ray_cluster
 
 BENCHMARKS = ("fakeclue", "loki", "dmimage", "ddvqa", "ffpp")
+_TYPES = {"label": pa.int8(), "p_fake": pa.float64(), "forced": pa.bool_()}  # all other columns are text
+
+
+def schema(*names: str) -> pa.Schema:
+    """Return the schema of columns; one whose name ends in `?` may be null."""
+    columns = [(name.removesuffix("?"), name.endswith("?")) for name in names]
+    return pa.schema([pa.field(name, _TYPES.get(name, pa.string()), nullable) for name, nullable in columns])
+
+
 # The columns of predictions.parquet: one row a method and record. `item` is what the bootstrap draws; `text`
 # is null for detectors, `question` where it is the standard one; `p_fake` is null for models behind servers,
 # who give words alone, and `outcome` (ok, refused, …) for all others; `verdict_forced` is the forced choice
 # where the text gives no verdict (null if there was none), else the verdict; `forced` marks a P(fake) that
 # the text itself does not give; `reference` holds the references, one a line.
-SCHEMA = pa.schema(
-    [
-        pa.field("method", pa.string(), nullable=False),
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("item", pa.string(), nullable=False),
-        pa.field("label", pa.int8(), nullable=False),
-        pa.field("category", pa.string()),
-        pa.field("generator", pa.string()),
-        pa.field("question", pa.string()),
-        pa.field("text", pa.string()),
-        pa.field("p_fake", pa.float64()),
-        pa.field("verdict", pa.string(), nullable=False),
-        pa.field("verdict_forced", pa.string()),
-        pa.field("forced", pa.bool_(), nullable=False),
-        pa.field("outcome", pa.string()),
-        pa.field("reference", pa.string(), nullable=False),
-    ]
-)
+SCHEMA = schema(
+    "method", "id", "item", "label", "category?", "generator?", "question?", "text?", "p_fake?", "verdict",
+    "verdict_forced?", "forced", "outcome?", "reference",
+)  # fmt: skip
 
 
 def folder(benchmark: str) -> Path:

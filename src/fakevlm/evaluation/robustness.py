@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from fakevlm import paths
 from fakevlm.cache import Cache, work
@@ -25,18 +24,8 @@ from fakevlm.evaluation.perturbations import KINDS, Perturbed
 from fakevlm.evaluation.scores import COLUMNS, score
 from fakevlm.inference import ray_cluster
 
-SCHEMA = pa.schema(
-    [
-        pa.field("method", pa.string(), nullable=False),
-        pa.field("subset", pa.string(), nullable=False),
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("label", pa.int8(), nullable=False),
-        pa.field("category", pa.string()),
-        pa.field("text", pa.string()),
-        pa.field("p_fake", pa.float64(), nullable=False),
-        pa.field("verdict", pa.string(), nullable=False),
-        pa.field("forced", pa.bool_(), nullable=False),
-    ]
+SCHEMA = benchmarks.schema(
+    "method", "subset", "id", "label", "category?", "text?", "p_fake", "verdict", "forced"
 )
 
 
