@@ -26,7 +26,9 @@ from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import Record
 from fakevlm.data.shards import Records, columns_of, take, without_images
 from fakevlm.errors import UserError
-from fakevlm.evaluation.methods import FAKEVLM, methods
+from fakevlm.evaluation.baselines import baseline
+from fakevlm.evaluation.detectors import published
+from fakevlm.evaluation.methods import FAKEVLM, method
 from fakevlm.evaluation.scores import COLUMNS as SCORE_COLUMNS
 from fakevlm.evaluation.scores import score
 from fakevlm.inference import ray_cluster
@@ -89,6 +91,11 @@ def load(params: Params, benchmark: str) -> Sequence[Record]:
     return sample(Records(folder(benchmark)), params.evaluate.limit, params.seed)
 
 
+def meant_for(entries: Sequence[Any], benchmark: str) -> list[Any]:
+    """Return the entries of `evaluate.experts` or `.baselines` that name a benchmark, or name none."""
+    return [entry for entry in entries if entry.benchmarks is None or benchmark in entry.benchmarks]
+
+
 def table(records: Sequence[Record], answers: Mapping[str, Any]) -> pd.DataFrame:
     """Return one method's answers beside what is known of each record, in the columns of `SCHEMA`.
 
@@ -131,14 +138,19 @@ def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame
     Raises:
         UserError: records or a model are not there yet; the message names the stage that makes them.
     """
-    records = load(params, benchmark)
+    records, settings = load(params, benchmark), params.evaluate
     predictions = SCHEMA.empty_table().to_pandas()
     scores = pd.DataFrame(columns=SCORE_COLUMNS)
     if len(records):
         with work() as cache, ray_cluster.connected(params.cluster):
+            # A missing model, file or key is known before any method answers.
+            methods = {name: method(name, params) for name in settings.methods}
+            methods |= {spec.name: published(spec, params) for spec in meant_for(settings.experts, benchmark)}
+            for spec in meant_for(settings.baselines, benchmark):
+                methods[spec.name] = baseline(spec, params.seed)
             frames = [
                 table(records, answers(records, cache)).assign(method=name)
-                for name, answers in methods(params, benchmark).items()
+                for name, answers in methods.items()
             ]
         predictions = pd.concat(frames)[SCHEMA.names]
         predictions = predictions.sort_values(["method", "id"], kind="stable", ignore_index=True)

@@ -4,18 +4,16 @@ Language models (FakeVLM, its untuned base) give words, a verdict and P(fake). D
 variant of Table 6 and the experts) give P(fake) alone: their verdict is fake from one half on.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from fakevlm import paths
 from fakevlm.cache import model_version
-from fakevlm.config.evaluation import Benchmark, Method
+from fakevlm.config.evaluation import Method
 from fakevlm.config.params import Params
 from fakevlm.errors import UserError
-from fakevlm.evaluation import baselines
-from fakevlm.evaluation.detectors import Answers, detector, published
+from fakevlm.evaluation.detectors import Answers, detector
 from fakevlm.inference.predict import predict
 
 FAKEVLM, UNTUNED, HEAD = "FakeVLM", "LLaVA (untuned)", "LLaVA + Linear Head"
@@ -101,25 +99,3 @@ def _load(name: str, folder: Path, precision: str) -> Any:
     from fakevlm.evaluation.experts import load_expert
 
     return load_expert(folder)
-
-
-def meant_for(entries: Sequence[Any], benchmark: str) -> list[Any]:
-    """The entries that name this benchmark, or none and so mean all."""
-    return [entry for entry in entries if entry.benchmarks is None or benchmark in entry.benchmarks]
-
-
-def methods(params: Params, benchmark: Benchmark) -> dict[str, Answers]:
-    """Return the table of methods: `evaluate.methods`, published detectors, models behind servers.
-
-    Raises:
-        UserError: a model, a file or a key is missing. Better known now than after hours of other methods.
-    """
-    settings = params.evaluate
-    return (
-        {name: method(name, params) for name in settings.methods}
-        | {expert.name: published(expert, params) for expert in meant_for(settings.experts, benchmark)}
-        | {
-            served.name: baselines.baseline(served, params.seed)
-            for served in meant_for(settings.baselines, benchmark)
-        }
-    )

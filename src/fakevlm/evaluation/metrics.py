@@ -24,14 +24,14 @@ _PORTION = 2**22  # draws times rows that are computed at a time
 
 
 def codes(verdicts: Array) -> Array:
-    """Verdicts as integers: 0 fake, 1 real, -1 unparsed. Shape (n,)."""
+    """Return verdicts as integers: 0 fake, 1 real, -1 unparsed. Shape (n,)."""
     return np.array([VERDICTS[v] for v in verdicts], dtype=np.int8)
 
 
-def _ratio(part: Array, whole: Array) -> Array:
-    """part / whole, NaN where whole is 0."""
-    part, whole = np.asarray(part, dtype=float), np.asarray(whole, dtype=float)
-    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
+def _ratio(part: Array, total: Array) -> Array:
+    """Return part / total, NaN where total is 0."""
+    part, total = np.asarray(part, dtype=float), np.asarray(total, dtype=float)
+    return np.divide(part, total, out=np.full(np.broadcast(part, total).shape, np.nan), where=total > 0)
 
 
 def _ones(values: Array, weights: Array | None) -> Array:
@@ -39,24 +39,24 @@ def _ones(values: Array, weights: Array | None) -> Array:
 
 
 def mean(values: Array, weights: Array | None = None) -> Array:
-    """Weighted mean of `values` (n,); with booleans a share: accuracy, the share of unparsed answers."""
+    """Return the weighted mean of `values` (n,); of booleans a share: accuracy, unparsed answers."""
     weights = _ones(values, weights)
     return _ratio(weights @ np.asarray(values, dtype=float), weights.sum(axis=-1))
 
 
-def ratio(part: Array, whole: Array, weights: Array | None = None) -> Array:
-    """Σ w·part / Σ w·whole: micro-averaged precision or recall from counts per image (n,)."""
+def ratio(part: Array, total: Array, weights: Array | None = None) -> Array:
+    """Return Σ w·part / Σ w·total: micro-averaged precision or recall from counts per image (n,)."""
     weights = _ones(part, weights)
-    return _ratio(weights @ np.asarray(part, dtype=float), weights @ np.asarray(whole, dtype=float))
+    return _ratio(weights @ np.asarray(part, dtype=float), weights @ np.asarray(total, dtype=float))
 
 
 def accuracy(labels: Array, verdicts: Array, weights: Array | None = None) -> Array:
-    """Share of right verdicts (`codes`); unparsed ones are wrong."""
+    """Return the share of right verdicts (`codes`); unparsed ones are wrong."""
     return mean(labels == verdicts, weights)
 
 
 def f1(labels: Array, verdicts: Array, positive: int, weights: Array | None = None) -> Array:
-    """F1 = 2 TP / (2 TP + FP + FN) of the class `positive`.
+    """Return F1 = 2 TP / (2 TP + FP + FN) of the class `positive`.
 
     An unparsed answer to a positive is a miss (FN); to a negative it is no false positive. On one class
     alone, F1 is 2a / (1 + a) with a the accuracy, as in the paper's Table 3. NaN where nothing is positive.
@@ -69,12 +69,12 @@ def f1(labels: Array, verdicts: Array, positive: int, weights: Array | None = No
 
 
 def f1_macro(labels: Array, verdicts: Array, weights: Array | None = None) -> Array:
-    """Mean of F1 over both classes."""
+    """Return the mean of F1 over both classes."""
     return (f1(labels, verdicts, REAL, weights) + f1(labels, verdicts, FAKE, weights)) / 2
 
 
 def auc(labels: Array, p_fake: Array, weights: Array | None = None) -> Array:
-    """Area under the ROC curve of P(fake), fake being positive; ties count half. NaN with one class only."""
+    """Return the area under P(fake)'s ROC curve, with fake positive; ties count half. NaN with one class."""
     weights = _ones(labels, weights)
     order = np.argsort(p_fake, kind="stable")
     scores, weights = p_fake[order], weights[..., order]
@@ -146,7 +146,7 @@ def subsets(frame: pd.DataFrame, families: Sequence[str]) -> Iterator[tuple[str,
 
 
 def draws(labels: Array, items: Array, count: int, seed: int) -> Array:
-    """Bootstrap weights: how often each row is drawn. Shape (count, n), float32.
+    """Return bootstrap weights: how often each row is drawn. Shape (count, n), float32.
 
     Whole *items* (a video, an image) are drawn, because frames of a video, its manipulations and questions
     about one image are not independent. Drawing is stratified by the labels in an item: a benchmark fixes
@@ -184,7 +184,7 @@ def draws(labels: Array, items: Array, count: int, seed: int) -> Array:
 def interval(
     metric: Callable[[Array | None], Array], weights: Array | None, items: int | None = None
 ) -> tuple[float, float, float]:
-    """A metric's value and its 95 % percentile bootstrap interval.
+    """Return a metric's value and its 95 % percentile bootstrap interval.
 
     Where all draws give the same value, as when all answers are right, the bootstrap has no interval. A
     share then gets the exact (Clopper-Pearson) bound of `items` independent items; other metrics get none.

@@ -142,7 +142,7 @@ def score(
 
 
 def overview(scores: pd.DataFrame, subset: str = "all") -> pd.DataFrame:
-    """Scores of one subset to read: methods × metrics, "value [low, high]" or "–"."""
+    """Return scores of one subset to read: methods × metrics, "value [low, high]" or "–"."""
     part = scores[scores["subset"] == subset]
     cells = [
         f"{r.value:.3f}" + ("" if np.isnan(r.ci_low) else f" [{r.ci_low:.3f}, {r.ci_high:.3f}]")
@@ -154,7 +154,7 @@ def overview(scores: pd.DataFrame, subset: str = "all") -> pd.DataFrame:
 
 
 def by_subset(scores: pd.DataFrame, metric: str, family: str) -> pd.DataFrame:
-    """One metric over a family of subsets (`category`, `generator`, …): methods × subsets."""
+    """Return one metric over a family of subsets (`category`, `generator`, …): methods × subsets."""
     part = scores[scores["subset"].str.startswith(f"{family}=") & (scores["metric"] == metric)]
     part = part.assign(column=part["subset"].str.removeprefix(f"{family}="))
     order = {key: list(dict.fromkeys(part[key])) for key in ("method", "column")}

@@ -27,7 +27,7 @@ from fakevlm.config.params import Endpoint, Observer, Params, ServedAggregator
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.errors import UserError
 from fakevlm.evaluation import baselines, benchmarks
-from fakevlm.evaluation.methods import meant_for
+from fakevlm.evaluation.benchmarks import meant_for
 from fakevlm.inference.ask import Annotator, Outcome, Request, follow_up, name_of, stored
 from fakevlm.inference.servers import cost
 from fakevlm.progress import track

@@ -1,18 +1,9 @@
 """Detectors as rows of the tables: whatever has `predict(images)` → P(fake).
 
-Published ones come with their authors' weights (Tables 3 and 5). By kind, the method, its checkpoint, and the
-image as the authors' code takes it:
-
-* cnnspot: CNNSpot (Wang et al., CVPR 2020); `blur_jpg_prob0.5.pth`; whole, unresized, ImageNet's statistics.
-* univfd: UnivFD (Ojha et al., CVPR 2023); `fc_weights.pth`, on CLIP ViT-L/14; centre of 224 pixels,
-  unresized, CLIP's statistics.
-* gramnet: Gram-Net (Liu et al., CVPR 2020); state dict of the authors' module, or AIGCDetectBenchmark's
-  `Gram.pth`; see `gramnet`.
-* fusing: Fusing (Ju et al., ICIP 2022); `model_epoch_best.pth`; whole and six windows, ImageNet's statistics.
-* lnp: LNP (Liu et al., ECCV 2022); `model_epoch_best.pth`, on the denoiser `sidd_rgb.pth`; see `lnp`.
-
-The paper's other methods (AntifakePrompt, SIDA; FWA, Face X-ray, SRM, CDFA of DeepfakeBench) enter by their
-scores (`csv_scores`).
+Those that stages train are in `experts` and `model.head`. Published ones (Tables 3 and 5) come with their
+authors' weights; each module here says which files those are and how its authors' code takes an image. The
+paper's other methods (AntifakePrompt, SIDA; FWA, Face X-ray, SRM, CDFA of DeepfakeBench) enter by their scores
+(`csv_scores`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
