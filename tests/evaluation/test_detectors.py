@@ -13,7 +13,7 @@ from fakevlm.config.params import PublishedExpert, load_params
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.evaluation import detectors
-from fakevlm.evaluation.detectors import fusing, lnp
+from fakevlm.evaluation.detectors import lnp
 from fakevlm.evaluation.detectors.base import build, read_checkpoint
 from publishedweights import GOLDEN, IMAGES, PUBLISHED, checkpoint, denoiser, linear_layer, tiny_clip, weights
 
@@ -124,22 +124,6 @@ def test_half_precision_and_several_gpus_come_out_the_same(zipped: bool, tmp_pat
     assert {name: t.dtype for name, t in tensors.items()} == {"a": torch.float32, "b": torch.int64}
 
 
-# ── parts that can be checked by hand
-
-
-def test_windows_lie_where_features_are_strongest_and_inside_the_image() -> None:
-    features = torch.zeros(2, 7, 7)
-    features[:, 6, 6] = 9.0
-    boxes = fusing.windows(features, 448, 448)
-    assert boxes[0] == (224, 224, 448, 448), "the corner, pushed inside"
-    assert boxes[3] == (328, 328, 440, 440), "around 12/14 of the side"
-    assert [bottom - top for top, _, bottom, _ in boxes] == [224] * 3 + [112] * 3
-    wide = fusing.windows(features, 300, 900)
-    # Around 300 + 11/14 · 300: beside the centre square there is more image.
-    assert wide[0][1::2] == (423, 647)
-    assert fusing.windows(features, 100, 80)[0] == (0, 0, 100, 80), "a small image is its own window"
-
-
 def test_the_pattern_is_stored_as_the_authors_scripts_store_it() -> None:
     """Noise of 1/255, 2/255 and 0 in R, G, B is written as 255, 254 and 0 and read as B, G, R."""
 
@@ -149,14 +133,6 @@ def test_the_pattern_is_stored_as_the_authors_scripts_store_it() -> None:
     pixels = np.asarray(lnp.patterns(denoise, [Image.new("RGB", (4, 3))])[0])
     assert pixels.shape == (3, 4, 3)
     assert (pixels == (0, 254, 255)).all()
-
-
-def test_the_spectrum_of_a_flat_pattern_is_one_point_in_the_middle() -> None:
-    flat = lnp.with_spectrum(torch.ones(1, 3, 5, 6))
-    assert flat.shape == (1, 5, 5, 6)
-    amplitude = flat[0, 3]
-    assert np.unravel_index(int(amplitude.argmax()), amplitude.shape) == (3, 3)
-    assert float(amplitude.max()) == pytest.approx(30**0.4, rel=1e-5)
 
 
 # ── scores from a CSV

@@ -94,18 +94,13 @@ def params(project: Path, weights: Path) -> Params:
     for place in ("finetune/head/model", "experts/cnnspot"):
         (project / "artifacts" / place).mkdir(parents=True)
         (project / "artifacts" / place / "config.json").write_text("{}")
-    return _params(load_params("mini"), weights, model=str(weights / "tuned"))
+    sizes = {"batch_size": 5, "max_new_tokens": 6, "bootstrap": 50, "model": str(weights / "tuned")}
+    params = load_params("mini").model_copy(update={"base": str(weights / "base")})
+    return _changed(params, methods=["FakeVLM", "LLaVA (untuned)", "CNNSpot"], **sizes)
 
 
-def _params(params: Params, weights: Path, **changes) -> Params:
-    settings = {
-        "methods": ["FakeVLM", "LLaVA (untuned)", "CNNSpot"],
-        "batch_size": 5,
-        "max_new_tokens": 6,
-        "bootstrap": 50,
-    }
-    evaluate = params.evaluate.model_copy(update=settings | changes)
-    return params.model_copy(update={"base": str(weights / "base"), "evaluate": evaluate})
+def _changed(params: Params, **changes) -> Params:
+    return params.model_copy(update={"evaluate": params.evaluate.model_copy(update=changes)})
 
 
 def _dark(images: list[Image.Image]) -> np.ndarray:
@@ -239,8 +234,8 @@ def test_sample_keeps_questions_together_and_grows_with_the_limit() -> None:
     assert {tuple(r.id for r in benchmarks.sample(records, 1, seed)) for seed in range(20)} != {tuple(ids[0])}
 
 
-def test_limit_is_a_parameter(params: Params, weights: Path) -> None:
-    params = _params(params, weights, methods=["CNNSpot"], limit=5)
+def test_limit_is_a_parameter(params: Params) -> None:
+    params = _changed(params, methods=["CNNSpot"], limit=5)
     assert len(benchmarks.evaluate(params, "fakeclue")[0]) == 5
 
 
@@ -253,10 +248,10 @@ def test_limit_is_a_parameter(params: Params, weights: Path) -> None:
     ],
 )
 def test_what_is_missing_is_named_before_anything_runs(
-    params: Params, weights: Path, project: Path, changes: dict, message: str
+    params: Params, project: Path, changes: dict, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        benchmarks.evaluate(_params(params, weights, **changes), "fakeclue")
+        benchmarks.evaluate(_changed(params, **changes), "fakeclue")
     assert not (project / "artifacts/evaluate").exists()
 
 

@@ -2,17 +2,14 @@
 
 import hashlib
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from fakevlm.cache import code_version
 from fakevlm.data.records import Record, decode
-from fakevlm.data.shards import columns_of
 
 KINDS = ("jpeg", "resize", "blur", "noise", "crop")
 
@@ -71,51 +68,7 @@ class PerturbedRecord(Record):
 def perturbed(record: Record, kind: str, strength: float, seed: int) -> PerturbedRecord:
     """Return the record with its image perturbed. The noise depends on the record's id."""
     values = {field.name: getattr(record, field.name) for field in fields(Record)}
-    change = kind, strength, _noise_seed(record.id, seed)
-    values["sha256"] = _hash(record.sha256, *change)
-    return PerturbedRecord(**values, change=change)
-
-
-def _noise_seed(name: str, seed: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "big")
-
-
-def _hash(sha256: str, kind: str, strength: float, noise: int) -> str:
-    return f"{sha256} {kind}={strength!r} {noise if kind == 'noise' else ''} {code_version(__name__)[:16]}"
-
-
-class Perturbed(Sequence[Record]):
-    """All records unchanged, then all with each perturbation, which is applied when they are decoded.
-
-    Args:
-        records: n of them.
-        settings: m pairs of kind and strength.
-        seed: of the noise.
-    """
-
-    def __init__(self, records: Sequence[Record], settings: list[tuple[str, float]], seed: int) -> None:
-        self._records, self._settings, self._seed = records, settings, seed
-
-    def __len__(self) -> int:
-        return len(self._records) * (1 + len(self._settings))
-
-    def __getitem__(self, n: int) -> Record:
-        if not 0 <= n < len(self):
-            raise IndexError(n)
-        which, row = divmod(n, len(self._records))
-        record = self._records[row]
-        return record if which == 0 else perturbed(record, *self._settings[which - 1], self._seed)
-
-    def take(self, rows: Sequence[int] | np.ndarray) -> list[Record]:
-        """Return the records with these numbers."""
-        return [self[int(n)] for n in rows]
-
-    def frame(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Return some columns of all records; no image is read."""
-        plain = columns_of(self._records, list(dict.fromkeys([*columns, "id", "sha256"])))
-        seeds = [_noise_seed(name, self._seed) for name in plain["id"]]
-        parts = [plain]
-        for change in self._settings:
-            hashes = [_hash(sha, *change, noise) for sha, noise in zip(plain["sha256"], seeds, strict=True)]
-            parts.append(plain.assign(sha256=hashes))
-        return pd.concat(parts, ignore_index=True)[list(columns)]
+    noise = int.from_bytes(hashlib.sha256(f"{seed} {record.id}".encode()).digest()[:8], "big")
+    drawn = noise if kind == "noise" else ""
+    values["sha256"] = f"{record.sha256} {kind}={strength!r} {drawn} {code_version(__name__)[:16]}"
+    return PerturbedRecord(**values, change=(kind, strength, noise))

@@ -20,7 +20,7 @@ from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
 from fakevlm.evaluation.detectors import Answers, published
 from fakevlm.evaluation.methods import EXPERTS, FAKEVLM, method
-from fakevlm.evaluation.perturbations import KINDS, Perturbed
+from fakevlm.evaluation.perturbations import KINDS, perturbed
 from fakevlm.evaluation.scores import COLUMNS, score
 from fakevlm.inference import ray_cluster
 
@@ -100,7 +100,8 @@ def study(
             f"list one of: {FAKEVLM}, {', '.join(EXPERTS)}",
         )
     changes = settings(params)
-    images = Perturbed(records, changes, params.seed)
+    images = list(records)
+    images += [perturbed(record, *change, params.seed) for change in changes for record in records]
     frame = columns_of(images, ["id", "label", "category", "item"]).astype({"label": int})
     subsets = ["none", *(f"{kind}={strength:g}" for kind, strength in changes)]
     frame = frame.assign(subset=np.repeat(subsets, len(records)))

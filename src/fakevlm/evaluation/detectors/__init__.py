@@ -2,7 +2,7 @@
 
 Those that stages train are in `experts` and `model.head`. Published ones (Tables 3 and 5) come with their
 authors' weights; each module here says which files those are and how its authors' code takes an image. The
-paper's other methods (AntifakePrompt, SIDA; FWA, Face X-ray, SRM, CDFA of DeepfakeBench) enter by their scores
+paper's other methods (AntifakePrompt, SIDA; FWA, Face X-ray, SRM, CDFA of DeepfakeBench) enter by scores
 (`csv_scores`).
 """
 
