@@ -100,8 +100,9 @@ class Cache:
             with self._lock, self._db:  # which commits, or rolls back
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.executemany("INSERT OR REPLACE INTO cache VALUES (?, ?)", rows)
-        except sqlite3.OperationalError as error:
-            raise UserError(f"{self.file} cannot be written: {error}", "is the disk full?") from error
+        except (sqlite3.DatabaseError, OverflowError) as error:
+            cure = "is the disk full, or a value larger than SQLite's limit of 1 GB?"
+            raise UserError(f"{self.file} cannot be written: {error}", cure) from error
 
     def __bool__(self) -> bool:
         return True  # an empty cache is a cache: `cache or other` must not drop it

@@ -6,7 +6,7 @@ variant of Table 6 and the experts) give P(fake) alone: their verdict is fake fr
 
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from fakevlm import paths
 from fakevlm.cache import model_version
@@ -20,7 +20,6 @@ FAKEVLM, UNTUNED, HEAD = "FakeVLM", "LLaVA (untuned)", "LLaVA + Linear Head"
 # FakeVLM once more, asked as its authors ask their released weights, whatever `evaluate.prompt` says.
 AUTHORS = "FakeVLM (authors' prompt)"
 EXPERTS = {"CNNSpot": "cnnspot", "UnivFD": "univfd", "Frequency": "frequency"}
-METHODS = get_args(Method)
 
 
 def need(stage: str, *parts: str) -> Path:
@@ -49,8 +48,8 @@ def tuned(params: Params) -> str | Path:
     return params.evaluate.model or need("finetune@explanation", "finetune", "explanation", "model")
 
 
-def method(name: str, params: Params, max_new_tokens: int | None = None) -> Answers:
-    """Return who answers for a method of `METHODS`.
+def method(name: Method, params: Params, max_new_tokens: int | None = None) -> Answers:
+    """Return who answers for a method of `evaluate.methods`.
 
     FakeVLM answers behind `evaluate.servers` where there are some: they serve it, with its chat template. All
     else is computed here or on the profile's cluster.
@@ -61,13 +60,11 @@ def method(name: str, params: Params, max_new_tokens: int | None = None) -> Answ
         max_new_tokens: longest answer of a language model; None: `evaluate.max_new_tokens`.
 
     Raises:
-        UserError: there is no such method, its model is not there yet, or the servers' key is not set.
+        UserError: its model is not there yet, or the servers' key is not set.
     """
     from fakevlm.inference import generate
     from fakevlm.model.llava import DTYPES
 
-    if name not in METHODS:
-        raise UserError(f"no method {name!r}", f"choose among: {', '.join(METHODS)}")
     settings = params.evaluate
     precision = DTYPES[settings.precision]
     if name == HEAD or name in EXPERTS:

@@ -1,25 +1,6 @@
 """From predictions to scores: every metric on every subset, each with its interval.
 
-Rows that count
-* **Detection** (acc, f1_real, f1_fake, f1_macro, auc, unparsed): one row an image. DD-VQA asks several
-  questions about a frame; only the one about the whole image counts, because an answer about the nose may
-  rightly find nothing wrong with a fake. An answer without a verdict is wrong.
-* **Forced choice** (acc_forced, f1_real_forced, f1_fake_forced, f1_macro_forced): the same for language
-  models, but where an answer gives no verdict the likelier of the two words decides (`verdict_forced`).
-* **Explanation** (rouge_l, css): all rows with a reference and an answer, whether the verdict is right or
-  wrong. On FakeClue these are all images, on LOKI the fakes that people described, on DD-VQA all questions.
-* **Clues** (clue_precision, clue_recall, clue_f1): fakes whose visible artifacts are known.
-
-Subsets
-* `all`, `label=real`, `label=fake`, `category=…`. With one class, F1 is that class's and equals 2a/(1+a),
-  as in Table 3.
-* `generator=…`: accuracy and explanations on the generator's fakes; AUC and F1 of these against *all* real
-  images, as in Table 5.
-* `kind=…`: clue recall over the fakes with this kind of artifact, clue precision over the answers that name
-  it.
-
-A metric that a subset does not define (AUC with one class or without P(fake), ROUGE-L without references)
-has no row. `n` counts the rows that entered.
+Which rows count for which metric, and what the subsets are, is in docs/evaluation.md.
 """
 
 import re
@@ -120,8 +101,7 @@ def score(
         encode: sentences → unit rows for CSS; by default the encoder of `params.evaluate.encoder`.
 
     Returns:
-        One row a method, subset and metric, in the order of `predictions`, `FAMILIES` and this module's
-        heading.
+        One row a method, subset and metric, in the order of `predictions` and `FAMILIES`.
     """
     if encode is None:
         from fakevlm.model import sentence_encoder
