@@ -129,8 +129,8 @@ class CNNSpot(Expert):
         # One value each: SQLite takes at most 1 GB.
         keys = {name: key(run, name) for name in (*stateful, "best", "log")}
         log, best = [], {}
-        if stored := cache.get_many(keys.values()):
-            state = {name: _unpack(stored[place]) for name, place in keys.items()}
+        if cache.get(keys["log"]) is not None:
+            state = {name: _unpack(cache.get(place)) for name, place in keys.items()}
             log, best = state["log"], state["best"]
             for name, part in stateful.items():
                 part.load_state_dict(state[name])
