@@ -136,7 +136,9 @@ def _rank(before: str) -> int:
     verb = _VERB.search(before)
     if not verb:
         return 1 if _OPENING.fullmatch(before) else 3
-    if not _SUBJECT.search(before[: verb.start()]):
+    # "The colours of the face are natural" is about the colours.
+    subject = re.split(r"(?<=\w)\s+(?:of|in|on|at|from|with)\b", before[: verb.start()])[0]
+    if not _SUBJECT.search(subject):
         return 3
     return 2 if _LOOKS.search(before) else 1
 
