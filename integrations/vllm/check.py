@@ -20,7 +20,6 @@ from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
 from fakevlm.evaluation.methods import FAKEVLM, tuned
-from fakevlm.inference.generate import frame
 from fakevlm.inference.served import Served
 
 
@@ -53,9 +52,8 @@ def answered() -> pd.DataFrame:
 def ask(params: Params, servers: Servers, folder: str | Path, records: Sequence[Record]) -> pd.DataFrame:
     """Return the servers' answers about records, asked as in stage `evaluate`."""
     served = Served(servers, FAKEVLM, folder, params.evaluate.max_new_tokens)
-    return frame(
-        records, served.predict(records, Cache(None))
-    )  # these servers' own answers, none that are kept
+    answers = served.predict(records, Cache(None))  # a new cache: these servers' own answers
+    return benchmarks.table(records, answers)
 
 
 def main() -> None:

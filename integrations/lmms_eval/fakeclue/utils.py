@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fakevlm.data.records import FAKE, QUESTION, REAL
-from fakevlm.evaluation import metrics, text
+from fakevlm.evaluation import explanations, metrics
 from fakevlm.model import sentence_encoder as encoder
 from fakevlm.model import verdict
 
@@ -89,14 +89,16 @@ def unparsed(rows: list[Row]) -> float:
 
 def rouge_l(rows: list[Row]) -> float:
     """Return the mean ROUGE-L F (0–1) of answers against their references."""
-    return _mean(rows, lambda answered: [text.rouge_l(row["text"], row["references"]) for row in answered])
+    return _mean(
+        rows, lambda answered: [explanations.rouge_l(row["text"], row["references"]) for row in answered]
+    )
 
 
 def css(rows: list[Row]) -> float:
     """Return the mean cosine of the sentence embeddings (all-MiniLM-L6-v2) of answers and references."""
     return _mean(
         rows,
-        lambda answered: text.css(
+        lambda answered: explanations.css(
             [row["text"] for row in answered], [row["references"] for row in answered], encoder.encode
         ),
     )
