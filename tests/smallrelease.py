@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 from fakevlm.config.params import Params, load_params
-from fakevlm.data.records import FAKE, REAL, Record, to_fakeclue_row
+from fakevlm.data.records import Record, to_fakeclue_row
 from tinyllava import ANSWERS, records
 
 # Folder of a fake and of a real image as the release names them, and their category.
@@ -18,17 +18,15 @@ KINDS = (
 
 def rows(split: str, count: int) -> list[tuple[dict, bytes]]:
     """Rows of one split's JSON, clustered by kind as in the release, each with its image."""
-    made = []
-    pictures = iter(records(count, seed=len(split)))
-    for n in range(count):
+    pairs = []
+    for n, picture in enumerate(records(count, seed=len(split))):
         pattern, places, category = KINDS[n * len(KINDS) // count]
-        picture = next(pictures)
         # Two frames a video; the test split has frames of the first two training videos: the release's
         # leakage.
         path = pattern.format(places[picture.label], n // 4, n if split == "train" else 900 + n)
         record = Record(path, picture.image, picture.label, "x", path, category, width=32, height=32)
-        made.append((to_fakeclue_row(record, ANSWERS[picture.label]), picture.image))
-    return made
+        pairs.append((to_fakeclue_row(record, ANSWERS[picture.label]), picture.image))
+    return pairs
 
 
 def make_release(root: Path, train: int = 36, test: int = 12) -> None:
@@ -60,6 +58,3 @@ def released(root: Path, base: Path, **benchmarks: Path) -> Params:
     values["evaluate"] |= {"bootstrap": 20}
     values["collect"]["frames_per_video"] = 3
     return Params(**values)
-
-
-__all__ = ["FAKE", "REAL", "make_release", "released", "rows"]

@@ -29,22 +29,22 @@ def statistics(record: Record) -> list[float]:
     """Channel moments, gradient energy, energy in spectrum bands, sizes as a file and as a JPEG."""
     image = record.pil()
     pixels = np.asarray(image, np.float32)
-    found = []
+    values = []
     for channel in np.moveaxis(pixels, -1, 0):
         mean, deviation = float(channel.mean()), float(channel.std())
         z = (channel - mean) / (deviation + 1e-6)
-        found += [mean, deviation, float((z**3).mean()), float((z**4).mean())]
+        values += [mean, deviation, float((z**3).mean()), float((z**4).mean())]
     grey = pixels.mean(-1)
-    found += [float(np.abs(np.diff(grey, axis=axis)).mean()) for axis in (0, 1)]
-    found.append(float(cv2.Laplacian(grey, cv2.CV_32F).var()))
+    values += [float(np.abs(np.diff(grey, axis=axis)).mean()) for axis in (0, 1)]
+    values.append(float(cv2.Laplacian(grey, cv2.CV_32F).var()))
     spectrum = np.abs(np.fft.fftshift(np.fft.fft2(grey - grey.mean()))) ** 2
     height, width = grey.shape
     ys, xs = np.mgrid[:height, :width]
     radius = np.hypot(ys - height // 2, xs - width // 2)
-    found += [float(np.log(spectrum[(radius >= a) & (radius < b)].mean() + 1)) for a, b in pairwise(EDGES)]
+    values += [float(np.log(spectrum[(radius >= a) & (radius < b)].mean() + 1)) for a, b in pairwise(EDGES)]
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=90)
-    return [*found, len(record.image), jpeg.tell()]
+    return [*values, len(record.image), jpeg.tell()]
 
 
 def _hasty(params: Params) -> Params:

@@ -48,8 +48,8 @@ def test_the_crop_shows_the_largest_face_where_the_template_has_it() -> None:
     frame = np.zeros((600, 700, 3), np.uint8)
     for n, (x, y) in enumerate(points):
         cv2.circle(frame, (round(x), round(y)), 6, (255, 40 * n, 0), -1)
-    found = [Face(50.0, posed(0, 0.5, 50, 50)), Face(900.0, points), Face(60.0, posed(0, 0.6, 9, 9))]
-    crop = Cropper(lambda *_: found, 256, 1.3)(frame, Path())
+    boxes = [Face(50.0, posed(0, 0.5, 50, 50)), Face(900.0, points), Face(60.0, posed(0, 0.6, 9, 9))]
+    crop = Cropper(lambda *_: boxes, 256, 1.3)(frame, Path())
     assert crop.shape == (256, 256, 3)
     for n, (x, y) in enumerate(faces.template(256, 1.3)):
         assert crop[round(y), round(x)].tolist() == [255, 40 * n, 0]
@@ -144,10 +144,10 @@ def test_rows_of_yunet_become_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     net.rows = np.array(
         [[10, 10, 40, 40, *small.ravel(), 0.99], [150, 60, 90, 90, *large.ravel(), 0.91]], np.float32
     )
-    found = cropper.find(frame, Path())
-    assert [face.area for face in found] == [1600, 8100]
-    assert found[1].points == pytest.approx(large, abs=1e-4)
-    largest = Cropper(lambda *_: found[1:], 256, 1.3)(frame, Path())
+    boxes = cropper.find(frame, Path())
+    assert [face.area for face in boxes] == [1600, 8100]
+    assert boxes[1].points == pytest.approx(large, abs=1e-4)
+    largest = Cropper(lambda *_: boxes[1:], 256, 1.3)(frame, Path())
     np.testing.assert_array_equal(cropper(frame, Path()), largest, "not the most certain one")
 
 

@@ -1,4 +1,4 @@
-"""Keep readable images, each once, under an id of its own."""
+"""Keep readable images, each once, under a unique id."""
 
 from dataclasses import dataclass, field
 

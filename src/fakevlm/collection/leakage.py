@@ -17,13 +17,11 @@ class Leakage:
 
     Args:
         distance: bits of 64 in which two perceptual hashes may differ.
-
-    Attributes:
-        flat: benchmark, or "training" → images without contrast, which are compared by content alone.
     """
 
     def __init__(self, distance: int) -> None:
         self.distance = distance
+        # By benchmark or "training": images without contrast, which are compared by content alone.
         self.flat: Counter[str] = Counter()
         self._content: dict[bytes, str] = {}  # path by content
         self._hashes, self._paths = array("Q"), []  # of the trainable images

@@ -1,4 +1,4 @@
-"""Records by number: a folder of shards as a sequence that is read batch by batch, never as a whole.
+"""Records by number: a folder of shards as a sequence that is read batch by batch, never at once.
 
 Training, benchmarks and the study take a `Sequence[Record]`. What they need of all records they read without
 images (`columns_of`, `without_images`).
@@ -53,7 +53,7 @@ class Records(Sequence[Record]):
         self._places, sizes = groups[:, :2], groups[:, 3]
         self._starts = np.concatenate([[0], np.cumsum(groups[:, 2])])
         self._rows = np.arange(self._starts[-1])
-        self._kept = max(1, in_memory * len(sizes) // max(1, int(sizes.sum())))
+        self._cached_groups = max(1, in_memory * len(sizes) // max(1, int(sizes.sum())))
 
     @cached_property
     def _file(self) -> Any:
@@ -61,7 +61,7 @@ class Records(Sequence[Record]):
 
     @cached_property
     def _group(self) -> Any:
-        return lru_cache(self._kept)(self._read_group)
+        return lru_cache(self._cached_groups)(self._read_group)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("_file", "_group")}

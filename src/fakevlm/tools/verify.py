@@ -203,7 +203,7 @@ def _fakeclue(root: Path, _: Path | None) -> Iterator[Item]:
         yield Item(what, len(rows) - len(missing), missing, counts=counts)
 
 
-# What a corpus's own lists name; given its folder, and FF++'s, which DD-VQA asks about.
+# The checks of a corpus's own lists, given its folder and that of FF++, which DD-VQA asks about.
 LISTS: dict[str, Callable[[Path, Path | None], Iterator[Item]]] = {
     "ffpp": _ffpp,
     "cvusa": _cvusa,

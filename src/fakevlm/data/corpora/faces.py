@@ -28,7 +28,7 @@ TEMPLATE = np.array(
 SHIFT, SIDE = (8.0, 0.0), 112.0
 # The same five among dlib's 68 (or 81: the forehead's 13 come last), numbered from 0, as in DeepfakeBench.
 DLIB_FIVE = [37, 44, 30, 49, 55]
-# A whole frame's face never lies on the template by itself; the landmarks of a crop do.
+# The face of a frame is never on the template by itself; the landmarks of a crop are.
 _STILL_SCALE, _STILL_PIXELS = 0.1, 0.08
 YUNET = "face_detection_yunet_2023mar.onnx from https://github.com/opencv/opencv_zoo (MIT licence)"
 
@@ -113,7 +113,7 @@ def yunet(settings: FaceCrop) -> Finder:
         create()
     except cv2.error as error:
         raise UserError(f"{wrong} ({error.err})", f"put there {YUNET}") from error
-    threads = threading.local()  # a detector holds the frame's size: each thread has one of its own
+    threads = threading.local()  # a detector holds the frame's size: one a thread
 
     def find(frame: np.ndarray, _: Path) -> list[Face]:
         if not hasattr(threads, "detector"):
@@ -164,7 +164,7 @@ class Cropper:
 
 
 def make_cropper(settings: FaceCrop | None) -> Cropper | None:
-    """Return the cropper that `collect.face_crop` names; None where frames stay whole.
+    """Return the cropper that `collect.face_crop` names; None where frames are not cropped.
 
     Raises:
         UserError: the detector's model is missing or does not load.

@@ -6,7 +6,7 @@
 
 Where a `frames` folder is beside `videos` (`…/c23/frames/033_097/012.png`, as DeepfakeBench crops faces to
 256×256 and FakeClue releases them), its images are taken instead, unchanged. Frames from videos are stored
-as PNG: whole, or the face's crop where `collect.face_crop` says so (`faces`).
+as PNG: uncropped, or the face's crop where `collect.face_crop` asks for it (`faces`).
 
 A video and all manipulations of it share one `item`, the target's id. The official split goes by pairs, so
 neither target nor source of a test video occurs in training.

@@ -23,7 +23,7 @@ class BadImage(ValueError):
 
 
 class Unusable(NamedTuple):
-    """What a corpus should hold and no record can be made of: a row of quarantine.csv."""
+    """A missing or unreadable part of a corpus: a row of quarantine.csv."""
 
     corpus: str
     path: str
@@ -129,7 +129,7 @@ def decoded(record: Record) -> Image.Image:
         raise BadImage(f"too many pixels: {error}") from error
     except MemoryError:
         raise
-    except Exception as error:  # a broken file can raise anything: each format has a reader of its own
+    except Exception as error:  # a broken file can raise anything
         # Pillow's words for an unknown format hold the address of a buffer, which differs from run to run.
         unknown = "cannot identify" in str(error)
         raise BadImage("not a known image format" if unknown else str(error) or repr(error)) from error
