@@ -101,9 +101,8 @@ def _clear(folder: Path) -> None:
     """Remove what an earlier run drew and this one may not; leave anything else in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / ".ipynb_checkpoints", ignore_errors=True)
-    for file in folder.iterdir():
-        if file.is_file() and file.suffix in SUFFIXES:
-            file.unlink()
+    for file in [file for suffix in SUFFIXES for file in folder.glob(f"*{suffix}")]:
+        file.unlink()
 
 
 def build(params: Params) -> Report:

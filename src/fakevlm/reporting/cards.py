@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
 
 from fakevlm import paths
 from fakevlm.config.params import Params
@@ -31,12 +30,32 @@ def write_cards(params: Params, folder: Path) -> list[Path]:
         The files.
     """
     shards = {split: paths.artifacts("annotate", "fakeclue", split) for split in SPLITS}
-    counts = _counts(shards)
-    files = [_dataset_card(params, counts, folder / "dataset"), _croissant(shards, folder / "dataset")]
+    facts = {"params": params, "counts": _counts(shards), "splits": SPLITS}
+    metrics, dataset = _json(paths.artifacts("annotate", "metrics.json")), folder / "dataset"
+    card = _text("dataset_card.md.j2", metrics=metrics, question=QUESTION, **facts)
+    files = [_write(dataset / "README.md", card), _write(dataset / "croissant.json", _croissant(shards))]
     for objective in OBJECTIVES:
         if params.finetune and paths.artifacts("finetune", objective, "model").is_dir():
-            files.append(_model_card(params, objective, counts, folder / f"model_{objective}"))
+            log = pd.read_csv(paths.artifacts("finetune", objective, "log.csv"))
+            metrics = paths.artifacts("evaluate", "fakeclue", "metrics.json")
+            facts["scores"] = _json(metrics) if objective == "explanation" and metrics.is_file() else {}
+            card = _text("model_card.md.j2", objective=objective, steps=int(log["step"].max()), **facts)
+            files.append(_write(folder / f"model_{objective}" / "README.md", card))
     return files
+
+
+def _json(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _text(template: str, **values: Any) -> str:
+    return environment(trim_blocks=True).get_template(template).render(**values)
+
+
+def _write(file: Path, text: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text.rstrip() + "\n", encoding="utf-8")
+    return file
 
 
 def _counts(shards: dict[str, Path]) -> str:
@@ -52,58 +71,14 @@ def _counts(shards: dict[str, Path]) -> str:
     return counts.rename_axis("category").to_markdown()
 
 
-def _text(template: str, **values: Any) -> str:
-    return environment(trim_blocks=True).get_template(template).render(**values)
-
-
-def _dataset_card(params: Params, counts: str, folder: Path) -> Path:
-    metrics = json.loads(paths.artifacts("annotate", "metrics.json").read_text(encoding="utf-8"))
-    body = _text("dataset_card.md.j2", params=params, counts=counts, metrics=metrics, question=QUESTION)
-    files = [{"split": split, "path": f"{split}/*.parquet"} for split in SPLITS]
-    data = DatasetCardData(
-        language="en",
-        license="cc-by-4.0",
-        task_categories=["image-classification", "image-to-text"],
-        pretty_name=f"FakeClue ({params.profile})",
-        configs=[{"config_name": "default", "data_files": files}],
-    )
-    return _save(DatasetCard(f"---\n{data.to_yaml()}\n---\n{body}"), folder)
-
-
-def _model_card(params: Params, objective: str, counts: str, folder: Path) -> Path:
-    metrics = paths.artifacts("evaluate", "fakeclue", "metrics.json")
-    explains = objective == "explanation"
-    scores = json.loads(metrics.read_text(encoding="utf-8")) if explains and metrics.is_file() else {}
-    steps = int(pd.read_csv(paths.artifacts("finetune", objective, "log.csv"))["step"].max())
-    values = {"params": params, "objective": objective, "scores": scores, "steps": steps, "counts": counts}
-    data = ModelCardData(
-        language="en",
-        license="cc-by-4.0",
-        library_name="transformers",
-        pipeline_tag="image-text-to-text" if explains else "image-classification",
-    )
-    body = _text("model_card.md.j2", **values)
-    return _save(ModelCard(f"---\n{data.to_yaml()}\n---\n{body}"), folder)
-
-
-def _save(card: ModelCard, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "README.md"
-    file.write_text(str(card).rstrip() + "\n", encoding="utf-8")
-    return file
-
-
-def _croissant(shards: dict[str, Path], folder: Path) -> Path:
-    """Write the Croissant 1.0 description of the shards (https://docs.mlcommons.org/croissant)."""
+def _croissant(shards: dict[str, Path]) -> str:
+    """Return the Croissant 1.0 description of the shards (https://docs.mlcommons.org/croissant)."""
     files = [
         {"split": split, "name": part.name, "id": f"{split}-{part.stem}", "sha256": _digest(part)}
         for split, shard in shards.items()
         for part in sorted(shard.glob("*.parquet"))
     ]
-    description = yaml.safe_load(_text("croissant.yaml.j2", files=files, splits=SPLITS))
-    file = folder / "croissant.json"
-    file.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-    return file
+    return json.dumps(yaml.safe_load(_text("croissant.yaml.j2", files=files, splits=SPLITS)), indent=1)
 
 
 def _digest(file: Path) -> str:

@@ -104,18 +104,6 @@ def _lines(axes: Any, x: float, y: float, lines: Sequence[str], size: float, **k
     return y - len(lines) * step
 
 
-def _box(
-    axes: Any, x: float, top: float, width: float, lines: list[str], title: str, colour: str, size: float
-) -> float:
-    """Draw a titled box of text (in inches); return its bottom."""
-    height = 0.30 + size * LEADING / 72 * len(lines)
-    shape, paint = "round,pad=0,rounding_size=0.05", {"facecolor": "white", "edgecolor": colour}
-    axes.add_patch(FancyBboxPatch((x, top - height), width, height, boxstyle=shape, linewidth=1.0, **paint))
-    axes.text(x + 0.07, top - 0.06, title, va="top", fontsize=size + 0.3, fontweight="bold", color=colour)
-    _lines(axes, x + 0.07, top - 0.22, lines, size)
-    return top - height
-
-
 @dataclass(frozen=True)
 class Case:
     """One image and what was said about it.
@@ -269,8 +257,15 @@ def example(case: Case, captions: Mapping[str, str]) -> Picture:
     _lines(frame, 0.06, total - side - 0.07, below, size)
     left, top, bottoms = side + 0.34, total, []
     for (name, _, colour), lines in zip(texts, wrapped, strict=True):
-        bottoms.append(_box(frame, left, top, column, lines, name, colour, size))
-        top = bottoms[-1] - gap
+        bottom = top - 0.30 - leading * len(lines)
+        paint = {"facecolor": "white", "edgecolor": colour, "linewidth": 1.0}
+        shape = "round,pad=0,rounding_size=0.05"
+        frame.add_patch(FancyBboxPatch((left, bottom), column, top - bottom, boxstyle=shape, **paint))
+        heading = {"va": "top", "fontsize": size + 0.3, "fontweight": "bold", "color": colour}
+        frame.text(left + 0.07, top - 0.06, name, **heading)
+        _lines(frame, left + 0.07, top - 0.22, lines, size)
+        bottoms.append(bottom)
+        top = bottom - gap
     if len(bottoms) > 1:
         # From the captions to the aggregate.
         x, above = left + column / 2, bottoms[-2]

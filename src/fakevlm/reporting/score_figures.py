@@ -14,13 +14,7 @@ from fakevlm.reporting import style
 from fakevlm.reporting.style import Picture, drawing
 from fakevlm.reporting.texts import BENCHMARKS, CATEGORY_NAMES, METRICS, count, layout, percent
 
-PARADIGMS = (
-    "Frozen QA",
-    "Linear probe (vision tower)",
-    "Linear probe (LMM last layer)",
-    "Direct real/fake QA",
-    "Explanatory VQA",
-)
+PARADIGMS: list[str] = layout()["names"]["paradigms"]
 PERTURBATIONS: dict[str, str] = layout()["names"]["perturbations"]
 OBJECTIVES: dict[str, str] = layout()["names"]["objectives"]
 _FALLING = {"jpeg", "resize", "crop"}  # a smaller value is a stronger perturbation
