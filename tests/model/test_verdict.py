@@ -56,7 +56,8 @@ class Words:
     """A tokenizer with known ids: words keep the space before them, id 0 is special."""
 
     vocabulary = (
-        "<eos>", "This", " is", " a", " fake", " real", " image", ".", " not", "Fake", "Real", "fa", "ke", "re", "al",
+        "<eos>", "This", " is", " a", " fake", " real", " image", ".", " not", "Fake", "Real",
+        "fa", "ke", "re", "al",
     )  # fmt: skip
 
     def decode(self, ids, skip_special_tokens: bool = False) -> str:
