@@ -57,10 +57,10 @@ def _ports(count: int) -> list[int]:
     held = [socket.socket() for _ in range(count)]
     for each in held:
         each.bind(("", 0))
-    found = [each.getsockname()[1] for each in held]
+    ports = [each.getsockname()[1] for each in held]
     for each in held:
         each.close()
-    return found
+    return ports
 
 
 @contextmanager
@@ -85,14 +85,14 @@ def _running(folder: Path) -> Iterator[None]:
         f"NodeName={name} NodeAddr={name} Port={port} CPUs=96 RealMemory=1000 Gres=gpu:8"
         for name, port in zip(NODES, ports, strict=True)
     )
-    told = {
+    values = {
         "host": socket.gethostname(),
         "controller": controller,
         "user": getpass.getuser(),
         "folder": folder,
     }
     conf = folder / "slurm.conf"
-    conf.write_text(_CONF.format(**told, nodes=nodes))
+    conf.write_text(_CONF.format(**values, nodes=nodes))
     for n in range(8):
         (folder / f"gpu{n}").touch()
     (folder / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-7]\n")
@@ -108,8 +108,8 @@ def _running(folder: Path) -> Iterator[None]:
     os.environ["SLURM_CONF"] = str(conf)
     try:
         for command in commands:
-            with (folder / f"{Path(command[0]).name}.out").open("a") as said:
-                servers.append(subprocess.Popen(command, stdout=said, stderr=said))
+            with (folder / f"{Path(command[0]).name}.out").open("a") as output:
+                servers.append(subprocess.Popen(command, stdout=output, stderr=output))
             time.sleep(0.5)
         _wait(folder)
         yield
@@ -125,11 +125,11 @@ def _running(folder: Path) -> Iterator[None]:
 
 def _wait(folder: Path) -> None:
     for _ in range(100):
-        asked = ["sinfo", "--noheader", "--format=%D", "--states=idle"]
-        if subprocess.run(asked, capture_output=True, text=True, timeout=60).stdout.strip() == str(
+        sinfo = ["sinfo", "--noheader", "--format=%D", "--states=idle"]
+        if subprocess.run(sinfo, capture_output=True, text=True, timeout=60).stdout.strip() == str(
             len(NODES)
         ):
             return
         time.sleep(0.3)
-    said = "\n".join(file.read_text() for file in sorted(folder.glob("*.log")) + sorted(folder.glob("*.out")))
-    raise RuntimeError(f"the cluster did not come up:\n{said}")
+    output = "\n".join(file.read_text() for file in sorted(folder.glob("*.log")) + sorted(folder.glob("*.out")))
+    raise RuntimeError(f"the cluster did not come up:\n{output}")

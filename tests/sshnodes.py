@@ -37,14 +37,14 @@ def running(folder: Path) -> Iterator[Path]:
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # sshd asks for it when it may drop privileges
     for name in ("node1", "node2"):
-        told = {**common, "ListenAddress": ADDRESSES[name], "PidFile": folder / f"{name}.pid"}
+        settings = {**common, "ListenAddress": ADDRESSES[name], "PidFile": folder / f"{name}.pid"}
         file = folder / f"{name}.conf"
-        file.write_text("".join(f"{key} {value}\n" for key, value in told.items()))
+        file.write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
         servers.append(subprocess.Popen([SSHD, "-D", "-f", file, "-E", folder / f"{name}.log"]))
     lines = [f"Host {name}\n  HostName {address}" for name, address in ADDRESSES.items()]
-    given = {"Port": port, "IdentityFile": folder / "user", "UserKnownHostsFile": folder / "known"}
-    given |= {"StrictHostKeyChecking": "no", "LogLevel": "ERROR", "IdentitiesOnly": "yes"}
-    lines += ["Host *", *(f"  {key} {value}" for key, value in given.items())]
+    options = {"Port": port, "IdentityFile": folder / "user", "UserKnownHostsFile": folder / "known"}
+    options |= {"StrictHostKeyChecking": "no", "LogLevel": "ERROR", "IdentitiesOnly": "yes"}
+    lines += ["Host *", *(f"  {key} {value}" for key, value in options.items())]
     (folder / "config").write_text("\n".join(lines) + "\n")
     (folder / "bin").mkdir()
     (folder / "bin/ssh").write_text(f'#!/bin/sh\nexec {SSH} -F {folder / "config"} "$@"\n')

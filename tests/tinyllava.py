@@ -39,14 +39,14 @@ def records(
 ) -> list[Record]:
     """Dark fakes and bright real images, by turns, as PNG."""
     rng = np.random.default_rng(seed)
-    made = []
+    rows = []
     for i in range(n):
         label = FAKE if i % 2 == 0 else REAL
         low = 0 if label == FAKE else 128
         buffer = io.BytesIO()
         pixels = rng.integers(low, low + 128, (size, size, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(buffer, "PNG")
-        made.append(
+        rows.append(
             Record(
                 id=f"made/{seed}/{i}.png",
                 image=buffer.getvalue(),
@@ -59,7 +59,7 @@ def records(
                 references=[ANSWERS[label]],
             )
         )
-    return made
+    return rows
 
 
 def frame(records: list[Record], columns: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -110,9 +110,9 @@ def run(
     """A training of 18 records (5 steps an epoch), or of `data`; see `params` for `tune`."""
     from fakevlm.training.finetune import Run
 
-    made = params(base, **tune)
+    loaded = params(base, **tune)
     train, val = data or (records(18), records(6, 1))
-    return Run(made, objective, train, val, work, steps)
+    return Run(loaded, objective, train, val, work, steps)
 
 
 def scripted(model: Any, processor: Any, answers: list[str]) -> Any:

@@ -58,11 +58,11 @@ class Satellites(Section):
 
     @model_validator(mode="after")
     def _sizes(self) -> "Satellites":
-        for name, own in (("gan", self.gan), ("diffusion", self.diffusion)):
-            step = math.lcm(self.cell, own.multiple)
-            if self.image_size % step or own.crop % step or own.crop > self.image_size:
+        for name, section in (("gan", self.gan), ("diffusion", self.diffusion)):
+            step = math.lcm(self.cell, section.multiple)
+            if self.image_size % step or section.crop % step or section.crop > self.image_size:
                 raise ValueError(
-                    f"image_size {self.image_size} and {name}.crop {own.crop} must be multiples of {step} "
+                    f"image_size {self.image_size} and {name}.crop {section.crop} must be multiples of {step} "
                     "(of cell and of what the network halves), the crop no larger than the image"
                 )
         if self.jpeg[0] > self.jpeg[1]:
