@@ -1,9 +1,10 @@
 """How much of its servers' throughput the client uses: `python benchmarks/annotate_saturation.py`.
 
-Three models are asked at once, each behind a server process that answers `--capacity` requests at a time, each
-after `--latency` seconds, so capacity / latency requests a second at most. The client keeps half as many again
-under way. The table shows the client's rate over the server's: in the whole run, and without the first and last
-two rounds (steady). Where the CPU of a request times the servers' rate nears one core, the core is measured.
+Three models are asked at once, each behind a server process that answers `--capacity` requests at a time,
+each after `--latency` seconds, so capacity / latency requests a second at most. The client keeps half as many
+again under way. The table shows the client's rate over the server's: in the whole run, and without the first
+and last two rounds (steady). Where the CPU of a request times the servers' rate nears one core, the core is
+measured.
 """
 
 import argparse
@@ -118,7 +119,8 @@ def main() -> None:
     failed = sum(annotator.failed for annotator in annotators)
     total = len(MODELS) * len(requests)
     print(
-        "| capacity, latency | image | requests | failed | servers, 1/s | steady | whole run | CPU a request |"
+        "| capacity, latency | image | requests | failed | servers, 1/s | steady | whole run "
+        "| CPU a request |"
     )
     print("|---|---|---|---|---|---|---|---|")
     print(

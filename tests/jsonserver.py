@@ -1,4 +1,5 @@
-"""What the tests' stand-in servers share: JSON answered with JSON by a process of its own, and a chat completion's frame.
+"""What the tests' stand-in servers share: JSON answered with JSON by a process of its own, and a chat
+completion's frame.
 
 Standard library only.
 """

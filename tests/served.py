@@ -1,4 +1,5 @@
-"""Shared by the tests of servers: entries of params.yaml, images that say how the server shall behave, a run."""
+"""Shared by the tests of servers: entries of params.yaml, images that say how the server shall behave, a
+run."""
 
 import json
 import signal

@@ -131,5 +131,7 @@ def _wait(folder: Path) -> None:
         ):
             return
         time.sleep(0.3)
-    output = "\n".join(file.read_text() for file in sorted(folder.glob("*.log")) + sorted(folder.glob("*.out")))
+    output = "\n".join(
+        file.read_text() for file in sorted(folder.glob("*.log")) + sorted(folder.glob("*.out"))
+    )
     raise RuntimeError(f"the cluster did not come up:\n{output}")

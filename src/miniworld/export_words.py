@@ -1,4 +1,5 @@
-"""What people say of the miniature's images: LOKI's descriptions, DD-VQA's answers (words: export_words.yaml).
+"""What people say of the miniature's images: LOKI's descriptions, DD-VQA's answers (words:
+export_words.yaml).
 
 Benchmarks written by people use other words than annotating models do. So must the miniature's, or agreement
 of wording would pass for understanding.
@@ -46,7 +47,8 @@ def loki_problems(truth: GroundTruth, size: int, rng: np.random.Generator) -> di
 
 
 def parts_touched(artifact: Artifact) -> list[str]:
-    """Return the parts of a face that an artifact touches; surface and whole-face artifacts touch the skin."""
+    """Return the parts of a face that an artifact touches; surface and whole-face artifacts touch the
+    skin."""
     if artifact.kind == "asymmetry":
         return ["eyes"]
     x0, y0, x1, y1 = artifact.region

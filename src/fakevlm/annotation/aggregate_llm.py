@@ -1,4 +1,5 @@
-"""The aggregation A = M(A1, A2, A3) by a language model behind a server (paper section 3.2, Eq. 1), which may see the image.
+"""The aggregation A = M(A1, A2, A3) by a language model behind a server (paper section 3.2, Eq. 1), which may
+see the image.
 
 The model proposes, this module disposes. It is asked for JSON of a fixed schema (`response_format`, which
 vLLM, SGLang and hosted APIs enforce while decoding, and which is checked here whoever enforced it): the
@@ -12,8 +13,8 @@ judgement.
 
 Captions are data: they are put as JSON strings, which no text can end, the verdict in the answer is the known
 label's, and the answer is written by the same `answer` as the embedding aggregator's. Each attempt is a
-request of its own in the cache, and the rules are applied anew to what is there: a killed run repeats nothing,
-and neither does a change of the rules.
+request of its own in the cache, and the rules are applied anew to what is there: a killed run repeats
+nothing, and neither does a change of the rules.
 """
 
 import json
@@ -110,7 +111,8 @@ def question(image: Candidates, min_annotators: int, with_image: bool) -> Questi
 
 
 def _again(first: Question, attempt: int, last: str, problem: str) -> Question:
-    """Return the question, the last answer and what was wrong with it. The number makes a third differ from a second."""
+    """Return the question, the last answer and what was wrong with it. The number makes a third differ from a
+    second."""
     shown = json.dumps(last if len(last) <= _SHOWN else last[:_SHOWN] + "…", ensure_ascii=False)
     text = _texts()["again"].format(question=first.text, attempt=attempt, answer=shown, problem=problem)
     return replace(first, text=text)
@@ -194,7 +196,8 @@ def follow(
 
 
 class _Model(Client):
-    """The model behind its servers. Stops the run if none of its first answers fits: no other would either."""
+    """The model behind its servers. Stops the run if none of its first answers fits: no other would
+    either."""
 
     def __init__(self, spec: ServedAggregator, min_annotators: int, seed: int) -> None:
         super().__init__(spec, seed, {"response_format": RESPONSE_FORMAT}, ENTRY, "aggregator")
@@ -232,8 +235,8 @@ class LLMAggregator:
         min_annotators: how many must name a clue that is not critical.
         seed: the profile's.
         store: the cache of answers.
-        requests: where the images come from if the model sees them: those that were annotated, in the order of
-            the captions.
+        requests: where the images come from if the model sees them: those that were annotated, in the order
+            of the captions.
         concurrency: requests under way at a time, if the entry does not say.
     """
 
@@ -251,7 +254,8 @@ class LLMAggregator:
         self._store, self._requests, self._concurrency = store, requests, concurrency
 
     def aggregate(self, images: Iterable[Candidates]) -> Iterator[Annotation]:
-        """Yield one annotation an image, in order, also for those that have no answer (see `Annotation.outcome`).
+        """Yield one annotation an image, in order, also for those that have no answer (see
+        `Annotation.outcome`).
 
         Raises:
             UserError: as `Client.annotate`; and if none of the first answers fits.

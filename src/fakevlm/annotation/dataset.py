@@ -102,8 +102,8 @@ def counts(images: pd.DataFrame) -> dict:
 def pick(fakeclue: FakeClue, folder: Path, label: int = FAKE) -> tuple[Record, dict[str, str]] | None:
     """Return a training image that all annotators captioned, and its captions by annotator (paper Fig. 2).
 
-    Its answer names two families of artifacts or more, where there is such an image. Among these the least hash
-    decides, so that the example is typical, good or bad.
+    Its answer names two families of artifacts or more, where there is such an image. Among these the least
+    hash decides, so that the example is typical, good or bad.
 
     Args:
         fakeclue: the results of the stage.

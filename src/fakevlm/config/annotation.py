@@ -117,12 +117,13 @@ class Annotate(Section):
     def _possible(self) -> "Annotate":
         if self.min_annotators > len(self.annotators):
             raise ValueError(
-                f"min_annotators {self.min_annotators} is more than the {len(self.annotators)} annotators: nothing but glaring "
-                "artifacts would ever be named"
+                f"min_annotators {self.min_annotators} is more than the {len(self.annotators)} annotators: "
+                "nothing but glaring artifacts would ever be named"
             )
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError(
-                f"val_fraction and test_fraction make {self.val_fraction + self.test_fraction:g}: leave something to train on"
+                f"val_fraction and test_fraction make {self.val_fraction + self.test_fraction:g}: "
+                "leave something to train on"
             )
         return self
 

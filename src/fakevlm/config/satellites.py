@@ -62,8 +62,8 @@ class Satellites(Section):
             step = math.lcm(self.cell, section.multiple)
             if self.image_size % step or section.crop % step or section.crop > self.image_size:
                 raise ValueError(
-                    f"image_size {self.image_size} and {name}.crop {section.crop} must be multiples of {step} "
-                    "(of cell and of what the network halves), the crop no larger than the image"
+                    f"image_size {self.image_size} and {name}.crop {section.crop} must be multiples of "
+                    f"{step} (of cell and of what the network halves), the crop no larger than the image"
                 )
         if self.jpeg[0] > self.jpeg[1]:
             raise ValueError("jpeg is the lowest quality, then the highest")

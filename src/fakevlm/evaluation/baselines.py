@@ -56,7 +56,8 @@ def standard_prompt() -> str:
 
 
 def requests(spec: Baseline, records: Sequence[Record]) -> Iterator[Request]:
-    """Yield what a baseline is asked first: each record's own question, else the entry's prompt, else the standard one."""
+    """Yield what a baseline is asked first: each record's own question, else the entry's prompt, else the
+    standard one."""
     for record in records:
         question = Question(record.question or spec.prompt or standard_prompt())
         yield Request(record.id, record.path, record.image, question)
@@ -80,7 +81,8 @@ class BaselineClient(Client):
         return replace(request, prompt=prompt, sampling={**request.sampling, **FORCED})
 
     async def annotate(self, request: Request) -> Outcome:
-        """Ask; a server that rejects the first forced choice does not know `response_format`: no other is asked for."""
+        """Ask; a server that rejects the first forced choice does not know `response_format`: no other is
+        asked for."""
         if "response_format" not in request.sampling:
             return await super().annotate(request)
         if self._no_choice is not None:

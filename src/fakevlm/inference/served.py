@@ -1,4 +1,5 @@
-"""FakeVLM behind vLLM or SGLang servers: the same words, verdict and P(fake) from chat completions with log-probabilities.
+"""FakeVLM behind vLLM or SGLang servers: the same words, verdict and P(fake) from chat completions with
+log-probabilities.
 
 One request a record, greedy, with the image as data. The server says which tokens it generated and how likely
 others were at each place; verdict and place are found as in this process (`model.verdict`), and P(fake) is
@@ -71,7 +72,8 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class LogitDifference:
-    """How much "fake" outweighs "real" at a place; how many of the two words were beyond the tokens that the server gave."""
+    """How much "fake" outweighs "real" at a place; how many of the two words were beyond the tokens that the
+    server gave."""
 
     value: float
     missing: int
@@ -96,7 +98,8 @@ class Served(Client):
     ) -> None:
         if prompt != "template":
             raise UserError(
-                f"{name}: servers put every question in the model's chat template, and the prompt is to be {prompt!r}",
+                f"{name}: servers put every question in the model's chat template, "
+                f"and the prompt is to be {prompt!r}",
                 "set evaluate.servers to null, or evaluate.prompt to template",
             )
         need_key(servers, "evaluate.servers")
@@ -183,7 +186,8 @@ class Served(Client):
             )
 
     def _row(self, record: Record, outcomes: list[Outcome]) -> tuple:
-        """Return text, (logit difference, whether the verdict is negated), verdict and whether it was forced."""
+        """Return text, (logit difference, whether the verdict is negated), verdict and whether it was
+        forced."""
         ids, places = self._generated(outcomes[0])
         text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
         forced, negated = len(outcomes) == 2, False
@@ -230,7 +234,8 @@ class Served(Client):
             cure = "its log tells why; or give it more time by evaluate.servers.timeout"
         elif outcome.status == "rejected" and _LIMITS.search(outcome.text):
             cure = (
-                "serve with larger limits (vLLM: --max-logprobs for the tokens, --max-model-len for prompt, image "
+                "serve with larger limits (vLLM: --max-logprobs for the tokens, --max-model-len for prompt, "
+                "image "
                 "and answer together)"
             )
         else:
@@ -263,7 +268,8 @@ class Served(Client):
             ids = [int(match[1]) for match in numbers] if all(numbers) else None
         if ids is None or places is None or len(places) < len(ids):
             raise UserError(
-                f"{self.model} came back without the tokens that were generated, or without their log-probabilities",
+                f"{self.model} came back without the tokens that were generated, "
+                "or without their log-probabilities",
                 "serve it with vLLM or SGLang in a version that knows return_token_ids",
             )
         end = self.tokenizer.eos_token_id

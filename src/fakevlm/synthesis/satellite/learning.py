@@ -109,9 +109,15 @@ class Learner(ABC):
 
 
 def fit(
-    learner: Learner, pixels: np.ndarray, name: str, section: GAN | Diffusion, settings: Satellites,
-    seed: int, values: Cache, run: str,
-) -> None:  # fmt: skip
+    learner: Learner,
+    pixels: np.ndarray,
+    name: str,
+    section: GAN | Diffusion,
+    settings: Satellites,
+    seed: int,
+    values: Cache,
+    run: str,
+) -> None:
     """Train `learner`, from its last cached state if there is one.
 
     Args:
