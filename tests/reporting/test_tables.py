@@ -126,6 +126,13 @@ def test_rows_of_perturbations_are_in_order_of_strength() -> None:
     ]
 
 
+def test_a_category_that_this_run_lacks_has_no_row() -> None:
+    table = build("table2", SCORES[SCORES.subset != "category=doc"])
+    rows = [row[0] for sheet in table.sheets if sheet.head[0] == "Category" for row in sheet.rows]
+    assert "animals" in rows
+    assert "documents" not in rows
+
+
 def test_a_column_that_the_paper_lacks_is_this_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     sheet = layout()["tables"]["table4"]["sheets"][0]
     monkeypatch.setitem(sheet, "columns", {**sheet["columns"], "all/auc": "AUC"})

@@ -133,7 +133,7 @@ def _sheet(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet | No
     tidy = tidy[tidy.source.isin({column[0] for column in columns})].sort_values("source", kind="stable")
     if "by" in spec:
         tidy = tidy[(tidy.method == METHOD) & tidy.subset.str.startswith(spec["by"])]
-        rows = sorted(tidy.subset.unique(), key=_rank)
+        rows = sorted(tidy[tidy.source != "release"].subset.unique(), key=_rank)
     else:
         having = spec.get("having")
         tidy = tidy[tidy.method.isin(tidy[tidy.metric == having].method)] if having else tidy
