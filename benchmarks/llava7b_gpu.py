@@ -70,8 +70,7 @@ ANSWER = (
     "This is a fake image. Texture: skin looks waxy and lacks pores; hair merges into the background; fabric "
     "repeats the same weave without folds. Geometry: the left hand shows six fingers; the railing bends "
     "where it passes behind the shoulder; letters on the sign are garbled. Lighting: the shadow of the face "
-    "falls "
-    "towards the lamp, and reflections in both eyes differ."
+    "falls towards the lamp, and reflections in both eyes differ."
 )
 
 

@@ -149,7 +149,7 @@ def annotate(count: int, folder: Path) -> int:
             store=store,
             annotators=annotators,
         )
-    assert dataset.pick(result, out, {}).captions.keys() == {each.model for each in annotators}
+    assert dataset.pick(result, out)[1].keys() == {each.model for each in annotators}
     assert result.metrics["outcomes"] == {"ok": 3 * len(result.images)}
     assert len(result.images) > 0.9 * count
     assert 1 < result.metrics["points_per_image"] < 3, result.metrics
