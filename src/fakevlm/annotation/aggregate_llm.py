@@ -1,20 +1,15 @@
-"""The aggregation A = M(A1, A2, A3) by a language model behind a server (paper section 3.2, Eq. 1), which may
-see the image.
+"""The aggregation A = M(A1, A2, A3) by a language model behind a server (paper section 3.2, Eq. 1).
 
-The model proposes, this module disposes. It is asked for JSON of a fixed schema (`response_format`, which
-vLLM, SGLang and hosted APIs enforce while decoding, and which is checked here whoever enforced it): the
-verdict, and by family the clues with the annotators who make each. An answer that does not fit (no JSON,
-another verdict than the known label, an annotator who does not exist, cut off, empty) is asked for again,
-with what was wrong, `attempts` times in all. Then the image has no aggregate: it is left out and listed with
-the reason, never given another aggregator's text. From one that fits, the rules are taken literally: a clue
-needs `min_annotators` annotators, or one and to be critical, which on real images nothing is; statements of
-the verdict itself are dropped. Whether two annotators mean the same, and what is glaring, is the model's
+The model, which may see the image, is asked for JSON of a fixed schema: the verdict, and by family the clues
+with the annotators who make each. An answer that does not fit (no JSON, another verdict than the known label,
+an annotator who does not exist, cut off, empty) is asked for again with what was wrong, `attempts` times in
+all. Then the image is left out and listed with the reason. The rules are applied to an answer that fits: a
+clue needs `min_annotators` annotators, or one and to be critical, which on real images nothing is; statements
+of the verdict are dropped. Whether two annotators mean the same, and what is glaring, is the model's
 judgement.
 
-Captions are data: they are put as JSON strings, which no text can end, the verdict in the answer is the known
-label's, and the answer is written by the same `answer` as the embedding aggregator's. Each attempt is a
-request of its own in the cache, and the rules are applied anew to what is there: a killed run repeats
-nothing, and neither does a change of the rules.
+Captions are data: they are put as JSON strings, which no text can end. The verdict is that of the known
+label. Each attempt is a request of its own in the cache, so a change of the rules asks nothing anew.
 """
 
 import json
@@ -111,8 +106,7 @@ def question(image: Candidates, min_annotators: int, with_image: bool) -> Questi
 
 
 def _again(first: Question, attempt: int, last: str, problem: str) -> Question:
-    """Return the question, the last answer and what was wrong with it. The number makes a third differ from a
-    second."""
+    """Return the question with the last answer and what was wrong with it. `attempt` makes texts differ."""
     shown = json.dumps(last if len(last) <= _SHOWN else last[:_SHOWN] + "…", ensure_ascii=False)
     text = _texts()["again"].format(question=first.text, attempt=attempt, answer=shown, problem=problem)
     return replace(first, text=text)
@@ -196,8 +190,7 @@ def follow(
 
 
 class _Model(Client):
-    """The model behind its servers. Stops the run if none of its first answers fits: no other would
-    either."""
+    """The model behind its servers. Stops the run if none of its first answers fits."""
 
     def __init__(self, spec: ServedAggregator, min_annotators: int, seed: int) -> None:
         super().__init__(spec, seed, {"response_format": RESPONSE_FORMAT}, ENTRY, "aggregator")
@@ -235,8 +228,7 @@ class LLMAggregator:
         min_annotators: how many must name a clue that is not critical.
         seed: the profile's.
         store: the cache of answers.
-        requests: where the images come from if the model sees them: those that were annotated, in the order
-            of the captions.
+        requests: the annotated images in the order of the captions, if the model sees them.
         concurrency: requests under way at a time, if the entry does not say.
     """
 
@@ -254,8 +246,7 @@ class LLMAggregator:
         self._store, self._requests, self._concurrency = store, requests, concurrency
 
     def aggregate(self, images: Iterable[Candidates]) -> Iterator[Annotation]:
-        """Yield one annotation an image, in order, also for those that have no answer (see
-        `Annotation.outcome`).
+        """Yield one annotation an image, in order, also where there is no answer (see `Annotation.outcome`).
 
         Raises:
             UserError: as `Client.annotate`; and if none of the first answers fits.

@@ -19,8 +19,7 @@ def served(spec, ground_truth: Mapping[str, GroundTruth], seed: int) -> Annotato
 
 
 def make_annotators(specs: Sequence, ground_truth: Mapping[str, GroundTruth], seed: int) -> list[Annotator]:
-    """Return the annotators of a profile, in the order of params.yaml: scripted, behind servers, or
-    anybody's.
+    """Return the annotators of a profile, in the order of params.yaml.
 
     Args:
         specs: entries of `annotate.annotators`.

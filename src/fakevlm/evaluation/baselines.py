@@ -56,8 +56,7 @@ def standard_prompt() -> str:
 
 
 def requests(spec: Baseline, records: Sequence[Record]) -> Iterator[Request]:
-    """Yield what a baseline is asked first: each record's own question, else the entry's prompt, else the
-    standard one."""
+    """Yield the first request about each record: its own question, the entry's or the standard prompt."""
     for record in records:
         question = Question(record.question or spec.prompt or standard_prompt())
         yield Request(record.id, record.path, record.image, question)
@@ -81,8 +80,7 @@ class BaselineClient(Client):
         return replace(request, prompt=prompt, sampling={**request.sampling, **FORCED})
 
     async def annotate(self, request: Request) -> Outcome:
-        """Ask; a server that rejects the first forced choice does not know `response_format`: no other is
-        asked for."""
+        """Ask. A server that rejects the first forced choice does not know `response_format`."""
         if "response_format" not in request.sampling:
             return await super().annotate(request)
         if self._no_choice is not None:

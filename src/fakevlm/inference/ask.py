@@ -1,9 +1,8 @@
 """Ask models about records, each question once: answers are kept in the cache of all servers' answers.
 
-The models are annotators behind servers (`inference.servers`), scripted ones, or anybody's. A model never
-raises for what one image or one answer does: the outcome's status says it. It raises `UserError` for what
-would spoil every request alike (no key, an unknown model), and the run stops; one that is `away` (no server)
-drops out and lets the others finish.
+A model never raises for what one image or one answer does: the outcome's status says it. It raises
+`UserError` for what would spoil every request alike (no key, an unknown model), and the run stops; one that
+is `away` (no server) drops out and lets the others finish.
 """
 
 import asyncio
@@ -49,8 +48,7 @@ class Request:
         prompt: the question.
         model: the model asked, as its server calls it; a scripted observer's name.
         revision: the exact version of the model (a commit, a tag; a scripted observer's digest).
-        sampling: everything else that decides the answer (temperature, seed, maximum of tokens …), JSON
-            values.
+        sampling: everything else that decides the answer (temperature, seed, maximum of tokens), JSON values.
     """
 
     id: str
@@ -96,8 +94,7 @@ class Outcome:
 
     @property
     def caption(self) -> str:
-        """What the aggregation may read: a whole answer, the whole statements of a truncated one, else
-        nothing."""
+        """What the aggregation may read: a whole answer, or the whole statements of a truncated one."""
         if self.status == "truncated":
             statements = _STATEMENTS.match(self.text)
             return statements[0] if statements else ""
@@ -112,10 +109,9 @@ class Outcome:
 class Annotator(Protocol):
     """A model that is asked. `model`, `revision` and `sampling` go into every request's key.
 
-    It may also have: `name`, how tables call it if not by its model; `concurrency`, its own number of
-    requests under way; `follow(request, outcomes)`, the next request about the same image, given the first
-    request and the outcomes so far, or None; `note()`, a few words for the progress line; `close()`, a
-    coroutine that ends its connections.
+    It may also have: `name`, how tables call it if not by its model; `concurrency`, its number of requests
+    under way; `follow(request, outcomes)`, the next request about the same image or None, given the first
+    request and all outcomes so far; `note()`, a few words for the progress line; `close()`, a coroutine.
     """
 
     model: str
@@ -194,10 +190,10 @@ def ask_all(
 ) -> Answers:
     """Put every request to every annotator; what the cache answers is not asked again.
 
-    Each annotator walks through the requests at its own pace with requests of its own under way, so a slow
-    one holds up no other. One that is away drops out, the others finish, and then the run ends with its
-    error: so models that do not fit on the machines together can be served one after another. Images may be
-    read as they are needed: an annotator holds no more of them than its requests under way.
+    Each annotator walks through the requests at its own pace, so a slow one holds up no other. One that is
+    away drops out, the others finish, and then the run ends with its error: so models that do not fit on the
+    machines together can be served one after another. An annotator holds no more images than its requests
+    under way.
 
     Args:
         requests: without model; with several annotators something that can be walked through more than once.
@@ -232,8 +228,7 @@ async def _ask_all(runs: Sequence["_Run"], concurrency: int) -> None:
             if under_way:  # now, not hours later: its server may be started meanwhile for the next run
                 say(f"{error.what}; the run goes on without it, with {', '.join(under_way)}")
 
-    # If one fails, the others are cancelled, unless it is only away: nothing may still write when this
-    # returns.
+    # If one fails, the others are cancelled: nothing may still write when this returns.
     try:
         async with asyncio.TaskGroup() as group:
             for run in runs:

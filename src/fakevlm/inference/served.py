@@ -1,25 +1,17 @@
-"""FakeVLM behind vLLM or SGLang servers: the same words, verdict and P(fake) from chat completions with
-log-probabilities.
+"""FakeVLM behind vLLM or SGLang servers: words, verdict and P(fake) from log-probabilities.
 
-One request a record, greedy, with the image as data. The server says which tokens it generated and how likely
-others were at each place; verdict and place are found as in this process (`model.verdict`), and P(fake) is
-the softmax over the words "fake" and "real" there, each word the sum over its spellings.
+One request a record, greedy, with the image as data. Verdict and place are found as in this process
+(`model.verdict`). P(fake) is the softmax over the words "fake" and "real" at that place, each word the sum
+over its spellings.
 
-* vLLM is asked for exactly those tokens (`logprob_token_ids`): P(fake) is exact. A server that does not know
-  this field gives its likeliest tokens (`top_logprobs`). Spellings beyond these are left out; a word of which
-  none is among them counts as likely as the last of them, which it cannot exceed: P(fake) is then nearer to
-  one half than it should be. If both words are beyond (the verdict reads "synthetic", say), the record is
-  treated as one without a verdict.
-* A record without a verdict is asked again with the opening "This is a" in the answer
-  (`continue_final_message`), and its row is marked `forced`. Where both words are missing even there, nothing
-  is known: P(fake) is one half.
-* What was missing is counted and said on stderr.
-* The server must read the prompt that the model was trained on. Where it tells its prompt's tokens (vLLM,
-  SGLang), they are compared with ours, the image's placeholders counted as one, and a difference stops the
-  run.
+* vLLM is asked for exactly these tokens (`logprob_token_ids`), so P(fake) is exact. Other servers give their
+  likeliest tokens. A word of which none is among them counts as likely as the last of them, which it cannot
+  exceed; the number of such places is printed.
+* Where the answer gives no verdict, or both words are missing, the record is asked again with the opening
+  "This is a" in the answer, and its row is marked `forced`. Both missing there too: P(fake) is one half.
+* Where a server tells the tokens of its prompt, they must be those that the model was trained on.
 
-Sums are rounded differently on a server, so that a near tie may end in another word: results are those of one
-process but for such cases.
+Sums are rounded differently on a server, so that a near tie may end in another word.
 """
 
 import json
@@ -72,8 +64,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class LogitDifference:
-    """How much "fake" outweighs "real" at a place; how many of the two words were beyond the tokens that the
-    server gave."""
+    """How much "fake" outweighs "real" at a place; how many of the two words the server did not give."""
 
     value: float
     missing: int
@@ -98,8 +89,7 @@ class Served(Client):
     ) -> None:
         if prompt != "template":
             raise UserError(
-                f"{name}: servers put every question in the model's chat template, "
-                f"and the prompt is to be {prompt!r}",
+                f"{name}: servers know the model's chat template, not the prompt {prompt!r}",
                 "set evaluate.servers to null, or evaluate.prompt to template",
             )
         need_key(servers, "evaluate.servers")
@@ -186,8 +176,7 @@ class Served(Client):
             )
 
     def _row(self, record: Record, outcomes: list[Outcome]) -> tuple:
-        """Return text, (logit difference, whether the verdict is negated), verdict and whether it was
-        forced."""
+        """Return text, (logit difference, whether the verdict is negated), verdict, whether it was forced."""
         ids, places = self._generated(outcomes[0])
         text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
         forced, negated = len(outcomes) == 2, False
@@ -235,14 +224,10 @@ class Served(Client):
         elif outcome.status == "rejected" and _LIMITS.search(outcome.text):
             cure = (
                 "serve with larger limits (vLLM: --max-logprobs for the tokens, --max-model-len for prompt, "
-                "image "
-                "and answer together)"
+                "image and answer together)"
             )
         else:
-            cure = (
-                "the servers must give log-probabilities and token ids, as vLLM and SGLang do and "
-                "`transformers serve` does not"
-            )
+            cure = "the servers must give log-probabilities and token ids, as vLLM and SGLang do"
         raise UserError(
             f"record {request.id} got no answer from {self.model} ({outcome.status}): {outcome.text}",
             f"{cure}; a new run goes on from here",
@@ -268,8 +253,7 @@ class Served(Client):
             ids = [int(match[1]) for match in numbers] if all(numbers) else None
         if ids is None or places is None or len(places) < len(ids):
             raise UserError(
-                f"{self.model} came back without the tokens that were generated, "
-                "or without their log-probabilities",
+                f"{self.model} came back without the generated tokens, or without their log-probabilities",
                 "serve it with vLLM or SGLang in a version that knows return_token_ids",
             )
         end = self.tokenizer.eos_token_id

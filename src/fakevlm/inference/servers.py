@@ -91,8 +91,7 @@ def need_key(spec: Endpoint | Servers, entry: str) -> str:
 
 
 def data_url(image: bytes) -> str:
-    """Return an encoded image as a `data:` URL of the pixels that a model in this process sees
-    (`records.decode`).
+    """Return an encoded image as a `data:` URL, with the pixels that a model in this process sees.
 
     Servers turn images upright by their EXIF orientation, lay transparent ones over white, and make 16 bits a
     channel white. An image with any of that is sent as a PNG of the decoded pixels, all others byte for byte.
@@ -117,8 +116,7 @@ def data_url(image: bytes) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a server asks to wait, given in (milli)seconds or as a date; 0 if it asks for
-    nothing."""
+    """Return the seconds that a server asks to wait; they are given in (milli)seconds or as a date."""
     wait, text = 0.0, headers.get("retry-after", "")
     with contextlib.suppress(ValueError, TypeError):
         wait = float(headers["retry-after-ms"]) / 1000 if "retry-after-ms" in headers else float(text)
@@ -330,8 +328,7 @@ class Client:
             if attempts > self.spec.retries:
                 outcome = Outcome("error", str(failure))
                 break
-            # All of the interval is drawn from, so that requests which failed together do not come back
-            # together.
+            # Drawn from the whole interval: requests that failed together shall not come back together.
             await asyncio.sleep(random.uniform(0, min(_LONGEST_BACKOFF, _BACKOFF * 2 ** (attempts - 1))))
         self._stop_if_all_rejected(outcome)
         return outcome
@@ -411,8 +408,7 @@ class Client:
         """Return the outcome of an HTTP status other than success."""
         status, message = error.status_code, self._clean(error.message)
         cures = {
-            401: "check the key in the variable "
-            + (self.spec.api_key_env or f"(none: {self._entry}.api_key_env)"),
+            401: f"check the key in the variable {self.spec.api_key_env} ({self._entry}.api_key_env)",
             403: f"ask for access to this model, or use another key ({self._entry}.api_key_env)",
             404: f"{replica.url}/models lists what is served there; set {self._entry}.model or urls to match",
         }
@@ -445,8 +441,7 @@ class Client:
         self._rejected = self._rejected + 1 if outcome.status == "rejected" else 0
         if self._rejected >= _ALL_REJECTED and not self.answered:
             raise UserError(
-                f"{self._who}: the first {self._rejected} requests were all rejected, "
-                f"the last with: {outcome.text}",
+                f"{self._who}: the first {self._rejected} requests were all rejected: {outcome.text}",
                 f"correct the entry {self._entry} or the server's options, and give another revision: "
                 "what was rejected is not asked again",
             )

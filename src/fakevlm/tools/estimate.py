@@ -1,12 +1,10 @@
 """A dry run of everything that servers are asked: what is left to ask, and what that costs. Nothing is asked.
 
 `fakevlm estimate annotate` after `dvc repro categorize`; `fakevlm estimate evaluate` once the benchmarks'
-records are there. What the cache answers is not counted, so it also tells what is left of a run that was
-stopped, or is under way. Tokens are estimated: four characters of text a token; an image as Qwen2-VL sees it,
-a token for each 28 x 28 pixels; answers as long as those in the cache, or, before there are any, as long as
-max_tokens lets them be. Other models cut images otherwise: the progress line of a run shows their own. A
-second request about an image (an aggregator's next attempt, a baseline's forced choice) is counted where the
-first answer calls for it.
+records are there. What the cache answers is not counted. Tokens are estimated: four characters of text a
+token; an image as Qwen2-VL sees it, a token for each 28 x 28 pixels; answers as long as those in the cache,
+or, before there are any, as long as max_tokens lets them be. A second request about an image (an aggregator's
+next attempt, a baseline's forced choice) is counted where the first answer calls for it.
 """
 
 import io
@@ -64,8 +62,7 @@ class Estimate:
 
 
 def image_tokens(image: bytes | None) -> int:
-    """Return about how many tokens a model makes of an image; 0 if there is none, or none that can be
-    read."""
+    """Return about how many tokens an image is; 0 if there is none, or none that can be read."""
     if image is None:
         return 0
     try:
@@ -176,8 +173,7 @@ def estimate(
     rate: float | None = None,
     aggregator: AggregatorTally | None = None,
 ) -> list[Estimate]:
-    """Return what is left to do for each annotator, and for a served aggregator, if there is one, in the last
-    row.
+    """Return what is left to do for each annotator and, in the last row, for a served aggregator.
 
     Args:
         requests: the images with their prompts; walked through once.
