@@ -1,5 +1,4 @@
-"""What the tests' stand-in servers share: JSON answered with JSON by a process of its own, and a chat
-completion's frame.
+"""Shared by the stand-in servers of tests: JSON answered with JSON, and the frame of a chat completion.
 
 Standard library only.
 """
@@ -33,14 +32,14 @@ def serve(answer: Callable[[str, dict[str, Any]], dict[str, Any] | tuple[int, di
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            said = answer(self.path, body)
-            status, said = said if isinstance(said, tuple) else (200, said)
-            told = json.dumps(said).encode()
+            reply = answer(self.path, body)
+            status, reply = reply if isinstance(reply, tuple) else (200, reply)
+            data = json.dumps(reply).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(told)))
+            self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(told)
+            self.wfile.write(data)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -50,8 +50,8 @@ class Model:
 
     def complete(self, style: str, body: dict[str, Any]) -> dict[str, Any] | tuple[int, dict[str, Any]]:
         if style == "limited":
-            said = "Requested sample logprobs of 20, which is greater than max allowed: 5"
-            return 400, {"error": {"message": said, "type": "BadRequestError", "code": 400}}
+            message = "Requested sample logprobs of 20, which is greater than max allowed: 5"
+            return 400, {"error": {"message": message, "type": "BadRequestError", "code": 400}}
         import torch
         from PIL import Image
         from transformers import LogitsProcessorList
@@ -78,7 +78,7 @@ class Model:
         )
         end = self.processor.tokenizer.eos_token_id
         with self.lock, torch.inference_mode():
-            made = self.model.generate(
+            output = self.model.generate(
                 **inputs,
                 do_sample=False,
                 max_new_tokens=body["max_tokens"],
@@ -87,7 +87,7 @@ class Model:
                 logits_processor=LogitsProcessorList([watch]),
             )
         prompt = inputs["input_ids"][0].tolist()
-        ids = made[0, len(prompt) :].tolist()
+        ids = output[0, len(prompt) :].tolist()
         return self._completion(style, body, prompt, ids, rows)
 
     def _completion(
@@ -111,9 +111,9 @@ class Model:
             "logprobs": {"content": content},
             "finish_reason": "stop" if ids[-1] == tokenizer.eos_token_id else "length",
         }
-        told = {} if style == "bare" else {"prompt_token_ids": prompt}
+        prompt_ids = {} if style == "bare" else {"prompt_token_ids": prompt}
         choice |= {"token_ids": ids} if style == "sglang" else {}
-        return completion(choice, **told)
+        return completion(choice, **prompt_ids)
 
 
 def main() -> None:

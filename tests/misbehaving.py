@@ -113,20 +113,20 @@ class Server:
         if self.good and not self.log:  # for benchmarks: the machine's cores are the client's
             await self.work()
             return await self.answer(writer, "ok", "it")
-        asked = json.loads(body)
-        parts = asked["messages"][0]["content"]
+        body_json = json.loads(body)
+        parts = body_json["messages"][0]["content"]
         text = [p["text"] for p in parts if p["type"] == "text"]
         if url := next((p["image_url"]["url"] for p in parts if p["type"] == "image_url"), None):
             kind, _, data = url.partition(",")
             pixels = base64.b64decode(data)
             wanted, digest = pixels.partition(MARK)[2].decode(), hashlib.sha256(pixels).hexdigest()
         else:  # the mark, not the text, tells which question it is: the same may be put in other words
-            kind, found = "", _IN_TEXT.search(text[0])
-            wanted, digest = (found[1], found[0]) if found else ("", text[0])
+            kind, match = "", _IN_TEXT.search(text[0])
+            wanted, digest = (match[1], match[0]) if match else ("", text[0])
         due = "ok" if self.good else _due(wanted, self.attempts[digest])
         self.attempts[digest] += 1
         if self.log:
-            kept = {k: v for k, v in asked.items() if k != "messages"}
+            options = {k: v for k, v in body_json.items() if k != "messages"}
             row = {
                 "time": time.time(),
                 "image": digest,
@@ -135,25 +135,25 @@ class Server:
                 "prompt": text,
                 "key": headers.get("authorization"),
             }
-            self.log.write(json.dumps({**row, "asked": kept}) + "\n")
+            self.log.write(json.dumps({**row, "asked": options}) + "\n")
         await self.work()
-        return await self.answer(writer, due, digest, forced="response_format" in asked)
+        return await self.answer(writer, due, digest, forced="response_format" in body_json)
 
     async def work(self) -> None:
         async with self.slots or contextlib.nullcontext():
             await asyncio.sleep(self.latency)
 
     async def answer(self, writer: asyncio.StreamWriter, due: str, digest: str, forced: bool = False) -> bool:
-        whole = _completion(f"The fur of {digest[:8]} is waxy.")
+        completion_body = _completion(f"The fur of {digest[:8]} is waxy.")
         if due == "reset":
             # No polite end of the connection: the client gets a reset.
             writer.get_extra_info("socket").setsockopt(1, 13, struct.pack("ii", 1, 0))
             return False
         if due in ("cut", "drip"):
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
-            writer.write(b"Content-Length: %d\r\n\r\n" % len(whole))
-            for n in range(len(whole) // 2):
-                writer.write(whole[n : n + 1])
+            writer.write(b"Content-Length: %d\r\n\r\n" % len(completion_body))
+            for n in range(len(completion_body) // 2):
+                writer.write(completion_body[n : n + 1])
                 if due == "drip":
                     await writer.drain()
                     await asyncio.sleep(0.05)
@@ -161,12 +161,15 @@ class Server:
         if due == "hang":
             await asyncio.sleep(3600)
         if due.startswith("say="):
-            _, said, *_, finish = due.split("=")
-            due, whole = "ok", _completion(base64.urlsafe_b64decode(said + "==").decode(), finish)
+            _, encoded, *_, finish = due.split("=")
+            due, completion_body = (
+                "ok",
+                _completion(base64.urlsafe_b64decode(encoded + "==").decode(), finish),
+            )
         if forced and due in ("fake", "real"):
-            due, whole = "ok", _completion(json.dumps({"verdict": due}))
+            due, completion_body = "ok", _completion(json.dumps({"verdict": due}))
         answers: dict[str, tuple[int, bytes]] = {
-            "ok": (200, whole),
+            "ok": (200, completion_body),
             "fake": (200, _completion("This is a fake image. The fur is waxy.")),
             "real": (200, _completion("This is a real image. The fur looks natural.")),
             "no": (200, _completion("No, it is too smooth.")),

@@ -1,5 +1,4 @@
-"""Shared by the tests of servers: entries of params.yaml, images that say how the server shall behave, a
-run."""
+"""Shared by the tests of servers: entries of params.yaml, images that tell a server how to behave, a run."""
 
 import json
 import signal

@@ -32,12 +32,12 @@ def reply(body: dict) -> str:
         observers = json.loads(text[text.rindex("[\n") :])
         verdict = re.search(r"It is known to be (fake|real)", text)[1]
         everyone = [observer["observer"] for observer in observers]
-        said = SENTENCE.split(observers[0]["said"])
-        points = [{"statement": s.rstrip("."), "annotators": everyone, "critical": False} for s in said]
+        sentences = SENTENCE.split(observers[0]["said"])
+        points = [{"statement": s.rstrip("."), "annotators": everyone, "critical": False} for s in sentences]
         families = ("texture", "geometry", "lighting")
         return json.dumps({"verdict": verdict, **{f: points[n : n + 1] for n, f in enumerate(families)}})
-    if known := re.search(r"The image is known to be (FAKE|REAL)", text):
-        return CAPTIONS[known[1].lower()]
+    if label := re.search(r"The image is known to be (FAKE|REAL)", text):
+        return CAPTIONS[label[1].lower()]
     verdict = ("fake", "real")[chance % 2]
     return f"This is a {verdict} image. {CAPTIONS[verdict]}"
 

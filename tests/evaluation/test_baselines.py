@@ -18,7 +18,7 @@ from fakevlm.inference.servers import Client
 from fakevlm.model import verdict
 from fakevlm.reporting.averages import average_auc
 from misbehaving import image, requests, serving
-from served import answered, baseline_entry, kill_after
+from served import baseline_entry
 
 pytestmark = pytest.mark.usefixtures("quick_servers")
 
@@ -53,9 +53,8 @@ def test_every_image_has_one_outcome_and_the_verdict_that_its_text_claims(tmp_pa
     with serving(tmp_path / "log") as url:
         frame = answers(tmp_path / "answers", baseline_entry(url), wanted)
         assert frame["id"].tolist() == [record.id for record in wanted]
-        told = frame[["outcome", "verdict", "verdict_forced", "text"]].astype(object).replace({np.nan: None})
-        found = [tuple(row) for row in told.itertuples(index=False)]
-        assert found == list(EXPECTED.values())
+        rows = frame[["outcome", "verdict", "verdict_forced", "text"]].astype(object).replace({np.nan: None})
+        assert [tuple(row) for row in rows.itertuples(index=False)] == list(EXPECTED.values())
         assert frame["p_fake"].isna().all()
         assert not frame["forced"].any()
         forced = [r for r in requests(tmp_path / "log") if "response_format" in r["asked"]]
@@ -120,24 +119,6 @@ def test_mistakes_name_the_entry_of_the_baselines(tmp_path: Path, monkeypatch: p
         )
 
 
-@pytest.mark.slow
-def test_killed_in_the_middle_it_repeats_nothing_that_was_answered(tmp_path: Path) -> None:
-    file, log = tmp_path / "answers", tmp_path / "log"
-    script = (
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_baselines as t\n"
-        "entry = t.baseline_entry(sys.argv[2], concurrency=4)\n"
-        't.answers(t.Path(sys.argv[1]), entry, t.records(["fake", "real"] * 30))'
-    )
-    with serving(log, latency=0.05) as url:
-        kill_after(15, file, script, url)
-        before, asked = answered(file), len(requests(log))
-        assert 15 <= before < 60
-        frame = answers(file, baseline_entry(url), records(["fake", "real"] * 30))
-        later = [row["image"] for row in requests(log)[asked:]]
-    assert frame["verdict"].tolist() == ["fake", "real"] * 30
-    assert len(later) == len(set(later)) == 60 - before
-
-
 # ── as methods of an evaluation ───────────────────────────────────────────────────────────────────────────
 
 
@@ -145,13 +126,13 @@ def ffpp() -> list[Record]:
     """Frames of three manipulations and of originals; the server calls all but one by their names."""
     from fakevlm.data.corpora import ffpp as corpus
 
-    found = []
+    frames = []
     for n in range(10):
         method = (None, *corpus.METHODS)[n % 5]
-        said = "empty*1,fake" if n == 7 else "fake" if method else "real"
-        data = image(said, name=f"frame{n}")
-        found.append(Record(f"ff++/{n}.jpg", data, int(method is None), "ff++", f"{n}", "deepfake", method))
-    return found
+        behaviour = "empty*1,fake" if n == 7 else "fake" if method else "real"
+        data = image(behaviour, name=f"frame{n}")
+        frames.append(Record(f"ff++/{n}.jpg", data, int(method is None), "ff++", f"{n}", "deepfake", method))
+    return frames
 
 
 class Quarter:
@@ -213,13 +194,11 @@ def test_a_dry_run_counts_what_is_left_to_ask_and_asks_nothing(params: Params, p
             ask_all(baselines.requests(spec, ffpp()[:8]), [Client(spec, params.seed)], store)
         before = len(requests(project / "log"))
         settings = params.evaluate.model_copy(update={"baselines": [spec]})
-        (found,) = evaluation(params.model_copy(update={"evaluate": settings}))
+        (row,) = evaluation(params.model_copy(update={"evaluate": settings}))
         assert len(requests(project / "log")) == before
-    assert (found.name, found.answered, found.requests) == ("Qwen2-VL-7B, ffpp", 7, 3), (
-        "one is a forced choice"
-    )
-    assert found.cost == pytest.approx(2e-6 * found.tokens_in)
-    assert found.tokens_in > 3 * len(baselines.standard_prompt()) / 4
+    assert (row.name, row.answered, row.requests) == ("Qwen2-VL-7B, ffpp", 7, 3), "one is a forced choice"
+    assert row.cost == pytest.approx(2e-6 * row.tokens_in)
+    assert row.tokens_in > 3 * len(baselines.standard_prompt()) / 4
     assert evaluation(params) == []
 
 

@@ -14,7 +14,7 @@ from fakevlm.cache import Cache, answers
 from fakevlm.config.params import load_params
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.errors import UserError
-from fakevlm.inference.ask import Outcome, Request, ask_all
+from fakevlm.inference.ask import Away, Outcome, Request, ask_all
 from served import ask, kill_after
 from smallworld import Scripted, content, make_world
 
@@ -255,7 +255,7 @@ def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(
             return outcome
 
     def away(name: str) -> Failing:
-        error = UserError(f"annotator {name}: no server", "start the servers", away=True)
+        error = Away(f"annotator {name}: no server", "start the servers")
         return Failing(name, error, at="2.jpg")
 
     messages: list[bool] = []
@@ -263,6 +263,7 @@ def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(
     with pytest.raises(UserError, match="annotator a: no server; annotator b: no server") as caught:
         ask(tmp_path / "c", requests(9), away("a"), late, away("b"), concurrency=2)
     assert caught.value.cure == "start the servers"
+    assert type(caught.value) is UserError, "the stage knows it by this name"
     assert len(late.asked) == 9, "there, and through"
     assert any(messages), "told while it still works"
     a, b, late = Scripted("a"), Scripted("b"), Scripted("late")
@@ -274,7 +275,7 @@ def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(
 
 def test_a_mistake_stops_the_others_at_once_also_behind_one_that_is_away() -> None:
     slow = Slow("slow")
-    away = Failing("a", UserError("nobody there", away=True), after=0.001)
+    away = Failing("a", Away("nobody there"), after=0.001)
     wrong = Failing("b", UserError("wrong key", "another"), after=0.01)
     with pytest.raises(UserError, match="wrong key"):
         ask(None, requests(60), away, slow, wrong, concurrency=1)

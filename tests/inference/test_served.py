@@ -47,8 +47,7 @@ def records() -> list:
 
 @pytest.fixture(scope="module")
 def alone(folder: Path, records: list) -> pd.DataFrame:
-    """What one process says, the answers' words scripted (random weights give no verdicts), its logits its
-    own."""
+    """The answers of one process: scripted words (random weights give no verdicts), its logits."""
     model, processor = load_model(folder, device="cpu"), load_processor(folder)
     model.generate = tinyllava.scripted(model, processor, ANSWERS)
     llava = generate.Llava(model, processor, LONGEST)

@@ -1,5 +1,4 @@
-"""Models behind servers, against a server process that misbehaves: every image ends with exactly one
-outcome."""
+"""Models behind servers, against a server that misbehaves: every image ends with exactly one outcome."""
 
 import asyncio
 import base64
@@ -133,8 +132,8 @@ def test_images_go_as_data_with_the_prompt_the_sampling_and_the_key(
 
 
 def test_the_miniature_pays_nothing_for_it() -> None:
-    code = "import sys, fakevlm.annotation.fakeclue, fakevlm.inference.served; "
-    code += "assert 'openai' not in sys.modules"
+    modules = "sys, fakevlm.annotation.fakeclue, fakevlm.inference.served"
+    code = f"import {modules}; assert 'openai' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -351,8 +350,7 @@ def test_a_server_that_is_late_is_waited_for(tmp_path: Path, monkeypatch: pytest
 
 
 def restart(tmp_path: Path, after: float | None) -> tuple[list[str], int]:
-    """Statuses of 60 images whose only server is killed at the twentieth and started anew so many seconds
-    later."""
+    """Ask about 60 images; their server is killed at the twentieth and started anew so many seconds later."""
     port = free_port()
     with contextlib.ExitStack() as servers:
         mortal = servers.enter_context(contextlib.ExitStack())
@@ -498,8 +496,10 @@ def test_retry_after_in_all_its_forms() -> None:
 
 # ── a real server ─────────────────────────────────────────────────────────────────────────────────────────
 
-SERVE = "import sys; from transformers.cli.transformers import main; "
-SERVE += "sys.argv[:1] = ['transformers', 'serve']; main()"
+SERVE = (
+    "import sys; from transformers.cli.transformers import main\n"
+    "sys.argv[:1] = ['transformers', 'serve']; main()"
+)
 
 
 @pytest.mark.slow
@@ -567,8 +567,7 @@ def test_an_image_is_sent_byte_for_byte_under_its_type() -> None:
 
 
 def test_a_server_sees_the_pixels_that_a_model_here_sees() -> None:
-    """A server's own reading would turn the first upright, lay the next ones over white, and make the last
-    one white."""
+    """A server itself would turn the first upright, lay others over white, and make the last one white."""
     colours = np.random.default_rng(0).integers(0, 256, (6, 9, 4), np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -133,12 +133,12 @@ def test_a_dry_run_counts_what_the_stage_would_ask_and_leaves_no_trace(
     params, served = load_params("mini"), SPEC.model_copy(update={"name": "Qwen2-VL (served)"})
     aggregator = aggregator_entry("http://a/v1", with_image=True)
     changes = {"annotators": [*params.annotate.annotators, served], "aggregator": aggregator}
-    made = annotation(params.model_copy(update={"annotate": params.annotate.model_copy(update=changes)}))
+    rows = annotation(params.model_copy(update={"annotate": params.annotate.model_copy(update=changes)}))
     names = [*(a.name for a in load_params("mini").annotate.annotators), served.name]
-    assert [e.name for e in made] == [*names, "Qwen2.5 (aggregator)"]
-    assert len({e.requests for e in made}) == 1
-    assert made[0].requests > 20
-    assert made[0].cost is None
-    assert made[3].cost > 0
+    assert [e.name for e in rows] == [*names, "Qwen2.5 (aggregator)"]
+    assert len({e.requests for e in rows}) == 1
+    assert rows[0].requests > 20
+    assert rows[0].cost is None
+    assert rows[3].cost > 0
     assert sorted(project.rglob("*")) == before
-    assert table(made).count("\n") == 7
+    assert table(rows).count("\n") == 7

@@ -140,8 +140,8 @@ def answers(spec: Baseline, seed: int, records: Sequence[Record], store: Cache |
             "run the stage again: only these are asked, the rest is kept",
         )
     first = [each[0] for each in outcomes]
-    asked = requests(spec, without_images(records))
-    verdicts = [_verdict(outcome, request) for outcome, request in zip(first, asked, strict=True)]
+    first_requests = requests(spec, without_images(records))
+    verdicts = [_verdict(outcome, request) for outcome, request in zip(first, first_requests, strict=True)]
     # None for all if the server takes none of the requests: it does not know `response_format`.
     no_choice = all(each[1].status == "rejected" for each in outcomes if each[1:])
     return pd.DataFrame(

@@ -1,8 +1,8 @@
 """Ask models about records, each question once: answers are kept in the cache of all servers' answers.
 
 A model never raises for what one image or one answer does: the outcome's status says it. It raises
-`UserError` for what would spoil every request alike (no key, an unknown model), and the run stops; one that
-is `away` (no server) drops out and lets the others finish.
+`UserError` for what would spoil every request alike (no key, an unknown model), and the run stops. One that
+raises `Away` (no server) drops out and lets the others finish.
 """
 
 import asyncio
@@ -28,6 +28,10 @@ _BLOCK = 500  # answers read at a time
 _DIGEST = 32  # bytes of a key
 # Up to the last end of a sentence or line.
 _STATEMENTS = re.compile(r".*(?:[.!?][\"')*_]*(?=\s|\Z)|\n)", re.DOTALL)
+
+
+class Away(UserError):
+    """There is nobody to ask now. From `ask_all` it arrives as a plain UserError, by which stages know it."""
 
 
 class Prompt(Protocol):
@@ -122,7 +126,8 @@ class Annotator(Protocol):
         """Return the answer to one request; failures of transport come back as status `error`.
 
         Raises:
-            UserError: what would spoil every request; `away`: there is nobody to ask now.
+            UserError: what would spoil every request.
+            Away: there is nobody to ask now.
         """
         ...
 
@@ -205,7 +210,7 @@ def ask_all(
 
     Raises:
         TypeError: several annotators, and requests can be walked through only once.
-        UserError: an annotator cannot go on, and the run stopped at once; or one or several were `away`, and
+        UserError: an annotator cannot go on, and the run stopped at once; or one or several were away, and
             the others are through. What was answered is in the cache.
     """
     if len(annotators) > 1 and iter(requests) is requests:
@@ -218,7 +223,7 @@ def ask_all(
 
 async def _ask_all(runs: Sequence["_Run"], concurrency: int) -> None:
     under_way = [run.name for run in runs]
-    away: list[UserError] = []
+    away: list[Away] = []
 
     async def finish(run: _Run) -> None:
         error = await run.finish(concurrency)
@@ -240,7 +245,7 @@ async def _ask_all(runs: Sequence["_Run"], concurrency: int) -> None:
             await run.close()
     if away:
         cures = dict.fromkeys(error.cure for error in away)
-        raise UserError("; ".join(error.what for error in away), "; ".join(cures), away=True)
+        raise UserError("; ".join(error.what for error in away), "; ".join(cures))
 
 
 class _Run:
@@ -255,12 +260,12 @@ class _Run:
         self.failed: dict[str, Outcome] = {}
         self._requests, self._store = iter(requests), store
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._away: UserError | None = None
+        self._away: Away | None = None
         self._cached = 0
         self._note = getattr(annotator, "note", str)
         self._bar = bar(total, f"{desc} {self.name}", unit="caption")
 
-    async def finish(self, concurrency: int) -> UserError | None:
+    async def finish(self, concurrency: int) -> Away | None:
         """Ask everything; return the error of an annotator that is away."""
         try:
             async with asyncio.TaskGroup() as group:
@@ -268,7 +273,7 @@ class _Run:
                     group.create_task(self._work())
         except BaseExceptionGroup as failures:
             for error in failures.exceptions:
-                if not getattr(error, "away", False):
+                if not isinstance(error, Away):
                     raise error from None
             self._away = failures.exceptions[0]
         return self._away

@@ -153,8 +153,8 @@ class AggregatorTally(Tally):
 
     def add_image(self, request: Request, outcomes: Mapping[str, Outcome | None]) -> None:
         """Count one image, given what the cache holds from each annotator about it."""
-        captions = {name: known.caption for name, known in outcomes.items() if known and known.usable}
-        waiting = [name for name, known in outcomes.items() if known is None]
+        captions = {name: each.caption for name, each in outcomes.items() if each and each.usable}
+        waiting = [name for name, each in outcomes.items() if each is None]
         self.missing.update(waiting)
         if not captions and not waiting:
             return  # left out: there is nothing to aggregate
