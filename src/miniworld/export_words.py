@@ -1,5 +1,4 @@
-"""What people say of the miniature's images: LOKI's descriptions, DD-VQA's answers (words:
-export_words.yaml).
+"""What people say of the images: LOKI's descriptions and DD-VQA's answers (words: export_words.yaml).
 
 Benchmarks written by people use other words than annotating models do. So must the miniature's, or agreement
 of wording would pass for understanding.
@@ -47,8 +46,7 @@ def loki_problems(truth: GroundTruth, size: int, rng: np.random.Generator) -> di
 
 
 def parts_touched(artifact: Artifact) -> list[str]:
-    """Return the parts of a face that an artifact touches; surface and whole-face artifacts touch the
-    skin."""
+    """Return the parts of a face that an artifact touches; surfaces and whole faces are the skin's."""
     if artifact.kind == "asymmetry":
         return ["eyes"]
     x0, y0, x1, y1 = artifact.region
@@ -81,11 +79,11 @@ def ddvqa_entry(truth: GroundTruth, people: int, rng: np.random.Generator) -> di
         people: how many answer each question.
 
     Returns:
-        number → {question, answer}. Of fakes only the parts that are off are asked about, as in DD-VQA.
+        number → {question, answer}. Questions about a fake name only the parts that are off, as in DD-VQA.
     """
     flaws = {part: [a for a in truth.artifacts if part in parts_touched(a)] for part in _FACE}
-    asked: list[str] = [part for part in _FACE if truth.label == REAL or flaws[part]]
-    answers: dict[str | None, list[str]] = {None: []} | {part: [] for part in asked}
+    parts = [part for part in _FACE if truth.label == REAL or flaws[part]]
+    answers: dict[str | None, list[str]] = {None: []} | {part: [] for part in parts}
     for _ in range(people):
         if truth.label == REAL:
             looks = {part: pick(rng, adjectives) for part, adjectives in _FACE.items()}
@@ -96,10 +94,10 @@ def ddvqa_entry(truth: GroundTruth, people: int, rng: np.random.Generator) -> di
             for part, adjective in looks.items():
                 answers[part].append(f"{_verdict(part, 'real')} The person has naturally {adjective} {part}.")
         else:
-            reasons = " ".join(_reason(part, flaws[part], rng) for part in asked)
+            reasons = " ".join(_reason(part, flaws[part], rng) for part in parts)
             overall = pick(rng, _WORDS["overall"])
             answers[None].append(f"The image looks fake. {reasons or overall}")
-            for part in asked:
+            for part in parts:
                 answers[part].append(f"{_verdict(part, 'fake')} {_reason(part, flaws[part], rng)}")
     rows = enumerate(answers.items())
     return {str(n): {"question": question(part), "answer": texts} for n, (part, texts) in rows}
