@@ -33,11 +33,12 @@ _MADE = r"(?:generated|created|made|produced|rendered|synthesi[sz]ed|altered|edi
 _FAKE = (
     r"(?:deep[- ]?)?fake[ds]?|synthetic|synthesi[sz]ed|cgi|artificial|forged|forgery|fabricated|doctored"
     r"|manipulated|photoshopped|inauthentic|unauthentic|unnatural|unrealistic|generated|edited|altered"
-    r"|tampered|swapped|render(?:ing)?|editing|manipulation|tampering"
-    r"|(?:ai|gan|computer|machine|model|digital(?:ly)?|artificially|synthetically|image|photo|3d|cgi)[-\s]+"
-    rf"(?:{_MADE}|generation|editing|alteration|image|picture|photo|creation|art(?:work)?|illustration"
-    rf"|painting|graphics)|{_MADE} (?:by|with|using) (?:an? )?(?:ai|artificial intelligence|gan|generative"
-    r"|(?:stable )?diffusion|midjourney|computer)\b|(?<!an )ai"
+    rf"|tampered|swapped|(?:ai|gan|computer|machine|model|digitally|artificially|synthetically)[-\s]+{_MADE}"
+    rf"|{_MADE} (?:by|with|using) (?:an? )?(?:ai|artificial intelligence|gan|generative|(?:stable )?diffusion"
+    r"|midjourney|computer)\b|(?:digital|computer|3d|cgi) (?:art|artwork|illustration|painting|graphics)"
+    r"|render(?:ing)?|editing|manipulation|tampering"
+    r"|(?:ai|digital|image|photo) (?:generation|editing|alteration)"
+    r"|ai (?:image|picture|photo|art|creation)|(?<!an )ai"
 )
 _REAL = (
     r"real(?:[- ](?:life|world))?|authentic|genuine|natural|legitimate|unedited|unaltered|unmanipulated"
