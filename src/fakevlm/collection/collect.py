@@ -13,6 +13,7 @@ With `collect.corpora.fakeclue` the records are the released FakeClue's, with it
 image that it lists; FF++ then serves the benchmarks alone.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def _benchmark(name: str, params: Params, collected: Path, videos: dict[str, Any
 
 
 def _synthetic(
-    params: Params, ground_truth: dict[str, GroundTruth], aerials: Aerials | None, values: cache.Cache
+    params: Params, ground_truth: dict[str, GroundTruth], aerials: Aerials | None, values: cache.Cache | None
 ) -> Iterator[tuple[str, Iterable[Record]]]:
     """Yield (corpus, records) of the synthesized images; add their ground truth to `ground_truth`."""
     settings, renderer = params.collect, params.collect.renderer
@@ -164,7 +165,9 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     counts, sizes = Counter(), {}
     with_truth: set[str] = set()  # collected images with a ground truth
 
-    with cache.work("collect") as values:
+    # The generators' weights stay: training them anew takes days at the paper's size.
+    satellites = cache.Cache(paths.runs("satellites") / "cache.sqlite") if models is not None else None
+    with satellites or contextlib.nullcontext(), cache.work("collect") as values:
         videos = {
             "frames_per_video": settings.frames_per_video,
             "crop": make_cropper(settings.face_crop),
@@ -172,7 +175,7 @@ def collect(params: Params, out: Path | None = None) -> Collected:
         }
 
         def training() -> Iterator[Record]:
-            synthetic = _synthetic(params, ground_truth, aerials, values)
+            synthetic = _synthetic(params, ground_truth, aerials, satellites)
             for corpus, records in chain(_training(params, amounts, videos), synthetic):
                 check = partial(inspect, corpus=corpus, aerial_size=models.image_size if models else None)
                 for inspected in prefetch(check, records):
