@@ -1,4 +1,4 @@
-"""Shared by the tests: a throwaway project folder that the package takes for the repository."""
+"""Shared by the tests: a throwaway project folder that the package takes for the repository, a tiny model."""
 
 import shutil
 from pathlib import Path
@@ -23,17 +23,20 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny untrained LLaVA, for all tests: not to be written to."""
+    import tinyllava
+
+    return tinyllava.build(tmp_path_factory.mktemp("base"))
+
+
 @pytest.fixture
 def quick_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Local servers without a proxy, short waits, and somebody else's key, which must never be sent."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-somebody-else")
-    waits = {
-        "_BACKOFF": 0.02,
-        "_FIRST_REST": 0.05,
-        "_LONGEST_REST": 0.2,
-        "_NONE_YET": 0.5,
-        "_NONE_ANY_MORE": 30.0,
-    }
+    waits = {"_BACKOFF": 0.02, "_FIRST_REST": 0.05, "_LONGEST_REST": 0.2}
+    waits |= {"_NONE_YET": 0.5, "_NONE_ANY_MORE": 30.0}
     for name, seconds in waits.items():
         monkeypatch.setattr(f"fakevlm.inference.servers.{name}", seconds)

@@ -10,20 +10,15 @@ from conftest import ROOT
 from fakevlm.config.params import load_params
 from fakevlm.errors import UserError
 
-KEEP = object()
 
-
-def edited(tmp_path: Path, key: str, value: Any, name: str | None = None) -> Path:
-    """A copy of params.yaml in which `key` (dotted, numbers index lists) has another value or name."""
+def edited(tmp_path: Path, key: str, value: Any) -> Path:
+    """Copy params.yaml with another value of `key` (dotted, numbers index lists)."""
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     *path, last = [int(part) if part.isdigit() else part for part in key.split(".")]
     section = content
     for part in path:
         section = section[part]
-    value = section[last] if value is KEEP else value
-    if name:
-        del section[last]
-    section[name or last] = value
+    section[last] = value
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(content, sort_keys=False))
     return file

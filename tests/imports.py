@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -10,10 +11,7 @@ import grimp
 from conftest import ROOT
 from fakevlm import plugins
 
-REGISTERED = {
-    "fakevlm.annotation.annotators": plugins.ANNOTATORS,
-    "fakevlm.synthesis.rendered": plugins.RENDERERS,
-}
+REGISTERED = {"annotation.annotators": plugins.ANNOTATORS, "synthesis.rendered": plugins.RENDERERS}
 
 
 @cache
@@ -25,18 +23,17 @@ def graph() -> grimp.ImportGraph:
             imports.add_import(importer=module, imported=module.rpartition(".")[0])
     for module, registered in REGISTERED.items():
         for reference in registered.values():
-            imports.add_import(importer=module, imported=reference.split(":")[0])
+            imports.add_import(importer=f"fakevlm.{module}", imported=reference.split(":")[0])
     return imports
 
 
 def reached(notebook: Path) -> set[str]:
     """Return the packages' modules that a notebook imports directly or through others."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    lines = [
-        line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()
-    ]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    code = re.sub(r"(?m)^[%!].*$", "", "\n".join(sources))
     names = set()
-    for node in ast.walk(ast.parse("\n".join(line for line in lines if not line.startswith(("%", "!"))))):
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom):
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):

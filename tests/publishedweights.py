@@ -46,9 +46,8 @@ IMAGES = [picture(*size) for size in SIZES]
 def resnet50(outputs: int, channels: int = 3) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a ResNet-50's tensors."""
     with torch.device("meta"):
-        shapes = {
-            name: tuple(t.shape) for name, t in resnet.resnet50(num_classes=outputs).state_dict().items()
-        }
+        tensors = resnet.resnet50(num_classes=outputs).state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     return {**shapes, "conv1.weight": (64, channels, 7, 7)}
 
 
@@ -73,9 +72,7 @@ def _tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
         values = rng.uniform(0.75, 1.25, shape)
     elif leaf == "scale":
         values = np.array([1.7])
-    elif (
-        len(shape) == 1 and leaf == "weight"
-    ):  # of a normalisation; a block's last is small, lest sums explode
+    elif len(shape) == 1 and leaf == "weight":  # a normalisation; small at a block's end
         values = rng.uniform(0.75, 1.25, shape) * (0.2 if "bn3" in name else 1.0)
     elif len(shape) == 1:
         values = rng.normal(0, 0.05, shape)

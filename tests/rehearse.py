@@ -43,11 +43,8 @@ def changed(section: Any, changes: Any) -> Any:
 def located(value: Any, port: int, models: Path) -> Any:
     """Return the values of rehearsal.yaml with places and addresses filled in."""
     if isinstance(value, dict):
-        return {
-            key: [f"http://127.0.0.1:{port}/v1"] if key == "urls" else located(part, port, models)
-            for key, part in value.items()
-            if key != "api_key_env"
-        }
+        parts = {key: located(part, port, models) for key, part in value.items() if key != "api_key_env"}
+        return parts | ({"urls": [f"http://127.0.0.1:{port}/v1"]} if "urls" in parts else {})
     if isinstance(value, list):
         return [located(part, port, models) for part in value]
     return value.replace("{models}", str(models)) if isinstance(value, str) else value
@@ -127,10 +124,9 @@ def rehearse(profile: str, folder: Path) -> int:
             "HF_HUB_OFFLINE": "1",
             "PYTHONUNBUFFERED": "1",  # lines are shown as they come
         }
-        with subprocess.Popen(
-            ["dvc", "repro"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
-        ) as run:
-            seconds = {}
+        options: dict[str, Any] = {"cwd": folder, "env": environment, "stdout": subprocess.PIPE, "text": True}
+        seconds = {}
+        with subprocess.Popen(["dvc", "repro"], **options) as run:
             for line in run.stdout:
                 print(line, end="", flush=True)
                 if stage := re.match(r"\[(.+)\] (\d+) s", line):
@@ -141,13 +137,11 @@ def rehearse(profile: str, folder: Path) -> int:
 
 def hashes(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every artifact, table and figure. The page, which lists code versions, is not."""
-    files = (
-        file for place in ("artifacts", "figures") for file in (folder / place).rglob("*") if file.is_file()
-    )
-    names = {file.relative_to(folder).as_posix(): file for file in files}
+    files = [file for place in ("artifacts", "figures") for file in (folder / place).rglob("*")]
+    names = sorted(file.relative_to(folder).as_posix() for file in files if file.is_file())
     return {
-        name: hashlib.sha256(names[name].read_bytes()).hexdigest()
-        for name in sorted(names)
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in names
         if not name.startswith("artifacts/executed/") and name != "figures/report.html"
     }
 
@@ -180,9 +174,8 @@ def main() -> int:
     parser.add_argument("profile", choices=["paper", "released", "smoke"])
     parser.add_argument("--folder", type=Path, help="an empty one, kept; default: a temporary one, deleted")
     parser.add_argument("--record", action="store_true", help="smoke: keep the hashes of this run")
-    parser.add_argument(
-        "--hashes", type=Path, default=ROOT / "runs/smoke.json", help="smoke: where they are kept"
-    )
+    kept = ROOT / "runs/smoke.json"
+    parser.add_argument("--hashes", type=Path, default=kept, help="smoke: where they are kept")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as temporary:
         folder = (options.folder or Path(temporary)).resolve()

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 _PATH = f"{os.environ['PATH']}:/usr/sbin"
@@ -19,48 +19,15 @@ READY = bool(MUNGED and CONTROLLER and NODE and shutil.which("sbatch"))
 NODES = ("127.0.0.2", "127.0.0.3")
 
 # What the nodes claim to have is what examples/finetune.sbatch asks for; nothing is bound to it.
-_CONF = """
-ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={controller}
-SlurmUser={user}
-SlurmdUser={user}
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
-CredType=cred/munge
-ProctrackType=proctrack/linuxproc
-MailProg=/bin/true
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-SwitchType=switch/none
-MpiDefault=none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
-GresTypes=gpu
-SlurmdParameters=config_overrides
-ReturnToService=2
-SchedulerParameters=sched_interval=1,batch_sched_delay=0
-KillWait=5
-MessageTimeout=60
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool-%n
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd-%n.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd-%n.log
-{nodes}
-PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
-"""
+_CONF = Path(__file__).with_name("slurm.conf").read_text()
 
 
 def _ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    for each in held:
-        each.bind(("", 0))
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 @contextmanager
@@ -85,25 +52,17 @@ def _running(folder: Path) -> Iterator[None]:
         f"NodeName={name} NodeAddr={name} Port={port} CPUs=96 RealMemory=1000 Gres=gpu:8"
         for name, port in zip(NODES, ports, strict=True)
     )
-    values = {
-        "host": socket.gethostname(),
-        "controller": controller,
-        "user": getpass.getuser(),
-        "folder": folder,
-    }
+    values = {"host": socket.gethostname(), "user": getpass.getuser(), "controller": controller}
     conf = folder / "slurm.conf"
-    conf.write_text(_CONF.format(**values, nodes=nodes))
+    conf.write_text(_CONF.format(**values, folder=folder, nodes=nodes))
     for n in range(8):
         (folder / f"gpu{n}").touch()
     (folder / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-7]\n")
     (folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
     munge = [MUNGED, "--foreground", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket"]
     munge += [f"--{name}-file={folder}/munge.{name}" for name in ("pid", "log", "seed")]
-    commands = [
-        munge,
-        [CONTROLLER, "-D", "-f", conf],
-        *([NODE, "-D", "-N", name, "-f", conf] for name in NODES),
-    ]
+    commands = [munge, [CONTROLLER, "-D", "-f", conf]]
+    commands += [[NODE, "-D", "-N", name, "-f", conf] for name in NODES]
     before, servers = os.environ.get("SLURM_CONF"), []
     os.environ["SLURM_CONF"] = str(conf)
     try:
@@ -124,14 +83,12 @@ def _running(folder: Path) -> Iterator[None]:
 
 
 def _wait(folder: Path) -> None:
+    sinfo = ["sinfo", "--noheader", "--format=%D", "--states=idle"]
     for _ in range(100):
-        sinfo = ["sinfo", "--noheader", "--format=%D", "--states=idle"]
-        if subprocess.run(sinfo, capture_output=True, text=True, timeout=60).stdout.strip() == str(
-            len(NODES)
-        ):
+        idle = subprocess.run(sinfo, capture_output=True, text=True, timeout=60).stdout.strip()
+        if idle == str(len(NODES)):
             return
         time.sleep(0.3)
-    output = "\n".join(
-        file.read_text() for file in sorted(folder.glob("*.log")) + sorted(folder.glob("*.out"))
-    )
+    logs = sorted(folder.glob("*.log")) + sorted(folder.glob("*.out"))
+    output = "\n".join(file.read_text() for file in logs)
     raise RuntimeError(f"the cluster did not come up:\n{output}")

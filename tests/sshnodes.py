@@ -9,11 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ADDRESSES = {
-    "node1": "127.0.0.2",
-    "node2": "127.0.0.3",
-    "gone": "127.0.0.4",
-}  # nobody listens at the last one
+# Nobody listens at the last one.
+ADDRESSES = {"node1": "127.0.0.2", "node2": "127.0.0.3", "gone": "127.0.0.4"}
 SSH, PDSH = shutil.which("ssh"), shutil.which("pdsh")
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 READY = bool(SSH and PDSH and SSHD)

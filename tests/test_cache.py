@@ -1,8 +1,6 @@
 """The cache: what it keeps through kills, processes and threads; which edits of code make a value stale."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +26,9 @@ for n in range(int(sys.argv[2]), 100_000, 2):
 
 def test_values_stay_and_are_replaced(tmp_path: Path) -> None:
     file = tmp_path / "made" / "c.sqlite"
+    assert Cache(None), "an empty cache is true"
     with Cache(file) as store:
+        assert store
         store.put_many({key(n): str(n).encode() for n in range(1200)})
         store.put(key(3), b"")
     with Cache(file) as store:
@@ -45,12 +45,9 @@ def test_two_processes_write_and_a_kill_loses_nothing(tmp_path: Path) -> None:
     file = tmp_path / "c.sqlite"
     run = [sys.executable, "-c", WRITER, str(file)]
     writers = [subprocess.Popen([*run, start], stdout=subprocess.PIPE, text=True) for start in "01"]
-    last = []
+    last = [int(writer.stdout.readline()) for writer in writers for _ in range(40)]
     for writer in writers:
-        for _ in range(40):
-            last.append(int(writer.stdout.readline()))
-    for writer in writers:
-        os.kill(writer.pid, signal.SIGKILL)
+        writer.kill()
         last += [int(line) for line in writer.communicate()[0].splitlines() if line.isdigit()]
     with Cache(file) as store:
         assert all(store.get(key(n, part)) for n in last for part in "ab")
@@ -126,8 +123,3 @@ def test_servers_answers_are_not_work_in_progress(tmp_path: Path, monkeypatch) -
     cache.work().put(key(1), b"")
     assert [f.name for f in (tmp_path / "runs").glob("*.sqlite")] == ["answers.sqlite"]
     assert (tmp_path / "runs" / "work" / "p" / "06_evaluate_loki" / "cache.sqlite").is_file()
-
-
-def test_an_empty_cache_is_true(tmp_path: Path) -> None:
-    assert Cache(None)
-    assert Cache(tmp_path / "c.sqlite")

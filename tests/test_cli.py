@@ -12,16 +12,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-import tinyllava
 from fakevlm.cli import app, main
 from fakevlm.detect import read_image
 
 RUNNER = CliRunner()
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    return tinyllava.build(tmp_path_factory.mktemp("tuned"))
 
 
 @pytest.fixture
@@ -40,10 +34,10 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return end.value.code or 0
 
 
-def test_detect_answers_files_and_folders(project: Path, weights: Path, photo: Path) -> None:
+def test_detect_answers_files_and_folders(project: Path, base: Path, photo: Path) -> None:
     shutil.copy(photo, photo.with_name("other.PNG"))
     photo.with_name("notes.txt").write_text("no image")
-    done = RUNNER.invoke(app, ["detect", str(photo), str(photo.parent), "--model", str(weights), "--json"])
+    done = RUNNER.invoke(app, ["detect", str(photo), str(photo.parent), "--model", str(base), "--json"])
     assert done.exit_code == 0, done.output
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [Path(row["path"]).name for row in rows] == ["photo.png", "other.PNG", "photo.png"]
@@ -54,25 +48,22 @@ def test_detect_answers_files_and_folders(project: Path, weights: Path, photo: P
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "error"),
+    ("name", "error"),
     [
-        ("broken.jpg", b"not an image", "not a readable image"),
-        ("none.png", None, "no such file"),
-        ("https://example.com/a.jpg", None, "download the image"),
-        (" ", None, "name is empty"),
-        ("empty", "folder", "holds no image"),
+        ("broken.jpg", "not a readable image"),
+        ("none.png", "no such file"),
+        ("https://example.com/a.jpg", "download the image"),
+        (" ", "name is empty"),
+        ("empty", "holds no image"),
     ],
 )
 def test_detect_names_a_bad_file_and_answers_the_others(
-    project: Path, weights: Path, photo: Path, name: str, content: bytes | str | None, error: str
+    project: Path, base: Path, photo: Path, name: str, error: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad = photo.parent / name
-    if content == "folder":
-        bad.mkdir()
-    elif content is not None:
-        bad.write_bytes(content)
-    argument = name if content is None and name != "none.png" else str(bad)
-    arguments = ["detect", argument, str(photo), "--model", str(weights)]
+    monkeypatch.chdir(photo.parent)
+    Path("broken.jpg").write_text("not an image")
+    Path("empty").mkdir()
+    arguments = ["detect", name, str(photo), "--model", str(base)]
     done = RUNNER.invoke(app, arguments)
     assert done.exit_code == 2
     assert error in done.stderr
@@ -85,9 +76,9 @@ def test_detect_names_a_bad_file_and_answers_the_others(
 
 
 def test_detect_says_that_weights_do_not_fit(
-    project: Path, weights: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    project: Path, base: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    damaged = shutil.copytree(weights, tmp_path / "damaged")
+    damaged = shutil.copytree(base, tmp_path / "damaged")
     tensors = load_file(damaged / "model.safetensors")
     tensors["strange.weight"] = tensors.pop(next(name for name in tensors if "projector" in name))
     save_file(tensors, damaged / "model.safetensors", metadata={"format": "pt"})

@@ -34,11 +34,11 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "mine"
     place.mkdir()
     for block in blocks("python"):
-        (place / block.splitlines()[0].removeprefix("# ")).write_text(block)
+        file = place / block.splitlines()[0].removeprefix("# ")
+        file.write_text(block)
+        monkeypatch.delitem(sys.modules, file.stem, raising=False)
     monkeypatch.syspath_prepend(place)
-    yield place
-    for name in ("mycorpus", "myannotator", "mydetector"):
-        sys.modules.pop(name, None)
+    return place
 
 
 def entry(key: str) -> dict:

@@ -33,9 +33,8 @@ def test_nothing_large_made_or_private_in_git() -> None:
     sizes = {file: file.stat().st_size for file in tracked()}
     assert [str(file) for file, size in sizes.items() if size > 20 * MB] == []
     assert sum(size for file, size in sizes.items() if file.is_relative_to(ROOT / "embedded")) < 20 * MB
-    made = re.compile(
-        r"(^|/)(__pycache__|\.ipynb_checkpoints|\.venv)/|^(runs|artifacts|data)/|\.(pyc|log|tmp)$|(^|/)\.env$"
-    )
+    folders = r"(^|/)(__pycache__|\.ipynb_checkpoints|\.venv)/|^(runs|artifacts|data)/"
+    made = re.compile(folders + r"|\.(pyc|log|tmp)$|(^|/)\.env$")
     assert [file for file in sizes if made.search(str(file.relative_to(ROOT)))] == []
     home = re.compile(rb"/(home|Users|root)/[A-Za-z]|[A-Z]:\\Users")
     binary = {".png", ".jpg", ".jpeg", ".PNG", ".JPEG", ".mp4", ".safetensors", ".parquet"}
@@ -52,9 +51,8 @@ def test_the_lock_pins_everything_names_no_host_and_serves_conda() -> None:
     wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     names = {re.split(r"[^A-Za-z0-9._-]", name)[0].lower().replace("_", "-") for name in wanted}
     assert names <= {pin.split("==")[0] for pin in pins}
-    assert {"pip": ["-r requirements.lock"]} in yaml.safe_load((ROOT / "environment.yml").read_text())[
-        "dependencies"
-    ]
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert {"pip": ["-r requirements.lock"]} in conda
 
 
 def test_make_lists_its_commands_and_says_what_to_do_without_python(tmp_path: Path) -> None:
@@ -71,9 +69,8 @@ def test_make_lists_its_commands_and_says_what_to_do_without_python(tmp_path: Pa
 
 def test_what_only_draws_or_starts_does_not_load_torch() -> None:
     rooms = ("reporting", "stage", "cli", "summary", "config", "data", "annotation", "inference.endpoint")
-    light = [
-        name for name in sorted(graph().modules) if name.startswith(tuple(f"fakevlm.{r}" for r in rooms))
-    ]
+    prefixes = tuple(f"fakevlm.{room}" for room in rooms)
+    light = [name for name in sorted(graph().modules) if name.startswith(prefixes)]
     code = f"import sys, importlib, json\nfor name in {light}: importlib.import_module(name)\n"
     code += "print(json.dumps([*sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -86,9 +83,6 @@ def test_nothing_runs_code_from_a_file() -> None:
     unsafe = re.compile(r"trust_remote_code=True|allow_pickle=True|torch\.load\((?!.*weights_only=True)")
     files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]
     assert [file for file in files if unsafe.search(file.read_text(encoding="utf-8"))] == []
-
-
-# ── dvc.yaml, as DVC itself resolves it ─────────────────────────────────────────────────────────────────────
 
 
 def resolved(folder: Path, profile: str) -> dict[str, dict]:
@@ -128,17 +122,14 @@ def under(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")
 
 
-def test_every_profile_has_the_same_graph(
-    graphs: dict[str, dict[str, dict]], stages: dict[str, dict]
-) -> None:
+def test_every_profile_has_the_same_graph(graphs: dict[str, dict], stages: dict[str, dict]) -> None:
     assert {"collect", "finetune@head", "evaluate@ffpp", "report"} <= set(stages)
+    text = json.dumps(stages)
     for profile, others in graphs.items():
-        text = (
-            json.dumps(stages)
-            .replace("--profile mini", f"--profile {profile}")
-            .replace('"mini', f'"{profile}')
-        )
-        assert others == {name: s | {"params": sorted(s["params"])} for name, s in json.loads(text).items()}
+        expected = text.replace("--profile mini", f"--profile {profile}").replace('"mini', f'"{profile}')
+        assert others == {
+            name: s | {"params": sorted(s["params"])} for name, s in json.loads(expected).items()
+        }
 
 
 def test_a_stage_depends_on_whole_folders_of_those_that_may_be_left_out(stages: dict[str, dict]) -> None:
@@ -168,11 +159,8 @@ def test_code_dependencies_are_those_that_the_notebook_imports(stages: dict[str,
         assert Path(notebook).stem == stage["cmd"].split()[2]
         # Elsewhere pictures are only shown: a new colour must not train a model again.
         free = [f"fakevlm.{room}" for room in (*PLUMBING, *(() if name == "report" else ("reporting",)))]
-        modules = [
-            m
-            for m in reached(ROOT / notebook) - {"fakevlm"}
-            if not any(f"{m}.".startswith(f"{f}.") for f in free)
-        ]
+        prefixes = tuple(f"{module}." for module in free)
+        modules = [m for m in reached(ROOT / notebook) - {"fakevlm"} if not f"{m}.".startswith(prefixes)]
         used = set()
         for file in map(file_of, modules):
             # An __init__.py that only describes its package decides nothing.
@@ -201,18 +189,10 @@ def test_a_setting_runs_only_the_stages_that_use_it(stages: dict[str, dict]) -> 
 
 
 def test_messages_tools_and_cards_run_no_stage_but_the_report(stages: dict[str, dict]) -> None:
-    for file in (
-        "errors.py",
-        "progress.py",
-        "cli.py",
-        "tools/verify.py",
-        "reporting/cards.py",
-        "config/params.py",
-    ):
-        users = [
-            n for n, stage in stages.items() if any(under(f"src/fakevlm/{file}", d) for d in stage["deps"])
-        ]
-        assert users == (["report"] if file.startswith("reporting") else []), file
+    tools = ("errors", "progress", "cli", "tools/verify", "reporting/cards", "config/params")
+    for file in (f"src/fakevlm/{name}.py" for name in tools):
+        users = [n for n, stage in stages.items() if any(under(file, dep) for dep in stage["deps"])]
+        assert users == (["report"] if "reporting" in file else []), file
 
 
 def test_data_is_an_import_that_needs_no_remote() -> None:
@@ -221,5 +201,4 @@ def test_data_is_an_import_that_needs_no_remote() -> None:
     assert [out["path"] for out in data["outs"]] == ["data"]
     assert not data.get("frozen"), "frozen: a fresh clone would look for a remote"
     settings = (ROOT / ".dvc/config").read_text()
-    assert "analytics = false" in settings
-    assert "url" not in settings
+    assert ("analytics = false" in settings, "url" in settings) == (True, False)

@@ -11,9 +11,8 @@ import yaml
 from conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-COMMANDS = [
-    stage["cmd"].split() for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
-]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+COMMANDS = [stage["cmd"].split() for stage in STAGES.values()]
 LONGEST_CELL = 20  # lines; longer code belongs in src/
 
 every_notebook = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
@@ -49,9 +48,7 @@ def test_begins_by_saying_what_it_makes_and_how_to_run_it(file: Path) -> None:
     first = read(file).cells[0]
     assert first.cell_type == "markdown"
     assert first.source.startswith("# ")
-    assert re.search(r"dvc repro|papermill|fakevlm stage|make ", first.source), (
-        "the first cell names the command"
-    )
+    assert re.search(r"dvc repro|papermill|fakevlm stage|make ", first.source), "name the command there"
 
 
 @every_notebook
@@ -63,9 +60,7 @@ def test_one_parameters_cell_of_plain_names_which_are_the_stages(file: Path) -> 
         assert isinstance(node, ast.Assign), f"only `name = value` may stand there, not: {ast.unparse(node)}"
         values[node.targets[0].id] = ast.literal_eval(node.value)
     assert values.pop("profile") is None, "None: the profile that params.yaml names"
-    assert all(isinstance(value, str | None) for value in values.values()), (
-        "numbers and flags live in params.yaml"
-    )
+    assert all(isinstance(value, str | None) for value in values.values()), "numbers live in params.yaml"
     for command in COMMANDS:
         if command[2] == file.stem:
             assert {word.split("=")[0] for word in command if "=" in word} <= set(values)
@@ -75,9 +70,8 @@ def test_one_parameters_cell_of_plain_names_which_are_the_stages(file: Path) -> 
 def test_cells_are_thin_named_and_name_no_path_of_somebodys_machine(file: Path) -> None:
     ids = [cell.id for cell in read(file).cells]
     assert len(set(ids)) == len(ids)
-    assert [i for i in ids if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f-]+)?", i)] == [], (
-        "random ids: name the cells"
-    )
+    random = [i for i in ids if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f-]+)?", i)]
+    assert random == [], "name the cells"
     for name, (text, tree) in code_cells(file).items():
         assert len(text.splitlines()) <= LONGEST_CELL, f"cell {name} is long: move its code to src/"
         nodes = list(ast.walk(tree))

@@ -19,7 +19,6 @@ STRANGER = """
 import io
 from PIL import Image
 from fakevlm.data.ground_truth import GroundTruth
-from fakevlm.inference.ask import Outcome
 
 class Renderer:
     def document(self, page, rng, path):

@@ -27,19 +27,16 @@ plt.plot([1, 3, 2]);
 def write(
     project: Path, name: str, *sources: str, parameters: str = 'profile = None\nbenchmark = "fakeclue"'
 ) -> None:
-    cells = [
-        new_markdown_cell("# A test", id="title"),
-        new_code_cell(parameters, id="params", metadata={"tags": ["parameters"]}),
-        *[new_code_cell(source, id=f"step-{i}") for i, source in enumerate(sources)],
-    ]
+    cells = [new_code_cell(source, id=f"step-{i}") for i, source in enumerate(sources)]
+    first = new_code_cell(parameters, id="params", metadata={"tags": ["parameters"]})
+    cells = [new_markdown_cell("# A test", id="title"), first, *cells]
     notebook = new_notebook(cells=cells, metadata={"kernelspec": SPEC})
     nbformat.write(notebook, project / "notebooks" / f"{name}.ipynb")
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "fakevlm", "stage", *arguments], capture_output=True, text=True, timeout=600
-    )
+    run = [sys.executable, "-m", "fakevlm", "stage", *arguments]
+    return subprocess.run(run, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.slow
@@ -51,23 +48,20 @@ def test_two_runs_leave_the_same_bytes(project: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "profile mini, benchmark loki" in done.stdout  # shown live
         # A kernel that ends on a busy machine may lose a race with itself and say so (ipykernel's pull
-        # request 1518).
+        # request 1518); a new machine's first plot builds a font cache.
         shown = done.stderr.partition("ERROR:tornado.general:Uncaught exception in ZMQStream callback")[0]
-        lines = [
-            line for line in shown.splitlines() if "font cache" not in line
-        ]  # a new machine's first plot
+        lines = [line for line in shown.splitlines() if "font cache" not in line]
         assert lines == ["half way"]  # progress lines, and no noise beside them
-        copies.append((project / "artifacts/executed/tiny_loki.ipynb").read_bytes())
+        copies.append((project / "artifacts/executed/tiny_loki.ipynb").read_text())
     assert copies[0] == copies[1]
-    executed = nbformat.reads(copies[0].decode(), as_version=4)
+    executed = nbformat.reads(copies[0], as_version=4)
     nbformat.validate(executed)
     cells = {cell.id: cell for cell in executed.cells}
     assert set(cells) == {"title", "params", "injected-parameters", "step-0", "step-1"}
-    assert [output.text for output in cells["step-0"].outputs] == [
-        "profile mini, benchmark loki, <object object at 0x…>\nagain\n"
-    ]
+    (output,) = cells["step-0"].outputs
+    assert output.text == "profile mini, benchmark loki, <object object at 0x…>\nagain\n"
     assert "image/png" in cells["step-1"].outputs[0].data
-    assert "papermill" not in copies[0].decode().replace("papermill.record", "")
+    assert "papermill" not in copies[0].replace("papermill.record", "")
 
 
 @pytest.mark.slow
@@ -123,29 +117,21 @@ def test_mistakes_stop_before_a_kernel_starts(project: Path) -> None:
 
 
 def test_normalised_copy_loses_only_what_changes_by_itself() -> None:
-    cell = new_code_cell(
-        "x",
-        metadata={
-            "tags": ["injected-parameters"],
-            "papermill": {"duration": 1},
-            "execution": {"iopub.status.busy": "2026-01-01"},
-        },
-        outputs=[
-            new_output(
-                "stream", name="stdout", text="[2026-01-02 03:04:05,678] [WARNING] [x.py:2:f] no GPU\na\n"
-            ),
-            new_output("stream", name="stderr", text="12% 3 img/s\n"),
-            new_output("stream", name="stdout", text="b <x at 0x7f00deadbeef>\n"),
-            new_output("execute_result", data={"text/plain": "0x10 stays", "text/html": "<b>1</b>"}),
-        ],
-    )
-    stamped = new_output("stream", name="stdout", text="[2026-01-02 03:04:05,678] [INFO] [x.py:2:f] hello\n")
-    chatty = new_code_cell("y", outputs=[stamped])
-    text = new_markdown_cell("Read me", id="prose", metadata={"papermill": {}})
-    notebook = new_notebook(
-        cells=[text, cell, chatty], metadata={"papermill": {"start": "now"}, "kernelspec": SPEC}
-    )
-    normal = stage.normalise(notebook)
+    def printed(text: str, name: str = "stdout") -> nbformat.NotebookNode:
+        return new_output("stream", name=name, text=text)
+
+    stamp = "[2026-01-02 03:04:05,678] [{}] [x.py:2:f] no GPU\n"
+    result = new_output("execute_result", data={"text/plain": "0x10 stays", "text/html": "<b>1</b>"})
+    outputs = [printed(stamp.format("WARNING") + "a\n"), printed("12% 3 img/s\n", "stderr")]
+    outputs += [printed("b <x at 0x7f00deadbeef>\n"), result]
+    times = {"papermill": {"duration": 1}, "execution": {"iopub.status.busy": "2026-01-01"}}
+    cells = [
+        new_markdown_cell("Read me", id="prose", metadata={"papermill": {}}),
+        new_code_cell("x", metadata={"tags": ["injected-parameters"], **times}, outputs=outputs),
+        new_code_cell("y", outputs=[printed(stamp.format("INFO"))]),
+    ]
+    metadata = {"papermill": {"start": "now"}, "kernelspec": SPEC}
+    normal = stage.normalise(new_notebook(cells=cells, metadata=metadata))
     assert normal.metadata == {"kernelspec": SPEC}
     assert normal.cells[0] == {"cell_type": "markdown", "id": "prose", "metadata": {}, "source": "Read me"}
     assert normal.cells[1].id == "injected-parameters"
@@ -187,8 +173,7 @@ def test_a_stage_that_the_profile_leaves_out_is_done(project: Path) -> None:
 @pytest.mark.slow
 def test_work_in_progress_outlives_a_failure_and_goes_with_success(project: Path) -> None:
     source = """\
-from fakevlm import paths
-from fakevlm import cache
+from fakevlm import cache, paths
 with cache.work() as store:
     store.put("00", b"half way")
 assert (paths.root() / "now").exists()

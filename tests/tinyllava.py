@@ -13,24 +13,23 @@ from fakevlm.config.params import Params, load_params
 from fakevlm.data.records import FAKE, REAL, Record
 
 ANSWERS = {FAKE: "This is a fake image. Texture: waxy.", REAL: "This is a real image. Texture: fine grain."}
+_SMALL = {"hidden_size": 16, "layers": 2, "heads": 2, "mlp": 32}
+SIZES: dict[str, Any] = {"vision": _SMALL, "text": _SMALL, "image_size": 32, "patch_size": 8}
 CATEGORIES = ("animal", "doc")
+# What vLLM looks for: the names of llava-1.5-7b-hf's weights, as a pattern.
+PUBLISHED_NAMES = (
+    r"language_model\.lm_head\.weight"
+    r"|language_model\.model\.(embed_tokens|norm|layers\.\d+\.\w+(\.\w+)?)\.weight"
+    r"|multi_modal_projector\.linear_[12]\.(weight|bias)"
+    r"|vision_tower\.vision_model\.(embeddings|pre_layrnorm|post_layernorm|encoder\.layers\.\d+)\..+"
+)
 
 
 def build(folder: Path, seed: int = 5) -> Path:
     from fakevlm.data.records import QUESTION
     from fakevlm.model.build import build_llava
 
-    small = {"hidden_size": 16, "layers": 2, "heads": 2, "mlp": 32}
-    build_llava(
-        folder,
-        [*ANSWERS.values(), QUESTION] * 4,
-        vision=small,
-        text=small,
-        image_size=32,
-        patch_size=8,
-        vocab_size=450,
-        seed=seed,
-    )
+    build_llava(folder, [*ANSWERS.values(), QUESTION] * 4, **SIZES, vocab_size=450, seed=seed)
     return folder
 
 
@@ -42,23 +41,12 @@ def records(
     rows = []
     for i in range(n):
         label = FAKE if i % 2 == 0 else REAL
-        low = 0 if label == FAKE else 128
-        buffer = io.BytesIO()
-        pixels = rng.integers(low, low + 128, (size, size, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(buffer, "PNG")
-        rows.append(
-            Record(
-                id=f"made/{seed}/{i}.png",
-                image=buffer.getvalue(),
-                label=label,
-                source="made",
-                item=f"{seed}/{i}",
-                category=CATEGORIES[i // 2 % len(CATEGORIES)],
-                generator="adm" if label == FAKE else None,
-                question=questions[i % len(questions)],
-                references=[ANSWERS[label]],
-            )
-        )
+        low, buffer = (0 if label == FAKE else 128), io.BytesIO()
+        Image.fromarray(rng.integers(low, low + 128, (size, size, 3), dtype=np.uint8)).save(buffer, "PNG")
+        record = Record(f"made/{seed}/{i}.png", buffer.getvalue(), label, "made", f"{seed}/{i}")
+        record.category, record.question = CATEGORIES[i // 2 % 2], questions[i % len(questions)]
+        record.generator, record.references = ("adm" if label == FAKE else None), [ANSWERS[label]]
+        rows.append(record)
     return rows
 
 
@@ -73,30 +61,17 @@ def params(
     """The mini profile's parameters with a tiny base and short training; `tune`: epochs and the section
     training."""
     loaded, epochs = load_params("mini"), tune.pop("epochs", 2.0)
-    short = {
-        "batch_size": 4,
-        "gradient_accumulation": 1,
-        "learning_rate": 1e-2,
-        "vision_learning_rate": None,
-        "precision": "fp32",
-        "max_length": 120,
-        "train_vision": True,
-        "train_projector": True,
-        "train_llm": True,
-        "mirror": False,
-        "gradient_checkpointing": False,
-        "checkpoint_every": 4,
-        "deepspeed": None,
+    parts = dict.fromkeys(("train_vision", "train_projector", "train_llm"), True)
+    short = {"batch_size": 4, "gradient_accumulation": 1, "learning_rate": 1e-2, "precision": "fp32"}
+    short |= {"max_length": 120, "mirror": False, "gradient_checkpointing": False, "checkpoint_every": 4}
+    changes = {
+        "training": parts | short | {"vision_learning_rate": None, "deepspeed": None} | tune,
+        "finetune": {"epochs": epochs},
+        "study": study or {},
+        "evaluate": evaluate or {},
     }
-    return loaded.model_copy(
-        update={
-            "base": str(base),
-            "training": loaded.training.model_copy(update=short | tune),
-            "finetune": loaded.finetune.model_copy(update={"epochs": epochs}),
-            "study": loaded.study.model_copy(update=study or {}),
-            "evaluate": loaded.evaluate.model_copy(update=evaluate or {}),
-        }
-    )
+    update = {name: getattr(loaded, name).model_copy(update=values) for name, values in changes.items()}
+    return loaded.model_copy(update={"base": str(base), **update})
 
 
 def run(
@@ -110,19 +85,16 @@ def run(
     """A training of 18 records (5 steps an epoch), or of `data`; see `params` for `tune`."""
     from fakevlm.training.finetune import Run
 
-    loaded = params(base, **tune)
     train, val = data or (records(18), records(6, 1))
-    return Run(loaded, objective, train, val, work, steps)
+    return Run(params(base, **tune), objective, train, val, work, steps)
 
 
 def scripted(model: Any, processor: Any, answers: list[str]) -> Any:
     """`model.generate`, made to write `answers[k]`, k taken from the image's first pixel; what it watches are
     its own logits."""
-    plain = model.generate
-    tokens = [
-        [*processor.tokenizer.encode(" " + a, add_special_tokens=False), processor.tokenizer.eos_token_id]
-        for a in answers
-    ]
+    plain, tokenizer = model.generate, processor.tokenizer
+    end = tokenizer.eos_token_id
+    tokens = [[*tokenizer.encode(" " + text, add_special_tokens=False), end] for text in answers]
 
     def generate(logits_processor, **inputs):
         start = inputs["input_ids"].shape[1]
@@ -131,7 +103,7 @@ def scripted(model: Any, processor: Any, answers: list[str]) -> Any:
         def force(ids, scores):
             for n, pick in enumerate(picks):
                 step = ids.shape[1] - start
-                wanted = tokens[pick][step] if step < len(tokens[pick]) else processor.tokenizer.eos_token_id
+                wanted = tokens[pick][step] if step < len(tokens[pick]) else end
                 scores[n, wanted] = 1e4
             return scores
 

@@ -77,10 +77,8 @@ def test_a_server_that_knows_no_response_format_gives_no_forced_choice(tmp_path:
 
 
 def test_own_questions_are_passed_through_and_prompts_can_be_replaced(tmp_path: Path) -> None:
-    wanted = [
-        *records(["no"]),
-        *(Record(f"0.jpg#{n}", image("no", name="0"), 0, "ddvqa", "0", question=NOSE) for n in (1, 2)),
-    ]
+    wanted = records(["no"])
+    wanted += [Record(f"0.jpg#{n}", wanted[0].image, 0, "ddvqa", "0", question=NOSE) for n in (1, 2)]
     with serving(tmp_path / "log") as url:
         frame = answers(tmp_path / "answers", baseline_entry(url), wanted)
         answers(tmp_path / "answers", baseline_entry(url, prompt="Real or fake?"), records(["no"]))
@@ -93,8 +91,7 @@ def test_own_questions_are_passed_through_and_prompts_can_be_replaced(tmp_path: 
 
 def test_the_standard_prompt_asks_for_sentences_that_the_parser_reads() -> None:
     text = baselines.standard_prompt()
-    asked = [part for part in text.split('"')[1::2]]
-    assert [verdict.parse(sentence, text) for sentence in asked] == ["real", "fake"]
+    assert [verdict.parse(sentence, text) for sentence in text.split('"')[1::2]] == ["real", "fake"]
     assert verdict.parse("Yes.", text) == verdict.parse("No.", text) == "unparsed"
 
 
@@ -111,15 +108,9 @@ def test_failed_requests_are_no_answers_and_alone_are_asked_again(tmp_path: Path
 
 def test_mistakes_name_the_entry_of_the_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VLM_KEY", raising=False)
+    spec = baseline_entry("http://127.0.0.1:1/v1", api_key_env="VLM_KEY")
     with pytest.raises(UserError, match=r"evaluate\.baselines\[\]\.api_key_env"):
-        answers(
-            tmp_path / "answers",
-            baseline_entry("http://127.0.0.1:1/v1", api_key_env="VLM_KEY"),
-            records(["fake"]),
-        )
-
-
-# ── as methods of an evaluation ───────────────────────────────────────────────────────────────────────────
+        answers(tmp_path / "answers", spec, records(["fake"]))
 
 
 def ffpp() -> list[Record]:
@@ -152,12 +143,16 @@ def params(project: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     return load_params("mini")
 
 
+def evaluated(params: Params, **changes: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    evaluate = params.evaluate.model_copy(update={"methods": ["CNNSpot"], **changes})
+    return benchmarks.evaluate(params.model_copy(update={"evaluate": evaluate}), "ffpp")
+
+
 def test_baselines_and_experts_are_methods_among_others(params: Params, project: Path) -> None:
     scores = project / "srm.csv"
     scores.write_text("id,score\n" + "".join(f"{r.id},{-r.label * 5}\n" for r in ffpp()))
     with serving(project / "log") as url:
         settings = {
-            "methods": ["CNNSpot"],
             "baselines": [baseline_entry(url), baseline_entry(url, name="GPT-4o", benchmarks=["fakeclue"])],
             "experts": [
                 PublishedExpert(name="SRM", scores=str(scores), threshold=-1.0, benchmarks=["ffpp"]),
@@ -165,10 +160,9 @@ def test_baselines_and_experts_are_methods_among_others(params: Params, project:
             ],
             "bootstrap": 20,
         }
-        params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=settings)})
-        frame, scored = benchmarks.evaluate(params, "ffpp")
+        frame, scored = evaluated(params, **settings)
         assert len(requests(project / "log")) == 11, "ten questions and a forced choice"
-        assert benchmarks.evaluate(params, "ffpp")[0].equals(frame)
+        assert evaluated(params, **settings)[0].equals(frame)
         assert len(requests(project / "log")) == 11, "a later run of the stage pays for nothing twice"
     assert frame.columns.tolist() == benchmarks.SCHEMA.names
     assert frame.groupby("method").size().to_dict() == {"CNNSpot": 10, "Qwen2-VL-7B": 10, "SRM": 10}
@@ -203,14 +197,9 @@ def test_a_dry_run_counts_what_is_left_to_ask_and_asks_nothing(params: Params, p
 
 
 def test_a_missing_file_stops_before_anything_is_asked(params: Params) -> None:
-    settings = {
-        "methods": ["CNNSpot"],
-        "baselines": [baseline_entry("http://127.0.0.1:1/v1")],
-        "experts": [PublishedExpert(name="Gram-Net", kind="gramnet", weights="data/no-such.pth")],
-    }
-    params = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=settings)})
+    expert = PublishedExpert(name="Gram-Net", kind="gramnet", weights="data/no-such.pth")
     with pytest.raises(UserError, match=r"Gram-Net: no file data/no-such\.pth"):
-        benchmarks.evaluate(params, "ffpp")
+        evaluated(params, baselines=[baseline_entry("http://127.0.0.1:1/v1")], experts=[expert])
 
 
 def test_a_missing_key_stops_before_anything_is_asked(
@@ -223,17 +212,12 @@ def test_a_missing_key_stops_before_anything_is_asked(
 
     monkeypatch.setattr(detectors, "predict", refuse)
 
-    def answer(changes: dict) -> None:
-        evaluate = params.evaluate.model_copy(update={"methods": ["CNNSpot"], **changes})
-        benchmarks.evaluate(params.model_copy(update={"evaluate": evaluate}), "ffpp")
-
     late = baseline_entry("http://127.0.0.1:1/v1", name="GPT-4o", api_key_env="VLM_KEY")
     with pytest.raises(UserError, match=r"evaluate\.baselines\[\], GPT-4o: .* VLM_KEY is not set"):
-        answer({"baselines": [late]})
+        evaluated(params, baselines=[late])
     servers = Servers(urls=["http://127.0.0.1:1/v1"], model="fakevlm", top_logprobs=20, api_key_env="VLM_KEY")
     with pytest.raises(UserError, match=r"evaluate\.servers, fakevlm: .* VLM_KEY is not set"):
-        answer({"methods": ["CNNSpot", "FakeVLM"], "servers": servers, "model": str(project)})
-    with pytest.raises(
-        LookupError, match="CNNSpot is asked"
-    ):  # neither is for this benchmark and these methods
-        answer({"servers": servers, "baselines": [late.model_copy(update={"benchmarks": ["loki"]})]})
+        evaluated(params, methods=["CNNSpot", "FakeVLM"], servers=servers, model=str(project))
+    late = late.model_copy(update={"benchmarks": ["loki"]})
+    with pytest.raises(LookupError, match="CNNSpot is asked"):  # neither is for this benchmark and method
+        evaluated(params, servers=servers, baselines=[late])

@@ -25,50 +25,31 @@ from fakevlm.inference import generate
 from fakevlm.model.head import LlavaForVerdict, load_head
 from fakevlm.model.llava import load_model, load_processor
 
-MANIPULATIONS = ("Deepfakes", "Face2Face")
 ANSWER = "This is a fake image. Texture: the surface is overly smooth and waxy."
 
 
-def _image(seed: int, size: int = 32) -> bytes:
+def _image(seed: int) -> bytes:
     stream = io.BytesIO()
-    pixels = np.random.default_rng(seed).integers(0, 40 + 5 * seed, (size, size, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 40 + 5 * seed, (32, 32, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
 
 
-def _fakeclue(count: int = 12) -> list[Record]:
-    return [
-        Record(
-            id=f"genimage/{n:02}.png",
-            image=_image(n),
-            label=n % 2,
-            source="genimage",
-            item=f"{n}",
-            category=("animal", "doc")[n // 6],
-            generator=None if n % 2 else "adm",
-            references=[ANSWER, "A second\nreference."],
-        )
-        for n in reversed(range(count))
-    ]
-
-
-def _ffpp() -> list[Record]:
-    methods = [(None, *MANIPULATIONS)[n % 3] for n in range(12)]
-    return [
-        Record(f"ff++/{n}.png", _image(n), int(not method), "ff++", f"{n // 3}", "deepfake", method, "test")
-        for n, method in enumerate(methods)
-    ]
-
-
-def _ddvqa() -> list[Record]:
-    questions = ("Does the image looks real/fake?", "Does the person's nose look real/fake?")
-    return [
-        Record(
-            f"ff++/{n // 2}.png#{n % 2}", _image(n // 2), n // 2 % 2, "ddvqa", f"{n // 2}", "deepfake",
-            question=questions[n % 2], references=["The image looks fake."],
-        )
-        for n in range(8)
-    ]  # fmt: skip
+FAKECLUE = [
+    Record(
+        f"genimage/{n:02}.png", _image(n), n % 2, "genimage", f"{n}", ("animal", "doc")[n // 6],
+        None if n % 2 else "adm", references=[ANSWER, "A second\nreference."],
+    )
+    for n in reversed(range(12))
+]  # fmt: skip
+QUESTIONS = ("Does the image looks real/fake?", "Does the person's nose look real/fake?")
+DDVQA = [
+    Record(
+        f"ff++/{n // 2}.png#{n % 2}", _image(n // 2), n // 2 % 2, "ddvqa", f"{n // 2}", "deepfake",
+        question=QUESTIONS[n % 2], references=["The image looks fake."],
+    )
+    for n in range(8)
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +63,12 @@ def weights(tmp_path_factory) -> Path:
 @pytest.fixture
 def params(project: Path, weights: Path) -> Params:
     """A project in which every earlier stage has run."""
-    write_records(_fakeclue(), project / "artifacts/annotate/fakeclue/test")
-    write_records(_ffpp(), project / "artifacts/collect/benchmarks/ffpp")
-    write_records(_ddvqa(), project / "artifacts/collect/benchmarks/ddvqa")
+    write_records(FAKECLUE, project / "artifacts/annotate/fakeclue/test")
+    write_records(DDVQA, project / "artifacts/collect/benchmarks/ddvqa")
     write_records([], project / "artifacts/collect/benchmarks/loki")
     halo = [Artifact("halo", (0.1, 0.1, 0.5, 0.5), 0.9)]
     write_ground_truth(
-        [GroundTruth(r.id, r.label, "animal", halo if r.label == 0 else []) for r in _fakeclue()],
+        [GroundTruth(r.id, r.label, "animal", halo if r.label == 0 else []) for r in FAKECLUE],
         project / "artifacts/collect/truth.jsonl",
     )
     for place in ("finetune/head/model", "experts/cnnspot"):
@@ -103,13 +83,12 @@ def _changed(params: Params, **changes) -> Params:
     return params.model_copy(update={"evaluate": params.evaluate.model_copy(update=changes)})
 
 
-def _dark(images: list[Image.Image]) -> np.ndarray:
-    """P(fake) by one who takes dark images for fake."""
-    return np.array([1 - np.asarray(image).mean() / 255 for image in images])
-
-
 class Dark:
-    predict = staticmethod(_dark)
+    """Takes dark images for fake."""
+
+    @staticmethod
+    def predict(images: list[Image.Image]) -> np.ndarray:
+        return np.array([1 - np.asarray(image).mean() / 255 for image in images])
 
 
 REAL_DETECTORS = methods._load
@@ -133,9 +112,8 @@ def test_evaluates_every_method_and_writes_all_files(params: Params, project: Pa
     pd.testing.assert_frame_equal(stored, predictions)
     assert stored[["method", "id"]].apply(tuple, axis=1).is_monotonic_increasing
     methods = {name: frame.reset_index() for name, frame in stored.groupby("method")}
-    assert {name: len(frame) for name, frame in methods.items()} == {
-        "CNNSpot": 12, "FakeVLM": 12, "LLaVA (untuned)": 12,
-    }  # fmt: skip
+    sizes = {name: len(frame) for name, frame in methods.items()}
+    assert sizes == {"CNNSpot": 12, "FakeVLM": 12, "LLaVA (untuned)": 12}
     assert methods["CNNSpot"]["text"].isna().all()
     assert methods["FakeVLM"]["text"].notna().all()
     assert set(stored["reference"]) == {f"{ANSWER}\nA second reference."}
@@ -150,17 +128,6 @@ def test_evaluates_every_method_and_writes_all_files(params: Params, project: Pa
     expert, frame = values.loc["CNNSpot"], methods["CNNSpot"]
     assert expert["auc"] == pytest.approx(roc_auc_score(frame["label"] == 0, frame["p_fake"]), abs=1e-6)
     assert expert["acc"] == pytest.approx(((frame["p_fake"] < 0.5) == (frame["label"] == 1)).mean(), abs=1e-6)
-
-
-def test_a_second_run_writes_the_same_bytes_without_the_first_ones_cache(
-    params: Params, project: Path
-) -> None:
-    benchmarks.evaluate(params, "ffpp")
-    first = _bytes(project, "ffpp")
-    assert (paths.work() / "cache.sqlite").is_file(), "what follows in the notebook may fail"
-    shutil.rmtree(paths.work())
-    benchmarks.evaluate(params, "ffpp")
-    assert _bytes(project, "ffpp") == first
 
 
 def _questions(monkeypatch, dies_at: int | None = None) -> list[list[str | None]]:
@@ -186,78 +153,55 @@ def test_killed_between_batches_it_asks_nothing_twice(params: Params, project: P
     benchmarks.evaluate(params, "fakeclue")
     resumed = _bytes(project, "fakeclue")
     assert len(batches) == 7  # 2 models × 3 batches, one of them begun twice
+    shutil.rmtree(paths.work())
     benchmarks.evaluate(params, "fakeclue")
-    assert _bytes(project, "fakeclue") == resumed
-
-
-def test_auc_of_each_manipulation_is_against_all_real_frames(params: Params) -> None:
-    predictions, scores = benchmarks.evaluate(params, "ffpp")
-    expert = predictions[predictions["method"] == "CNNSpot"]
-    for manipulation in MANIPULATIONS:
-        rows = expert[(expert["generator"] == manipulation) | (expert["label"] == 1)]
-        row = scores.query(
-            "method == 'CNNSpot' and metric == 'auc' and subset == @subset",
-            local_dict={"subset": f"generator={manipulation}"},
-        )
-        assert row["value"].item() == pytest.approx(roc_auc_score(rows["label"] == 0, rows["p_fake"]))
-        assert row["n"].item() == len(rows) == 8
+    assert len(batches) == 13
+    assert _bytes(project, "fakeclue") == resumed, "the cache changes nothing"
 
 
 def test_ddvqa_asks_each_record_its_own_question(params: Params, monkeypatch) -> None:
     batches = _questions(monkeypatch)
-    predictions, scores = benchmarks.evaluate(params, "ddvqa")
+    predictions, _ = benchmarks.evaluate(params, "ddvqa")
     questions = [question for batch in batches for question in batch]
-    assert sorted(questions) == sorted(2 * [record.question for record in _ddvqa()])
+    assert sorted(questions) == sorted(2 * [record.question for record in DDVQA])
     assert set(predictions["question"]) == set(questions)
-    n = scores[(scores["method"] == "FakeVLM") & (scores["subset"] == "all")].set_index("metric")["n"]
-    assert (n["acc"], n["rouge_l"]) == (4, 8)
+    limited = _changed(params, methods=["CNNSpot"], limit=2)
+    assert len(benchmarks.evaluate(limited, "ddvqa")[0]) == 4
 
 
 def test_a_benchmark_that_the_profile_leaves_out_gives_empty_files(params: Params, project: Path) -> None:
     predictions, scores = benchmarks.evaluate(params, "loki")
     assert len(predictions) == len(scores) == 0
-    assert list(pd.read_csv(project / "artifacts/evaluate/loki/scores.csv").columns) == COLUMNS
-    assert (
-        list(pd.read_parquet(project / "artifacts/evaluate/loki/predictions.parquet").columns)
-        == benchmarks.SCHEMA.names
-    )
+    out = project / "artifacts/evaluate/loki"
+    assert list(pd.read_csv(out / "scores.csv").columns) == COLUMNS
+    assert list(pd.read_parquet(out / "predictions.parquet").columns) == benchmarks.SCHEMA.names
 
 
 def test_sample_keeps_questions_together_and_grows_with_the_limit() -> None:
-    records = _ddvqa()
-    drawn = [benchmarks.sample(records, limit, seed=1) for limit in (1, 2, 3)]
+    drawn = [benchmarks.sample(DDVQA, limit, seed=1) for limit in (1, 2, 3)]
     assert [len(d) for d in drawn] == [2, 4, 6]
     ids = [[r.id for r in d] for d in drawn]
     assert set(ids[0]) < set(ids[1]) < set(ids[2])
-    assert ids[2] == [r.id for r in records if r.id in ids[2]]
-    assert benchmarks.sample(records, None, 1) == benchmarks.sample(records, 4, 1) == records
-    assert {tuple(r.id for r in benchmarks.sample(records, 1, seed)) for seed in range(20)} != {tuple(ids[0])}
-
-
-def test_limit_is_a_parameter(params: Params) -> None:
-    params = _changed(params, methods=["CNNSpot"], limit=5)
-    assert len(benchmarks.evaluate(params, "fakeclue")[0]) == 5
+    assert ids[2] == [r.id for r in DDVQA if r.id in ids[2]]
+    assert benchmarks.sample(DDVQA, None, 1) == benchmarks.sample(DDVQA, 4, 1) == DDVQA
+    assert {tuple(r.id for r in benchmarks.sample(DDVQA, 1, seed)) for seed in range(20)} != {tuple(ids[0])}
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("benchmark", "changes", "message"),
     [
-        ({"model": None}, "dvc repro finetune@explanation"),
-        ({"methods": ["FakeVLM", "UnivFD"]}, "dvc repro experts"),
-        ({"model": "no/such-folder/at-all"}, "no/such-folder/at-all"),
+        ("fakeclue", {"model": None}, "dvc repro finetune@explanation"),
+        ("fakeclue", {"methods": ["FakeVLM", "UnivFD"]}, "dvc repro experts"),
+        ("fakeclue", {"model": "no/such-folder/at-all"}, "no/such-folder/at-all"),
+        ("imagenet", {}, "choose one of: fakeclue, loki"),
     ],
 )
 def test_what_is_missing_is_named_before_anything_runs(
-    params: Params, project: Path, changes: dict, message: str
+    params: Params, project: Path, benchmark: str, changes: dict, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        benchmarks.evaluate(_changed(params, **changes), "fakeclue")
+        benchmarks.evaluate(_changed(params, **changes), benchmark)
     assert not (project / "artifacts/evaluate").exists()
-
-
-def test_unknown_benchmarks_are_refused(params: Params) -> None:
-    with pytest.raises(UserError, match="choose one of: fakeclue, loki"):
-        benchmarks.evaluate(params, "imagenet")
 
 
 def test_detectors_see_each_image_once() -> None:
@@ -266,11 +210,11 @@ def test_detectors_see_each_image_once() -> None:
     class Counting:
         def predict(self, images: list[Image.Image]) -> np.ndarray:
             shown.extend(images)
-            return _dark(images)
+            return Dark.predict(images)
 
-    columns = detectors.detector("test", Counting, ["test"], load_params("mini"))(_ddvqa(), None)
+    columns = detectors.detector("test", Counting, ["test"], load_params("mini"))(DDVQA, None)
     assert len(shown) == 4
-    assert columns["p_fake"] == pytest.approx(_dark([r.pil() for r in _ddvqa()]), abs=1e-6)
+    assert columns["p_fake"] == pytest.approx(Dark.predict([r.pil() for r in DDVQA]), abs=1e-6)
 
 
 @pytest.mark.slow
@@ -283,15 +227,14 @@ def test_the_linear_head_and_an_expert_answer_as_they_do_by_themselves(
     model = load_model(weights / "base", kind=LlavaForVerdict, new=("score.weight", "score.bias"))
     model.save_pretrained(head)
     load_processor(weights / "base").save_pretrained(head)
-    records = _fakeclue()
-    train_experts(params, records, records, project / "artifacts/experts", ["frequency"])
-    images = [record.pil() for record in records]
+    train_experts(params, FAKECLUE, FAKECLUE, project / "artifacts/experts", ["frequency"])
+    images = [record.pil() for record in FAKECLUE]
     expected = {
         "LLaVA + Linear Head": load_head(head).predict(images),
         "Frequency": load_expert(project / "artifacts/experts/frequency").predict(images),
     }
     for method, values in expected.items():
-        answers = methods.method(method, params)(records, None)
+        answers = methods.method(method, params)(FAKECLUE, None)
         assert answers["p_fake"] == pytest.approx(values, abs=1e-5)
         assert np.ptp(answers["p_fake"]) > 0
         assert (answers["verdict"] == np.where(answers["p_fake"] >= 0.5, "fake", "real")).all()

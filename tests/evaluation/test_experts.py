@@ -16,7 +16,8 @@ from fakevlm.config.params import CNNSpotSettings, Experts, Params
 from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
 from fakevlm.evaluation import experts
-from fakevlm.evaluation.experts import base, cnnspot, linear
+from fakevlm.evaluation.experts import base as scoring
+from fakevlm.evaluation.experts import cnnspot, linear
 from fakevlm.model.llava import load_model, load_processor
 
 TINY = Experts(
@@ -29,28 +30,23 @@ TINY = Experts(
 )
 
 
-@pytest.fixture(scope="module")
-def llava(tmp_path_factory) -> Path:
-    return tinyllava.build(tmp_path_factory.mktemp("base"))
-
-
 @pytest.fixture
-def params(llava: Path, project: Path) -> Params:
-    return tinyllava.params(llava).model_copy(update={"experts": TINY})
+def params(base: Path, project: Path) -> Params:
+    return tinyllava.params(base).model_copy(update={"experts": TINY})
 
 
 def test_targets_are_one_for_fakes():
     records = tinyllava.records(4)
-    np.testing.assert_array_equal(base.targets(records), [float(r.label == FAKE) for r in records])
+    np.testing.assert_array_equal(scoring.targets(records), [float(r.label == FAKE) for r in records])
     with pytest.raises(UserError, match="both classes"):
-        base.targets([r for r in records if r.label == FAKE])
+        scoring.targets([r for r in records if r.label == FAKE])
 
 
 def test_square_keeps_the_centre():
     pixels = np.zeros((20, 60, 3), np.uint8)
     pixels[:, 20:40] = 255
-    assert (base.square(Image.fromarray(pixels), 20) == np.full((20, 20, 3), 255)).all()
-    assert base.square(Image.new("RGB", (7, 50)), 32).shape == (32, 32, 3)
+    assert (scoring.square(Image.fromarray(pixels), 20) == np.full((20, 20, 3), 255)).all()
+    assert scoring.square(Image.new("RGB", (7, 50)), 32).shape == (32, 32, 3)
 
 
 def test_linear_is_scikit_learns_on_standardised_features():
@@ -69,15 +65,15 @@ def test_linear_is_scikit_learns_on_standardised_features():
 
 
 def test_the_best_row_has_the_highest_auc_then_the_lowest_loss():
-    scores = base.validation_scores(np.array([1, 1, 0, 0]), np.array([0.9, 0.4, 0.6, 0.1]))
+    scores = scoring.validation_scores(np.array([1, 1, 0, 0]), np.array([0.9, 0.4, 0.6, 0.1]))
     assert (scores["val_accuracy"], scores["val_auc"]) == (0.5, 0.75)
     assert scores["val_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.4, 0.9]).mean())
     rows = [(0.8, 0.5), (0.9, 0.7), (0.9, 0.6), (0.9, 0.6)]
-    table = base.mark_best([{"val_auc": auc, "val_loss": loss} for auc, loss in rows])
+    table = scoring.mark_best([{"val_auc": auc, "val_loss": loss} for auc, loss in rows])
     assert table.chosen.tolist() == [False, False, True, False]
 
 
-def test_spectrum_puts_a_wave_into_its_bin():
+def test_spectrum_puts_a_wave_into_its_bin_and_crops():
     """cos(π (x + ½) k / 32) is the DCT's k-th basis: all of its energy lies in column k."""
     wave = 100 * np.cos(np.pi * (np.arange(32) + 0.5) * 20 / 32)
     grey = np.rint(np.tile(wave, (32, 1)) + 128).clip(0, 255).astype(np.uint8)
@@ -90,13 +86,10 @@ def test_spectrum_puts_a_wave_into_its_bin():
     assert np.unravel_index(squares.argmax(), squares.shape) == (0, 20 // (32 // bins))
     mean, most = np.split(features[0, side:], 2)
     assert (most >= mean - 1e-5).all()
-
-
-def test_spectrum_crops_and_never_shrinks():
     pixels = np.random.default_rng(2).integers(0, 255, (64, 48, 3), dtype=np.uint8)
     large, inner = Image.fromarray(pixels), Image.fromarray(pixels[16:48, 8:40])
-    np.testing.assert_array_equal(linear.spectrum([large], 32), linear.spectrum([inner], 32))
-    assert linear.spectrum([Image.new("RGB", (10, 40))], 32).shape == linear.spectrum([inner], 32).shape
+    np.testing.assert_array_equal(linear.spectrum([large], 32), linear.spectrum([inner], 32))  # cropped
+    assert linear.spectrum([Image.new("RGB", (10, 40))], 32).shape == features.shape
 
 
 def test_augmentation_blurs_recompresses_crops_and_mirrors():
@@ -117,10 +110,10 @@ def test_augmentation_blurs_recompresses_crops_and_mirrors():
     assert 4 <= sums.count(pixels.sum()) <= 18  # a quarter escapes both
 
 
-def test_univfd_sees_what_the_llava_sees(llava: Path, tmp_path: Path):
+def test_univfd_sees_what_the_llava_sees(base: Path, tmp_path: Path):
     images = [record.pil() for record in tinyllava.records(3)]
-    features = linear.UnivFD(str(llava)).features(images)
-    model, processor = load_model(llava), load_processor(llava)
+    features = linear.UnivFD(str(base)).features(images)
+    model, processor = load_model(base), load_processor(base)
     pixels = processor.image_processor(images, return_tensors="pt")["pixel_values"].to(model.device)
     out = model.model.vision_tower(pixels, output_hidden_states=True)
     patches = out.hidden_states[model.config.vision_feature_layer][:, 1:].detach().cpu().numpy()
@@ -135,9 +128,8 @@ def test_train_save_and_load(params: Params, project: Path, tmp_path: Path):
     """Bright against dark: each expert learns it, repeats to the byte, and loads as it was saved."""
     train, val, test = (tinyllava.records(n, seed) for n, seed in ((48, 1), (24, 2), (13, 3)))
     log = experts.train_experts(params, train, val, tmp_path / "a")
-    assert list(log.columns) == [
-        "expert", "setting", "train_loss", "val_loss", "val_accuracy", "val_auc", "chosen",
-    ]  # fmt: skip
+    scores = ["train_loss", "val_loss", "val_accuracy", "val_auc"]
+    assert list(log.columns) == ["expert", "setting", *scores, "chosen"]
     assert log.groupby("expert").chosen.sum().to_dict() == {"CNNSpot": 1, "UnivFD": 1, "Frequency": 1}
     assert (log.train_loss > 0).all()
     for name in experts.EXPERTS:
@@ -147,7 +139,7 @@ def test_train_save_and_load(params: Params, project: Path, tmp_path: Path):
         p = expert.p_fake(test, batch_size=5)
         assert p.shape == (13,)
         assert ((p >= 0) & (p <= 1)).all()
-        assert base.validation_scores(base.targets(test), p)["val_auc"] > 0.85, name
+        assert scoring.validation_scores(scoring.targets(test), p)["val_auc"] > 0.85, name
         np.testing.assert_allclose(p, expert.predict([record.pil() for record in test]), atol=1e-5)
     shutil.rmtree(paths.work())
     experts.train_experts(params, train, val, tmp_path / "b")
@@ -208,14 +200,10 @@ def test_cnnspot_keeps_the_best_epoch_and_not_the_last(params: Params, monkeypat
 
 
 def test_errors_name_what_is_wrong(params: Params, tmp_path: Path):
-    for file, content in (
-        (None, b""),
-        ("config.json", b'{"expert": "gramnet"}'),
-        ("config.json", b'{"expert": "frequency", "size": 32}'),
-        ("model.safetensors", b"broken"),
-    ):
-        if file:
-            (tmp_path / file).write_bytes(content)
+    configs = b'{"expert": "gramnet"}', b'{"expert": "frequency", "size": 32}'
+    files = [("config.json", config) for config in configs]
+    for file, content in [("notes.txt", b""), *files, ("model.safetensors", b"broken")]:
+        (tmp_path / file).write_bytes(content)
         with pytest.raises(UserError, match="no expert in") as caught:
             experts.load_expert(tmp_path)
         assert "dvc repro experts" in caught.value.cure

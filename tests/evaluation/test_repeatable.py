@@ -52,20 +52,11 @@ def satellites(folder: Path, learner: Pix2Pix | DDPM) -> None:
         save_model(network, folder / f"{name}.safetensors")
 
 
-def pix2pix(folder: Path) -> None:
-    satellites(folder, Pix2Pix(GAN_SETTINGS, seed=3))
-
-
-def ddpm(folder: Path) -> None:
-    satellites(folder, DDPM(DIFFUSION, 32, scale=2.0, seed=3))
-
-
 def eva02(folder: Path) -> None:
     params = Categorize(**EVA, epochs=2, batch_size=8, learning_rate=4e-3)
     records = tinyllava.records(24, size=16)
-    classifier, _ = train.train(
-        [r.pil() for r in records], ["animal", "human", "object", "scene"] * 6, params, 3
-    )
+    images, categories = [r.pil() for r in records], ["animal", "human", "object", "scene"] * 6
+    classifier, _ = train.train(images, categories, params, 3)
     eva.save(classifier, folder)
 
 
@@ -81,8 +72,8 @@ def llava(objective: str) -> Callable[[Path], None]:
 
 TRAININGS = {
     "ResNet": resnet,
-    "pix2pix": pix2pix,
-    "DDPM": ddpm,
+    "pix2pix": lambda folder: satellites(folder, Pix2Pix(GAN_SETTINGS, seed=3)),
+    "DDPM": lambda folder: satellites(folder, DDPM(DIFFUSION, 32, scale=2.0, seed=3)),
     "EVA-02": eva02,
     "LLaVA": llava("explanation"),
     "linear head": llava("head"),

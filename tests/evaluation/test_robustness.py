@@ -35,17 +35,13 @@ def difference(a: Image.Image, b: Image.Image) -> float:
 @pytest.mark.parametrize(
     ("kind", "none", "mild", "strong"),
     [
-        ("jpeg", None, 95, 10),
-        ("resize", 1, 0.9, 0.2),
-        ("blur", 0, 0.4, 3.0),
-        ("noise", 0, 2, 30),
+        ("jpeg", None, 95, 10), ("resize", 1, 0.9, 0.2), ("blur", 0, 0.4, 3.0), ("noise", 0, 2, 30),
         ("crop", 1, 0.95, 0.5),
     ],
-)
+)  # fmt: skip
 def test_perturbations_keep_the_size_and_grow_with_strength(kind, none, mild, strong, photo):
     a, b = perturb(photo, kind, mild, 1), perturb(photo, kind, strong, 1)
-    assert a.size == b.size == photo.size
-    assert a.mode == b.mode == "RGB"
+    assert (a.size, a.mode) == (b.size, b.mode) == (photo.size, "RGB")
     assert 0 < difference(a, photo) < difference(b, photo)
     if none is not None:
         assert difference(perturb(photo, kind, none, 1), photo) == 0
@@ -79,20 +75,14 @@ def test_noise_is_seeded_and_differs_between_images(photo):
     assert difference(decode(again.encoded()), again.pil()) == 0
     assert again.sha256 != one.sha256
     assert (again.id, again.label, again.references) == (one.id, one.label, one.references)
-    grain = [
-        np.asarray(perturbed(r, "noise", 9, 5).pil(), int) - np.asarray(r.pil(), int) for r in (one, other)
-    ]
+    grain = [np.asarray(perturbed(r, "noise", 9, 5).pil(), int) - np.asarray(r.pil()) for r in (one, other)]
     assert np.abs(grain[0] - grain[1]).mean() > 1
 
 
 def test_sample_keeps_the_shares():
-    frame = pd.DataFrame(
-        {
-            "id": [f"{n:03d}" for n in range(300)],
-            "label": [0] * 200 + [1] * 100,
-            "category": (["doc"] * 40 + ["animal"] * 157 + ["human"] * 3) + ["doc"] * 50 + ["animal"] * 50,
-        }
-    )
+    categories = ["doc"] * 40 + ["animal"] * 157 + ["human"] * 3 + ["doc"] * 50 + ["animal"] * 50
+    frame = pd.DataFrame({"label": [0] * 200 + [1] * 100, "category": categories})
+    frame["id"] = [f"{n:03d}" for n in range(300)]
     chosen = stratified(frame, 60, 1)
     part = frame[frame.id.isin(chosen)].groupby(["label", "category"]).size()
     assert part[0].to_dict() == {"animal": 31, "doc": 8, "human": 1}
@@ -136,8 +126,7 @@ def test_study_scores_every_perturbation():
     predicted, scored = study(settings(), records, dark(sizes))
     assert sizes == [5] * 7 + [1]  # all perturbations in one go
     assert predicted.subset.drop_duplicates().tolist() == ["none", "jpeg=50", "blur=1"]
-    assert predicted.id.tolist() == [r.id for r in records] * 3
-    assert predicted.label.tolist() == [r.label for r in records] * 3
+    assert list(zip(predicted.id, predicted.label, strict=True)) == [(r.id, r.label) for r in records] * 3
     accuracy = scored[scored.metric == "acc"].set_index("subset")
     assert accuracy.value.to_dict() == {"none": 1.0, "jpeg=50": 1.0, "blur=1": 1.0}
     assert (accuracy.n == 12).all()
@@ -147,6 +136,8 @@ def test_study_scores_every_perturbation():
     for kind, strength in (("jpeg", 50), ("blur", 1.0)):
         images += [perturbed(record, kind, strength, settings().seed).pil() for record in records]
     assert predicted.p_fake.tolist() == pytest.approx(darkness(images).tolist(), abs=1e-5)
+    with pytest.raises(UserError, match=r"evaluate\.methods"):
+        study(settings(), records, {})
 
 
 def test_study_goes_on_where_it_stopped_and_only_what_changes_an_image_makes_it_stale(
@@ -178,11 +169,6 @@ def test_study_goes_on_where_it_stopped_and_only_what_changes_an_image_makes_it_
         assert computed() > 0
 
 
-def test_a_profile_without_methods_is_refused():
-    with pytest.raises(UserError, match=r"evaluate\.methods"):
-        study(settings(), tinyllava.records(4), {})
-
-
 def test_published_detectors_are_tested_whatever_benchmarks_they_name(project: Path):
     file = checkpoint(project / "cnnspot.pth", {"model": weights("cnnspot")})
     entries = [
@@ -208,11 +194,8 @@ def test_the_stage_runs_fakevlm_and_an_expert(project: Path):
     out, splits = project / "artifacts/robustness", (tinyllava.records(20, 1), tinyllava.records(10, 2))
     experts.train_experts(params, *splits, project / "artifacts/experts", ["frequency"])
     predicted, scored = robustness.run(params)
-    assert predicted.groupby(["method", "subset"], sort=False).size().to_dict() == {
-        (method, subset): 12
-        for method in ("FakeVLM", "Frequency")
-        for subset in ("none", "jpeg=50", "blur=1")
-    }
+    assert predicted.value_counts(["method", "subset"]).tolist() == [12] * 6
+    assert predicted.method.unique().tolist() == ["FakeVLM", "Frequency"]
     assert pd.read_csv(out / "scores.csv").columns.tolist() == scored.columns.tolist()
     assert len(pd.read_parquet(out / "predictions.parquet")) == 72
     shutil.rmtree(paths.work())

@@ -11,15 +11,15 @@ from fakevlm.evaluation.benchmarks import forced_verdicts
 from fakevlm.evaluation.explanations import clue_tables
 
 KINDS = {"a": ("smooth", "halo"), "b": ("grid",), "c": (), "d": (), "e": ("tint",)}
+BOX = (0.1, 0.1, 0.4, 0.4)
 GROUND_TRUTH = {
-    path: GroundTruth(
-        path, int(path == "d"), "animal", [Artifact(kind, (0.1, 0.1, 0.4, 0.4), 0.8) for kind in kinds]
-    )
+    path: GroundTruth(path, int(path == "d"), "animal", [Artifact(kind, BOX, 0.8) for kind in kinds])
     for path, kinds in KINDS.items()
 }
 SMOOTH_AND_GRID = (
     "This is a fake image. Texture: the surface is overly smooth and waxy; a checkerboard grid is visible."
 )
+GRID = "This is a fake image. Texture: the surface is overly smooth and waxy; a checkerboard grid is visible."
 GRID = "This is a fake image. Texture: a checkerboard grid is visible, there is no halo."
 
 
@@ -34,8 +34,8 @@ def test_clues_count_kinds_on_fakes_with_visible_artifacts_only() -> None:
 
 
 def _frame(method: str = "FakeVLM") -> pd.DataFrame:
+    columns = ["id", "label", "category", "generator", "question", "text", "p_fake", "verdict", "reference"]
     rows = [
-        # id, label, category, generator, question, text, p_fake, verdict, reference
         ("a", 0, "animal", "adm", None, SMOOTH_AND_GRID, 0.9, "fake", SMOOTH_AND_GRID),
         ("b", 0, "animal", "glide", None, GRID, 0.8, "fake", ""),
         ("e", 0, "doc", "glide", None, "This is a real image.", 0.3, "real", "This is a fake image."),
@@ -43,7 +43,6 @@ def _frame(method: str = "FakeVLM") -> pd.DataFrame:
         ("d", 1, "doc", None, None, "This is a real image.", 0.4, "real", ""),
         ("f", 1, "animal", None, None, "This is a real image.", 0.2, "real", ""),
     ]
-    columns = ["id", "label", "category", "generator", "question", "text", "p_fake", "verdict", "reference"]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.assign(method=method, item=frame["id"])
 
@@ -111,9 +110,8 @@ def test_a_forced_choice_decides_only_where_the_text_gives_no_verdict() -> None:
 
 def test_rows_are_defined_and_unique_and_their_intervals_hold_the_value(scored: pd.DataFrame) -> None:
     pairs = set(zip(scored["subset"], scored["metric"], strict=True))
-    undefined = {("label=real", name) for name in ("auc", "f1_fake", "rouge_l")} | {
-        ("kind=float", "clue_recall")
-    }
+    undefined = {("label=real", name) for name in ("auc", "f1_fake", "rouge_l")}
+    undefined.add(("kind=float", "clue_recall"))
     assert not pairs & undefined
     assert scored["value"].notna().all()
     assert list(scored.columns) == scores.COLUMNS

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 import tinyllava
+from conftest import ROOT
 from fakevlm.cache import Cache
 from fakevlm.data.records import Record
 from fakevlm.inference import generate
@@ -26,13 +26,8 @@ def records_of(count: int) -> list[Record]:
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tinyllava.build(tmp_path_factory.mktemp("llava"))
-
-
-@pytest.fixture(scope="session")
-def loaded(folder):
-    return load_model(folder, device="cpu"), load_processor(folder)
+def loaded(base):
+    return load_model(base, device="cpu"), load_processor(base)
 
 
 def predict(model, processor, records, *, batch_size: int, max_new_tokens: int, prompt="template"):
@@ -52,13 +47,31 @@ def test_text_and_probability_come_out_in_order(loaded) -> None:
     assert (frame["p_fake"] == verdict.round_log_odds(frame["p_fake"].to_numpy())).all()
 
 
-@pytest.mark.parametrize("size", [7, 32])
-def test_the_batch_size_does_not_matter(loaded, size: int) -> None:
-    records = records_of(40)  # three questions of different length: left padding is at work
-    one = predict(*loaded, records, batch_size=1, max_new_tokens=12)
-    many = predict(*loaded, records, batch_size=size, max_new_tokens=12)
-    pd.testing.assert_frame_equal(one.drop(columns="p_fake"), many.drop(columns="p_fake"))
-    assert np.abs(one["p_fake"] - many["p_fake"]).max() <= 1e-5
+@pytest.mark.slow
+@pytest.mark.parametrize("shipped", [False, True], ids=["random weights", "the shipped base"])
+def test_the_batch_size_does_not_matter(loaded, shipped: bool) -> None:
+    if shipped:
+        loaded = load_model(ROOT / "embedded/base", device="cpu"), load_processor(ROOT / "embedded/base")
+    side = loaded[1].image_processor.crop_size["height"]
+    records = tinyllava.records(33, questions=QUESTIONS, size=side)  # of different length: padded at the left
+    one, *others = (predict(*loaded, records, batch_size=n, max_new_tokens=12) for n in (1, 7, 32))
+    for many in others:
+        pd.testing.assert_frame_equal(one.drop(columns="p_fake"), many.drop(columns="p_fake"))
+        assert np.abs(one["p_fake"] - many["p_fake"]).max() <= 1e-5
+
+
+def test_generation_ends_when_all_rows_have_ended(loaded, monkeypatch) -> None:
+    model, processor = loaded
+    scripted, lengths = tinyllava.scripted(model, processor, ["Fake."]), []
+
+    def generate(**inputs):
+        output = scripted(**inputs)
+        lengths.append(output.shape[1] - inputs["input_ids"].shape[1])
+        return output
+
+    monkeypatch.setattr(model, "generate", generate)
+    predict(model, processor, records_of(2), batch_size=2, max_new_tokens=200)
+    assert lengths == [len(processor.tokenizer.encode(" Fake.", add_special_tokens=False)) + 1]
 
 
 def _own_logits(model, processor, record: Record, answer: str) -> torch.Tensor:
@@ -124,7 +137,7 @@ def test_yes_counts_only_for_the_question_that_was_asked(loaded, monkeypatch) ->
     assert set(predict(model, processor, records, batch_size=3, max_new_tokens=5)["verdict"]) == {"unparsed"}
 
 
-def test_only_what_decides_an_answer_makes_it_stale(folder, monkeypatch) -> None:
+def test_only_what_decides_an_answer_makes_it_stale(base, monkeypatch) -> None:
     records, cache, computed = records_of(5), Cache(None), []
     plain = generate.Llava.__call__
     monkeypatch.setattr(
@@ -133,7 +146,7 @@ def test_only_what_decides_an_answer_makes_it_stale(folder, monkeypatch) -> None
 
     def frame(dtype: str = "float32", **changes) -> pd.DataFrame:
         settings = {"batch_size": 5, "max_new_tokens": 4} | changes
-        return tinyllava.frame(records, run(generate.predictor(folder, dtype, **settings), records, cache))
+        return tinyllava.frame(records, run(generate.predictor(base, dtype, **settings), records, cache))
 
     first = frame()
     pd.testing.assert_frame_equal(frame(), first, check_exact=True)

@@ -29,22 +29,16 @@ def picture(seed: int, height: int = 32, width: int = 32) -> Image.Image:
 
 @pytest.fixture
 def examples():
-    sizes, questions = [(32, 32), (40, 90), (70, 33)], [None, "Real or fake?", "Why do you think so?"]
-    return [
-        Example(picture(n, *size), question, answer)
-        for n, (size, question, answer) in enumerate(zip(sizes, questions, ANSWERS, strict=True))
-    ]
+    images = [picture(0), picture(1, 40, 90), picture(2, 70, 33)]
+    questions = [None, "Real or fake?", "Why do you think so?"]
+    return [Example(*parts) for parts in zip(images, questions, ANSWERS, strict=True)]
 
 
 def test_equals_the_processors_batch(processor, examples):
     batch = Collator(processor)(examples)
-    expected = processor(
-        images=[e.image for e in examples],
-        text=[chat.conversation(processor, e.question, e.answer) for e in examples],
-        padding=True,
-        padding_side="right",
-        return_tensors="pt",
-    )
+    texts = [chat.conversation(processor, e.question, e.answer) for e in examples]
+    options = {"padding": True, "padding_side": "right", "return_tensors": "pt"}
+    expected = processor(images=[e.image for e in examples], text=texts, **options)
     assert set(expected) <= set(batch)
     for name, tensor in expected.items():
         assert torch.equal(batch[name], tensor), name

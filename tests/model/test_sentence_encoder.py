@@ -23,13 +23,8 @@ def test_rows_are_unit_vectors_in_the_order_of_the_texts(monkeypatch: pytest.Mon
 
 
 def test_meaning_beats_wording() -> None:
-    same, other, base = encode(
-        [
-            "its fur is overly smooth, like plastic",
-            "the shadow points the wrong way",
-            "the coat looks waxy and plastic",
-        ]
-    )
+    texts = ["its fur is overly smooth, like plastic", "the shadow points the wrong way"]
+    same, other, base = encode([*texts, "the coat looks waxy and plastic"])
     assert same @ base > other @ base + 0.2
 
 

@@ -4,6 +4,7 @@ how they end."""
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -39,20 +40,25 @@ LONG = TUNE | {"epochs": 12.0}  # else it is over before anything can be killed
 
 
 @pytest.fixture
-def tuned(project):
-    """A project that trains a tiny base on shards; called with the section `deepspeed`, returns its
-    parameters."""
-    base = tinyllava.build(project / "base")
+def tuned(project, base):
+    """A project with a base and shards; called with the section `deepspeed`, returns its parameters."""
+    shutil.copytree(base, project / "base")
     for split, records in zip(("train", "val"), DATA, strict=True):
         write_records(records, project / "artifacts/annotate/fakeclue" / split)
 
     def write(section, **tune):
-        values = tinyllava.params(base, **tune).model_dump(exclude={"profile"})
+        values = tinyllava.params(project / "base", **tune).model_dump(exclude={"profile"})
         values["training"]["deepspeed"] = section
         (project / "params.yaml").write_text(yaml.safe_dump({"profile": "mini", "mini": values}))
         return load_params()
 
     return write
+
+
+@pytest.fixture
+def runs(project):
+    """The folder of the trainings' runs."""
+    return project / "runs/work/mini/05_finetune_explanation"
 
 
 def until(condition, what=lambda: "", seconds: float = 280.0) -> None:
@@ -62,29 +68,41 @@ def until(condition, what=lambda: "", seconds: float = 280.0) -> None:
         time.sleep(0.05)
 
 
-def processes(run: Path | str) -> list[psutil.Process]:
-    """Processes of a training that have the run's folder open, or its name among their arguments."""
+def processes(project: Path) -> list[psutil.Process]:
+    """The ranks that train in a project."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if "fakevlm.training" in process.cmdline() and process.environ().get("FAKEVLM_ROOT") == str(run):
+            ours = process.environ().get("FAKEVLM_ROOT") == str(project)
+            if ours and "fakevlm.training" in process.cmdline():
                 found.append(process)
     return found
 
 
-def learned_what_one_process_learns(project: Path, **tune) -> None:
-    """The export of two ranks beside a training by one process with the batch of both."""
+def started(runs: Path) -> subprocess.Popen:
+    """A notebook whose training has written a checkpoint."""
+    notebook = subprocess.Popen([sys.executable, "-c", NOTEBOOK], stderr=subprocess.PIPE, text=True)
+    until(lambda: list(runs.glob("*/checkpoint-*/complete")) or notebook.poll() is not None)
+    assert notebook.poll() is None, notebook.stderr.read()
+    return notebook
+
+
+def goes_on(params, project: Path, runs: Path, **tune) -> None:
+    """The one run there is goes on, and its export is that of one process with the batch of both ranks."""
+    (run,) = runs.iterdir()
+    finetune(params, "explanation", project / "artifacts/finetune/explanation")
+    assert list(runs.iterdir()) == [run]
     alone = tinyllava.run(project / "base", project / "one", data=DATA, **tune | {"batch_size": 4})
     alone.train()
     alone.export(project / "exported")
     places = project / "artifacts/finetune/explanation", project / "exported"
-    ours, theirs = (load_file(folder / "model/model.safetensors") for folder in places)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
+    two, one = (load_file(folder / "model/model.safetensors") for folder in places)
+    torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4)
 
 
-# ── commands ────────────────────────────────────────────────────────────────────────────────────────────────
+def unfinished(runs: Path) -> bool:
+    (run,) = runs.iterdir()
+    return checkpoints.finished(run) is None
 
 
 @pytest.mark.parametrize(
@@ -115,9 +133,6 @@ def test_nodes_without_a_hostfile_are_slurms(project):
     assert (parsed.profile, parsed.objective) == ("$PROFILE", "$OBJECTIVE")
 
 
-# ── what ranks report ───────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.fixture
 def pretend(project, monkeypatch):
     """Starts a few lines of Python in place of launcher and ranks; returns the run's folder."""
@@ -142,9 +157,8 @@ def test_failures_of_ranks_arrive(pretend, project):
     with pytest.raises(UserError) as caught:
         pretend(f"open({str(file)!r}, 'w').write({json.dumps(mistake)!r}); raise SystemExit(2)")
     assert [caught.value.what, caught.value.cure] == mistake
-    with pytest.raises(
-        RuntimeError, match=r"exit code 3(.|\n)*the end"
-    ):  # an earlier start's mistake is gone
+    # The earlier start's mistake is gone.
+    with pytest.raises(RuntimeError, match=r"exit code 3(.|\n)*the end"):
         pretend("print('the end'); raise SystemExit(3)")
 
 
@@ -169,25 +183,14 @@ def test_a_mistake_in_a_rank_is_written_for_the_notebook(tuned, capsys):
     assert "max_length is 20" in json.loads((folder / launch.ERROR).read_text())[0]
 
 
-# ── for real ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.slow
-def test_a_killed_notebooks_ranks_end_and_it_goes_on(tuned, project):
+def test_a_killed_notebooks_ranks_end_and_it_goes_on(tuned, project, runs):
     params = tuned({"stage": 3, "processes": 2}, **TUNE)
-    notebook = subprocess.Popen([sys.executable, "-c", NOTEBOOK], stderr=subprocess.PIPE, text=True)
-    runs = project / "runs/work/mini/05_finetune_explanation"
-    until(lambda: list(runs.glob("*/checkpoint-*/complete")) or notebook.poll() is not None)
-    assert notebook.poll() is None, notebook.stderr.read()
-    notebook.kill()
-    notebook.wait()
-    notebook.stderr.close()
+    with started(runs) as notebook:
+        notebook.kill()
     until(lambda: not processes(project))
-    (run,) = runs.iterdir()
-    assert checkpoints.finished(run) is None
-    finetune(params, "explanation", project / "artifacts/finetune/explanation")
-    assert [folder.name for folder in runs.iterdir()] == [run.name]
-    learned_what_one_process_learns(project, **TUNE)
+    assert unfinished(runs)
+    goes_on(params, project, runs, **TUNE)
 
 
 @pytest.fixture
@@ -200,69 +203,59 @@ def nodes(project, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sshnodes.READY, reason="needs openssh-server and pdsh")
-def test_two_nodes_over_ssh_go_on_after_a_kill(tuned, nodes):
+def test_two_nodes_over_ssh_go_on_after_a_kill(tuned, nodes, runs):
     params = tuned({"stage": 2, "processes": 1, "nodes": 2, "hostfile": "hosts"}, **LONG)
     (nodes / "hosts").write_text("node1 slots=1\ngone slots=1\n")
     with pytest.raises(UserError, match=r"hosts.*gone.*refused"):
         finetune(params, "explanation", nodes / "out")
     (nodes / "hosts").write_text("node1 slots=1\nnode2 slots=1\n")
     # A rank of the second node is killed: the notebook fails instead of waiting, and no process remains.
-    notebook = subprocess.Popen([sys.executable, "-c", NOTEBOOK], stderr=subprocess.PIPE, text=True)
-    runs = nodes / "runs/work/mini/05_finetune_explanation"
-    until(lambda: list(runs.glob("*/checkpoint-*/complete")) or notebook.poll() is not None)
-    assert notebook.poll() is None, notebook.stderr.read()
+    notebook = started(runs)
     (second,) = [process for process in processes(nodes) if process.environ().get("RANK") == "1"]
     second.kill()
     _, output = notebook.communicate(timeout=280)
     assert notebook.returncode, "it was to be killed before it was done"
     assert "a rank failed" in output
     until(lambda: not processes(nodes))
-    (run,) = runs.iterdir()
-    assert checkpoints.finished(run) is None
-    finetune(params, "explanation", nodes / "artifacts/finetune/explanation")
-    assert [folder.name for folder in runs.iterdir()] == [run.name]
-    learned_what_one_process_learns(nodes, **LONG)
+    assert unfinished(runs)
+    goes_on(params, nodes, runs, **LONG)
 
 
-def submit(**variables: str) -> str:
-    """Submits the example; returns the job's number."""
-    given = ",".join(f"{name}={value}" for name, value in variables.items())
-    command = ["sbatch", "--parsable", f"--export=ALL,{given}", ROOT / "examples/finetune.sbatch"]
+def slurm(*command: str | Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
+def submit() -> str:
+    """Submit the example; return the job's number."""
+    script = ROOT / "examples/finetune.sbatch"
+    return slurm("sbatch", "--parsable", "--export=ALL,PROFILE=mini,GPUS=1", script)
+
+
 def state(job: str) -> str:
-    show = ["scontrol", "show", "job", job]
-    output = subprocess.run(show, check=True, capture_output=True, text=True, timeout=60).stdout
-    return re.search(r"JobState=(\w+)", output)[1]
+    return re.search(r"JobState=(\w+)", slurm("scontrol", "show", "job", job))[1]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not slurmnodes.READY, reason="needs slurm-wlm")
-def test_a_cancelled_slurm_job_submitted_again_goes_on(tuned, project, monkeypatch):
+def test_a_cancelled_slurm_job_submitted_again_goes_on(tuned, project, runs, monkeypatch):
     params = tuned({"stage": 2, "processes": 1, "nodes": 2}, **LONG)
     (project / "runs").mkdir()
     (project / ".venv").symlink_to(sys.prefix)
     monkeypatch.chdir(project)
-    runs = project / "runs/work/mini/05_finetune_explanation"
 
     def log(job: str) -> str:
         file = Path(f"runs/slurm-{job}.log")
         return file.read_text() if file.exists() else state(job)
 
     with slurmnodes.running():
-        first = submit(PROFILE="mini", GPUS="1")
-        until(
-            lambda: list(runs.glob("*/checkpoint-*/complete")) or state(first) == "FAILED", lambda: log(first)
-        )
-        subprocess.run(["scancel", first], check=True, timeout=60)
-        until(lambda: state(first) not in ("RUNNING", "COMPLETING"), lambda: log(first))
-        assert state(first) == "CANCELLED", log(first)
-        (run,) = runs.iterdir()
-        assert checkpoints.finished(run) is None, "it was to be cancelled before it was done"
-        second = submit(PROFILE="mini", GPUS="1")
-        until(lambda: state(second) in ("COMPLETED", "FAILED"), lambda: log(second))
-        assert state(second) == "COMPLETED", log(second)
-    finetune(params, "explanation", project / "artifacts/finetune/explanation")  # only exports
-    assert [folder.name for folder in runs.iterdir()] == [run.name]
-    learned_what_one_process_learns(project, **LONG)
+        job = submit()
+        until(lambda: list(runs.glob("*/checkpoint-*/complete")) or state(job) == "FAILED", lambda: log(job))
+        slurm("scancel", job)
+        until(lambda: state(job) not in ("RUNNING", "COMPLETING"), lambda: log(job))
+        assert state(job) == "CANCELLED", log(job)
+        assert unfinished(runs), "it was to be cancelled before it was done"
+        job = submit()
+        until(lambda: state(job) in ("COMPLETED", "FAILED"), lambda: log(job))
+        assert state(job) == "COMPLETED", log(job)
+    assert not unfinished(runs), "what is left is the export"
+    goes_on(params, project, runs, **LONG)

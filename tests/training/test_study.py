@@ -18,10 +18,7 @@ from fakevlm.model.collate import Collator, Example
 from fakevlm.model.features import Features
 from fakevlm.model.llava import load_model, load_processor
 
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return tinyllava.build(tmp_path_factory.mktemp("base"))
+POOLINGS = ("vision", "last", "mean")
 
 
 def test_features_are_those_of_the_model_in_any_batch(base):
@@ -29,9 +26,7 @@ def test_features_are_those_of_the_model_in_any_batch(base):
     records = tinyllava.records(5)
     images = [record.pil() for record in records]
     features = Features(model, processor)(images)
-    assert {name: rows.shape for name, rows in features.items()} == dict.fromkeys(
-        ("vision", "last", "mean"), (5, 16)
-    )
+    assert {name: rows.shape for name, rows in features.items()} == dict.fromkeys(POOLINGS, (5, 16))
     for name, rows in Features(model, processor)(images[3:]).items():
         assert np.allclose(rows, features[name][3:], atol=1e-5)
     batch = Collator(processor, for_generation=True)([Example(image) for image in images])
@@ -62,40 +57,24 @@ def test_probe_takes_the_pooling_that_tells_the_classes_apart():
     assert chosen == {"pooling": "last", "C": study.STRENGTHS[0], "val_acc": 0.5}
 
 
-def predictions(verdicts, labels, p_fake=None):
-    n = len(labels)
-    return pd.DataFrame(
-        {
-            "method": "Frozen QA",
-            "benchmark": "loki",
-            "id": [str(i) for i in range(n)],
-            "item": [str(i) for i in range(n)],
-            "label": labels,
-            "category": ["animal", None] * (n // 2),
-            "text": "",
-            "p_fake": p_fake or [0.5] * n,
-            "verdict": verdicts,
-        }
-    )
+def predictions(verdicts, labels, p_fake=0.5):
+    columns = {"label": labels, "p_fake": p_fake, "verdict": verdicts}
+    columns["category"] = ["animal", None] * (len(labels) // 2)
+    frame = pd.DataFrame(columns).assign(method="Frozen QA", benchmark="loki", text="")
+    return frame.assign(id=frame.index.astype(str), item=frame.index.astype(str))
 
 
-def test_unparsed_counts_as_wrong():
-    frame = predictions(
-        ["fake", "unparsed", "unparsed", "real"], [FAKE, FAKE, REAL, REAL], [0.9, 0.6, 0.4, 0.1]
-    )
-    scores = study.score(frame, draws=50, seed=1).set_index(["subset", "metric"])
-    assert scores.loc[("all", "acc"), "value"] == 0.5
-    assert scores.loc[("all", "unparsed"), "value"] == 0.5
-    assert scores.loc[("all", "auc"), "value"] == 1.0
-    assert scores.loc[("all", "f1_fake"), "value"] == pytest.approx(2 / 3)
+def test_unparsed_counts_as_wrong_and_one_class_has_no_auc():
+    verdicts, labels = ["fake", "unparsed", "unparsed", "real"], [FAKE, FAKE, REAL, REAL]
+    scores = study.score(predictions(verdicts, labels, [0.9, 0.6, 0.4, 0.1]), draws=50, seed=1)
+    assert list(scores.columns) == study.SCORE_COLUMNS
+    scores = scores.set_index(["subset", "metric"])
+    overall = scores.loc["all", "value"]
+    assert overall[["acc", "unparsed", "auc"]].tolist() == [0.5, 0.5, 1.0]
+    assert overall["f1_fake"] == pytest.approx(2 / 3)
     assert scores.loc[("label=fake", "acc"), ["value", "n"]].tolist() == [0.5, 2]
     assert scores.loc[("category=animal", "acc"), "n"] == 2
-    row = scores.loc[("all", "acc")]
-    assert row["ci_low"] <= row["value"] <= row["ci_high"]
-    assert list(study.score(frame, 50, 1).columns) == study.SCORE_COLUMNS
-
-
-def test_a_benchmark_of_one_class_has_no_auc():
+    assert scores.loc[("all", "acc"), ["ci_low", "value", "ci_high"]].is_monotonic_increasing
     scores = study.score(predictions(["fake"] * 4, [FAKE] * 4), draws=20, seed=1)
     assert "auc" not in set(scores["metric"])
     assert scores[scores["metric"] == "acc"]["value"].tolist() == [1.0, 1.0, 1.0]
@@ -104,12 +83,8 @@ def test_a_benchmark_of_one_class_has_no_auc():
 @pytest.fixture
 def world(project):
     """The artifacts that the study reads."""
-    for place, n, seed in (
-        ("annotate/fakeclue/train", 16, 0),
-        ("annotate/fakeclue/val", 6, 1),
-        ("annotate/fakeclue/test", 8, 2),
-        ("collect/benchmarks/loki", 6, 3),
-    ):
+    places = ("annotate/fakeclue/train", 16), ("annotate/fakeclue/val", 6), ("annotate/fakeclue/test", 8)
+    for seed, (place, n) in enumerate((*places, ("collect/benchmarks/loki", 6))):
         write_records(tinyllava.records(n, seed), project / "artifacts" / place)
     return project
 
@@ -130,11 +105,8 @@ def test_a_tuning_with_other_settings_is_not_taken(base, world, tmp_path, monkey
 
 @pytest.mark.slow
 def test_the_whole_study(base, world, monkeypatch):
-    params = tinyllava.params(
-        base,
-        study={"steps": 40, "probe_images": 12},
-        evaluate={"batch_size": 4, "max_new_tokens": 12, "bootstrap": 40, "limit": None},
-    )
+    evaluate = {"batch_size": 4, "max_new_tokens": 12, "bootstrap": 40, "limit": None}
+    params = tinyllava.params(base, study={"steps": 40, "probe_images": 12}, evaluate=evaluate)
     # It dies when the second tuning starts, and is run again.
     finetune, calls = study.finetune, []
 
@@ -162,16 +134,13 @@ def test_the_whole_study(base, world, monkeypatch):
     assert (predicted.groupby(["benchmark", "method"]).size().unstack("benchmark") == [8, 6]).all(axis=None)
     assert set(chosen["method"]) == {study.VISION_PROBE, study.LMM_PROBE}
     assert (chosen["images"] == 12).all()
-    acc = scores[(scores["metric"] == "acc") & (scores["subset"] == "all")].set_index(
-        ["benchmark", "method"]
-    )["value"]
+    values = scores[scores["subset"] == "all"].set_index(["metric", "benchmark", "method"])["value"]
     # Dark against bright is easy: labels are learned, explanations at least give a verdict. The untuned base
     # knows no English.
     for method in (study.VISION_PROBE, study.LMM_PROBE, study.TUNED["label"]):
-        assert acc["fakeclue", method] == 1.0, method
-    unparsed = scores[scores["metric"] == "unparsed"].set_index(["benchmark", "method"])["value"]
-    assert unparsed["fakeclue", study.TUNED["explanation"]] == 0.0
-    assert acc["fakeclue", study.FROZEN] <= 0.5
+        assert values["acc", "fakeclue", method] == 1.0, method
+    assert values["unparsed", "fakeclue", study.TUNED["explanation"]] == 0.0
+    assert values["acc", "fakeclue", study.FROZEN] <= 0.5
     # Both tunings had the same budget.
     log = pd.read_csv(out / "log.csv").groupby("objective")["step"].max()
     assert log.to_dict() == {"label": 40, "explanation": 40}

@@ -3,7 +3,6 @@ to the byte."""
 
 import re
 import shutil
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 import tinyllava
+from conftest import ROOT
 from fakevlm.config.params import DeepSpeed
 from fakevlm.data.records import FAKE, REAL, write_records
 from fakevlm.data.shards import Records
@@ -25,16 +25,10 @@ from fakevlm.training.data import Batches, Examples, answer, draw
 from fakevlm.training.finetune import freeze
 
 QUESTIONS = (None, "Does the person's nose look real or fake, and why?")
-TESTS = Path(tinyllava.__file__).parent
 
 
 class Killed(BaseException):
     pass
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return tinyllava.build(tmp_path_factory.mktemp("base"))
 
 
 def tuned(base, folder, *args, **options):
@@ -51,18 +45,8 @@ def explained(base, tmp_path_factory):
     return folder, tuned(base, folder, epochs=8.0)
 
 
-@pytest.fixture(scope="module")
-def head(base, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("head")
-    tuned(base, folder, "head", epochs=8.0, gradient_accumulation=2, batch_size=2)
-    return folder / "out/model"
-
-
 def contents(folder):
     return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
-
-
-# ── what a training leaves ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_it_learns_logs_and_exports_what_any_llava_loads(explained):
@@ -88,12 +72,10 @@ def test_it_learns_logs_and_exports_what_any_llava_loads(explained):
     assert processor.decode(tokens).startswith(" This is a ")
 
 
-def test_again_gives_the_same_bytes_and_trains_only_what_is_not_done(base, explained, tmp_path, monkeypatch):
+def test_what_is_done_is_exported_and_not_trained_again(base, explained, tmp_path, monkeypatch):
     expected = contents(explained[0] / "out")
-    tuned(base, tmp_path, epochs=8.0)
-    assert contents(tmp_path / "out") == expected
+    shutil.copytree(explained[0] / "work", tmp_path / "work")
     monkeypatch.setattr(trainer, "train", lambda *_: pytest.fail("it had finished already"))
-    shutil.rmtree(tmp_path / "out")
     tuned(base, tmp_path, epochs=8.0)
     assert contents(tmp_path / "out") == expected
 
@@ -117,16 +99,11 @@ def test_the_folder_is_named_after_everything_that_decides_the_weights(base, tmp
         folder(deepspeed=DeepSpeed(**two | {"stage": 3})),
         folder(deepspeed=DeepSpeed(**two | {"processes": 2})),
     ]
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "code_version", lambda *names: "the code after a fix")
-        others.append(folder())
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "version", lambda library: f"{library} 99")
-        others.append(folder())
+    for name in ("code_version", "version"):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, name, lambda *names: "another")
+            others.append(folder())
     assert len({plain, ranks, *others}) == 2 + len(others)
-
-
-# ── objectives ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_each_objective_has_its_answers(base):
@@ -143,11 +120,12 @@ def test_each_objective_has_its_answers(base):
         answer(fake, "explanation")
 
 
-def test_head_learns_and_predicts_alike_in_any_batch(head):
-    images = [record.pil() for record in tinyllava.records(9, 2)]
-    together = load_head(head).predict(images)
+def test_head_learns_and_predicts_alike_in_any_batch(base, tmp_path):
+    tuned(base, tmp_path, "head", epochs=8.0, gradient_accumulation=2, batch_size=2)
+    head, images = load_head(tmp_path / "out/model"), [record.pil() for record in tinyllava.records(9, 2)]
+    together = head.predict(images)
     assert together[0] > 0.9 > 0.1 > together[1]
-    parts = [*load_head(head).predict(images[:4]), *load_head(head).predict(images[4:])]
+    parts = [*head.predict(images[:4]), *head.predict(images[4:])]
     assert parts == pytest.approx(together.tolist(), abs=1e-5)
 
 
@@ -163,9 +141,6 @@ def test_loss_counts_answers_only_and_equals_the_plain_one(base):
         assert model(**batch).loss == pytest.approx(model(**whole).loss.item(), rel=1e-5)
     for i, item in enumerate(items):
         assert (whole["labels"][i, : item.encoded.prompt] == IGNORE).all()
-
-
-# ── data ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_examples_decoded_when_needed_equal_those_kept(base, tmp_path):
@@ -213,9 +188,6 @@ def test_draw_is_seeded_and_keeps_order(tmp_path):
     assert list(draw(Records(tmp_path), 7, 3)) == drawn
 
 
-# ── settings ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(
     ("part", "names"),
     [("vision", r"vision_tower\."), ("projector", r"multi_modal_projector\."), ("llm", r"language_model\.")],
@@ -230,8 +202,13 @@ def test_only_what_is_switched_on_moves(base, tmp_path, part, names):
     assert all(re.match(names, name) for name in moved), moved
 
 
-@pytest.mark.parametrize("tune", [{"gradient_checkpointing": True}, {"precision": "bf16"}])
-def test_cheaper_ways_reach_about_the_same_loss(base, explained, tmp_path, tune, monkeypatch):
+@pytest.mark.parametrize(
+    ("tune", "tolerance", "factors"),
+    [({"gradient_checkpointing": True}, 1e-5, None), ({"precision": "bf16"}, 0.05, "medium")],
+)
+def test_cheaper_ways_reach_about_the_same_loss(
+    base, explained, tmp_path, tune, tolerance, factors, monkeypatch
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     before, precisions, train = torch.get_float32_matmul_precision(), [], trainer.train
 
@@ -240,12 +217,11 @@ def test_cheaper_ways_reach_about_the_same_loss(base, explained, tmp_path, tune,
         train(*args)
 
     monkeypatch.setattr(trainer, "train", watched)
-    losses = [
-        log["val_loss"].dropna().iloc[-1] for log in (explained[1], tuned(base, tmp_path, epochs=8.0, **tune))
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=0.05 if "precision" in tune else 1e-5)
+    logs = explained[1], tuned(base, tmp_path, epochs=8.0, **tune)
+    plain, cheap = (log["val_loss"].dropna().iloc[-1] for log in logs)
+    assert cheap == pytest.approx(plain, rel=tolerance)
     # bf16 on a CPU rounds factors while it trains, and not afterwards; weights stay 32-bit
-    assert precisions == ["medium" if "precision" in tune else before]
+    assert precisions == [factors or before]
     assert torch.get_float32_matmul_precision() == before
     weights = load_file(tmp_path / "out/model/model.safetensors").values()
     assert {w.dtype for w in weights} == {torch.float32}
@@ -253,10 +229,9 @@ def test_cheaper_ways_reach_about_the_same_loss(base, explained, tmp_path, tune,
 
 @pytest.mark.parametrize("objective", ["explanation", "head"])
 def test_the_vision_tower_has_its_own_rate(base, tmp_path, objective):
-    logs = [
-        tuned(base, tmp_path / str(rate), objective, 2, vision_learning_rate=rate, checkpoint_every=2)
-        for rate in (None, 1e-4)
-    ]
+    options = {"steps": 2, "checkpoint_every": 2}
+    rates = [(str(rate), {"vision_learning_rate": rate, **options}) for rate in (None, 1e-4)]
+    logs = [tuned(base, tmp_path / name, objective, **tune) for name, tune in rates]
     assert logs[0]["learning_rate"].max() == logs[1]["learning_rate"].max()  # the language model's is logged
     # Warm-up takes the first of two steps, so each weight moves by Adam's first step: by its rate, whatever
     # the gradient.
@@ -280,40 +255,43 @@ def test_epochs_and_steps(base, tmp_path):
     assert tuned(base, tmp_path / "b", "label", 3, data=data, **sizes)["step"].max() == 3
 
 
-def test_mistakes_are_named(base, tmp_path):
-    def training(objective="label", train=2, **tune):
-        data = tinyllava.records(train), tinyllava.records(2, 1)
+FROZEN = dict.fromkeys(("train_vision", "train_projector", "train_llm"), False)
+
+
+@pytest.mark.parametrize(
+    ("objective", "train", "tune", "message"),
+    [
+        ("labels", 2, {}, "no objective 'labels'"),
+        ("label", 2, {"deepspeed": DeepSpeed(stage=2, processes=2)}, r"says 2 process.*, and 1 were"),
+        ("label", 2, {"max_length": 20}, "max_length is 20"),
+        ("label", 0, {}, "no records to train on"),
+        ("label", 2, FROZEN, "all frozen"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(base, tmp_path, objective, train, tune, message):
+    data = tinyllava.records(train), tinyllava.records(2, 1)
+    with pytest.raises(UserError, match=message):
         tinyllava.run(base, tmp_path, objective, data=data, **tune).train()
 
-    with pytest.raises(UserError, match="no objective 'labels'"):
-        training("labels")
-    with pytest.raises(UserError, match=r"says 2 process\(es\), and 1 were started"):
-        training(deepspeed=DeepSpeed(stage=2, processes=2))
-    with pytest.raises(UserError, match=r"max_length is 20"):
-        training(max_length=20)
-    with pytest.raises(UserError, match="no records to train on"):
-        training(train=0)
-    frozen = {"train_vision": False, "train_projector": False, "train_llm": False}
-    with pytest.raises(UserError, match="all frozen"):
-        training(**frozen)
+
+def test_a_linear_probe_may_freeze_all_but_the_head(base):
     head = load_model(base, device="cpu", kind=LlavaForVerdict, new=["score.weight", "score.bias"])
-    freeze(head, tinyllava.params(base, **frozen).training)  # a linear probe: the head is left
+    freeze(head, tinyllava.params(base, **FROZEN).training)
 
 
-# ── killed ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def die_after(batches: int, monkeypatch) -> None:
-    """Lets the next training raise once it asks for its `batches`-th batch."""
-    count, collate = [0], Batches.__call__
+def killed_after(batches: int, patch: pytest.MonkeyPatch, *args, **options) -> None:
+    """A training of 12 steps that dies when it asks for the batch after so many."""
+    left, collate = iter(range(batches)), Batches.__call__
 
     def dying(self, items):
-        count[0] += 1
-        if count[0] > batches:
+        if next(left, None) is None:
             raise Killed
         return collate(self, items)
 
-    monkeypatch.setattr(Batches, "__call__", dying)
+    with patch.context() as dies:
+        dies.setattr(Batches, "__call__", dying)
+        with pytest.raises(Killed):
+            tuned(*args, steps=12, **options)
 
 
 @pytest.mark.parametrize(
@@ -326,10 +304,7 @@ def die_after(batches: int, monkeypatch) -> None:
 )
 def test_it_goes_on_where_it_was(base, tmp_path, monkeypatch, options):
     tuned(base, tmp_path / "a", steps=12, **options)
-    with monkeypatch.context() as patch:
-        die_after(17, patch)
-        with pytest.raises(Killed):
-            tuned(base, tmp_path / "b", steps=12, **options)
+    killed_after(17, monkeypatch, base, tmp_path / "b", **options)
     (run,) = (tmp_path / "b/work").iterdir()
     reached = int(checkpoints.last(run).name.split("-")[1])
     assert 0 < reached < 12
@@ -341,17 +316,14 @@ def test_it_goes_on_where_it_was(base, tmp_path, monkeypatch, options):
 
 
 def test_another_interval_of_checkpoints_counts_from_the_kill_on(base, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        die_after(9, patch)
-        with pytest.raises(Killed):
-            tuned(base, tmp_path, steps=12, checkpoint_every=6)
+    killed_after(9, monkeypatch, base, tmp_path, checkpoint_every=6)
     tuned(base, tmp_path, steps=12, checkpoint_every=5)
     (run,) = (tmp_path / "work").iterdir()
     assert {path.name for path in run.iterdir()} == {"checkpoint-10", "checkpoint-12"}
 
 
 def test_the_code_in_the_folders_name_is_what_the_stage_depends_on():
-    stages = yaml.safe_load((TESTS.parent / "dvc.yaml").read_text())["stages"]
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     code = {"src/" + name.replace(".", "/") for name in checkpoints.CODE}
     deps = {dep.removesuffix(".py") for dep in stages["finetune"]["deps"] if dep.startswith("src/")}
     assert code == deps
