@@ -1,6 +1,7 @@
-"""docs/extending.md, done from outside the package: its own code blocks, in a folder of a user's."""
+"""Corpora, annotators, detectors, renderers from outside the package: the code blocks of docs/extending.md."""
 
 import asyncio
+import io
 import re
 import sys
 from pathlib import Path
@@ -12,13 +13,19 @@ from PIL import Image
 
 import tinyllava
 from conftest import ROOT
+from editedparams import edited
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.collection.collect import collect
 from fakevlm.config.params import PublishedExpert, load_params
-from fakevlm.data.records import read_frame
+from fakevlm.data.corpora.m6doc import Page
+from fakevlm.data.page_layout import Block
+from fakevlm.data.records import FAKE, read_frame
+from fakevlm.errors import UserError
 from fakevlm.evaluation import detectors
 from fakevlm.evaluation.benchmarks import folder
 from fakevlm.inference.ask import Request
+from fakevlm.plugins import ANNOTATORS, RENDERERS, load
+from fakevlm.synthesis.rendered import synthesize_documents, synthesize_satellites
 from smallcorpora import settings
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
@@ -83,3 +90,41 @@ def test_a_detector(project: Path, modules: Path) -> None:
     brightness = [np.asarray(record.pil()).mean() / 255 for record in records]
     assert answers["p_fake"] == pytest.approx(brightness, abs=1e-4)
     assert answers["verdict"].tolist() == ["fake" if value >= 0.5 else "real" for value in brightness]
+
+
+STRANGER = """
+import io
+from PIL import Image
+from fakevlm.data.ground_truth import GroundTruth
+
+class Renderer:
+    def document(self, page, rng, path):
+        out = io.BytesIO()
+        Image.new("RGB", (page.width, page.height), (int(rng.integers(256)), 0, 0)).save(out, "JPEG")
+        return out.getvalue(), GroundTruth(path, 0, "doc")
+"""
+
+
+def test_a_renderer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stranger.py").write_text(STRANGER)
+    monkeypatch.syspath_prepend(tmp_path)
+    file = edited(tmp_path, "paper.collect.renderer", "stranger:Renderer")
+    renderer = load_params("paper", file).collect.renderer
+    page = Page(Path("a.jpg"), 30, 40, "paper", (Block("text", (0.1, 0.1, 0.9, 0.9)),))
+    ((record, truth),) = synthesize_documents([page], 1, 17, renderer)
+    assert Image.open(io.BytesIO(record.image)).size == (30, 40)
+    assert (record.id, truth.label) == (truth.path, FAKE)
+    with pytest.raises(UserError, match="draws documents only"):
+        list(synthesize_satellites(1, 17, renderer))
+
+
+@pytest.mark.parametrize("name", [*RENDERERS, *ANNOTATORS])
+def test_registered_names_load(name: str) -> None:
+    assert callable(load(name, RENDERERS | ANNOTATORS, "setting"))
+
+
+@pytest.mark.parametrize("name", ["crayons", "no_such_module:Renderer", "fakevlm.plugins:nothing"])
+def test_what_cannot_be_loaded_is_named_with_the_setting(name: str) -> None:
+    with pytest.raises(UserError, match=r"collect\.renderer") as error:
+        load(name, RENDERERS, "collect.renderer")
+    assert "fonts, miniature" in error.value.cure
