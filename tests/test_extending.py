@@ -1,4 +1,4 @@
-"""Corpora, annotators, detectors, renderers from outside the package: the code blocks of docs/extending.md."""
+"""Corpora, annotators, detectors, renderers from outside the package: the code of docs/extending.md."""
 
 import asyncio
 import io
