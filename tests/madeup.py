@@ -16,6 +16,7 @@ from fakevlm.data.records import CATEGORIES, Record, write_records
 SKILL = {"CNNSpot": 0.8, "FakeVLM": 0.9, "Frequency": 0.65, "LLaVA (untuned)": 0.5}
 SKILL |= {"LLaVA + Linear Head": 0.86, "UnivFD": 0.75}
 METHODS = tuple(SKILL)
+Truth = dict[str, GroundTruth]
 WRITERS = ("FakeVLM", "LLaVA (untuned)")
 GENERATORS = {
     "ffpp": ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures"),
@@ -41,10 +42,8 @@ def picture(rng: np.random.Generator, size: int = 96) -> bytes:
 def answer(label: int, category: str, kinds: list[str], rng: np.random.Generator) -> str:
     subject = SUBJECTS.get(category, "the image")
     if label == 1:
-        return (
-            f"This is a real image. Texture: natural fine grain lies over {subject}; "
-            f"Lighting: the colours of {subject} are balanced."
-        )
+        texture = f"natural fine grain lies over {subject}"
+        return f"This is a real image. Texture: {texture}; Lighting: the colours of {subject} are balanced."
     if not kinds:
         return "This is a fake image. No visible artifact explains it."
     clues = []
@@ -54,34 +53,25 @@ def answer(label: int, category: str, kinds: list[str], rng: np.random.Generator
     return f"This is a fake image. {'; '.join(clues)}."
 
 
-def _records(
-    benchmark: str, n: int, rng: np.random.Generator, ground_truth: dict[str, GroundTruth]
-) -> list[Record]:
-    records, generators, asks = [], GENERATORS[benchmark], benchmark == "ddvqa"
+def _records(name: str, n: int, rng: np.random.Generator, ground_truth: Truth) -> list[Record]:
+    """A benchmark's records; their ground truth is added to `ground_truth`."""
+    records, generators = [], GENERATORS[name]
     questions = ("Does the image look real/fake?", "Do the eyes of the person look real/fake?")
     for i in range(n):
         label = int(i % 5 < 2)
-        path = f"{benchmark}/{'real' if label else 'fake'}/{i:04d}.jpg"
-        category = CATEGORIES[i % 7] if benchmark in ("fakeclue", "loki", "dmimage") else "deepfake"
+        path = f"{name}/{'real' if label else 'fake'}/{i:04d}.jpg"
+        category = CATEGORIES[i % 7] if name in ("fakeclue", "loki", "dmimage") else "deepfake"
         clear = label or i % 9 == 0  # without artifacts
         kinds = [] if clear else list(dict.fromkeys(SEEN_KINDS[k % len(SEEN_KINDS)] for k in (i, 3 * i + 1)))
         artifacts = [Artifact(kind, (0.2, 0.25, 0.6, 0.7), 0.9) for kind in kinds]
         ground_truth[path] = GroundTruth(path, label, category, artifacts)
-        records.append(
-            Record(
-                id=f"{path}#{i % 6}" if asks else path,
-                image=picture(rng),
-                label=label,
-                source=benchmark,
-                item=path,
-                category=category,
-                generator=None if label else (generators[(i // 5) % len(generators)] or None),
-                width=96,
-                height=96,
-                question=questions[i % 2] if asks else None,
-                references=[answer(label, category, kinds, rng)],
-            )
-        )
+        record = Record(path, picture(rng), label, name, path, category, width=96, height=96)
+        if not label:
+            record.generator = generators[(i // 5) % len(generators)] or None
+        if name == "ddvqa":
+            record.id, record.question = f"{path}#{i % 6}", questions[i % 2]
+        record.references = [answer(label, category, kinds, rng)]
+        records.append(record)
     return records
 
 
@@ -114,9 +104,8 @@ def scores(benchmark: str, rng: np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _predictions(
-    records: list[Record], ground_truth: dict[str, GroundTruth], rng: np.random.Generator
-) -> pd.DataFrame:
+def _predictions(records: list[Record], ground_truth: Truth, rng: np.random.Generator) -> pd.DataFrame:
+    columns = ("id", "item", "label", "category", "generator", "question")
     rows = []
     for method in METHODS:
         for record in records:
@@ -127,9 +116,8 @@ def _predictions(
             if method == "LLaVA (untuned)" and rng.random() < 0.2:
                 text = "A picture with a <b>round</b> thing in the middle; it costs $5 or $6."
                 verdict = "unparsed"
-            columns = ("id", "item", "label", "category", "generator", "question")
-            row = {"method": method} | {column: getattr(record, column) for column in columns}
             p_fake = float(np.clip(0.5 + (0.3 if judged == 0 else -0.3) + rng.normal(0, 0.1), 0, 1))
+            row = {"method": method} | {column: getattr(record, column) for column in columns}
             row |= {"text": text, "p_fake": p_fake, "verdict": verdict, "reference": record.references[0]}
             rows.append(row)
     return pd.DataFrame(rows).sort_values(["method", "id"], kind="stable", ignore_index=True)
@@ -141,7 +129,7 @@ def _csv(file: Path, columns: str, rows: list[tuple] = ()) -> None:
     pd.DataFrame(list(rows), columns=columns.split()).to_csv(file, index=False)
 
 
-def _collect(folder: Path, records: dict[str, list[Record]], ground_truth: dict[str, GroundTruth]) -> None:
+def _collect(folder: Path, records: dict[str, list[Record]], ground_truth: Truth) -> None:
     fakes = {"genimage": {"adm": 120, "biggan": 110}, "ff++": {"Deepfakes": 80, "FaceSwap": 80}}
     fakes |= {"chameleon": {None: 50}, "satellite": {"gan": 70}, "doc": {"layout": 90}}
     real = {"genimage": 230, "ff++": 60, "chameleon": 50, "satellite": 70, "doc": 40}
@@ -151,9 +139,8 @@ def _collect(folder: Path, records: dict[str, list[Record]], ground_truth: dict[
     _csv(folder / "quarantine.csv", "corpus path reason", [("genimage", "a.png", "truncated")])
     _csv(folder / "duplicates.csv", "sha256 kept dropped")
     _csv(folder / "leakage.csv", "benchmark path train_path kind distance")
-    for name, part in records.items():
-        if name != "fakeclue":
-            write_records(part, folder / "benchmarks" / name)
+    for name in records.keys() - {"fakeclue"}:
+        write_records(records[name], folder / "benchmarks" / name)
     write_ground_truth(ground_truth.values(), folder / "truth.jsonl")
 
 
@@ -163,12 +150,9 @@ def _annotate(folder: Path, fakeclue: list[Record]) -> None:
     for split, part in parts.items():
         write_records(part, folder / "fakeclue" / split)
     a, b, c = names = ("DeepSeek-VL2 (scripted)", "InternVL2 (scripted)", "Qwen2-VL (scripted)")
-    rows = [
-        {"id": r.id, "annotator": name, "outcome": "ok", "text": f"{name} notes: {r.references[0]}"}
-        for r in parts["train"]
-        for name in names
-    ]
-    pd.DataFrame(rows).to_parquet(folder / "candidates.parquet")
+    rows = [(r.id, name, "ok", f"{name} notes: {r.references[0]}") for r in parts["train"] for name in names]
+    candidates = pd.DataFrame(rows, columns=["id", "annotator", "outcome", "text"])
+    candidates.to_parquet(folder / "candidates.parquet")
     quality = [(name, 0.6, 0.5, 0.55, 90) for name in names] + [("aggregate", 0.8, 0.7, 0.75, 90)]
     _csv(folder / "clue_quality.csv", "annotator precision recall f1 n", quality)
     pairs = [(a, b, 0.4, 0.5, 90), (a, c, 0.5, 0.55, 90), (b, c, 0.45, 0.5, 90)]
@@ -177,11 +161,8 @@ def _annotate(folder: Path, fakeclue: list[Record]) -> None:
 
 def _categorize(folder: Path) -> None:
     kinds = ("animal", "human", "object", "scene")
-    _csv(
-        folder / "confusion.csv",
-        "truth predicted n",
-        [(t, p, 40 if t == p else 3) for t in kinds for p in kinds],
-    )
+    cells = [(t, p, 40 if t == p else 3) for t in kinds for p in kinds]
+    _csv(folder / "confusion.csv", "truth predicted n", cells)
     (folder / "metrics.json").write_text(json.dumps({"accuracy": 0.816}))
 
 
@@ -232,7 +213,7 @@ def make(root: Path, seed: int = 3, images: int = 84) -> Path:
     """Write every artifact the report reads under `root`/artifacts; return that folder."""
     rng = np.random.default_rng(seed)
     artifacts = root / "artifacts"
-    ground_truth: dict[str, GroundTruth] = {}
+    ground_truth: Truth = {}
     records = {name: _records(name, images, rng, ground_truth) for name in GENERATORS}
     _collect(artifacts / "collect", records, ground_truth)
     _categorize(artifacts / "categorize")

@@ -54,65 +54,51 @@ def settings(**changes: Any) -> Params:
 
 def loki_tree(root: Path) -> Path:
     """Four images asked about both ways, one of them missing, two of them described."""
-    images = {
-        "image/sence/1.jpg": ("fake", "sence"),
-        "./image/animals/2.png": ("real", "animals"),
-        "image/medicine/3.jpg": ("real", "medicine"),
-        "image/person/4.jpg": ("fake", "person"),
-    }
-    rows = [
-        {"image_path": path, "question_type": f"image_tf_image_{label}_ask_{way}_{category}", "id": 1}
-        for path, (label, category) in images.items()
-        for way in ("real", "fake")
-    ]
-    problems = {
-        "global": [{"desc": "Das Ganze wirkt künstlich"}],
-        "regional": [{"region": [1, 2, 3, 4], "desc": "Six fingers."}, {"region": [0, 0, 1, 1], "desc": ""}],
-    }
+    images = {"image/sence/1.jpg": "fake", "./image/animals/2.png": "real"}
+    images |= {"image/medicine/3.jpg": "real", "image/person/4.jpg": "fake"}
+    rows = []
+    for path, label in images.items():
+        category = path.split("/")[-2]
+        for way in ("real", "fake"):
+            kind = f"image_tf_image_{label}_ask_{way}_{category}"
+            rows.append({"image_path": path, "question_type": kind, "id": 1})
+    regional = [{"region": [1, 2, 3, 4], "desc": "Six fingers."}, {"region": [0, 0, 1, 1], "desc": ""}]
+    problems = {"global": [{"desc": "Das Ganze wirkt künstlich"}], "regional": regional}
+    nothing = {"global": [{"desc": ""}], "regional": []}
     described = [
-        {"image_path": "image/sence/1.jpg", "problems": problems},
-        {"image_path": "image/person/4.jpg", "problems": {"global": [{"desc": ""}], "regional": []}},
+        {"image_path": path, "problems": text}
+        for path, text in (("image/sence/1.jpg", problems), ("image/person/4.jpg", nothing))
     ]
-    return put(
-        root,
-        {
-            "data_json/image/true_or_false.json": json.dumps(rows),
-            "data_json/image/open_ended_vqa.json": json.dumps(described, ensure_ascii=False).encode("utf-16"),
-            "image/sence/1.jpg": picture(1),
-            "image/animals/2.png": picture(2, "PNG"),
-            "image/person/4.jpg": picture(4),
-        },
-    )
+    folder = "data_json/image"
+    files: dict[str, bytes | str] = {f"{folder}/true_or_false.json": json.dumps(rows)}
+    files[f"{folder}/open_ended_vqa.json"] = json.dumps(described, ensure_ascii=False).encode("utf-16")
+    files |= {"image/sence/1.jpg": picture(1), "image/animals/2.png": picture(2, "PNG")}
+    return put(root, files | {"image/person/4.jpg": picture(4)})
 
 
 def m6doc_tree(root: Path) -> Path:
     """Four pages: a newspaper's, an exam's, a magazine's, and a newspaper's whose image is missing."""
-    number = {name: n for n, name in enumerate(m6doc.CATEGORIES)}
-    categories = [{"id": n, "name": name} for name, n in number.items()]
+    categories = [{"id": n, "name": name} for n, name in enumerate(m6doc.CATEGORIES)]
 
     def coco(pages: dict[str, list[tuple[str, list[float]]]]) -> str:
         images, annotations = [], []
         for n, (name, boxes) in enumerate(pages.items(), 1):
             images.append({"id": n, "file_name": name, "width": 200, "height": 400})
-            annotations += [{"image_id": n, "category_id": number[k], "bbox": box} for k, box in boxes]
+            numbers = [m6doc.CATEGORIES.index(kind) for kind, _ in boxes]
+            rows = zip(numbers, boxes, strict=True)
+            annotations += [{"image_id": n, "category_id": k, "bbox": box} for k, (_, box) in rows]
         return json.dumps({"images": images, "annotations": annotations, "categories": categories})
 
     news = [("headline", [20, 40, 160, 40]), ("figure", [20, 100, 80, 100])]
     news.append(("paragraph", [110, 100, 180, 200]))
     exam = [("first-level question number", [0, 0, 9, 9]), ("option", [9, 9, 90, 9])]
     exam.append(("headline", [0, 50, 90, 9]))
+    splits = {"train": {"0001.jpg": news, "0002.jpg": exam}, "test": {"0003.jpg": news}}
+    splits["val"] = {"magazine_7.jpg": [("paragraph", [0, 0, 9, 9])]}
     (root / "test2017").mkdir(parents=True)
-    return put(
-        root,
-        {
-            "annotations/instances_train2017.json": coco({"0001.jpg": news, "0002.jpg": exam}),
-            "annotations/instances_val2017.json": coco({"magazine_7.jpg": [("paragraph", [0, 0, 9, 9])]}),
-            "annotations/instances_test2017.json": coco({"0003.jpg": news}),
-            "train2017/0001.jpg": picture(1),
-            "train2017/0002.jpg": picture(2),
-            "val2017/magazine_7.jpg": picture(3),
-        },
-    )
+    put(root, {f"annotations/instances_{split}2017.json": coco(pages) for split, pages in splits.items()})
+    images = ("train2017/0001.jpg", "train2017/0002.jpg", "val2017/magazine_7.jpg")
+    return put(root, {file: picture(n) for n, file in enumerate(images, 1)})
 
 
 def film(file: Path, n: int, colour: int = 0) -> None:

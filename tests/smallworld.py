@@ -15,7 +15,7 @@ GENERATED = ("animal", "object", "human", "scene")
 
 
 def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5) -> tuple[Path, Path]:
-    """Writes `collect/` and `categorize/` below `folder`: GenImage-, Chameleon- and FF++-like images.
+    """Write `collect/` and `categorize/` below `folder`: GenImage-, Chameleon- and FF++-like images.
 
     Returns:
         The two folders.
@@ -23,32 +23,29 @@ def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5
     rng = np.random.default_rng(seed)
     records, ground_truth, categories = [], [], []
 
-    def add(
-        key: str, category: str, label: int, source: str, item: str, split: str | None, **options
-    ) -> None:
+    def add(key: str, category: str, item: str, split: str | None = None, **options) -> None:
+        source, kind = key.split("/")[:2]
+        label = FAKE if kind == "fake" else REAL
         shot = shoot(category, rng, fake=label == FAKE, size=64, **options)
-        height, width = shot.pixels.shape[:2]
-        given = None if source in ("genimage", "chameleon") else category
-        records.append(
-            Record(key, shot.jpeg, label, source, item, given, split=split, width=width, height=height)
-        )
+        given = category if source == "ff++" else None
+        record = Record(key, shot.jpeg, label, source, item, given, split=split)
+        record.height, record.width = shot.pixels.shape[:2]
+        records.append(record)
         ground_truth.append(GroundTruth(key, label, category, shot.artifacts, shot.qualities))
         categories.append((key, category))
 
     for n in range(per_label):
-        category = GENERATED[n % 4]
-        add(f"genimage/real/{n:03d}.jpg", category, REAL, "genimage", f"r{n}", None)
+        add(f"genimage/real/{n:03d}.jpg", GENERATED[n % 4], f"r{n}")
         for extra in range(2):  # twice as many fakes as photographs
             key = f"genimage/fake/adm/{n:03d}_{extra}.jpg"
-            add(key, category, FAKE, "genimage", key, None)
-    add("chameleon/fake/0.jpg", "scene", FAKE, "chameleon", "c0", None, count=(0, 0))
-    add("chameleon/real/0.jpg", "scene", REAL, "chameleon", "c1", None)
+            add(key, GENERATED[n % 4], key)
+    add("chameleon/fake/0.jpg", "scene", "c0", count=(0, 0))
+    add("chameleon/real/0.jpg", "scene", "c1")
     for v in range(videos):
         split = ("train", "train", "val", "test")[v % 4]
         for n in range(2):
-            add(f"ff++/real/{v:03d}/{n}.png", "deepfake", REAL, "ff++", f"{v:03d}", split)
-            for method in ("Deepfakes", "FaceSwap"):
-                add(f"ff++/fake/{method}/{v:03d}/{n}.png", "deepfake", FAKE, "ff++", f"{v:03d}", split)
+            for kind in ("real", "fake/Deepfakes", "fake/FaceSwap"):
+                add(f"ff++/{kind}/{v:03d}/{n}.png", "deepfake", f"{v:03d}", split)
     write_records(records, folder / "collect" / "records", shard_rows=25)
     write_ground_truth(ground_truth, folder / "collect" / "truth.jsonl")
     (folder / "categorize").mkdir(parents=True)

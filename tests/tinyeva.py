@@ -32,14 +32,11 @@ def collected(n: int = 24) -> list[Record]:
     """Photographs with synsets, fakes and Chameleon's images without category, two sources with one."""
     rows = []
     for c, category in enumerate(COLOURS):
-        for k in range(n):
-            name = f"genimage/real/{SYNSETS[category]}_{k}.JPEG"
-            rows.append(Record(name, picture(category, 100 * c + k), 1, "genimage", name))
-        for k in range(4):
-            name = f"genimage/fake/adm/{category}_{k}.PNG"
-            rows.append(Record(name, picture(category, 1000 + 10 * c + k), 0, "genimage", name))
-        name = f"chameleon/fake/{category}.jpg"
-        rows.append(Record(name, picture(category, 2000 + c), 0, "chameleon", name))
+        files = [(f"genimage/real/{SYNSETS[category]}_{k}.JPEG", 100 * c + k) for k in range(n)]
+        files += [(f"genimage/fake/adm/{category}_{k}.PNG", 1000 + 10 * c + k) for k in range(4)]
+        for name, seed in [*files, (f"chameleon/fake/{category}.jpg", 2000 + c)]:
+            label = int("/real/" in name)
+            rows.append(Record(name, picture(category, seed), label, name.split("/")[0], name))
     rows.append(Record("doc/real/a.png", picture("object", 1), 1, "doc", "doc/real/a.png", category="doc"))
     rows.append(Record("ff++/real/0.png", picture("human", 1), 1, "ff++", "0", category="deepfake"))
     return rows
@@ -73,12 +70,10 @@ def tiny_detector(folder: Path, label: str = "person", box: tuple[float, ...] = 
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = YolosForObjectDetection(config)
-    for layers, bias in (
-        (model.class_labels_classifier.layers, (0.0, 5.0, 0.0, 0.0)),
-        (model.bbox_predictor.layers, torch.logit(torch.tensor(box))),
-    ):
-        torch.nn.init.zeros_(layers[-1].weight)
-        layers[-1].bias.data = torch.as_tensor(bias)
+    heads = model.class_labels_classifier, model.bbox_predictor
+    for head, bias in zip(heads, (torch.tensor([0.0, 5, 0, 0]), torch.tensor(box).logit()), strict=True):
+        torch.nn.init.zeros_(head.layers[-1].weight)
+        head.layers[-1].bias.data = bias
     model.save_pretrained(folder)
     YolosImageProcessor(size={"shortest_edge": 32, "longest_edge": 48}).save_pretrained(folder)
     return folder

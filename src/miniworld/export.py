@@ -137,9 +137,8 @@ def satellite_jobs(cvusa: int, vigor: int, seed: int) -> Iterator[Job]:
         city, centre = cities[i % len(cities)]
         lat, lon = np.array(centre) + np.random.default_rng([seed, 4, i, 1]).uniform(-0.02, 0.02, 2)
         name, options = f"satellite_{lat:.12f}_{lon:.12f}.jpg", {"variant": "urban"}
-        yield Job(
-            f"vigor/{city}/satellite/{name}", f"satellite/real/{name}", "satellite", (seed, 4, i), options
-        )
+        file = f"vigor/{city}/satellite/{name}"
+        yield Job(file, f"satellite/real/{name}", "satellite", (seed, 4, i), options)
 
 
 def m6doc_jobs(n: int, seed: int) -> Iterator[Job]:
@@ -174,9 +173,8 @@ def dmimage_jobs(fakes: int, reals: int, seed: int) -> Iterator[Job]:
                 options |= {"fake": True, "kinds": entry["kinds"]}
             for i in range(n):
                 file, category = f"{folder}/{i:05d}.jpg", entry["shows"][i % len(entry["shows"])]
-                yield Job(
-                    f"dmimage/{file}", f"dmimage/{kind}/{file}", category, (seed, stream, g, i), options
-                )
+                path, job_seed = f"dmimage/{kind}/{file}", (seed, stream, g, i)
+                yield Job(f"dmimage/{file}", path, category, job_seed, options)
 
 
 def jobs(sizes: Sizes, seed: int) -> list[Job]:
@@ -323,9 +321,7 @@ def _write_loki(out: Path, truths: list[GroundTruth], seed: int) -> None:
     _write(folder / "open_ended_vqa.json", _compact(described).encode("utf-16"))
 
 
-def _write_faces(
-    out: Path, splits: dict[str, list[list[str]]], seed: int, frames: Iterable[GroundTruth]
-) -> None:
+def _write_faces(out: Path, splits: dict[str, list], seed: int, frames: Iterable[GroundTruth]) -> None:
     """Write FF++'s splits, and DD-VQA: all test videos, and the videos of every fourth training pair."""
     for split, listed in splits.items():
         _write(out / f"ffpp/splits/{split}.json", json.dumps(listed) + "\n")

@@ -30,10 +30,7 @@ def describe(kind: str, category: str, rng: np.random.Generator) -> str:
 
 
 def loki_problems(truth: GroundTruth, size: int, rng: np.random.Generator) -> dict[str, list[dict]]:
-    """Return the `problems` of a row of LOKI's `open_ended_vqa.json`.
-
-    The global description may be empty, as in LOKI.
-    """
+    """Return the `problems` of a row of LOKI's `open_ended_vqa.json`; the global one may be empty."""
     options = _WORDS["overall"]
     index = int(rng.integers(len(options)))
     overall = options[index] if rng.random() < 0.6 else ""
@@ -88,9 +85,8 @@ def ddvqa_entry(truth: GroundTruth, people: int, rng: np.random.Generator) -> di
         if truth.label == REAL:
             looks = {part: pick(rng, adjectives) for part, adjectives in _FACE.items()}
             listed = ", ".join(f"{adjective} {part}" for part, adjective in looks.items())
-            answers[None].append(
-                f"The image looks real. Nothing about the person is off. The person has {listed}."
-            )
+            overall = "The image looks real. Nothing about the person is off."
+            answers[None].append(f"{overall} The person has {listed}.")
             for part, adjective in looks.items():
                 answers[part].append(f"{_verdict(part, 'real')} The person has naturally {adjective} {part}.")
         else:

@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from PIL import Image
 from timm.data import ImageNetInfo
 
 from fakevlm.categorize import eva, synsets, train
-from fakevlm.config.params import load_params
 from fakevlm.data.ground_truth import GroundTruth, write_ground_truth
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
@@ -23,10 +21,8 @@ from tinyeva import TINY, assigned, collected, picture, tiny_head, tiny_model
 
 
 def test_table_lists_imagenet_in_order() -> None:
-    rows, info = synsets.table(), ImageNetInfo()
-    assert [row["synset"] for row in rows] == info.label_names()
-    assert all(row["lemma"] == info.index_to_description(n).split(",")[0] for n, row in enumerate(rows))
-    assert Counter(row["category"] for row in rows) == {"animal": 398, "human": 3, "object": 537, "scene": 62}
+    rows = synsets.table()
+    assert [row["synset"] for row in rows] == ImageNetInfo().label_names()
     for row in rows:  # WordNet's files agree with the table on animals and people
         by_number = synsets.lexicographer_category(row["synset"])
         assert {row["category"], by_number} <= {"object", "scene"} or row["category"] == by_number
@@ -35,21 +31,11 @@ def test_table_lists_imagenet_in_order() -> None:
 def test_the_22k_head_has_people_and_places() -> None:
     info = ImageNetInfo("imagenet-22k")
     lemma = {info.index_to_description(n).split(",")[0]: s for n, s in enumerate(info.label_names())}
-    expected = {
-        "widow": "human", "person": "human", "wing commander": "human", "range animal": "animal",
-        "barrio": "scene", "swamp": "scene", "welwitschia": "object", "Irish coffee": "object",
-        "airfield": "object",
-    }  # fmt: skip
-    assert {name: synsets.synset_category(lemma[name]) for name in expected} == expected
+    names = {"widow": "human", "wing commander": "human", "range animal": "animal", "barrio": "scene"}
+    names |= {"swamp": "scene", "welwitschia": "object", "Irish coffee": "object", "airfield": "object"}
+    assert {name: synsets.synset_category(lemma[name]) for name in names} == names
     with pytest.raises(UserError, match="synset"):
         synsets.lexicographer_category("dog")
-
-
-def test_membership_sums_to_the_categories() -> None:
-    labels = ["n02099601", "n03028079", "n10148035", "n07753592", "n01440764"]
-    matrix = synsets.membership(labels)
-    np.testing.assert_array_equal(np.array([0.1, 0.2, 0.3, 0.15, 0.25]) @ matrix, [0.35, 0.3, 0.15, 0.2])
-    np.testing.assert_array_equal(synsets.membership(synsets.FOUR), np.eye(4))
 
 
 @pytest.mark.parametrize(
@@ -74,14 +60,6 @@ def test_true_category_by_ground_truth_then_by_file_name(name, source, truth, ca
         assert synsets.nature_category(record) is None, "no classifier is trained on it"
 
 
-def test_model_is_an_eva02() -> None:
-    model = eva.build(load_params("mini").categorize, 1)
-    block = model.blocks[0]
-    names = [type(part).__name__ for part in (model, block.mlp, block.mlp.norm)]
-    assert names == ["Eva", "SwiGLU", "LayerNorm"]  # sub-LN
-    assert model.rope is not None
-
-
 def test_saved_model_gives_the_same_probabilities(tmp_path: Path) -> None:
     classifier = eva.wrap(eva.build(TINY, 3), synsets.FOUR)
     images = [Image.open(io.BytesIO(picture("animal", n, 40))).convert("RGB") for n in range(3)]
@@ -94,10 +72,12 @@ def test_saved_model_gives_the_same_probabilities(tmp_path: Path) -> None:
 
 
 def test_a_named_imagenet_model_is_summed_into_categories(tmp_path: Path) -> None:
-    folder = tiny_head(tmp_path, {978: 30.0}, 1000)  # seashore; no label names: ImageNet's order
-    scores = eva.load(folder).probabilities([Image.new("RGB", (50, 40))])
-    assert scores.shape == (1, 4)
-    assert scores[0, synsets.FOUR.index("scene")] > 0.99
+    # A seashore, and half as likely a tench; no label names: ImageNet's order.
+    folder = tiny_head(tmp_path, {978: 30.0, 0: 30.0 - np.log(2)}, 1000)
+    scores = eva.load(folder).probabilities([Image.new("RGB", (50, 40))])[0]
+    assert dict(zip(synsets.FOUR, scores, strict=True)) == pytest.approx(
+        {"animal": 1 / 3, "human": 0, "object": 0, "scene": 2 / 3}, abs=1e-3
+    )
 
 
 def test_a_wrong_model_name_is_the_users_error(tmp_path: Path) -> None:
@@ -106,14 +86,6 @@ def test_a_wrong_model_name_is_the_users_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="cannot be loaded"):
         eva.load(tmp_path)
-
-
-def test_split_holds_out_some_of_each_category() -> None:
-    categories = ["animal"] * 40 + ["human"] * 4 + ["object"] * 20
-    held = train.split(categories, 1)
-    assert Counter(np.array(categories)[held]) == {"animal": 6, "human": 1, "object": 3}
-    np.testing.assert_array_equal(held, train.split(categories, 1))
-    assert (held != train.split(categories, 2)).any()
 
 
 def test_whitened_patches_are_uncorrelated() -> None:
@@ -127,15 +99,6 @@ def test_whitened_patches_are_uncorrelated() -> None:
     assert 0.3 < covariance.diag().min() <= covariance.diag().max() < 1.0
 
 
-def test_augmentation_keeps_shape_and_is_seeded() -> None:
-    batch = torch.rand(5, 3, 24, 24, generator=torch.Generator().manual_seed(1))
-    first, again, other = (train.augment(batch, torch.Generator().manual_seed(s)) for s in (3, 3, 4))
-    assert first.shape == batch.shape
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert 0 <= first.min() <= first.max() <= 1
-
-
 def test_assign_learns_and_is_repeatable(tmp_path: Path) -> None:
     rows, truth = collected(), tmp_path / "truth.jsonl"
     fakes = [row for row in rows if row.label == 0]
@@ -144,8 +107,8 @@ def test_assign_learns_and_is_repeatable(tmp_path: Path) -> None:
 
     table = pd.read_parquet(tmp_path / "a" / "categories.parquet").set_index("id")
     assert list(table.index) == sorted(row.id for row in rows)
-    assert table.loc["doc/real/a.png"].to_dict() == {"category": "doc", "confidence": 1.0, "origin": "source"}
-    assert table.loc["ff++/real/0.png", "category"] == "deepfake"
+    assert table.loc["doc/real/a.png"].tolist() == ["doc", 1.0, "source"]
+    assert table.loc["ff++/real/0.png"].tolist() == ["deepfake", 1.0, "source"]
     assert set(table.origin[[r.id for r in rows if r.source in ("genimage", "chameleon")]]) == {"model"}
 
     held = 4 * round(0.15 * 24)
@@ -163,20 +126,17 @@ def test_assign_learns_and_is_repeatable(tmp_path: Path) -> None:
 
 
 def test_a_named_model_trains_nothing(tmp_path: Path) -> None:
-    outcome = assigned(collected(2), tmp_path, model=str(tiny_model(tmp_path / "model")))
-    assert not (tmp_path / "out" / "model").exists()
+    model = str(tiny_model(tmp_path / "model"))
+    outcome = assigned(collected(2), tmp_path / "a", model=model)
+    assert not (tmp_path / "a/out/model").exists()
     assert outcome.metrics["n"] == 8  # the photographs' names, which the model was not trained on
     assert outcome.metrics["n_model"] == len(outcome.categories) - 2
     assert "accuracy_validation" not in outcome.metrics
+    outcome = assigned([row for row in collected(1) if row.category], tmp_path / "b", model=model)
+    assert list(outcome.categories.origin) == ["source", "source"], "nothing to sort or to measure"
+    assert (outcome.metrics["accuracy"], outcome.metrics["n"]) == (None, 0)
 
 
-def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
+def test_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="too few labelled photographs"):
         assigned([row for row in collected(2) if row.source != "genimage"], tmp_path)
-
-
-def test_nothing_to_sort_and_nothing_to_measure(tmp_path: Path) -> None:
-    rows = [row for row in collected(1) if row.category]
-    outcome = assigned(rows, tmp_path, model=str(tiny_model(tmp_path / "model")))
-    assert list(outcome.categories.origin) == ["source", "source"]
-    assert (outcome.metrics["accuracy"], outcome.metrics["n"]) == (None, 0)

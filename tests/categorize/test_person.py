@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from fakevlm.categorize import assign, person, synsets
+from fakevlm.categorize import person, synsets
 from fakevlm.config.params import Person
 from fakevlm.errors import UserError
 from fakevlm.tools import wordnet
@@ -27,8 +27,7 @@ NOUNS = """\
 
 def test_people_are_the_synsets_below_person(tmp_path: Path) -> None:
     above = wordnet.hypernyms(NOUNS.splitlines())
-    assert above["n09493983"] == ["n10628644"]
-    assert above["n00007846"] == ["n00004475"], "other pointers are no hypernyms"
+    assert (above["n09493983"], above["n00007846"]) == (["n10628644"], ["n00004475"]), "hypernyms alone"
     assert wordnet.below(wordnet.PERSON, above) == {"n00007846", "n10541229", "n10628644", "n09493983"}
     (tmp_path / "data.noun").write_text(NOUNS)
     assert wordnet.main(tmp_path / "data.noun", tmp_path / "persons.txt") == 3
@@ -37,23 +36,18 @@ def test_people_are_the_synsets_below_person(tmp_path: Path) -> None:
 
 def test_the_list_of_people_is_imagenets() -> None:
     people, head = synsets.persons(), ImageNetInfo("imagenet-22k").label_names()
-    assert len(people) == 2_837
     assert len(people & set(head)) == 2_836  # Yang et al. (FAT* 2020) counted 2,832 in the release before
-    assert wordnet.PERSON in people
     in_1k = {row["synset"] for row in synsets.table()}
     assert {row["synset"] for row in synsets.table() if row["category"] == "human"} == people & in_1k
     # All but one (a title, in the file of communication) are in WordNet's own file of persons.
     assert {s for s in people if synsets.lexicographer_category(s) != "human"} == {"n06340977"}
-    others = {s for s in head if synsets.synset_category(s) == "human"} - people
-    assert len(others) == 9  # in that file without "person" above them: baby, captive, mascot, gryphon …
 
 
 def test_area_that_boxes_cover_together() -> None:
     half, other = (0, 0, 20, 30), (10, 0, 30, 30)
-    shares = {(half,): 0.5, (half, half): 0.5, (half, other): 0.75, ((-20, -9, 10, 90),): 0.25}
+    shares = {(half,): 0.5, (half, half): 0.5, (half, other): 0.75, ((-20, -9, 10, 90),): 0.25, (): 0}
     for boxes, share in shares.items():
-        assert person.covered(np.array(boxes), 40, 30) == pytest.approx(share)
-    assert person.covered(np.zeros((0, 4)), 40, 30) == 0
+        assert person.covered(np.array(boxes).reshape(-1, 4), 40, 30) == pytest.approx(share)
 
 
 def detecting(folder: Path, **changes: float) -> Person:
@@ -71,19 +65,16 @@ def test_a_detectors_person_makes_an_image_human(tmp_path: Path) -> None:
 
 
 def test_a_22k_heads_people_are_summed(tmp_path: Path) -> None:
-    images, names = [Image.new("RGB", (40, 50))] * 2, ImageNetInfo("imagenet-22k").label_names()
+    names = ImageNetInfo("imagenet-22k").label_names()
 
     def scores(synset: str, score: float) -> np.ndarray:
-        folder = tmp_path / synset
-        if not folder.exists():
-            tiny_head(folder, {names.index(synset): 11.0}, 21_841)
-        return person.head(Person(kind="head", model=str(folder), score=score))(images)
+        folder = tiny_head(tmp_path / f"{synset}{score}", {names.index(synset): 11.0}, 21_841)
+        return person.head(Person(kind="head", model=str(folder), score=score))([Image.new("RGB", (40, 50))])
 
     # exp(11) against one for each other class: .73, and with the other people's share .77.
     expected = (np.exp(11) + 2_836 + 9 - 1) / (np.exp(11) + 21_840)
-    assert scores("n10780632", 0.5) == pytest.approx([expected] * 2, abs=1e-3)  # widow
-    assert (scores("n10780632", 0.9) == 0).all()
-    assert (scores("n09452395", 0.5) == 0).all()  # swamp
+    assert scores("n10780632", 0.5) == pytest.approx([expected], abs=1e-3)  # widow
+    assert scores("n10780632", 0.9) == scores("n09452395", 0.5) == [0]  # too unsure; swamp
 
 
 def test_models_without_people_are_refused(tmp_path: Path) -> None:
@@ -98,22 +89,18 @@ def test_models_without_people_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_stage_asks_the_detector(tmp_path: Path) -> None:
-    model = str(tiny_model(tmp_path / "model"))
-
-    def run(name: str, judge: Person | None) -> assign.Outcome:
-        return assigned(collected(2), tmp_path, name, model=model, person=judge)
-
-    alone = run("alone", None)
+    model, folder = str(tiny_model(tmp_path / "model")), tiny_detector(tmp_path / "yolos")
+    judges = {"alone": None, "judged": detecting(folder), "small": detecting(folder, min_area=0.5)}
+    alone, judged, small = (
+        assigned(collected(2), tmp_path, name, model=model, person=judge) for name, judge in judges.items()
+    )
     assert "n_human_by_person" not in alone.metrics
-    folder = tiny_detector(tmp_path / "yolos")
-    judged = run("judged", detecting(folder))
     by_model = judged.categories.query("origin == 'model'")
     assert set(by_model.category) == {"human"}
     assert by_model.confidence.between(0.9, 1).all()
     others = alone.categories.query("origin == 'model' and category != 'human'")
     assert judged.metrics["n_human_by_person"] == len(others) > 0
     assert set(judged.categories.query("origin == 'source'").category) == {"doc", "deepfake"}
-    small = run("small", detecting(folder, min_area=0.5))
     assert small.categories.equals(alone.categories), "a passer-by changes nothing"
     assert small.metrics["n_human_by_person"] == 0
 

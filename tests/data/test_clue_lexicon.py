@@ -5,18 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from fakevlm.data.clues import FAMILIES, KINDS, QUALITIES, SEEN_KINDS, kinds_named
+from fakevlm.data.clues import KINDS, QUALITIES, kinds_named
 
 # Sentences and the kinds that a person finds asserted in them. The reader was tuned on the set "tuned" alone.
-SENTENCES = [
-    json.loads(line)
-    for line in Path(__file__).with_name("clue_sentences.jsonl").read_text("utf-8").splitlines()
-]
-
-
-def test_a_dozen_kinds_in_three_families():
-    assert len(SEEN_KINDS) >= 12
-    assert {KINDS[kind].family for kind in SEEN_KINDS} == set(FAMILIES)
+FILE = Path(__file__).with_name("clue_sentences.jsonl")
+SENTENCES = [json.loads(line) for line in FILE.read_text("utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -28,17 +28,14 @@ def test_template_is_that_of_deepfakebench() -> None:
     # By hand from its script: (30.2946 + 8) · 256/112 = 87.5305; + 38.4 margin; · 256 / 332.8 = 96.8696.
     assert faces.template(256, 1.3)[0] == pytest.approx([96.8696, 120.4340], abs=1e-3)
     assert faces.template(256, 1.3)[4] == pytest.approx([153.8987, 191.6556], abs=1e-3)
-    assert faces.template(112, 1.0) == pytest.approx(faces.TEMPLATE + faces.SHIFT)
 
 
-def test_similarity_is_umeyamas() -> None:
+def test_similarity_is_that_of_the_least_squares() -> None:
     source, target = np.random.default_rng(4).normal(100, 40, (5, 2)), faces.template(256, 1.3)
-    a, b = source - source.mean(0), target - target.mean(0)
-    u, s, vt = np.linalg.svd(b.T @ a / 5)
-    sign = np.diag([1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
-    linear = np.trace(np.diag(s) @ sign) / a.var(0).sum() * (u @ sign @ vt)
-    expected = np.column_stack([linear, target.mean(0) - linear @ source.mean(0)])
-    assert faces.similarity(source, target) == pytest.approx(expected, abs=1e-9)
+    x, y, one, zero = *source.T, np.ones(5), np.zeros(5)
+    system = np.concatenate([np.column_stack([x, -y, one, zero]), np.column_stack([y, x, zero, one])])
+    a, b, right, down = np.linalg.lstsq(system, target.T.ravel())[0]
+    assert faces.similarity(source, target) == pytest.approx(np.array([[a, -b, right], [b, a, down]]))
     with pytest.raises(NoFace, match="one spot"):
         faces.similarity(np.full((5, 2), 7.0), target)
 
@@ -70,12 +67,9 @@ def test_broken_landmarks_are_named(tmp_path: Path) -> None:
     file = tmp_path / "a.npy"
     assert faces.read_landmarks(FRAME, file) == []
     pickled = np.array([{"a": 1}], dtype=object)  # never opened
-    for content, problem in (
-        (np.zeros((7, 2)), "not 5, 68 or 81 points"),
-        (np.full((5, 2), np.nan), "not 5, 68 or 81 points"),
-        (pickled, "not readable"),
-    ):
+    for content in (np.zeros((7, 2)), np.full((5, 2), np.nan), pickled):
         np.save(file, content)
+        problem = "not readable" if content is pickled else "not 5, 68 or 81 points"
         with pytest.raises(BadImage, match=problem):
             faces.read_landmarks(FRAME, file)
     file.write_bytes(b"")
@@ -119,17 +113,17 @@ def test_ddvqa_asks_about_the_same_crops(tmp_path: Path) -> None:
 
 
 class Net:
-    """Stands in for OpenCV's network: answers in the rows of FaceDetectorYN."""
+    """Stands in for OpenCV's network: answers in the rows of FaceDetectorYN, of two faces."""
 
-    rows: np.ndarray | None = None
+    small, large = posed(0.1, 0.3, 10, 10), posed(-0.1, 0.6, 150, 60)
+    rows = ((10, 10, 40, 40, *small.ravel(), 0.99), (150, 60, 90, 90, *large.ravel(), 0.91))
 
     def setInputSize(self, size: tuple[int, int]) -> None:
-        self.size = size
+        assert size == (400, 300)
 
     def detect(self, image: np.ndarray) -> tuple[int, np.ndarray | None]:
-        assert (image.shape[1], image.shape[0]) == self.size
         assert image[0, 0].tolist() == [3, 2, 1], "BGR"
-        return 1, self.rows
+        return 1, None if self.rows is None else np.array(self.rows, np.float32)
 
 
 def test_rows_of_yunet_become_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,17 +132,14 @@ def test_rows_of_yunet_become_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *_: net)
     cropper = make_cropper(face_crop("opencv", 256, tmp_path / "yunet.onnx"))
     frame = np.full((300, 400, 3), (1, 2, 3), np.uint8)
-    with pytest.raises(NoFace):
-        cropper(frame, Path())
-    small, large = posed(0.1, 0.3, 10, 10), posed(-0.1, 0.6, 150, 60)
-    net.rows = np.array(
-        [[10, 10, 40, 40, *small.ravel(), 0.99], [150, 60, 90, 90, *large.ravel(), 0.91]], np.float32
-    )
     boxes = cropper.find(frame, Path())
     assert [face.area for face in boxes] == [1600, 8100]
-    assert boxes[1].points == pytest.approx(large, abs=1e-4)
+    assert boxes[1].points == pytest.approx(Net.large, abs=1e-4)
     largest = Cropper(lambda *_: boxes[1:], 256, 1.3)(frame, Path())
     np.testing.assert_array_equal(cropper(frame, Path()), largest, "not the most certain one")
+    net.rows = None
+    with pytest.raises(NoFace):
+        cropper(frame, Path())
 
 
 def test_yunet_needs_its_model(tmp_path: Path) -> None:

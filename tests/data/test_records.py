@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,19 +39,12 @@ print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
 def some(count: int, size: int = 100) -> list[Record]:
-    return [
-        Record(
-            f"x/{n}.png",
-            bytes([n % 256]) * size,
-            n % 2,
-            "ff++",
-            f"i{n % 5}",
-            category=None if n % 3 else "doc",
-            question="And the nose?" if n % 4 == 1 else None,
-            references=[f"It is {n}.", "Or not."][: n % 3],
-        )
-        for n in range(count)
-    ]
+    def row(n: int) -> Record:
+        optional = {"category": None if n % 3 else "doc", "question": "And the nose?" if n % 4 == 1 else None}
+        optional["references"] = [f"It is {n}.", "Or not."][: n % 3]
+        return Record(f"x/{n}.png", bytes([n % 256]) * size, n % 2, "ff++", f"i{n % 5}", **optional)
+
+    return [row(n) for n in range(count)]
 
 
 def rows_by_part(folder: Path) -> list[int]:
@@ -60,8 +54,7 @@ def rows_by_part(folder: Path) -> list[int]:
 @pytest.fixture
 def group_reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[str] | None]]:
     """(Number of rows, columns) of every row group that is read."""
-    reads = []
-    read = pq.ParquetFile.read_row_group
+    reads, read = [], pq.ParquetFile.read_row_group
 
     def noted(self, group: int, columns: list[str] | None = None, **options):
         reads.append((self.metadata.row_group(group).num_rows, columns))
@@ -105,18 +98,23 @@ def test_large_images_are_read_few_at_a_time(
     assert [rows for rows, _ in group_reads] == groups
 
 
-def test_a_folder_without_shards_is_named(tmp_path: Path) -> None:
-    for read in (lambda: list(read_records(tmp_path / "nowhere")), lambda: Records(tmp_path / "nowhere")):
-        with pytest.raises(UserError, match=r"no record shards .*nowhere"):
-            read()
+@pytest.mark.parametrize("read", [lambda folder: list(read_records(folder)), Records])
+def test_a_folder_without_shards_is_named(tmp_path: Path, read: Callable) -> None:
+    with pytest.raises(UserError, match=r"no record shards .*nowhere"):
+        read(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("in_memory", [0, 5000, 1 << 20])
-def test_by_number_as_in_the_stream(stored: tuple[list[Record], Path], in_memory: int) -> None:
+@pytest.mark.parametrize(("in_memory", "reads"), [(0, 22), (5000, 22), (1 << 20, 11)])
+def test_by_number_as_in_the_stream(
+    stored: tuple[list[Record], Path], group_reads: list, in_memory: int, reads: int
+) -> None:
     rows, folder = stored
     by_number = Records(folder, in_memory)
     assert len(by_number) == 30
-    assert list(by_number) == rows == list(read_records(folder))
+    for _ in range(2):
+        assert [by_number[n] for n in range(30)] == rows
+    assert len(group_reads) == reads, "a row group is read once while it is kept"
+    assert list(by_number) == list(read_records(folder)) == rows
     numbers = [*np.random.default_rng(0).permutation(30), -1, -30]
     assert [by_number[n] for n in numbers] == [rows[n] for n in numbers]
     for part in (slice(5, 19), slice(None, None, -4), slice(-3, None), slice(40, 50), slice(9, 9)):
@@ -148,17 +146,6 @@ def test_without_images(stored: tuple[list[Record], Path], group_reads: list) ->
     names = ["id", "label", "category", "question", "sha256"]
     assert columns_of(Records(folder), names).equals(columns_of(rows, names))
     assert list(without_images(rows)) == rows
-
-
-@pytest.mark.parametrize(("options", "reads"), [({}, 11), ({"in_memory": 0}, 22)])
-def test_a_row_group_is_read_once_while_it_is_kept(
-    stored: tuple[list[Record], Path], group_reads: list, options: dict, reads: int
-) -> None:
-    rows, folder = stored
-    by_number = Records(folder, **options)
-    for _ in range(2):
-        assert [by_number[n] for n in range(30)] == rows
-    assert len(group_reads) == reads
 
 
 def test_datasets_reads_the_shards(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+import smallcorpora
 from fakevlm.cache import Cache
-from fakevlm.config.params import load_params
+from fakevlm.collection.collect import collect
 from fakevlm.config.satellites import Satellites
 from fakevlm.data.records import FAKE, REAL, Record, read_records
 from fakevlm.errors import UserError
@@ -20,6 +22,8 @@ from fakevlm.synthesis.satellite.diffusion import DDPM
 from fakevlm.synthesis.satellite.gan import Pix2Pix
 from fakevlm.synthesis.satellite.generate import generate
 from fakevlm.synthesis.satellite.preview import generated_sheet
+from miniworld.world import shoot
+from smallcorpora import put
 
 SEED = 5
 
@@ -38,13 +42,10 @@ def settings(**changes) -> Satellites:
 
 
 def aerial(n: int) -> Record:
-    """Fields, a road and some grain, in a JPEG that is not square."""
-    rng = np.random.default_rng(n)
-    pixels = np.repeat(np.repeat(rng.integers(40, 200, (5, 6, 3)), 8, 0), 8, 1).astype(np.float32)
-    pixels[18:22] = 170
+    """An aerial image that is not square."""
+    shot = shoot("satellite", np.random.default_rng(n), size=48)
     out = io.BytesIO()
-    noisy = np.clip(pixels + rng.normal(0, 6, pixels.shape), 0, 255).astype(np.uint8)
-    Image.fromarray(noisy).save(out, format="JPEG", quality=90)
+    Image.fromarray(shot.pixels[:40]).save(out, format="JPEG", quality=90)
     name = f"satellite/real/{n:07d}.jpg"
     return Record(name, out.getvalue(), REAL, "satellite", name, "satellite")
 
@@ -65,25 +66,26 @@ def learner(name: str, given: Satellites) -> learning.Learner:
     return Pix2Pix(given.gan, SEED) if name == "gan" else DDPM(given.diffusion, 32, 2.0, SEED)
 
 
-def fit(trained: learning.Learner, name: str, given: Satellites, values: Cache | None = None) -> list[bytes]:
-    """The weights after training."""
+def fit(name: str, values: Cache | None = None, most: float = float("inf")) -> list[bytes]:
+    """The weights after training by a process that dies after so many steps."""
+    given = settings()
+    trained = learner(name, given)
+    trained.step = dying_after(trained.step, [], most)
     learning.fit(trained, PIXELS, name, getattr(given, name), given, SEED, values or Cache(None), "ab")
     tensors = [t for network in trained.networks.values() for t in network.state_dict().values()]
     return [tensor.contiguous().numpy().tobytes() for tensor in tensors]
 
 
-def dying_after(trained: learning.Learner, steps: int) -> learning.Learner:
-    """The learner, whose process dies in the step after so many."""
-    step, done = trained.step, []
+def dying_after(function: Callable, calls: list, most: float = float("inf")) -> Callable:
+    """The function, whose process dies when so many calls are noted in the list."""
 
-    def dying(*arguments) -> float:
-        if len(done) == steps:
+    def call(*arguments):
+        if len(calls) >= most:
             raise KeyboardInterrupt
-        done.append(1)
-        return step(*arguments)
+        calls.append(1)
+        return function(*arguments)
 
-    trained.step = dying
-    return trained
+    return call
 
 
 def test_a_map_has_the_cells_mean_colours_in_few_shades() -> None:
@@ -117,22 +119,19 @@ def test_some_images_are_learned_from_and_the_others_lend_maps(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", METHODS)
 def test_an_interrupted_training_ends_with_the_same_weights_and_is_not_repeated(name: str) -> None:
-    given, values = settings(), Cache(None)
-    before = torch.random.get_rng_state()
-    weights = fit(learner(name, given), name, given)
+    before, values = torch.random.get_rng_state(), Cache(None)
+    weights = fit(name)
     assert torch.equal(torch.random.get_rng_state(), before), "the process's own random numbers go on"
     with pytest.raises(KeyboardInterrupt):
-        fit(dying_after(learner(name, given), 5), name, given, values)
+        fit(name, values, 5)
     # Four of the six steps are cached: more than two to go would fail, and then none is left.
-    assert fit(dying_after(learner(name, given), 2), name, given, values) == weights
-    assert fit(dying_after(learner(name, given), 0), name, given, values) == weights
+    assert fit(name, values, 2) == weights
+    assert fit(name, values, 0) == weights
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_samples_depend_on_their_own_map_and_seed(name: str) -> None:
-    given = settings()
-    trained = learner(name, given)
-    fit(trained, name, given)
+    trained = learner(name, settings())
     maps = learning.signed(np.stack([enlarged(layout_map(p, 4, 4), 4) for p in PIXELS[:3]]))
     images = trained.sample(maps, [1, 2, 3])
     assert learning.unsigned(images).shape == (3, 32, 32, 3)
@@ -148,13 +147,6 @@ def test_training_brings_both_generators_nearer_to_the_image(name: str) -> None:
         images, maps = learning.random_batch(PIXELS, 4, 32, 4, 4, np.random.default_rng([SEED, step]))
         losses.append(trained.step(images, maps, torch.Generator().manual_seed(step), 0.3))
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
-
-
-def test_a_batch_is_crops_and_their_maps() -> None:
-    images, maps = learning.random_batch(PIXELS, 5, 16, 4, 4, np.random.default_rng(1))
-    assert images.shape == maps.shape == (5, 3, 16, 16)
-    for image, layout in zip(learning.unsigned(images), learning.unsigned(maps), strict=True):
-        assert (layout == enlarged(layout_map(image, 4, 4), 4)).all()
 
 
 def test_generated_images_are_records_that_inherit_their_item(tmp_path: Path) -> None:
@@ -183,23 +175,14 @@ def test_nothing_is_trained_or_sampled_twice(tmp_path: Path, monkeypatch: pytest
         given = settings(sampled_at_once=1, **changes)
         return [r.sha256 for r, _ in generate(data, given, SEED, measured=False, values=values)]
 
-    def counting(calls: list, function, most: float = float("inf")):
-        def call(*arguments):
-            if len(calls) >= most:
-                raise KeyboardInterrupt
-            calls.append(1)
-            return function(*arguments)
-
-        return call
-
     sample, step = Pix2Pix.sample, Pix2Pix.step
     expected = images()
     values = Cache(None)
-    monkeypatch.setattr(Pix2Pix, "step", counting(steps, step))
-    monkeypatch.setattr(Pix2Pix, "sample", counting(sampled, sample, 2))
+    monkeypatch.setattr(Pix2Pix, "step", dying_after(step, steps))
+    monkeypatch.setattr(Pix2Pix, "sample", dying_after(sample, sampled, 2))
     with pytest.raises(KeyboardInterrupt):
         images()
-    monkeypatch.setattr(Pix2Pix, "sample", counting(sampled, sample))
+    monkeypatch.setattr(Pix2Pix, "sample", dying_after(sample, sampled))
     assert images() == expected
     assert (len(sampled), len(steps)) == (3, 6)
     assert images(diffusion__sampling_steps=5) != expected
@@ -221,22 +204,12 @@ def test_too_few_aerial_images_stop_with_the_cure(tmp_path: Path) -> None:
 
 
 def test_the_stage_collects_them(tmp_path: Path, project: Path) -> None:
-    from fakevlm.collection.collect import collect
-    from fakevlm.config.params import Params
-
-    values = load_params().model_dump()
-    section = values["collect"]
-    section["corpora"] = dict.fromkeys(section["corpora"]) | {"cvusa": str(tmp_path / "cvusa")}
-    section["benchmarks"] = dict.fromkeys(section["benchmarks"])
-    section |= {"truth": str(tmp_path / "truth.jsonl"), "synthetic_documents": 0, "synthetic_satellites": 1}
-    section["satellites"] = settings().model_dump()
-    folder = tmp_path / "cvusa" / "bingmap" / "19"
-    folder.mkdir(parents=True)
-    for n in range(16):
-        (folder / f"{n:07d}.jpg").write_bytes(aerial(n).image)
-    (folder / "0000099.jpg").write_bytes(aerial(3).image)  # a copy: neither learned from nor lending
-    (tmp_path / "truth.jsonl").write_text("")
-    collect(Params(**values), tmp_path / "out")
+    files = {f"cvusa/bingmap/19/{n:07d}.jpg": aerial(n).image for n in range(16)}
+    files["cvusa/bingmap/19/0000099.jpg"] = aerial(3).image  # a copy: neither learned from nor lending
+    put(tmp_path, files | {"truth.jsonl": ""})
+    options = {"truth": tmp_path / "truth.jsonl", "satellites": settings().model_dump()}
+    params = smallcorpora.settings(cvusa=tmp_path / "cvusa", synthetic_satellites=1, **options)
+    collect(params, tmp_path / "out")
     records = list(read_records(tmp_path / "out" / "records"))
     fakes = [r for r in records if r.label == FAKE]
     assert sorted(r.generator for r in fakes) == ["ddpm"] * 2 + ["painter"] + ["pix2pix"] * 3

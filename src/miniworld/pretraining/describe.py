@@ -29,19 +29,19 @@ def _place(artifact: Artifact) -> str:
 def _family(shot: Shot, family: str, rng: np.random.Generator) -> str:
     """Return what one family (texture, geometry, lighting) looks like in the shot."""
     subject, light = SUBJECTS[shot.category], shot.facts["light"]
-    artifacts = [
-        a for kind in KINDS for a in shot.artifacts if a.kind == kind and KINDS[kind].family == family
-    ]
+    kinds = [kind for kind in KINDS if KINDS[kind].family == family]
+    artifacts = sorted((a for a in shot.artifacts if a.kind in kinds), key=lambda a: kinds.index(a.kind))
     if not artifacts:
         dark = "left" if light == "right" else "right"
         return pick(rng, _WORDS["plain"][family]).format(s=subject, l=light, d=dark)
     shadow = f"light comes from the {light} and a shadow falls to the {light} too, towards the light"
-    return "; ".join(
-        shadow
-        if a.kind == "shadow"
-        else f"{pick(rng, PHRASES[a.kind]).format(s=subject)}, at the {_place(a)}"
-        for a in artifacts
-    )
+    clues = []
+    for a in artifacts:
+        if a.kind == "shadow":
+            clues.append(shadow)
+        else:
+            clues.append(f"{pick(rng, PHRASES[a.kind]).format(s=subject)}, at the {_place(a)}")
+    return "; ".join(clues)
 
 
 def ask(shot: Shot, rng: np.random.Generator) -> tuple[str, str]:

@@ -56,9 +56,8 @@ class DenseHeads(nn.Module):
             rows: which rows of the pool.
             flip: (B,) bool, mirrored left to right.
         """
-        whole_image = pooled(
-            features
-        )  # before the patches: the order of sums decides how gradients are rounded
+        # Before the patches: the order of sums decides how gradients are rounded.
+        whole_image = pooled(features)
         parts, kinds, grain = self.patch(features).split(_PATCH, -1)
         scene, light, film, image_kinds = self.image(whole_image).split(_IMAGE, -1)
         true_parts, true_kinds = (

@@ -169,12 +169,7 @@ class Trainer:
         self.tower.requires_grad_(True)
 
     def dense_phase(self, pool: Pool, plan: Round, *, prepare: bool, continued: bool) -> None:
-        """Phase 1 of a round.
-
-        Args:
-            prepare: the first round of this run: set the tower's first layer, or if the run continued a
-                finished base, train the new heads alone.
-        """
+        """Phase 1 of a round; `prepare` sets the first layer of a new tower, or trains new heads alone."""
         if prepare and continued:
             self.dense(pool, self.recipe.head_steps, 5e-3, only_heads=True)
         elif prepare:
@@ -211,9 +206,8 @@ class Trainer:
 
         def tokens(text: str) -> torch.Tensor:
             text = text.replace(self.processor.image_token, self.processor.image_token * SLOTS)
-            return self.processor.tokenizer(text, add_special_tokens=True, return_tensors="pt")["input_ids"][
-                0
-            ]
+            encoded = self.processor.tokenizer(text, add_special_tokens=True, return_tensors="pt")
+            return encoded["input_ids"][0]
 
         ids = [tokens(conversation(self.processor, *pair)) for pair in texts]
         labels = [row.clone() for row in ids]
@@ -266,17 +260,12 @@ def _load(
     """Return model and processor: those of `start`, or a model of random weights with a new tokenizer."""
     with tempfile.TemporaryDirectory() as folder:
         if start is None:
-            sizes = {
-                "vision": dict(recipe.vision),
-                "text": dict(recipe.text),
-                "vocab_size": recipe.vocab_size,
-            }
-            start, texts = Path(folder), tokenizer_texts(pool)
-            build_llava(start, texts, image_size=96, patch_size=8, seed=recipe.seed, **sizes)
+            start, options = Path(folder), {"vision": dict(recipe.vision), "text": dict(recipe.text)}
+            options |= {"vocab_size": recipe.vocab_size, "seed": recipe.seed}
+            build_llava(start, tokenizer_texts(pool), image_size=96, patch_size=8, **options)
         processor = load_processor(start)
-        model = LlavaForConditionalGeneration.from_pretrained(
-            start, dtype=torch.float32, attn_implementation="eager"
-        )
+        options = {"dtype": torch.float32, "attn_implementation": "eager"}
+        model = LlavaForConditionalGeneration.from_pretrained(start, **options)
     return model, processor
 
 
@@ -317,23 +306,12 @@ def _card(
     recipe: Recipe, gates: list[tuple[float, float]], minutes: list[float], threads: int, *, continued: bool
 ) -> str:
     """Return the model card, from the templates card.md and card_continued.md."""
-    template, earlier = (
-        Path(__file__).with_name(name).read_text(encoding="utf-8")
-        for name in ("card.md", "card_continued.md")
-    )
+    names = ("card.md", "card_continued.md")
+    template, earlier = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names)
     steps = [(plan.dense_steps, plan.caption_steps) for plan in recipe.rounds]
     dense, captions = (" + ".join(f"{count:,}" for count in phase) for phase in zip(*steps, strict=True))
-    return template.format(
-        vision=dict(recipe.vision),
-        text=dict(recipe.text),
-        recipe=recipe,
-        images=sum(plan.images for plan in recipe.rounds),
-        passes=recipe.batch * sum(map(sum, steps)),
-        rounds=len(recipe.rounds),
-        dense=dense,
-        captions=captions,
-        gates=gates[-2:],
-        continued=earlier if continued else "",
-        took=", ".join(f"{m:.0f}" for m in minutes),
-        threads=threads,
-    )
+    values = {"recipe": recipe, "vision": dict(recipe.vision), "text": dict(recipe.text), "gates": gates[-2:]}
+    values |= {"images": sum(plan.images for plan in recipe.rounds), "rounds": len(recipe.rounds)}
+    values |= {"passes": recipe.batch * sum(map(sum, steps)), "dense": dense, "captions": captions}
+    values |= {"took": ", ".join(f"{m:.0f}" for m in minutes), "threads": threads}
+    return template.format(continued=earlier if continued else "", **values)
