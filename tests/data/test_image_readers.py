@@ -15,36 +15,32 @@ from fakevlm.errors import UserError
 from fakevlm.tools import verify
 from smallcorpora import loki_tree, m6doc_tree, parted, picture, put
 
-# By corpus: its files, and the (id, label, generator, category) that each is read as, in the reader's order.
+# By corpus: its files, and the (id, generator) that each is read as, in the reader's order.
 TREES = {
     "genimage": {
-        "Midjourney/val/nature/ILSVRC2012_val_00000293.JPEG": (
-            "genimage/real/midjourney/ILSVRC2012_val_00000293.JPEG", REAL, None, None,
-        ),
+        "Midjourney/val/nature/ILSVRC_293.JPEG": ("genimage/real/midjourney/ILSVRC_293.JPEG", None),
         "Stable Diffusion V1.4/imagenet_ai_0419_sdv4/val/ai/033_sdv4_00134.png": (
-            "genimage/fake/sdv1.4/033_sdv4_00134.png", FAKE, "sdv1.4", None,
+            "genimage/fake/sdv1.4/033_sdv4_00134.png", "sdv1.4"
         ),
-        "ADM/train/ai/416_adm_45.PNG": ("genimage/fake/adm/416_adm_45.PNG", FAKE, "adm", None),
-        "ADM/train/nature/n02099601_123.JPEG": ("genimage/real/adm/n02099601_123.JPEG", REAL, None, None),
+        "ADM/train/ai/416_adm_45.PNG": ("genimage/fake/adm/416_adm_45.PNG", "adm"),
+        "ADM/train/nature/n02099601_123.JPEG": ("genimage/real/adm/n02099601_123.JPEG", None),
         "Midjourney/val/nature/readme.txt": None,
         "unrelated/train/ai/x.png": None,
     },
     "chameleon": {
-        "test/0_real/a.jpg": ("chameleon/real/a.jpg", REAL, None, None),
-        "test/0_real/b.jpg": ("chameleon/real/b.jpg", REAL, None, None),
-        "test/1_fake/0b5a.png": ("chameleon/fake/0b5a.png", FAKE, None, None),
+        "test/0_real/a.jpg": ("chameleon/real/a.jpg", None),
+        "test/0_real/b.jpg": ("chameleon/real/b.jpg", None),
+        "test/1_fake/0b5a.png": ("chameleon/fake/0b5a.png", None),
     },
     "vigor": {
-        "Chicago/satellite/satellite_41.873_-87.691.png": (
-            "satellite/real/satellite_41.873_-87.691.png", REAL, None, "satellite",
-        ),
-        "Seattle/satellite/satellite_1.png": ("satellite/real/satellite_1.png", REAL, None, "satellite"),
+        "Chicago/satellite/satellite_41.873_-87.69.png": ("satellite/real/satellite_41.873_-87.69.png", None),
+        "Seattle/satellite/satellite_1.png": ("satellite/real/satellite_1.png", None),
         "Chicago/panorama/8GI,41.887583,-87.648761,.jpg": None,
     },
     "dmimage": {
-        "biggan_256/00001.png": ("dmimage/fake/biggan_256/00001.png", FAKE, "biggan_256", None),
-        "progan_lsun/airplane/2.png": ("dmimage/fake/progan_lsun/airplane/2.png", FAKE, "progan_lsun", None),
-        "real_coco_valid/39.jpg": ("dmimage/real/real_coco_valid/39.jpg", REAL, None, None),
+        "biggan_256/00001.png": ("dmimage/fake/biggan_256/00001.png", "biggan_256"),
+        "progan_lsun/airplane/2.png": ("dmimage/fake/progan_lsun/airplane/2.png", "progan_lsun"),
+        "real_coco_valid/39.jpg": ("dmimage/real/real_coco_valid/39.jpg", None),
     },
 }  # fmt: skip
 FOLDERS = {
@@ -65,14 +61,12 @@ def test_files_become_records(tmp_path: Path, corpus: str) -> None:
     put(tmp_path, {file: picture(n) for n, file in enumerate(TREES[corpus])})
     records = list(READERS[corpus].read(tmp_path))
     expected = {file: row for file, row in TREES[corpus].items() if row}
-    assert [(r.id, r.label, r.generator, r.category) for r in records] == list(expected.values())
+    assert [(r.id, r.generator) for r in records] == list(expected.values())
+    assert all(r.label == (REAL if "/real/" in r.id else FAKE) for r in records)
+    assert {r.category for r in records} == {"satellite" if corpus == "vigor" else None}
     assert [r.image for r in records] == [(tmp_path / file).read_bytes() for file in expected]
-    if corpus == "vigor":
-        assert [r.item for r in records] == ["vigor/Chicago/41.87,-87.69", records[1].id], (
-            "neighbours together"
-        )
-    else:
-        assert all(r.item == r.id for r in records)
+    neighbours = {"satellite/real/satellite_41.873_-87.69.png": "vigor/Chicago/41.87,-87.69"}
+    assert [r.item for r in records] == [neighbours.get(r.id, r.id) for r in records]
 
 
 @pytest.mark.parametrize("generator", FOLDERS)
@@ -92,9 +86,7 @@ def test_dmimage_needs_photographs(tmp_path: Path) -> None:
 
 def test_cvusa_reads_what_its_splits_list_or_the_folder(tmp_path: Path) -> None:
     rows = "bingmap/19/{0}.jpg,streetview/panos/{0}.jpg,streetview/annotations/{0}.png\n"
-    put(
-        tmp_path, {f"bingmap/19/{name}.jpg": picture(int(name)) for name in ("0000044", "0000001", "0000777")}
-    )
+    put(tmp_path, {f"bingmap/19/{n:07d}.jpg": picture(n) for n in (44, 1, 777)})
     assert len(list(cvusa.read(tmp_path))) == 3
     train = rows.format("0000044") + rows.format("0000099")
     put(tmp_path, {"splits/train-19zl.csv": train, "splits/val-19zl.csv": rows.format("0000001")})
