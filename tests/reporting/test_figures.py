@@ -4,6 +4,7 @@ import io
 import itertools
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -19,32 +20,23 @@ from fakevlm.reporting.case_figures import Case, cases, example, mark, resized, 
 from fakevlm.reporting.published import load_published
 from fakevlm.reporting.style import Picture
 
-LONG = (
-    "Texture: the surface of the animal is overly smooth and waxy, like plastic without any grain at all; "
-    * 12
-)
+LONG = "Texture: the surface of the animal is overly smooth and waxy, like plastic without any grain; " * 12
+QUESTION = "Do the eyes of the person look real/fake? "
 CAPTIONS = {"Qwen2-VL": "A short one.", "InternVL2": LONG, "DeepSeek-VL2": "Fake: $halo$ over it."}
-
-
-def photo() -> Image.Image:
-    return Image.open(io.BytesIO(madeup.picture(np.random.default_rng(0))))
-
-
-def case(**changes) -> Case:
-    values = {
-        "id": "a.jpg",
-        "image": photo(),
-        "label": 0,
-        "category": "animal",
-        "words": "This is a fake image. It costs $5 or $6 and <b>more</b>.",
-        "verdict": "fake",
-        "reference": "This is a fake image. Geometry: the animal has an extra part.",
-        "base_words": "A round thing.",
-        "base_verdict": "unparsed",
-        "kinds": ("extra_part", "halo"),
-        "boxes": ((0.1, 0.2, 0.5, 0.6),),
-    }
-    return Case(**{**values, **changes})
+PHOTO = Image.open(io.BytesIO(madeup.picture(np.random.default_rng(0))))
+CASE = Case(
+    id="a.jpg",
+    image=PHOTO,
+    label=0,
+    category="animal",
+    words="This is a fake image. It costs $5 or $6 and <b>more</b>.",
+    verdict="fake",
+    reference="This is a fake image. Geometry: the animal has an extra part.",
+    base_words="A round thing.",
+    base_verdict="unparsed",
+    kinds=("extra_part", "halo"),
+    boxes=((0.1, 0.2, 0.5, 0.6),),
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +51,6 @@ RELEASE = load_published().release.frame()
 DRAWINGS: dict[str, Callable[[Callable[[str], pd.DataFrame]], Picture]] = {
     "sources": lambda read: dataset_figures.sources(read("collect/sources")),
     "categories": lambda read: dataset_figures.categories(IMAGES, RELEASE),
-    "categories alone": lambda read: dataset_figures.categories(IMAGES),
     "confusion": lambda read: dataset_figures.confusion(read("categorize/confusion")),
     "clue_quality": lambda read: dataset_figures.clue_quality(read("annotate/clue_quality")),
     "agreement": lambda read: dataset_figures.agreement(read("annotate/agreement")),
@@ -70,28 +61,29 @@ DRAWINGS: dict[str, Callable[[Callable[[str], pd.DataFrame]], Picture]] = {
     "robustness": lambda read: score_figures.robustness(read("robustness/scores")),
     "per_category": lambda read: score_figures.per_category(read("evaluate/fakeclue/scores")),
     "per_kind": lambda read: score_figures.per_kind(read("evaluate/fakeclue/scores")),
-    "example": lambda read: example(case(reference=LONG), CAPTIONS),
+    "example": lambda read: example(replace(CASE, reference=LONG), CAPTIONS),
     "cases": lambda read: cases(
-        [case(), case(label=1, words=LONG, reference=""), case(base_words=None, base_verdict=None)]
+        [
+            CASE,
+            replace(CASE, label=1, words=LONG, reference=""),
+            replace(CASE, base_words=None, base_verdict=None),
+        ]
     ),
     "questions": lambda read: cases(
-        [case(question="Do the eyes of the person look real/fake? " * 4, decides=False)]
+        [replace(CASE, question="Do the eyes look real/fake? " * 6, decides=False)]
     ),
 }
 
 
 def shown(picture: Picture) -> list[Text]:
     """The words that are drawn: matplotlib also keeps labels of ticks that lie outside of the axes."""
-    hidden: set[int] = set()
-    for axes in picture.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            labels = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=False)
-            inside = {id(label) for place, label in labels if low - 1e-9 <= place <= high + 1e-9}
-            hidden |= {id(text) for text in axis.findobj(Text)} - inside - {id(axis.label)}
-            if not axes.axison:
-                hidden |= inside | {id(axis.label)}
-    texts = [text for text in picture.findobj(Text) if id(text) not in hidden and text.get_visible()]
+    hidden: set[Text] = set()
+    for axis in (axis for axes in picture.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        labels = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=False)
+        inside = {label for place, label in labels if low - 1e-9 <= place <= high + 1e-9} | {axis.label}
+        hidden |= set(axis.findobj(Text)) - (inside if axis.axes.axison else set())
+    texts = [text for text in picture.findobj(Text) if text not in hidden and text.get_visible()]
     return [text for text in texts if text.get_text().strip()]
 
 
@@ -132,7 +124,7 @@ def test_files_are_small_the_same_again_and_carry_no_date_or_version(name: str, 
 
 def test_a_photograph_that_would_be_too_large_gets_fewer_dots(tmp_path: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (400, 400, 3), dtype=np.uint8))
-    style.save(cases([case(image=noise) for _ in range(6)]), tmp_path, "noise")
+    style.save(cases([replace(CASE, image=noise)] * 6), tmp_path, "noise")
     assert (tmp_path / "noise.png").stat().st_size <= style.MAX_PNG
     assert Image.open(tmp_path / "noise.png").info["dpi"][0] < 299
 
@@ -146,8 +138,8 @@ def test_drawing_leaves_the_readers_own_settings_alone(read) -> None:
 
 
 def test_figures_without_data_say_why() -> None:
-    quality = pd.DataFrame(columns=["annotator", "precision", "recall", "f1", "n"])
-    pairs = pd.DataFrame(columns=["annotator_a", "annotator_b", "jaccard", "kappa", "n"])
+    quality = pd.DataFrame(columns=["annotator", "precision", "recall", "f1"])
+    pairs = pd.DataFrame(columns=["annotator_a", "annotator_b", "jaccard", "kappa"])
     zeros = pd.DataFrame([("animal", "animal", 0)], columns=["truth", "predicted", "n"])
     scores = madeup.scores("loki", np.random.default_rng(0))
     none = scores[scores.subset == "all"]
@@ -199,36 +191,29 @@ def test_validation_losses_are_drawn_where_measured(read) -> None:
     log = read("finetune/head/log")
     assert "validation" not in words(score_figures.training_curves({"head": log}))
     log["val_loss"] = np.where(log.step % 50 == 0, 0.4, np.nan)
-    picture = score_figures.training_curves({"head": log})
-    assert "validation" in words(picture)
-    assert len(picture.axes[0].lines[-1].get_xdata()) == 4
+    assert "validation" in words(score_figures.training_curves({"head": log}))
 
 
 def test_cases_say_what_an_image_is_and_which_verdicts_are_right() -> None:
-    assert case(true_category="object", kinds=()).about() == "animals (in truth objects), fake"
-    assert case(true_category="animal", kinds=()).about() == "animals, fake"
-    assert case(category=None, kinds=()).about() == "fake"
+    assert replace(CASE, true_category="object", kinds=()).about() == "animals (in truth objects), fake"
+    assert replace(CASE, true_category="animal", kinds=()).about() == "animals, fake"
+    assert replace(CASE, category=None, kinds=()).about() == "fake"
     assert mark("unparsed", "fake")[0] == "✗ no verdict"
-    text = words(cases([case(), case(label=1)]))
+    text = words(cases([CASE, replace(CASE, label=1)]))
     for part in ("✓ says fake", "✗ says fake", "animals, fake: extra part, halo", "$5 or $6"):
         assert part in text
 
 
 def test_small_images_are_enlarged_and_large_ones_reduced() -> None:
-    assert resized(photo(), 330).size == (330, 330)
+    assert resized(PHOTO, 330).size == (330, 330)
     assert resized(Image.new("L", (1000, 500)), 330).size == (330, 165)
 
 
 def test_wrap_keeps_every_word_within_the_width() -> None:
-    lines = wrap(LONG, 120, 7)
+    lines, first, pieces = wrap(LONG, 120, 7), wrap(LONG, 120, 7, lines=3), wrap("x" * 300, 100, 7)
     assert " ".join(lines).split() == LONG.split()
-    assert max(width(line, 7) for line in lines) <= 120
-    first = wrap(LONG, 120, 7, lines=3)
+    assert max(width(line, 7) for line in (*lines, *first)) <= 121
     assert len(first) == 3
     assert first[-1].endswith(" …")
-    assert width(first[-1], 7) <= 121
-    assert wrap("", 100, 7) == []
-    assert wrap("a\nb\n", 100, 7) == ["a", "b"]
-    pieces = wrap("x" * 300, 100, 7)
-    assert "".join(pieces) == "x" * 300
-    assert len(pieces) > 2
+    assert ("".join(pieces), len(pieces) > 2) == ("x" * 300, True)
+    assert (wrap("", 100, 7), wrap("a\nb\n", 100, 7)) == ([], ["a", "b"])

@@ -16,26 +16,24 @@ from fakevlm.reporting.published import Published
 from fakevlm.reporting.texts import METHOD, fill, layout
 
 SLACK = 1e-9  # 84.3 is not exact in binary
+POSITIVE = {  # whether the printed F1 fits F1(real), F1(fake) → its positive class
+    (True, True): "either",
+    (True, False): "real",
+    (False, True): "fake",
+    (False, False): "neither",
+}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One recomputation.
+    """One recomputation; `low` and `high` follow from the other printed numbers, given their rounding."""
 
-    Attributes:
-        where: the table or section that prints the number.
-        what: in words.
-        printed: as printed.
-        low, high: what follows from the other printed numbers, given their rounding; same unit.
-        half: half a unit of the printed number's last place.
-    """
-
-    where: str
+    where: str  # the table or section that prints the number
     what: str
     printed: float
     low: float
     high: float
-    half: float = 0.05
+    half: float = 0.05  # half a unit of the printed number's last place
 
     @property
     def follows(self) -> bool:
@@ -44,11 +42,6 @@ class Check:
     @property
     def middle(self) -> float:
         return (self.low + self.high) / 2
-
-
-def single_class_f1(accuracy: float) -> float:
-    """Return F1 on images of one class only, where precision is 1: 2a/(1+a)."""
-    return 2 * accuracy / (1 + accuracy)
 
 
 def _check(kind: str, printed: float, recomputed: float, error: float = 0.0, **facts: Any) -> Check:
@@ -89,7 +82,7 @@ def checks(published: Published) -> list[Check]:
     for method, row in published.table("table3").values().iterrows():
         for subset in ("Real", "Fake"):
             accuracy, printed = row[f"dmimage/{subset}/acc"], 100 * row[f"dmimage/{subset}/f1"]
-            low, high = (100 * single_class_f1(accuracy + error) for error in (-0.0005, 0.0005))
+            low, high = (200 * a / (1 + a) for a in (accuracy - 0.0005, accuracy + 0.0005))  # precision is 1
             middle, error = (low + high) / 2, (high - low) / 2
             rows.append(_check("single_class", printed, middle, error, method=method, subset=subset))
     for metric in ("acc", "f1", "rouge_l"):
@@ -126,10 +119,7 @@ def mixtures(published: Published) -> list[dict[str, Any]]:
         f1_fake = 100 * 2 * (1 - p) * f / (2 * (1 - p) * f + errors)
         share, f1_real, f1_fake = ((float(x.min()), float(x.max())) for x in (p, f1_real, f1_fake))
         printed = round(100 * row["dmimage/Overall/f1"], 6)
-        fits = [
-            n for n, ends in (("real", f1_real), ("fake", f1_fake)) if Check("", "", printed, *ends).follows
-        ]
-        positive = fits[0] if len(fits) == 1 else "either" if fits else "neither"
+        fits = tuple(Check("", "", printed, *ends).follows for ends in (f1_real, f1_fake))
         ranges = {"share": share, "f1_real": f1_real, "f1_fake": f1_fake}
-        rows.append({"method": method, **ranges, "printed": printed, "positive": positive})
+        rows.append({"method": method, **ranges, "printed": printed, "positive": POSITIVE[fits]})
     return rows

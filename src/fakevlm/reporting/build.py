@@ -25,14 +25,7 @@ SUFFIXES = (".csv", ".md", ".png", ".svg", ".html")
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, for the notebook to show.
-
-    Attributes:
-        tables: Tables 1–8, in order.
-        figures: every figure, in the page's order.
-        conclusions: the paper's conclusions beside this run.
-        page: the path of report.html.
-    """
+    """What was written, for the notebook to show; figures in the page's order, `page` is report.html."""
 
     tables: list[ReportTable]
     figures: list[Figure]
@@ -65,16 +58,16 @@ def draw_figures(inputs: Inputs, published: Published) -> list[Figure]:
     for name, spec in layout()["figures"].items():
         if inputs.left_out.keys() & set(spec.get("needs", [])):
             continue
-        selected = selections[name](inputs) if name in selections else selection.Selection([], {})
-        if selected.captions:
-            (case,) = selected.cases
-            picture = example(case, selected.captions)
+        if name in drawings:
+            selected, picture = selection.Selection([], {}), drawings[name]()
         else:
-            picture = drawings[name]() if name in drawings else cases(selected.cases)
+            selected = selections[name](inputs)
+            picture = (
+                example(*selected.cases, selected.captions) if selected.captions else cases(selected.cases)
+            )
         caption = fill(spec["caption"], what=spec.get("what", ""), **selected.facts)
-        texts = {key: spec[key] for key in ("number", "title", "part")}
-        dpi = spec.get("dpi", 300)
-        figures.append(Figure(name, **texts, caption=caption, picture=picture, cases=selected.cases, dpi=dpi))
+        texts = (spec[key] for key in ("number", "title", "part"))
+        figures.append(Figure(name, *texts, caption, picture, selected.cases, spec.get("dpi", 300)))
     return figures
 
 
@@ -114,8 +107,7 @@ def build(params: Params) -> Report:
     inputs, published = load_inputs(params), load_published()
     average = average_auc(inputs.predictions["ffpp"], params.evaluate.bootstrap, params.seed)
     tables = build_tables(inputs, published, average)
-    figures = draw_figures(inputs, published)
-    compared = conclusions(inputs, average, published)
+    figures, compared = draw_figures(inputs, published), conclusions(inputs, average, published)
     facts = {  # what the slots of `remarks`, `settings` and `counts` in report.yaml name
         "params": params,
         "tune": params.training,

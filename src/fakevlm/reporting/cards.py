@@ -20,14 +20,11 @@ from fakevlm.reporting.texts import LABELS, environment
 
 
 def write_cards(params: Params, folder: Path) -> list[Path]:
-    """Write README.md and croissant.json of the dataset, and README.md of each trained model.
+    """Write the dataset's README.md and croissant.json and each trained model's README.md; return the files.
 
     Args:
         params: the profile.
         folder: gets `dataset/` and `model_<objective>/`; made.
-
-    Returns:
-        The files.
     """
     shards = {split: paths.artifacts("annotate", "fakeclue", split) for split in SPLITS}
     facts = {"params": params, "counts": _counts(shards), "splits": SPLITS}

@@ -70,23 +70,6 @@ def resized(image: Image.Image, side: int) -> Image.Image:
     return image.convert("RGB").resize(size, method)
 
 
-def show(axes: Any, image: Image.Image, boxes: Sequence[Box] = (), side: int = 330) -> None:
-    """Draw an image and frames around `boxes`."""
-    pixels = np.asarray(resized(image, side))
-    height, width = pixels.shape[:2]
-    axes.imshow(pixels, interpolation="none", extent=(0, width, height, 0))
-    for x0, y0, x1, y1 in boxes:
-        corner, size = (x0 * width, y0 * height), ((x1 - x0) * width, (y1 - y0) * height)
-        # White under colour: visible on dark and on light ground.
-        axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor="white", linewidth=2.0))
-        axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=style.VERMILLION, linewidth=1.0))
-    axes.set(xlim=(0, width), ylim=(height, 0))
-    axes.grid(visible=False)
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(True)
-    axes.spines[:].set_linewidth(0.6)
-
-
 def _canvas(height: float) -> tuple[Picture, Any]:
     """Return a wide picture and axes over all of it whose units are inches from its lower left corner."""
     picture = Picture(style.WIDE, height, layout="none")
@@ -94,6 +77,22 @@ def _canvas(height: float) -> tuple[Picture, Any]:
     frame.set_axis_off()
     frame.set(xlim=(0, style.WIDE), ylim=(0, height))
     return picture, frame
+
+
+def _photo(picture: Picture, case: "Case", x: float, y: float, side: float, pixels: int) -> None:
+    """Draw a case's image, framed at its boxes, in a square of `side` inches whose lower left is (x, y)."""
+    page = np.array([picture.get_figwidth(), picture.get_figheight()] * 2)
+    axes: Any = picture.add_axes(tuple(np.array([x, y, side, side]) / page))
+    image = np.asarray(resized(case.image, pixels))
+    height, width = image.shape[:2]
+    axes.imshow(image, interpolation="none", extent=(0, width, height, 0))
+    for x0, y0, x1, y1 in case.boxes:
+        corner, size = (x0 * width, y0 * height), ((x1 - x0) * width, (y1 - y0) * height)
+        for colour, linewidth in (("white", 2.0), (style.VERMILLION, 1.0)):  # seen on dark and light ground
+            axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linewidth=linewidth))
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.spines[:].set(visible=True, linewidth=0.6)
 
 
 def _lines(axes: Any, x: float, y: float, lines: Sequence[str], size: float, **kwargs: Any) -> float:
@@ -106,59 +105,33 @@ def _lines(axes: Any, x: float, y: float, lines: Sequence[str], size: float, **k
 
 @dataclass(frozen=True)
 class Case:
-    """One image and what was said about it.
-
-    Attributes:
-        id: the record's id.
-        image: the picture itself.
-        label: 1 real, 0 fake.
-        category: of the image, as the data set has it, None where unknown.
-        true_category: the same where the truth is known; a classifier may have sorted the image wrongly.
-        question: what was asked, None for the standard question.
-        words: FakeVLM's answer.
-        verdict: `fake`, `real` or `unparsed`, as read from it.
-        reference: the reference answer, empty where there is none.
-        base_words: the untuned base's answer, None where it was not asked.
-        base_verdict: its verdict.
-        kinds: true artifacts, where known.
-        boxes: their regions.
-        decides: whether the question asks for a verdict on the image; one about a part of a face does not.
-        chosen: how the case was drawn, e.g. `random` or `failure`.
-    """
+    """One image and what was said about it."""
 
     id: str
     image: Image.Image
-    label: int
-    category: str | None
-    words: str
-    verdict: str
+    label: int  # 1 real, 0 fake
+    category: str | None  # as the data set has it, None where unknown
+    words: str = ""  # FakeVLM's answer
+    verdict: str = ""  # `fake`, `real` or `unparsed`, as read from it
     reference: str = ""
-    question: str | None = None
-    base_words: str | None = None
+    question: str | None = None  # None for the standard question
+    base_words: str | None = None  # the untuned base's answer, None where it was not asked
     base_verdict: str | None = None
-    kinds: tuple[str, ...] = ()
-    boxes: tuple[Box, ...] = ()
-    true_category: str | None = None
-    decides: bool = True
-    chosen: str = "random"
+    kinds: tuple[str, ...] = ()  # true artifacts, where known
+    boxes: tuple[Box, ...] = ()  # their regions
+    true_category: str | None = None  # where known; a classifier may have sorted the image wrongly
+    decides: bool = True  # a question about a part of a face asks for no verdict on the image
+    chosen: str = "random"  # or `failure`
 
     @classmethod
     def of(cls, record: Record, truth: GroundTruth | None = None, **values: Any) -> "Case":
         """Return a record as a case, with its true artifacts where they are known; `values` go first."""
-        artifacts = truth.artifacts if truth else []
-        standard = {
-            "id": record.id,
-            "image": record.pil(),
-            "label": record.label,
-            "category": record.category,
-            "true_category": truth.category if truth else None,
-            "question": record.question,
-            "words": "",
-            "verdict": "",
-            "reference": "".join(record.references[:1]),
-            "kinds": tuple(dict.fromkeys(artifact.kind for artifact in artifacts)),
-            "boxes": tuple(artifact.region for artifact in artifacts),
-        }
+        standard: dict[str, Any] = {"reference": "".join(record.references[:1]), "image": record.pil()}
+        standard |= {name: getattr(record, name) for name in ("id", "label", "category", "question")}
+        if truth:
+            standard["kinds"] = tuple(dict.fromkeys(artifact.kind for artifact in truth.artifacts))
+            standard["boxes"] = tuple(artifact.region for artifact in truth.artifacts)
+            standard["true_category"] = truth.category
         return cls(**(standard | values))
 
     @property
@@ -189,10 +162,7 @@ def mark(verdict: str, truth: str, decides: bool = True) -> tuple[str, str]:
 
 @drawing
 def cases(items: Sequence[Case]) -> Picture:
-    """Rows of cases: image, FakeVLM's words, the reference, the untuned base's words.
-
-    Long answers end in "…" after 15 lines. True regions of artifacts are framed.
-    """
+    """Rows of cases: image with true artifacts framed, FakeVLM's words, reference, the base's words."""
     if not items:
         return Picture(style.WIDE, 0.8).empty("not evaluated in this profile")
     size, side, gap, pad = 6.3, 1.12, 0.13, 0.05
@@ -202,24 +172,22 @@ def cases(items: Sequence[Case]) -> Picture:
     for case in items:
         texts = (case.words, case.reference, "(not asked)" if case.base_words is None else case.base_words)
         cells = [wrap(text or "–", column * 72, size, lines=MAX_LINES) for text in texts]
-        question = f"Q: {case.question}" if case.question else ""
-        question = wrap(question, (style.WIDE - side - 3 * gap) * 72, size, slant="italic")
+        prompt = f"Q: {case.question}" if case.question else ""
+        question = wrap(prompt, (style.WIDE - side - 3 * gap) * 72, size, slant="italic")
         about = wrap(case.about(), side * 72, small)
         lines = max(len(cells[0]) + 1, len(cells[1]), len(cells[2]) + 1) + len(question)
         height = max(lines * step + 0.06, side + 0.05 + len(about) * small * LEADING / 72) + 2 * pad
         rows.append((case, cells, question, about, height))
-    head = 0.22
-    total = head + sum(row[-1] for row in rows) + 0.04
+    total = 0.22 + sum(row[-1] for row in rows) + 0.04
     picture, frame = _canvas(total)
     lefts = [side + 2 * gap + i * (column + gap) for i in range(3)]
     for left, text in zip(lefts, (METHOD, "Reference", UNTUNED), strict=True):
         frame.text(left, total - 0.05, text, va="top", fontsize=size + 1, fontweight="bold")
-    top = total - head
+    top = total - 0.22
     for case, cells, question, about, height in rows:
         frame.plot([0.03, style.WIDE - 0.03], [top, top], color=style.FAINT, linewidth=0.7)
         y = top - pad
-        photo = picture.add_axes((gap / style.WIDE, (y - side) / total, side / style.WIDE, side / total))
-        show(photo, case.image, case.boxes, side=256)
+        _photo(picture, case, gap, y - side, side, 256)
         _lines(frame, gap, y - side - 0.05, about, small, color=style.QUIET)
         y = _lines(frame, lefts[0], y, question, size, fontstyle="italic", color=style.QUIET)
         verdicts = [case.verdict, None, case.base_verdict]
@@ -250,12 +218,10 @@ def example(case: Case, captions: Mapping[str, str]) -> Picture:
     below = wrap(case.about(), side * 72, size)
     boxed = sum(0.30 + leading * len(lines) for lines in wrapped) + gap * (len(texts) - 1) + 0.14
     total = max(boxed, side + 0.2 + len(below) * leading)
-    height = total + 0.06
-    picture, frame = _canvas(height)
-    photo = picture.add_axes((0.06 / style.WIDE, (total - side) / height, side / style.WIDE, side / height))
-    show(photo, case.image, case.boxes)
+    picture, frame = _canvas(total + 0.06)
+    _photo(picture, case, 0.06, total - side, side, 330)
     _lines(frame, 0.06, total - side - 0.07, below, size)
-    left, top, bottoms = side + 0.34, total, []
+    left, top = side + 0.34, total
     for (name, _, colour), lines in zip(texts, wrapped, strict=True):
         bottom = top - 0.30 - leading * len(lines)
         paint = {"facecolor": "white", "edgecolor": colour, "linewidth": 1.0}
@@ -264,11 +230,8 @@ def example(case: Case, captions: Mapping[str, str]) -> Picture:
         heading = {"va": "top", "fontsize": size + 0.3, "fontweight": "bold", "color": colour}
         frame.text(left + 0.07, top - 0.06, name, **heading)
         _lines(frame, left + 0.07, top - 0.22, lines, size)
-        bottoms.append(bottom)
-        top = bottom - gap
-    if len(bottoms) > 1:
-        # From the captions to the aggregate.
-        x, above = left + column / 2, bottoms[-2]
-        arrow = {"arrowstyle": "-|>", "color": style.QUIET, "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0}
-        frame.annotate("", (x, above - gap), (x, above), arrowprops=arrow)
+        above, top = top, bottom - gap
+    x = left + column / 2  # an arrow from the captions to the aggregate, the last box
+    arrow = {"arrowstyle": "-|>", "color": style.QUIET, "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0}
+    frame.annotate("", (x, above), (x, above + gap), arrowprops=arrow)
     return picture

@@ -15,14 +15,9 @@ from fakevlm.reporting.inputs import Inputs
 from fakevlm.reporting.published import Published
 from fakevlm.reporting.texts import METHOD, fill, layout
 
-AGREES, LEANS, SILENT, TIES, DIFFERS, UNKNOWN = VERDICTS = (
-    "agrees",
-    "agrees, not clearly",
-    "agrees, against silence",
-    "differs, not clearly",
-    "differs",
-    "not measured",
-)
+AGREES, LEANS, SILENT = "agrees", "agrees, not clearly", "agrees, against silence"
+TIES, DIFFERS, UNKNOWN = "differs, not clearly", "differs", "not measured"
+VERDICTS = (AGREES, LEANS, SILENT, TIES, DIFFERS, UNKNOWN)
 MUTE = 0.99  # share of answers without a verdict, from which on a method is silent
 
 
@@ -63,11 +58,7 @@ def score(frame: pd.DataFrame, method: str, benchmark: str, metric: str, subset:
 
 
 def compare(better: Score | None, other: Score | None, *, on_a_par: bool = False) -> str:
-    """Return whether `better` is above `other`, as one of `VERDICTS`.
-
-    Args:
-        on_a_par: the claim is "on a par or better", which only a clearly lower score contradicts.
-    """
+    """Return whether `better` is above `other` (with `on_a_par`: not clearly below), as one of `VERDICTS`."""
     if better is None or other is None:
         return UNKNOWN
     if better.value > other.value:
@@ -109,14 +100,15 @@ def _comparison(spec: dict[str, Any], frame: pd.DataFrame, published: Published)
     benchmark, metric = spec["benchmark"], spec.get("metric", "acc")
     subset = spec.get("subset", {"paper": "all", "run": "all"})
     scores = [_best(frame, spec[side], benchmark, metric, subset["run"]) for side in ("better", "other")]
-    facts: dict[str, Any] = {"scores": [s for s in scores if s], "curves": [], "paper": None}
+    facts: dict[str, Any] = {"scores": list(filter(None, scores)), "curves": [], "paper": None}
     if metric == "acc" and subset["paper"] == "all" and "row" not in spec:
         # Accuracy needs a verdict and a threshold, AUC neither.
         facts["curves"] = [c for s in facts["scores"] if (c := score(frame, s.name, benchmark, "auc"))]
     if spec["where"].startswith("Table"):
         table, column = spec["where"].lower().replace(" ", ""), f"{benchmark}/{subset['paper']}/{metric}"
-        row, general = spec.get("row", METHOD), spec.get("general", False)
-        facts["paper"] = printed(published, table, column, row, general)
+        facts["paper"] = printed(
+            published, table, column, spec.get("row", METHOD), spec.get("general", False)
+        )
     note = fill(spec.get("note", ""), averages=_by_manipulation(published).mean(axis=1).round(6).to_dict())
     verdict = compare(*scores, on_a_par=spec.get("on_a_par", False))
     return Conclusion(spec["where"], spec["claim"], verdict, fill(layout()["evidence"], note=note, **facts))

@@ -25,8 +25,7 @@ def _stacked(axes: Any, counts: pd.Series, names: dict[str, str]) -> None:
     fake, total, y = table[0].to_numpy(), table.sum(axis=1).to_numpy(), np.arange(len(table))
     axes.barh(y, fake, color=style.FAKE_COLOUR, height=0.66, label="fake")
     style.rows(axes, [names.get(name, name) for name in table.index])
-    place = {"left": fake, "height": 0.66, "label": "real"}
-    axes.barh(y, table[1].to_numpy(), color=style.REAL_COLOUR, **place)
+    axes.barh(y, table[1].to_numpy(), left=fake, color=style.REAL_COLOUR, height=0.66, label="real")
     texts = [f"{count(number)}  ({percent(number / max(total.sum(), 1))})" for number in total]
     style.direct_labels(axes, total, y, texts)
     axes.set_xlim(0, max(total.max(), 1) * 1.32)
@@ -35,11 +34,7 @@ def _stacked(axes: Any, counts: pd.Series, names: dict[str, str]) -> None:
 
 @drawing
 def sources(frame: pd.DataFrame) -> Picture:
-    """Images by source and label, and fakes by what made them (paper Fig. 2, data collection).
-
-    Args:
-        frame: source, label (1 real, 0 fake), generator, n, as in `collect/sources.csv`.
-    """
+    """Images of `collect/sources.csv` by source and label, and fakes by what made them (paper Fig. 2)."""
     makers = frame[(frame.label == 0) & frame.generator.notna()]
     makers = makers.groupby(["source", "generator"], as_index=False).n.sum()
     makers = makers.sort_values(["n", "source", "generator"], ascending=[False, True, True])
@@ -63,21 +58,18 @@ def sources(frame: pd.DataFrame) -> Picture:
 
 
 @drawing
-def categories(frame: pd.DataFrame, release: pd.DataFrame | None = None) -> Picture:
+def categories(frame: pd.DataFrame, release: pd.DataFrame) -> Picture:
     """Images by category and label, and each category's share beside the released FakeClue's (paper Fig. 2).
 
     Args:
         frame: one row an image with category and label.
-        release: category, label, n of the released FakeClue; None leaves the comparison out.
+        release: category, label, n of the released FakeClue.
     """
     picture = Picture(style.WIDE, 2.7)
-    axes = picture.subplots(1, 2 if release is not None else 1, squeeze=False)[0]
+    axes = picture.subplots(1, 2)
     counts = frame.groupby(["category", "label"]).size()
     _stacked(axes[0], counts, CATEGORY_NAMES)
     axes[0].set_title("Categories, this run")
-    if release is None:
-        picture.legend_above(axes[0], ncols=2)
-        return picture
     run = _by_label(counts).sum(axis=1) / max(len(frame), 1)
     released = release.groupby("category").n.sum()
     released = (released / released.sum()).reindex(run.index, fill_value=0)
@@ -97,11 +89,7 @@ def categories(frame: pd.DataFrame, release: pd.DataFrame | None = None) -> Pict
 
 @drawing
 def confusion(frame: pd.DataFrame) -> Picture:
-    """The category classifier's confusion where the truth is known: rows sum to 100 %.
-
-    Args:
-        frame: truth, predicted, n, as in `categorize/confusion.csv`.
-    """
+    """The classifier's confusion (`categorize/confusion.csv`) where the truth is known: rows sum to 100 %."""
     picture = Picture(style.COLUMN, 2.9)
     if not frame.n.sum():
         return picture.empty("no image's true category is known")
@@ -129,11 +117,7 @@ def confusion(frame: pd.DataFrame) -> Picture:
 
 @drawing
 def clue_quality(frame: pd.DataFrame) -> Picture:
-    """Precision, recall and F1 of the clues that each annotator names, and of their aggregate.
-
-    Args:
-        frame: annotator, precision, recall, f1, n, as in `annotate/clue_quality.csv`.
-    """
+    """Precision, recall and F1 of the clues of annotators and aggregate (`annotate/clue_quality.csv`)."""
     picture = Picture(style.COLUMN, 2.3)
     if frame[["precision", "recall", "f1"]].isna().all(axis=None):
         return picture.empty("the true clues are known\nonly in the miniature")
@@ -158,11 +142,7 @@ def clue_quality(frame: pd.DataFrame) -> Picture:
 
 @drawing
 def agreement(frame: pd.DataFrame) -> Picture:
-    """How far each pair of annotators names the same artifacts: Jaccard index and Cohen's kappa.
-
-    Args:
-        frame: annotator_a, annotator_b, jaccard, kappa, n, one row a pair, as in `annotate/agreement.csv`.
-    """
+    """Jaccard index and Cohen's kappa of two annotators' artifacts (`annotate/agreement.csv`)."""
     picture = Picture(style.COLUMN, 0.95 + 0.42 * max(len(frame), 1))
     if frame.empty:
         return picture.empty("no two annotators to compare")

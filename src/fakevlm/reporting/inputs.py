@@ -44,36 +44,27 @@ class Inputs:
     """Everything the report is drawn from; images stay on disk until `fetch` takes a few.
 
     A table of a stage that the profile leaves out has no rows.
-
-    Attributes:
-        left_out: what the profile lacks (stage, benchmark, `annotators`, `ground_truth`) → a sentence.
-        fakeclue: id, label, category, split of every FakeClue image.
-        logs: objective → training log.
-        scores: the scores of all benchmarks, tidy.
-        predictions: benchmark → predictions.
-        weights: how many weights FakeVLM has, None if its folder holds no safetensors.
-        config: its config.json, empty where it is not on this machine.
     """
 
     params: Params
-    left_out: dict[str, str]
+    left_out: dict[str, str]  # what is missing (stage, benchmark, `annotators`, `ground_truth`) → a sentence
     sources: pd.DataFrame
     quarantine: pd.DataFrame
     duplicates: pd.DataFrame
     leakage: pd.DataFrame
     ground_truth: dict[str, GroundTruth]
     confusion: pd.DataFrame
-    fakeclue: pd.DataFrame
+    fakeclue: pd.DataFrame  # id, label, category, split of every image
     candidates: pd.DataFrame
     clue_quality: pd.DataFrame
     agreement: pd.DataFrame
     study: pd.DataFrame
-    logs: dict[str, pd.DataFrame]
-    scores: pd.DataFrame
-    predictions: dict[str, pd.DataFrame]
+    logs: dict[str, pd.DataFrame]  # by objective
+    scores: pd.DataFrame  # of all benchmarks, tidy
+    predictions: dict[str, pd.DataFrame]  # by benchmark
     robustness: pd.DataFrame
-    weights: int | None
-    config: dict[str, Any]
+    weights: int | None  # how many FakeVLM has, None if its folder holds no safetensors
+    config: dict[str, Any]  # its config.json, empty where it is not on this machine
 
 
 def need(stage: str, *parts: str) -> Path:
@@ -85,9 +76,8 @@ def need(stage: str, *parts: str) -> Path:
     path = paths.artifacts(*parts)
     if not path.exists():
         missing = "/".join(("artifacts", *parts))
-        raise UserError(
-            f"the report needs {missing}, which stage {stage} makes", f"run it first: dvc repro {stage}"
-        )
+        message = f"the report needs {missing}, which stage {stage} makes"
+        raise UserError(message, f"run it first: dvc repro {stage}")
     return path
 
 
@@ -100,10 +90,8 @@ def table(stage: str, columns: list[str], *parts: str) -> pd.DataFrame:
     path = need(stage, *parts)
     frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     if missing := [c for c in columns if c not in frame]:
-        raise UserError(
-            f"{path.name} of stage {stage} lacks the columns {', '.join(missing)}",
-            f"make it again: dvc repro -f {stage}",
-        )
+        message = f"{path.name} of stage {stage} lacks the columns {', '.join(missing)}"
+        raise UserError(message, f"make it again: dvc repro -f {stage}")
     # An empty table (of a benchmark that is left out) has no types: its names are text all the same.
     return frame.astype({column: object for column in NAMES if frame.empty and column in frame})
 
@@ -121,10 +109,8 @@ def fetch(folder: Path, ids: Iterable[str]) -> dict[str, Record]:
     rows = np.flatnonzero(records.frame(["id"])["id"].isin(wanted))
     by_id = {record.id: record for record in records.take(rows)}
     if missing := sorted(wanted - set(by_id)):
-        raise UserError(
-            f"{folder} lacks the record {missing[0]} that a prediction is about",
-            "the stages are out of step: run `dvc repro`",
-        )
+        message = f"{folder} lacks the record {missing[0]} that a prediction is about"
+        raise UserError(message, "the stages are out of step: run `dvc repro`")
     return by_id
 
 
@@ -171,19 +157,17 @@ def load_inputs(params: Params) -> Inputs:
         scores.append(table(stage, SCORES, "evaluate", benchmark, "scores.csv"))
         predictions[benchmark] = table(stage, PREDICTIONS, "evaluate", benchmark, "predictions.parquet")
         evaluated(benchmark)
-    columns = ["id", "label", "category"]
     folders = {split: need("annotate", "annotate", "fakeclue", split) for split in SPLITS}
-    images = [read_frame(folder, columns).assign(split=split) for split, folder in folders.items()]
+    images = [read_frame(f, ["id", "label", "category"]).assign(split=split) for split, f in folders.items()]
     reasons = left_out(params)
     tables = {
         name: pd.DataFrame(columns=columns) if stage in reasons else table(stage, columns, stage, file)
         for name, (stage, file, columns) in TABLES.items()
     }
-    columns = ["step", "loss", "learning_rate"]
-    logs = {
-        objective: table(f"finetune@{objective}", columns, "finetune", objective, "log.csv")
-        for objective in (() if "finetune" in reasons else OBJECTIVES)
-    }
+    logs = {}
+    for objective in () if "finetune" in reasons else OBJECTIVES:
+        columns = ["step", "loss", "learning_rate"]
+        logs[objective] = table(f"finetune@{objective}", columns, "finetune", objective, "log.csv")
     ground_truth = read_ground_truth(need("collect", "collect", "truth.jsonl"))
     texts = layout()["left_out"]
     if not ground_truth:

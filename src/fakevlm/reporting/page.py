@@ -19,27 +19,16 @@ SMALLEST, LARGEST = 288, 640  # pixels of an inlined photograph's longer side; b
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of the report.
+    """One figure of the report."""
 
-    Attributes:
-        name: the file's stem in figures/.
-        number: e.g. `Figure 3`.
-        title: in a few words, also for screen readers.
-        part: the report's section: data, training, results or cases.
-        caption: what to see in it.
-        picture: the figure itself.
-        cases: of the part `cases`: the page shows these as text and images instead of the picture.
-        dpi: of the PNG.
-    """
-
-    name: str
-    number: str
-    title: str
-    part: str
+    name: str  # the file's stem in figures/
+    number: str  # e.g. `Figure 3`
+    title: str  # in a few words, also for screen readers
+    part: str  # the report's section: data, training, results or cases
     caption: str
     picture: Picture
-    cases: list[Case] = field(default_factory=list)
-    dpi: int = 300
+    cases: list[Case] = field(default_factory=list)  # shown as text and images instead of the picture
+    dpi: int = 300  # of the PNG
 
 
 def data_uri(data: bytes, kind: str) -> str:

@@ -128,17 +128,11 @@ class PaperFigure(Noted):
 
 
 class Release(_Strict):
-    """The released FakeClue and its weights: not printed in the paper.
+    """The released FakeClue and its weights' answers on the test split: not printed in the paper."""
 
-    Attributes:
-        fakeclue: category → images: train fake, train real, test fake, test real.
-        fakeclue_accuracy: category → accuracy of the released weights on the test split.
-        fakeclue_answers: how the released weights answer on it (`fake_as_real`: a fake called real).
-    """
-
-    fakeclue: dict[str, list[int]]
-    fakeclue_accuracy: dict[str, float]
-    fakeclue_answers: dict[str, int]
+    fakeclue: dict[str, list[int]]  # category → images: train fake, train real, test fake, test real
+    fakeclue_accuracy: dict[str, float]  # by category
+    fakeclue_answers: dict[str, int]  # `fake_as_real`: fakes called real
 
     def frame(self) -> pd.DataFrame:
         """Return category, split, label (1 real, 0 fake), n: one row a category, split and label."""

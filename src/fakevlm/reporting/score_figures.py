@@ -3,7 +3,7 @@
 All take the tidy scores that the stages write: method, benchmark, subset, metric, value, ci_low, ci_high, n.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 from fakevlm.data.clues import KINDS
 from fakevlm.reporting import style
 from fakevlm.reporting.style import Picture, drawing
-from fakevlm.reporting.texts import BENCHMARKS, CATEGORY_NAMES, METRICS, count, layout, percent
+from fakevlm.reporting.texts import BENCHMARKS, CATEGORY_NAMES, METHOD, METRICS, count, layout, percent
 
 PARADIGMS: list[str] = layout()["names"]["paradigms"]
 PERTURBATIONS: dict[str, str] = layout()["names"]["perturbations"]
@@ -36,11 +36,7 @@ def _errors(frame: pd.DataFrame) -> np.ndarray:
 
 @drawing
 def paradigms(scores: pd.DataFrame) -> Picture:
-    """Accuracy (bars, 95 % intervals) and AUC (diamonds) of the paradigms on each benchmark (Fig. 3).
-
-    Args:
-        scores: tidy, from `study/scores.csv`; rows with subset `all` and metrics acc and auc are drawn.
-    """
+    """Accuracy (bars, 95 % intervals) and AUC (diamonds) of the paradigms in `study/scores.csv` (Fig. 3)."""
     scores = scores[scores.subset == "all"]
     benchmarks = [b for b in BENCHMARKS if b in set(scores.benchmark)]
     picture = Picture(style.WIDE, 2.35)
@@ -51,9 +47,8 @@ def paradigms(scores: pd.DataFrame) -> Picture:
     whiskers = {"elinewidth": 0.9, "capsize": 2, "ecolor": style.INK}
     for axes, benchmark in zip(panels, benchmarks, strict=False):
         part = scores[scores.benchmark == benchmark]
-        acc, auc, unparsed = (
-            part[part.metric == m].set_index("method").reindex(methods) for m in ("acc", "auc", "unparsed")
-        )
+        tables = (part[part.metric == metric].set_index("method") for metric in ("acc", "auc", "unparsed"))
+        acc, auc, unparsed = (table.reindex(methods) for table in tables)
         axes.barh(y, acc.value, xerr=_errors(acc), height=0.6, color=colours, error_kw=whiskers)
         axes.plot(auc.value, y, "D", color=style.INK, markerfacecolor="white", markeredgewidth=0.9)
         for i, (value, mute) in enumerate(zip(acc.value, unparsed.value, strict=True)):
@@ -75,15 +70,12 @@ def training_curves(logs: Mapping[str, pd.DataFrame]) -> Picture:
     """Training loss of each objective, and the learning rate.
 
     Args:
-        logs: objective → step, epoch, loss, learning_rate and, where measured, val_loss, as in
-            `finetune/<objective>/log.csv`.
+        logs: objective → `finetune/<objective>/log.csv`; val_loss is drawn where it was measured.
     """
     picture = Picture(style.WIDE, 2.1)
     *panels, rates = picture.subplots(1, len(logs) + 1)
-    colours = (style.BLUE, style.ORANGE, style.GREEN)
-    for axes, colour, line, (objective, log) in zip(
-        panels, colours, ("-", "--", ":"), logs.items(), strict=False
-    ):
+    paints = ((style.BLUE, "-"), (style.ORANGE, "--"), (style.GREEN, ":"))
+    for axes, (colour, line), (objective, log) in zip(panels, paints, logs.items(), strict=False):
         name = OBJECTIVES.get(objective, objective)
         part = log.dropna(subset=["loss"]).sort_values("step", kind="stable")
         smooth = part.loss.rolling(max(1, len(part) // 25), min_periods=1, center=True).median()
@@ -113,14 +105,14 @@ def _strengths(scores: pd.DataFrame) -> dict[str, list[str]]:
 
 
 @drawing
-def robustness(scores: pd.DataFrame, metrics: Sequence[str] = ("acc", "auc")) -> Picture:
-    """Scores against the strength of each perturbation, with 95 % bands; `none` is the untouched image.
+def robustness(scores: pd.DataFrame) -> Picture:
+    """Accuracy and AUC against the strength of each perturbation, with 95 % bands.
 
     Args:
-        scores: tidy, from `robustness/scores.csv`; subset is `none` or `<perturbation>=<strength>`.
-        metrics: one row of panels each; those without a value are left out.
+        scores: tidy, from `robustness/scores.csv`; subset is `none` (the untouched image) or
+            `<perturbation>=<strength>`.
     """
-    metrics = [m for m in metrics if scores[scores.metric == m].value.notna().any()]
+    metrics = [m for m in ("acc", "auc") if scores[scores.metric == m].value.notna().any()]
     kinds = _strengths(scores)
     picture = Picture(style.WIDE, 0.75 + 1.45 * max(len(metrics), 1))
     if not metrics or not kinds:
@@ -134,16 +126,15 @@ def robustness(scores: pd.DataFrame, metrics: Sequence[str] = ("acc", "auc")) ->
             x = np.arange(len(subsets))
             for k, method in enumerate(methods):
                 line = part[part.method == method].set_index("subset").reindex(subsets)
-                low, high, value = (line[c].astype(float) for c in ("ci_low", "ci_high", "value"))
-                if value.notna().any():
+                line = line[["ci_low", "ci_high", "value"]].astype(float)
+                if line.value.notna().any():
                     colour, marker = style.METHODS.get(method, _SPARE[k % len(_SPARE)])
-                    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-                    axes.plot(x, value, color=colour, marker=marker, label=method)
-            if metric in ("acc", "auc"):
-                axes.axhline(0.5, linewidth=0.7, **_DASHED)
+                    axes.fill_between(x, line.ci_low, line.ci_high, color=colour, alpha=0.15, linewidth=0)
+                    axes.plot(x, line.value, color=colour, marker=marker, label=method)
+            axes.axhline(0.5, linewidth=0.7, **_DASHED)
             axes.set_xticks(x, ["–", *strengths], fontsize=6.5)
             axes.grid(axis="x", visible=False)
-        row[0].set_ylabel(METRICS.get(metric, metric))
+        row[0].set_ylabel(METRICS[metric])
     for axes, kind in zip(grid[-1], kinds, strict=True):
         axes.set_xlabel(PERTURBATIONS.get(kind, kind))
     picture.legend_above(grid[0, 0], ncols=min(len(methods), 6))
@@ -151,13 +142,9 @@ def robustness(scores: pd.DataFrame, metrics: Sequence[str] = ("acc", "auc")) ->
 
 
 @drawing
-def per_category(scores: pd.DataFrame, metric: str = "acc") -> Picture:
-    """One metric by category and method, with 95 % intervals.
-
-    Args:
-        scores: tidy, one benchmark; rows with subset `category=<c>` are drawn.
-    """
-    part = scores[scores.subset.str.startswith("category=") & (scores.metric == metric)]
+def per_category(scores: pd.DataFrame) -> Picture:
+    """Accuracy by category and method, with 95 % intervals, from the tidy scores of one benchmark."""
+    part = scores[scores.subset.str.startswith("category=") & (scores.metric == "acc")]
     part = part.assign(category=part.subset.str.removeprefix("category="))
     picture = Picture(style.WIDE, 2.4)
     if part.value.isna().all():
@@ -181,20 +168,16 @@ def per_category(scores: pd.DataFrame, metric: str = "acc") -> Picture:
     labels = [f"{CATEGORY_NAMES.get(c, c)}\n(n = {count(sizes[c])})" for c in categories]
     axes.set_xticks(range(len(categories)), labels)
     axes.grid(axis="x", visible=False)
-    axes.set_ylabel(METRICS.get(metric, metric))
+    axes.set_ylabel(METRICS["acc"])
     axes.set_ylim(top=1.02)
     picture.legend_above(axes, ncols=6, order=methods)
     return picture
 
 
 @drawing
-def per_kind(scores: pd.DataFrame, method: str = "FakeVLM") -> Picture:
-    """How often each kind of artifact that a fake has is named in its explanation, with 95 % intervals.
-
-    Args:
-        scores: tidy, one benchmark; rows with subset `kind=<k>` and metric clue_recall are drawn.
-    """
-    part = scores[(scores.method == method) & (scores.metric == "clue_recall") & scores.value.notna()]
+def per_kind(scores: pd.DataFrame) -> Picture:
+    """How often FakeVLM names each kind of artifact that a fake has (`clue_recall` of subset `kind=<k>`)."""
+    part = scores[(scores.method == METHOD) & (scores.metric == "clue_recall") & scores.value.notna()]
     part = part[part.subset.str.startswith("kind=")]
     picture = Picture(style.COLUMN, max(1.4, 0.7 + 0.165 * len(part)))
     if part.empty:

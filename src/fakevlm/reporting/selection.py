@@ -19,15 +19,11 @@ FIG5_CATEGORIES = ("animal", "human", "object", "doc", "satellite")
 
 @dataclass(frozen=True)
 class Selection:
-    """Cases, and the numbers for the caption that says how they were drawn.
-
-    Attributes:
-        captions: of Figure 2's example: annotator → caption.
-    """
+    """Cases, and the numbers for the caption that says how they were drawn."""
 
     cases: list[Case]
     facts: dict[str, Any]
-    captions: dict[str, str] | None = None
+    captions: dict[str, str] | None = None  # of Figure 2's example: annotator → caption
 
 
 def _answers(inputs: Inputs, benchmark: str) -> pd.DataFrame:
@@ -38,10 +34,8 @@ def _answers(inputs: Inputs, benchmark: str) -> pd.DataFrame:
     frame = inputs.predictions[benchmark]
     answers = frame[frame.method == METHOD].sort_values("id", kind="stable", ignore_index=True)
     if answers.empty and len(frame):
-        raise UserError(
-            f"the predictions of {benchmark} hold no answers of {METHOD}",
-            f"make them again: dvc repro -f evaluate@{benchmark}",
-        )
+        message = f"the predictions of {benchmark} hold no answers of {METHOD}"
+        raise UserError(message, f"make them again: dvc repro -f evaluate@{benchmark}")
     label = answers.label.map(LABELS)
     decides = ~answers.question.fillna("").map(asks_about_part).astype(bool)
     return answers.assign(truth=label, right=(answers.verdict == label) | ~decides)
@@ -81,10 +75,11 @@ def _select(
     """Draw cases from `rows` of FakeVLM's answers, with the seed of figure `number`."""
     if rows.empty:
         return Selection([], {"total": 0})
-    seed, cases = inputs.params.seed, inputs.params.report.cases
-    ids, extra, failures = sample(rows, cases, np.random.default_rng([seed, number]), groups, column)
-    facts = {"total": len(rows), "seed": seed, "cases": len(ids), "extra": extra, "failures": failures}
-    keys = [*ids, *([extra] if extra else [])]
+    rng = np.random.default_rng([inputs.params.seed, number])
+    ids, extra, failures = sample(rows, inputs.params.report.cases, rng, groups, column)
+    facts = {"cases": len(ids), "extra": extra, "failures": failures}
+    facts |= {"total": len(rows), "seed": inputs.params.seed}
+    keys = [*ids, extra] if extra else ids
     records, frame = fetch(evaluated(benchmark), keys), inputs.predictions[benchmark]
     base = frame[frame.method == UNTUNED].set_index("id")
     answers = rows.set_index("id").fillna({"text": "", "reference": ""})
@@ -136,10 +131,8 @@ def fig2_example(inputs: Inputs) -> Selection:
     ids = sorted(set(train.id) & set(captions.index[captions == len(names)]))
     ids = [i for i in ids if i in inputs.ground_truth and inputs.ground_truth[i].artifacts] or ids
     if not ids:
-        raise UserError(
-            "no fake of FakeClue's training split has a caption of every annotator",
-            "look at artifacts/annotate/candidates.parquet, then dvc repro -f annotate",
-        )
+        message = "no fake of FakeClue's training split has a caption of every annotator"
+        raise UserError(message, "look at artifacts/annotate/candidates.parquet, then dvc repro -f annotate")
     seed = inputs.params.seed
     key = ids[int(np.random.default_rng([seed, 2]).integers(len(ids)))]
     record = fetch(evaluated("fakeclue").parent / "train", [key])[key]

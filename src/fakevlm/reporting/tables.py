@@ -31,12 +31,7 @@ STRONG = (METHOD, "LLaVA + Explanatory Text", "FakeClue", "all")  # rows of the 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table of text.
-
-    Attributes:
-        owners: of each column: `key`, `paper`, `run` or `release`.
-        strong: names of the rows to print in bold.
-    """
+    """Text: each column has an owner (`key`, `paper`, `run`, `release`); `strong` rows are bold."""
 
     title: str
     head: list[str]
@@ -74,11 +69,8 @@ def _run_rows(scores: pd.DataFrame, spec: dict[str, Any]) -> pd.DataFrame:
     part = part[(part.subset + "/" + part.metric).str.fullmatch(spec.get("only", ".*"))]
     methods = spec.get("methods", {method: method for method in part.method.unique()})
     part = part[part.method.isin(methods)]
-    orders = {
-        "method": [METHOD, *sorted(set(methods) - {METHOD})],
-        "subset": list(subsets.values()),
-        "metric": list(METRICS),
-    }
+    orders = {"method": [METHOD, *sorted(set(methods) - {METHOD})]}
+    orders |= {"subset": list(subsets.values()), "metric": list(METRICS)}
     part = part.sort_values(list(orders), key=lambda c: c.map(orders[c.name].index), kind="stable")
     return part.assign(method=part.method.map(methods))[TIDY]
 
@@ -112,44 +104,51 @@ def _rank(subset: str) -> tuple[bool, str, float, str]:
     return subset != "none", name, number, strength
 
 
+def _columns(spec: dict[str, Any], profile: str) -> dict[tuple[str, str, str], str]:
+    """Return the columns of a sheet in order: (source, subset or with `by` method, metric) → head."""
+    owners = {"paper": "paper", "run": f"this run ({profile})"}
+    if "columns" in spec:
+        pairs = [(tuple(key.split("/")), label) for key, label in spec["columns"].items()]
+        return {(o, *key): f"{label}, {owners[o]}" for key, label in pairs for o in owners}
+    place = METHOD if "by" in spec else spec.get("of", "all")
+    sources = spec.get("sources", ["run"])
+    columns = {("run", place, "n"): f"Images ({profile})"} if sources == ["run"] else {}
+    if "release" in spec:
+        columns["release", place, "acc"] = spec["release"]
+    return columns | {(o, place, m): f"{METRICS[m]}, {owners[o]}" for o in sources for m in spec["metrics"]}
+
+
 def _sheet(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet | None:
     """Return one sheet as report.yaml lays it out, None if it has no rows.
 
     Rows are methods or, with `by`, the subsets of FakeVLM that begin so. Columns without a value are left
     out, except this run's beside the paper's.
     """
-    owners = {"paper": "paper", "run": f"this run ({profile})"}
-    key, other = ("subset", "method") if "by" in spec else ("method", "subset")
-    if "columns" in spec:
-        names = {tuple(column.split("/")): label for column, label in spec["columns"].items()}
-        columns = {(o, *column): f"{label}, {owners[o]}" for column, label in names.items() for o in owners}
-    else:
-        where = METHOD if "by" in spec else spec.get("of", "all")
-        sources, metrics = spec.get("sources", ["run"]), spec["metrics"]
-        columns = {(o, where, m): f"{METRICS.get(m, m)}, {owners[o]}" for o in sources for m in metrics}
-        images = {("run", where, "n"): f"Images ({profile})"} if sources == ["run"] else {}
-        released = {("release", where, "acc"): spec["release"]} if "release" in spec else {}
-        columns = images | released | columns
-    tidy = tidy[tidy.source.isin({column[0] for column in columns})].sort_values("source", kind="stable")
+    columns, prefix = _columns(spec, profile), spec.get("by", "")
+    tidy = tidy[(tidy.benchmark == spec["benchmark"]) & tidy.source.isin({source for source, *_ in columns})]
     if "by" in spec:
-        tidy = tidy[(tidy.method == METHOD) & tidy.subset.str.startswith(spec["by"])]
+        key, other = "subset", "method"
+        tidy = tidy[(tidy.method == METHOD) & tidy.subset.str.startswith(prefix)]
         rows = sorted(tidy[tidy.source != "release"].subset.unique(), key=_rank)
     else:
-        having = spec.get("having")
-        tidy = tidy[tidy.method.isin(tidy[tidy.metric == having].method)] if having else tidy
+        key, other = "method", "subset"
+        if "having" in spec:
+            tidy = tidy[tidy.method.isin(tidy[tidy.metric == spec["having"]].method)]
         rows = list(tidy.method.unique())
     table = _texts(tidy).pivot(index=key, columns=["source", other, "metric"], values="text")
     shown = [c for c in columns if c in table or ("columns" in spec and c[0] == "run")]
     if not shown:
         return None
     table = table.reindex(rows, columns=pd.MultiIndex.from_tuples(shown)).dropna(how="all").fillna("–")
-    labels = [row.removeprefix(spec.get("by", "")).replace("=", " ") for row in table.index]
-    cells = [
-        [CATEGORY_NAMES.get(label, label), *row] for label, row in zip(labels, table.to_numpy(), strict=True)
-    ]
+    if table.empty:
+        return None
+    labels = table.index.str.removeprefix(prefix).str.replace("=", " ")
+    table.insert(0, "label", [CATEGORY_NAMES.get(label, label) for label in labels])
     head = [spec.get("key", "Method"), *(columns[column] for column in shown)]
-    strong = STRONG if "columns" in spec else (METHOD,)
-    return Sheet(spec["title"], head, ["key", *(c[0] for c in shown)], cells, strong) if cells else None
+    owners = ["key", *(source for source, *_ in shown)]
+    return Sheet(
+        spec["title"], head, owners, table.to_numpy().tolist(), STRONG if "columns" in spec else (METHOD,)
+    )
 
 
 def build_table(
@@ -169,25 +168,23 @@ def build_table(
     tidy = _tidy([published.frame(name), *run])
     accuracies = published.release.fakeclue_accuracy.items()
     released = [(METHOD, "release", "fakeclue", f"category={c}", "acc", value) for c, value in accuracies]
-    released = pd.DataFrame(released, columns=TIDY[:6])
-    everything = pd.concat([tidy.astype(object), released], ignore_index=True)
-    sheets = [_sheet(everything[everything.benchmark == s["benchmark"]], s, profile) for s in spec["sheets"]]
-    measured = bool((tidy.source == "run").any())
-    notes = [note.note for note in paper.all_notes() if note.note]
-    notes += sentences(spec["notes"], **({"trained": [], "videos": 0} | facts), measured=measured)
-    return ReportTable(spec["file"], paper.number, paper.caption, tidy, [s for s in sheets if s], notes)
+    everything = pd.concat([tidy.astype(object), pd.DataFrame(released, columns=TIDY[:6])], ignore_index=True)
+    sheets = filter(None, (_sheet(everything, sheet, profile) for sheet in spec["sheets"]))
+    facts = {"trained": [], "videos": 0, "measured": bool((tidy.source == "run").any())} | facts
+    notes = [note.note for note in paper.all_notes() if note.note] + sentences(spec["notes"], **facts)
+    return ReportTable(spec["file"], paper.number, paper.caption, tidy, list(sheets), notes)
 
 
 def build_tables(inputs: Inputs, published: Published, average: pd.DataFrame) -> list[ReportTable]:
     """Return Tables 1–8."""
-    params = inputs.params
-    trained = [name for name in params.evaluate.methods if name in TRAINED]
-    videos = inputs.predictions["ffpp"]["item"].nunique()
+    trained = [name for name in inputs.params.evaluate.methods if name in TRAINED]
+    facts = {"trained": trained, "videos": inputs.predictions["ffpp"]["item"].nunique()}
     scores = pd.concat([inputs.scores, inputs.robustness], ignore_index=True)
-    return [table1(inputs, published)] + [
-        build_table(name, published, scores, params.profile, average, trained=trained, videos=videos)
+    others = [
+        build_table(name, published, scores, inputs.params.profile, average, **facts)
         for name in layout()["tables"]
     ]
+    return [table1(inputs, published), *others]
 
 
 # ── Table 1 ──────────────────────────────────────────────────────────────────────────────────────────
@@ -210,16 +207,10 @@ def _run_dataset(inputs: Inputs, benchmark: str) -> dict[str, Any]:
     images = frame.assign(path=frame.id.str.split("#").str[0]).drop_duplicates("path")
     field, artifact = layout()["datasets"][benchmark]
     real = int((images.label == 1).sum())
-    sizes = {"images": len(images), "real": real, "fake": len(images) - real, "rows": len(frame)}
-    return sizes | {
-        "dataset": BENCHMARKS[benchmark],
-        "source": "run",
-        "field": field,
-        "artifact": artifact,
-        "annotator": annotators(inputs) if annotated else None,
-        "categories": "yes" if annotated or frame.category.nunique() > 1 else "no",
-        "number": count(len(images)),
-    }
+    row = {"dataset": BENCHMARKS[benchmark], "source": "run", "field": field, "artifact": artifact}
+    row |= {"images": len(images), "real": real, "fake": len(images) - real, "rows": len(frame)}
+    row |= {"annotator": annotators(inputs) if annotated else None, "number": count(len(images))}
+    return row | {"categories": "yes" if annotated or frame.category.nunique() > 1 else "no"}
 
 
 def _by_category(frame: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -234,16 +225,15 @@ def _by_category(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 
 def _datasets(tidy: pd.DataFrame, profile: str) -> Sheet:
     """Return the data sets as the paper describes them, beside this run's."""
-    keys = ["field", "artifact", "annotator", "categories", "number"]
     paper, run = (tidy[tidy.source == source].set_index("dataset") for source in ("paper", "run"))
     questions = [f" ({count(r.rows)} questions)" if r.rows != r.images else "" for r in run.itertuples()]
     run["size"] = run.images.map(count) + questions
     run["labels"] = run.real.map(count) + " / " + run.fake.map(count)
-    table = paper[keys].join(run[["annotator", "size", "labels"]], how="outer", rsuffix="_run")
-    table = table.reindex(tidy.dataset.unique()).fillna("–")
+    table = paper[["field", "artifact", "annotator", "categories", "number"]]
+    table = table.join(run[["annotator", "size", "labels"]], how="outer", rsuffix="_run")
+    rows = table.reindex(tidy.dataset.unique()).fillna("–").reset_index().to_numpy().tolist()
     head = ["Data set", "Field", "Artifact", "Annotator, paper", "Categories, paper", "Number, paper"]
     head += [f"{name}, this run ({profile})" for name in ("Annotator", "Images", "real / fake")]
-    rows = table.reset_index().to_numpy().tolist()
     return Sheet("Data sets", head, ["key", *["paper"] * 5, *["run"] * 3], rows)
 
 

@@ -53,9 +53,9 @@ def numbers(values: dict[str, float]) -> str:
 
 def environment(**options: Any) -> Environment:
     """Return a Jinja environment with the report's templates and filters; an unknown slot is an error."""
-    options |= {"loader": FileSystemLoader(TEMPLATES), "undefined": StrictUndefined}
-    jinja = Environment(keep_trailing_newline=True, **options)
-    jinja.filters |= {"percent": percent, "count": count, "listed": listed, "numbers": numbers, "fmt": fmt}
+    loader = FileSystemLoader(TEMPLATES)
+    jinja = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, **options)
+    jinja.filters |= {f.__name__: f for f in (percent, count, listed, numbers, fmt)}
     return jinja
 
 
