@@ -25,10 +25,7 @@ QUESTION = "Do the eyes of the person look real/fake? "
 CAPTIONS = {"Qwen2-VL": "A short one.", "InternVL2": LONG, "DeepSeek-VL2": "Fake: $halo$ over it."}
 PHOTO = Image.open(io.BytesIO(madeup.picture(np.random.default_rng(0))))
 CASE = Case(
-    id="a.jpg",
-    image=PHOTO,
-    label=0,
-    category="animal",
+    *("a.jpg", PHOTO, 0, "animal"),
     words="This is a fake image. It costs $5 or $6 and <b>more</b>.",
     verdict="fake",
     reference="This is a fake image. Geometry: the animal has an extra part.",
@@ -37,6 +34,10 @@ CASE = Case(
     kinds=("extra_part", "halo"),
     boxes=((0.1, 0.2, 0.5, 0.6),),
 )
+OTHERS = [
+    replace(CASE, label=1, words=LONG, reference=""),
+    replace(CASE, base_words=None, base_verdict=None),
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +63,8 @@ DRAWINGS: dict[str, Callable[[Callable[[str], pd.DataFrame]], Picture]] = {
     "per_category": lambda read: score_figures.per_category(read("evaluate/fakeclue/scores")),
     "per_kind": lambda read: score_figures.per_kind(read("evaluate/fakeclue/scores")),
     "example": lambda read: example(replace(CASE, reference=LONG), CAPTIONS),
-    "cases": lambda read: cases(
-        [
-            CASE,
-            replace(CASE, label=1, words=LONG, reference=""),
-            replace(CASE, base_words=None, base_verdict=None),
-        ]
-    ),
-    "questions": lambda read: cases(
-        [replace(CASE, question="Do the eyes look real/fake? " * 6, decides=False)]
-    ),
+    "cases": lambda read: cases([CASE, *OTHERS]),
+    "questions": lambda read: cases([replace(CASE, question=QUESTION * 4, decides=False)]),
 }
 
 
@@ -138,16 +131,15 @@ def test_drawing_leaves_the_readers_own_settings_alone(read) -> None:
 
 
 def test_figures_without_data_say_why() -> None:
-    quality = pd.DataFrame(columns=["annotator", "precision", "recall", "f1"])
-    pairs = pd.DataFrame(columns=["annotator_a", "annotator_b", "jaccard", "kappa"])
-    zeros = pd.DataFrame([("animal", "animal", 0)], columns=["truth", "predicted", "n"])
     scores = madeup.scores("loki", np.random.default_rng(0))
     none = scores[scores.subset == "all"]
+    zeros = pd.DataFrame([("animal", "animal", 0)], columns=["truth", "predicted", "n"])
+    nobody = pd.DataFrame(columns=["annotator", "precision", "recall", "f1"])
     for picture, reason in (
-        (dataset_figures.clue_quality(quality), "known only in the miniature"),
-        (dataset_figures.agreement(pairs), "no two annotators"),
+        (dataset_figures.clue_quality(nobody), "known only in the miniature"),
+        (dataset_figures.agreement(nobody), "no two annotators"),
         (dataset_figures.confusion(zeros), "no image's true category"),
-        (score_figures.per_kind(scores[~scores.subset.str.startswith("kind=")]), "known only"),
+        (score_figures.per_kind(none), "known only"),
         (score_figures.robustness(none), "no perturbation"),
         (score_figures.per_category(none), "no category"),
         (cases([]), "not evaluated"),
@@ -155,16 +147,13 @@ def test_figures_without_data_say_why() -> None:
         assert reason in words(picture)
 
 
-@pytest.mark.parametrize(
-    ("kind", "strengths"), [("jpeg", ["90", "30"]), ("noise", ["4", "16"]), ("blur", ["0.5", "1.5"])]
-)
-def test_robustness_orders_strengths_from_mild_to_strong(kind: str, strengths: list[str]) -> None:
+def test_robustness_orders_strengths_from_mild_to_strong() -> None:
     subsets = ["none", "jpeg=30", "jpeg=90", "noise=16", "noise=4", "blur=1.5", "blur=0.5"]
     frame = pd.DataFrame({"subset": subsets, "method": "FakeVLM", "metric": "acc"})
-    frame = frame.assign(value=0.9, ci_low=0.8, ci_high=1.0)
-    titles = score_figures.PERTURBATIONS
-    panel = next(a for a in score_figures.robustness(frame).axes if a.get_xlabel() == titles[kind])
-    assert [label.get_text() for label in panel.get_xticklabels()] == ["–", *strengths]
+    panels = score_figures.robustness(frame.assign(value=0.9, ci_low=0.8, ci_high=1.0)).axes
+    ticks = {axes.get_xlabel(): [label.get_text() for label in axes.get_xticklabels()] for axes in panels}
+    for kind, strengths in (("jpeg", ["90", "30"]), ("noise", ["4", "16"]), ("blur", ["0.5", "1.5"])):
+        assert ticks[score_figures.PERTURBATIONS[kind]] == ["–", *strengths]
 
 
 def test_bars_have_the_heights_of_the_scores_and_name_silence(read) -> None:
@@ -196,16 +185,12 @@ def test_validation_losses_are_drawn_where_measured(read) -> None:
 
 def test_cases_say_what_an_image_is_and_which_verdicts_are_right() -> None:
     assert replace(CASE, true_category="object", kinds=()).about() == "animals (in truth objects), fake"
-    assert replace(CASE, true_category="animal", kinds=()).about() == "animals, fake"
     assert replace(CASE, category=None, kinds=()).about() == "fake"
     assert mark("unparsed", "fake")[0] == "✗ no verdict"
     text = words(cases([CASE, replace(CASE, label=1)]))
     for part in ("✓ says fake", "✗ says fake", "animals, fake: extra part, halo", "$5 or $6"):
         assert part in text
-
-
-def test_small_images_are_enlarged_and_large_ones_reduced() -> None:
-    assert resized(PHOTO, 330).size == (330, 330)
+    assert resized(PHOTO, 330).size == (330, 330)  # enlarged
     assert resized(Image.new("L", (1000, 500)), 330).size == (330, 165)
 
 

@@ -48,10 +48,9 @@ def test_numbers_of_whole_benchmarks_beside_the_papers(figures: Path) -> None:
 
 def test_text_names_the_profile_and_the_pictures(figures: Path) -> None:
     text = summary.render(figures)
-    assert "this run (mini)" in text
-    assert "fig3_paradigms.png" in text
+    for part in ("this run (mini)", "fig3_paradigms.png", "report.html"):
+        assert part in text
     assert "fig3_paradigms.svg" not in text
-    assert "report.html" in text
     assert text.count("FakeClue") == 1  # named once for its rows
 
 
