@@ -73,12 +73,11 @@ def draw_figures(inputs: Inputs, published: Published) -> list[Figure]:
 
 def _tiles(tables: list[ReportTable]) -> list[dict[str, str]]:
     """Return FakeVLM's main numbers (name, run, paper), as far as this run measured them."""
-    tidy = {table.number: table.tidy for table in tables}
-    tiles = []
+    tidy, tiles = {table.number: table.tidy for table in tables}, []
     for number, key, name in layout()["tiles"]:
         where = dict(zip(("benchmark", "subset", "metric"), key.split("/"), strict=True), method=METHOD)
-        tiles.append({source: cell(tidy[number], source=source, **where) for source in ("run", "paper")})
-        tiles[-1]["name"] = name
+        tile = {source: cell(tidy[number], source=source, **where) for source in ("run", "paper")}
+        tiles.append(tile | {"name": name})
     return [tile for tile in tiles if tile["run"] != "–"]
 
 

@@ -68,11 +68,7 @@ class Inputs:
 
 
 def need(stage: str, *parts: str) -> Path:
-    """Return the path of an artifact.
-
-    Raises:
-        UserError: it is not there; names the stage to run.
-    """
+    """Return the path of an artifact; raise a UserError that names the stage to run where it is not there."""
     path = paths.artifacts(*parts)
     if not path.exists():
         missing = "/".join(("artifacts", *parts))
@@ -82,11 +78,7 @@ def need(stage: str, *parts: str) -> Path:
 
 
 def table(stage: str, columns: list[str], *parts: str) -> pd.DataFrame:
-    """Return a stage's CSV or parquet table.
-
-    Raises:
-        UserError: it is not there or lacks one of `columns`; names the stage to run.
-    """
+    """Return a stage's CSV or parquet table; raise a UserError where it or one of `columns` is missing."""
     path = need(stage, *parts)
     frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     if missing := [c for c in columns if c not in frame]:
@@ -151,15 +143,14 @@ def load_inputs(params: Params) -> Inputs:
     Raises:
         UserError: one is missing or lacks a column; names the stage that makes it.
     """
-    scores, predictions = [], {}
+    scores, predictions, reasons = [], {}, left_out(params)
     for benchmark in BENCHMARKS:
         stage = f"evaluate@{benchmark}"
         scores.append(table(stage, SCORES, "evaluate", benchmark, "scores.csv"))
         predictions[benchmark] = table(stage, PREDICTIONS, "evaluate", benchmark, "predictions.parquet")
-        evaluated(benchmark)
+        evaluated(benchmark)  # raises where it is missing
     folders = {split: need("annotate", "annotate", "fakeclue", split) for split in SPLITS}
     images = [read_frame(f, ["id", "label", "category"]).assign(split=split) for split, f in folders.items()]
-    reasons = left_out(params)
     tables = {
         name: pd.DataFrame(columns=columns) if stage in reasons else table(stage, columns, stage, file)
         for name, (stage, file, columns) in TABLES.items()

@@ -71,6 +71,7 @@ class Table(_Strict):
 
     @property
     def number(self) -> str:
+        """Return its name in print, e.g. `Table 2`."""
         return self.id.replace("table", "Table ")
 
     def all_notes(self) -> list[Note]:

@@ -43,7 +43,7 @@ def paradigms(scores: pd.DataFrame) -> Picture:
     panels = picture.subplots(1, max(len(benchmarks), 1), sharey=True, squeeze=False)[0]
     methods = _ordered(scores.method, PARADIGMS)
     shades = {"Frozen QA": style.GREY, "Direct real/fake QA": style.ORANGE, "Explanatory VQA": style.BLUE}
-    y, colours = np.arange(len(methods)), [shades.get(m, style.SKY) for m in methods]
+    y, colours = np.arange(len(methods)), [shades.get(method, style.SKY) for method in methods]
     whiskers = {"elinewidth": 0.9, "capsize": 2, "ecolor": style.INK}
     for axes, benchmark in zip(panels, benchmarks, strict=False):
         part = scores[scores.benchmark == benchmark]

@@ -140,15 +140,11 @@ def _sheet(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet | No
     if not shown:
         return None
     table = table.reindex(rows, columns=pd.MultiIndex.from_tuples(shown)).dropna(how="all").fillna("–")
-    if table.empty:
-        return None
     labels = table.index.str.removeprefix(prefix).str.replace("=", " ")
     table.insert(0, "label", [CATEGORY_NAMES.get(label, label) for label in labels])
     head = [spec.get("key", "Method"), *(columns[column] for column in shown)]
-    owners = ["key", *(source for source, *_ in shown)]
-    return Sheet(
-        spec["title"], head, owners, table.to_numpy().tolist(), STRONG if "columns" in spec else (METHOD,)
-    )
+    owners, strong = ["key", *(c[0] for c in shown)], STRONG if "columns" in spec else (METHOD,)
+    return Sheet(spec["title"], head, owners, table.to_numpy().tolist(), strong) if len(table) else None
 
 
 def build_table(
