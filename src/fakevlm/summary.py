@@ -10,9 +10,9 @@ import yaml
 
 from fakevlm import paths
 from fakevlm.errors import UserError
-from fakevlm.reporting.texts import fmt
+from fakevlm.reporting.tables import cell
+from fakevlm.reporting.texts import BENCHMARKS, METHOD, UNTUNED
 
-SUBSETS = ("all", "Overall", "Average")  # how the tables call a benchmark as a whole
 METRICS = {
     "acc": "accuracy",
     "f1": "F1",
@@ -22,47 +22,39 @@ METRICS = {
     "clue_precision": "clue precision",
     "clue_recall": "clue recall",
 }
-# (table, benchmark, its name in print, method, metrics)
+# (table, benchmark, subset: how the table calls the whole benchmark, method, metrics)
 MAIN = (
-    ("table2_fakeclue_loki", "fakeclue", "FakeClue", "FakeVLM", tuple(METRICS)),
-    ("table2_fakeclue_loki", "fakeclue", "FakeClue", "LLaVA (untuned)", ("acc", "auc")),
-    ("table2_fakeclue_loki", "loki", "LOKI", "FakeVLM", ("acc", "f1", "rouge_l", "css")),
-    ("table3_dmimage", "dmimage", "DMimage", "FakeVLM", ("acc", "f1")),
-    ("table4_ddvqa", "ddvqa", "DD-VQA", "FakeVLM", ("acc", "f1", "rouge_l", "css")),
-    ("table5_ffpp", "ffpp", "FF++", "FakeVLM", ("auc",)),
-    ("table6_ablation", "loki", "LOKI", "LLaVA + Linear Head", ("acc", "f1")),
-    ("table6_ablation", "loki", "LOKI", "LLaVA + Explanatory Text", ("acc", "f1")),
+    ("table2_fakeclue_loki", "fakeclue", "all", METHOD, tuple(METRICS)),
+    ("table2_fakeclue_loki", "fakeclue", "all", UNTUNED, ("acc", "auc")),
+    ("table2_fakeclue_loki", "loki", "all", METHOD, ("acc", "f1", "rouge_l", "css")),
+    ("table3_dmimage", "dmimage", "Overall", METHOD, ("acc", "f1")),
+    ("table4_ddvqa", "ddvqa", "all", METHOD, ("acc", "f1", "rouge_l", "css")),
+    ("table5_ffpp", "ffpp", "Average", METHOD, ("auc",)),
+    ("table6_ablation", "loki", "all", "LLaVA + Linear Head", ("acc", "f1")),
+    ("table6_ablation", "loki", "all", "LLaVA + Explanatory Text", ("acc", "f1")),
 )
 
 
 def read_tidy(file: Path) -> pd.DataFrame:
-    """Return the rows of a tidy table about a whole benchmark.
-
-    Raises:
-        UserError: the file is missing or lacks a column.
-    """
+    """Return a tidy table; raise a UserError where the file or a column is missing."""
     if not file.is_file():
         raise UserError(f"no {file}", "`make repro` draws every table and figure")
     frame = pd.read_csv(file)
     if missing := {"method", "source", "benchmark", "subset", "metric", "value"} - set(frame):
         raise UserError(f"{file} lacks {', '.join(sorted(missing))}", "`dvc repro -f report` draws it anew")
-    return frame[frame["subset"].isin(SUBSETS)]
+    return frame
 
 
 def main_numbers(folder: Path) -> pd.DataFrame:
     """Return benchmark, method, metric, the paper's value and this run's with its interval."""
     rows = []
-    tables = {table: read_tidy(folder / f"{table}.csv") for table in dict.fromkeys(row[0] for row in MAIN)}
-    for table, benchmark, name, method, metrics in MAIN:
-        frame = tables[table]
-        frame = frame[(frame["benchmark"] == benchmark) & (frame["method"] == method)]
-        keys = zip(frame["source"], frame["metric"], strict=True)
-        texts = map(fmt, frame["value"], frame["ci_low"], frame["ci_high"])
-        cells = dict(zip(keys, texts, strict=True))
+    for table, benchmark, subset, method, metrics in MAIN:
+        frame = read_tidy(folder / f"{table}.csv")
+        where = {"benchmark": benchmark, "subset": subset, "method": method}
         for metric in metrics:
-            values = [cells.get((source, metric), "–") for source in ("paper", "run")]
+            values = [cell(frame, source=source, metric=metric, **where) for source in ("paper", "run")]
             if values != ["–", "–"]:
-                rows.append((name, method, METRICS[metric], *values))
+                rows.append((BENCHMARKS[benchmark], method, METRICS[metric], *values))
     return pd.DataFrame(rows, columns=["benchmark", "method", "metric", "paper", "this run"])
 
 
@@ -70,27 +62,16 @@ def render(folder: Path) -> str:
     """Return the summary as text, for the tables and pictures in `folder`."""
     profile = yaml.safe_load((paths.root() / "params.yaml").read_text(encoding="utf-8"))["profile"]
     numbers = main_numbers(folder).rename(columns={"this run": f"this run ({profile}) [95 % interval]"})
-    names = ["benchmark", "method"]
-    numbers[names] = numbers[names].mask(
-        numbers.duplicated(names), ""
-    )  # a benchmark and its method are named once
-    page = folder / "report.html"
-    return "\n".join(
-        [
-            numbers.to_markdown(index=False, tablefmt="simple", disable_numparse=True),
-            "",
-            "Pictures (each as .svg too):",
-            *(f"  {_short(file)}" for file in sorted(folder.glob("*.png"))),
-            *(
-                ["Everything on one page, this run beside the paper:", f"  {_short(page)}"]
-                if page.is_file()
-                else []
-            ),
-        ]
-    )
+    names = ["benchmark", "method"]  # named once, for the first of their rows
+    numbers[names] = numbers[names].mask(numbers.duplicated(names), "")
+    lines = [numbers.to_markdown(index=False, tablefmt="simple", disable_numparse=True), ""]
+    lines += ["Pictures (each as .svg too):", *(f"  {_short(file)}" for file in sorted(folder.glob("*.png")))]
+    if (page := folder / "report.html").is_file():
+        lines += ["Everything on one page, this run beside the paper:", f"  {_short(page)}"]
+    return "\n".join(lines)
 
 
-def markdown(folder: Path, method: str = "FakeVLM") -> str:
+def markdown(folder: Path, method: str = METHOD) -> str:
     """Return a method's main numbers as a Markdown table: the paper's beside this run's."""
     numbers = main_numbers(folder)
     numbers = numbers[numbers["method"] == method].drop(columns="method")
@@ -99,4 +80,5 @@ def markdown(folder: Path, method: str = "FakeVLM") -> str:
 
 
 def _short(file: Path) -> str:
+    """Return a path from the project's root, where it lies under it."""
     return str(file.relative_to(paths.root())) if file.is_relative_to(paths.root()) else str(file)
