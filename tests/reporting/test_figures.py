@@ -34,10 +34,7 @@ CASE = Case(
     kinds=("extra_part", "halo"),
     boxes=((0.1, 0.2, 0.5, 0.6),),
 )
-OTHERS = [
-    replace(CASE, label=1, words=LONG, reference=""),
-    replace(CASE, base_words=None, base_verdict=None),
-]
+OTHERS = [replace(CASE, label=1, words=LONG, reference=""), replace(CASE, base_words=None, base_verdict=None)]
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,8 @@ from fakevlm.reporting.published import Published
 from fakevlm.reporting.texts import METHOD, fill, layout
 
 SLACK = 1e-9  # 84.3 is not exact in binary
-POSITIVE = {  # whether the printed F1 fits F1(real), F1(fake) → its positive class
-    (True, True): "either",
-    (True, False): "real",
-    (False, True): "fake",
-    (False, False): "neither",
-}
+# Whether the printed F1 fits F1(real), F1(fake) → its positive class.
+POSITIVE = {(True, True): "either", (True, False): "real", (False, True): "fake", (False, False): "neither"}
 
 
 @dataclass(frozen=True)
