@@ -1,9 +1,12 @@
 """Shared by the tests: a throwaway project folder that the package takes for the repository, a tiny model."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from misbehaving import serving
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,3 +43,16 @@ def quick_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     waits |= {"_NONE_YET": 0.5, "_NONE_ANY_MORE": 30.0}
     for name, seconds in waits.items():
         monkeypatch.setattr(f"fakevlm.inference.servers.{name}", seconds)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Where the server of `url` writes what it is asked."""
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def url(log: Path) -> Iterator[str]:
+    """The address of a misbehaving server."""
+    with serving(log) as address:
+        yield address

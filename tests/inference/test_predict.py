@@ -35,63 +35,58 @@ class Counting:
         }
 
 
-@pytest.fixture
-def records() -> list[Record]:
-    return tinyllava.records(11)
+RECORDS = tinyllava.records(11)
 
 
-def same(columns: Columns, records: list[Record]) -> None:
-    wanted = Counting()([record.pil() for record in records])
-    assert columns.keys() == wanted.keys()
-    for name, values in wanted.items():
+def check(predictor: Predictor, records: list[Record], cache: Cache | None = None) -> None:
+    columns, expected = predict(predictor, records, cache), Counting()([record.pil() for record in records])
+    assert columns.keys() == expected.keys()
+    for name, values in expected.items():
         assert columns[name].dtype == values.dtype
         np.testing.assert_array_equal(columns[name], values)
 
 
-def test_columns_are_in_the_records_order_and_the_model_is_loaded_once(records, tmp_path) -> None:
-    write_records(records, tmp_path / "records", shard_rows=3)
+def test_columns_are_in_the_records_order_and_the_model_is_loaded_once(tmp_path: Path) -> None:
+    write_records(RECORDS, tmp_path / "records", shard_rows=3)
     model = Counting()
     predictor = Predictor(model.load, "k", 4)
     assert predict(predictor, []) == {}
     assert model.loaded == 0
-    same(predict(predictor, Records(tmp_path / "records")), records)
-    same(predict(predictor, records[:2]), records[:2])
+    check(predictor, Records(tmp_path / "records"))
+    check(predictor, RECORDS[:2])
     assert (model.batches, model.loaded) == ([4, 4, 3, 2], 1)
-    backwards = Predictor(model.load, "k", 4, lambda questions, size: [[10, 0], [*range(9, 0, -1)]])
-    same(predict(backwards, records), records)
+    check(Predictor(model.load, "k", 4, lambda questions, size: [[10, 0], [*range(9, 0, -1)]]), RECORDS)
 
 
-def test_after_a_kill_nothing_is_computed_twice(records, tmp_path: Path) -> None:
+def test_after_a_kill_nothing_is_computed_twice(tmp_path: Path) -> None:
     file = tmp_path / "c.sqlite"
     with pytest.raises(KeyboardInterrupt), Cache(file) as cache:
-        predict(Predictor(Counting(dies_at=2).load, "k", 3), records, cache)
+        predict(Predictor(Counting(dies_at=2).load, "k", 3), RECORDS, cache)
     model, idle = Counting(), Counting()
     with Cache(file) as cache:
         assert len(cache) == 2
-        same(predict(Predictor(model.load, "k", 3), records, cache), records)
+        check(Predictor(model.load, "k", 3), RECORDS, cache)
         assert model.batches == [3, 2]
-        same(predict(Predictor(idle.load, "k", 3), records, cache), records)
+        check(Predictor(idle.load, "k", 3), RECORDS, cache)
         assert idle.loaded == 0
 
 
-def test_a_value_fits_only_what_made_it(records) -> None:
+def test_a_value_fits_only_what_made_it() -> None:
     cache = Cache(None)
 
     def batches(key: str, size: int, records: list[Record]) -> int:
         model = Counting()
-        same(predict(Predictor(model.load, key, size), records, cache), records)
+        check(Predictor(model.load, key, size), records, cache)
         return len(model.batches)
 
-    assert batches("k", 4, records) == 3
-    assert batches("other weights", 4, records) == 3
-    assert batches("k", 5, records) == 3
-    assert batches("k", 4, [*tinyllava.records(4, seed=1), *records[4:]]) == 1, "one batch of other images"
-    asked = [replace(r, question="Is it?") for r in records[8:]]
-    assert batches("k", 4, [*records[:8], *asked]) == 1, "one batch with other questions"
-    assert batches("k", 4, records) == 0
+    assert [batches(*each, RECORDS) for each in (("k", 4), ("other weights", 4), ("k", 5))] == [3, 3, 3]
+    assert batches("k", 4, [*tinyllava.records(4, seed=1), *RECORDS[4:]]) == 1, "one batch of other images"
+    asked = [replace(r, question="Is it?") for r in RECORDS[8:]]
+    assert batches("k", 4, [*RECORDS[:8], *asked]) == 1, "one batch with other questions"
+    assert batches("k", 4, RECORDS) == 0
 
 
-def test_a_model_that_drops_an_image_is_found_out(records) -> None:
+def test_a_model_that_drops_an_image_is_found_out() -> None:
     dropping = Predictor(lambda: lambda images: {"mean": np.zeros(len(images) - 1)}, "k", 4)
     with pytest.raises(ValueError, match="3 values of mean for 4 images"):
-        predict(dropping, records)
+        predict(dropping, RECORDS)

@@ -31,12 +31,14 @@ QUESTIONS = (None, "Does the person's skin look real/fake?", "Is it?")
 def ray() -> Iterator:
     with ray_cluster.connected(TWO):
         import ray
+        from ray._common.usage.usage_lib import usage_stats_enabled
 
+        assert not usage_stats_enabled(), "it reports to nobody"
         yield ray
     assert not ray.is_initialized()
 
 
-def _lengths(refuse: int | None = None, die: int | None = None):
+def _twice(refuse: int = 255, die: int = 255):
     """Load a model that returns twice an image's byte, and its process. Nested: it must travel whole."""
 
     def load():
@@ -44,9 +46,9 @@ def _lengths(refuse: int | None = None, die: int | None = None):
             prepare = staticmethod(lambda records: [record.image for record in records])
 
             def __call__(self, images: list[bytes]) -> dict:
-                if images[0] == bytes([refuse or 255]):
+                if images[0] == bytes([refuse]):
                     raise UserError("this one not", "leave it out")
-                if images[0] == bytes([die or 255]):
+                if images[0] == bytes([die]):
                     os.kill(os.getpid(), signal.SIGKILL)
                 numbers = [int(image[0]) for image in images]
                 return {"twice": 2 * np.array(numbers), "pid": np.full(len(images), os.getpid())}
@@ -59,7 +61,7 @@ def _lengths(refuse: int | None = None, die: int | None = None):
 def _run(count: int, where: Cluster, **changes) -> dict[int, dict]:
     records = [Record(str(n), bytes([n]), 0, "x", str(n)) for n in range(count)]
     plan = [[n] for n in range(count)]
-    return dict(ray_cluster.run(_lengths(**changes), records, plan, list(range(count)), where))
+    return dict(ray_cluster.run(_twice(**changes), records, plan, list(range(count)), where))
 
 
 def test_every_batch_comes_back_once_from_one_worker_for_the_run(ray) -> None:
@@ -81,12 +83,6 @@ def test_a_batch_that_ends_everybody_ends_the_run(ray, monkeypatch) -> None:
         _run(3, ONE, die=1)
 
 
-def test_ray_reports_to_nobody(ray) -> None:
-    from ray._common.usage.usage_lib import usage_stats_enabled
-
-    assert not usage_stats_enabled()
-
-
 def test_a_cluster_that_is_not_there_is_named(monkeypatch) -> None:
     import ray
 
@@ -102,11 +98,7 @@ def test_gpus_that_no_machine_has_are_not_waited_for(ray) -> None:
     greedy = TWO.model_copy(update={"gpus_per_worker": 500.0})
     with pytest.raises(UserError, match="2 workers with 500 each need 1000"):
         _run(1, greedy)
-
-
-def test_without_batches_nothing_starts() -> None:
-    nowhere = Cluster(address="192.0.2.1:1", workers=1, gpus_per_worker=0.0)
-    assert _run(0, nowhere) == {}
+    assert _run(0, greedy) == {}, "without batches nothing starts"
 
 
 def _mortal(load, folder: Path):
@@ -142,10 +134,9 @@ def test_with_one_worker_killed_the_result_is_that_of_one_process(ray, tmp_path,
     folder, notes = tinyllava.build(tmp_path / "model"), tmp_path / "notes"
     notes.mkdir()
     records = tinyllava.records(25, questions=QUESTIONS if what == "words" else (None,))
+    predictor = Predictor(partial(load_features, str(folder), "float32"), "k", 3)
     if what == "words":
         predictor = generate.predictor(folder, "float32", batch_size=3, max_new_tokens=8)
-    else:
-        predictor = Predictor(partial(load_features, str(folder), "float32"), "k", 3)
     alone = predict(predictor, records)
     with Cache(tmp_path / "c.sqlite") as cache:
         mortal = replace(predictor, load=_mortal(predictor.load, notes))
@@ -156,6 +147,4 @@ def test_with_one_worker_killed_the_result_is_that_of_one_process(ray, tmp_path,
         # Begun on Ray, gone on with here: nothing is computed again.
         resumed = predict(replace(predictor, load=None), records, cache)
     for columns in (disturbed, resumed):
-        assert columns.keys() == alone.keys()
-        for name in alone:
-            np.testing.assert_array_equal(columns[name], alone[name])
+        np.testing.assert_equal(columns, alone)

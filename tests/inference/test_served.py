@@ -18,20 +18,13 @@ from fakevlm.inference.served import Served
 from fakevlm.model.llava import load_model, load_processor
 from llavaserver import serving
 from misbehaving import image
-from misbehaving import serving as misbehaving
 from served import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_servers")]  # each server loads torch
 
 QUESTIONS = (None, "Does the person's skin look real/fake?", "Is this image fake?")
-ANSWERS = [
-    "This is a fake image. Texture: waxy.",
-    "This is a real image.",
-    "This image is not real.",
-    "A dog on a sofa.",
-    "Yes.",
-    "",
-]
+ANSWERS = ["This is a fake image. Texture: waxy.", "This is a real image.", "This image is not real."]
+ANSWERS += ["A dog on a sofa.", "Yes.", ""]
 LONGEST = 24
 
 
@@ -51,7 +44,11 @@ def alone(folder: Path, records: list) -> pd.DataFrame:
     model, processor = load_model(folder, device="cpu"), load_processor(folder)
     model.generate = tinyllava.scripted(model, processor, ANSWERS)
     llava = generate.Llava(model, processor, LONGEST)
-    return tinyllava.frame(records, predict(Predictor(lambda: llava, None, 4), records))
+    frame = tinyllava.frame(records, predict(Predictor(lambda: llava, None, 4), records))
+    assert set(frame["verdict"]) == {"fake", "real", "unparsed"}
+    assert set(frame["forced"]) == {True, False}
+    assert frame["p_fake"].nunique() > 10
+    return frame
 
 
 @pytest.fixture(scope="module")
@@ -71,21 +68,14 @@ def _same(served: pd.DataFrame, alone: pd.DataFrame) -> None:
     assert np.abs(served["p_fake"] - alone["p_fake"]).max() <= 1e-5
 
 
-def test_the_scripted_answers_are_of_every_kind(alone: pd.DataFrame) -> None:
-    assert set(alone["verdict"]) == {"fake", "real", "unparsed"}
-    assert set(alone["forced"]) == {True, False}
-    assert alone["p_fake"].nunique() > 10
-
-
 def test_two_replicas_that_give_the_tokens_asked_for(server, folder, records, alone, tmp_path) -> None:
     urls, file = [f"{server}/vllm/{n}/v1" for n in range(2)], tmp_path / "answers.sqlite"
     _same(_ask(folder, *urls, records=records, store=Cache(file)), alone)
-    nobody = {"retries": 0, "store": Cache(file)}
+    away = {"retries": 0, "store": Cache(file)}
     address = f"http://127.0.0.1:{free_port()}/v1"
-    _same(_ask(folder, address, records=records, **nobody), alone)  # all of it from the cache
-    other = tinyllava.records(1, seed=9)
+    _same(_ask(folder, address, records=records, **away), alone)  # all of it from the cache
     with pytest.raises(UserError, match="no server can be reached at"):
-        _ask(folder, address, records=other, retries=0, store=Cache(file))
+        _ask(folder, address, records=tinyllava.records(1, seed=9), **away)
 
 
 @pytest.mark.parametrize("style", ["old", "sglang"])
@@ -120,7 +110,7 @@ def test_what_a_server_lacks_is_named(server, folder, records, style: str, messa
         ("500", "its log tells why"),
     ],
 )
-def test_what_a_server_will_not_take_is_told_with_the_record(folder, behaviour: str, message: str) -> None:
+def test_what_a_server_will_not_take_is_told(folder, url, behaviour: str, message: str) -> None:
     record = replace(tinyllava.records(1)[0], image=image(behaviour))
-    with misbehaving(None) as url, pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message):
         _ask(folder, url, records=[record])

@@ -16,29 +16,36 @@ from fakevlm.tools.archives import unpack
 GOOD = {"a/1.png": b"one" * 50, "a/b/2.png": b"two" * 70, "3.json": b"{}"}
 
 
-def make_zip(file: Path, entries: dict[str, bytes], mode: int = 0, method: int = zipfile.ZIP_STORED) -> Path:
-    with zipfile.ZipFile(file, "w", method) as archive:
+def make(file: Path, entries: dict[str, bytes | tarfile.TarInfo], mode: int = 0) -> Path:
+    """Write an archive; its kind is that of the file's name.
+
+    Args:
+        file: to be written.
+        entries: contents by name; in a tar also links and devices.
+        mode: of a zip's entries.
+    """
+    if file.suffix == ".zip":
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in entries.items():
+                info = zipfile.ZipInfo(name)
+                info.external_attr, info.compress_type = mode << 16, zipfile.ZIP_DEFLATED
+                archive.writestr(info, data)
+        return file
+    packing = {".tar": "w", ".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz"}[file.suffix]
+    with tarfile.open(file, packing) as archive:
         for name, data in entries.items():
-            info = zipfile.ZipInfo(name)
-            info.external_attr, info.compress_type = mode << 16, method
-            archive.writestr(info, data)
-    return file
-
-
-def make_tar(file: Path, entries: list[tarfile.TarInfo | tuple[str, bytes]], mode: str = "w") -> Path:
-    with tarfile.open(file, mode) as archive:
-        for entry in entries:
-            if isinstance(entry, tarfile.TarInfo):
-                archive.addfile(entry)
+            info = data if isinstance(data, tarfile.TarInfo) else tarfile.TarInfo()
+            info.name = name.rstrip("*")  # so that a name may occur twice
+            if info is data:
+                archive.addfile(info)
             else:
-                info = tarfile.TarInfo(entry[0])
-                info.size = len(entry[1])
-                archive.addfile(info, io.BytesIO(entry[1]))
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
     return file
 
 
-def special(name: str, kind: bytes, link: str = "") -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
+def special(kind: bytes, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo()
     info.type, info.linkname = kind, link
     return info
 
@@ -49,13 +56,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz", "x.tar.xz", "x.tgz"])
 def test_good_archives_arrive_whole(tmp_path: Path, name: str) -> None:
-    file = tmp_path / name
-    if name.endswith(".zip"):
-        make_zip(file, {"a/": b"", **GOOD})
-    else:
-        pack = {"tar": "w", "gz": "w:gz", "xz": "w:xz", "tgz": "w:gz"}[name.split(".")[-1]]
-        make_tar(file, [special("a", tarfile.DIRTYPE), *GOOD.items()], pack)
-    assert unpack(file, tmp_path / "new/place") == 3
+    folder = {"a/": b""} if name.endswith(".zip") else {"a": special(tarfile.DIRTYPE)}
+    assert unpack(make(tmp_path / name, folder | GOOD), tmp_path / "new/place") == 3
     assert content(tmp_path / "new/place") == GOOD
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["place"], "nothing temporary is left"
 
@@ -63,11 +65,8 @@ def test_good_archives_arrive_whole(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil", "a\\..\\..\\evil", "C:/evil"])
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_paths_out_of_the_folder_are_refused(tmp_path: Path, name: str, kind: str) -> None:
-    entries = {"good": b"x", name: b"x"}
-    file = tmp_path / f"x.{kind}"
-    make_zip(file, entries) if kind == "zip" else make_tar(file, list(entries.items()))
     with pytest.raises(UserError, match="refused, it"):
-        unpack(file, tmp_path / "in/place")
+        unpack(make(tmp_path / f"x.{kind}", {"good": b"x", name: b"x"}), tmp_path / "in/place")
     assert not list(tmp_path.rglob("*evil*"))
     assert not (tmp_path / "in/place").exists(), "a refused archive leaves no finished folder"
 
@@ -75,44 +74,39 @@ def test_paths_out_of_the_folder_are_refused(tmp_path: Path, name: str, kind: st
 @pytest.mark.parametrize("mode", [stat.S_IFLNK | 0o777, stat.S_IFCHR | 0o666, stat.S_IFIFO | 0o666])
 def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, mode: int) -> None:
     with pytest.raises(UserError, match="link or a device"):
-        unpack(make_zip(tmp_path / "x.zip", {"a": b"/etc/passwd"}, mode), tmp_path / "out")
+        unpack(make(tmp_path / "x.zip", {"a": b"/etc/passwd"}, mode), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     "entries",
     [
-        [special("a", tarfile.SYMTYPE, "/etc")],
-        [special("a/b", tarfile.SYMTYPE, "../../x")],
-        [special("p/q", tarfile.SYMTYPE, ".."), special("t", tarfile.SYMTYPE, "p/q/../x")],
-        [("b/x", b"1"), special("a", tarfile.SYMTYPE, "b"), ("a/c", b"written through a link")],
-        [special("a", tarfile.LNKTYPE, "../x")],
-        [special("a", tarfile.LNKTYPE, "nothing before it")],
-        [special("a", tarfile.CHRTYPE)],
-        [special("a", tarfile.FIFOTYPE)],
-        [("a", b"1"), ("a", b"2")],
+        {"a": special(tarfile.SYMTYPE, "/etc")},
+        {"a/b": special(tarfile.SYMTYPE, "../../x")},
+        {"p/q": special(tarfile.SYMTYPE, ".."), "t": special(tarfile.SYMTYPE, "p/q/../x")},
+        {"b/x": b"1", "a": special(tarfile.SYMTYPE, "b"), "a/c": b"written through a link"},
+        {"a": special(tarfile.LNKTYPE, "../x")},
+        {"a": special(tarfile.LNKTYPE, "nothing before it")},
+        {"a": special(tarfile.CHRTYPE)},
+        {"a": special(tarfile.FIFOTYPE)},
+        {"a": b"1", "a*": b"2"},
     ],
 )
-def test_hostile_tars_are_refused(tmp_path: Path, entries: list) -> None:
-    file = make_tar(tmp_path / "x.tar", entries)
+def test_hostile_tars_are_refused(tmp_path: Path, entries: dict) -> None:
     with pytest.raises(UserError, match="refused, it"):
-        unpack(file, tmp_path / "in/out")
+        unpack(make(tmp_path / "x.tar", entries), tmp_path / "in/out")
     assert not (tmp_path / "in/out").exists()
     assert not (tmp_path / "x").exists()
 
 
 def test_links_inside_a_tar_are_kept(tmp_path: Path) -> None:
-    entries = [("a/1", b"one"), special("a/2", tarfile.LNKTYPE, "a/1"), special("b", tarfile.SYMTYPE, "a/1")]
-    unpack(make_tar(tmp_path / "x.tar", entries), tmp_path / "out")
+    links = {"a/2": special(tarfile.LNKTYPE, "a/1"), "b": special(tarfile.SYMTYPE, "a/1")}
+    unpack(make(tmp_path / "x.tar", {"a/1": b"one"} | links), tmp_path / "out")
     assert content(tmp_path / "out") == {"a/1": b"one", "a/2": b"one", "b": b"one"}
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_bombs_are_refused(tmp_path: Path, kind: str) -> None:
-    data = bytes(archives.NO_DANGER + 2_000_000)
-    if kind == "zip":
-        file = make_zip(tmp_path / "x.zip", {"a": data}, method=zipfile.ZIP_DEFLATED)
-    else:
-        file = make_tar(tmp_path / "x.tar.gz", [("a", data)], "w:gz")
+    file = make(tmp_path / f"x.{kind}", {"a": bytes(archives.NO_DANGER + 2_000_000)})
     with pytest.raises(UserError, match=r"more than 100 times its size\n.*--max-ratio"):
         unpack(file, tmp_path / "out")
     with pytest.raises(UserError, match="more than 1,000 bytes"):
@@ -123,14 +117,11 @@ def test_bombs_are_refused(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_an_interrupted_run_goes_on(tmp_path: Path, kind: str) -> None:
     """Damage near the end stops the first run; what it had unpacked is not written again."""
-    file, out = tmp_path / f"x.{kind}", tmp_path / "out"
-    noise = np.random.default_rng(0).bytes(200_000)
-    entries = {**GOOD, "last.bin": noise}
-    make_zip(file, entries) if kind == "zip" else make_tar(file, list(entries.items()), "w:gz")
+    out, entries = tmp_path / "out", {**GOOD, "last.bin": np.random.default_rng(0).bytes(200_000)}
+    file = make(tmp_path / f"x.{kind}", entries)
     good = file.read_bytes()
-    start = good.index(noise) + 150_000 if kind == "zip" else len(good) // 2
-    damage = 500 if kind == "zip" else len(good) - start
-    file.write_bytes(good[:start] + bytes(damage) + good[start + damage :])
+    half = len(good) // 2
+    file.write_bytes(good[:half] + (bytes(500) + good[half + 500 :] if kind == "zip" else bytes(half)))
     with pytest.raises(UserError, match="is damaged"):
         unpack(file, out)
     assert not out.exists()
@@ -143,44 +134,46 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_piece_of_a_multi_part_zip_says_how_to_join(tmp_path: Path) -> None:
-    for name in ("imagenet_ai_0508_adm.zip", "imagenet_ai_0508_adm.z01"):
-        (tmp_path / name).write_bytes(b"PK")
-    for name in ("imagenet_ai_0508_adm.zip", "imagenet_ai_0508_adm.z01"):
+    pieces = [tmp_path / "imagenet_ai_0508_adm.zip", tmp_path / "imagenet_ai_0508_adm.z01"]
+    for piece in pieces:
+        piece.write_bytes(b"PK")
+    for piece in pieces:
         with pytest.raises(UserError, match=r"`zip -s 0 imagenet_ai_0508_adm\.zip --out whole\.zip`"):
-            unpack(tmp_path / name, tmp_path / "out")
+            unpack(piece, tmp_path / "out")
 
 
-def test_damaged_unknown_and_misplaced_archives_are_named(tmp_path: Path) -> None:
-    file = make_zip(tmp_path / "x.zip", GOOD)
-    make_zip(tmp_path / "both.zip", {"a": b"file", "a/b": b"and folder"})
-    secret = bytearray(make_zip(tmp_path / "secret.zip", {"a": b"x"}).read_bytes())
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("cut.zip", "is damaged"),
+        ("cut.tar.gz", "is damaged"),
+        ("x.rar", "unknown kind of archive"),
+        ("nowhere.zip", "no archive"),
+        ("secret.zip", "is encrypted"),
+        ("both.zip", "unpacking stopped"),
+    ],
+)
+def test_damaged_and_unknown_archives_are_named(tmp_path: Path, name: str, problem: str) -> None:
+    good = make(tmp_path / "good.zip", GOOD).read_bytes()
+    secret = bytearray(good)
     secret[secret.index(b"PK\x01\x02") + 8] |= 1  # the table of contents says that it is encrypted
-    contents = {"cut.zip": file.read_bytes()[:-40], "cut.tar.gz": b"\x1f\x8b\x08nothing"}
-    for name, data in (contents | {"x.rar": b"Rar!", "secret.zip": secret}).items():
-        (tmp_path / name).write_bytes(data)
-    for name, problem in {
-        "cut.zip": "is damaged",
-        "cut.tar.gz": "is damaged",
-        "x.rar": "unknown kind of archive",
-        "nowhere.zip": "no archive",
-        "secret.zip": "is encrypted",
-        "both.zip": "unpacking stopped",
-    }.items():
-        with pytest.raises(UserError, match=problem) as error:
-            unpack(tmp_path / name, tmp_path / "out")
-        assert name in error.value.what
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full/file").write_text("mine")
-    with pytest.raises(UserError, match="already and not empty"):
-        unpack(file, tmp_path / "full")
+    make(tmp_path / "both.zip", {"a": b"file", "a/b": b"and folder"})
+    contents = {"cut.zip": good[:-40], "cut.tar.gz": b"\x1f\x8b\x08nothing", "x.rar": b"Rar!"}
+    for file, data in (contents | {"secret.zip": secret}).items():
+        (tmp_path / file).write_bytes(data)
+    with pytest.raises(UserError, match=problem) as error:
+        unpack(tmp_path / name, tmp_path / "out")
+    assert name in error.value.what
 
 
-def test_a_folder_may_be_a_link_to_another_disk_but_no_file(tmp_path: Path) -> None:
-    archive = make_zip(tmp_path / "a.zip", GOOD)
+def test_a_folder_may_be_a_link_to_another_disk_but_not_full_and_no_file(tmp_path: Path) -> None:
+    archive = make(tmp_path / "a.zip", GOOD)
     (tmp_path / "disk").mkdir()
     (tmp_path / "corpus").symlink_to(tmp_path / "disk")
     assert unpack(archive, tmp_path / "corpus") == 3
     assert content(tmp_path / "disk") == GOOD
+    with pytest.raises(UserError, match="already and not empty"):
+        unpack(archive, tmp_path / "disk")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="no folder"):
         unpack(archive, tmp_path / "file")

@@ -58,10 +58,13 @@ def test_the_catalogue_has_every_corpus_and_its_sums_are_right() -> None:
 def test_the_miniature_is_complete_and_everything_is_counted(data: Path, capsys) -> None:
     assert main([], "mini") == COMPLETE
     output = capsys.readouterr().out
-    assert "9 of 9 complete; not checked: fakeclue" in output
+    for line in (
+        "9 of 9 complete; not checked: fakeclue",
+        "found 80; the full corpus has 1,000",
+        "CC BY-NC-SA",
+    ):
+        assert line in output
     assert "MISSING" not in output
-    assert "found 80; the full corpus has 1,000" in output
-    assert "CC BY-NC-SA 4.0" in output
     for key, corpus in catalogue().items():
         if (data / key).is_dir():
             assert set(report(key, data).counts) == set(corpus.counts), key
@@ -71,7 +74,6 @@ def test_the_miniature_is_complete_and_everything_is_counted(data: Path, capsys)
     ("key", "gone", "named"),
     [
         ("genimage", "GLIDE", "GLIDE/val/nature"),
-        ("genimage", "ADM/val/ai", "ADM/val/ai"),
         ("ffpp", "splits/val.json", "splits/val.json"),
         ("ffpp", "manipulated_sequences/FaceSwap", "manipulated_sequences/FaceSwap/c23/videos"),
         ("chameleon", "test/1_fake", "test/1_fake"),
@@ -132,9 +134,7 @@ def test_the_command_checks_folders_that_the_profile_does_not_name(
     root = tmp_path / "release"
     make_release(root)
     assert main([f"fakeclue={root}"], None) == COMPLETE
-    output = capsys.readouterr().out
-    assert "there    images of train.json in train.zip: 36" in output
-    assert "fake images in train: found 18; the full corpus has 68,396" in output
+    assert "fake images in train: found 18; the full corpus has 68,396" in capsys.readouterr().out
     rows = json.loads((root / "data_json/test.json").read_text())
     rows[0]["image"] = "satellite/real/nowhere.jpg"
     (root / "data_json/test.json").write_text(json.dumps(rows))
@@ -142,17 +142,9 @@ def test_the_command_checks_folders_that_the_profile_does_not_name(
     output = capsys.readouterr().out
     assert "MISSING  satellite/real/nowhere.jpg, of images of test.json in test.zip (11 there)" in output
     assert "1 of 2 complete" in output
-
-
-@pytest.mark.parametrize(
-    ("argument", "output"),
-    [
-        ("fakeclue", "check a folder with `fakeclue=FOLDER`"),
-        ("vigor=/nowhere/at/all", "MISSING  no folder /nowhere/at/all"),
-    ],
-)
-def test_the_command_says_what_it_cannot_check(data: Path, capsys, argument: str, output: str) -> None:
-    assert main([argument], None) == INCOMPLETE
-    assert output in capsys.readouterr().out
+    assert main(["fakeclue"], None) == INCOMPLETE
+    assert "check a folder with `fakeclue=FOLDER`" in capsys.readouterr().out
+    assert main(["vigor=/nowhere/at/all"], None) == INCOMPLETE
+    assert "MISSING  no folder /nowhere/at/all" in capsys.readouterr().out
     with pytest.raises(UserError, match="no corpus 'genimages'"):
         main(["genimages"], None)
