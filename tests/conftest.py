@@ -1,14 +1,24 @@
 """Shared by the tests: a throwaway project folder that the package takes for the repository, a tiny model."""
 
+import importlib.util
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from misbehaving import serving
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def imported(script: Path) -> ModuleType:
+    """A file outside the package as a module."""
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

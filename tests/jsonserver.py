@@ -4,7 +4,10 @@ Standard library only.
 """
 
 import json
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -14,10 +17,24 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 1000  # connections opened at once; the default of 5 makes clients wait for seconds
 
 
-def completion(choice: dict[str, Any], **more: Any) -> dict[str, Any]:
+def completion(text: str | None, finish: str | None = "stop", **message: Any) -> dict[str, Any]:
     """The body of a chat completion with one choice."""
+    message |= {"role": "assistant", "content": text}
+    choice = {"index": 0, "finish_reason": finish, "message": message}
+    usage = {"prompt_tokens": 300, "completion_tokens": 40, "total_tokens": 340}
     head = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
-    return {**head, "choices": [{"index": 0, **choice}], **more}
+    return {**head, "choices": [choice], "usage": usage}
+
+
+@contextmanager
+def running(script: str, *arguments: str) -> Iterator[int]:
+    """A server process that prints its port; yields it."""
+    command = [sys.executable, script, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
 
 
 def serve(answer: Callable[[str, dict[str, Any]], dict[str, Any] | tuple[int, dict[str, Any]]]) -> None:

@@ -13,7 +13,6 @@ whose `--max-logprobs` is too small.
 import base64
 import io
 import json
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,19 +20,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jsonserver import completion, serve
+from jsonserver import completion, running, serve
 
 
 @contextmanager
 def serving(model: Path, answers: list[str] | None = None) -> Iterator[str]:
     """A server process; yields its address without the style."""
-    command = [sys.executable, __file__, str(model), json.dumps(answers)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.kill()
-        process.communicate()
+    with running(__file__, str(model), json.dumps(answers)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 class Model:
@@ -77,15 +71,10 @@ class Model:
             images=image, text=text, return_tensors="pt", add_special_tokens=body["add_special_tokens"]
         )
         end = self.processor.tokenizer.eos_token_id
+        options = {"do_sample": False, "max_new_tokens": body["max_tokens"], "eos_token_id": end}
+        options |= {"pad_token_id": end, "logits_processor": LogitsProcessorList([watch])}
         with self.lock, torch.inference_mode():
-            output = self.model.generate(
-                **inputs,
-                do_sample=False,
-                max_new_tokens=body["max_tokens"],
-                eos_token_id=end,
-                pad_token_id=end,
-                logits_processor=LogitsProcessorList([watch]),
-            )
+            output = self.model.generate(**inputs, **options)
         prompt = inputs["input_ids"][0].tolist()
         ids = output[0, len(prompt) :].tolist()
         return self._completion(style, body, prompt, ids, rows)
@@ -105,21 +94,13 @@ class Model:
             if style in ("vllm", "other"):
                 shown = [token, *body["logprob_token_ids"]]
             content.append({**one(token, row), "top_logprobs": [one(other, row) for other in shown]})
-        text = tokenizer.decode(ids, skip_special_tokens=True)
-        choice = {
-            "message": {"role": "assistant", "content": text},
-            "logprobs": {"content": content},
-            "finish_reason": "stop" if ids[-1] == tokenizer.eos_token_id else "length",
-        }
-        prompt_ids = {} if style == "bare" else {"prompt_token_ids": prompt}
-        choice |= {"token_ids": ids} if style == "sglang" else {}
-        return completion(choice, **prompt_ids)
-
-
-def main() -> None:
-    model = Model(Path(sys.argv[1]), json.loads(sys.argv[2]))
-    serve(lambda path, body: model.complete(path.split("/")[1], body))
+        finish = "stop" if ids[-1] == tokenizer.eos_token_id else "length"
+        body = completion(tokenizer.decode(ids, skip_special_tokens=True), finish)
+        body["choices"][0] |= {"logprobs": {"content": content}}
+        body["choices"][0] |= {"token_ids": ids} if style == "sglang" else {}
+        return body | ({} if style == "bare" else {"prompt_token_ids": prompt})
 
 
 if __name__ == "__main__":
-    main()
+    model = Model(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    serve(lambda path, body: model.complete(path.split("/")[1], body))

@@ -15,15 +15,13 @@ import io
 import json
 import re
 import struct
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jsonserver import completion
+from jsonserver import completion, running
 
 MARK = b"#behave:"
 _IN_TEXT = re.compile(r"#behave:([^#]*)#\w*")
@@ -56,12 +54,8 @@ def serving(
     options = ["--latency", str(latency), "--capacity", str(capacity), "--port", str(port)]
     options += ["--log", str(log)] if log else []
     options += ["--good"] if good else []
-    process = subprocess.Popen([sys.executable, __file__, *options], stdout=subprocess.PIPE, text=True)
-    try:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
-    finally:
-        process.kill()
-        process.communicate()
+    with running(__file__, *options) as port:
+        yield f"http://127.0.0.1:{port}/v1"
 
 
 def requests(log: Path) -> list[dict]:
@@ -79,13 +73,39 @@ def _due(behaviours: str, attempt: int) -> str:
 
 
 def _completion(text: str | None, finish: str | None = "stop", **message) -> bytes:
-    choice = {"finish_reason": finish, "message": {"role": "assistant", "content": text, **message}}
-    usage = {"prompt_tokens": 300, "completion_tokens": 40, "total_tokens": 340}
-    return json.dumps(completion(choice, usage=usage)).encode()
+    return json.dumps(completion(text, finish, **message)).encode()
 
 
 def _error(message: str, code: str | None = None) -> bytes:
     return json.dumps({"error": {"message": message, "type": "invalid", "code": code}}).encode()
+
+
+COMPLETIONS = {
+    "fake": _completion("This is a fake image. The fur is waxy."),
+    "real": _completion("This is a real image. The fur looks natural."),
+    "no": _completion("No, it is too smooth."),
+    "cutfake": _completion("This is a fake image. The fur is wa", "length"),
+    "empty": _completion("  \n"),
+    "null": _completion(None),
+    "length": _completion("The fur is wa", "length"),
+    "filter": _completion("", "content_filter"),
+    "refusal": _completion(None, refusal="I will not judge people."),
+    "half": _completion("The fur", None),
+    "nochoice": json.dumps({"id": "c", "choices": []}).encode(),
+    "badjson": b'{"id": "c", "choices": [{"message"',
+    "html": b"<html>It works!</html>",
+}
+FAILURES = {
+    "filtered": (400, _error("flagged", "content_filter")),
+    "400": (400, _error("the image is too small")),
+    "401": (401, _error("wrong key sk-secret-of-ours")),
+    "404": (404, _error("no such model")),
+    "413": (413, b"too large"),
+    "429": (429, _error("slow down")),
+    "429after": (429, _error("slow down")),
+    "500": (500, _error("out of memory")),
+    "503": (503, b"<html>Service Unavailable</html>"),
+}
 
 
 class Server:
@@ -111,7 +131,8 @@ class Server:
         headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head.split("\r\n")[1:])}
         body = await reader.readexactly(int(headers["content-length"]))
         if self.good and not self.log:  # for benchmarks: the machine's cores are the client's
-            await self.work()
+            async with self.slots or contextlib.nullcontext():
+                await asyncio.sleep(self.latency)
             return await self.answer(writer, "ok", "it")
         body_json = json.loads(body)
         parts = body_json["messages"][0]["content"]
@@ -127,21 +148,12 @@ class Server:
         self.attempts[digest] += 1
         if self.log:
             options = {k: v for k, v in body_json.items() if k != "messages"}
-            row = {
-                "time": time.time(),
-                "image": digest,
-                "kind": kind,
-                "due": due,
-                "prompt": text,
-                "key": headers.get("authorization"),
-            }
-            self.log.write(json.dumps({**row, "asked": options}) + "\n")
-        await self.work()
-        return await self.answer(writer, due, digest, forced="response_format" in body_json)
-
-    async def work(self) -> None:
+            row = {"time": time.time(), "image": digest, "kind": kind, "due": due, "prompt": text}
+            row |= {"key": headers.get("authorization"), "asked": options}
+            self.log.write(json.dumps(row) + "\n")
         async with self.slots or contextlib.nullcontext():
             await asyncio.sleep(self.latency)
+        return await self.answer(writer, due, digest, forced="response_format" in body_json)
 
     async def answer(self, writer: asyncio.StreamWriter, due: str, digest: str, forced: bool = False) -> bool:
         completion_body = _completion(f"The fur of {digest[:8]} is waxy.")
@@ -160,40 +172,12 @@ class Server:
             return False
         if due == "hang":
             await asyncio.sleep(3600)
+        status, body = FAILURES.get(due) or (200, COMPLETIONS.get(due, completion_body))
         if due.startswith("say="):
             _, encoded, *_, finish = due.split("=")
-            due, completion_body = (
-                "ok",
-                _completion(base64.urlsafe_b64decode(encoded + "==").decode(), finish),
-            )
+            body = _completion(base64.urlsafe_b64decode(encoded + "==").decode(), finish)
         if forced and due in ("fake", "real"):
-            due, completion_body = "ok", _completion(json.dumps({"verdict": due}))
-        answers: dict[str, tuple[int, bytes]] = {
-            "ok": (200, completion_body),
-            "fake": (200, _completion("This is a fake image. The fur is waxy.")),
-            "real": (200, _completion("This is a real image. The fur looks natural.")),
-            "no": (200, _completion("No, it is too smooth.")),
-            "cutfake": (200, _completion("This is a fake image. The fur is wa", "length")),
-            "empty": (200, _completion("  \n")),
-            "null": (200, _completion(None)),
-            "length": (200, _completion("The fur is wa", "length")),
-            "filter": (200, _completion("", "content_filter")),
-            "refusal": (200, _completion(None, refusal="I will not judge people.")),
-            "half": (200, _completion("The fur", None)),
-            "nochoice": (200, json.dumps({"id": "c", "choices": []}).encode()),
-            "badjson": (200, b'{"id": "c", "choices": [{"message"'),
-            "html": (200, b"<html>It works!</html>"),
-            "filtered": (400, _error("flagged", "content_filter")),
-            "400": (400, _error("the image is too small")),
-            "401": (401, _error("wrong key sk-secret-of-ours")),
-            "404": (404, _error("no such model")),
-            "413": (413, b"too large"),
-            "429": (429, _error("slow down")),
-            "429after": (429, _error("slow down")),
-            "500": (500, _error("out of memory")),
-            "503": (503, b"<html>Service Unavailable</html>"),
-        }
-        status, body = answers[due]
+            body = _completion(json.dumps({"verdict": due}))
         kind = b"text/html" if body.startswith(b"<") else b"application/json"
         head = b"HTTP/1.1 %d X\r\nContent-Type: %s\r\nContent-Length: %d\r\n" % (status, kind, len(body))
         head += b"Retry-After: 1\r\n" if due == "429after" else b""
@@ -208,11 +192,10 @@ async def _main() -> None:
     parser.add_argument("--capacity", type=int, default=0, help="requests answered at a time; 0: any number")
     parser.add_argument("--good", action="store_true", help="whatever the images say")
     parser.add_argument("--port", type=int, default=0, help="0: any that is free")
-    options = parser.parse_args()
-    server = Server(options.log, options.latency, options.capacity, options.good)
-    listening = await asyncio.start_server(
-        server.connection, "127.0.0.1", options.port, limit=1 << 20, backlog=1000
-    )
+    options = vars(parser.parse_args())
+    port = options.pop("port")
+    server = Server(**options)
+    listening = await asyncio.start_server(server.connection, "127.0.0.1", port, limit=1 << 20, backlog=1000)
     print(listening.sockets[0].getsockname()[1], flush=True)
     async with listening:
         await listening.serve_forever()

@@ -22,12 +22,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from jsonserver import running
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).parent
@@ -67,18 +67,6 @@ def make_models(folder: Path) -> None:
     make_release(folder / "fakeclue")
 
 
-@contextmanager
-def understudy() -> Iterator[int]:
-    """The port of a running stand-in server."""
-    command = [sys.executable, str(HERE / "understudy.py")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        yield int(process.stdout.readline())
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def copy_checkout(folder: Path) -> None:
     """Copy all files of the repository that git knows or would add."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
@@ -112,7 +100,7 @@ def write_params(profile: str, folder: Path, port: int) -> None:
 
 def rehearse(profile: str, folder: Path) -> int:
     """Run the pipeline in `folder`; return dvc's exit status."""
-    with understudy() as port:
+    with running(str(HERE / "understudy.py")) as port:
         copy_checkout(folder)
         write_params(profile, folder, port)
         environment = os.environ | {

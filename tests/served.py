@@ -21,16 +21,8 @@ from misbehaving import image
 
 HERE = Path(__file__).parent
 PROMPT = label_prompt("animal", 0)
-VALUES = {
-    "name": "Qwen2-VL",
-    "backend": "endpoint",
-    "model": "Qwen/Qwen2-VL-72B-Instruct",
-    "revision": "abc",
-    "max_tokens": 50,
-    "temperature": 0.0,
-    "timeout": 5.0,
-    "retries": 3,
-}
+VALUES = {"name": "Qwen2-VL", "backend": "endpoint", "model": "Qwen/Qwen2-VL-72B-Instruct", "revision": "abc"}
+VALUES |= {"max_tokens": 50, "temperature": 0.0, "timeout": 5.0, "retries": 3}
 
 
 def entry(*urls: str, **changes: Any) -> Endpoint:

@@ -39,11 +39,9 @@ def build(folder: Path, likes: str = "") -> Path:
     bytewise = Tokenizer(models.BPE(vocab={letter: n for n, letter in enumerate(letters)}, merges=[]))
     bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytewise.decoder = decoders.ByteLevel()
+    special = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bytewise,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        extra_special_tokens=[*SPECIAL, *PADS],
+        tokenizer_object=bytewise, extra_special_tokens=[*SPECIAL, *PADS], **special
     )
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in (*SPECIAL, *PADS)}
     config = Qwen2VLConfig(
@@ -78,12 +76,8 @@ def build(folder: Path, likes: str = "") -> Path:
     model.generation_config.eos_token_id = [ids["<|im_end|>"], *([] if likes else small)]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
     model.save_pretrained(folder)
-    Qwen2VLProcessor(
-        image_processor=Qwen2VLImageProcessor(),
-        tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(),
-        chat_template=TEMPLATE,
-    ).save_pretrained(folder)
+    parts = (Qwen2VLImageProcessor(), tokenizer, Qwen2VLVideoProcessor())
+    Qwen2VLProcessor(*parts, chat_template=TEMPLATE).save_pretrained(folder)
     return folder
 
 

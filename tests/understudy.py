@@ -42,13 +42,5 @@ def reply(body: dict) -> str:
     return f"This is a {verdict} image. {CAPTIONS[verdict]}"
 
 
-def complete(path: str, body: dict) -> dict:
-    """A completion with the reply."""
-    text = reply(body)
-    usage = {"prompt_tokens": 300, "completion_tokens": len(text) // 4}
-    choice = {"finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-    return completion(choice, usage=usage)
-
-
 if __name__ == "__main__":
-    serve(complete)
+    serve(lambda path, body: completion(reply(body)))

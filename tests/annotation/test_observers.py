@@ -45,17 +45,6 @@ def test_observers_err_independently() -> None:
     assert np.abs(np.corrcoef(hits)[np.triu_indices(3, 1)]).max() < 0.12
 
 
-def test_each_writes_in_its_own_style() -> None:
-    prose, bullets, terse = (texts(name, fake("smooth", "shadow", "halo"), 40) for name in OBSERVERS)
-    assert all("\n" not in text and text[0].isupper() for text in prose)
-    listed = [text for text in bullets if text and "No visible" not in text]
-    assert all(text.startswith("**Artifacts found:**\n- ") for text in listed)
-    assert sum(text.count(";") for text in terse) > 40
-    assert any("perhaps" in text or "possibly" in text for text in terse)
-    assert not any("perhaps" in text for text in prose + bullets)
-    assert len(set(prose)) > 30
-
-
 @pytest.mark.parametrize("name", list(OBSERVERS))
 def test_the_tag_lets_them_refrain_and_real_images_get_qualities(name: str) -> None:
     nothing = GroundTruth("x", FAKE, "scene")

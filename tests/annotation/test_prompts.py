@@ -1,6 +1,4 @@
-"""The 12 label prompts: their number, what must be in them, and that no edit changes them unnoticed."""
-
-import re
+"""The 12 label prompts: no edit changes them unnoticed."""
 
 import pytest
 
@@ -10,7 +8,6 @@ from fakevlm.data.records import CATEGORIES, FAKE, REAL
 from fakevlm.errors import UserError
 
 GOLDEN = ROOT / "tests" / "golden" / "label_prompts.txt"
-CUES = ("structure and physical features", "surface texture and colour", "realism of", "symmetry and")
 
 
 def as_text() -> str:
@@ -23,19 +20,9 @@ def test_prompts_are_those_on_file() -> None:
     assert as_text() == GOLDEN.read_text(encoding="utf-8"), (
         "the prompts changed, so all images will be asked about again; to accept, run this file with Python"
     )
-
-
-def test_twelve_types_state_the_label_and_ask_the_five_cues() -> None:
-    types = prompt_types()
-    assert len(types) == len({prompt.text for prompt in types.values()}) == 12
-    assert {label_prompt(c, label).name for c in CATEGORIES for label in (FAKE, REAL)} == set(types)
-    for prompt in types.values():
-        assert ("known to be FAKE" in prompt.text) == (prompt.label == FAKE)
-        assert ("known to be REAL" in prompt.text) == (prompt.label == REAL)
-        assert re.findall(r"^(\d)\.", prompt.text, re.MULTILINE) == list("12345")
-        assert all(cue in prompt.text for cue in CUES), prompt.name
-    for category, word in {"animal": "fur", "doc": "garbled", "deepfake": "blending borders"}.items():
-        assert word in label_prompt(category, FAKE).text
+    names = {label_prompt(category, label).name for category in CATEGORIES for label in (FAKE, REAL)}
+    assert names == set(prompt_types())
+    assert len(names) == 12
     with pytest.raises(UserError, match="satellite"):
         label_prompt("medicine", FAKE)
 
@@ -44,8 +31,6 @@ def test_the_tag_lets_the_model_refrain_without_making_another_type() -> None:
     plain, tagged = label_prompt("scene", FAKE), label_prompt("scene", FAKE, tagged=True)
     assert tagged.name == plain.name
     assert tagged.text.endswith(plain.text)
-    assert "No visible artifact." in tagged.text.splitlines()[1]
-    assert "No visible artifact" not in plain.text
     with pytest.raises(ValueError, match="never tagged"):
         label_prompt("scene", REAL, tagged=True)
 

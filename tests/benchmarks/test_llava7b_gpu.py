@@ -1,6 +1,5 @@
 """The benchmark of the 7B model: its shapes, its count of FLOPs, and the script at its tiny size on a CPU."""
 
-import importlib.util
 import subprocess
 import sys
 
@@ -8,17 +7,14 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration
 
-from conftest import ROOT
+from conftest import ROOT, imported
 
 SCRIPT = ROOT / "benchmarks/llava7b_gpu.py"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("llava7b_gpu", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return imported(SCRIPT)
 
 
 @pytest.fixture(scope="module")

@@ -55,9 +55,6 @@ class Failing(Scripted):
         self.closed = True
 
 
-# ── keys and the cache ────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_key_is_what_decides_the_answer() -> None:
     fields = {"id": "a", "path": "a", "image": b"pixels", "prompt": PROMPT, "model": "m", "revision": "r"}
     fields["sampling"] = {"temperature": 0.0, "seed": 1}
@@ -130,9 +127,6 @@ def annotate(file: Path, world: Path, out: Path, delay: float = 0.0) -> list[str
     return asked
 
 
-# ── order and concurrency ─────────────────────────────────────────────────────────────────────────────────
-
-
 def test_every_request_and_annotator_in_order() -> None:
     a, b = Scripted("a"), Scripted("b", {"1.jpg": Outcome("refused")})
     with Cache(None) as store:
@@ -196,9 +190,6 @@ def test_equal_images_under_way_are_asked_once_also_in_a_running_loop_as_in_jupy
     assert len(slow.asked) == 1
 
 
-# ── failures ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_a_mistake_stops_the_run_as_itself_and_keeps_what_was_answered(tmp_path: Path) -> None:
     broken = Failing("a", UserError("no key for the server", "set it"), at="3.jpg")
     with pytest.raises(UserError, match="no key"):
@@ -241,21 +232,3 @@ def test_a_mistake_stops_the_others_at_once_also_behind_one_that_is_away() -> No
     with pytest.raises(UserError, match="wrong key"):
         ask(None, requests(60), away, slow, wrong, concurrency=1)
     assert len(slow.asked) < 20
-
-
-def test_a_run_that_stops_counts_what_the_cache_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Bar:
-        last = ""
-
-        def set_postfix_str(self, text: str, refresh: bool = True) -> None:
-            Bar.last = text
-
-        def update(self) -> None: ...
-        def close(self) -> None: ...
-
-    monkeypatch.setattr("fakevlm.inference.ask.bar", lambda *_, **__: Bar())
-    ask(tmp_path / "c", requests(10), Scripted("a"))
-    assert Bar.last == ""
-    with pytest.raises(UserError, match="no server"):  # all have a request under way when the first fails
-        ask(tmp_path / "c", requests(30), Failing("a", UserError("no server"), after=0.01))
-    assert Bar.last == "10 from the cache"

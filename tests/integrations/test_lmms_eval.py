@@ -3,12 +3,10 @@
 lmms-eval itself is not installed here. integrations/lmms_eval/compare.py compares its answers with ours.
 """
 
-import importlib.util
 import json
 import math
 import operator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from PIL import Image
 from sklearn.metrics import f1_score
 
 import tinyllava
-from conftest import ROOT
+from conftest import ROOT, imported
 from fakevlm.data.records import QUESTION, read_records, to_fakeclue_row, write_records
 from fakevlm.errors import UserError
 from fakevlm.model.sentence_encoder import encode
@@ -29,14 +27,7 @@ FOLDER = ROOT / "integrations/lmms_eval/fakeclue"
 TASKS = ("fakeclue", "fakeclue_released")
 
 
-def _module(name: str, folder: Path = FOLDER) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"fakeclue_{name}", folder / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-utils, convert = _module("utils"), _module("convert")
+utils, convert = (imported(FOLDER / f"{name}.py") for name in ("utils", "convert"))
 
 
 class Loader(yaml.SafeLoader):
@@ -54,47 +45,36 @@ def load(task: str) -> dict[str, Any]:
 
 def doc(label: int, references: list[str] | None = None, question: str | None = None) -> dict[str, Any]:
     references = [tinyllava.ANSWERS[label]] if references is None else references
-    document = {"id": "genimage/1.png", "item": "1", "category": "animal", "label": label}
-    return document | {"question": question, "references": references}
+    document = {"id": "genimage/1.png", "item": "1", "category": "animal", "question": question}
+    return document | {"label": label, "references": references}
 
 
+# Document, answer, verdict (-1: none).
 ANSWERED = [
-    (doc(0), "This is a fake image. Texture: waxy."),
-    (doc(0), "This unrealistic image is fake."),
-    (doc(0), "This is a real image."),
-    (doc(1), "This is a real image. Texture: fine grain."),
-    (doc(1), "Nothing odd here."),
-    (doc(1, question="Is this image real?"), "Yes."),
-    (doc(1, references=[]), "It is fake."),
+    (doc(0), "This is a fake image. Texture: waxy.", 0),
+    (doc(0), "This unrealistic image is fake.", 0),
+    (doc(0), "This is a real image.", 1),
+    (doc(1), "This is a real image. Texture: fine grain.", 1),
+    (doc(1), "Nothing odd here.", -1),
+    (doc(1, question="Is this image real?"), "Yes.", 1),
+    (doc(1, references=[]), "It is fake.", 0),
 ]
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_a_task_names_functions_metrics_and_its_split(task: str) -> None:
-    loaded = load(task)
-    assert (loaded["task"], loaded["output_type"]) == (task, "generate_until")
-    assert loaded["test_split"] in loaded["dataset_kwargs"]["data_files"]
-    assert all(callable(loaded[key]) for key in loaded if key.startswith("doc_to_"))
-    for metric in loaded["metric_list"]:
-        assert set(metric) == {"metric", "aggregation", "higher_is_better"}
-    assert {f.stem for f in FOLDER.glob("*.yaml")} == set(TASKS), "the included file is no task itself"
-
-
 def test_metrics_are_those_of_the_project() -> None:
+    assert {f.stem for f in FOLDER.glob("*.yaml")} == set(TASKS), "the included file is no task itself"
     loaded = load("fakeclue")
-    rows = [loaded["process_results"](document, [answer]) for document, answer in ANSWERED]
+    rows = [loaded["process_results"](document, [answer]) for document, answer, _ in ANSWERED]
     aggregations = {metric["metric"]: metric["aggregation"] for metric in loaded["metric_list"]}
     assert all(set(row) == set(aggregations) for row in rows)
     json.dumps(rows)  # lmms-eval writes them to a file
     aggregations.pop("fakeclue_css")  # below: it loads the sentence encoder
     values = {name: aggregate([row[name] for row in rows]) for name, aggregate in aggregations.items()}
-    labels, judged = np.array([0, 0, 0, 1, 1, 1, 1]), np.array([0, 0, 1, 1, -1, 1, 0])
+    labels, judged = np.array([(document["label"], verdict) for document, _, verdict in ANSWERED]).T
     f1 = [f1_score(labels == positive, judged == positive) for positive in (0, 1)]
-    assert [values[f"fakeclue_f1_{name}"] for name in ("fake", "real")] == pytest.approx(f1)
-    assert values["fakeclue_f1_macro"] == pytest.approx(sum(f1) / 2)
-    assert values["fakeclue_acc"] == pytest.approx(4 / 7)
-    assert values["fakeclue_unparsed"] == pytest.approx(1 / 7)
-    assert [row["fakeclue_acc"]["score"] for row in rows] == [1, 1, 0, 1, 0, 1, 0]
+    expected = {"f1_fake": f1[0], "f1_real": f1[1], "f1_macro": sum(f1) / 2, "acc": 4 / 7, "unparsed": 1 / 7}
+    assert {name: values[f"fakeclue_{name}"] for name in expected} == pytest.approx(expected)
+    assert [row["fakeclue_acc"]["score"] for row in rows] == (labels == judged).astype(int).tolist()
     same, other, without = (rows[n]["fakeclue_rouge_l"] for n in (0, 4, 6))
     assert utils.rouge_l([same]) == utils.rouge_l([same, without]) == 1.0, "of rows that have a reference"
     assert utils.rouge_l([same, other]) == pytest.approx(0.5)  # no word in common
@@ -103,8 +83,8 @@ def test_metrics_are_those_of_the_project() -> None:
 
 @pytest.mark.slow  # loads the sentence encoder
 def test_css_is_the_cosine_of_answer_and_reference() -> None:
-    rows = [utils.process_results(d, [a])["fakeclue_css"] for d, a in ANSWERED[:3]]
-    vectors = encode([answer for _, answer in ANSWERED[:3]])
+    rows = [utils.process_results(d, [a])["fakeclue_css"] for d, a, _ in ANSWERED[:3]]
+    vectors = encode([answer for _, answer, _ in ANSWERED[:3]])
     assert utils.css(rows) == pytest.approx(float((vectors @ vectors[0]).mean()), abs=1e-5)
 
 
@@ -114,7 +94,6 @@ def test_questions_and_messages() -> None:
     around = {"pre_prompt": "<", "post_prompt": ">"}
     assert utils.doc_to_text(doc(0, question="Is it fake?"), around) == "<Is it fake?>"
     (message,) = utils.doc_to_messages({**doc(0), "image": image}, around)
-    assert message["role"] == "user"
     assert [part["type"] for part in message["content"]] == ["image", "text"]
     assert message["content"][0]["url"].mode == "RGB"
     assert utils.doc_to_target(doc(1)) == tinyllava.ANSWERS[1]
@@ -127,6 +106,7 @@ def test_shards_load_as_the_task_says(task: str, tmp_path: Path, monkeypatch) ->
 
     monkeypatch.chdir(tmp_path)
     loaded, records = load(task), tinyllava.records(5)
+    assert loaded["task"] == task
     options = loaded["dataset_kwargs"]
     write_records(records, (tmp_path / options["data_files"]["test"]).parent, shard_rows=2)
     tables = datasets.load_dataset(loaded["dataset_path"], cache_dir=str(tmp_path / "cache"), **options)
@@ -151,7 +131,7 @@ def test_the_release_becomes_shards(tmp_path: Path) -> None:
 
 
 def test_its_answers_are_compared_with_ours(tmp_path: Path) -> None:
-    compare = _module("compare", FOLDER.parent)
+    compare = imported(FOLDER.parent / "compare.py")
     answers = ["This is a fake image.", "This is a real image.", "It is a real image."]
     rows = [utils.process_results({**doc(n % 2), "id": str(n)}, [f" {a}"]) for n, a in enumerate(answers)]
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

