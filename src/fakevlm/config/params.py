@@ -325,7 +325,9 @@ class Params(Section):
     def show(self, stage: str) -> dict[str, Any]:
         """Return a stage's values, for display at a notebook's top."""
         values = {"profile": self.profile, "seed": self.seed, **getattr(self, stage).model_dump()}
-        return values | self.training.model_dump() if stage == "finetune" else values
+        if stage == "finetune" and self.training is not None:
+            values |= self.training.model_dump()
+        return values
 
 
 def load_params(profile: str | None = None, file: Path | None = None) -> Params:
