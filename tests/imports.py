@@ -43,6 +43,10 @@ def reached(notebook: Path) -> set[str]:
 
 
 def file_of(module: str) -> Path:
-    """Return the file of a module; a package's is its `__init__.py`."""
+    """Return the file of a module; a package's is its `__init__.py`.
+
+    A folder without one is no package: an old checkout may hold it, with nothing but `__pycache__` in it.
+    """
     path = ROOT / "src" / module.replace(".", "/")
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    package = path / "__init__.py"
+    return package if package.is_file() else path.with_suffix(".py")

@@ -8,8 +8,7 @@ import yaml
 
 from conftest import ROOT
 from editedparams import edited, message
-from fakevlm.config.base import Section
-from fakevlm.config.params import Params, load_params
+from fakevlm.config.params import Params, Section, load_params
 from fakevlm.config.parts import SHOWS, LeftOut, begin, left_out
 from rehearse import changed, located
 

@@ -10,8 +10,7 @@ from safetensors.torch import save_model
 import tinyllava
 from fakevlm.cache import Cache
 from fakevlm.categorize import eva, train
-from fakevlm.config.params import Categorize, CNNSpotSettings
-from fakevlm.config.satellites import GAN, Diffusion
+from fakevlm.config.params import GAN, Categorize, CNNSpotSettings, Diffusion
 from fakevlm.errors import UserError
 from fakevlm.evaluation.experts import cnnspot
 from fakevlm.synthesis.satellite.diffusion import DDPM

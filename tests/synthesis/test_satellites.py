@@ -13,7 +13,7 @@ from PIL import Image
 import smallcorpora
 from fakevlm.cache import Cache
 from fakevlm.collection.collect import collect
-from fakevlm.config.satellites import Satellites
+from fakevlm.config.params import Satellites
 from fakevlm.data.records import FAKE, REAL, Record, read_records
 from fakevlm.errors import UserError
 from fakevlm.synthesis.satellite import learning

@@ -19,8 +19,7 @@ from timm.models import save_for_hf
 
 from fakevlm import paths
 from fakevlm.categorize.synsets import FOUR, membership
-from fakevlm.config.base import check_widths
-from fakevlm.config.params import Categorize
+from fakevlm.config.params import Categorize, check_widths
 from fakevlm.errors import UserError
 
 

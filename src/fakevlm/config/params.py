@@ -1,68 +1,58 @@
-"""The one typed loader of params.yaml: a section for each profile, in it one for each stage.
+"""The one typed loader of params.yaml: a section for each profile, in it one for each stage, in this order.
 
 Unknown keys, wrong types, missing values, and values that can never work together stop at once, with the
 key's full name and what is allowed.
 """
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fakevlm import paths, plugins
-from fakevlm.config.annotation import (
-    Aggregator,
-    Annotate,
-    Annotator,
-    Embedding,
-    Endpoint,
-    Observer,
-    Released,
-    ServedAggregator,
-)
-from fakevlm.config.base import Fraction, Section, Width
-from fakevlm.config.evaluation import MAKERS, Baseline, Method, PublishedExpert, Robustness, Servers
-from fakevlm.config.satellites import GAN, Diffusion, Satellites
-from fakevlm.config.training import DeepSpeed, Training
 from fakevlm.errors import UserError
 
-__all__ = [
-    "GAN",
-    "Aggregator",
-    "Annotate",
-    "Annotator",
-    "Baseline",
-    "Benchmarks",
-    "CNNSpotSettings",
-    "Categorize",
-    "Cluster",
-    "Collect",
-    "Corpora",
-    "DeepSpeed",
-    "Diffusion",
-    "Embedding",
-    "Endpoint",
-    "Evaluate",
-    "Experts",
-    "FaceCrop",
-    "Finetune",
-    "Observer",
-    "Params",
-    "Person",
-    "PublishedExpert",
-    "Released",
-    "Report",
-    "Robustness",
-    "Satellites",
-    "Section",
-    "ServedAggregator",
-    "Servers",
-    "Study",
-    "Training",
-    "load_params",
-]
+
+class Section(BaseModel):
+    """A section of params.yaml: no unknown key, no silent conversion."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_its_keys(cls, values: Any) -> Any:
+        if isinstance(values, dict) and (
+            unknown := [str(key) for key in values if key not in cls.model_fields]
+        ):
+            allowed = ", ".join(key for key in cls.model_fields if key != "profile")
+            raise ValueError(f"unknown key {', '.join(unknown)}; allowed here: {allowed}")
+        return values
+
+
+Fraction = Field(ge=0.0, le=1.0)
+
+# Channels of a trained layer. On processors with AVX2 and no AVX-512, torch 2.15 (oneDNN 3.13.3) writes
+# outside its memory in the backward pass of strided 1 x 1 convolutions in channels-last layout whose channels
+# are no multiple of 8.
+Width = Annotated[int, Field(ge=8, multiple_of=8)]
+
+
+def check_widths(network: str, *widths: int) -> None:
+    """Check the channels of a network that is about to be built (see `Width`).
+
+    Raises:
+        UserError: one is not a multiple of 8.
+    """
+    for width in widths:
+        if width < 8 or width % 8:
+            raise UserError(
+                f"{network}: a layer of {width} channels can corrupt memory on processors with AVX2 alone",
+                "choose widths that are multiples of 8",
+            )
 
 
 class Cluster(Section):
@@ -131,6 +121,68 @@ class FaceCrop(Section):
     def _model(self) -> "FaceCrop":
         if (self.detector == "opencv") != (self.model is not None):
             raise ValueError("detector opencv needs model, a YuNet file; landmarks has none")
+        return self
+
+
+class GAN(Section):
+    """Of pix2pix (`synthesis.satellite.gan`)."""
+
+    images: int = Field(ge=0)
+    width: Width
+    depth: int = Field(ge=1)
+    crop: int = Field(ge=16)
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    l1_weight: float = Field(ge=0)
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of images and crops must be a multiple of."""
+        return 2**self.depth
+
+
+class Diffusion(Section):
+    """Of the conditional DDPM (`synthesis.satellite.diffusion`)."""
+
+    images: int = Field(ge=0)
+    widths: list[Width] = Field(min_length=1)
+    fold: int = Field(ge=1)
+    attention: bool
+    crop: int = Field(ge=16)
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    sampling_steps: int = Field(ge=1, le=1000)
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of images and crops must be a multiple of."""
+        return self.fold * 2 ** (len(self.widths) - 1)
+
+
+class Satellites(Section):
+    image_size: int = Field(ge=32)
+    cell: int = Field(ge=2)
+    levels: int = Field(ge=2, le=256)
+    learn_share: float = Field(gt=0, lt=1)
+    checkpoint_every: int = Field(ge=1)
+    sampled_at_once: int = Field(ge=1)
+    jpeg: list[Annotated[int, Field(ge=1, le=100)]] = Field(min_length=2, max_length=2)
+    gan: GAN
+    diffusion: Diffusion
+
+    @model_validator(mode="after")
+    def _sizes(self) -> "Satellites":
+        for name, section in (("gan", self.gan), ("diffusion", self.diffusion)):
+            step = math.lcm(self.cell, section.multiple)
+            if self.image_size % step or section.crop % step or section.crop > self.image_size:
+                raise ValueError(
+                    f"image_size {self.image_size} and {name}.crop {section.crop} must be multiples of "
+                    f"{step} (of cell and of what the network halves), the crop no larger than the image"
+                )
+        if self.jpeg[0] > self.jpeg[1]:
+            raise ValueError("jpeg is the lowest quality, then the highest")
         return self
 
 
@@ -208,9 +260,196 @@ class Categorize(Section):
         return self
 
 
+def _addresses(urls: list[str]) -> list[str]:
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+            raise ValueError(f"{url!r} is no server's address such as http://localhost:8000/v1")
+        if parts.username or parts.password:
+            raise ValueError("an address must not hold a password: name its variable in api_key_env")
+    if len(set(urls)) < len(urls):
+        raise ValueError("an address appears twice: name each replica once, and raise concurrency instead")
+    return urls
+
+
+def _variable(name: str | None) -> str | None:
+    # The value is not repeated: whoever puts the key itself here must not find it in a log.
+    if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        raise ValueError("give the NAME of an environment variable (capitals), never the key itself")
+    return name
+
+
+# Replicas of one model, each with its /v1; the NAME of the variable that holds their key, null where none is
+# needed.
+Addresses = Annotated[list[str], Field(min_length=1), AfterValidator(_addresses)]
+KeyVariable = Annotated[str | None, AfterValidator(_variable)]
+
+
+class Observer(Section):
+    """A scripted observer of the miniature; `name` says which."""
+
+    name: str
+    backend: Literal["observer"]
+
+
+class Endpoint(Section):
+    """A model behind OpenAI-compatible servers: vLLM, SGLang, a hosted API."""
+
+    name: str  # as tables call it
+    backend: Literal["endpoint"]
+    model: str = Field(min_length=1)  # as the server calls it
+    # A commit or tag: no server tells it, and other weights give other answers.
+    revision: str = Field(min_length=1)
+    urls: Addresses
+    api_key_env: KeyVariable = None
+    max_tokens: int = Field(ge=1)
+    temperature: float = Field(ge=0.0, le=2.0)
+    seed: int | None = None  # null: the profile's
+    # Over all replicas; null: annotate.concurrency.
+    concurrency: int | None = Field(default=None, ge=1, le=1000)
+    timeout: float = Field(default=300.0, gt=0)  # seconds for one request
+    retries: int = Field(default=5, ge=0)  # after the first attempt
+    price_input: float | None = Field(default=None, ge=0)  # per million tokens, in whatever currency
+    price_output: float | None = Field(default=None, ge=0)
+    gpus: int = Field(default=1, ge=1)  # of one replica
+    requests_per_second: float | None = Field(default=None, gt=0)  # that one replica answers, as measured
+
+
+class Plugin(Section):
+    """Anybody's annotator: called with (this section, ground truth by path, seed)."""
+
+    name: str
+    backend: Literal["plugin"]
+    object: str = Field(pattern=f"^{plugins.REFERENCE}$")  # module:object
+    options: dict[str, Any] = Field(default={})  # whatever it reads
+
+
+Annotator = Annotated[Observer | Endpoint | Plugin, Field(discriminator="backend")]
+
+
+class Embedding(Section):
+    """Aggregation by sentence embeddings: offline, nothing to call."""
+
+    backend: Literal["embedding"]
+    encoder: str
+    similarity: float = Fraction
+    critical_similarity: float = Fraction
+
+
+class ServedAggregator(Endpoint):
+    """Aggregation by a language model behind OpenAI-compatible servers."""
+
+    with_image: bool  # whether the model sees the image too; then it must be one that can
+    attempts: int = Field(ge=1)  # answers asked for until one fits the schema
+
+
+Aggregator = Annotated[Embedding | ServedAggregator, Field(discriminator="backend")]
+
+
+# What the readers of corpora and the synthesis write as a record's source.
+Source = Literal["genimage", "ff++", "chameleon", "satellite", "doc"]
+
+
+class Annotate(Section):
+    """FakeClue's texts are asked for and aggregated here."""
+
+    texts: Literal["asked"]
+    annotators: list[Annotator] = Field(min_length=1)
+    aggregator: Aggregator
+    min_annotators: int = Field(ge=1)
+    concurrency: int = Field(ge=1)
+    tagged_sources: list[Source]
+    balance: bool
+    val_fraction: float = Fraction
+    test_fraction: float = Fraction
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Annotate":
+        if self.min_annotators > len(self.annotators):
+            raise ValueError(
+                f"min_annotators {self.min_annotators} is more than the {len(self.annotators)} annotators: "
+                "nothing but glaring artifacts would ever be named"
+            )
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"val_fraction and test_fraction make {self.val_fraction + self.test_fraction:g}: "
+                "leave something to train on"
+            )
+        return self
+
+
+class Released(Section):
+    """FakeClue's texts and split are those of the release (`collect.corpora.fakeclue`): nobody is asked."""
+
+    texts: Literal["released"]
+    # Of its training split, by item; the release has no validation split.
+    val_fraction: float = Field(ge=0.0, lt=1.0)
+
+    @property
+    def annotators(self) -> list[Annotator]:
+        return []
+
+
 class Study(Section):
     steps: int = Field(ge=1)
     probe_images: int = Field(ge=10)
+
+
+class DeepSpeed(Section):
+    """Training by several processes: how many, where, and what ZeRO spreads over them."""
+
+    stage: Literal[2, 3]  # of ZeRO: 2 spreads gradients and the optimizer's state, 3 the weights as well
+    # To the node's memory: the optimizer's state, or that and the weights (stage 3).
+    offload: Literal["optimizer", "parameters"] | None = None
+    processes: int = Field(ge=1)  # a node; one a GPU
+    nodes: int = Field(default=1, ge=1)
+    # DeepSpeed's: a line `name slots=8` a node; null: this machine alone, or Slurm.
+    hostfile: str | None = None
+
+    @model_validator(mode="after")
+    def _offloadable(self) -> "DeepSpeed":
+        if self.offload == "parameters" and self.stage != 3:
+            raise ValueError("offload: parameters needs stage: 3; stage 2 keeps all weights on every GPU")
+        return self
+
+    @property
+    def ranks(self) -> int:
+        """Processes in all."""
+        return self.processes * self.nodes
+
+
+class Training(Section):
+    """What the trainings of stages study and finetune share."""
+
+    batch_size: int = Field(ge=1)
+    gradient_accumulation: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    vision_learning_rate: float | None = Field(gt=0)  # of the vision tower; null: learning_rate
+    warmup_ratio: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    precision: Literal["fp32", "bf16"]
+    max_length: int = Field(ge=16)
+    train_vision: bool
+    train_projector: bool
+    train_llm: bool
+    mirror: bool
+    gradient_checkpointing: bool
+    checkpoint_every: int = Field(ge=1)
+    deepspeed: DeepSpeed | None  # null: in one process
+
+    @model_validator(mode="after")
+    def _something_trains(self) -> "Training":
+        if self.vision_learning_rate is not None and not self.train_vision:
+            raise ValueError(
+                "vision_learning_rate is set, but the vision tower is frozen: "
+                "set train_vision: true, or vision_learning_rate: null"
+            )
+        return self
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together; a step sees the batches of all of them."""
+        return self.deepspeed.ranks if self.deepspeed else 1
 
 
 class Finetune(Section):
@@ -249,6 +488,73 @@ class Experts(Section):
         return self
 
 
+class Servers(Section):
+    """FakeVLM behind vLLM or SGLang servers; `evaluate.model` names the same weights."""
+
+    urls: Addresses
+    model: str = Field(min_length=1)  # as the servers call it
+    api_key_env: KeyVariable = None
+    concurrency: int = Field(default=64, ge=1, le=1000)  # requests under way, over all replicas
+    timeout: float = Field(default=300.0, gt=0)  # seconds for one request
+    retries: int = Field(default=5, ge=0)
+    top_logprobs: int = Field(ge=2)  # likeliest tokens asked for at each place
+
+
+Method = Literal[
+    "FakeVLM",
+    "FakeVLM (authors' prompt)",
+    "LLaVA (untuned)",
+    "LLaVA + Linear Head",
+    "CNNSpot",
+    "UnivFD",
+    "Frequency",
+]
+# The section of params.yaml whose stage makes a method's weights; FakeVLM's may also come from
+# `evaluate.model`.
+MAKERS = {"LLaVA + Linear Head": "finetune", **dict.fromkeys(("CNNSpot", "UnivFD", "Frequency"), "experts")}
+
+Benchmark = Literal["fakeclue", "loki", "dmimage", "ddvqa", "ffpp"]
+
+
+class Baseline(Endpoint):
+    """A language model behind servers, asked about the benchmarks' images: a row of Tables 2 and 4."""
+
+    prompt: str | None = Field(default=None, min_length=1)  # null: that of evaluation/baselines.yaml
+    benchmarks: list[Benchmark] | None = Field(default=None, min_length=1)  # null: all
+
+
+class PublishedExpert(Section):
+    """A detector with its authors' weights, or with given scores: a row of Tables 3 and 5."""
+
+    name: str
+    kind: Literal["cnnspot", "univfd", "gramnet", "fusing", "lnp"] | None = None
+    weights: str | None = None  # the checkpoint as its authors publish it
+    # univfd: CLIP ViT-L/14, a folder or a name on the hub; lnp: the denoiser's checkpoint
+    features: str | None = None
+    object: str | None = Field(
+        default=None, pattern=f"^{plugins.REFERENCE}$"
+    )  # or a class of your own: module:object
+    revision: str | None = None  # of that class: its answers are computed anew when it changes
+    scores: str | None = None  # instead of all these: a CSV with columns id and p_fake, or id and score
+    threshold: float | None = None  # with a column score: fake from here on
+    benchmarks: list[Benchmark] | None = Field(default=None, min_length=1)  # null: all
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "PublishedExpert":
+        weights = self.kind or self.weights or self.features
+        if bool(weights) + bool(self.scores) + bool(self.object) > 1:
+            raise ValueError("give either scores, or kind and weights, or object and revision")
+        if not (self.scores or (self.kind and self.weights) or (self.object and self.revision)):
+            raise ValueError("give kind and weights, or scores, or object and revision")
+        if (self.features is not None) != (self.kind in ("univfd", "lnp")):
+            raise ValueError(
+                "features is for kind univfd (its CLIP) and kind lnp (its denoiser), which need it"
+            )
+        if self.threshold is not None and self.scores is None:
+            raise ValueError("threshold is for scores; weights say fake from one half on")
+        return self
+
+
 class Evaluate(Section):
     model: str | None
     servers: Servers | None  # null: FakeVLM answers where all others do
@@ -271,6 +577,18 @@ class Evaluate(Section):
         if "FakeVLM" not in self.methods:
             raise ValueError("methods lacks FakeVLM, which every table and figure is about")
         return self
+
+
+class Robustness(Section):
+    """Strengths of each perturbation."""
+
+    images: int = Field(ge=1)
+    max_new_tokens: int = Field(ge=1)
+    jpeg: list[Annotated[int, Field(ge=1, le=100)]]
+    resize: list[Annotated[float, Field(ge=0.01, le=1.0)]]
+    blur: list[Annotated[float, Field(ge=0.0, le=100.0)]]
+    noise: list[Annotated[int, Field(ge=0, le=255)]]
+    crop: list[Annotated[float, Field(ge=0.05, le=1.0)]]
 
 
 class Report(Section):

@@ -10,8 +10,7 @@ from typing import Any
 
 from fakevlm import paths
 from fakevlm.cache import model_version
-from fakevlm.config.evaluation import Method
-from fakevlm.config.params import Params
+from fakevlm.config.params import Method, Params
 from fakevlm.errors import UserError
 from fakevlm.evaluation.detectors import Answers, detector
 from fakevlm.inference.predict import predict

@@ -16,8 +16,7 @@ from transformers import LlavaForConditionalGeneration, set_seed
 
 from fakevlm import paths
 from fakevlm.cache import model_version
-from fakevlm.config.params import Params
-from fakevlm.config.training import Training
+from fakevlm.config.params import Params, Training
 from fakevlm.data.records import Record
 from fakevlm.data.shards import IN_MEMORY, Records
 from fakevlm.errors import UserError

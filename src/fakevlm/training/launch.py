@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from fakevlm import paths
-from fakevlm.config.training import DeepSpeed
+from fakevlm.config.params import DeepSpeed
 from fakevlm.errors import UserError
 
 ERROR = "error.json"  # in the run's folder: the user's mistake that a rank found

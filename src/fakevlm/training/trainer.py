@@ -10,7 +10,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from fakevlm import progress
-from fakevlm.config.training import DeepSpeed, Training
+from fakevlm.config.params import DeepSpeed, Training
 from fakevlm.training import checkpoints, ranks
 from fakevlm.training.data import Batches, Examples
 

@@ -19,8 +19,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from fakevlm.cache import Cache, key
-from fakevlm.config.base import check_widths
-from fakevlm.config.params import CNNSpotSettings, Params
+from fakevlm.config.params import CNNSpotSettings, Params, check_widths
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.evaluation.experts.base import Expert, mark_best, square, targets, validation_scores

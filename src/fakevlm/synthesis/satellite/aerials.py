@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from fakevlm.config.satellites import Satellites
+from fakevlm.config.params import Satellites
 from fakevlm.data.records import Record
 
 

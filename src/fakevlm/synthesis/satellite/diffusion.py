@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fakevlm.config.base import check_widths
-from fakevlm.config.satellites import Diffusion
+from fakevlm.config.params import Diffusion, check_widths
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map
 from fakevlm.synthesis.satellite.learning import Learner, device
 

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fakevlm.config.base import check_widths
-from fakevlm.config.satellites import GAN
+from fakevlm.config.params import GAN, check_widths
 from fakevlm.synthesis.satellite.learning import Learner, device
 
 _WIDEST = 8  # times the width of the first layer, as in pix2pix

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fakevlm import cache
-from fakevlm.config.satellites import Satellites
+from fakevlm.config.params import Satellites
 from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.records import FAKE, Record
 from fakevlm.errors import UserError

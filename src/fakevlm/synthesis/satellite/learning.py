@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fakevlm.cache import Cache, key
-from fakevlm.config.satellites import GAN, Diffusion, Satellites
+from fakevlm.config.params import GAN, Diffusion, Satellites
 from fakevlm.progress import bar
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from PIL import Image, ImageDraw, ImageFont
 
-from fakevlm.config.satellites import Satellites
+from fakevlm.config.params import Satellites
 from fakevlm.data.records import REAL, Record
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map, square
 from fakevlm.synthesis.satellite.generate import GENERATORS
