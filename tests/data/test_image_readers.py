@@ -8,8 +8,9 @@ import pytest
 
 from conftest import ROOT
 from fakevlm.collection.amounts import READERS, count
-from fakevlm.data.corpora import chameleon, cvusa, dmimage, ffpp, genimage, loki, m6doc
-from fakevlm.data.corpora.files import BadImage, count_images, decoded, images, need_json
+from fakevlm.data.corpora import ffpp, genimage, loki, m6doc
+from fakevlm.data.corpora.files import BadImage, Source, count_images, decoded, images
+from fakevlm.data.corpora.imagefolders import read_chameleon, read_cvusa, read_dmimage
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
 from fakevlm.tools import verify
@@ -59,7 +60,7 @@ FOLDERS = {
 @pytest.mark.parametrize("corpus", TREES)
 def test_files_become_records(tmp_path: Path, corpus: str) -> None:
     put(tmp_path, {file: picture(n) for n, file in enumerate(TREES[corpus])})
-    records = list(READERS[corpus].read(tmp_path))
+    records = list(READERS[corpus](tmp_path))
     expected = {file: row for file, row in TREES[corpus].items() if row}
     assert [(r.id, r.generator) for r in records] == list(expected.values())
     assert all(r.label == (REAL if "/real/" in r.id else FAKE) for r in records)
@@ -76,21 +77,21 @@ def test_genimage_understands_official_and_unpacked_folder_names(generator: str 
 
 def test_the_folder_of_chameleons_test_split_may_be_named_itself(tmp_path: Path) -> None:
     put(tmp_path, {"test/0_real/b.jpg": picture(1), "test/1_fake/c.png": picture(2)})
-    assert list(chameleon.read(tmp_path / "test")) == list(chameleon.read(tmp_path))
+    assert list(read_chameleon(tmp_path / "test")) == list(read_chameleon(tmp_path))
 
 
 def test_dmimage_needs_photographs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no real_\* folder"):
-        list(dmimage.read(put(tmp_path, {"biggan_256/00001.png": picture(2)})))
+        list(read_dmimage(put(tmp_path, {"biggan_256/00001.png": picture(2)})))
 
 
 def test_cvusa_reads_what_its_splits_list_or_the_folder(tmp_path: Path) -> None:
     rows = "bingmap/19/{0}.jpg,streetview/panos/{0}.jpg,streetview/annotations/{0}.png\n"
     put(tmp_path, {f"bingmap/19/{n:07d}.jpg": picture(n) for n in (44, 1, 777)})
-    assert len(list(cvusa.read(tmp_path))) == 3
+    assert len(list(read_cvusa(tmp_path))) == 3
     train = rows.format("0000044") + rows.format("0000099")
     put(tmp_path, {"splits/train-19zl.csv": train, "splits/val-19zl.csv": rows.format("0000001")})
-    records, unusable = parted(cvusa.read(tmp_path))
+    records, unusable = parted(read_cvusa(tmp_path))
     assert [r.id for r in records] == ["satellite/real/0000044.jpg", "satellite/real/0000001.jpg"]
     assert {(r.label, r.category, r.source) for r in records} == {(REAL, "satellite", "satellite")}
     assert unusable == [("cvusa", "bingmap/19/0000099.jpg", "listed in splits but missing")]
@@ -152,7 +153,7 @@ def test_page_style(file: str, classes: list[str], style: str | None) -> None:
 def test_a_missing_or_empty_corpus_is_named_with_where_to_get_it(tmp_path: Path, corpus: str) -> None:
     for folder in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(UserError) as error:
-            list(READERS[corpus].read(folder))
+            list(READERS[corpus](folder))
         assert corpus in error.value.what.lower()
         assert str(folder) in error.value.what
         assert "http" in error.value.cure
@@ -177,11 +178,11 @@ def test_json_in_any_encoding(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"):
         file.write_bytes(json.dumps({"ä": 1}, ensure_ascii=False).encode(encoding))
-        assert need_json(file, "X", "get it", dict) == {"ä": 1}
+        assert Source("X", "get it").json(file, dict) == {"ä": 1}
     for content, problem in (("{broken", r"a\.json is not readable JSON"), ("null", "holds no list")):
         file.write_text(content)
         with pytest.raises(UserError, match=problem):
-            need_json(file, "X", "get it")
+            Source("X", "get it").json(file)
 
 
 def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def test_a_corpus_with_companions_is_the_same_corpus(tmp_path: Path, corpus: str
 
     def state() -> tuple:
         report = verify.lines(verify.verify(corpus, root, faces))
-        return list(READERS[corpus].read(root, *options)), report, count(corpus, root, 1), count_images(root)
+        return list(READERS[corpus](root, *options)), report, count(corpus, root, 1), count_images(root)
 
     shutil.copytree(ROOT / "embedded" / corpus, root, copy_function=lambda s, d: Path(d).symlink_to(s))
     before = state()

@@ -39,7 +39,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def records(exported: Path) -> Records:
     options = {"ffpp": [4], "ddvqa": [exported / "ffpp", 4]}
-    return {n: list(READERS[n].read(exported / n, *options.get(n, []))) for n in export.CORPORA}
+    return {n: list(READERS[n](exported / n, *options.get(n, []))) for n in export.CORPORA}
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from conftest import ROOT
 from fakevlm.collection.amounts import READERS
 from fakevlm.config.params import load_params
 from fakevlm.data.corpora import ffpp
+from fakevlm.data.corpora.files import SOURCES
 from fakevlm.errors import UserError
 from fakevlm.tools.verify import COMPLETE, INCOMPLETE, LISTS, Report, catalogue, lines, main, verify
 from smallrelease import make_release
@@ -44,7 +45,7 @@ def test_the_catalogue_has_every_corpus_and_its_sums_are_right() -> None:
     collect = load_params("mini").collect
     assert {*collect.corpora.folders(), *collect.benchmarks.folders(), *LISTS} <= set(corpora) == set(READERS)
     for key, corpus in corpora.items():
-        assert corpus.url in READERS[key].WHERE, "the catalogue and the reader name the same address"
+        assert corpus.url in SOURCES[key].get, "the catalogue and the reader name the same address"
         assert all(len(count.source) > 10 for count in corpus.counts.values())
 
     def total(key: str, *starts: str) -> int:
@@ -88,7 +89,7 @@ def test_missing_folders_and_files_are_named(data: Path, key: str, gone: str, na
     assert not report(key, data).complete
     output = text(key, data)
     assert any(named in line for line in output.splitlines() if "MISSING" in line)
-    assert f"cure     {READERS[key].WHERE}" in output
+    assert f"cure     {SOURCES[key].get}" in output
 
 
 def test_single_files_that_lists_name_are_missed(data: Path) -> None:

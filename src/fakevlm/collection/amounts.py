@@ -1,38 +1,34 @@
 """The readers, how many images a corpus has, and which of them `collect.at_most` draws."""
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from fakevlm import paths
 from fakevlm.config.params import Params
-from fakevlm.data.corpora import (
-    chameleon,
-    cvusa,
-    ddvqa,
-    dmimage,
-    fakeclue,
-    ffpp,
-    genimage,
-    loki,
-    m6doc,
-    vigor,
-)
-from fakevlm.data.corpora.files import count_images
+from fakevlm.data.corpora import ddvqa, fakeclue, ffpp, genimage, imagefolders, loki, m6doc
+from fakevlm.data.corpora.files import SOURCES, Unusable, count_images
+from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 
 # By their keys in params.yaml, in the order in which they are read.
-TRAINING: dict[str, ModuleType] = {
-    "genimage": genimage,
-    "ffpp": ffpp,
-    "chameleon": chameleon,
-    "cvusa": cvusa,
-    "vigor": vigor,
-    "m6doc": m6doc,
-    "fakeclue": fakeclue,
+Reader = Callable[..., Iterator[Record | Unusable]]
+TRAINING: dict[str, Reader] = {
+    "genimage": genimage.read,
+    "ffpp": ffpp.read,
+    "chameleon": imagefolders.read_chameleon,
+    "cvusa": imagefolders.read_cvusa,
+    "vigor": imagefolders.read_vigor,
+    "m6doc": m6doc.read,
+    "fakeclue": fakeclue.read,
 }
-BENCHMARKS: dict[str, ModuleType] = {"loki": loki, "dmimage": dmimage, "ddvqa": ddvqa, "ffpp": ffpp}
+BENCHMARKS: dict[str, Reader] = {
+    "loki": loki.read,
+    "dmimage": imagefolders.read_dmimage,
+    "ddvqa": ddvqa.read,
+    "ffpp": ffpp.read,
+}
 READERS = TRAINING | BENCHMARKS
 
 
@@ -65,10 +61,10 @@ def count(corpus: str, root: Path, frames: int) -> int | None:
         return sum(len(fakeclue.rows(root, split)) for split in fakeclue.SPLITS)
     if corpus == "m6doc":
         return sum(page.style is not None for page in m6doc.pages(root))
-    if corpus == "cvusa" and (names := cvusa.listed(root)):
+    if corpus == "cvusa" and (names := imagefolders.cvusa_listed(root)):
         return len(names)
-    folders = {"cvusa": [root / "bingmap/19"], "vigor": root.glob("*/satellite")}.get(corpus, [root])
-    return count_images(*folders) or None
+    places = {"cvusa": [root / "bingmap/19"], "vigor": root.glob("*/satellite")}.get(corpus, [root])
+    return count_images(*places) or None
 
 
 def drawn(id: str, share: float, seed: int) -> bool:
@@ -88,7 +84,7 @@ def need_folders(params: Params) -> None:
         others = {other.name: other.path for other in keys.others or ()}
         for key, name in {**keys.folders(), **others}.items():
             if not paths.resolve(name).is_dir():
-                where = READERS[key].WHERE if key in READERS else "see its reader"
+                where = SOURCES[key].get if key in SOURCES else "see its reader"
                 missing.append(f"collect.{section}.{key}: no folder {paths.resolve(name)}\n      {where}")
     if missing:
         raise UserError(

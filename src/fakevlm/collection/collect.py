@@ -70,11 +70,11 @@ def _training(
     params: Params, amounts: dict[str, Amount], videos: dict[str, Any]
 ) -> Iterator[tuple[str, Stream]]:
     """Yield (corpus, its records) for every training corpus that the profile names."""
-    for corpus, reader in TRAINING.items():
+    for corpus, read in TRAINING.items():
         if corpus in amounts:
             amount = amounts[corpus]
             chosen = partial(drawn, share=amount.share, seed=params.seed)
-            records = reader.read(amount.root, drawn=chosen, **(videos if reader is ffpp else {}))
+            records = read(amount.root, drawn=chosen, **(videos if corpus == "ffpp" else {}))
             yield corpus, track(records, corpus, total=round(amount.drawn) or None)
     for other in params.collect.corpora.others or ():
         read = plugins.load(other.reader, {}, "collect.corpora.others[].reader")
@@ -101,7 +101,7 @@ def _benchmark(name: str, params: Params, collected: Path, videos: dict[str, Any
         return track(records.take(rows.to_numpy().nonzero()[0]), title)
     total = count(name, root, settings.frames_per_video)
     if name != "ddvqa":
-        return track(BENCHMARKS[name].read(root), title, total)
+        return track(BENCHMARKS[name](root), title, total)
     if faces is None:
         raise UserError(
             "collect.benchmarks.ddvqa is set, but collect.corpora.ffpp, which has its frames, is null",

@@ -21,10 +21,10 @@ import yaml
 from pydantic import Field
 
 from fakevlm import paths
-from fakevlm.collection.amounts import READERS
 from fakevlm.config.params import Params, Section, load_params
-from fakevlm.data.corpora import cvusa, ddvqa, fakeclue, ffpp, genimage, loki, m6doc, vigor
-from fakevlm.data.corpora.files import appledouble, count_images
+from fakevlm.data.corpora import ddvqa, fakeclue, ffpp, genimage, loki, m6doc
+from fakevlm.data.corpora.files import SOURCES, appledouble, count_images
+from fakevlm.data.corpora.imagefolders import VIGOR_CITIES, cvusa_listed
 from fakevlm.data.records import REAL
 from fakevlm.errors import UserError
 from fakevlm.tools.archives import SUFFIXES
@@ -94,7 +94,7 @@ def _names(key: str, root: Path) -> dict[str, dict[str, list[str]]]:
         return {"generator": {name: folders[g] or [name] for g, name in genimage.PUBLISHED.items()}}
     names = {
         "ffpp": {"method": ffpp.METHODS, "split": ffpp.SPLITS},
-        "vigor": {"city": vigor.CITIES},
+        "vigor": {"city": VIGOR_CITIES},
         "ddvqa": {"method": [f for f in ddvqa.FOLDERS if f != "FaceShifter"], "split": ("train", "test")},
         "fakeclue": {"split": fakeclue.SPLITS},
     }
@@ -153,7 +153,7 @@ def _ffpp(root: Path, _: Path | None) -> Iterator[Item]:
 
 
 def _cvusa(root: Path, _: Path | None) -> Iterator[Item]:
-    if names := cvusa.listed(root):
+    if names := cvusa_listed(root):
         yield _listed(root, "aerial images in splits/*.csv", names, {})
 
 
@@ -290,7 +290,7 @@ def lines(report: Report) -> list[str]:
             text.append(f"  count    {name}: found {report.counts[name]:,}; {full} ({count.source})")
     text.append(f"  terms    {corpus.licence}")
     if not report.complete:
-        text.append(f"  cure     {READERS[report.key].WHERE} ({corpus.url}; size: {corpus.size})")
+        text.append(f"  cure     {SOURCES[report.key].get} ({corpus.url}; size: {corpus.size})")
         names = sorted(p.name for p in root.iterdir()) if root and root.is_dir() else []
         packed = [name for name in names if name.lower().endswith(SUFFIXES) and not appledouble(name)]
         if packed:

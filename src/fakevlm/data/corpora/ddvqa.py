@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from fakevlm.data.corpora import ffpp
-from fakevlm.data.corpora.files import Unusable, appledouble, need_folder, need_json
+from fakevlm.data.corpora.files import SOURCES, Unusable, appledouble
 from fakevlm.data.records import FAKE, REAL, Record
-from fakevlm.errors import UserError
 from fakevlm.prefetch import prefetch
 
-WHERE = "get DD-VQA's DQ_FF++ folder from https://github.com/Reality-Defender/Research-DD-VQA"
+SOURCE = SOURCES["ddvqa"]
 METHODS = {"0": "Deepfakes", "1": "Face2Face", "2": "FaceShifter", "3": "FaceSwap", "6": "NeuralTextures"}
 METHODS |= {"5": None}
 # As in the release.
@@ -34,23 +33,23 @@ Entry = tuple[str | None, str, list[tuple[str, str, list[str]]]]
 def entries(root: Path, split: str) -> Iterator[Entry]:
     """Yield the questions of a split (`train` or `test`), by video. Raises `UserError` as `read` does."""
     base = root / "DQ_FF++" if (root / "DQ_FF++").is_dir() else root
-    folder = need_folder(base / f"{split}_set", "DD-VQA", WHERE)
+    folder = SOURCE.folder(base / f"{split}_set")
     files = sorted(p for p in folder.glob("*/*.json") if not appledouble(p.name))
     if not files:
-        raise UserError(f"DD-VQA: no <Method>/<Method>.json in {folder}", WHERE)
+        raise SOURCE.error(f"no <Method>/<Method>.json in {folder}")
     for file in files:
-        for key, entry in need_json(file, "DD-VQA", WHERE, dict).items():
+        for key, entry in SOURCE.json(file, dict).items():
             mid, _, video = key.partition("_")
             if mid not in METHODS or not video:
-                raise UserError(f"DD-VQA: {file}, entry {key!r}: not <method>_<video>", WHERE)
+                raise SOURCE.error(f"{file}, entry {key!r}: not <method>_<video>")
             try:
                 questions = [
                     (number, str(row["question"]), [str(answer) for answer in row["answer"]])
                     for number, row in sorted(entry.items(), key=lambda pair: int(pair[0]))
                 ]
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                what = f"DD-VQA: {file}, entry {key!r}: not questions with answers ({error!r})"
-                raise UserError(what, WHERE) from error
+                what = f"{file}, entry {key!r}: not questions with answers ({error!r})"
+                raise SOURCE.error(what) from error
             yield METHODS[mid], video, questions
 
 

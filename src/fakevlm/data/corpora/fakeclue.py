@@ -14,14 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fakevlm.data.corpora import genimage
-from fakevlm.data.corpora.files import BadImage, Drawn, Unusable, need_folder, need_json
+from fakevlm.data.corpora.files import SOURCES, BadImage, Drawn, Unusable
 from fakevlm.data.records import CATEGORIES, FAKE, REAL, Record
-from fakevlm.errors import UserError
 
-WHERE = (
-    "get FakeClue from https://huggingface.co/datasets/lingcco/FakeClue "
-    "(data_json/*.json, train.zip, test.zip)"
-)
+SOURCE = SOURCES["fakeclue"]
 SPLITS = ("train", "test")
 _LARGEST = 200_000_000  # bytes; an entry of a zip that claims more is no image, and would fill the memory
 _PROBES = 200  # rows that are tried to find out below which folder of the zip the images are
@@ -52,18 +48,18 @@ class Images:
                 return
         self.place = file
         if not file.is_file():
-            raise UserError(f"FakeClue: no {split}.zip and no unpacked images of {split} in {root}", WHERE)
+            raise SOURCE.error(f"no {split}.zip and no unpacked images of {split} in {root}")
         try:
             self.archive = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, OSError) as error:
-            raise UserError(f"FakeClue: {file} is not a readable zip ({error})", WHERE) from error
+            raise SOURCE.error(f"{file} is not a readable zip ({error})") from error
         self.names = frozenset(self.archive.namelist())
         ends = tuple(f"/{path}" for path in probes)
         nested = min((name for name in self.names if name.endswith(ends)), default="")
         prefixes = ["", f"{split}/", *(nested[: 1 - len(end)] for end in ends if nested.endswith(end))]
         fitting = [prefix for prefix in prefixes if any(prefix + path in self.names for path in probes)]
         if not fitting:
-            raise UserError(f"FakeClue: {file} holds none of the images that {split}.json names", WHERE)
+            raise SOURCE.error(f"{file} holds none of the images that {split}.json names")
         self.prefix = fitting[0]
 
     def __contains__(self, path: str) -> bool:
@@ -101,8 +97,7 @@ def _plain(name: str) -> bool:
 
 def rows(root: Path, split: str) -> list[Any]:
     """Return the rows of one split, unchecked. Raises `UserError` if there is no list in JSON."""
-    file = need_folder(root, "FakeClue", WHERE) / "data_json" / f"{split}.json"
-    return need_json(file, "FakeClue", WHERE)
+    return SOURCE.json(root / "data_json" / f"{split}.json")
 
 
 def _origin(path: str, label: int) -> dict[str, str | None]:

@@ -20,25 +20,12 @@ import numpy as np
 
 from fakevlm import cache
 from fakevlm.data.corpora.faces import Cropper
-from fakevlm.data.corpora.files import (
-    BadImage,
-    Drawn,
-    Unusable,
-    appledouble,
-    file_stamp,
-    images,
-    need_folder,
-    need_json,
-)
+from fakevlm.data.corpora.files import SOURCES, BadImage, Drawn, Unusable, appledouble, file_stamp, images
 from fakevlm.data.corpora.video import frames, numbers, png, spaced
 from fakevlm.data.records import FAKE, REAL, Record
-from fakevlm.errors import UserError
 from fakevlm.prefetch import prefetch
 
-WHERE = (
-    "get FaceForensics++ by the form at https://github.com/ondyari/FaceForensics "
-    "(c23 videos and dataset/splits)"
-)
+SOURCE = SOURCES["ffpp"]
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 SPLITS = ("train", "val", "test")
 
@@ -60,9 +47,9 @@ def pairs(root: Path, split: str) -> list[tuple[str, str]]:
     """
     file = root / "splits" / f"{split}.json"
     try:
-        return [(str(first), str(second)) for first, second in need_json(file, "FF++", WHERE)]
+        return [(str(first), str(second)) for first, second in SOURCE.json(file)]
     except (TypeError, ValueError) as error:
-        raise UserError(f"FF++: {file} is not a list of pairs of video ids", WHERE) from error
+        raise SOURCE.error(f"{file} is not a list of pairs of video ids") from error
 
 
 def read_splits(root: Path) -> dict[str, str]:
@@ -160,7 +147,7 @@ def videos(root: Path, method: str | None) -> list[str]:
     if (place / "frames").is_dir():
         names |= {p.name for p in (place / "frames").iterdir() if p.is_dir()}
     else:
-        need_folder(place / "videos", "FF++", WHERE)
+        SOURCE.folder(place / "videos")
     return sorted(names)
 
 
@@ -178,14 +165,13 @@ def read(
     Raises:
         UserError: a folder or a split file is missing, or a video is in no split.
     """
-    need_folder(root, "FF++", WHERE)
     official = read_splits(root)
 
     def places() -> Iterator[tuple[str | None, str]]:
         for method in (None, *METHODS):
             for video in videos(root, method):
                 if (target := video.split("_")[0]) not in official:
-                    raise UserError(f"FF++: video {video} is in none of {root / 'splits'}/*.json", WHERE)
+                    raise SOURCE.error(f"video {video} is in none of {root / 'splits'}/*.json")
                 if official[target] in splits:
                     yield method, video
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from PIL import Image
 
 from fakevlm.data.records import Record, rgb
@@ -30,6 +31,44 @@ class Unusable(NamedTuple):
     reason: str
 
 
+class Source(NamedTuple):
+    """A public corpus: its name in messages, and how to get it."""
+
+    name: str
+    get: str
+
+    def error(self, problem: str) -> UserError:
+        """Return the error to raise about this corpus."""
+        return UserError(f"{self.name}: {problem}", self.get)
+
+    def folder(self, path: Path) -> Path:
+        """Return the folder. Raises `UserError` if it is missing, with the way to get the corpus."""
+        if not path.is_dir():
+            cure = f"{self.get}; or leave the corpus out with null in params.yaml"
+            raise UserError(f"{self.name}: no folder {path}", cure)
+        return path
+
+    def json(self, path: Path, kind: type[list] | type[dict] = list) -> Any:
+        """Return the content of a JSON file in UTF-8, UTF-16 or UTF-32.
+
+        Raises:
+            UserError: the file is missing or not JSON, or does not hold a `kind`.
+        """
+        try:
+            content = json.loads(path.read_bytes())
+        except OSError as error:
+            raise self.error(f"no file {path}") from error
+        except ValueError as error:
+            raise self.error(f"{path} is not readable JSON ({error})") from error
+        if not isinstance(content, kind):
+            raise self.error(f"{path} holds no {kind.__name__}, as it should")
+        return content
+
+
+_LISTED = yaml.safe_load(Path(__file__).with_name("sources.yaml").read_text(encoding="utf-8"))
+SOURCES = {key: Source(**entry) for key, entry in _LISTED.items()}
+
+
 def load(file: Path, id: str, drawn: Drawn | None, **fields: Any) -> Iterator[Record]:
     """Yield the record of an image file if it is drawn; otherwise nothing, and the file is not read."""
     if drawn is None or drawn(id):
@@ -45,39 +84,9 @@ def file_stamp(file: Path) -> list[int] | None:
     return [status.st_size, status.st_mtime_ns]
 
 
-def need_folder(path: Path, corpus: str, where: str) -> Path:
-    """Return the folder. Raises `UserError` if it is missing, with the way to get the corpus."""
-    if not path.is_dir():
-        raise UserError(
-            f"{corpus}: no folder {path}", f"{where}; or leave the corpus out with null in params.yaml"
-        )
-    return path
-
-
-def need_json(path: Path, corpus: str, where: str, kind: type[list] | type[dict] = list) -> Any:
-    """Return the content of a JSON file in UTF-8, UTF-16 or UTF-32.
-
-    Raises:
-        UserError: the file is missing or not JSON, or does not hold a `kind`.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{corpus}: no file {path}", where) from error
-    except ValueError as error:
-        raise UserError(f"{corpus}: {path} is not readable JSON ({error})", where) from error
-    if not isinstance(content, kind):
-        raise UserError(f"{corpus}: {path} holds no {kind.__name__}, as it should", where)
-    return content
-
-
 def appledouble(name: str) -> bool:
     """Whether a file is macOS's companion of another one (`._000.mp4`): the same suffix, but no image."""
     return name.startswith("._")
-
-
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not appledouble(name)
 
 
 def images(folder: Path) -> list[Path]:
@@ -96,10 +105,8 @@ def _images(folder: Path) -> Iterator[Path]:
     def fail(error: OSError) -> None:
         if not folder.exists():
             return
-        raise UserError(
-            f"{error.filename} cannot be listed: {error.strerror}",
-            "give yourself the right to read it, or mount it",
-        ) from error
+        what = f"{error.filename} cannot be listed: {error.strerror}"
+        raise UserError(what, "give yourself the right to read it, or mount it") from error
 
     visited = set()
     for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
@@ -109,7 +116,9 @@ def _images(folder: Path) -> Iterator[Path]:
             continue
         visited.add(real)
         folders.sort()
-        yield from (file for name in names if _is_image(name) and (file := Path(place, name)).is_file())
+        for file in (Path(place, name) for name in names if not appledouble(name)):
+            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
+                yield file
 
 
 def decoded(record: Record) -> Image.Image:

@@ -1,24 +1,16 @@
 """GenImage (Zhu et al., NeurIPS 2023): images of eight generators beside photographs from ImageNet.
 
-    <root>/<Generator>/{train,val}/ai/416_adm_45.PNG                    class index, generator, number
-    <root>/<Generator>/{train,val}/nature/n02099601_123.JPEG            ImageNet synset (train)
-    <root>/<Generator>/{train,val}/nature/ILSVRC2012_val_00012345.JPEG  (val)
-
-with Generator of `PUBLISHED`. The archives unpack to names such as `imagenet_ai_0419_sdv4`; those are
-understood too, also one level deeper. The same photograph can be there under several generators: `collect`
-finds copies by content. In the real corpus `ai` holds mostly PNG and `nature` JPEG, so the file format
-alone gives the label away.
+<root>/<Generator>/{train,val}/{ai/416_adm_45.PNG,nature/n02099601_123.JPEG}, Generator of `PUBLISHED`,
+or unpacked into folders such as `imagenet_ai_0419_sdv4`, also one level deeper.
 """
 
 import re
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
-from fakevlm.data.corpora.files import Drawn, images, load, need_folder
+from fakevlm.data.corpora.files import SOURCES, Drawn, images, load
 from fakevlm.data.records import FAKE, REAL, Record
-from fakevlm.errors import UserError
-
-WHERE = "get GenImage from https://github.com/GenImage-Dataset/GenImage and unpack it there"
 
 # The published folder of each generator.
 PUBLISHED = {
@@ -50,10 +42,9 @@ def record_id(label: int, generator: str, file: str) -> str:
 def split_folders(root: Path) -> list[tuple[str, Path]]:
     """Return (generator, folder that holds `train` and `val`), by generator in the order of `GENERATORS`."""
     folders = []
-    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
-        generator = generator_of(folder.name)
-        if generator is not None:
-            inner = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
+    for folder in sorted(root.glob("*")):
+        if generator := generator_of(folder.name):
+            inner = [folder, *sorted(folder.glob("*"))]
             folders += [(generator, f) for f in inner if (f / "train").is_dir() or (f / "val").is_dir()]
     return sorted(folders, key=lambda pair: GENERATORS.index(pair[0]))
 
@@ -61,17 +52,18 @@ def split_folders(root: Path) -> list[tuple[str, Path]]:
 def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
     """Stream the images, generator by generator; the category is unknown until `categorize`.
 
+    A photograph may be there under several generators. `ai` holds mostly PNG and `nature` JPEG, so in the
+    real corpus the file format alone gives the label away.
+
     Raises:
-        UserError: the folder is missing or holds no generator's folder with `train` or `val`.
+        UserError: there is no generator's folder with `train` or `val`.
     """
-    need_folder(root, "GenImage", WHERE)
     folders = split_folders(root)
     if not folders:
-        raise UserError(f"GenImage: no <Generator>/{{train,val}} folder in {root}", WHERE)
-    for generator, folder in folders:
-        for split in ("train", "val"):
-            for kind, label in (("ai", FAKE), ("nature", REAL)):
-                fields = {"label": label, "source": "genimage"}
-                fields["generator"] = generator if label == FAKE else None
-                for file in images(folder / split / kind):
-                    yield from load(file, record_id(label, generator, file.name), drawn, **fields)
+        raise SOURCES["genimage"].error(f"no <Generator>/{{train,val}} folder in {root}")
+    kinds = (("ai", FAKE), ("nature", REAL))
+    for (generator, folder), split, (kind, label) in product(folders, ("train", "val"), kinds):
+        made_by = generator if label == FAKE else None
+        for file in images(folder / split / kind):
+            path = record_id(label, generator, file.name)
+            yield from load(file, path, drawn, label=label, source="genimage", generator=made_by)

@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fakevlm.data.corpora.files import Drawn, Unusable, load, need_folder, need_json
+from fakevlm.data.corpora.files import SOURCES, Drawn, Unusable, load
 from fakevlm.data.records import FAKE, REAL, Record
-from fakevlm.errors import UserError
 
-WHERE = "get LOKI from https://huggingface.co/datasets/bczhou/LOKI"
+SOURCE = SOURCES["loki"]
 CATEGORIES = {"animals": "animal", "person": "human", "sence": "scene", "scenery": "scene"}
 _TYPE = re.compile(r"image_tf_image_(real|fake)_ask_(real|fake)_(\w+)$")
 
@@ -38,11 +37,11 @@ def reference(problems: dict[str, Any]) -> str:
 def references(root: Path) -> dict[str, str]:
     """Return people's descriptions by image path. Raises `UserError` if the file is missing or not LOKI's."""
     file = root / "data_json" / "image" / "open_ended_vqa.json"
-    rows = need_json(file, "LOKI", WHERE)
+    rows = SOURCE.json(file)
     try:
         return {_clean(row["image_path"]): reference(row["problems"]) for row in rows}
     except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"LOKI: {file}: a row is not LOKI's ({error!r})", WHERE) from error
+        raise SOURCE.error(f"{file}: a row is not LOKI's ({error!r})") from error
 
 
 def labels(root: Path) -> tuple[dict[str, tuple[str, str]], int]:
@@ -54,19 +53,18 @@ def labels(root: Path) -> tuple[dict[str, tuple[str, str]], int]:
         UserError: the JSON is missing, a row is not LOKI's, or two rows of an image disagree on its truth.
     """
     file = root / "data_json" / "image" / "true_or_false.json"
-    rows = need_json(file, "LOKI", WHERE)
+    rows = SOURCE.json(file)
     by_path: dict[str, tuple[str, str]] = {}
     for n, row in enumerate(rows):
         try:
             path, match = _clean(row["image_path"]), _TYPE.search(row["question_type"])
         except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"LOKI: {file}, row {n}: not LOKI's ({error!r})", WHERE) from error
+            raise SOURCE.error(f"{file}, row {n}: not LOKI's ({error!r})") from error
         if match is None:
-            raise UserError(f"LOKI: {file}, row {n}: question_type {row['question_type']!r}", WHERE)
+            raise SOURCE.error(f"{file}, row {n}: question_type {row['question_type']!r}")
         label = (match[1], match[3])
         if by_path.setdefault(path, label) != label:
-            what = f"LOKI: {file}, row {n}: {path} is called both {by_path[path]} and {label}"
-            raise UserError(what, WHERE)
+            raise SOURCE.error(f"{file}, row {n}: {path} is called both {by_path[path]} and {label}")
     return by_path, len(rows)
 
 
@@ -74,9 +72,8 @@ def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record | Unusable]:
     """Stream one record an image, in the order of `true_or_false.json`; a missing image is unusable.
 
     Raises:
-        UserError: the folder or a JSON is missing or not LOKI's.
+        UserError: a JSON is missing or not LOKI's.
     """
-    need_folder(root, "LOKI", WHERE)
     described = references(root)
     for path, (label, category) in labels(root)[0].items():
         file, text = root / path, described.get(path)

@@ -13,12 +13,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fakevlm.data.corpora.files import Drawn, Unusable, load, need_folder, need_json
+from fakevlm.data.corpora.files import SOURCES, Drawn, Unusable, load
 from fakevlm.data.page_layout import STYLES, Block, layout_from_coco
 from fakevlm.data.records import REAL, Record
-from fakevlm.errors import UserError
 
-WHERE = "ask for M6Doc at https://github.com/HCIILAB/M6Doc and unpack it there"
+SOURCE = SOURCES["m6doc"]
 
 # Class names by category id; 0 is the background, which is never annotated.
 CATEGORIES = tuple(Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").splitlines())
@@ -71,15 +70,14 @@ def pages(root: Path) -> Iterator[Page]:
     Raises:
         UserError: no annotation file, or one is not COCO's JSON.
     """
-    need_folder(root / "annotations", "M6Doc", WHERE)
     files = sorted((root / "annotations").glob("instances_*.json"))
     if not files:
-        raise UserError(f"M6Doc: no instances_*.json in {root / 'annotations'}", WHERE)
+        raise SOURCE.error(f"no instances_*.json in {root / 'annotations'}")
     for file in files:
         split = file.stem.removeprefix("instances_")
         folders = [root / name for name in (split, f"{split}2017", split.removesuffix("2017"))]
-        folder = need_folder(next((f for f in folders if f.is_dir()), folders[0]), "M6Doc", WHERE)
-        coco = need_json(file, "M6Doc", WHERE, dict)
+        folder = SOURCE.folder(next((f for f in folders if f.is_dir()), folders[0]))
+        coco = SOURCE.json(file, dict)
         try:
             names = {category["id"]: category["name"] for category in coco["categories"]}
             by_image = defaultdict(list)
@@ -92,7 +90,7 @@ def pages(root: Path) -> Iterator[Page]:
                 layout = layout_from_coco(boxes, coco["categories"], width, height)
                 yield Page(folder / name, int(width), int(height), style, tuple(layout))
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-            raise UserError(f"M6Doc: {file} is not a COCO file ({error!r})", WHERE) from error
+            raise SOURCE.error(f"{file} is not a COCO file ({error!r})") from error
 
 
 def read(
