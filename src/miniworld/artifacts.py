@@ -1,12 +1,12 @@
 """Artifacts put into a finished picture, such as generators leave in texture, shape and light.
 
-Each function takes the picture (H, W, 3) float32 in 0..255 and returns the changed picture and the box
-(pixels) where the artifact can be seen. Flaws of the drawing itself (extra legs, bent lines) are drawn by the
-scenes."""
+Pictures are (H, W, 3) float32 in 0..255, boxes in pixels. A change of the surface sees `soft`, the ellipse it
+stays inside, (H, W, 1) in 0..1; the others find a place of their own and return it as well. Flaws of the
+drawing itself (extra legs, bent lines) are drawn by the scenes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -29,25 +29,23 @@ class Place:
     def size(self) -> int:
         return self.mask.shape[0]
 
-    def on_subject(self, low: float, high: float) -> PixelBox:
-        """Return a box of random size (fractions of the image) centred on the subject or an anchor."""
-        n = self.size
-        w, h = (int(n * self.rng.uniform(low, high)) for _ in range(2))
-        if self.set.anchors and self.rng.random() < 0.6:
+    def box(self, low: float, high: float, *, anywhere: bool = False) -> PixelBox:
+        """Return a box of random size (fractions of the image), centred on the subject or an anchor."""
+        n, rng = self.size, self.rng
+        w, h = (int(n * rng.uniform(low, high)) for _ in range(2))
+        if anywhere:
+            return self.clip(int(rng.integers(0, n - w)), int(rng.integers(0, n - h)), w, h)
+        if self.set.anchors and rng.random() < 0.6:
             names = sorted(self.set.anchors)
-            x0, y0, x1, y1 = self.set.anchors[names[int(self.rng.integers(len(names)))]]
-            cx = int(n * self.rng.uniform(x0, x1) * 0.5 + n * (x0 + x1) * 0.25)
-            cy = int(n * self.rng.uniform(y0, y1) * 0.5 + n * (y0 + y1) * 0.25)
+            x0, y0, x1, y1 = self.set.anchors[names[int(rng.integers(len(names)))]]
+            cx = int(n * rng.uniform(x0, x1) * 0.5 + n * (x0 + x1) * 0.25)
+            cy = int(n * rng.uniform(y0, y1) * 0.5 + n * (y0 + y1) * 0.25)
         else:
             cx, cy = self.point()
         return self.clip(cx - w // 2, cy - h // 2, w, h)
 
-    def anywhere(self, low: float, high: float) -> PixelBox:
-        n = self.size
-        w, h = (int(n * self.rng.uniform(low, high)) for _ in range(2))
-        return self.clip(int(self.rng.integers(0, n - w)), int(self.rng.integers(0, n - h)), w, h)
-
     def point(self) -> tuple[int, int]:
+        """Return a random pixel (x, y) of the subject; the middle of the image if it has none."""
         ys, xs = np.nonzero(self.mask)
         if not len(xs):
             return self.size // 2, self.size // 2
@@ -55,8 +53,8 @@ class Place:
         return int(xs[k]), int(ys[k])
 
     def clip(self, x: int, y: int, w: int, h: int) -> PixelBox:
-        n = self.size
-        x, y = min(max(x, 0), n - w), min(max(y, 0), n - h)
+        """Return the box of this size nearest to (x, y) that lies inside the image."""
+        x, y = min(max(x, 0), self.size - w), min(max(y, 0), self.size - h)
         return x, y, x + w, y + h
 
 
@@ -77,36 +75,66 @@ def _soft(size: int, b: PixelBox) -> np.ndarray:
     return np.clip((1.15 - d) / 0.3, 0, 1).astype(np.float32)[..., None]
 
 
-def smooth(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
-    b = place.on_subject(0.32, 0.5)
+def smooth(img: np.ndarray, soft: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
     flat = cv2.GaussianBlur(img, (0, 0), 1.8 + 1.6 * strength)
-    soft = _soft(place.size, b) * (0.75 + 0.25 * strength)
-    return _blend(img, flat, soft), b
+    return _blend(img, flat, soft * (0.75 + 0.25 * strength))
 
 
-def grid(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
-    b = place.on_subject(0.3, 0.5)
-    n = place.size
-    ys, xs = np.mgrid[0:n, 0:n]
-    period = int(place.rng.integers(3, 6))
-    if place.rng.random() < 0.5:
+def grid(img: np.ndarray, soft: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    ys, xs = np.indices(img.shape[:2])
+    period = int(rng.integers(3, 6))
+    if rng.random() < 0.5:
         pattern = (((xs // (period // 2 + 1)) + (ys // (period // 2 + 1))) % 2) * 2.0 - 1
     else:
         pattern = ((xs % period == 0) | (ys % period == 0)) * 2.0 - 0.8
-    return img + (pattern * (17 + 13 * strength))[..., None].astype(np.float32) * _soft(n, b), b
+    return img + (pattern * (17 + 13 * strength))[..., None].astype(np.float32) * soft
 
 
-def smear(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
-    b = place.on_subject(0.34, 0.52)
-    length = int(11 + 8 * strength)
-    angle = place.rng.uniform(0, 180)
+def smear(img: np.ndarray, soft: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    length, angle = int(11 + 8 * strength), np.deg2rad(rng.uniform(0, 180))
     kernel = np.zeros((length, length), np.float32)
     half = (length - 1) / 2
-    dx, dy = np.cos(np.deg2rad(angle)) * half, np.sin(np.deg2rad(angle)) * half
+    dx, dy = np.cos(angle) * half, np.sin(angle) * half
     cv2.line(kernel, (round(half - dx), round(half - dy)), (round(half + dx), round(half + dy)), 1.0, 1)
-    dragged = cv2.filter2D(img, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)
-    soft = _soft(place.size, b)
-    return _blend(img, dragged, soft), b
+    return _blend(img, cv2.filter2D(img, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT), soft)
+
+
+def speckle(img: np.ndarray, soft: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    dots = rng.random(img.shape[:2]) < 0.1 + 0.1 * strength
+    colours = np.where(rng.random(img.shape) < 0.5, 25.0, 240.0).astype(np.float32)
+    return np.where((soft > 0.5) & dots[..., None], colours, img)
+
+
+def melt(img: np.ndarray, soft: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    field = cv2.GaussianBlur(rng.standard_normal((*img.shape[:2], 2)).astype(np.float32), (0, 0), 3.2)
+    field /= np.abs(field).max() + 1e-6
+    shift = field * soft * (15 + 8 * strength)
+    shift[..., 1] -= np.abs(shift[..., 1]) * 0.6  # things run downwards
+    ys, xs = np.indices(img.shape[:2], np.float32)
+    x, y = xs + shift[..., 0], ys + shift[..., 1]
+    warped = cv2.remap(img, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return _blend(img, cv2.GaussianBlur(warped, (0, 0), 0.8), soft * 0.9)
+
+
+def tint(img: np.ndarray, soft: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    casts = np.float32([[70, -45, 55], [-50, 60, -45], [-45, 35, 75], [80, 10, -70]])
+    return img + soft * (casts[int(rng.integers(len(casts)))] * (0.95 + 0.35 * strength))
+
+
+def banding(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+    b = place.box(0.5, 0.8, anywhere=True)
+    step = 48 + 26 * strength
+    flat = np.floor(cv2.GaussianBlur(img, (0, 0), 1.2) / step) * step + step / 2
+    return _blend(img, flat, _soft(place.size, b)), b
+
+
+def ringing(img: np.ndarray, soft: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    edge = img - cv2.GaussianBlur(img, (0, 0), 2.0)
+    echo = np.zeros_like(img)
+    for k in (1, 2, 3):
+        for dx, dy in ((4 * k, 0), (-4 * k, 0), (0, 4 * k), (0, -4 * k)):
+            echo += np.roll(edge, (dy, dx), (0, 1)) * (0.5 + 0.25 * strength) / k
+    return img + echo * soft
 
 
 def repeat(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
@@ -123,20 +151,9 @@ def repeat(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, 
     return out, b
 
 
-def speckle(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
-    b = place.on_subject(0.26, 0.42)
-    n = place.size
-    dots = place.rng.random((n, n)) < 0.1 + 0.1 * strength
-    colours = np.where(place.rng.random((n, n, 3)) < 0.5, 25.0, 240.0).astype(np.float32)
-    soft = (_soft(n, b)[..., 0] > 0.5) & dots
-    out = img.copy()
-    out[soft] = colours[soft]
-    return out, b
-
-
 def duplicate(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
     n, rng = place.size, place.rng
-    x0, y0, x1, y1 = place.on_subject(0.24, 0.34)
+    x0, y0, x1, y1 = place.box(0.24, 0.34)
     angle = rng.uniform(0, 2 * np.pi)
     reach = rng.uniform(0.75, 1.05)
     dx, dy = int(np.cos(angle) * (x1 - x0) * reach), int(np.sin(angle) * (y1 - y0) * reach)
@@ -150,20 +167,6 @@ def duplicate(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarra
     out = _blend(img, moved, cut)
     out = out * (1 - (0.3 + 0.2 * strength) * 4 * cut * (1 - cut))  # as a line around it
     return out, (min(x0, target[0]), min(y0, target[1]), max(x1, target[2]), max(y1, target[3]))
-
-
-def melt(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
-    b = place.on_subject(0.4, 0.56)
-    n, rng = place.size, place.rng
-    field = cv2.GaussianBlur(rng.standard_normal((n, n, 2)).astype(np.float32), (0, 0), 3.2)
-    field /= np.abs(field).max() + 1e-6
-    soft = _soft(n, b)
-    shift = field * soft * (15 + 8 * strength)
-    shift[..., 1] -= np.abs(shift[..., 1]) * 0.6  # things run downwards
-    ys, xs = np.mgrid[0:n, 0:n].astype(np.float32)
-    x, y = xs + shift[..., 0], ys + shift[..., 1]
-    warped = cv2.remap(img, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    return _blend(img, cv2.GaussianBlur(warped, (0, 0), 0.8), soft * 0.9), b
 
 
 def misaligned(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
@@ -192,13 +195,6 @@ def halo(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, Pi
     return img * (1 - soft) + np.float32([250, 250, 240]) * soft, b
 
 
-def tint(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
-    b = place.on_subject(0.34, 0.5)
-    casts = np.float32([[70, -45, 55], [-50, 60, -45], [-45, 35, 75], [80, 10, -70]])
-    cast = casts[int(place.rng.integers(len(casts)))] * (0.95 + 0.35 * strength)
-    return img + _soft(place.size, b) * cast, b
-
-
 def glare(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
     n = place.size
     radius = n * place.rng.uniform(0.075, 0.105)
@@ -214,27 +210,9 @@ def glare(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, P
     return img + (255 - img) * spot * (0.85 + 0.15 * strength), b
 
 
-def banding(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
-    b = place.anywhere(0.5, 0.8)
-    step = 48 + 26 * strength
-    flat = np.floor(cv2.GaussianBlur(img, (0, 0), 1.2) / step) * step + step / 2
-    soft = _soft(place.size, b)
-    return _blend(img, flat, soft), b
-
-
-def ringing(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
-    b = place.on_subject(0.45, 0.65)
-    edge = img - cv2.GaussianBlur(img, (0, 0), 2.0)
-    echo = np.zeros_like(img)
-    for k in (1, 2, 3):
-        for dx, dy in ((4 * k, 0), (-4 * k, 0), (0, 4 * k), (0, -4 * k)):
-            echo += np.roll(edge, (dy, dx), (0, 1)) * (0.5 + 0.25 * strength) / k
-    return img + echo * _soft(place.size, b), b
-
-
 def floating(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
     n, rng = place.size, place.rng
-    x0, y0, x1, y1 = place.on_subject(0.16, 0.24)
+    x0, y0, x1, y1 = place.box(0.16, 0.24)
     tx = int(rng.integers(2, max(3, n - (x1 - x0) - 2)))
     ty = int(rng.integers(1, max(2, int(n * 0.2))))
     moved = _moved(img, tx - x0, ty - y0)
@@ -247,46 +225,54 @@ class Maker(NamedTuple):
     """How a kind of artifact is put in.
 
     Attributes:
-        draw: (picture, place, strength) -> (changed picture, box in pixels).
         visible: least mean absolute change inside the box (grey levels); less than that nobody could see.
         tries: places tried at least, of which the one that changes most is taken.
+        change: (picture, soft ellipse, rng, strength) -> picture if `extent` is given; else (picture, place,
+            strength) -> (picture, box).
+        extent: width and height of the ellipse, (least, most) as fractions of the image.
     """
 
-    draw: Callable[[np.ndarray, Place, float], tuple[np.ndarray, PixelBox]]
     visible: float
     tries: int
+    change: Callable[..., Any]
+    extent: tuple[float, float] | None = None
+
+    def draw(self, img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
+        """Return the changed picture and the box where the artifact can be seen."""
+        if self.extent is None:
+            return self.change(img, place, strength)
+        b = place.box(*self.extent)
+        return self.change(img, _soft(place.size, b), place.rng, strength), b
 
 
 MAKERS = {
-    "smooth": Maker(smooth, 3.4, 2),
-    "grid": Maker(grid, 5.0, 1),
-    "smear": Maker(smear, 5.0, 3),
-    "repeat": Maker(repeat, 13.0, 4),
-    "speckle": Maker(speckle, 5.0, 1),
-    "duplicate": Maker(duplicate, 15.0, 6),
-    "melt": Maker(melt, 6.5, 3),
-    "misaligned": Maker(misaligned, 6.0, 3),
-    "halo": Maker(halo, 3.0, 1),
-    "tint": Maker(tint, 5.0, 1),
-    "glare": Maker(glare, 26.0, 3),
-    "banding": Maker(banding, 7.0, 1),
-    "ringing": Maker(ringing, 6.0, 2),
-    "float": Maker(floating, 9.0, 3),
+    "smooth": Maker(3.4, 2, smooth, (0.32, 0.5)),
+    "grid": Maker(5.0, 1, grid, (0.3, 0.5)),
+    "smear": Maker(5.0, 3, smear, (0.34, 0.52)),
+    "repeat": Maker(13.0, 4, repeat),
+    "speckle": Maker(5.0, 1, speckle, (0.26, 0.42)),
+    "duplicate": Maker(15.0, 6, duplicate),
+    "melt": Maker(6.5, 3, melt, (0.4, 0.56)),
+    "misaligned": Maker(6.0, 3, misaligned),
+    "halo": Maker(3.0, 1, halo),
+    "tint": Maker(5.0, 1, tint, (0.34, 0.5)),
+    "glare": Maker(26.0, 3, glare),
+    "banding": Maker(7.0, 1, banding),
+    "ringing": Maker(6.0, 2, ringing, (0.45, 0.65)),
+    "float": Maker(9.0, 3, floating),
 }
 
 
 def apply(img: np.ndarray, kind: str, place: Place, strength: float) -> tuple[np.ndarray, PixelBox] | None:
     """Return the picture with one artifact and its box; None if it can be seen in none of nine places."""
-    best: tuple[float, np.ndarray, PixelBox] | None = None
     maker = MAKERS[kind]
+    most, best = -1.0, None
     for attempt in range(9):
         out, b = maker.draw(img, place, strength)
-        x0, y0, x1, y1 = b
-        if x1 - x0 < 4 or y1 - y0 < 4:
-            continue
-        change = float(np.abs(np.clip(out[y0:y1, x0:x1], 0, 255) - img[y0:y1, x0:x1]).mean())
-        if best is None or change > best[0]:
-            best = change, out, b
-        if attempt + 1 >= maker.tries and best[0] >= maker.visible:
-            return best[1], best[2]
+        inside = np.s_[b[1] : b[3], b[0] : b[2]]
+        change = float(np.abs(np.clip(out[inside], 0, 255) - img[inside]).mean())
+        if change > most:
+            most, best = change, (out, b)
+        if attempt + 1 >= maker.tries and most >= maker.visible:
+            return best
     return None

@@ -31,9 +31,7 @@ def describe(kind: str, category: str, rng: np.random.Generator) -> str:
 
 def loki_problems(truth: GroundTruth, size: int, rng: np.random.Generator) -> dict[str, list[dict]]:
     """Return the `problems` of a row of LOKI's `open_ended_vqa.json`; the global one may be empty."""
-    options = _WORDS["overall"]
-    index = int(rng.integers(len(options)))
-    overall = options[index] if rng.random() < 0.6 else ""
+    overall = pick(rng, _WORDS["overall"]) if rng.random() < 0.6 else ""
     regional = []
     for artifact in truth.artifacts:
         x0, y0, x1, y1 = (round(v * size) for v in artifact.region)

@@ -36,6 +36,7 @@ class Style:
 
 STYLES = {
     "fakeclue": Style(),
+    "video": Style(grain=(2.0, 4.5)),
     "loki": Style(0.08, 1.2, 0.94, scale=(0.75, 1.0), grain=(1.5, 8.0), night=0.15),
     "dmimage": Style(-0.06, 0.8, 1.04, scale=(0.9, 1.2), jpeg=(65, 92)),
 }

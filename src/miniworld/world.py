@@ -4,8 +4,7 @@ Real and fake images come from the same scenes through the same camera; a fake d
 and a few fakes by nothing that can be seen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from types import ModuleType
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -21,17 +20,16 @@ from miniworld.fitting import FITTING, MANIPULATIONS
 from miniworld.scenes import animal, face, human, landscape, page, satellite, scan, thing
 from miniworld.stagecraft import STYLES, Brief, Set, Style
 
-SCENES: dict[str, ModuleType] = {
-    "animal": animal,
-    "human": human,
-    "object": thing,
-    "scene": landscape,
-    "satellite": satellite,
-    "doc": page,
-    "deepfake": face,
-    "medicine": scan,
+SCENES = {
+    "animal": animal.draw,
+    "human": human.draw,
+    "object": thing.draw,
+    "scene": landscape.draw,
+    "satellite": satellite.draw,
+    "doc": page.draw,
+    "deepfake": face.draw,
+    "medicine": scan.draw,
 }
-UNSEEN = tuple(name for name, kind in KINDS.items() if kind.unseen)
 # Put in before the camera, as part of the scene's light; the others come behind it.
 _BEFORE_GRAIN = ("melt", "halo", "tint", "glare")
 _ALWAYS = ["structure", "lines", "light", "colour"]  # qualities of every real image
@@ -73,14 +71,13 @@ def _choose(
     category: str, rng: np.random.Generator, kinds: Sequence[str] | None, count: tuple[int, int]
 ) -> list[str]:
     """Return the kinds of artifact to put in."""
-    fitting = FITTING[category] + UNSEEN
-    allowed = [kind for kind in (SEEN_KINDS if kinds is None else kinds) if kind in fitting]
-    if kinds is not None and not allowed:
-        allowed = list(FITTING[category])
-    wanted = min(int(rng.integers(count[0], count[1] + 1)), len(allowed))
-    chosen = [str(k) for k in rng.choice(allowed, wanted, replace=False)] if wanted else []
+    fitting = FITTING[category]
+    wanted = SEEN_KINDS if kinds is None else kinds
+    allowed = [kind for kind in wanted if kind in fitting or KINDS[kind].unseen] or fitting
+    n = min(rng.integers(count[0], count[1] + 1), len(allowed))
+    chosen = rng.choice(allowed, n, replace=False).tolist()
     if category == "object":  # not every object can show every pair of flaws
-        drawn = [k for k in chosen if k in thing.FLAWS]
+        drawn = [k for k in chosen if k not in artifacts.MAKERS]
         while drawn and not any(set(drawn) <= set(can) for can in thing.CAN.values()):
             chosen.remove(drawn.pop())
     return chosen
@@ -91,16 +88,13 @@ def _light_up(
 ) -> np.ndarray:
     """Add texture of the material everywhere, and shade the subject from the side of the light."""
     n = img.shape[0]
-    fine, streak = np.zeros(32, np.float32), np.zeros(32, np.float32)
-    for part in Part:
-        fine[part], streak[part] = stage.texture.get(part, (3, 0))
+    fine, streak = np.float32([stage.texture.get(part, (3, 0)) for part in Part]).T
     texture = fine[parts] * noise(rng, "fine", n) + streak[parts] * noise(rng, "streak", n)
     img = img + texture[..., None] + (2.5 * noise(rng, "coarse", n))[..., None]
     if not stage.paper:
         x, _, rx, _ = stage.centre
         across = np.clip((np.arange(n, dtype=np.float32) / n - x) / max(rx, 0.1), -1.2, 1.2) * light
-        factor = 1 + np.where(subject, 0.42, 0.05) * across[None, :]
-        img = img * factor[..., None]
+        img = img * (1 + np.where(subject, 0.42, 0.05) * across)[..., None]
     return img.astype(np.float32)
 
 
@@ -109,40 +103,36 @@ def _take(
     strength: tuple[float, float], artifact_rng: np.random.Generator, **wishes: Any,
 ) -> Shot:  # fmt: skip
     """Return a picture behind the camera's sensor, before it becomes a file; `wishes` go to `Brief`."""
-    scene = SCENES[category]
     strengths = {kind: float(artifact_rng.uniform(*strength)) for kind in chosen}
-    flaws = {kind: s for kind, s in strengths.items() if kind in scene.FLAWS}
+    flaws = {kind: s for kind, s in strengths.items() if kind not in artifacts.MAKERS}
     light = -1 if rng.random() < 0.5 else 1
     brief = Brief(rng, style, flaws, light, **wishes)
     canvas = Canvas(size)
-    stage = scene.draw(canvas, brief)
+    stage = SCENES[category](canvas, brief)
     img, parts = canvas.down()
     subject = np.isin(parts, [int(p) for p in stage.subject])
     img = _light_up(img, parts, subject, stage, light, rng)
     place = artifacts.Place(subject, stage, light, artifact_rng)
-    visible: list[Artifact] = []
+    regions = {kind: brief.flawed[kind] for kind in flaws if kind in brief.flawed}
 
-    def note(kind: str, region: Sequence[float]) -> None:
-        inside = tuple(round(float(min(1.0, max(0.0, v))), 3) for v in region)
-        visible.append(Artifact(kind, inside, round(strengths[kind], 3)))
-
-    def put(kinds: Sequence[str], picture: np.ndarray) -> np.ndarray:
-        for kind in kinds:
-            result = artifacts.apply(picture, kind, place, strengths[kind])
-            if result is not None:
-                picture, region = result
-                note(kind, [v / size for v in region])
+    def put(picture: np.ndarray, *, before_grain: bool) -> np.ndarray:
+        for kind in chosen:
+            if kind in artifacts.MAKERS and (kind in _BEFORE_GRAIN) == before_grain:
+                result = artifacts.apply(picture, kind, place, strengths[kind])
+                if result is not None:
+                    picture, region = result
+                    regions[kind] = tuple(v / size for v in region)
         return picture
 
-    for kind in flaws:
-        if kind in brief.flawed:
-            note(kind, brief.flawed[kind])
-    img = put([kind for kind in chosen if kind in _BEFORE_GRAIN], img)
+    img = put(img, before_grain=True)
     img = camera.expose(img, rng, style)
     img, soft = camera.lens(img, subject, rng, style)
     img, grain = camera.sense(img, rng, style)
-    after = [kind for kind in chosen if kind in artifacts.MAKERS and kind not in _BEFORE_GRAIN]
-    pixels = put(after, np.clip(img, 0, 255))
+    pixels = put(np.clip(img, 0, 255), before_grain=False)
+    visible = []
+    for kind, region in regions.items():
+        inside = tuple(round(float(min(1.0, max(0.0, v))), 3) for v in region)
+        visible.append(Artifact(kind, inside, round(strengths[kind], 3)))
     facts = stage.facts | {"light": "right" if light > 0 else "left"}
     return Shot(pixels, b"", category, FAKE if fake else REAL, visible, soft + grain, facts, parts)
 
@@ -187,33 +177,24 @@ def shoot(
     return shot
 
 
-def shoot_video(
-    rng: np.random.Generator,
-    *,
-    frames: int,
-    manipulation: str | None = None,
-    size: int = 96,
-    style: str = "fakeclue",
-) -> list[Shot]:
+def shoot_video(rng: np.random.Generator, *, frames: int, manipulation: str | None = None) -> list[Shot]:
     """Return a clip of one face: the same identity, light and camera, slight motion of head and mouth.
 
     Args:
         manipulation: a key of `MANIPULATIONS`, whose artifacts stay through the clip; None for a real clip.
     """
-    low, high = STYLES[style].grain
-    steady = replace(STYLES[style], grain=(low, (low + high) / 2))
     identity, flaw_seed, motion = (int(rng.integers(2**31)) for _ in range(3))
     move = np.random.default_rng(motion)
-    fake, chosen = manipulation is not None, []
-    if fake:
-        options = MANIPULATIONS[manipulation]
-        chosen = [str(k) for k in rng.choice(options, int(rng.integers(1, 3)), replace=False)]
+    chosen = []
+    if manipulation:
+        chosen = rng.choice(MANIPULATIONS[manipulation], rng.integers(1, 3), replace=False).tolist()
     shots = []
     for _ in range(frames):
         pose = tuple(float(move.uniform(*span)) for span in ((-0.035, 0.035), (-0.025, 0.025), (0, 0.03)))
         for attempt in range(6):
-            rngs = np.random.default_rng(identity), np.random.default_rng(flaw_seed + attempt)
-            shot = _take("deepfake", rngs[0], steady, size, fake, chosen, (0.7, 1.0), rngs[1], pose=pose)
+            same, other = np.random.default_rng(identity), np.random.default_rng(flaw_seed + attempt)
+            fake, style = bool(manipulation), STYLES["video"]
+            shot = _take("deepfake", same, style, 96, fake, chosen, (0.7, 1.0), other, pose=pose)
             if shot.artifacts or not chosen:
                 break
         shot.pixels = np.clip(shot.pixels, 0, 255).astype(np.uint8)

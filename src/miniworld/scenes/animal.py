@@ -3,8 +3,6 @@
 from miniworld.canvas import Canvas, Part, shade
 from miniworld.stagecraft import Brief, Set, backdrop, box
 
-FLAWS = ("extra_part", "shadow")
-
 
 def draw(c: Canvas, brief: Brief) -> Set:
     """Draw an animal on the ground. Flaws: an extra leg, a shadow on the wrong side."""

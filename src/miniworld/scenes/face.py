@@ -3,8 +3,6 @@
 from miniworld.canvas import Canvas, Part, shade
 from miniworld.stagecraft import Brief, Set, backdrop, box
 
-FLAWS = ("asymmetry",)
-
 
 def draw(c: Canvas, brief: Brief) -> Set:
     """Draw a face. Flaw: eyes of unequal size."""

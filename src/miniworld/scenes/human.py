@@ -3,8 +3,6 @@
 from miniworld.canvas import Canvas, Part, shade
 from miniworld.stagecraft import Brief, Set, backdrop, box
 
-FLAWS = ("extra_part", "asymmetry", "shadow")
-
 
 def draw(c: Canvas, brief: Brief) -> Set:
     """Draw a standing person. Flaws: a third arm or leg, arms of unequal size, a shadow on the wrong side."""

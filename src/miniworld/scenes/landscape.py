@@ -5,8 +5,6 @@ import numpy as np
 from miniworld.canvas import Canvas, Part, shade
 from miniworld.stagecraft import Brief, Set, backdrop, box
 
-FLAWS = ("bent", "shadow")
-
 
 def draw(c: Canvas, brief: Brief) -> Set:
     """Draw a street or open country. Flaws: a bent pole, eave or fence; shadows that fall both ways."""

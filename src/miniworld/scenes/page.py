@@ -7,8 +7,6 @@ from miniworld.canvas import Canvas, Colour, Part, shade
 from miniworld.scenes import lettering
 from miniworld.stagecraft import Box, Brief, Set, box
 
-FLAWS = ("garble", "bent")
-
 
 def draw(c: Canvas, brief: Brief) -> Set:
     """Draw a page (newspaper, paper or magazine). Flaws: garbled rows of text, rows that wave."""

@@ -5,8 +5,6 @@ import numpy as np
 from miniworld.canvas import Canvas, Part, Point, shade
 from miniworld.stagecraft import Brief, Set, box
 
-FLAWS = ("bent", "shadow")
-
 
 def draw(c: Canvas, brief: Brief) -> Set:
     """Draw an aerial view (urban, suburban or natural).

@@ -3,8 +3,6 @@
 from miniworld.canvas import Canvas, Colour, Part
 from miniworld.stagecraft import Brief, Set, box
 
-FLAWS = ("asymmetry",)
-
 
 def draw(c: Canvas, brief: Brief) -> Set:
     """Draw a slice with two lungs, a spine and vessels. Flaw: lungs of unequal size."""

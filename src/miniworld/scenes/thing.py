@@ -4,7 +4,6 @@ from miniworld.canvas import Canvas, Part, shade
 from miniworld.scenes import lettering
 from miniworld.stagecraft import Brief, Set, backdrop, box
 
-FLAWS = ("extra_part", "bent", "asymmetry", "shadow", "garble")
 # Which flaws each kind of object can show.
 CAN = {
     "chair": ("extra_part", "bent", "shadow"),
