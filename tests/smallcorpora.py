@@ -77,7 +77,10 @@ def loki_tree(root: Path) -> Path:
 
 
 def m6doc_tree(root: Path) -> Path:
-    """Four pages: a newspaper's, an exam's, a magazine's, and a newspaper's whose image is missing."""
+    """Four pages: a newspaper's, an exam's, a magazine's, and a newspaper's whose image is missing.
+
+    A newspaper has also a speck and, under the class "bill", a crowd region.
+    """
     categories = [{"id": n, "name": name} for n, name in enumerate(m6doc.CATEGORIES)]
 
     def coco(pages: dict[str, list[tuple[str, list[float]]]]) -> str:
@@ -86,11 +89,15 @@ def m6doc_tree(root: Path) -> Path:
             images.append({"id": n, "file_name": name, "width": 200, "height": 400})
             numbers = [m6doc.CATEGORIES.index(kind) for kind, _ in boxes]
             rows = zip(numbers, boxes, strict=True)
-            annotations += [{"image_id": n, "category_id": k, "bbox": box} for k, (_, box) in rows]
+            annotations += [
+                {"image_id": n, "category_id": k, "bbox": box, "iscrowd": int(kind == "bill")}
+                for k, (kind, box) in rows
+            ]
         return json.dumps({"images": images, "annotations": annotations, "categories": categories})
 
     news = [("headline", [20, 40, 160, 40]), ("figure", [20, 100, 80, 100])]
-    news.append(("paragraph", [110, 100, 180, 200]))
+    news += [("unordered list", [110, 100, 180, 200]), ("paragraph", [9, 9, 0.4, 0.4])]
+    news.append(("bill", [0, 0, 200, 400]))
     exam = [("first-level question number", [0, 0, 9, 9]), ("option", [9, 9, 90, 9])]
     exam.append(("headline", [0, 50, 90, 9]))
     splits = {"train": {"0001.jpg": news, "0002.jpg": exam}, "test": {"0003.jpg": news}}

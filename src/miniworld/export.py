@@ -24,11 +24,12 @@ import yaml
 from fakevlm.data.clues import KINDS
 from fakevlm.data.corpora import ddvqa, ffpp, genimage, m6doc
 from fakevlm.data.ground_truth import GroundTruth, write_ground_truth
-from fakevlm.data.page_layout import STYLES, Block, jitter, sample_layout
+from fakevlm.data.page_layout import STYLES, Block, jitter
 from fakevlm.data.records import FAKE, REAL
 from fakevlm.errors import UserError
 from fakevlm.progress import track
 from miniworld import export_words, world
+from miniworld.page_layouts import sample_layout
 
 PLAN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 CORPORA = ("genimage", "chameleon", "cvusa", "vigor", "m6doc", "ffpp", "loki", "dmimage", "ddvqa")

@@ -1,6 +1,5 @@
 """The miniature on disk: the readers of the real corpora read it, its truth fits, and its bytes repeat."""
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,10 +10,9 @@ import pytest
 from fakevlm.categorize.synsets import generated_category, nature_category, table
 from fakevlm.collection.amounts import READERS
 from fakevlm.data.clues import KINDS, SEEN_KINDS, kinds_named
-from fakevlm.data.corpora import ffpp, genimage
+from fakevlm.data.corpora import ffpp, genimage, m6doc
 from fakevlm.data.corpora.files import BadImage, decoded
 from fakevlm.data.ground_truth import Artifact, GroundTruth, read_ground_truth
-from fakevlm.data.page_layout import layout_from_coco
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
 from miniworld import export, export_words, world
@@ -113,16 +111,13 @@ def test_pairs_share_a_split_and_both_videos_exist(exported: Path, records: Reco
 
 
 def test_m6doc_annotations_give_the_layout_back(exported: Path) -> None:
-    coco = json.loads((exported / "m6doc/annotations/instances_train2017.json").read_text())
-    first = coco["images"][0]
-    annotations = [a for a in coco["annotations"] if a["image_id"] == first["id"]]
-    layout = layout_from_coco(annotations, coco["categories"], 96, 96)
-    job = next(j for j in export.m6doc_jobs(10, 17) if j.file.endswith(first["file_name"]))
+    page = next(m6doc.pages(exported / "m6doc"))
+    job = next(j for j in export.m6doc_jobs(10, 17) if j.file.endswith(page.file.name))
 
     def rounded(blocks: list) -> list:
         return sorted((*np.round(block.box, 2).tolist(), block.kind) for block in blocks)
 
-    for new, old in zip(rounded(layout), rounded(export.paint(job)[3]), strict=True):
+    for new, old in zip(rounded(page.layout), rounded(export.paint(job)[3]), strict=True):
         assert new[4] == old[4]
         assert new[:4] == pytest.approx(old[:4], abs=0.02)
 

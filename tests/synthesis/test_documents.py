@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fakevlm.data.corpora.m6doc import CATEGORIES, Page
-from fakevlm.data.page_layout import KINDS, STYLES, Block, block_kind, jitter, layout_from_coco, sample_layout
+from fakevlm.data.corpora.m6doc import CATEGORIES, Page, block_kind
+from fakevlm.data.page_layout import STYLES, Block, jitter
 from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
 from fakevlm.synthesis.rendered import synthesize_documents, synthesize_satellites
 from fakevlm.synthesis.typeset import render_page
+from miniworld.page_layouts import sample_layout
 
 BOX = (0.2, 0.3, 0.7, 0.5)
 
@@ -39,25 +40,9 @@ def test_sampled_and_jittered_layouts_are_pages(style: str) -> None:
         assert len(new) >= 0.7 * len(layout)
         for block in (*layout, *new):
             x0, y0, x1, y1 = block.box
-            assert block.kind in KINDS
+            assert block.kind in {block_kind(name) for name in CATEGORIES}
             assert 0 <= x0 < x1 <= 1
             assert 0 <= y0 < y1 <= 1
-
-
-def test_layout_from_coco_scales_clips_and_sorts() -> None:
-    categories = [{"id": 7, "name": "headline"}, {"id": 9, "name": "Unordered_list"}]
-    annotations = [
-        {"bbox": [0, 200, 100, 50], "category_id": 9},
-        {"bbox": [10, 20, 200, 20], "category_id": 7},
-        {"bbox": [50, 50, 0.2, 0.2], "category_id": 9},
-        {"bbox": [0, 0, 100, 400], "category_id": 9, "iscrowd": 1},
-    ]
-    layout = layout_from_coco(annotations, categories, 100, 400)
-    assert [(b.kind, b.box) for b in layout] == [
-        ("title", (0.1, 0.05, 1.0, 0.1)), ("text", (0.0, 0.5, 1.0, 0.625))
-    ]  # fmt: skip
-    names = {b.name for n in range(20) for b in jitter(layout, rng(n)) if b.kind == "text"}
-    assert names == {"unordered list"}, "the finer class is kept"
 
 
 def ink(page: Image.Image, box: tuple[float, ...]) -> float:

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from fakevlm.data.page_layout import STYLES, Block, sample_layout
+from fakevlm.data.page_layout import STYLES, Block
 from miniworld.canvas import Canvas, Colour, Part, shade
+from miniworld.page_layouts import sample_layout
 from miniworld.scenes import lettering
 from miniworld.stagecraft import Box, Brief, Set, box
 

@@ -3,37 +3,32 @@
     <root>/annotations/instances_{train2017,val2017,test2017}.json   COCO; the last also instances_test.json
     <root>/{train2017,val2017,test2017}/<file>.jpg   the last also test
 
-FakeClue uses newspapers, papers (scientific articles) and magazines. No field holds a page's type: see
-`page_style`. Synthetic documents get their layouts here too (`usable_layouts`).
+FakeClue uses newspapers, papers (scientific articles) and magazines; see `page_style`.
 """
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from fakevlm.data.corpora.files import SOURCES, Drawn, Unusable, load
-from fakevlm.data.page_layout import STYLES, Block, layout_from_coco
+from fakevlm.data.page_layout import Block, clipped, in_order
 from fakevlm.data.records import REAL, Record
 
 SOURCE = SOURCES["m6doc"]
-
-# Class names by category id; 0 is the background, which is never annotated.
-CATEGORIES = tuple(Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").splitlines())
-
+_TABLES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+CATEGORIES = tuple(_TABLES["classes"])  # by category id
+_KINDS = {name.lower(): kind for name, kind in _TABLES["classes"].items()}
 _WORDS = {"newspaper": "newspaper", "magazine": "magazine", "paper": "paper", "article": "paper"}
-# Classes that only, or nearly only, one type of document has.
-_NEWS = "headline, flag, dateline, jump line, kicker, subhead, teasers, byline, index"
-_SCIENCE = "institute, section title, sub section title, reference, table caption, algorithm, title"
-_GLOSSY = "drop cap, lead, breakout, credit, mugshot, inside, editor's note, folio"
-_TELLING = {"newspaper": _NEWS.split(", "), "paper": _SCIENCE.split(", "), "magazine": _GLOSSY.split(", ")}
-_OTHER = ("question", "option", "level title", "chapter title", "examinee", "sealing", "matching", "answer")
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page: its image file, size in pixels, type (one of `STYLES` or None) and layout."""
+    """One page: its image file, size in pixels, type (of `page_layout.STYLES`, or None) and layout."""
 
     file: Path
     width: int
@@ -46,10 +41,19 @@ class Page:
         return f"doc/real/{self.file.name}"
 
 
+def _plain(category: str) -> str:
+    return category.lower().replace("_", " ").strip()
+
+
+def block_kind(category: str) -> str:
+    """Return the kind of block that a category stands for (`first-level title` → `title`), else `text`."""
+    return _KINDS.get(_plain(category), "text")
+
+
 def page_style(file: str, classes: Iterable[str]) -> str | None:
     """Return the type of a page: by a word in its file's name, else by most of its telling classes.
 
-    None for textbooks, tests, notes, books, and for pages without a telling class.
+    M6Doc has no field for it. None for textbooks, tests, notes, books, and without a telling class.
     """
     stem = Path(file).stem.lower()
     if re.search(r"test.?paper|textbook", stem):
@@ -58,10 +62,22 @@ def page_style(file: str, classes: Iterable[str]) -> str | None:
         if word in stem:
             return style
     counts = Counter(classes)
-    votes = {style: sum(counts[name] for name in names) for style, names in _TELLING.items()}
-    other = sum(n for name, n in counts.items() if any(word in name for word in _OTHER))
+    votes = {style: sum(counts[name] for name in names) for style, names in _TABLES["telling"].items()}
+    other = sum(n for name, n in counts.items() if any(word in name for word in _TABLES["other"]))
     best = max(votes, key=lambda style: votes[style])
     return best if votes[best] > other else None
+
+
+def _blocks(
+    boxes: Iterable[Mapping[str, Any]], names: Mapping[int, str], width: float, height: float
+) -> Iterator[Block]:
+    """Yield the blocks of COCO's boxes in pixels; without crowd regions and specks."""
+    for box in boxes:
+        x, y, w, h = box["bbox"]
+        place = clipped((x / width, y / height, (x + w) / width, (y + h) / height))
+        if place is not None and not box.get("iscrowd"):
+            name = names[box["category_id"]]
+            yield Block(block_kind(name), place, _plain(name))
 
 
 def pages(root: Path) -> Iterator[Page]:
@@ -87,18 +103,16 @@ def pages(root: Path) -> Iterator[Page]:
                 name, width, height = image["file_name"], image["width"], image["height"]
                 boxes = by_image[image["id"]]
                 style = page_style(name, [names[box["category_id"]] for box in boxes])
-                layout = layout_from_coco(boxes, coco["categories"], width, height)
+                layout = in_order(_blocks(boxes, names, width, height))
                 yield Page(folder / name, int(width), int(height), style, tuple(layout))
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise SOURCE.error(f"{file} is not a COCO file ({error!r})") from error
 
 
-def read(
-    root: Path, drawn: Drawn | None = None, styles: Collection[str] | None = STYLES
-) -> Iterator[Record | Unusable]:
-    """Stream the pages of the given types (None: all); a missing image is unusable, drawn or not."""
+def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record | Unusable]:
+    """Stream the pages of the three types; a missing image is unusable, drawn or not."""
     for page in pages(root):
-        if styles is not None and page.style not in styles:
+        if page.style is None:
             continue
         if page.file.is_file():
             yield from load(page.file, page.id, drawn, label=REAL, source="doc", category="doc")
@@ -106,6 +120,6 @@ def read(
             yield Unusable("m6doc", page.file.relative_to(root).as_posix(), "named in the JSON but missing")
 
 
-def usable_layouts(root: Path, styles: Sequence[str] = STYLES) -> list[Page]:
-    """Return the pages whose layouts can be filled: of the given types, with at least three blocks."""
-    return [page for page in pages(root) if page.style in styles and len(page.layout) >= 3]
+def usable_layouts(root: Path) -> list[Page]:
+    """Return the pages of the three types whose layouts can be filled: with at least three blocks."""
+    return [page for page in pages(root) if page.style is not None and len(page.layout) >= 3]
