@@ -174,7 +174,7 @@ def training(count: int, folder: Path) -> int:
 
 def experts(count: int, folder: Path) -> int:
     from fakevlm.cache import Cache
-    from fakevlm.evaluation.experts.linear import LinearExpert
+    from fakevlm.evaluation.experts import LinearExpert
 
     class Pixels(LinearExpert):
         title = "pixels"
@@ -184,7 +184,7 @@ def experts(count: int, folder: Path) -> int:
 
     stored, rows = Records(folder / "records"), np.arange(count)
     train, val = stored.take(rows[count // 10 :]), stored.take(rows[: count // 10])
-    log = Pixels().fit(train, val, load_params("mini"), Cache(None), "")
+    log = Pixels(None).fit(train, val, load_params("mini"), Cache(None), "")
     return count if log.chosen.sum() == 1 else 0
 
 
@@ -229,7 +229,7 @@ STEPS = {
     "annotate": (annotate, "fakevlm.annotation.fakeclue"),
     "annotate again": (annotate_again, "fakevlm.annotation.fakeclue"),
     "training's data": (training, "fakevlm.training.data"),
-    "linear experts": (experts, "fakevlm.evaluation.experts.linear"),
+    "linear experts": (experts, "fakevlm.evaluation.experts"),
     "words, P(fake)": (answers, "fakevlm.inference.generate"),
     "a detector": (detector, "fakevlm.evaluation.methods"),
 }

@@ -14,7 +14,7 @@ from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.evaluation import detectors
 from fakevlm.evaluation.detectors import lnp
-from fakevlm.evaluation.detectors.base import build, read_checkpoint
+from fakevlm.evaluation.detectors.base import load_network
 from publishedweights import GOLDEN, IMAGES, PUBLISHED, checkpoint, denoiser, linear_layer, tiny_clip, weights
 
 PARAMS = load_params("mini")
@@ -105,17 +105,20 @@ def test_what_is_no_checkpoint_is_named(content, message: str, tmp_path: Path) -
 def test_tensors_must_be_exactly_the_networks(tmp_path: Path) -> None:
     wrong = {"weight": torch.ones(2, 3), "beta": torch.ones(1)}
     with pytest.raises(UserError) as caught:
-        build(lambda: torch.nn.Linear(3, 1), wrong, "f.pth")
+        load_network(checkpoint(tmp_path / "f.pth", wrong), "model", lambda _: torch.nn.Linear(3, 1))
     for message in ("f.pth", 'Missing key(s) in state_dict: "bias"', '"beta"', "mismatch for weight"):
         assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["today's format", "that of 2020"])
 def test_half_precision_and_several_gpus_come_out_the_same(zipped: bool, tmp_path: Path) -> None:
-    half = {"module.a": torch.ones(2).half(), "module.b": torch.tensor(3)}
+    half = {
+        f"module.{name}": torch.ones(shape).half() for name, shape in {"weight": (1, 2), "bias": 1}.items()
+    }
     torch.save({"model": half}, tmp_path / "f", _use_new_zipfile_serialization=zipped)
-    tensors = read_checkpoint(str(tmp_path / "f"), "model")
-    assert {name: t.dtype for name, t in tensors.items()} == {"a": torch.float32, "b": torch.int64}
+    network = load_network(str(tmp_path / "f"), "model", lambda _: torch.nn.Linear(2, 1))
+    assert network(torch.ones(1, 2).to(network.weight.device)).item() == 3
+    assert network.weight.dtype == torch.float32
 
 
 def test_the_pattern_is_stored_as_the_authors_scripts_store_it() -> None:

@@ -227,7 +227,9 @@ def test_the_linear_head_and_an_expert_answer_as_they_do_by_themselves(
     model = load_model(weights / "base", kind=LlavaForVerdict, new=("score.weight", "score.bias"))
     model.save_pretrained(head)
     load_processor(weights / "base").save_pretrained(head)
-    train_experts(params, FAKECLUE, FAKECLUE, project / "artifacts/experts", ["frequency"])
+    only = params.experts.model_copy(update={"train": ["frequency"]})
+    frequency = params.model_copy(update={"experts": only})
+    train_experts(frequency, FAKECLUE, FAKECLUE, project / "artifacts/experts")
     images = [record.pil() for record in FAKECLUE]
     expected = {
         "LLaVA + Linear Head": load_head(head).predict(images),

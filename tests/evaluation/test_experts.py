@@ -16,8 +16,6 @@ from fakevlm.config.params import CNNSpotSettings, Experts, Params
 from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
 from fakevlm.evaluation import experts
-from fakevlm.evaluation.experts import base as scoring
-from fakevlm.evaluation.experts import cnnspot, linear
 from fakevlm.model.llava import load_model, load_processor
 
 TINY = Experts(
@@ -37,16 +35,16 @@ def params(base: Path, project: Path) -> Params:
 
 def test_targets_are_one_for_fakes():
     records = tinyllava.records(4)
-    np.testing.assert_array_equal(scoring.targets(records), [float(r.label == FAKE) for r in records])
+    np.testing.assert_array_equal(experts.targets(records), [float(r.label == FAKE) for r in records])
     with pytest.raises(UserError, match="both classes"):
-        scoring.targets([r for r in records if r.label == FAKE])
+        experts.targets([r for r in records if r.label == FAKE])
 
 
 def test_square_keeps_the_centre():
     pixels = np.zeros((20, 60, 3), np.uint8)
     pixels[:, 20:40] = 255
-    assert (scoring.square(Image.fromarray(pixels), 20) == np.full((20, 20, 3), 255)).all()
-    assert scoring.square(Image.new("RGB", (7, 50)), 32).shape == (32, 32, 3)
+    assert (experts.square(Image.fromarray(pixels), 20) == np.full((20, 20, 3), 255)).all()
+    assert experts.square(Image.new("RGB", (7, 50)), 32).shape == (32, 32, 3)
 
 
 def test_linear_is_scikit_learns_on_standardised_features():
@@ -54,7 +52,7 @@ def test_linear_is_scikit_learns_on_standardised_features():
     rng = np.random.default_rng(1)
     x = rng.normal(3, [1, 5, 0.1, 0], (300, 4)).astype(np.float32)
     y = (x[:, 0] - 3 + 0.2 * (x[:, 1] - 3) + rng.normal(0, 0.3, 300) > 0).astype(np.float32)
-    model, log = linear.fit_linear(x[:200], y[:200], x[200:], y[200:])
+    model, log = experts.fit_linear(x[:200], y[:200], x[200:], y[200:])
     assert log.chosen.sum() == 1
     assert log.val_auc[log.chosen].item() == log.val_auc.max() > 0.95
     chosen = float(log.setting[log.chosen].item().removeprefix("C="))
@@ -65,54 +63,54 @@ def test_linear_is_scikit_learns_on_standardised_features():
 
 
 def test_the_best_row_has_the_highest_auc_then_the_lowest_loss():
-    scores = scoring.validation_scores(np.array([1, 1, 0, 0]), np.array([0.9, 0.4, 0.6, 0.1]))
+    scores = experts.validation_scores(np.array([1, 1, 0, 0]), np.array([0.9, 0.4, 0.6, 0.1]))
     assert (scores["val_accuracy"], scores["val_auc"]) == (0.5, 0.75)
     assert scores["val_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.4, 0.9]).mean())
     rows = [(0.8, 0.5), (0.9, 0.7), (0.9, 0.6), (0.9, 0.6)]
-    table = scoring.mark_best([{"val_auc": auc, "val_loss": loss} for auc, loss in rows])
+    table = experts.mark_best([{"val_auc": auc, "val_loss": loss} for auc, loss in rows])
     assert table.chosen.tolist() == [False, False, True, False]
 
 
 def test_spectrum_puts_a_wave_into_its_bin_and_crops():
     """cos(π (x + ½) k / 32) is the DCT's k-th basis: all of its energy lies in column k."""
+    frequency, bins, side = experts.Frequency(32), experts.BINS, experts.BINS**2
     wave = 100 * np.cos(np.pi * (np.arange(32) + 0.5) * 20 / 32)
     grey = np.rint(np.tile(wave, (32, 1)) + 128).clip(0, 255).astype(np.uint8)
-    features = linear.spectrum([Image.fromarray(np.repeat(grey[..., None], 3, 2))], 32)
-    bins, side = linear.BINS, linear.BINS**2
+    features = frequency.features([Image.fromarray(np.repeat(grey[..., None], 3, 2))])
     squares = features[0, :side].reshape(bins, bins)
-    assert features.shape == (1, side + 2 * linear.BLOCK**2)
+    assert features.shape == (1, side + 2 * experts.BLOCK**2)
     assert squares[0, 0] > 1  # brightness
     squares[0, 0] = 0
     assert np.unravel_index(squares.argmax(), squares.shape) == (0, 20 // (32 // bins))
     mean, most = np.split(features[0, side:], 2)
     assert (most >= mean - 1e-5).all()
     pixels = np.random.default_rng(2).integers(0, 255, (64, 48, 3), dtype=np.uint8)
-    large, inner = Image.fromarray(pixels), Image.fromarray(pixels[16:48, 8:40])
-    np.testing.assert_array_equal(linear.spectrum([large], 32), linear.spectrum([inner], 32))  # cropped
-    assert linear.spectrum([Image.new("RGB", (10, 40))], 32).shape == features.shape
+    large, inner, small = map(Image.fromarray, (pixels, pixels[16:48, 8:40], pixels[:10, :40]))
+    np.testing.assert_array_equal(frequency.features([large]), frequency.features([inner]))
+    assert frequency.features([small]).shape == features.shape
 
 
 def test_augmentation_blurs_recompresses_crops_and_mirrors():
-    rng = np.random.default_rng(3)
-    pixels = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)
-    assert cnnspot.blur(pixels, 2.0).std() < 0.3 * pixels.std()
-    np.testing.assert_array_equal(cnnspot.blur(pixels, 0.0), pixels)
-    coarse, fine = (np.abs(cnnspot.jpeg(pixels, q).astype(int) - pixels).mean() for q in (30, 100))
-    assert coarse > fine > 0
-    grey = np.full((16, 16, 3), (200, 100, 50), np.uint8)
-    assert np.abs(cnnspot.jpeg(grey, 95).astype(int) - grey).max() <= 3  # channels in their order
-    untouched = [cnnspot.augment(pixels, np.random.default_rng(n), 0.0, 40) for n in range(8)]
+    pixels = np.random.default_rng(3).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    flat = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+
+    def changed(image: np.ndarray, chance: float, crop: int) -> list[np.ndarray]:
+        return [experts.augment(image, np.random.default_rng(n), chance, crop) for n in range(40)]
+
+    untouched = changed(pixels, 0.0, 40)
     mirrored = [np.array_equal(image, pixels[:, ::-1]) for image in untouched]
     assert all(m or np.array_equal(image, pixels) for m, image in zip(mirrored, untouched, strict=True))
-    assert 0 < sum(mirrored) < 8
-    assert cnnspot.augment(pixels, rng, 1.0, 24).shape == (24, 24, 3)
-    sums = [cnnspot.augment(pixels, np.random.default_rng(n), 0.5, 40).sum() for n in range(40)]
-    assert 4 <= sums.count(pixels.sum()) <= 18  # a quarter escapes both
+    assert 8 < sum(mirrored) < 32
+    both = changed(pixels, 1.0, 24)
+    assert {image.shape for image in both} == {(24, 24, 3)}
+    assert np.mean([image.std() for image in both]) < 0.5 * pixels.std()
+    assert max(np.abs(image.astype(int) - flat[0, 0]).max() for image in changed(flat, 1.0, 16)) < 10
+    assert 4 <= [image.sum() for image in changed(pixels, 0.5, 40)].count(pixels.sum()) <= 18  # a quarter
 
 
 def test_univfd_sees_what_the_llava_sees(base: Path, tmp_path: Path):
     images = [record.pil() for record in tinyllava.records(3)]
-    features = linear.UnivFD(str(base)).features(images)
+    features = experts.UnivFD(str(base)).features(images)
     model, processor = load_model(base), load_processor(base)
     pixels = processor.image_processor(images, return_tensors="pt")["pixel_values"].to(model.device)
     out = model.model.vision_tower(pixels, output_hidden_states=True)
@@ -121,7 +119,7 @@ def test_univfd_sees_what_the_llava_sees(base: Path, tmp_path: Path):
     np.testing.assert_allclose(features, np.concatenate(parts, 1), rtol=1e-3, atol=1e-5)
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(UserError, match="vision tower"):
-        linear.UnivFD(str(tmp_path))
+        experts.UnivFD(str(tmp_path))
 
 
 def test_train_save_and_load(params: Params, project: Path, tmp_path: Path):
@@ -139,7 +137,7 @@ def test_train_save_and_load(params: Params, project: Path, tmp_path: Path):
         p = expert.p_fake(test, batch_size=5)
         assert p.shape == (13,)
         assert ((p >= 0) & (p <= 1)).all()
-        assert scoring.validation_scores(scoring.targets(test), p)["val_auc"] > 0.85, name
+        assert experts.validation_scores(experts.targets(test), p)["val_auc"] > 0.85, name
         np.testing.assert_allclose(p, expert.predict([record.pil() for record in test]), atol=1e-5)
     shutil.rmtree(paths.work())
     experts.train_experts(params, train, val, tmp_path / "b")
@@ -157,10 +155,10 @@ def test_killed_it_goes_on_from_the_last_epoch_and_the_features_it_has(
     train, val = tinyllava.records(24, 1), tinyllava.records(12, 2)
     experts.train_experts(params, train, val, tmp_path / "at once")
     shutil.rmtree(paths.work())
-    calls = {"validation_scores": 0, "spectrum": 0}
+    calls = {"p_fake": 0, "features": 0}
 
-    def dying(module, name: str, after: int) -> None:
-        plain = getattr(module, name)
+    def dying(owner, name: str, after: int) -> None:
+        plain = getattr(owner, name)
 
         def call(*arguments):
             calls[name] += 1
@@ -168,16 +166,16 @@ def test_killed_it_goes_on_from_the_last_epoch_and_the_features_it_has(
                 raise Killed
             return plain(*arguments)
 
-        monkeypatch.setattr(module, name, call)
+        monkeypatch.setattr(owner, name, call)
 
-    dying(cnnspot, "validation_scores", after=3)
-    dying(linear, "spectrum", after=2)
+    dying(experts.CNNSpot, "p_fake", after=3)
+    dying(experts.Frequency, "features", after=2)
     for _ in range(2):
         with pytest.raises(Killed):
             experts.train_experts(params, train, val, tmp_path / "again")
     experts.train_experts(params, train, val, tmp_path / "again")
-    assert calls["validation_scores"] == params.experts.epochs + 1, "two epochs were kept"
-    assert calls["spectrum"] == 3 + 2 + 1, "batches of 8, of which the killed one is computed again"
+    assert calls["p_fake"] == params.experts.epochs + 1, "two epochs were kept"
+    assert calls["features"] == 3 + 2 + 1, "batches of 8, of which the killed one is computed again"
     for file in filter(Path.is_file, (tmp_path / "at once").rglob("*")):
         again = tmp_path / "again" / file.relative_to(tmp_path / "at once")
         assert file.read_bytes() == again.read_bytes()
@@ -185,13 +183,13 @@ def test_killed_it_goes_on_from_the_last_epoch_and_the_features_it_has(
 
 def test_cnnspot_keeps_the_best_epoch_and_not_the_last(params: Params, monkeypatch):
     aucs, states = iter([0.6, 0.9, 0.7, 0.9]), []
-    expert = cnnspot.CNNSpot(TINY.cnnspot)
+    expert = experts.CNNSpot(TINY.cnnspot)
 
     def scores(fake, p_fake) -> dict[str, float]:
         states.append({name: value.clone() for name, value in expert.model.state_dict().items()})
         return {"val_loss": 1.0, "val_accuracy": 0.5, "val_auc": next(aucs)}
 
-    monkeypatch.setattr(cnnspot, "validation_scores", scores)
+    monkeypatch.setattr(experts, "validation_scores", scores)
     log = expert.fit(tinyllava.records(16, 1), tinyllava.records(8, 2), params, Cache(None), "")
     assert log.chosen.tolist() == [False, True, False, False]
     best = expert.model.state_dict()
@@ -208,4 +206,4 @@ def test_errors_name_what_is_wrong(params: Params, tmp_path: Path):
             experts.load_expert(tmp_path)
         assert "dvc repro experts" in caught.value.cure
     with pytest.raises(UserError, match="resnet_of_nowhere"):
-        cnnspot.build(TINY.cnnspot.model_copy(update={"model": "resnet_of_nowhere"}), pretrained=False)
+        experts.build_resnet(TINY.cnnspot.model_copy(update={"model": "resnet_of_nowhere"}), pretrained=False)

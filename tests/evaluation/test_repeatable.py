@@ -12,7 +12,7 @@ from fakevlm.cache import Cache
 from fakevlm.categorize import eva, train
 from fakevlm.config.params import GAN, Categorize, CNNSpotSettings, Diffusion
 from fakevlm.errors import UserError
-from fakevlm.evaluation.experts import cnnspot
+from fakevlm.evaluation.experts import CNNSpot, build_resnet
 from fakevlm.synthesis.satellite.diffusion import DDPM
 from fakevlm.synthesis.satellite.gan import Generator, Pix2Pix
 
@@ -29,7 +29,7 @@ def two_threads() -> Iterator[None]:
 
 
 def resnet(folder: Path) -> None:
-    params, expert = tinyllava.params(folder), cnnspot.CNNSpot(RESNET)
+    params, expert = tinyllava.params(folder), CNNSpot(RESNET)
     short = params.experts.model_copy(update={"epochs": 2, "batch_size": 8})
     params = params.model_copy(update={"experts": short})
     expert.fit(tinyllava.records(24), tinyllava.records(8, 1), params, Cache(None), "")
@@ -96,7 +96,7 @@ def test_two_trainings_end_in_the_same_bytes(name: str, tmp_path: Path) -> None:
     [
         lambda: Generator(width=4, depth=1),
         lambda: DDPM(DIFFUSION.model_copy(update={"widths": [12, 16]}), 32, scale=2.0, seed=3),
-        lambda: cnnspot.build(RESNET.model_copy(update={"width": 4}), pretrained=False),
+        lambda: build_resnet(RESNET.model_copy(update={"width": 4}), pretrained=False),
         lambda: eva.build(Categorize.model_construct(**EVA | {"width": 12}), 3),
     ],
 )

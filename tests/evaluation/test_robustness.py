@@ -186,13 +186,13 @@ def test_the_stage_runs_fakevlm_and_an_expert(project: Path):
     base = tinyllava.build(project / "artifacts/finetune/explanation/model")
     write_records(tinyllava.records(40), project / "artifacts/annotate/fakeclue/test")
     sizes = CNNSpotSettings(model=None, layers=[1, 1, 1, 1], width=8, size=32, crop=32, augment=0.5)
-    params = changed(settings(), "experts", epochs=1, cnnspot=sizes, spectrum_size=32)
+    params = changed(settings(), "experts", epochs=1, cnnspot=sizes, spectrum_size=32, train=["frequency"])
     params = changed(params, "evaluate", methods=["FakeVLM", "LLaVA (untuned)", "Frequency"])
     params = params.model_copy(update={"base": str(base)})
     with pytest.raises(UserError, match="experts"):
         robustness.run(params)
     out, splits = project / "artifacts/robustness", (tinyllava.records(20, 1), tinyllava.records(10, 2))
-    experts.train_experts(params, *splits, project / "artifacts/experts", ["frequency"])
+    experts.train_experts(params, *splits, project / "artifacts/experts")
     predicted, scored = robustness.run(params)
     assert predicted.value_counts(["method", "subset"]).tolist() == [12] * 6
     assert predicted.method.unique().tolist() == ["FakeVLM", "Frequency"]

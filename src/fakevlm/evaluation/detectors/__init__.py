@@ -27,8 +27,8 @@ from fakevlm.model.verdict import round_log_odds
 Answers = Callable[[Sequence[Record], Cache | None], Mapping[str, Any]]
 
 DETECTORS = {
-    "cnnspot": "fakevlm.evaluation.detectors.cnnspot:PublishedCNNSpot",
-    "univfd": "fakevlm.evaluation.detectors.univfd:PublishedUnivFD",
+    "cnnspot": "fakevlm.evaluation.detectors.plain:PublishedCNNSpot",
+    "univfd": "fakevlm.evaluation.detectors.plain:PublishedUnivFD",
     "gramnet": "fakevlm.evaluation.detectors.gramnet:GramNet",
     "fusing": "fakevlm.evaluation.detectors.fusing:Fusing",
     "lnp": "fakevlm.evaluation.detectors.lnp:LNP",

@@ -16,8 +16,7 @@ import torchvision.transforms.functional as TF
 from PIL import Image
 from torch import Tensor, nn
 
-from fakevlm.evaluation.detectors.base import Detector, build, read_checkpoint
-from fakevlm.evaluation.detectors.cnnspot import resnet50
+from fakevlm.evaluation.detectors.base import Detector, load_network, resnet50
 from fakevlm.evaluation.vision import IMAGENET, to_tensor
 
 SIZE, WIDTH, HEADS, LAYERS = 224, 128, 4, 3
@@ -25,24 +24,12 @@ WINDOWS = ((3, 224), (2, 112))  # cells of the feature map that are averaged, si
 EACH = 3  # windows of a size
 
 
-def _position(cell: int, cells: int, sides: int, side: int, base: int) -> int:
-    """Return the pixel at which a window is centred, in float32 as in the authors' code."""
-    rate = np.float32(2 * cell + sides - cells + 1) / np.float32(2 * sides)
-    return int(np.float32(base) + np.float32(side) * rate)
-
-
-def _span(centre: int, size: int, length: int) -> tuple[int, int]:
-    """Return start and end of a window of `size` around `centre`, moved into the image's `length`."""
-    start = max(0, centre - size // 2)
-    return max(0, start - max(0, start + size - length)), min(start + size, length)
-
-
-def windows(features: Tensor, height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """Return top, left, bottom, right of six windows, in pixels.
+def windows(features: Tensor, height: int, width: int) -> list[tuple[slice, slice]]:
+    """Return rows and columns of six windows of an image.
 
     Args:
         features: (c, s, s) of the image's centre square, not negative.
-        height, width: of the whole image.
+        height, width: of the whole image, in pixels.
     """
     sides, side = features.shape[-1], min(height, width)
     boxes = []
@@ -50,12 +37,17 @@ def windows(features: Tensor, height: int, width: int) -> list[tuple[int, int, i
         scores = F.avg_pool2d(features[None], kernel, stride=1).sum(1, keepdim=True)
         cells = scores.shape[-1]
         for _ in range(EACH):
-            row, column = divmod(int(scores.argmax()), cells)
+            box = []
+            for cell, length in zip(divmod(int(scores.argmax()), cells), (height, width), strict=True):
+                # The pixel at which the window is centred, in float32 as in the authors' code.
+                share = np.float32(2 * cell + sides - cells + 1) / np.float32(2 * sides)
+                centre = int(np.float32((length - side) // 2) + np.float32(side) * share)
+                start = max(0, centre - size // 2)
+                # What reaches over the image's end is moved into it.
+                box.append(slice(max(0, start - max(0, start + size - length)), min(start + size, length)))
+            boxes.append(tuple(box))
             # The strongest cell hides its neighbours from the next window.
             scores = scores * (F.max_pool2d(scores, 3, stride=1, padding=1) != scores.max())
-            top, bottom = _span(_position(row, cells, sides, side, (height - side) // 2), size, height)
-            left, right = _span(_position(column, cells, sides, side, (width - side) // 2), size, width)
-            boxes.append((top, left, bottom, right))
     return boxes
 
 
@@ -98,11 +90,9 @@ class FusingNetwork(nn.Module):
         """
         features = self.resnet.forward_features(square)
         parts = [
-            F.interpolate(
-                image[n : n + 1, :, top:bottom, left:right], (SIZE, SIZE), mode="bilinear", align_corners=True
-            )
+            F.interpolate(image[n : n + 1, :, *box], (SIZE, SIZE), mode="bilinear", align_corners=True)
             for n in range(len(image))
-            for top, left, bottom, right in windows(features[n], *image.shape[-2:])
+            for box in windows(features[n], *image.shape[-2:])
         ]
         closer = self._embed(self.resnet.forward_features(torch.cat(parts))).unflatten(0, (len(image), -1))
         embeddings = torch.cat([closer, self._embed(features)[:, None]], 1)
@@ -110,14 +100,10 @@ class FusingNetwork(nn.Module):
 
 
 class Fusing(Detector):
-    """The published network.
-
-    Args:
-        weights: the checkpoint.
-    """
+    """The published network."""
 
     def __init__(self, weights: str) -> None:
-        self.network = build(FusingNetwork, read_checkpoint(weights, "model"), weights)
+        self.network = load_network(weights, "model", lambda _: FusingNetwork())
 
     def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
         squares = [TF.center_crop(TF.resize(image, SIZE), [SIZE, SIZE]) for image in images]

@@ -14,7 +14,7 @@ distinguished by the last layer:
   ImageNet's mean and deviation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -23,8 +23,7 @@ from PIL import Image
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
-from fakevlm.evaluation.detectors.base import Detector, build, read_checkpoint
-from fakevlm.evaluation.vision import IMAGENET, to_tensor
+from fakevlm.evaluation.detectors.base import Detector, load_network
 from fakevlm.model.llava import device
 
 SIZE = 512  # pixels a side, of the authors' form
@@ -51,17 +50,6 @@ def _reduce(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-class _Scale(nn.Module):
-    """One learnt factor, common to all branches."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale
-
-
 class GramResNet(ResNet):
     """The network, with the published tensors' names.
 
@@ -71,7 +59,7 @@ class GramResNet(ResNet):
 
     def __init__(self, outputs: int) -> None:
         super().__init__(BasicBlock, (2, 2, 2, 2), num_classes=0)
-        self.scale = _Scale()
+        self.scale = nn.ParameterDict({"scale": torch.ones(1)})  # one factor for all branches
         self.fcnewr = nn.Sequential(
             nn.Linear(512 + 32 * len(BRANCHES), 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, outputs)
         )
@@ -93,32 +81,27 @@ class GramResNet(ResNet):
         ):
             texture = gram(getattr(self, f"conv_{name}_0")(features))
             texture = getattr(self, second)(getattr(self, first)(texture))
-            parts.append(self.scale(texture.mean((2, 3))))
+            parts.append(texture.mean((2, 3)) * self.scale["scale"])
         return self.fcnewr(torch.cat(parts, 1))
 
 
 class GramNet(Detector):
-    """The published network, in either form.
-
-    Args:
-        weights: the checkpoint.
-    """
+    """The published network, in either form."""
 
     def __init__(self, weights: str) -> None:
-        tensors = read_checkpoint(weights, "netC")
+        self.network = load_network(weights, "netC", self._make)
+
+    def _make(self, tensors: Mapping[str, Tensor]) -> nn.Module:
         last = tensors.get("fcnewr.3.weight")
         self.outputs = 1 if last is not None and len(last) == 1 else 2
-        self.network = build(lambda: GramResNet(self.outputs), tensors, weights)
+        return GramResNet(self.outputs)
 
     def prepare(self, image: Image.Image) -> Image.Image:
-        if self.outputs == 1:
-            return image
-        return Image.fromarray(cv2.resize(np.asarray(image), (SIZE, SIZE)))
+        return image if self.outputs == 1 else Image.fromarray(cv2.resize(np.asarray(image), (SIZE, SIZE)))
 
     def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
         if self.outputs == 1:
-            return self.network(to_tensor(images, IMAGENET)).double().sigmoid()
+            return super().p_fake(images)
         pixels = np.stack([np.asarray(image)[..., ::-1] for image in images]).astype(np.float32)
-        return (
-            self.network(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device())).double().softmax(1)[:, 0]
-        )
+        logits = self.network(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device()))
+        return logits.double().softmax(1)[:, 0]

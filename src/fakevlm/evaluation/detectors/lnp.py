@@ -11,7 +11,8 @@ checkpoint keeps the state dict under `model`; two forms, distinguished by the f
 * AIGCDetectBenchmark's, three channels: the pattern alone.
 """
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,8 +20,7 @@ import torchvision.transforms.functional as TF
 from PIL import Image
 from torch import Tensor, nn
 
-from fakevlm.evaluation.detectors.base import Detector, build, read_checkpoint
-from fakevlm.evaluation.detectors.cnnspot import resnet50
+from fakevlm.evaluation.detectors.base import Detector, load_network, resnet50
 from fakevlm.evaluation.vision import IMAGENET, to_tensor
 from fakevlm.model.llava import device
 
@@ -32,40 +32,26 @@ def _conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
-class _ChannelAttention(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        inner = CHANNELS // REDUCTION
-        self.conv_du = nn.Sequential(
-            nn.Conv2d(CHANNELS, inner, 1), nn.ReLU(), nn.Conv2d(inner, CHANNELS, 1), nn.Sigmoid()
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.conv_du(x.mean((2, 3), keepdim=True))
-
-
-class _SpatialAttention(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.spatial = nn.ModuleDict({"conv": nn.Conv2d(2, 1, 3, padding=1, bias=False)})
-
-    def forward(self, x: Tensor) -> Tensor:
-        pooled = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1)
-        return x * self.spatial["conv"](pooled).sigmoid()
-
-
 class _DualAttention(nn.Module):
-    """Two convolutions, weighted by place and by channel, with a residual connection."""
+    """Two convolutions, weighted by place (SA) and by channel (CA), with a residual connection."""
 
     def __init__(self, activation: nn.Module) -> None:
         super().__init__()
-        self.SA, self.CA = _SpatialAttention(), _ChannelAttention()
+        spatial = nn.ModuleDict({"conv": nn.Conv2d(2, 1, 3, padding=1, bias=False)})
+        inner = CHANNELS // REDUCTION
+        conv_du = nn.Sequential(
+            nn.Conv2d(CHANNELS, inner, 1), nn.ReLU(), nn.Conv2d(inner, CHANNELS, 1), nn.Sigmoid()
+        )
+        self.SA, self.CA = nn.ModuleDict({"spatial": spatial}), nn.ModuleDict({"conv_du": conv_du})
         self.body = nn.Sequential(_conv(CHANNELS, CHANNELS), activation, _conv(CHANNELS, CHANNELS))
         self.conv1x1 = nn.Conv2d(2 * CHANNELS, CHANNELS, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.body(x)
-        return x + self.conv1x1(torch.cat([self.SA(features), self.CA(features)], 1))
+        extremes = torch.cat([features.amax(1, keepdim=True), features.mean(1, keepdim=True)], 1)
+        by_place = features * self.SA["spatial"]["conv"](extremes).sigmoid()
+        by_channel = features * self.CA["conv_du"](features.mean((2, 3), keepdim=True))
+        return x + self.conv1x1(torch.cat([by_place, by_channel], 1))
 
 
 class _Group(nn.Module):
@@ -78,21 +64,19 @@ class _Group(nn.Module):
         return x + self.body(x)
 
 
-class Denoiser(nn.Module):
-    """CycleISP's denoiser of sRGB images (Zamir et al., CVPR 2020), with the published tensors' names."""
+def make_denoiser() -> nn.Module:
+    """Return CycleISP's denoiser (Zamir et al., CVPR 2020), with the published tensors' names.
 
-    def __init__(self) -> None:
-        super().__init__()
-        # One activation for all layers, as published: its tensor appears under many names.
-        activation = nn.PReLU(CHANNELS)
-        groups = [_Group(activation) for _ in range(GROUPS)]
-        self.head = nn.Sequential(_conv(3, CHANNELS))
-        self.body = nn.Sequential(*groups, _conv(CHANNELS, CHANNELS), activation)
-        self.tail = nn.Sequential(_conv(CHANNELS, 3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the negative noise of images (n, 3, h, w) in 0–1."""
-        return self.tail(self.body(self.head(x)))
+    It gives the negative noise of sRGB images (n, 3, h, w) in 0–1.
+    """
+    activation = nn.PReLU(CHANNELS)  # one for all layers, as published: its tensor appears under many names
+    groups = [_Group(activation) for _ in range(GROUPS)]
+    parts = {
+        "head": nn.Sequential(_conv(3, CHANNELS)),
+        "body": nn.Sequential(*groups, _conv(CHANNELS, CHANNELS), activation),
+        "tail": nn.Sequential(_conv(CHANNELS, 3)),
+    }
+    return nn.Sequential(OrderedDict(parts))
 
 
 def patterns(denoiser: nn.Module, images: Sequence[Image.Image]) -> list[Image.Image]:
@@ -116,19 +100,16 @@ def with_spectrum(x: Tensor) -> Tensor:
 
 
 class LNP(Detector):
-    """The published classifier on the pattern, in either form.
-
-    Args:
-        weights: the classifier's checkpoint.
-        features: the denoiser's.
-    """
+    """The published classifier on the pattern, in either form; `features` names the denoiser's checkpoint."""
 
     def __init__(self, weights: str, features: str) -> None:
-        self.denoiser = build(Denoiser, read_checkpoint(features, "state_dict"), features)
-        tensors = read_checkpoint(weights, "model")
+        self.denoiser = load_network(features, "state_dict", lambda _: make_denoiser())
+        self.network = load_network(weights, "model", self._make)
+
+    def _make(self, tensors: Mapping[str, Tensor]) -> nn.Module:
         first = tensors.get("conv1.weight")
         self.channels = 3 if first is not None and first.dim() == 4 and first.shape[1] == 3 else 5
-        self.network = build(lambda: resnet50(1, self.channels), tensors, weights)
+        return resnet50(1, self.channels)
 
     def p_fake(self, images: Sequence[Image.Image]) -> Tensor:
         x = to_tensor(patterns(self.denoiser, images), IMAGENET)

@@ -1,0 +1,457 @@
+"""Expert detectors, the baselines of Tables 2, 3 and 5, trained here on FakeClue's training split.
+
+`CNNSpot` sees pixels, `UnivFD` the features of a CLIP tower, `Frequency` the spectrum. Epoch or
+regularisation is chosen on the validation split. The test split is never seen.
+"""
+
+import io
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import pandas as pd
+import timm
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from scipy.fft import dctn
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+from timm.models.resnet import BasicBlock, ResNet
+from torch import Tensor, nn
+from transformers import AutoConfig
+
+from fakevlm.cache import Cache, code_version, key, model_version, work
+from fakevlm.config.params import CNNSpotSettings, Params, check_widths
+from fakevlm.data.records import FAKE, Record
+from fakevlm.data.shards import columns_of
+from fakevlm.errors import UserError
+from fakevlm.evaluation.vision import IMAGENET, load_clip, to_tensor
+from fakevlm.inference.predict import Predictor, predict
+from fakevlm.model.llava import device, load_processor, locate
+from fakevlm.progress import bar
+
+SIGMA, QUALITY = (0.0, 3.0), (30, 100)  # CNNSpot's augmentation: blur in pixels, quality of JPEG
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # inverse strengths of regularisation: the smaller, the simpler
+BINS, BLOCK = 16, 8  # of Frequency: bins a side, pixels a side
+
+Split = Sequence[Record]  # labelled, of both classes
+
+
+class Expert(ABC):
+    """A detector of generated images that is trained here.
+
+    Attributes:
+        name: its folder (`cnnspot`).
+        title: its name in tables (`CNNSpot`).
+        setting: the key of its settings in `config.json`.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    setting: ClassVar[str]
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def fit(self, train: Split, val: Split, params: Params, cache: Cache, run: str) -> pd.DataFrame:
+        """Train; choose epoch or regularisation on `val`, records of other source images.
+
+        Args:
+            train, val: the splits.
+            params: the profile; its seed decides weights, order and augmentation.
+            cache: of work in progress; an interrupted training goes on from there.
+            run: the key of all that decides the weights.
+
+        Returns:
+            The log: setting (epoch or regularisation), train_loss, val_loss, val_accuracy, val_auc, chosen.
+        """
+
+    @abstractmethod
+    def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Return P(fake) of RGB images, any sizes: (len(images),) float64 in 0–1."""
+
+    @abstractmethod
+    def weights(self) -> dict[str, Tensor]:
+        """Return what was trained, by name."""
+
+    @abstractmethod
+    def restore(self, weights: dict[str, Tensor]) -> None:
+        """Take over the weights of a trained expert with the same settings."""
+
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors` and `config.json`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self.weights().items()}
+        save_file(weights, folder / "model.safetensors")
+        config = {"expert": self.name, self.setting: self.settings}
+        text = json.dumps(config, indent=1, default=dict)
+        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+
+    def p_fake(self, records: Sequence[Record], batch_size: int = 64) -> np.ndarray:
+        """Return P(fake) of n records, in order: (n,) float64."""
+        predictor = Predictor(lambda: lambda images: {"p_fake": self.predict(images)}, None, batch_size)
+        return predict(predictor, records, desc=self.title)["p_fake"]
+
+
+def targets(records: Sequence[Record]) -> np.ndarray:
+    """Return 1 for fake, 0 for real (a record's label is the other way round): (n,) float32.
+
+    Raises:
+        UserError: only one class is there.
+    """
+    fake = (columns_of(records, ["label"])["label"] == FAKE).to_numpy(np.float32)
+    if not 0 < fake.sum() < len(fake):
+        raise UserError(
+            f"experts: {len(fake)} images, {int(fake.sum())} of them fake: both classes are needed",
+            "check the splits that annotate made",
+        )
+    return fake
+
+
+def validation_scores(fake: np.ndarray, p_fake: np.ndarray) -> dict[str, float]:
+    """Return val_loss, val_accuracy (at one half) and val_auc of P(fake) against `targets`."""
+    p = np.clip(p_fake, 1e-7, 1 - 1e-7)
+    return {
+        "val_loss": float(log_loss(fake, p, labels=[0, 1])),
+        "val_accuracy": float(((p >= 0.5) == (fake == 1)).mean()),
+        "val_auc": float(roc_auc_score(fake, p_fake)),
+    }
+
+
+def mark_best(log: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return the log with a column `chosen`: true for the highest val_auc, then the lowest val_loss."""
+    table = pd.DataFrame(log)
+    best = table.sort_values(["val_auc", "val_loss"], ascending=[False, True], kind="stable").index[0]
+    return table.assign(chosen=table.index == best)
+
+
+def square(image: Image.Image, size: int) -> np.ndarray:
+    """Return the centre of the image after its shorter side is resized to `size`: (size, size, 3) uint8."""
+    if image.size != (size, size):
+        scale = size / min(image.size)
+        width, height = (max(size, round(side * scale)) for side in image.size)
+        left, top = (width - size) // 2, (height - size) // 2
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        image = image.crop((left, top, left + size, top + size))
+    return np.asarray(image)
+
+
+def augment(pixels: np.ndarray, rng: np.random.Generator, chance: float, crop: int) -> np.ndarray:
+    """Return the image after random blur, JPEG, crop and mirror: (crop, crop, 3) uint8.
+
+    Args:
+        pixels: (size, size, 3) uint8 RGB.
+        chance: of blur, and independently of JPEG (0.5 in the paper).
+        crop: side of the crop, at most size.
+    """
+    if rng.random() < chance and (sigma := rng.uniform(*SIGMA)) > 0.05:
+        pixels = cv2.GaussianBlur(pixels, (0, 0), sigma)
+    if rng.random() < chance:
+        quality = int(rng.integers(QUALITY[0], QUALITY[1] + 1))
+        coded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        pixels = cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]
+    top, left = rng.integers(0, pixels.shape[0] - crop + 1, 2)
+    pixels = pixels[top : top + crop, left : left + crop]
+    return pixels[:, ::-1] if rng.random() < 0.5 else pixels
+
+
+def build_resnet(settings: CNNSpotSettings, pretrained: bool) -> nn.Module:
+    """Return CNNSpot's network, `settings.model` of timm or a small one; its one output is the logit of fake.
+
+    Raises:
+        UserError: timm has no such model, its weights (`pretrained`) cannot be fetched, or a layer's width is
+            not a multiple of 8.
+    """
+    if settings.model is None:
+        widths = tuple(settings.width * 2**stage for stage in range(4))
+        check_widths("experts.cnnspot", *widths)
+        sizes = {"channels": widths, "stem_width": settings.width}
+        return ResNet(BasicBlock, tuple(settings.layers), num_classes=1, **sizes)
+    try:
+        model = timm.create_model(settings.model, pretrained=pretrained, num_classes=1)
+    except Exception as error:  # timm and the hub raise many kinds for one mistake: a wrong name
+        raise UserError(
+            f"experts.cnnspot.model: {settings.model!r} cannot be made ({type(error).__name__}: {error})",
+            "name a model that timm.list_pretrained('resnet*') lists, such as resnet50.tv_in1k",
+        ) from error
+    check_widths(settings.model, *(m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d)))
+    return model
+
+
+class CNNSpot(Expert):
+    """A ResNet trained to tell real from fake (Wang et al., CVPR 2020), of the epoch with the best AUC.
+
+    The paper's is a ResNet-50 pretrained on ImageNet. Augmentation is its Blur+JPEG (0.5), against reliance
+    on traces that compression erases.
+    """
+
+    name, title, setting = "cnnspot", "CNNSpot", "settings"
+    model: nn.Module
+
+    def __init__(self, settings: CNNSpotSettings | dict[str, Any]) -> None:
+        super().__init__(CNNSpotSettings.model_validate(settings))
+
+    def _batch(self, pixels: Sequence[np.ndarray]) -> Tensor:
+        return to_tensor(pixels, IMAGENET).contiguous(memory_format=torch.channels_last)
+
+    def _examples(self, records: Split, fake: np.ndarray, params: Params, epoch: int) -> Iterator[tuple]:
+        """Yield shuffled, augmented batches. Each image has a generator of its own: batches do not matter."""
+        settings, size, seed = self.settings, params.experts.batch_size, [params.seed, epoch]
+        order = np.random.default_rng(seed).permutation(len(records))
+        for start in range(0, len(order), size):
+            rows, pixels = order[start : start + size], []
+            for n in rows:
+                image, rng = square(records[n].pil(), settings.size), np.random.default_rng([*seed, n])
+                pixels.append(augment(image, rng, settings.augment, settings.crop))
+            yield self._batch(pixels), torch.from_numpy(fake[rows]).to(device())
+
+    def fit(self, train: Split, val: Split, params: Params, cache: Cache, run: str) -> pd.DataFrame:
+        fake, val_fake = targets(train), targets(val)
+        with torch.random.fork_rng():
+            torch.manual_seed(params.seed)
+            self.model = build_resnet(self.settings, pretrained=True)
+        self.model.to(device(), memory_format=torch.channels_last)
+        epochs, rate = params.experts.epochs, params.experts.learning_rate
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=1e-2)
+        steps = max(2, epochs * -(-len(train) // params.experts.batch_size))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.2)
+        parts = {"model": self.model, "optimizer": optimizer, "schedule": schedule}
+        keys = {name: key(run, name) for name in (*parts, "best", "log")}
+        log, best = [], {}
+        if stored := cache.get_many(keys.values()):
+            state = {name: _unpack(stored[place]) for name, place in keys.items()}
+            log, best = state["log"], state["best"]
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+        with bar(epochs * len(train), "CNNSpot: training") as progress:
+            progress.update(len(log) * len(train))
+            for epoch in range(len(log), epochs):
+                total = 0.0
+                self.model.train()
+                for pixels, wanted in self._examples(train, fake, params, epoch):
+                    loss = F.binary_cross_entropy_with_logits(self.model(pixels)[:, 0], wanted)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+                    total += loss.item() * len(wanted)
+                    progress.update(len(wanted))
+                scores = validation_scores(val_fake, self.p_fake(val, params.experts.batch_size))
+                log.append({"setting": f"epoch={epoch + 1}", "train_loss": total / len(train), **scores})
+                if mark_best(log).chosen.iloc[-1]:
+                    best = {name: value.clone() for name, value in self.model.state_dict().items()}
+                state = {name: part.state_dict() for name, part in parts.items()}
+                state |= {"best": best, "log": log}
+                # One value each: SQLite takes at most 1 GB.
+                cache.put_many({keys[name]: _pack(value) for name, value in state.items()})
+        self.model.load_state_dict(best)
+        return mark_best(log)
+
+    @torch.inference_mode()
+    def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
+        self.model.eval()
+        edge = (self.settings.size - self.settings.crop) // 2
+        inner = slice(edge, edge + self.settings.crop)
+        pixels = self._batch([square(image, self.settings.size)[inner, inner] for image in images])
+        return self.model(pixels)[:, 0].double().sigmoid().cpu().numpy()
+
+    def weights(self) -> dict[str, Tensor]:
+        return self.model.state_dict()
+
+    def restore(self, weights: dict[str, Tensor]) -> None:
+        self.model = build_resnet(self.settings, pretrained=False)
+        self.model.load_state_dict(weights)
+        self.model.to(device(), memory_format=torch.channels_last)
+
+
+def _pack(state: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def _unpack(data: bytes) -> Any:
+    return torch.load(io.BytesIO(data), map_location=device(), weights_only=True)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """P(fake) = sigmoid(((x − mean) / scale) · weight + bias): all (d,) float32, `bias` (1,)."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Return P(fake) of features: (n, d) → (n,) float64."""
+        # Summed row by row: a matrix product rounds differently with the number of rows, P(fake) must not.
+        logits = ((features - self.mean) / self.scale * self.weight).sum(1) + self.bias
+        return expit(logits.astype(np.float64))
+
+
+def fit_linear(
+    train: np.ndarray, fake: np.ndarray, val: np.ndarray, val_fake: np.ndarray
+) -> tuple[Linear, pd.DataFrame]:
+    """Return the regression with the best validation AUC among `STRENGTHS`, and the log of all.
+
+    Args:
+        train, val: (n, d) and (m, d) float32 features.
+        fake, val_fake: (n,) and (m,) float32, 1 for fake.
+    """
+    mean, scale = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
+    scale[scale < 1e-6] = 1.0  # a constant feature
+    mean, scale = mean.astype(np.float32), scale.astype(np.float32)
+    models, log = [], []
+    for strength in STRENGTHS:
+        fitted = LogisticRegression(C=strength, max_iter=500).fit((train - mean) / scale, fake)
+        model = Linear(mean, scale, fitted.coef_[0].astype(np.float32), fitted.intercept_.astype(np.float32))
+        models.append(model)
+        loss = validation_scores(fake, model(train))["val_loss"]
+        scores = validation_scores(val_fake, model(val))
+        log.append({"setting": f"C={strength:g}", "train_loss": loss, **scores})
+    table = mark_best(log)
+    return models[int(table.chosen.argmax())], table
+
+
+class LinearExpert(Expert):
+    """A logistic regression on fixed, standardised features of an image."""
+
+    linear: Linear
+
+    @abstractmethod
+    def features(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Return features of RGB images, any sizes: (n, d) float32."""
+
+    def fit(self, train: Split, val: Split, params: Params, cache: Cache, run: str) -> pd.DataFrame:
+        fake, val_fake = targets(train), targets(val)
+        load = lambda: lambda images: {"x": self.features(images)}  # noqa: E731
+        predictor, desc = Predictor(load, run, params.experts.batch_size), f"{self.title}: features"
+        x, val_x = (predict(predictor, records, cache, desc=desc)["x"] for records in (train, val))
+        self.linear, log = fit_linear(x, fake, val_x, val_fake)
+        return log
+
+    def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
+        return self.linear(self.features(images))
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(value) for name, value in vars(self.linear).items()}
+
+    def restore(self, weights: dict[str, Tensor]) -> None:
+        self.linear = Linear(**{name: tensor.numpy() for name, tensor in weights.items()})
+
+
+class Frequency(LinearExpert):
+    """On the spectrum, after Frank et al. (ICML 2020), "Leveraging Frequency Analysis for Deep Fake …".
+
+    The logarithm of the grey image's discrete cosine transform (DCT), averaged in square bins. Mean and
+    maximum over the spectra of its 8 × 8 blocks come with it: an artifact may cover a corner only. The
+    setting is the side of the centre crop in pixels, a multiple of BINS and BLOCK.
+    """
+
+    name, title, setting = "frequency", "Frequency", "size"
+
+    def features(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Return features, (n, BINS² + 2 · BLOCK²) float32; smaller images are enlarged to the crop."""
+        size, n = self.settings, len(images)
+        grey = np.stack([square(_crop(image, size), size) for image in images]).astype(np.float32).mean(-1)
+        step, across = size // BINS, size // BLOCK
+        bins = _log_dct(grey, (1, 2)).reshape(n, BINS, step, BINS, step).mean((2, 4))
+        tiles = grey.reshape(n, across, BLOCK, across, BLOCK).transpose(0, 1, 3, 2, 4)
+        local = _log_dct(tiles, (3, 4)).reshape(n, -1, BLOCK * BLOCK)
+        return np.concatenate([bins.reshape(n, -1), local.mean(1), local.max(1)], 1).astype(np.float32)
+
+
+def _log_dct(pixels: np.ndarray, axes: tuple[int, int]) -> np.ndarray:
+    return np.log1p(np.abs(dctn(pixels, axes=axes, norm="ortho")))
+
+
+def _crop(image: Image.Image, size: int) -> Image.Image:
+    """Return the centre, unresized to keep the spectrum. Smaller images are left to `square`."""
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size)) if left >= 0 and top >= 0 else image
+
+
+class UnivFD(LinearExpert):
+    """On a frozen CLIP vision tower, after Ojha et al. (CVPR 2023).
+
+    The tower is the base's own (LLaVA-1.5's is CLIP ViT-L/14 at 336 pixels, UnivFD's at 224), so that this
+    baseline and FakeVLM start from the same features. To the class token, as in UnivFD, come mean and
+    deviation of the patch tokens that the language model reads: the class token of a tower without
+    contrastive training tells little. The setting is the base, a LLaVA.
+    """
+
+    name, title, setting = "univfd", "UnivFD", "base"
+
+    def __init__(self, base: str) -> None:
+        super().__init__(base)
+        self.tower = load_clip(base, tower=True)
+        self.layer = AutoConfig.from_pretrained(locate(base)).vision_feature_layer
+        self.processor = load_processor(base).image_processor
+
+    @torch.inference_mode()
+    def features(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Return class token, mean and deviation of the patch tokens: (n, 3 · hidden size) float32."""
+        pixels = self.processor(list(images), return_tensors="pt")["pixel_values"].to(device())
+        out = self.tower(pixels, output_hidden_states=True)
+        patches = out.hidden_states[self.layer][:, 1:]
+        parts = [out.pooler_output, patches.mean(1), patches.std(1)]
+        return torch.cat(parts, 1).float().cpu().numpy()
+
+
+EXPERTS: dict[str, type[Expert]] = {expert.name: expert for expert in (CNNSpot, UnivFD, Frequency)}
+
+
+def load_expert(folder: Path) -> Expert:
+    """Return the expert that `Expert.save` wrote.
+
+    Raises:
+        UserError: there is none, or its files are unreadable.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind, weights = EXPERTS[config["expert"]], load_file(folder / "model.safetensors")
+        settings = config[kind.setting]
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(f"no expert in {folder}: {error!r}", "train it: `dvc repro experts`") from error
+    expert = kind(settings)
+    expert.restore(weights)
+    return expert
+
+
+def train_experts(params: Params, train: Split, val: Split, out: Path) -> pd.DataFrame:
+    """Train `params.experts.train`, save each in `out/<name>/` and the log in `out/log.csv`; return the log.
+
+    After a kill it goes on from the last epoch of CNNSpot and with the features that are computed already.
+    The log is that of `Expert.fit` with a column `expert` before the others.
+    """
+    experts = params.experts
+    settings = {"cnnspot": experts.cnnspot, "univfd": params.base, "frequency": experts.spectrum_size}
+    # A run is named by all that decides its weights: settings, seed, first weights, code, and data.
+    run = key(
+        experts.model_dump(mode="json", exclude={"train"}),
+        params.seed,
+        [model_version(name) for name in (params.base, experts.cnnspot.model) if name],
+        code_version(__name__, "fakevlm.evaluation.vision", "fakevlm.data.records", "fakevlm.model.llava"),
+        [columns_of(records, ["sha256", "label"]).to_csv(index=False) for records in (train, val)],
+    )
+    logs = []
+    with work() as cache:
+        for name in experts.train:
+            expert = EXPERTS[name](settings[name])
+            log = expert.fit(train, val, params, cache, key(run, name))
+            expert.save(out / name)
+            logs.append(log.assign(expert=expert.title)[["expert", *log.columns]])
+    table = pd.concat(logs, ignore_index=True)
+    table.to_csv(out / "log.csv", index=False)
+    return table
