@@ -18,7 +18,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -99,17 +99,15 @@ def frame(count: int, folder: Path) -> int:
 
 
 def collect(count: int, folder: Path) -> int:
-    from fakevlm.collection.filter import Filter, inspect
+    from fakevlm.collection.collect import Filter
     from fakevlm.collection.leakage import Leakage
-    from fakevlm.prefetch import prefetch
 
-    leakage, unique = Leakage(4), Filter()
+    leakage = Leakage(4)
 
     def accepted() -> Iterator[Record]:
-        for item in prefetch(partial(inspect, corpus="genimage"), read_records(folder / "records")):
-            if unique.accepts("genimage", item):
-                leakage.trained(item.record, item.phash)
-                yield item.record
+        for record, phash, _ in Filter().kept("genimage", read_records(folder / "records")):
+            leakage.trained(record, phash)
+            yield record
 
     total = write_records(accepted(), folder / "again")
     leakage.frame()

@@ -7,8 +7,7 @@ import pytest
 
 from conftest import ROOT
 from fakevlm.collection import collect as stage
-from fakevlm.collection.collect import collect
-from fakevlm.collection.filter import Filter, inspect
+from fakevlm.collection.collect import Filter, collect
 from fakevlm.collection.preview import contact_sheet, sample
 from fakevlm.config.params import load_params
 from fakevlm.data.corpora import ffpp
@@ -30,7 +29,7 @@ def genimage(tmp_path: Path) -> Path:
 
 
 def kept(unique: Filter, records: list[Record]) -> list[str]:
-    return [record.id for record in records if unique.accepts("x", inspect(record, "x"))]
+    return [inspected.record.id for inspected in unique.kept("x", records)]
 
 
 def test_collect_checks_counts_and_compares(tmp_path: Path, genimage: Path) -> None:

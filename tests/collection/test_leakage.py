@@ -9,10 +9,9 @@ import pytest
 from PIL import Image, ImageEnhance
 from scipy.fft import dctn
 
-from fakevlm.collection import perceptual
+from fakevlm.collection import leakage as module
 from fakevlm.collection.collect import collect
-from fakevlm.collection.leakage import COLUMNS, Leakage
-from fakevlm.collection.perceptual import nearest, phash
+from fakevlm.collection.leakage import COLUMNS, Leakage, nearest, phash
 from fakevlm.data.records import REAL, Record
 from miniworld.world import shoot
 from smallcorpora import put, settings
@@ -70,7 +69,7 @@ def test_images_without_contrast_have_no_hash() -> None:
 @pytest.mark.parametrize("block", [1 << 22, 64])
 @pytest.mark.parametrize("distance", [0, 4, 16])
 def test_blocks_find_what_comparing_all_with_all_finds(distance: int, block: int, monkeypatch) -> None:
-    monkeypatch.setattr(perceptual, "BLOCK", block)
+    monkeypatch.setattr(module, "BLOCK", block)
     rng = np.random.default_rng(distance)
     references, queries = (rng.integers(0, 2**64, n, dtype=np.uint64) for n in (3000, 200))
     references[:300] &= np.uint64(0xFFFF)  # many that share most of their bits

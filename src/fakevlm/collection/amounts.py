@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fakevlm import paths
 from fakevlm.config.params import Params
@@ -12,9 +12,8 @@ from fakevlm.data.corpora.files import SOURCES, Unusable, count_images
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 
-# By their keys in params.yaml, in the order in which they are read.
-Reader = Callable[..., Iterator[Record | Unusable]]
-TRAINING: dict[str, Reader] = {
+# By their keys in params.yaml.
+READERS: dict[str, Callable[..., Iterator[Record | Unusable]]] = {
     "genimage": genimage.read,
     "ffpp": ffpp.read,
     "chameleon": imagefolders.read_chameleon,
@@ -22,41 +21,31 @@ TRAINING: dict[str, Reader] = {
     "vigor": imagefolders.read_vigor,
     "m6doc": m6doc.read,
     "fakeclue": fakeclue.read,
-}
-BENCHMARKS: dict[str, Reader] = {
     "loki": loki.read,
     "dmimage": imagefolders.read_dmimage,
     "ddvqa": ddvqa.read,
-    "ffpp": ffpp.read,
 }
-READERS = TRAINING | BENCHMARKS
+BENCHMARKS = ("loki", "dmimage", "ddvqa", "ffpp")
 
 
-@dataclass(frozen=True)
-class Amount:
-    """A training corpus: its folder, about how many images that holds, and the share of them to draw."""
+class Amount(NamedTuple):
+    """How much of a training corpus is taken."""
 
-    root: Path
-    total: int | None
-    share: float
-
-    @property
-    def drawn(self) -> float:
-        """About how many images will be drawn."""
-        return (self.total or 0) * self.share
+    root: Path  # its folder
+    share: float  # of its images to draw
+    drawn: int | None  # about how many that is, if known
 
 
-def folder(name: str | None) -> Path | None:
-    """Return the folder that params.yaml names; None where it names none."""
-    return paths.resolve(name) if name is not None else None
+def folders(params: Params) -> dict[str, Path]:
+    """Return the folders of corpora and benchmarks that the profile names, by their keys."""
+    named = params.collect.corpora.folders() | params.collect.benchmarks.folders()
+    return {key: paths.resolve(name) for key, name in named.items()}
 
 
 def count(corpus: str, root: Path, frames: int) -> int | None:
     """Return about how many images a corpus has; None where counting would cost too much."""
     if corpus == "ffpp":
         return sum(len(ffpp.videos(root, method)) for method in (None, *ffpp.METHODS)) * frames
-    if corpus == "ddvqa":
-        return None
     if corpus == "fakeclue":
         return sum(len(fakeclue.rows(root, split)) for split in fakeclue.SPLITS)
     if corpus == "m6doc":
@@ -95,7 +84,7 @@ def need_folders(params: Params) -> None:
 
 
 def planned(params: Params) -> dict[str, Amount]:
-    """Return the training corpora that the profile names.
+    """Return the training corpora that the profile names, in the order in which they are read.
 
     Raises:
         UserError: one is to be thinned, but nothing could be counted in its folder.
@@ -112,5 +101,6 @@ def planned(params: Params) -> dict[str, Amount]:
                 f"collect.at_most.{corpus} is {most}, but {root} holds nothing that could be counted",
                 f"`fakevlm verify {corpus}={root}` says what is missing",
             )
-        amounts[corpus] = Amount(root, total, min(1.0, most / total) if most else 1.0)
+        share = min(1.0, most / total) if most and total else 1.0
+        amounts[corpus] = Amount(root, share, round(total * share) if total else None)
     return amounts

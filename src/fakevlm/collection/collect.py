@@ -1,57 +1,106 @@
 """Stage collect: read all corpora into records, filter them, add synthetic documents and satellite images.
 
-Writes into one folder:
-
-* `records/`: the training corpora and the synthesized images.
-* `benchmarks/<name>/`: images to test on; `ffpp` repeats the FF++ records of the official test split. A
-  benchmark that the profile leaves out is an empty folder of records.
-* `truth.jsonl`: the ground truth, where there is one.
-* `quarantine.csv`, `duplicates.csv`, `leakage.csv`, `sources.csv`: images that cannot be used, were dropped,
-  are on both sides; counts.
-
-With `collect.corpora.fakeclue` the records are the released FakeClue's, with its texts, its split and every
-image that it lists; FF++ then serves the benchmarks alone.
+Every image takes one way: a reader yields it, `inspect` decodes it, `Filter` keeps it or notes why not,
+`Leakage` notes its hash, and `write_records` writes it.
 """
 
-import contextlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from fakevlm import cache, paths, plugins
-from fakevlm.collection.amounts import (
-    BENCHMARKS,
-    TRAINING,
-    Amount,
-    count,
-    drawn,
-    folder,
-    need_folders,
-    planned,
-)
-from fakevlm.collection.filter import Filter, inspect
-from fakevlm.collection.leakage import Leakage
-from fakevlm.config.params import Params
+from fakevlm.collection import amounts
+from fakevlm.collection.leakage import Leakage, phash
+from fakevlm.config.params import Other, Params
 from fakevlm.data.corpora import ddvqa, ffpp, m6doc
 from fakevlm.data.corpora.faces import make_cropper
-from fakevlm.data.corpora.files import Unusable
+from fakevlm.data.corpora.files import BadImage, Unusable, decoded
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth, write_ground_truth
-from fakevlm.data.records import Record, write_records
-from fakevlm.data.shards import Records, columns_of
+from fakevlm.data.records import REAL, Record, read_frame, write_records
+from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
 from fakevlm.prefetch import prefetch
 from fakevlm.progress import track
 from fakevlm.synthesis.rendered import synthesize_documents, synthesize_satellites
-from fakevlm.synthesis.satellite.aerials import Aerials
+from fakevlm.synthesis.satellite.aerials import Aerials, square
 from fakevlm.synthesis.satellite.generate import generate, need_aerials
 
 Stream = Iterable[Record | Unusable]
+
+
+class Inspected(NamedTuple):
+    """A record and what was computed from its decoded image."""
+
+    record: Record  # with width and height
+    phash: int | None  # 64 bits; None for an image without contrast
+    aerial: np.ndarray | None  # (s, s, 3) uint8 of a real aerial image, where the generators need it
+
+
+def inspect(record: Record | Unusable, corpus: str, aerial_size: int | None = None) -> Inspected | Unusable:
+    """Decode a record's image and compute what the collection needs of it. Called in worker threads.
+
+    Args:
+        record: gets its width and height.
+        corpus: its name in quarantine.csv.
+        aerial_size: side of the aerial images that the generators learn from; None: there are no generators.
+    """
+    if isinstance(record, Unusable):
+        return record
+    if record.id != record.id.encode(errors="replace").decode():
+        reason = "the file's name is not UTF-8: rename it, or unpack with the right encoding"
+        return Unusable(corpus, record.id.encode(errors="backslashreplace").decode(), reason)
+    try:
+        image = decoded(record)
+    except BadImage as error:
+        return Unusable(corpus, record.id, str(error))
+    aerial = aerial_size and record.source == "satellite" and record.label == REAL
+    return Inspected(record, phash(image), square(image, aerial_size) if aerial else None)
+
+
+@dataclass
+class Filter:
+    """Keep readable images, each once, under a unique id."""
+
+    unique: bool = True  # drop copies by content; an image under both labels cannot be used
+    quarantine: list[Unusable] = field(default_factory=list)
+    duplicates: list[tuple[str, str, str]] = field(default_factory=list)  # sha256, kept id, dropped id
+    _first: dict[bytes, tuple[int, str]] = field(default_factory=dict)  # label and id by content
+    _ids: set[str] = field(default_factory=set)
+
+    def kept(self, corpus: str, records: Stream, aerial_size: int | None = None) -> Iterator[Inspected]:
+        """Yield the inspected records that are kept, in order; an id that is taken gets a number."""
+        for inspected in prefetch(partial(inspect, corpus=corpus, aerial_size=aerial_size), records):
+            if isinstance(inspected, Unusable):
+                self.quarantine.append(inspected)
+                continue
+            record = inspected.record
+            content = bytes.fromhex(record.sha256)
+            label, first = self._first.get(content, (None, None))
+            if not self.unique or first is None:
+                record.id = self._free_id(record.id)
+                self._ids.add(record.id)
+                self._first.setdefault(content, (record.label, record.id))
+                yield inspected
+            elif label == record.label:
+                self.duplicates.append((record.sha256, first, record.id))
+            else:
+                reason = f"same content as {first}, which has the other label"
+                self.quarantine.append(Unusable(corpus, record.id, reason))
+
+    def _free_id(self, name: str) -> str:
+        """Return the id, with a number before its suffix if another image has it already."""
+        stem, dot, suffix = name.rpartition(".")
+        n, free = 1, name
+        while free in self._ids:
+            n += 1
+            free = f"{stem}~{n}{dot}{suffix}"
+        return free
 
 
 @dataclass
@@ -66,52 +115,53 @@ class Collected:
     flat: dict[str, int]  # by benchmark or "training": images without contrast, compared by bytes alone
 
 
-def _training(
-    params: Params, amounts: dict[str, Amount], videos: dict[str, Any]
-) -> Iterator[tuple[str, Stream]]:
-    """Yield (corpus, its records) for every training corpus that the profile names."""
-    for corpus, read in TRAINING.items():
-        if corpus in amounts:
-            amount = amounts[corpus]
-            chosen = partial(drawn, share=amount.share, seed=params.seed)
-            records = read(amount.root, drawn=chosen, **(videos if corpus == "ffpp" else {}))
-            yield corpus, track(records, corpus, total=round(amount.drawn) or None)
-    for other in params.collect.corpora.others or ():
-        read = plugins.load(other.reader, {}, "collect.corpora.others[].reader")
+def _others(others: list[Other] | None, section: str) -> Iterator[tuple[str, Stream]]:
+    """Yield (name, records) of the corpora or benchmarks with a reader of the user's."""
+    for other in others or ():
+        read = plugins.load(other.reader, {}, f"collect.{section}.others[].reader")
         yield other.name, track(read(paths.resolve(other.path)), other.name)
 
 
-def _benchmark(name: str, params: Params, collected: Path, videos: dict[str, Any]) -> Stream:
-    """Return the records of a benchmark, none if it is left out. FF++'s are among those collected."""
-    settings = params.collect
-    title, faces = f"benchmark {name}", folder(settings.corpora.ffpp)
-    for other in settings.benchmarks.others or ():
-        if other.name == name:
-            read = plugins.load(other.reader, {}, "collect.benchmarks.others[].reader")
-            return track(read(paths.resolve(other.path)), title)
-    root = faces if name == "ffpp" else folder(getattr(settings.benchmarks, name))
-    if root is None:
-        return []
-    if name == "ffpp":
+def _training(
+    params: Params, corpora: dict[str, amounts.Amount], videos: dict[str, Any]
+) -> Iterator[tuple[str, Stream]]:
+    """Yield (corpus, its records) for every training corpus that the profile names."""
+    for corpus, (root, share, total) in corpora.items():
+        drawn = partial(amounts.drawn, share=share, seed=params.seed)
+        options = videos if corpus == "ffpp" else {}
+        yield corpus, track(amounts.READERS[corpus](root, drawn=drawn, **options), corpus, total)
+    yield from _others(params.collect.corpora.others, "corpora")
+
+
+def _benchmarks(params: Params, collected: Path, videos: dict[str, Any]) -> Iterator[tuple[str, Stream]]:
+    """Yield (benchmark, its records) for every one that the profile names."""
+    settings, roots = params.collect, amounts.folders(params)
+    for name in amounts.BENCHMARKS:
+        if name not in roots:
+            continue
+        root, total = roots[name], None
         # The release, or a thinned FF++, holds only some of its test frames.
-        if settings.corpora.fakeclue or "ffpp" in settings.at_most:
-            return track(ffpp.read(root, splits=("test",), **videos), title)
-        records, split = Records(collected), pd.Series({"source": "ff++", "split": "test"})
-        rows = columns_of(records, list(split.index)).eq(split).all(axis=1)
-        return track(records.take(rows.to_numpy().nonzero()[0]), title)
-    total = count(name, root, settings.frames_per_video)
-    if name != "ddvqa":
-        return track(BENCHMARKS[name](root), title, total)
-    if faces is None:
-        raise UserError(
-            "collect.benchmarks.ddvqa is set, but collect.corpora.ffpp, which has its frames, is null",
-            "name FF++'s folder too, or leave DD-VQA out",
-        )
-    return track(ddvqa.read(root, faces, **videos), title, total)
+        if name == "ffpp" and (settings.corpora.fakeclue or "ffpp" in settings.at_most):
+            records = ffpp.read(root, splits=("test",), **videos)
+        elif name == "ffpp":
+            frame = read_frame(collected, ["source", "split"])
+            records = Records(collected).take(np.flatnonzero(frame.eq(["ff++", "test"]).all(axis=1)))
+        elif name != "ddvqa":
+            records = amounts.READERS[name](root)
+            total = amounts.count(name, root, settings.frames_per_video)
+        elif "ffpp" in roots:
+            records = ddvqa.read(root, roots["ffpp"], **videos)
+        else:
+            raise UserError(
+                "collect.benchmarks.ddvqa is set, but collect.corpora.ffpp, which has its frames, is null",
+                "name FF++'s folder too, or leave DD-VQA out",
+            )
+        yield name, track(records, f"benchmark {name}", total)
+    yield from _others(settings.benchmarks.others, "benchmarks")
 
 
 def _synthetic(
-    params: Params, ground_truth: dict[str, GroundTruth], aerials: Aerials | None, values: cache.Cache | None
+    params: Params, ground_truth: dict[str, GroundTruth], aerials: Aerials | None, values: cache.Cache
 ) -> Iterator[tuple[str, Iterable[Record]]]:
     """Yield (corpus, records) of the synthesized images; add their ground truth to `ground_truth`."""
     settings, renderer = params.collect, params.collect.renderer
@@ -122,7 +172,7 @@ def _synthetic(
                 ground_truth[truth.path] = truth
             yield record
 
-    root = folder(settings.corpora.m6doc)
+    root = amounts.folders(params).get("m6doc")
     pages = m6doc.usable_layouts(root) if root is not None and settings.synthetic_documents else []
     documents = synthesize_documents(pages, settings.synthetic_documents, params.seed, renderer)
     yield "documents", remember(documents)
@@ -141,83 +191,78 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     generators' training goes on.
 
     Args:
-        params: the profile.
-        out: where to write; `artifacts/collect` by default.
+        params: the profile. With `collect.corpora.fakeclue` the records are the released FakeClue's, with its
+            texts, its split and every image that it lists.
+        out: where to write; `artifacts/collect` by default: `records/`, the training corpora and the
+            synthesized images; `benchmarks/<name>/`, empty for one that is left out (`ffpp` repeats the
+            records of FF++'s test split); `truth.jsonl`, the ground truth where there is one; the tables of
+            `Collected` as CSV.
 
     Raises:
         UserError: a corpus is missing or not in its layout, or no corpus is named at all.
     """
-    need_folders(params)
-    settings, amounts = params.collect, planned(params)
+    amounts.need_folders(params)
+    settings, models, corpora = params.collect, params.collect.satellites, amounts.planned(params)
     out = out or paths.artifacts("collect")
     out.mkdir(parents=True, exist_ok=True)
-    models = settings.satellites
+    aerials = None
     if models is not None:
-        aerial = sum(amounts[key].drawn for key in ("cvusa", "vigor") if key in amounts)
-        learned = round(aerial * models.learn_share)
-        need_aerials(learned, round(aerial) - learned, models, "about ")
-    aerials = Aerials(paths.work() / "aerials", models, params.seed) if models is not None else None
+        real = sum(corpora[key].drawn or 0 for key in ("cvusa", "vigor") if key in corpora)
+        learned = round(real * models.learn_share)
+        need_aerials(learned, real - learned, models, "about ")
+        aerials = Aerials(paths.work() / "aerials", models, params.seed)
     leakage = Leakage(settings.leakage_distance)
     # The release is taken as published, copies and all: its numbers are compared with other people's.
-    unique = Filter(unique=settings.corpora.fakeclue is None)
-    quarantine = unique.quarantine
-    ground_truth = read_ground_truth(folder(settings.truth))
-    counts, sizes = Counter(), {}
-    with_truth: set[str] = set()  # collected images with a ground truth
+    training = Filter(unique=settings.corpora.fakeclue is None)
+    ground_truth = read_ground_truth(paths.resolve(settings.truth) if settings.truth else None)
+    with_truth: set[str] = set()  # paths of collected images with a ground truth
+    sizes: dict[str, int] = {}
 
     # The generators' weights stay: training them anew takes days at the paper's size.
-    satellites = cache.Cache(paths.runs("satellites") / "cache.sqlite") if models is not None else None
-    with satellites or contextlib.nullcontext(), cache.work("collect") as values:
+    satellites = cache.Cache(paths.runs("satellites") / "cache.sqlite" if models is not None else None)
+    with satellites, cache.work("collect") as values:
         videos = {
             "frames_per_video": settings.frames_per_video,
             "crop": make_cropper(settings.face_crop),
             "values": values,
         }
 
-        def training() -> Iterator[Record]:
+        def trained() -> Iterator[Record]:
             synthetic = _synthetic(params, ground_truth, aerials, satellites)
-            for corpus, records in chain(_training(params, amounts, videos), synthetic):
-                check = partial(inspect, corpus=corpus, aerial_size=models.image_size if models else None)
-                for inspected in prefetch(check, records):
-                    if not unique.accepts(corpus, inspected):
-                        continue
-                    record = inspected.record
-                    if inspected.aerial is not None:
-                        aerials.add(record, inspected.aerial)
-                    leakage.trained(record, inspected.phash)
-                    counts[record.source, record.label, record.generator or ""] += 1
-                    with_truth.update({record.id} & ground_truth.keys())
-                    yield record
-
-        def benchmark(name: str) -> Iterator[Record]:
-            every = Filter(unique=False, quarantine=quarantine)
-            records = _benchmark(name, params, out / "records", videos)
-            for inspected in prefetch(partial(inspect, corpus=name), records):
-                if every.accepts(name, inspected):
-                    record = inspected.record
-                    leakage.tested(name, record, inspected.phash)
+            for corpus, records in chain(_training(params, corpora, videos), synthetic):
+                size = models.image_size if models is not None else None
+                for record, hashed, aerial in training.kept(corpus, records, size):
+                    if aerial is not None:
+                        aerials.add(record, aerial)
+                    leakage.trained(record, hashed)
                     with_truth.update({record.path} & ground_truth.keys())
                     yield record
 
-        total = write_records(training(), out / "records")
-        for name in (*BENCHMARKS, *(other.name for other in settings.benchmarks.others or ())):
-            written = write_records(benchmark(name), out / "benchmarks" / name)
-            if written or folder(getattr(settings.benchmarks, name, settings.corpora.ffpp)) is not None:
-                sizes[name] = written
+        def tested(benchmark: str, records: Stream) -> Iterator[Record]:
+            for record, hashed, _ in Filter(False, training.quarantine).kept(benchmark, records):
+                leakage.tested(benchmark, record, hashed)
+                with_truth.update({record.path} & ground_truth.keys())
+                yield record
+
+        total = write_records(trained(), out / "records")
+        for name, records in _benchmarks(params, out / "records", videos):
+            sizes[name] = write_records(tested(name, records), out / "benchmarks" / name)
+        for name in set(amounts.BENCHMARKS) - sizes.keys():
+            write_records((), out / "benchmarks" / name)
     if not total + sum(sizes.values()):
         raise UserError(
             f"profile {params.profile!r} collects no image",
             "name at least one corpus in collect.corpora or one benchmark in collect.benchmarks",
         )
     write_ground_truth((ground_truth[path] for path in sorted(with_truth)), out / "truth.jsonl")
-    problems = pd.DataFrame(list(dict.fromkeys(quarantine)), columns=Unusable._fields)
+    problems = pd.DataFrame(training.quarantine, columns=Unusable._fields)
     problems["reason"] = problems["reason"].str.split().str.join(" ")
-    sources = [(*key, n) for key, n in sorted(counts.items())]
+    origins = read_frame(out / "records", ["source", "label", "generator"]).fillna({"generator": ""})
     results = Collected(
-        quarantine=problems,
-        duplicates=pd.DataFrame(unique.duplicates, columns=["sha256", "kept", "dropped"]),
+        quarantine=problems.drop_duplicates(ignore_index=True),
+        duplicates=pd.DataFrame(training.duplicates, columns=["sha256", "kept", "dropped"]),
         leakage=leakage.frame(),
-        sources=pd.DataFrame(sources, columns=["source", "label", "generator", "n"]),
+        sources=origins.value_counts(sort=False).sort_index().rename("n").reset_index(),
         benchmarks=sizes,
         flat=dict(leakage.flat),
     )
