@@ -14,7 +14,7 @@ from fakevlm.config.params import GAN, Categorize, CNNSpotSettings, Diffusion
 from fakevlm.errors import UserError
 from fakevlm.evaluation.experts import CNNSpot, build_resnet
 from fakevlm.synthesis.satellite.diffusion import DDPM
-from fakevlm.synthesis.satellite.gan import Generator, Pix2Pix
+from fakevlm.synthesis.satellite.gan import Pix2Pix
 
 RESNET = CNNSpotSettings(model=None, layers=[1, 1, 1, 1], width=8, size=32, crop=32, augment=0.5)
 EVA = {"model": None, "person": None, "image_size": 16, "patch_size": 4, "width": 16, "depth": 1, "heads": 2}
@@ -94,8 +94,6 @@ def test_two_trainings_end_in_the_same_bytes(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: Generator(width=4, depth=1),
-        lambda: DDPM(DIFFUSION.model_copy(update={"widths": [12, 16]}), 32, scale=2.0, seed=3),
         lambda: build_resnet(RESNET.model_copy(update={"width": 4}), pretrained=False),
         lambda: eva.build(Categorize.model_construct(**EVA | {"width": 12}), 3),
     ],

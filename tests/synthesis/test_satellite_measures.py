@@ -4,13 +4,14 @@ import cv2
 import numpy as np
 import pytest
 
+from fakevlm.config.params import Satellites
 from fakevlm.synthesis.satellite import measure
 from fakevlm.synthesis.satellite.aerials import layout_map
 from miniworld import artifacts as makers
 from miniworld.stagecraft import Set
 from miniworld.world import shoot
 
-CELL, LEVELS = 4, 6
+SETTINGS = Satellites.model_construct(cell=4, levels=6)
 EVERYWHERE = (0.0, 0.0, 1.0, 1.0)
 
 
@@ -18,13 +19,13 @@ def real(n: int) -> np.ndarray:
     return shoot("satellite", np.random.default_rng([3, n])).pixels
 
 
-THRESHOLDS = measure.thresholds(np.stack([real(n) for n in range(80)]), CELL, LEVELS)
+THRESHOLDS = measure.thresholds(np.stack([real(n) for n in range(80)]), SETTINGS)
 
 
 def measured(pixels: np.ndarray, after: np.ndarray) -> dict[str, tuple]:
     """Region and strength by kind of artifact, in an image drawn after the map of another."""
-    layout = layout_map(after, CELL, LEVELS)
-    return {a.kind: (a.region, a.strength) for a in measure.artifacts(pixels, layout, CELL, THRESHOLDS)}
+    found = measure.artifacts(pixels, layout_map(after, SETTINGS), SETTINGS.cell, THRESHOLDS)
+    return {artifact.kind: (artifact.region, artifact.strength) for artifact in found}
 
 
 def shifted(image: np.ndarray, *colour: float) -> np.ndarray:

@@ -13,15 +13,15 @@ from PIL import Image
 import smallcorpora
 from fakevlm.cache import Cache
 from fakevlm.collection.collect import collect
+from fakevlm.collection.preview import generated_sheet
 from fakevlm.config.params import Satellites
 from fakevlm.data.records import FAKE, REAL, Record, read_records
 from fakevlm.errors import UserError
 from fakevlm.synthesis.satellite import learning
-from fakevlm.synthesis.satellite.aerials import Aerials, enlarged, layout_map, learned_from, square
+from fakevlm.synthesis.satellite.aerials import Aerials, enlarged, layout_map, square
 from fakevlm.synthesis.satellite.diffusion import DDPM
 from fakevlm.synthesis.satellite.gan import Pix2Pix
 from fakevlm.synthesis.satellite.generate import generate
-from fakevlm.synthesis.satellite.preview import generated_sheet
 from miniworld.world import shoot
 from smallcorpora import put
 
@@ -50,49 +50,25 @@ def aerial(n: int) -> Record:
     return Record(name, out.getvalue(), REAL, "satellite", name, "satellite")
 
 
-def taken_in(folder: Path, given: Satellites, n: int = 16) -> tuple[Aerials, list[Record]]:
-    aerials, records = Aerials(folder, given, SEED), [aerial(k) for k in range(n)]
+def taken_in(file: Path, given: Satellites, n: int = 16) -> tuple[Aerials, list[Record]]:
+    aerials, records = Aerials(file, given, SEED), [aerial(k) for k in range(n)]
     for record in records:
         aerials.add(record, square(record.pil(), given.image_size))
-    aerials.close()
     return aerials, records
 
 
 PIXELS = np.stack([square(aerial(n).pil(), 32) for n in range(6)])
-METHODS = ("gan", "diffusion")
-
-
-def learner(name: str, given: Satellites) -> learning.Learner:
-    return Pix2Pix(given.gan, SEED) if name == "gan" else DDPM(given.diffusion, 32, 2.0, SEED)
-
-
-def fit(name: str, values: Cache | None = None, most: float = float("inf")) -> list[bytes]:
-    """The weights after training by a process that dies after so many steps."""
-    given = settings()
-    trained = learner(name, given)
-    trained.step = dying_after(trained.step, [], most)
-    learning.fit(trained, PIXELS, name, getattr(given, name), given, SEED, values or Cache(None), "ab")
-    tensors = [t for network in trained.networks.values() for t in network.state_dict().values()]
-    return [tensor.contiguous().numpy().tobytes() for tensor in tensors]
-
-
-def dying_after(function: Callable, calls: list, most: float = float("inf")) -> Callable:
-    """The function, whose process dies when so many calls are noted in the list."""
-
-    def call(*arguments):
-        if len(calls) >= most:
-            raise KeyboardInterrupt
-        calls.append(1)
-        return function(*arguments)
-
-    return call
+LEARNERS = {
+    "gan": lambda given: Pix2Pix(given.gan, SEED),
+    "ddpm": lambda given: DDPM(given.diffusion, 32, 2.0, SEED),
+}
 
 
 def test_a_map_has_the_cells_mean_colours_in_few_shades() -> None:
     pixels = np.zeros((8, 12, 3), np.uint8)
     pixels[:4, :4] = (250, 100, 0)
     pixels[4:, 4:8, 1] = np.arange(4) * 20  # mean 30
-    layout = layout_map(pixels, cell=4, levels=4)
+    layout = layout_map(pixels, settings())
     assert layout.shape == (2, 3, 3)
     assert layout[0, 0].tolist() == [224, 96, 32]
     assert layout[1, 1].tolist() == [32, 32, 32]
@@ -101,101 +77,100 @@ def test_a_map_has_the_cells_mean_colours_in_few_shades() -> None:
 
 
 def test_some_images_are_learned_from_and_the_others_lend_maps(tmp_path: Path) -> None:
-    given = settings()
-    aerials, records = taken_in(tmp_path, given)
-    learned = [r for r in records if learned_from(r.item, given, SEED)]
-    assert 0 < len(learned) < len(records)
-    assert [r.split for r in records] == ["train" if r in learned else None for r in records]
-    assert (aerials.learned() == np.stack([square(r.pil(), 32) for r in learned])).all()
-    lenders, maps = aerials.lent(3)
-    assert len({lender.item for lender in lenders}) == len(maps) == 3
-    by_item = {r.item: r for r in records if r not in learned}
-    for lender, layout in zip(lenders, maps, strict=True):
-        assert (layout == layout_map(square(by_item[lender.item].pil(), 32), 4, 4)).all()
-    fewer, _ = taken_in(tmp_path / "fewer", given, 15)
-    rest = [lender.item for lender in aerials.lent(99)[0] if lender.item != records[15].item]
-    assert [lender.item for lender in fewer.lent(99)[0]] == rest, "one image less changes no other's turn"
+    aerials, records = taken_in(tmp_path / "some", settings())
+    learned = [record for record in records if record.split == "train"]
+    others = {record.item: square(record.pil(), 32) for record in records if record.split is None}
+    assert (aerials.learned() == np.stack([square(record.pil(), 32) for record in learned])).all()
+    assert len(aerials.lent(3)) == 3
+    assert {lender.item for lender in aerials.lent(99)} == set(others)
+    assert all((one.layout == layout_map(others[one.item], settings())).all() for one in aerials.lent(99))
+    fewer, _ = taken_in(tmp_path / "fewer", settings(), 15)
+    rest = [lender.item for lender in aerials.lent(99) if lender.item != records[15].item]
+    assert [lender.item for lender in fewer.lent(99)] == rest, "one image less changes no other's turn"
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_an_interrupted_training_ends_with_the_same_weights_and_is_not_repeated(name: str) -> None:
-    before, values = torch.random.get_rng_state(), Cache(None)
-    weights = fit(name)
-    assert torch.equal(torch.random.get_rng_state(), before), "the process's own random numbers go on"
-    with pytest.raises(KeyboardInterrupt):
-        fit(name, values, 5)
-    # Four of the six steps are cached: more than two to go would fail, and then none is left.
-    assert fit(name, values, 2) == weights
-    assert fit(name, values, 0) == weights
-
-
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_samples_depend_on_their_own_map_and_seed(name: str) -> None:
-    trained = learner(name, settings())
-    maps = learning.signed(np.stack([enlarged(layout_map(p, 4, 4), 4) for p in PIXELS[:3]]))
-    images = trained.sample(maps, [1, 2, 3])
+    learner = LEARNERS[name](settings())
+    maps = learning.signed([enlarged(layout_map(pixels, settings()), 4) for pixels in PIXELS[:3]])
+    images = learner.sample(maps, [1, 2, 3])
     assert learning.unsigned(images).shape == (3, 32, 32, 3)
-    torch.testing.assert_close(trained.sample(maps[1:2], [2]), images[1:2], atol=1e-4, rtol=1e-3)
-    assert not torch.allclose(trained.sample(maps[1:2], [3]), images[1:2], atol=1e-4), "noise matters"
-    assert not torch.allclose(trained.sample(maps[2:3], [2]), images[1:2], atol=1e-2), "the map matters"
+    torch.testing.assert_close(learner.sample(maps[1:2], [2]), images[1:2], atol=1e-4, rtol=1e-3)
+    assert not torch.allclose(learner.sample(maps[1:2], [3]), images[1:2], atol=1e-4), "noise matters"
+    assert not torch.allclose(learner.sample(maps[2:3], [2]), images[1:2], atol=1e-2), "the map matters"
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_training_brings_both_generators_nearer_to_the_image(name: str) -> None:
-    trained, losses = learner(name, settings()), []
+    given = settings(gan__crop=32, gan__batch_size=4)
+    learner, losses = LEARNERS[name](given), []
     for step in range(60):
-        images, maps = learning.random_batch(PIXELS, 4, 32, 4, 4, np.random.default_rng([SEED, step]))
-        losses.append(trained.step(images, maps, torch.Generator().manual_seed(step), 0.3))
+        batch = learning.random_batch(PIXELS, given.gan, given, np.random.default_rng([SEED, step]))
+        losses.append(learner.step(*batch, torch.Generator().manual_seed(step), 0.3))
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
 
 
 def test_generated_images_are_records_that_inherit_their_item(tmp_path: Path) -> None:
-    given, values = settings(), Cache(None)
-    aerials, records = taken_in(tmp_path, given)
-    generated = list(generate(aerials, given, SEED, measured=True, values=values))
+    aerials, _ = taken_in(tmp_path / "aerials", settings())
+    generated = list(generate(aerials, settings(), SEED, measured=True, values=Cache(None)))
     assert [(r.label, r.category, r.source) for r, _ in generated] == [(FAKE, "satellite", "satellite")] * 5
     assert [r.generator for r, _ in generated] == ["pix2pix"] * 3 + ["ddpm"] * 2
-    lenders = aerials.lent(3)[0]
+    lenders = aerials.lent(3)
     assert [r.item for r, _ in generated] == [lender.item for lender in (*lenders, *lenders[:2])]
-    assert {r.item for r, _ in generated} <= {r.item for r in records if r.split is None}
     for record, truth in generated:
         assert record.id == f"satellite/fake/{Path(record.item).stem}_{record.generator}_fake_B.jpg"
         assert record.pil().size == (32, 32)
         assert (truth.path, truth.label, truth.qualities) == (record.id, FAKE, [])
-    again = list(generate(aerials, given, SEED, measured=False, values=Cache(None)))
+    again = list(generate(aerials, settings(), SEED, measured=False, values=Cache(None)))
     assert [(r.id, r.sha256, truth) for r, truth in again] == [(r.id, r.sha256, None) for r, _ in generated]
 
 
-def test_nothing_is_trained_or_sampled_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_makes_the_same_images_and_repeats_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     aerials, _ = taken_in(tmp_path / "a", settings())
-    more, _ = taken_in(tmp_path / "b", settings(), 24)
-    values, sampled, steps = Cache(None), [], []
+    before, values, calls, most = torch.random.get_rng_state(), Cache(None), [], 99
 
     def images(data: Aerials = aerials, **changes) -> list[str]:
+        calls.clear()
         given = settings(sampled_at_once=1, **changes)
         return [r.sha256 for r, _ in generate(data, given, SEED, measured=False, values=values)]
 
-    sample, step = Pix2Pix.sample, Pix2Pix.step
-    expected = images()
-    values = Cache(None)
-    monkeypatch.setattr(Pix2Pix, "step", dying_after(step, steps))
-    monkeypatch.setattr(Pix2Pix, "sample", dying_after(sample, sampled, 2))
-    with pytest.raises(KeyboardInterrupt):
-        images()
-    monkeypatch.setattr(Pix2Pix, "sample", dying_after(sample, sampled))
+    def mortal(function: Callable) -> Callable:
+        def call(self, *arguments):
+            if len(calls) == most:
+                raise KeyboardInterrupt
+            calls.append(function.__name__)
+            return function(self, *arguments)
+
+        return call
+
+    for learner in (Pix2Pix, DDPM):
+        monkeypatch.setattr(learner, "step", mortal(learner.step))
+        monkeypatch.setattr(learner, "sample", mortal(learner.sample))
+    expected, values = images(), Cache(None)
+    assert calls == ["step"] * 6 + ["sample"] * 3 + ["step"] * 6 + ["sample"] * 2
+    assert torch.equal(torch.random.get_rng_state(), before), "the process's own random numbers go on"
+    most = 5  # of six steps of each training; the state is cached after two and four
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            images()
     assert images() == expected
-    assert (len(sampled), len(steps)) == (3, 6)
-    assert images(diffusion__sampling_steps=5) != expected
+    assert calls == ["step"] * 2 + ["sample"] * 2
+    most = 99
+    assert images(diffusion__sampling_steps=5)[:3] == expected[:3]
+    assert calls == ["sample"] * 2
     assert images(gan__images=2) == [*expected[:2], *expected[3:]]
-    assert (len(sampled), len(steps)) == (3, 6)
+    assert calls == []
     images(gan__learning_rate=2e-3)
-    images(more)
-    assert (len(sampled), len(steps)) == (9, 18), "other settings or data are another training"
+    assert calls == ["step"] * 6 + ["sample"] * 3
+    images(taken_in(tmp_path / "b", settings(), 24)[0])
+    assert len(calls) == 17, "other data are another training"
 
 
 def test_too_few_aerial_images_stop_with_the_cure(tmp_path: Path) -> None:
     given = settings(gan__images=12)
-    aerials, _ = taken_in(tmp_path, given, 6)
+    aerials, _ = taken_in(tmp_path / "aerials", given, 6)
     with pytest.raises(UserError, match="too few for 12") as error:
         list(generate(aerials, given, SEED, measured=False, values=Cache(None)))
     assert "collect.satellites.learn_share" in error.value.cure

@@ -178,7 +178,6 @@ def _synthetic(
     yield "documents", remember(documents)
     yield "satellites", remember(synthesize_satellites(settings.synthetic_satellites, params.seed, renderer))
     if aerials is not None:
-        aerials.close()
         measured = settings.truth is not None
         images = generate(aerials, settings.satellites, params.seed, measured=measured, values=values)
         yield "satellites", remember(images)
@@ -210,7 +209,7 @@ def collect(params: Params, out: Path | None = None) -> Collected:
         real = sum(corpora[key].drawn or 0 for key in ("cvusa", "vigor") if key in corpora)
         learned = round(real * models.learn_share)
         need_aerials(learned, real - learned, models, "about ")
-        aerials = Aerials(paths.work() / "aerials", models, params.seed)
+        aerials = Aerials(paths.work() / "aerials.u8", models, params.seed)
     leakage = Leakage(settings.leakage_distance)
     # The release is taken as published, copies and all: its numbers are compared with other people's.
     training = Filter(unique=settings.corpora.fakeclue is None)

@@ -1,14 +1,17 @@
-"""A sheet of sample images of the collection."""
+"""Sheets of sample images of the collection."""
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from fakevlm.config.params import Satellites
 from fakevlm.data.records import REAL, Record
+from fakevlm.synthesis.satellite.aerials import enlarged, layout_map, square
+from fakevlm.synthesis.satellite.generate import GENERATORS
 
-TILE, STEP, LABEL = 96, 100, 132  # pixels
+TILE, GAP, LABEL = 96, 4, 132  # pixels
 
 
 def sample(records: Iterable[Record], per_row: int, seed: int) -> dict[tuple[str, int], list[Record]]:
@@ -26,16 +29,51 @@ def sample(records: Iterable[Record], per_row: int, seed: int) -> dict[tuple[str
     return rows
 
 
+def _sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], columns: int, tile: int) -> Image.Image:
+    """Return rows of images of at most `tile` pixels a side, each with its label on the left."""
+    step = tile + GAP
+    sheet = Image.new("RGB", (LABEL + columns * step, max(1, len(rows)) * step), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
+    for n, (label, images) in enumerate(rows):
+        top = n * step + tile // 2 - 8 * len(label.splitlines())
+        draw.text((4, top), label, fill="black", font=font)
+        for k, image in enumerate(images):
+            sheet.paste(image, (LABEL + k * step, n * step))
+    return sheet
+
+
 def contact_sheet(records: Iterable[Record], per_row: int = 9, seed: int = 0) -> Image.Image:
     """Draw one row of images for each source and label, real above fake; larger images are scaled down."""
-    rows = sorted(sample(records, per_row, seed).items(), key=lambda row: (row[0][0], -row[0][1]))
-    sheet = Image.new("RGB", (LABEL + per_row * STEP, max(1, len(rows)) * STEP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
-    for n, ((source, label), chosen) in enumerate(rows):
-        text = f"{source}\n{'real' if label == REAL else 'fake'}"
-        draw.multiline_text((4, n * STEP + TILE // 2 - 16), text, fill="black", font=font)
-        for k, record in enumerate(chosen):
-            image = record.pil()
+    rows = []
+    chosen = sorted(sample(records, per_row, seed).items(), key=lambda row: (row[0][0], -row[0][1]))
+    for (source, label), some in chosen:
+        images = [record.pil() for record in some]
+        for image in images:
             image.thumbnail((TILE, TILE))
-            sheet.paste(image, (LABEL + k * STEP, n * STEP))
-    return sheet
+        rows.append((f"{source}\n{'real' if label == REAL else 'fake'}", images))
+    return _sheet(rows, per_row, TILE)
+
+
+def generated_sheet(records: Iterable[Record], settings: Satellites, columns: int = 9) -> Image.Image:
+    """Draw a column for each aerial image: the image, its map, and what each generator made from the map.
+
+    Args:
+        records: collected records; a generated image comes after the aerial image of its item.
+        columns: aerial images at most, the first by path of those that all generators used.
+    """
+    reals: dict[str, Record] = {}
+    generated: dict[str, dict[str, Record]] = defaultdict(dict)
+    for record in records:
+        if record.source == "satellite" and record.label == REAL and record.split is None:
+            reals[record.item] = record
+        elif record.generator in GENERATORS.values():
+            generated[record.item][record.generator] = record
+    used = [name for name in GENERATORS.values() if any(name in made for made in generated.values())]
+    items = sorted(item for item, made in generated.items() if len(made) == len(used))[:columns]
+    size = settings.image_size
+    aerials = [square(reals[item].pil(), size) for item in items]
+    maps = [enlarged(layout_map(pixels, settings), settings.cell) for pixels in aerials]
+    rows = [("aerial image", aerials), ("its map", maps)]
+    rows += [(name, [square(generated[item][name].pil(), size) for item in items]) for name in used]
+    pictures = [(label, [Image.fromarray(pixels) for pixels in row]) for label, row in rows]
+    return _sheet(pictures, max(1, len(items)), size)

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fakevlm.config.params import Diffusion, check_widths
+from fakevlm.config.params import Diffusion, Satellites
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map
-from fakevlm.synthesis.satellite.learning import Learner, device
+from fakevlm.synthesis.satellite.learning import Learner, device, seeded_noise
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -26,25 +26,23 @@ _SPREAD = 0.5  # standard deviation that a difference is scaled to, between the 
 _WARMUP = 0.08  # share of the training over which the learning rate rises
 
 
-def scale_of(pixels: np.ndarray, cell: int, levels: int) -> float:
+def scale_of(pixels: np.ndarray, settings: Satellites) -> float:
     """Return the factor that scales differences of images (n, h, w, 3) from their maps to `_SPREAD`."""
     some = pixels[:: 1 + len(pixels) // 256]
-    rest = [np.float32(image) - enlarged(layout_map(image, cell, levels), cell) for image in some]
+    rest = [np.float32(image) - enlarged(layout_map(image, settings), settings.cell) for image in some]
     return round(_SPREAD / max(float(np.std(np.stack(rest)) / 127.5), 1e-3), 4)
 
 
 def _unet(size: int, settings: Diffusion) -> "UNet2DModel":
     from diffusers import UNet2DModel
 
-    widths, fold = settings.widths, settings.fold
-    check_widths("ddpm", *widths)
-    blocks = [""] * (len(widths) - 1) + ["Attn" if settings.attention else ""]
+    blocks = [""] * (len(settings.widths) - 1) + ["Attn" if settings.attention else ""]
     return UNet2DModel(
-        sample_size=size // fold,
-        in_channels=6 * fold**2,
-        out_channels=3 * fold**2,
+        sample_size=size // settings.fold,
+        in_channels=6 * settings.fold**2,
+        out_channels=3 * settings.fold**2,
         layers_per_block=1,
-        block_out_channels=tuple(widths),
+        block_out_channels=tuple(settings.widths),
         down_block_types=tuple(f"{block}DownBlock2D" for block in blocks),
         up_block_types=tuple(f"{block}UpBlock2D" for block in reversed(blocks)),
         norm_num_groups=_GROUPS,
@@ -63,11 +61,11 @@ class DDPM(Learner):
     def __init__(self, settings: Diffusion, size: int, scale: float, seed: int) -> None:
         from diffusers import DDPMScheduler
 
-        self._settings, self._scale = settings, scale
+        self.settings, self._scale = settings, scale
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            unet = _unet(size, settings)
-        self.networks = {"unet": unet.to(device(), memory_format=torch.channels_last)}
+            unet = _unet(size, settings).to(device(), memory_format=torch.channels_last)
+        self.networks = {"unet": unet}
         optimizer = torch.optim.AdamW(unet.parameters(), settings.learning_rate, weight_decay=0.0)
         self.optimizers = {"unet": optimizer}
         self._schedule = DDPMScheduler(
@@ -79,7 +77,7 @@ class DDPM(Learner):
 
     def _folded(self, images: Tensor) -> Tensor:
         """Turn squares of `fold` × `fold` pixels into channels."""
-        return F.pixel_unshuffle(images, self._settings.fold) if self._settings.fold > 1 else images
+        return F.pixel_unshuffle(images, self.settings.fold)
 
     def step(self, images: Tensor, maps: Tensor, generator: torch.Generator, done: float) -> float:
         """Update once; return the mean square error of the predicted difference.
@@ -93,7 +91,7 @@ class DDPM(Learner):
         predicted = self.networks["unet"](torch.cat([noisy, self._folded(maps)], 1), times).sample
         loss = F.mse_loss(predicted, clean)
         warmup = min(1.0, (done + 1e-3) / _WARMUP)
-        rate = self._settings.learning_rate * warmup * (1 + math.cos(math.pi * done)) / 2
+        rate = self.settings.learning_rate * warmup * (1 + math.cos(math.pi * done)) / 2
         self.update("unet", loss, rate, clip=1.0)
         return loss.item()
 
@@ -102,12 +100,9 @@ class DDPM(Learner):
         from diffusers import DDIMScheduler
 
         schedule = DDIMScheduler.from_config(self._schedule.config, timestep_spacing="trailing")
-        schedule.set_timesteps(self._settings.sampling_steps)
+        schedule.set_timesteps(self.settings.sampling_steps)
         unet, condition = self.networks["unet"].eval(), self._folded(maps)
-        generators = [torch.Generator(maps.device).manual_seed(seed) for seed in seeds]
-        noise = [torch.randn(condition.shape[1:], generator=g, device=maps.device) for g in generators]
-        x = torch.stack(noise)
+        x = seeded_noise(condition.shape[1:], seeds)
         for time in schedule.timesteps:
             x = schedule.step(unet(torch.cat([x, condition], 1), time).sample, time, x).prev_sample
-        fold = self._settings.fold
-        return maps + (F.pixel_shuffle(x, fold) if fold > 1 else x) / self._scale
+        return maps + F.pixel_shuffle(x, self.settings.fold) / self._scale

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fakevlm.config.params import GAN, check_widths
-from fakevlm.synthesis.satellite.learning import Learner, device
+from fakevlm.config.params import GAN
+from fakevlm.synthesis.satellite.learning import Learner, device, seeded_noise
 
 _WIDEST = 8  # times the width of the first layer, as in pix2pix
 
@@ -31,7 +31,6 @@ class Generator(nn.Module):
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
         widths = [width * min(2**level, _WIDEST) for level in range(depth + 1)]
-        check_widths("pix2pix", *widths)
         self.head = nn.Conv2d(4, width, 3, padding=1)
         self.down = nn.ModuleList(
             nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(a, b, 4, 2, 1), _norm(b)) for a, b in pairwise(widths)
@@ -75,50 +74,38 @@ class Pix2Pix(Learner):
     """Generator and discriminator."""
 
     def __init__(self, settings: GAN, seed: int) -> None:
-        self._settings = settings
+        self.settings, self.networks, self.optimizers = settings, {}, {}
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            networks = {
-                "generator": Generator(settings.width, settings.depth),
-                "discriminator": Discriminator(settings.width),
-            }
-        self.networks = {
-            name: network.to(device(), memory_format=torch.channels_last)
-            for name, network in networks.items()
-        }
-        self.optimizers = {
-            name: torch.optim.Adam(network.parameters(), settings.learning_rate, betas=(0.5, 0.999))
-            for name, network in self.networks.items()
-        }
+            self.networks["generator"] = Generator(settings.width, settings.depth)
+            self.networks["discriminator"] = Discriminator(settings.width)
+        for name, network in self.networks.items():
+            weights = network.to(device(), memory_format=torch.channels_last).parameters()
+            self.optimizers[name] = torch.optim.Adam(weights, settings.learning_rate, betas=(0.5, 0.999))
 
     def step(self, images: Tensor, maps: Tensor, generator: torch.Generator, done: float) -> float:
         """Update discriminator and generator once; return the L1 distance to the real images.
 
         The learning rate falls to zero over the second half, as in pix2pix.
         """
-        rate = self._settings.learning_rate * min(1.0, 2 * (1 - done))
-        fakes = self.networks["generator"](maps, _noise(maps, generator))
+        rate = self.settings.learning_rate * min(1.0, 2 * (1 - done))
+        n, _, h, w = maps.shape
+        random = torch.randn(n, 1, h, w, generator=generator, device=maps.device)
+        fakes = self.networks["generator"](maps, random)
         discriminator = self.networks["discriminator"]
         on_real, on_fake = discriminator(maps, images), discriminator(maps, fakes.detach())
         self.update("discriminator", (_loss(on_real, 1.0) + _loss(on_fake, 0.0)) / 2, rate)
         discriminator.requires_grad_(False)
         distance = F.l1_loss(fakes, images)
         adversarial = _loss(discriminator(maps, fakes), 1.0)
-        self.update("generator", adversarial + self._settings.l1_weight * distance, rate)
+        self.update("generator", adversarial + self.settings.l1_weight * distance, rate)
         discriminator.requires_grad_(True)
         return distance.item()
 
     @torch.inference_mode()
     def sample(self, maps: Tensor, seeds: list[int]) -> Tensor:
-        generators = [torch.Generator(maps.device).manual_seed(seed) for seed in seeds]
-        noise = [_noise(one[None], generator) for one, generator in zip(maps, generators, strict=True)]
-        return self.networks["generator"].eval()(maps, torch.cat(noise))
+        return self.networks["generator"].eval()(maps, seeded_noise((1, *maps.shape[2:]), seeds))
 
 
 def _loss(logits: Tensor, target: float) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
-
-
-def _noise(maps: Tensor, generator: torch.Generator) -> Tensor:
-    n, _, h, w = maps.shape
-    return torch.randn(n, 1, h, w, generator=generator, device=maps.device)

@@ -1,8 +1,8 @@
 """Satellite images by the GAN and the diffusion model, trained here and then sampled (paper section 3.2).
 
-Both learn from the same part of the aerial images, which `collect` puts in the train split: no generator has
-seen an image that a model is tested on. The other aerial images lend their maps to both generators. A
-generated image has the `item` of the aerial image that lent its map, so no split parts the two.
+Both learn from the same part of the aerial images, which joins the train split: no generator has seen an
+image that a model is tested on. The other aerial images lend their maps to both generators. A generated image
+has the `item` of the aerial image that lent its map, so no split parts the two.
 """
 
 import hashlib
@@ -36,18 +36,16 @@ def _trained(
     """Return a trained generator, and the key of everything that decides its weights."""
     from fakevlm.synthesis.satellite.diffusion import DDPM, scale_of
     from fakevlm.synthesis.satellite.gan import Pix2Pix
-    from fakevlm.synthesis.satellite.learning import fit
 
     section, pixels = getattr(settings, method), aerials.learned()
     options = section.model_dump(exclude={"images", "sampling_steps"})
     sizes = [settings.image_size, settings.cell, settings.levels]
-    run = cache.key(method, aerials.digest, sizes, options, seed, cache.code_version(*_CODE))
+    run = cache.key(method, aerials.digest.hexdigest(), sizes, options, seed, cache.code_version(*_CODE))
     if method == "gan":
         learner = Pix2Pix(section, seed)
     else:
-        scale = scale_of(pixels, settings.cell, settings.levels)
-        learner = DDPM(section, settings.image_size, scale, seed)
-    fit(learner, pixels, GENERATORS[method], section, settings, seed, values, run)
+        learner = DDPM(section, settings.image_size, scale_of(pixels, settings), seed)
+    learner.fit(pixels, settings, seed, values, run)
     return learner, run
 
 
@@ -62,7 +60,7 @@ def need_aerials(learned: float, lending: float, settings: Satellites, about: st
     Raises:
         UserError: there are too few.
     """
-    most = max(getattr(settings, method).images for method in GENERATORS)
+    most = max(settings.gan.images, settings.diffusion.images)
     if most and (not learned or lending < most):
         raise UserError(
             f"{about}{learned} aerial images to learn from and {about}{lending} that lend a map "
@@ -87,36 +85,37 @@ def generate(
     from fakevlm.synthesis.satellite.learning import signed, unsigned
 
     need_aerials(aerials.count, len(aerials.lenders), settings)
-    methods = [method for method in GENERATORS if getattr(settings, method).images]
-    cell, limits = settings.cell, None
-    if methods and measured:
-        limits = thresholds(aerials.learned(), cell, settings.levels)
-    for method in methods:
-        name, section = GENERATORS[method], getattr(settings, method)
+    limits = None
+    for number, (method, name) in enumerate(GENERATORS.items()):
+        section = getattr(settings, method)
+        if not section.images:
+            continue
+        if measured and limits is None:
+            limits = thresholds(aerials.learned(), settings)
         learner, run = _trained(method, aerials, settings, seed, values)
-        lenders, maps = aerials.lent(section.images)
-        stream = [seed, _STREAM, list(GENERATORS).index(method)]
-        with bar(section.images, f"satellites: {name}") as progress:
-            for start in range(0, section.images, settings.sampled_at_once):
-                rows = slice(start, min(start + settings.sampled_at_once, section.images))
-                rngs = [np.random.default_rng([*stream, i]) for i in range(rows.start, rows.stop)]
-                seeds = [int(rng.integers(2**62)) for rng in rngs]
-                inputs = hashlib.sha256(np.ascontiguousarray(maps[rows])).hexdigest()
+        lenders = aerials.lent(section.images)
+        maps = np.stack([lender.layout for lender in lenders])
+        rngs = [np.random.default_rng([seed, _STREAM, number, i]) for i in range(len(lenders))]
+        with bar(len(lenders), f"satellites: {name}") as progress:
+            for start in range(0, len(lenders), settings.sampled_at_once):
+                rows = slice(start, start + settings.sampled_at_once)
+                seeds = [int(rng.integers(2**62)) for rng in rngs[rows]]
+                inputs = hashlib.sha256(maps[rows]).hexdigest()
                 batch = cache.key(run, getattr(section, "sampling_steps", None), seeds, inputs)
                 if packed := values.get(batch):
                     images = cache.unpack(packed)["images"]
                 else:
-                    conditions = signed(np.stack([enlarged(layout, cell) for layout in maps[rows]]))
+                    conditions = signed([enlarged(layout, settings.cell) for layout in maps[rows]])
                     images = unsigned(learner.sample(conditions, seeds))
                     values.put(batch, cache.pack({"images": images}))
-                for lender, rng, pixels, layout in zip(lenders[rows], rngs, images, maps[rows], strict=True):
+                for lender, rng, pixels in zip(lenders[rows], rngs[rows], images, strict=True):
                     jpeg, _ = encode_jpeg(pixels, rng, tuple(settings.jpeg))
                     path = f"satellite/fake/{PurePosixPath(lender.id).stem}_{name}_fake_B.jpg"
                     record = Record(path, jpeg, FAKE, "satellite", lender.item, "satellite", name)
                     truth = None
                     if limits is not None:
                         decoded = square(record.pil(), settings.image_size)
-                        flaws = artifacts(decoded, layout, cell, limits)
+                        flaws = artifacts(decoded, lender.layout, settings.cell, limits)
                         truth = GroundTruth(path, FAKE, "satellite", flaws)
                     yield record, truth
                 progress.update(len(seeds))

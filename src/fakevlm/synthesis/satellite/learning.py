@@ -1,4 +1,4 @@
-"""Training of both generators of satellite images.
+"""What both generators of satellite images share: batches, noise, training that resumes.
 
 All randomness of a step comes from the seed and the step's number, and the state is cached now and then, so a
 killed training continues to the same weights.
@@ -6,6 +6,7 @@ killed training continues to the same weights.
 
 import io
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,9 +22,9 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def signed(pixels: np.ndarray) -> Tensor:
-    """Return (n, h, w, 3) uint8 as (n, 3, h, w) float32 in −1..1, in the layout that convolutions prefer."""
-    tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+def signed(pixels: Sequence[np.ndarray]) -> Tensor:
+    """Return n images (h, w, 3) uint8 as (n, 3, h, w) float32 in −1..1, in convolutions' favourite layout."""
+    tensor = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return tensor.to(device(), memory_format=torch.channels_last)
 
 
@@ -34,32 +35,40 @@ def unsigned(images: Tensor) -> np.ndarray:
 
 
 def random_batch(
-    pixels: np.ndarray, size: int, crop: int, cell: int, levels: int, rng: np.random.Generator
+    pixels: np.ndarray, section: GAN | Diffusion, settings: Satellites, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return `size` random crops of images, half of them mirrored, and their maps.
+    """Return random crops of images (n, size, size, 3), half of them mirrored, and their maps; see `signed`.
 
     A crop starts at a whole cell, so its map is the crop of the image's map. No crop is turned upside down:
     in one corpus all shadows fall to the same side.
     """
+    size, crop, cell = section.batch_size, section.crop, settings.cell
     chosen = rng.integers(len(pixels), size=size)
     corners = rng.integers((pixels.shape[1] - crop) // cell + 1, size=(size, 2)) * cell
-    crops = np.stack(
-        [pixels[i, y : y + crop, x : x + crop] for i, (y, x) in zip(chosen, corners, strict=True)]
-    )
     mirrored = rng.random(size) < 0.5
-    crops[mirrored] = crops[mirrored, :, ::-1]
-    maps = np.stack([enlarged(layout_map(image, cell, levels), cell) for image in crops])
-    return signed(crops), signed(maps)
+    crops = []
+    for i, (y, x), mirror in zip(chosen, corners, mirrored, strict=True):
+        image = pixels[i, y : y + crop, x : x + crop]
+        crops.append(image[:, ::-1] if mirror else image)
+    return signed(crops), signed([enlarged(layout_map(image, settings), cell) for image in crops])
+
+
+def seeded_noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
+    """Return normal noise (n, *shape); row i depends on seed i alone."""
+    generators = [torch.Generator(device()).manual_seed(seed) for seed in seeds]
+    return torch.stack([torch.randn(*shape, generator=one, device=device()) for one in generators])
 
 
 class Learner(ABC):
     """A generator of images: trained step by step, then sampled.
 
     Attributes:
+        settings: of this generator.
         networks: everything with weights, by name.
         optimizers: of the networks, by the same names.
     """
 
+    settings: GAN | Diffusion
     networks: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
 
@@ -107,39 +116,25 @@ class Learner(ABC):
             part.load_state_dict(torch.load(state, map_location=device(), weights_only=True))
         return int(step)
 
+    def fit(self, pixels: np.ndarray, settings: Satellites, seed: int, values: Cache, run: str) -> None:
+        """Train from the last cached state, if there is one.
 
-def fit(
-    learner: Learner,
-    pixels: np.ndarray,
-    name: str,
-    section: GAN | Diffusion,
-    settings: Satellites,
-    seed: int,
-    values: Cache,
-    run: str,
-) -> None:
-    """Train `learner`, from its last cached state if there is one.
-
-    Args:
-        pixels: (n, size, size, 3) uint8, n ≥ 1; may be mapped from disk.
-        name: for the progress bar.
-        section: settings of this generator.
-        settings: of both generators.
-        seed: decides batches and noise, together with the step's number.
-        values: the cache.
-        run: key of all that decides the weights.
-    """
-    first, steps = learner.restore(values, run), section.steps
-    with bar(steps, f"satellites: training {name}", unit="step") as progress:
-        progress.update(first)
-        for step in range(first, steps):
-            rng = np.random.default_rng([seed, step])
-            images, maps = random_batch(
-                pixels, section.batch_size, section.crop, settings.cell, settings.levels, rng
-            )
-            generator = torch.Generator(device()).manual_seed(int(rng.integers(2**62)))
-            loss = learner.step(images, maps, generator, step / steps)
-            progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            progress.update()
-            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
-                learner.store(values, run, step + 1)
+        Args:
+            pixels: (n, size, size, 3) uint8, n ≥ 1; may be mapped from disk.
+            settings: of both generators.
+            seed: decides batches and noise, together with the step's number.
+            values: the cache.
+            run: key of all that decides the weights.
+        """
+        first, steps = self.restore(values, run), self.settings.steps
+        with bar(steps, f"satellites: training {type(self).__name__}", unit="step") as progress:
+            progress.update(first)
+            for step in range(first, steps):
+                rng = np.random.default_rng([seed, step])
+                images, maps = random_batch(pixels, self.settings, settings, rng)
+                generator = torch.Generator(device()).manual_seed(int(rng.integers(2**62)))
+                loss = self.step(images, maps, generator, step / steps)
+                progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                progress.update()
+                if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
+                    self.store(values, run, step + 1)

@@ -13,6 +13,7 @@ Five kinds of the clue lexicon are measured:
 import cv2
 import numpy as np
 
+from fakevlm.config.params import Satellites
 from fakevlm.data.ground_truth import Artifact
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map
 
@@ -92,10 +93,10 @@ def measures(pixels: np.ndarray, layout: np.ndarray, cell: int) -> dict[str, np.
     }
 
 
-def thresholds(pixels: np.ndarray, cell: int, levels: int, most: int = 1000) -> Thresholds:
+def thresholds(pixels: np.ndarray, settings: Satellites, most: int = 1000) -> Thresholds:
     """Return thresholds from real images (n, size, size, 3) uint8, at most about `most` of them."""
     some = pixels[:: 1 + len(pixels) // most]
-    results = [measures(image, layout_map(image, cell, levels), cell) for image in some]
+    results = [measures(image, layout_map(image, settings), settings.cell) for image in some]
     worst = {kind: [values[kind].max() for values in results] for kind in PARTS}
     return {
         kind: (float(np.percentile(values, PERCENTILE)), float(np.median(values)))
