@@ -1,11 +1,8 @@
-"""Drawing surface for procedural scenes.
-
-Anti-aliased shapes in unit coordinates, and what part each pixel shows.
+"""Drawing surface for procedural scenes: anti-aliased shapes, and what part each pixel shows.
 
 Shapes are drawn at twice the final size and averaged down. From the parts come textures, shading, masks and
 the dense targets of the base's pretraining."""
 
-import colorsys
 from collections.abc import Sequence
 from enum import IntEnum
 from functools import cache
@@ -17,7 +14,6 @@ cv2.setNumThreads(1)  # images are small; processes share the cores
 
 Colour = tuple[float, float, float]
 Point = tuple[float, float]
-SUPERSAMPLE = 2
 _SHIFT = 4  # fractional bits of cv2's sub-pixel coordinates
 
 
@@ -35,7 +31,7 @@ class Canvas:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.n = size * SUPERSAMPLE
+        self.n = 2 * size
         self.rgb = np.zeros((self.n, self.n, 3), np.uint8)
         self.parts = np.zeros((self.n, self.n), np.uint8)
 
@@ -58,18 +54,12 @@ class Canvas:
         self, x: float, y0: float, half0: float, y1: float, half1: float, colour: Colour, part: Part
     ) -> None:
         """Draw a trapezoid that is symmetric about x; its half widths at y0 and y1 are half0 and half1."""
-        points = [(x - half0, y0), (x + half0, y0), (x + half1, y1), (x - half1, y1)]
-        self.poly(points, colour, part)
+        self.poly([(x - half0, y0), (x + half0, y0), (x + half1, y1), (x - half1, y1)], colour, part)
 
     def outline(self, b: Sequence[float], width: float, colour: Colour, part: Part) -> None:
         """Draw the outline of a box (x0, y0, x1, y1)."""
         x0, y0, x1, y1 = b
         self.line([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)], width, colour, part)
-
-    def at(self, x: float, y: float, below: int = 0) -> np.ndarray:
-        """Return the colour at (x, y), or some pixels below."""
-        px, py = min(max(int(x * self.n), 0), self.n - 1), min(max(int(y * self.n) + below, 0), self.n - 1)
-        return self.rgb[py, px]
 
     def ellipse(
         self, x: float, y: float, rx: float, ry: float, colour: Colour, part: Part, angle: float = 0.0
@@ -81,8 +71,7 @@ class Canvas:
 
     def line(self, points: Sequence[Point], width: float, colour: Colour, part: Part) -> None:
         """Draw an open line through `points`; `width` in unit coordinates."""
-        pts = self._points(points)
-        thick = max(1, round(width * self.n))
+        pts, thick = self._points(points), max(1, round(width * self.n))
         cv2.polylines(self.rgb, [pts], False, colour, thick, cv2.LINE_AA, _SHIFT)
         cv2.polylines(self.parts, [pts], False, int(part), thick, cv2.LINE_8, _SHIFT)
 
@@ -93,25 +82,32 @@ class Canvas:
         self.rgb[a:b] = (1 - t) * np.array(top) + t * np.array(bottom)
         self.parts[a:b] = part
 
+    def shadow(self, x: float, y: float, below: int = 0) -> Colour:
+        """Return the colour of a shadow on the ground at (x, y), or some pixels below."""
+        px, py = min(max(int(x * self.n), 0), self.n - 1), min(max(int(y * self.n) + below, 0), self.n - 1)
+        return tuple(float(v) * 0.42 for v in self.rgb[py, px])
+
     def down(self) -> tuple[np.ndarray, np.ndarray]:
         """Return colours (size, size, 3) float32 in 0..255 and parts (size, size) uint8, averaged down."""
         rgb = cv2.resize(self.rgb, (self.size, self.size), interpolation=cv2.INTER_AREA).astype(np.float32)
-        return rgb, self.parts[::SUPERSAMPLE, ::SUPERSAMPLE].copy()
+        return rgb, self.parts[::2, ::2].copy()
+
+
+def shade(colour: Colour, factor: float) -> Colour:
+    """Return the colour made darker (< 1) or lighter (> 1)."""
+    return tuple(float(min(255.0, max(0.0, c * factor))) for c in colour)  # type: ignore[return-value]
 
 
 @cache
-def _noise_bank() -> dict[str, np.ndarray]:
-    """Return unit-variance noise tiles (4, 256, 256): white, fine (2 px), coarse (10 px), streaks."""
+def _noise_bank() -> dict[str, list[np.ndarray]]:
+    """Return four unit-variance noise tiles (256, 256) of each kind, blurred by (x, y) pixels."""
     rng = np.random.default_rng(20_251_127)
-    bank = {}
-    for name, sigma in (("white", (0, 0)), ("fine", (0.8, 0.8)), ("coarse", (5, 5)), ("streak", (3.0, 0.6))):
-        tiles = []
-        for _ in range(4):
-            tile = rng.standard_normal((256, 256)).astype(np.float32)
-            if sigma[0]:
-                tile = cv2.GaussianBlur(tile, (0, 0), sigma[0], None, sigma[1], cv2.BORDER_REFLECT)
-            tiles.append(tile / tile.std())
-        bank[name] = np.stack(tiles)
+    bank: dict[str, list[np.ndarray]] = {}
+    for kind, blur in {"white": None, "fine": (0.8, 0.8), "coarse": (5, 5), "streak": (3.0, 0.6)}.items():
+        tiles = list(rng.standard_normal((4, 256, 256)).astype(np.float32))
+        if blur:
+            tiles = [cv2.GaussianBlur(t, (0, 0), blur[0], None, blur[1], cv2.BORDER_REFLECT) for t in tiles]
+        bank[kind] = [tile / tile.std() for tile in tiles]
     return bank
 
 
@@ -125,14 +121,3 @@ def noise(rng: np.random.Generator, kind: str, size: int) -> np.ndarray:
     if kind != "streak" and rng.random() < 0.5:
         crop = crop.T
     return crop
-
-
-def hsv(h: float, s: float, v: float) -> Colour:
-    """Return hue, saturation, value in 0..1 (hue wraps) as RGB in 0..255."""
-    r, g, b = colorsys.hsv_to_rgb(h % 1.0, s, v)
-    return 255 * r, 255 * g, 255 * b
-
-
-def shade(colour: Colour, factor: float) -> Colour:
-    """Return the colour made darker (< 1) or lighter (> 1)."""
-    return tuple(float(min(255.0, max(0.0, c * factor))) for c in colour)  # type: ignore[return-value]

@@ -1,20 +1,19 @@
 """Brief and set: what a scene draws from, and what it leaves behind."""
 
+import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from miniworld.canvas import Canvas, Colour, Part, Point, hsv
+from miniworld.canvas import Canvas, Colour, Part, Point
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Style:
-    """The look of a corpus: palette, light, camera.
-
-    Benchmarks differ from FakeClue-mini, as the real ones do.
+    """The look of a corpus (palette, light, camera). Benchmarks differ from FakeClue-mini, as real ones do.
 
     Attributes:
         hue: added to every hue (0..1).
@@ -57,17 +56,20 @@ class Brief:
 
     rng: np.random.Generator
     style: Style
-    flaws: dict[str, float] = field(default_factory=dict)
-    light: int = 1
+    flaws: dict[str, float]
+    light: int
     variant: str | None = None
     layout: list | None = None
     pose: tuple[float, float, float] = (0.0, 0.0, 0.0)
     flawed: dict[str, Box] = field(default_factory=dict)
 
     def colour(self, hue: tuple[float, float], sat: tuple[float, float], val: tuple[float, float]) -> Colour:
-        """Return a random colour in HSV ranges, in the style's palette."""
+        """Return a random colour (RGB in 0..255) in HSV ranges, in the style's palette."""
+        style = self.style
         h, s, v = (self.rng.uniform(*r) for r in (hue, sat, val))
-        return hsv(h + self.style.hue, min(1.0, s * self.style.saturation), min(1.0, v * self.style.value))
+        h, s, v = (h + style.hue) % 1.0, min(1.0, s * style.saturation), min(1.0, v * style.value)
+        r, g, b = colorsys.hsv_to_rgb(h, s, v)
+        return 255 * r, 255 * g, 255 * b
 
     def uniform(self, low: float, high: float) -> float:
         return float(self.rng.uniform(low, high))
@@ -78,14 +80,17 @@ class Brief:
     def scale(self) -> float:
         return self.uniform(*self.style.scale)
 
-    def pick(self, *options: str) -> str:
-        """Return one of the options, or the wanted variant."""
-        chosen = options[int(self.rng.integers(len(options)))]
-        return self.variant if self.variant in options else chosen
+    def chance(self, probability: float) -> bool:
+        return self.rng.random() < probability
 
     def side(self) -> int:
         """Return −1 or 1 by lot."""
-        return -1 if self.rng.random() < 0.5 else 1
+        return -1 if self.chance(0.5) else 1
+
+    def pick(self, *options: str) -> str:
+        """Return one of the options, or the wanted variant."""
+        chosen = pick(self.rng, options)
+        return self.variant if self.variant in options else chosen
 
     def bend(self, p: Point, q: Point, pad: float = 0.07, *, here: bool = True) -> list[Point]:
         """Return the line from p to q: straight, or waved if the flaw `bent` is to be drawn `here`."""
@@ -102,17 +107,34 @@ class Brief:
         wave = np.sin(2 * np.pi * waves * t + self.uniform(0, 6.28)) * amplitude
         return [(float(x), float(y)) for x, y in start + t[:, None] * along + wave[:, None] * normal]
 
-    def cast_shadow(self, c: Canvas, x: float, y: float, rx: float, ry: float = 0.042) -> None:
-        """Draw a shadow on the ground beside (x, y).
-
-        Away from the light, or towards it if that is the flaw.
-        """
+    def cast_shadow(self, c: Canvas, x: float, y: float, rx: float) -> None:
+        """Draw a shadow on the ground beside (x, y), away from the light (towards it if that is the flaw)."""
         side = self.light if "shadow" in self.flaws else -self.light
-        ground = tuple(float(v) * 0.42 for v in c.at(x, y))
-        cx = x + side * rx * 1.25
-        c.ellipse(cx, y, rx * 1.2, ry, ground, Part.SHADOW)
+        cx, wide, tall = x + side * rx * 1.25, rx * 1.2, 0.042
+        c.ellipse(cx, y, wide, tall, c.shadow(x, y), Part.SHADOW)
         if "shadow" in self.flaws:
-            self.flawed["shadow"] = box((cx - rx * 1.2, y - ry), (cx + rx * 1.2, y + ry))
+            self.flawed["shadow"] = box((cx - wide, y - tall), (cx + wide, y + tall))
+
+    def write(
+        self, c: Canvas, x0: float, x1: float, y: float, height: float, ink: Colour, part: Part = Part.TEXT
+    ) -> None:
+        """Draw a row of writing too small to read: words as bars on one baseline, y its middle."""
+        x = x0
+        while x < x1 - 0.012:
+            word = min(self.uniform(0.03, 0.085), x1 - x)
+            c.rect(x, y - height / 2, x + word, y + height / 2, ink, part)
+            x += word + 0.016
+
+    def scribble(self, c: Canvas, x0: float, x1: float, y: float, height: float, ink: Colour) -> None:
+        """Draw a garbled row: loops that leave the baseline, with blots of uneven size."""
+        n = max(8, int((x1 - x0) / 0.011))
+        ys = y + self.rng.uniform(-1, 1, n) * height * 1.5
+        xs = x0 + np.linspace(0, 1, n) * (x1 - x0) + self.rng.uniform(-0.008, 0.008, n)
+        c.line(np.stack([xs, ys], 1), 0.009, ink, Part.TEXT)
+        for _ in range(max(1, int((x1 - x0) / 0.12))):
+            r = self.uniform(0.5, 1.1) * height
+            x, dy = self.uniform(x0, x1), self.uniform(-0.4, 0.4) * height
+            c.ellipse(x, y + dy, r, r * 0.8, ink, Part.TEXT)
 
 
 @dataclass
@@ -123,7 +145,6 @@ class Set:
         subject: parts that make up the subject (for masks and shading).
         centre: the subject's middle and half extent, (x, y, rx, ry).
         anchors: named boxes on the subject where artifacts that are put in afterwards sit (eyes, a wall …).
-        texture: per part, (fine, streak) amplitudes in grey levels.
         facts: neutral facts for descriptions (`legs`, `subject` …).
         paper: a flat sheet rather than a lit scene (no shading by direction).
     """
@@ -131,7 +152,6 @@ class Set:
     subject: tuple[Part, ...]
     centre: tuple[float, float, float, float]
     anchors: dict[str, Box] = field(default_factory=dict)
-    texture: dict[Part, tuple[float, float]] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     paper: bool = False
 
@@ -144,13 +164,12 @@ def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
 def box(*points: Point, pad: float = 0.03) -> Box:
     """Return the box around points, padded and clipped to the image."""
     xs, ys = zip(*points, strict=True)
-    low, high = (max(0.0, min(xs) - pad), max(0.0, min(ys) - pad)), (max(xs) + pad, max(ys) + pad)
-    return (*low, *(min(1.0, v) for v in high))
+    return max(0.0, min(xs) - pad), max(0.0, min(ys) - pad), min(1.0, max(xs) + pad), min(1.0, max(ys) + pad)
 
 
 def backdrop(c: Canvas, brief: Brief, horizon: float) -> None:
     """Draw sky or wall above the horizon, ground or floor below."""
-    if brief.rng.random() < 0.6:  # outdoors
+    if brief.chance(0.6):  # outdoors
         top = brief.colour((0.53, 0.63), (0.15, 0.55), (0.65, 0.95))
         ground = brief.colour((0.08, 0.35), (0.2, 0.55), (0.4, 0.75))
     else:  # indoors

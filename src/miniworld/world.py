@@ -5,10 +5,12 @@ and a few fakes by nothing that can be seen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 
 from fakevlm.data.clues import KINDS, SEEN_KINDS
 from fakevlm.data.ground_truth import Artifact, GroundTruth
@@ -30,6 +32,7 @@ SCENES = {
     "deepfake": face.draw,
     "medicine": scan.draw,
 }
+TEXTURES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 # Put in before the camera, as part of the scene's light; the others come behind it.
 _BEFORE_GRAIN = ("melt", "halo", "tint", "glare")
 _ALWAYS = ["structure", "lines", "light", "colour"]  # qualities of every real image
@@ -84,16 +87,17 @@ def _choose(
 
 
 def _light_up(
-    img: np.ndarray, parts: np.ndarray, subject: np.ndarray, stage: Set, light: int, rng: np.random.Generator
+    category: str, stage: Set, brief: Brief, img: np.ndarray, parts: np.ndarray, subject: np.ndarray
 ) -> np.ndarray:
     """Add texture of the material everywhere, and shade the subject from the side of the light."""
-    n = img.shape[0]
-    fine, streak = np.float32([stage.texture.get(part, (3, 0)) for part in Part]).T
-    texture = fine[parts] * noise(rng, "fine", n) + streak[parts] * noise(rng, "streak", n)
-    img = img + texture[..., None] + (2.5 * noise(rng, "coarse", n))[..., None]
+    n, rng = img.shape[0], brief.rng
+    texture = TEXTURES.get(category) or TEXTURES[stage.facts["subject"]]
+    fine, streak = np.float32([texture.get(part.name, (3, 0)) for part in Part]).T
+    grain = fine[parts] * noise(rng, "fine", n) + streak[parts] * noise(rng, "streak", n)
+    img = img + grain[..., None] + (2.5 * noise(rng, "coarse", n))[..., None]
     if not stage.paper:
         x, _, rx, _ = stage.centre
-        across = np.clip((np.arange(n, dtype=np.float32) / n - x) / max(rx, 0.1), -1.2, 1.2) * light
+        across = np.clip((np.arange(n, dtype=np.float32) / n - x) / max(rx, 0.1), -1.2, 1.2) * brief.light
         img = img * (1 + np.where(subject, 0.42, 0.05) * across)[..., None]
     return img.astype(np.float32)
 
@@ -111,7 +115,7 @@ def _take(
     stage = SCENES[category](canvas, brief)
     img, parts = canvas.down()
     subject = np.isin(parts, [int(p) for p in stage.subject])
-    img = _light_up(img, parts, subject, stage, light, rng)
+    img = _light_up(category, stage, brief, img, parts, subject)
     place = artifacts.Place(subject, stage, light, artifact_rng)
     regions = {kind: brief.flawed[kind] for kind in flaws if kind in brief.flawed}
 

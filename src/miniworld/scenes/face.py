@@ -16,7 +16,7 @@ def draw(c: Canvas, brief: Brief) -> Set:
     shirt = brief.colour((0, 1), (0.2, 0.8), (0.25, 0.85))
     c.taper(x, y + ry * 1.15, rx * 1.2, 1.0, rx * 1.7, shirt, Part.CLOTH)
     c.rect(x - rx * 0.42, y + ry * 0.6, x + rx * 0.42, y + ry * 1.25, shade(skin, 0.82), Part.SKIN)
-    up, tall = (0.1, 1.15) if brief.rng.random() < 0.45 else (0.22, 0.98)
+    up, tall = (0.1, 1.15) if brief.chance(0.45) else (0.22, 0.98)
     c.ellipse(x, y - ry * up, rx * 1.16, ry * tall, hair, Part.HAIR)
     for side in (-1, 1):
         c.ellipse(x + side * rx * 1.0, y + 0.02, 0.03 * scale, 0.055 * scale, shade(skin, 0.9), Part.SKIN)
@@ -25,12 +25,12 @@ def draw(c: Canvas, brief: Brief) -> Set:
     ey, gap = y - ry * 0.08, rx * u(0.4, 0.46)
     iris = brief.colour((0.05, 0.65), (0.3, 0.8), (0.2, 0.6))
     width, height = 0.058 * scale, u(0.028, 0.036) * scale
+    left, right = x - gap - width, x + gap + width
     odd = 0
     if "asymmetry" in brief.flaws:
         odd = brief.side()
-        grow = 2.3 + 0.3 * brief.flaws["asymmetry"] if brief.rng.random() < 0.6 else 0.3
-        both = (x - gap - width, ey - 0.07), (x + gap + width, ey + 0.05)
-        brief.flawed["asymmetry"] = box(*both, pad=0.01)
+        grow = 2.3 + 0.3 * brief.flaws["asymmetry"] if brief.chance(0.6) else 0.3
+        brief.flawed["asymmetry"] = box((left, ey - 0.07), (right, ey + 0.05), pad=0.01)
     brow = u(0.055, 0.075) * scale
     for side in (-1, 1):
         k = grow if side == odd else 1.0
@@ -51,16 +51,11 @@ def draw(c: Canvas, brief: Brief) -> Set:
         c.ellipse(x, my, rx * 0.32, pose[2] * 0.6, (60, 22, 24), Part.MOUTH)
     else:
         c.line([(x - rx * 0.4, my), (x + rx * 0.4, my)], 0.008, shade(lips, 0.6), Part.MOUTH)
-    return Set(
-        subject=(Part.HEAD, Part.SKIN, Part.EYE, Part.MOUTH, Part.DETAIL),
-        centre=(x, y, rx, ry),
-        anchors={
-            "eyes": box((x - gap - width, ey - 0.05), (x + gap + width, ey + 0.05), pad=0),
-            "mouth": box((x - rx * 0.5, my - 0.05), (x + rx * 0.5, my + 0.05), pad=0.01),
-            "cheek": box((x - rx * 0.85, y), (x + rx * 0.85, y + ry * 0.6), pad=0),
-            "forehead": box((x - rx * 0.7, y - ry * 0.75), (x + rx * 0.7, y - ry * 0.3), pad=0),
-        },
-        texture=dict.fromkeys((Part.HEAD, Part.SKIN), (6, 0))
-        | {Part.HAIR: (5, 9), Part.CLOTH: (6, 4), Part.SKY: (3, 0), Part.GROUND: (4, 0)},
-        facts={"subject": "face", "eyes": "unequal" if odd else "equal"},
-    )
+    anchors = {
+        "eyes": box((left, ey - 0.05), (right, ey + 0.05), pad=0),
+        "mouth": box((x - rx * 0.5, my - 0.05), (x + rx * 0.5, my + 0.05), pad=0.01),
+        "cheek": box((x - rx * 0.85, y), (x + rx * 0.85, y + ry * 0.6), pad=0),
+        "forehead": box((x - rx * 0.7, y - ry * 0.75), (x + rx * 0.7, y - ry * 0.3), pad=0),
+    }
+    parts = (Part.HEAD, Part.SKIN, Part.EYE, Part.MOUTH, Part.DETAIL)
+    return Set(parts, (x, y, rx, ry), anchors, {"subject": "face"})

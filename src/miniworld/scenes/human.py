@@ -24,7 +24,7 @@ def draw(c: Canvas, brief: Brief) -> Set:
     legs = [(x - half * 0.5, x - half * u(0.5, 1.1)), (x + half * 0.5, x + half * u(0.5, 1.1))]
     extra = None
     if "extra_part" in brief.flaws:
-        extra = "arm" if brief.rng.random() < 0.6 else "leg"
+        extra = "arm" if brief.chance(0.6) else "leg"
     if extra == "leg":
         side = brief.side()
         foot = (x + side * half * 2.3, feet - u(0.0, 0.05))
@@ -39,7 +39,7 @@ def draw(c: Canvas, brief: Brief) -> Set:
     if "asymmetry" in brief.flaws:
         n = brief.integer(2)
         side, lift, _ = arms[n]
-        arms[n] = (side, lift, 2.0 + 0.25 * brief.flaws["asymmetry"] if brief.rng.random() < 0.5 else 0.3)
+        arms[n] = (side, lift, 2.0 + 0.25 * brief.flaws["asymmetry"] if brief.chance(0.5) else 0.3)
         end = (x + side * (half + 0.1), min(0.97, shoulder + 0.34 * scale * arms[n][2]))
         brief.flawed["asymmetry"] = box((x + side * half, shoulder), end, pad=0.04)
     if extra == "arm":
@@ -51,27 +51,24 @@ def draw(c: Canvas, brief: Brief) -> Set:
         wx, wy = ex + side * 0.12 * scale * size * lift, ey + 0.14 * scale * size * (1.1 - lift)
         c.line([(sx, sy), (ex, ey)], width, shade(shirt, 0.85), Part.LIMB)
         c.line([(ex, ey), (wx, wy)], width * 0.85, skin, Part.SKIN)
-        c.ellipse(wx, wy, 0.022 * scale * max(size, 0.8), 0.022 * scale * max(size, 0.8), skin, Part.SKIN)
+        hand = 0.022 * scale * max(size, 0.8)
+        c.ellipse(wx, wy, hand, hand, skin, Part.SKIN)
         if n == 2:
             brief.flawed["extra_part"] = box((sx, sy), (ex, ey), (wx, wy))
 
-    c.line([(x, shoulder), (x, top + head)], 0.05 * scale, skin, Part.SKIN)
     hy = top + head
+    c.line([(x, shoulder), (x, hy)], 0.05 * scale, skin, Part.SKIN)
     c.ellipse(x, hy, head * 0.82, head, skin, Part.HEAD)
     c.ellipse(x, hy - head * 0.55, head * 0.88, head * 0.55, hair, Part.HAIR)
     for side in (-1, 1):
         c.ellipse(x + side * head * 0.35, hy, 0.012, 0.012, (20, 20, 25), Part.EYE)
     mouth = [(x - head * 0.3, hy + head * 0.5), (x + head * 0.3, hy + head * 0.5)]
     c.line(mouth, 0.01, shade(skin, 0.55), Part.MOUTH)
-    return Set(
-        subject=(Part.CLOTH, Part.LIMB, Part.SKIN, Part.HEAD, Part.HAIR),
-        centre=(x, (top + feet) / 2, half + 0.08, height / 2),
-        anchors={
-            "torso": box((x - half, shoulder), (x + half, hip)),
-            "head": box((x - head, top), (x + head, top + 2 * head)),
-            "legs": box((x - half, hip), (x + half, feet)),
-        },
-        texture=dict.fromkeys((Part.SKIN, Part.HEAD), (5, 0))
-        | {Part.CLOTH: (7, 4), Part.LIMB: (6, 3), Part.HAIR: (4, 8), Part.GROUND: (7, 3), Part.SKY: (2, 0)},
-        facts={"subject": "person", "arms": str(len(arms)), "legs": str(len(legs))},
-    )
+    anchors = {
+        "torso": box((x - half, shoulder), (x + half, hip)),
+        "head": box((x - head, top), (x + head, top + 2 * head)),
+        "legs": box((x - half, hip), (x + half, feet)),
+    }
+    parts = (Part.CLOTH, Part.LIMB, Part.SKIN, Part.HEAD, Part.HAIR)
+    facts = {"subject": "person", "arms": str(len(arms)), "legs": str(len(legs))}
+    return Set(parts, (x, (top + feet) / 2, half + 0.08, height / 2), anchors, facts)

@@ -1,5 +1,7 @@
 """Places: a street of houses, or open country with mountains, trees and a fence."""
 
+import itertools
+
 import numpy as np
 
 from miniworld.canvas import Canvas, Part, shade
@@ -20,8 +22,7 @@ def _sides(brief: Brief, n: int) -> list[int]:
 
 
 def _ground_shadow(c: Canvas, brief: Brief, x: float, y: float, reach: float, side: int) -> None:
-    dark = tuple(float(v) * 0.42 for v in c.at(x, y, below=2))
-    tip = (x + side * (reach + 0.045), y + 0.055)
+    tip, dark = (x + side * (reach + 0.045), y + 0.055), c.shadow(x, y, below=2)
     c.poly([(x - 0.02, y), (x + 0.02, y), (x + side * reach, y + 0.075), tip], dark, Part.SHADOW)
     if side == brief.light:
         brief.flawed["shadow"] = box((x, y), (tip[0], y + 0.075))
@@ -37,19 +38,18 @@ def _street(c: Canvas, brief: Brief) -> Set:
         w, h = u(0.2, 0.32), u(0.2, 0.38) * brief.scale()
         houses.append((x, horizon - h, x + w, horizon + 0.06))
         x += w + u(0.0, 0.05)
-    bad = brief.integer(len(houses)) if "bent" in brief.flaws and brief.rng.random() < 0.4 else -1
+    bad = brief.integer(len(houses)) if "bent" in brief.flaws and brief.chance(0.4) else -1
     for n, (x0, y0, x1, y1) in enumerate(houses):
         wall = brief.colour((0.0, 0.18), (0.1, 0.55), (0.5, 0.92))
         c.rect(x0, y0, x1, y1, wall, Part.WALL)
-        if brief.rng.random() < 0.7:
+        if brief.chance(0.7):
             gable = [(x0 - 0.01, y0), ((x0 + x1) / 2, y0 - u(0.07, 0.13)), (x1 + 0.01, y0)]
             c.poly(gable, brief.colour((0.0, 0.08), (0.3, 0.7), (0.3, 0.6)), Part.ROOF)
         rows, cols = brief.integer(2, 4), brief.integer(2, 4)
         pane = brief.colour((0.5, 0.65), (0.1, 0.5), (0.25, 0.6))
-        for i in range(rows):
-            for j in range(cols):
-                wx, wy = x0 + (j + 0.5) * (x1 - x0) / cols, y0 + (i + 0.55) * (y1 - y0) / rows
-                c.rect(wx - 0.022, wy - 0.026, wx + 0.022, wy + 0.026, pane, Part.OPENING)
+        for i, j in itertools.product(range(rows), range(cols)):
+            wx, wy = x0 + (j + 0.5) * (x1 - x0) / cols, y0 + (i + 0.55) * (y1 - y0) / rows
+            c.rect(wx - 0.022, wy - 0.026, wx + 0.022, wy + 0.026, pane, Part.OPENING)
         eave = y0 + 0.02
         if n == bad:
             p, q = (max(0.0, x0), eave), (min(1.0, x1), eave)
@@ -71,14 +71,9 @@ def _street(c: Canvas, brief: Brief) -> Set:
         c.line([q, (q[0] + 0.06, q[1])], 0.02, grey, Part.POLE)
         c.ellipse(q[0] + 0.065, q[1] + 0.012, 0.02, 0.016, (250, 240, 190), Part.DETAIL)
     middle = houses[len(houses) // 2]
-    return Set(
-        (Part.WALL, Part.ROOF, Part.OPENING),
-        (0.5, horizon - 0.1, 0.4, 0.22),
-        {"house": box(middle[:2], middle[2:], pad=0)},
-        dict.fromkeys((Part.WALL, Part.ROAD, Part.GROUND), (6, 3))
-        | {Part.ROOF: (5, 6), Part.SKY: (3, 0), Part.POLE: (3, 0)},
-        {"subject": "street"},
-    )
+    anchors = {"house": box(middle[:2], middle[2:], pad=0)}
+    parts = (Part.WALL, Part.ROOF, Part.OPENING)
+    return Set(parts, (0.5, horizon - 0.1, 0.4, 0.22), anchors, {"subject": "street"})
 
 
 def _country(c: Canvas, brief: Brief) -> Set:
@@ -92,7 +87,7 @@ def _country(c: Canvas, brief: Brief) -> Set:
         ys = horizon - brief.rng.uniform(0.04, 0.26 - 0.1 * layer, len(xs))
         ridge = zip(xs.tolist(), ys.tolist(), strict=True)
         c.poly([*ridge, (1.05, horizon + 0.01), (-0.05, horizon + 0.01)], tone, Part.MOUNTAIN)
-    if brief.rng.random() < 0.45:
+    if brief.chance(0.45):
         y = u(0.66, 0.8)
         lake = (u(0.3, 0.7), y, u(0.2, 0.35), u(0.05, 0.09))
         c.ellipse(*lake, brief.colour((0.52, 0.6), (0.3, 0.6), (0.5, 0.85)), Part.WATER)
@@ -119,11 +114,5 @@ def _country(c: Canvas, brief: Brief) -> Set:
         c.line([(post, rail - 0.05), (post, rail + 0.11)], 0.026, shade(wood, 0.85), Part.POLE)
     if "bent" in brief.flaws:
         brief.flawed["bent"] = (0.0, rail - 0.1, 1.0, min(1.0, rail + 0.1))
-    return Set(
-        (Part.TREE, Part.MOUNTAIN),
-        (0.5, 0.55, 0.42, 0.22),
-        {"hills": (0.15, horizon - 0.2, 0.85, horizon)},
-        {Part.TREE: (9, 3), Part.MOUNTAIN: (5, 5), Part.GROUND: (8, 4), Part.WATER: (2, 4)}
-        | {Part.SKY: (3, 0), Part.POLE: (4, 3)},
-        {"subject": "country"},
-    )
+    anchors = {"hills": (0.15, horizon - 0.2, 0.85, horizon)}
+    return Set((Part.TREE, Part.MOUNTAIN), (0.5, 0.55, 0.42, 0.22), anchors, {"subject": "country"})

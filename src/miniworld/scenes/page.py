@@ -5,7 +5,6 @@ import numpy as np
 from fakevlm.data.page_layout import STYLES, Block
 from miniworld.canvas import Canvas, Colour, Part, shade
 from miniworld.page_layouts import sample_layout
-from miniworld.scenes import lettering
 from miniworld.stagecraft import Box, Brief, Set, box
 
 
@@ -19,16 +18,16 @@ def draw(c: Canvas, brief: Brief) -> Set:
         n for n, block in enumerate(layout) if block.kind in ("text", "table") and _area(block.box) > 0.03
     ]
     texts = texts or list(range(len(layout)))
-    garbled: set[int] = set()
+    garbled: list[int] = []
     if "garble" in brief.flaws:
-        n = min(len(texts), 1 + int(brief.rng.random() < 0.5))
-        garbled = {texts[int(k)] for k in brief.rng.choice(len(texts), n, replace=False)}
+        garbled = brief.rng.choice(texts, min(len(texts), 1 + brief.chance(0.5)), replace=False).tolist()
     waved = texts[brief.integer(len(texts))] if "bent" in brief.flaws else -1
     if waved in garbled:
         waved = next((n for n in texts if n not in garbled), waved)
     anchors: dict[str, Box] = {}
     for n, block in enumerate(layout):
         x0, y0, x1, y1 = block.box
+        first, last = block.box[:2], block.box[2:]
         if block.kind == "figure":
             _figure(c, brief, block.box)
             anchors["figure"] = block.box
@@ -39,7 +38,7 @@ def draw(c: Canvas, brief: Brief) -> Set:
             y = y0 + tall / 2
             while y < y1 and y + tall / 2 < 1:
                 end = x1 - brief.uniform(0, 0.25) * (x1 - x0)
-                lettering.row(c, brief.rng, x0, end, y, tall, shade(ink, 0.5), Part.TITLE)
+                brief.write(c, x0, end, y, tall, shade(ink, 0.5), Part.TITLE)
                 y += tall * 1.7
             anchors["title"] = block.box
         else:
@@ -49,17 +48,11 @@ def draw(c: Canvas, brief: Brief) -> Set:
             anchors.setdefault("text", block.box)
         if n in garbled:
             old = brief.flawed.get("garble", block.box)
-            brief.flawed["garble"] = box(old[:2], old[2:], block.box[:2], block.box[2:], pad=0.01)
+            brief.flawed["garble"] = box(old[:2], old[2:], first, last, pad=0.01)
         if n == waved:
-            brief.flawed["bent"] = box(block.box[:2], block.box[2:], pad=0.02)
-    return Set(
-        (Part.PAPER, Part.TEXT, Part.TITLE, Part.FIGURE),
-        (0.5, 0.5, 0.4, 0.42),
-        anchors,
-        {Part.PAPER: (3, 0), Part.FIGURE: (7, 4), Part.TEXT: (3, 0)},
-        {"subject": style},
-        paper=True,
-    )
+            brief.flawed["bent"] = box(first, last, pad=0.02)
+    parts = (Part.PAPER, Part.TEXT, Part.TITLE, Part.FIGURE)
+    return Set(parts, (0.5, 0.5, 0.4, 0.42), anchors, {"subject": style}, paper=True)
 
 
 def _area(b: Box) -> float:
@@ -68,20 +61,19 @@ def _area(b: Box) -> float:
 
 def _rows(c: Canvas, brief: Brief, b: Box, ink: Colour, *, garbled: bool, waved: bool) -> None:
     x0, y0, x1, y1 = b
-    tall = 0.016
-    step = 0.052 if garbled else 0.036
-    y = y0 + tall
+    tall, step = 0.016, 0.052 if garbled else 0.036
     phase, waves = brief.uniform(0, 6.28), brief.uniform(1.0, 1.7)
+    y = y0 + tall
     while y < y1:
         if garbled:
-            lettering.garbled_row(c, brief.rng, x0, x1, y, tall * 1.1, ink)
+            brief.scribble(c, x0, x1, y, tall * 1.1, ink)
         elif waved:
             t = np.linspace(0, 1, 16)
             amplitude = (0.028 + 0.016 * brief.flaws["bent"]) * min(1.0, (x1 - x0) / 0.35 + 0.3)
             ys = y + amplitude * np.sin(2 * np.pi * waves * t + phase)
             c.line(np.stack([x0 + t * (x1 - x0), ys], 1), 0.016, ink, Part.TEXT)
         else:
-            lettering.row(c, brief.rng, x0, x1 if y + step < y1 else x0 + 0.6 * (x1 - x0), y, tall, ink)
+            brief.write(c, x0, x1 if y + step < y1 else x0 + 0.6 * (x1 - x0), y, tall, ink)
         y += step
 
 
@@ -89,7 +81,7 @@ def _figure(c: Canvas, brief: Brief, b: Box) -> None:
     """Draw a small picture: sky and hills, or a chart with bars."""
     x0, y0, x1, y1 = b
     u = brief.uniform
-    if brief.rng.random() < 0.6:
+    if brief.chance(0.6):
         middle = y0 + u(0.45, 0.7) * (y1 - y0)
         c.rect(x0, y0, x1, middle, brief.colour((0.5, 0.62), (0.2, 0.5), (0.6, 0.9)), Part.FIGURE)
         c.rect(x0, middle, x1, y1, brief.colour((0.15, 0.38), (0.2, 0.6), (0.35, 0.65)), Part.FIGURE)

@@ -1,7 +1,6 @@
 """Man-made objects, one at a time: chairs, bottles, cars, lamps, shelves, signs."""
 
 from miniworld.canvas import Canvas, Part, shade
-from miniworld.scenes import lettering
 from miniworld.stagecraft import Brief, Set, backdrop, box
 
 # Which flaws each kind of object can show.
@@ -26,10 +25,6 @@ def draw(c: Canvas, brief: Brief) -> Set:
     s = brief.scale()
     result = _DRAW[kind](c, brief, brief.uniform(0.43, 0.57), s)
     result.facts["subject"] = kind
-    result.texture |= dict.fromkeys((Part.THING, Part.GROUND), (6, 3)) | dict.fromkeys(
-        (Part.SKY, Part.LABEL), (3, 0)
-    )
-    result.texture |= dict.fromkeys((Part.DETAIL, Part.POLE), (5, 2))
     return result
 
 
@@ -54,12 +49,9 @@ def _chair(c: Canvas, brief: Brief, x: float, s: float) -> Set:
         y = back + k * (seat - back)
         c.line([(x - half * 0.92, y), (x + half * 0.92, y)], 0.036, shade(wood, 1.08), Part.THING)
     c.taper(x, seat - 0.02, half, seat + 0.045, half * 1.12, shade(wood, 1.12), Part.THING)
-    return Set(
-        (Part.THING, Part.POLE),
-        (x, (back + foot) / 2, half + 0.03, (foot - back) / 2),
-        {"seat": box((x - half, seat - 0.03), (x + half, seat + 0.05))},
-        facts={"legs": str(4 + ("extra_part" in brief.flaws))},
-    )
+    anchors = {"seat": box((x - half, seat - 0.03), (x + half, seat + 0.05))}
+    centre = (x, (back + foot) / 2, half + 0.03, (foot - back) / 2)
+    return Set((Part.THING, Part.POLE), centre, anchors, {"legs": str(4 + ("extra_part" in brief.flaws))})
 
 
 def _bottle(c: Canvas, brief: Brief, x: float, s: float) -> Set:
@@ -70,7 +62,7 @@ def _bottle(c: Canvas, brief: Brief, x: float, s: float) -> Set:
     left = right = half
     if "asymmetry" in brief.flaws:
         k = 2.2 + 0.25 * brief.flaws["asymmetry"]
-        left, right = (half * k, half) if brief.rng.random() < 0.5 else (half, half * k)
+        left, right = (half * k, half) if brief.chance(0.5) else (half, half * k)
         brief.flawed["asymmetry"] = box((x - left, shoulder), (x + right, foot), pad=0.02)
     neck = 0.035 * s
     above, below = shoulder - 0.04, shoulder + 0.05
@@ -82,11 +74,9 @@ def _bottle(c: Canvas, brief: Brief, x: float, s: float) -> Set:
     paper = brief.colour((0.08, 0.16), (0.05, 0.25), (0.8, 0.98))
     c.rect(x - left * 0.96, a, x + right * 0.96, b, paper, Part.LABEL)
     _write(c, brief, x - left * 0.8, x + right * 0.8, a + 0.03, b - 0.02)
-    return Set(
-        (Part.THING, Part.LABEL, Part.DETAIL, Part.TEXT),
-        (x, (top + foot) / 2, half + 0.02, (foot - top) / 2),
-        {"label": (x - left, a, x + right, b)},
-    )
+    parts = (Part.THING, Part.LABEL, Part.DETAIL, Part.TEXT)
+    centre = (x, (top + foot) / 2, half + 0.02, (foot - top) / 2)
+    return Set(parts, centre, {"label": (x - left, a, x + right, b)})
 
 
 def _car(c: Canvas, brief: Brief, x: float, s: float) -> Set:
@@ -122,12 +112,9 @@ def _car(c: Canvas, brief: Brief, x: float, s: float) -> Set:
         c.ellipse(cx, foot - cr, cr, cr, (28, 28, 30), Part.DETAIL)
         c.ellipse(cx, foot - cr, cr * 0.45, cr * 0.45, (165, 165, 170), Part.DETAIL)
     c.ellipse(x + half * 0.93, y - tall * 0.2, 0.02, 0.018, (245, 235, 180), Part.DETAIL)
-    return Set(
-        (Part.THING, Part.DETAIL, Part.OPENING),
-        (x, y - 0.02, half, tall * 2),
-        {"door": box((x - half * 0.4, y - tall), (x + half * 0.4, foot - 0.06))},
-        facts={"wheels": str(len(wheels))},
-    )
+    parts = (Part.THING, Part.DETAIL, Part.OPENING)
+    anchors = {"door": box((x - half * 0.4, y - tall), (x + half * 0.4, foot - 0.06))}
+    return Set(parts, (x, y - 0.02, half, tall * 2), anchors, {"wheels": str(len(wheels))})
 
 
 def _lamp(c: Canvas, brief: Brief, x: float, s: float) -> Set:
@@ -141,15 +128,13 @@ def _lamp(c: Canvas, brief: Brief, x: float, s: float) -> Set:
     wide, low = 0.17 * s, top + 0.22 * s
     left = right = wide
     if "asymmetry" in brief.flaws:
-        left, right = (wide * 0.2, wide) if brief.rng.random() < 0.5 else (wide, wide * 0.2)
+        left, right = (wide * 0.2, wide) if brief.chance(0.5) else (wide, wide * 0.2)
         brief.flawed["asymmetry"] = box((x - wide, top), (x + wide, low), pad=0.02)
     lampshade = [(x - left * 0.55, top), (x + right * 0.55, top), (x + right, low), (x - left, low)]
     c.poly(lampshade, cloth, Part.THING)
-    return Set(
-        (Part.THING, Part.POLE),
-        (x, (top + foot) / 2, 0.15 * s, (foot - top) / 2),
-        {"shade": box((x - left, top), (x + right, low), pad=0)},
-    )
+    centre = (x, (top + foot) / 2, 0.15 * s, (foot - top) / 2)
+    anchors = {"shade": box((x - left, top), (x + right, low), pad=0)}
+    return Set((Part.THING, Part.POLE), centre, anchors)
 
 
 def _shelf(c: Canvas, brief: Brief, x: float, s: float) -> Set:
@@ -173,11 +158,9 @@ def _shelf(c: Canvas, brief: Brief, x: float, s: float) -> Set:
     a = boards[0] - 0.005
     c.rect(x - half * 0.6, a + 0.03, x + half * 0.6, a + 0.17, (238, 232, 214), Part.LABEL)
     _write(c, brief, x - half * 0.53, x + half * 0.53, a + 0.05, a + 0.16)
-    return Set(
-        (Part.THING, Part.POLE, Part.DETAIL, Part.LABEL, Part.TEXT),
-        (x, (top + foot) / 2, half, (foot - top) / 2),
-        {"books": (x - half, boards[1], x + half, boards[2])},
-    )
+    parts = (Part.THING, Part.POLE, Part.DETAIL, Part.LABEL, Part.TEXT)
+    anchors = {"books": (x - half, boards[1], x + half, boards[2])}
+    return Set(parts, (x, (top + foot) / 2, half, (foot - top) / 2), anchors)
 
 
 def _sign(c: Canvas, brief: Brief, x: float, s: float) -> Set:
@@ -194,19 +177,16 @@ def _sign(c: Canvas, brief: Brief, x: float, s: float) -> Set:
     c.rect(*area, board, Part.LABEL)
     c.outline(area, 0.014, shade(board, 0.5), Part.DETAIL)
     _write(c, brief, x - half * 0.82, x + half * 0.82, top + 0.06, top + tall - 0.04)
-    return Set(
-        (Part.LABEL, Part.TEXT, Part.DETAIL, Part.POLE),
-        (x, top + tall / 2, half, tall / 2 + 0.05),
-        {"board": area},
-    )
+    parts = (Part.LABEL, Part.TEXT, Part.DETAIL, Part.POLE)
+    return Set(parts, (x, top + tall / 2, half, tall / 2 + 0.05), {"board": area})
 
 
 def _write(c: Canvas, brief: Brief, x0: float, x1: float, y0: float, y1: float) -> None:
     bad = "garble" in brief.flaws
-    draw_row, step = (lettering.garbled_row, 0.062) if bad else (lettering.row, 0.05)
+    write, step = (brief.scribble, 0.062) if bad else (brief.write, 0.05)
     y = y0
     while y < y1:
-        draw_row(c, brief.rng, x0, x1, y, 0.021, (30, 28, 40))
+        write(c, x0, x1, y, 0.021, (30, 28, 40))
         y += step
     if bad:
         brief.flawed["garble"] = box((x0, y0 - 0.02), (x1, y1), pad=0.01)
