@@ -9,9 +9,16 @@ import pandas as pd
 from PIL import Image, ImageDraw
 from safetensors.numpy import save_file
 
+from fakevlm.config.params import Params
 from fakevlm.data.clues import KINDS, SEEN_KINDS, SUBJECTS
 from fakevlm.data.ground_truth import Artifact, GroundTruth, write_ground_truth
 from fakevlm.data.records import CATEGORIES, Record, write_records
+from fakevlm.reporting.conclusions import draw_conclusions
+from fakevlm.reporting.figures import Figure, draw_figures
+from fakevlm.reporting.inputs import load_inputs
+from fakevlm.reporting.page import write_report
+from fakevlm.reporting.published import load_published
+from fakevlm.reporting.tables import ReportTable, build_tables
 
 SKILL = {"CNNSpot": 0.8, "FakeVLM": 0.9, "Frequency": 0.65, "LLaVA (untuned)": 0.5}
 SKILL |= {"LLaVA + Linear Head": 0.86, "UnivFD": 0.75}
@@ -236,3 +243,11 @@ def params(root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
     source = Path(__file__).resolve().parents[1] / "params.yaml"
     (root / "params.yaml").write_bytes(source.read_bytes())
+
+
+def report(params: Params) -> tuple[list[ReportTable], list[Figure]]:
+    """Draw the report as notebook 08 does; return its tables and figures."""
+    inputs, published = load_inputs(params), load_published()
+    tables, figures = build_tables(inputs, published), draw_figures(inputs, published)
+    write_report(inputs, published, tables, figures, draw_conclusions(inputs, published))
+    return tables, figures

@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from fakevlm import summary
 from fakevlm.cli import app
+from fakevlm.reporting.texts import layout
 from imports import ROOT
 
 COMMANDS = set(get_command(app).commands)
@@ -65,7 +66,7 @@ def test_readme_is_short() -> None:
 
 def test_readme_shows_the_numbers_of_the_committed_tables(tmp_path: Path) -> None:
     """A run on another processor rounds differently and may change figures/; what is committed must agree."""
-    for name in {table for table, *_ in summary.MAIN}:
+    for name in {main["table"] for main in layout()["main"]}:
         show = ["git", "show", f"HEAD:figures/{name}.csv"]
         done = subprocess.run(show, cwd=ROOT, capture_output=True)
         if done.returncode:

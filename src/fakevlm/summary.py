@@ -10,29 +10,8 @@ import yaml
 
 from fakevlm import paths
 from fakevlm.errors import UserError
-from fakevlm.reporting.tables import cell
-from fakevlm.reporting.texts import BENCHMARKS, METHOD, UNTUNED
-
-METRICS = {
-    "acc": "accuracy",
-    "f1": "F1",
-    "auc": "AUC",
-    "rouge_l": "ROUGE-L",
-    "css": "CSS",
-    "clue_precision": "clue precision",
-    "clue_recall": "clue recall",
-}
-# (table, benchmark, subset: how the table calls the whole benchmark, method, metrics)
-MAIN = (
-    ("table2_fakeclue_loki", "fakeclue", "all", METHOD, tuple(METRICS)),
-    ("table2_fakeclue_loki", "fakeclue", "all", UNTUNED, ("acc", "auc")),
-    ("table2_fakeclue_loki", "loki", "all", METHOD, ("acc", "f1", "rouge_l", "css")),
-    ("table3_dmimage", "dmimage", "Overall", METHOD, ("acc", "f1")),
-    ("table4_ddvqa", "ddvqa", "all", METHOD, ("acc", "f1", "rouge_l", "css")),
-    ("table5_ffpp", "ffpp", "Average", METHOD, ("auc",)),
-    ("table6_ablation", "loki", "all", "LLaVA + Linear Head", ("acc", "f1")),
-    ("table6_ablation", "loki", "all", "LLaVA + Explanatory Text", ("acc", "f1")),
-)
+from fakevlm.reporting import tables
+from fakevlm.reporting.texts import BENCHMARKS, METHOD, layout
 
 
 def read_tidy(file: Path) -> pd.DataFrame:
@@ -47,15 +26,10 @@ def read_tidy(file: Path) -> pd.DataFrame:
 
 def main_numbers(folder: Path) -> pd.DataFrame:
     """Return benchmark, method, metric, the paper's value and this run's with its interval."""
-    rows = []
-    for table, benchmark, subset, method, metrics in MAIN:
-        frame = read_tidy(folder / f"{table}.csv")
-        where = {"benchmark": benchmark, "subset": subset, "method": method}
-        for metric in metrics:
-            values = [cell(frame, source=source, metric=metric, **where) for source in ("paper", "run")]
-            if values != ["–", "–"]:
-                rows.append((BENCHMARKS[benchmark], method, METRICS[metric], *values))
-    return pd.DataFrame(rows, columns=["benchmark", "method", "metric", "paper", "this run"])
+    stems = dict.fromkeys(main["table"] for main in layout()["main"])
+    numbers = tables.main_numbers({stem: read_tidy(folder / f"{stem}.csv") for stem in stems})
+    numbers = numbers[(numbers[["paper", "run"]] != "–").any(axis=1)].rename(columns={"run": "this run"})
+    return numbers.replace({"benchmark": BENCHMARKS, "metric": layout()["names"]["words"]})
 
 
 def render(folder: Path) -> str:

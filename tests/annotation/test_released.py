@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import madeup
 from fakevlm.annotation.dataset import CANDIDATES, pick
 from fakevlm.annotation.fakeclue import build
 from fakevlm.annotation.released import plan
@@ -18,7 +19,6 @@ from fakevlm.data.records import FAKECLUE_QUESTION, read_frame, read_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks, methods
 from fakevlm.model import sentence_encoder as encoder
-from fakevlm.reporting import build as report
 from fakevlm.reporting.inputs import load_inputs
 from fakevlm.tools.estimate import annotation
 from smallcorpora import ddvqa_tree, ffpp_tree, loki_tree
@@ -117,8 +117,8 @@ def test_from_the_release_to_the_report(
     p_fake = predictions.pivot(index="id", columns="method", values="p_fake")
     assert (p_fake[methods.FAKEVLM] != p_fake[methods.AUTHORS]).any()  # same weights, other prompt
     assert (p_fake[methods.FAKEVLM] == p_fake[methods.UNTUNED]).all()  # same weights, same prompt
-    built = report.build(params)
-    drawn = {figure.name for figure in built.figures}
+    _, figures = madeup.report(params)
+    drawn = {figure.name for figure in figures}
     assert {"fig2_sources", "fig2_categories", "per_category", "fig5_cases", "fig7_real_cases"} <= drawn
     assert not drawn & {"fig2_example", "fig2_agreement", "training_curves", "robustness", "fig6_ddvqa_cases"}
     table = pd.read_csv(project / "figures/table2_fakeclue_loki.csv")

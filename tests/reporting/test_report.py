@@ -11,11 +11,12 @@ import pytest
 
 import madeup
 from fakevlm.config.params import Params, load_params
+from fakevlm.data.shards import fetch
 from fakevlm.errors import UserError
-from fakevlm.reporting import build as report
-from fakevlm.reporting import conclusions, page, selection, style
+from fakevlm.reporting import conclusions, figures, page, style
 from fakevlm.reporting.conclusions import AGREES, DIFFERS, LEANS, SILENT, TIES, UNKNOWN, Score, compare
-from fakevlm.reporting.inputs import fetch, load_inputs, parameters
+from fakevlm.reporting.figures import draw_cases
+from fakevlm.reporting.inputs import load_inputs, parameters
 from fakevlm.reporting.published import load_published
 from fakevlm.reporting.tables import build_tables
 from fakevlm.reporting.texts import layout
@@ -23,10 +24,7 @@ from miniworld.observers import OBSERVERS
 
 TABLES = ["table1_datasets", *(table["file"] for table in layout()["tables"].values())]
 FIGURES = list(layout()["figures"])
-AVERAGE = pd.DataFrame(
-    [("FakeVLM", 0.9, 0.88, 0.92, 84), ("CNNSpot", 0.7, 0.65, 0.75, 84)],
-    columns=["method", "value", "ci_low", "ci_high", "n"],
-)
+CASES = {name: spec["cases"] for name, spec in layout()["figures"].items() if "cases" in spec}
 
 
 @pytest.fixture(scope="module")
@@ -56,19 +54,19 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_the_report_is_complete_and_the_same_twice(root: Path, params: Params) -> None:
-    figures = root / "figures"
-    figures.mkdir(exist_ok=True)
-    (figures / "fig9_old.png").write_bytes(b"what an earlier run drew")
-    (figures / "README").write_text("mine")
-    tables = report.build(params).tables
-    first = contents(figures)
+    folder = root / "figures"
+    folder.mkdir(exist_ok=True)
+    (folder / "fig9_old.png").write_bytes(b"what an earlier run drew")
+    (folder / "README").write_text("mine")
+    tables, _ = madeup.report(params)
+    first = contents(folder)
     files = {f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "md")}
     files |= {f"{figure}.{suffix}" for figure in FIGURES for suffix in ("png", "svg")}
     assert set(first) == files | {"report.html", "README"}
     assert [name for name, data in first.items() if name.endswith(".png") and len(data) > style.MAX_PNG] == []
     assert [table.name for table in tables] == TABLES
-    report.build(params)
-    again = contents(figures)
+    madeup.report(params)
+    again = contents(folder)
     assert [name for name in first if first[name] != again[name]] == []
     _page(first["report.html"].decode("utf-8"), root)
 
@@ -107,7 +105,7 @@ def _page(text: str, root: Path) -> None:
 def test_a_missing_artifact_names_its_stage(stage: str, path: str, own: Path, params: Params) -> None:
     shutil.move(own / path, own / "away")
     with pytest.raises(UserError, match=rf"stage {stage} (.|\n)*dvc repro {stage}"):
-        report.build(params)
+        load_inputs(params)
 
 
 def test_a_table_without_a_column_names_it(own: Path, params: Params) -> None:
@@ -120,35 +118,32 @@ def test_a_table_without_a_column_names_it(own: Path, params: Params) -> None:
 def test_cases_are_drawn_by_seed_with_a_failure(params: Params) -> None:
     inputs = load_inputs(params)
     other = replace(inputs, params=params.model_copy(update={"seed": params.seed + 1}))
-    fakes, faces, real = (select(inputs) for select in (selection.fig5, selection.fig6, selection.fig7))
-    assert [c.id for c in fakes.cases] == [c.id for c in selection.fig5(inputs).cases]
-    assert [c.id for c in real.cases] != [c.id for c in selection.fig7(other).cases]
-    assert len(fakes.cases) == params.report.cases
-    assert {c.category for c in fakes.cases} == set(selection.FIG5_CATEGORIES)
-    assert fakes.cases[-1].chosen == "failure"
-    assert not fakes.cases[-1].correct
-    assert fakes.facts["seed"] == params.seed
-    assert next(c for c in fakes.cases if c.kinds).boxes
-    labels = [{c.label for c in drawn.cases} for drawn in (fakes, faces, real)]
-    assert labels == [{0}, {0, 1}, {1}]
-    assert all(c.question for c in faces.cases)
-    assert any(not c.decides for c in faces.cases)
-    assert all(c.decides for c in faces.cases if c.chosen == "failure")
+    fakes, faces, real = (draw_cases(inputs, **spec)[0] for spec in CASES.values())
+    assert [c.id for c in fakes] == [c.id for c in draw_cases(inputs, **CASES["fig5_cases"])[0]]
+    assert [c.id for c in real] != [c.id for c in draw_cases(other, **CASES["fig7_real_cases"])[0]]
+    assert len(fakes) == params.report.cases
+    assert {c.category for c in fakes} == set(CASES["fig5_cases"]["groups"])
+    assert fakes[-1].chosen == "failure"
+    assert not fakes[-1].correct
+    assert next(c for c in fakes if c.kinds).boxes
+    assert [{c.label for c in drawn} for drawn in (fakes, faces, real)] == [{0}, {0, 1}, {1}]
+    assert all(c.question for c in faces)
+    assert any(not c.decides for c in faces)
+    assert all(c.decides for c in faces if c.chosen == "failure")
 
 
 def test_sample_without_failures_and_beyond_the_pool() -> None:
-    frame = pd.DataFrame({"id": list("abcd"), "right": True, "category": ["x", "x", "y", "z"]})
-    ids, extra, failures = selection.sample(frame, 6, np.random.default_rng(0), ("x", "y"))
+    frame = pd.DataFrame({"id": list("abc"), "right": True, "category": ["x", "x", "y"]})
+    ids, extra, failures = figures.sample(frame, 6, np.random.default_rng(0), ("x", "y"))
     assert (sorted(ids), extra, failures) == (["a", "b", "c"], None, 0)
     frame.loc[frame.id == "c", "right"] = False
-    ids, extra, failures = selection.sample(frame, 2, np.random.default_rng(0), ("x", "y"))
+    ids, extra, failures = figures.sample(frame, 2, np.random.default_rng(0), ("x", "y"))
     assert (len(ids), extra, failures) == (1, "c", 1)
 
 
 def test_figure_2_shows_a_fake_that_all_captioned(params: Params) -> None:
-    example = selection.fig2_example(load_inputs(params))
-    assert list(example.captions) == [a.name for a in params.annotate.annotators]
-    (case,) = example.cases
+    case, captions, _ = figures.annotated_example(load_inputs(params))
+    assert list(captions) == [a.name for a in params.annotate.annotators]
     assert case.label == 0
     assert case.boxes
     assert case.reference.startswith("This is a fake image.")
@@ -159,9 +154,9 @@ def test_a_benchmark_that_the_profile_leaves_out(own: Path, params: Params) -> N
     pd.read_csv(folder / "scores.csv").iloc[:0].to_csv(folder / "scores.csv", index=False)
     pd.read_parquet(folder / "predictions.parquet").iloc[:0].to_parquet(folder / "predictions.parquet")
     inputs = load_inputs(params)
-    assert selection.fig6(inputs).cases == []
-    assert (build_tables(inputs, load_published(), AVERAGE)[3].tidy.source == "paper").all()
-    rows = conclusions.conclusions(inputs, AVERAGE, load_published())
+    assert draw_cases(inputs, **CASES["fig6_ddvqa_cases"])[0] == []
+    assert (build_tables(inputs, load_published())[3].tidy.source == "paper").all()
+    rows = conclusions.draw_conclusions(inputs, load_published())
     assert {row.verdict for row in rows if "DD-VQA" in row.claim} == {UNKNOWN}
 
 
@@ -209,21 +204,21 @@ def test_conclusions_turn_when_the_numbers_do(params: Params) -> None:
     worse = inputs.clue_quality.assign(f1=lambda f: f.f1.where(f.annotator != "aggregate", 0.1))
     changed = replace(inputs, study=swapped, clue_quality=worse)
     before, after = (
-        {row.claim: row.verdict for row in conclusions.conclusions(each, AVERAGE, load_published())}
+        {row.claim: row.verdict for row in conclusions.draw_conclusions(each, load_published())}
         for each in (inputs, changed)
     )
     for words in ("FakeClue: tuning on explanations beats the linear probe.", "Aggregating several"):
         claim = next(claim for claim in before if claim.startswith(words))
         assert (before[claim], after[claim]) == (AGREES, DIFFERS)
     assert next(iter(conclusions.order(swapped, "fakeclue"))) == probe
-    assert before[next(c for c in before if "leads the experts" in c)] == AGREES
+    assert before[next(c for c in before if "leads the experts" in c)] == LEANS
 
 
 def test_evidence_names_intervals_silence_and_the_papers_numbers(params: Params) -> None:
     inputs = load_inputs(params)
     scores = inputs.scores.copy()
     scores.loc[(scores.method == "LLaVA (untuned)") & (scores.metric == "unparsed"), "value"] = 1.0
-    rows = conclusions.conclusions(replace(inputs, scores=scores), AVERAGE, load_published())
+    rows = conclusions.draw_conclusions(replace(inputs, scores=scores), load_published())
     acc, rouge = (row.evidence for row in rows if row.claim.startswith("On DD-VQA, FakeVLM"))
     assert " (100 % of its answers without a verdict); AUC " in acc
     assert acc.endswith("paper: 0.932 against 0.595 (Qwen2-VL-72B)")  # no expert, nobody trained for it

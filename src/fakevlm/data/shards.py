@@ -6,7 +6,7 @@ images (`columns_of`, `without_images`).
 
 import copy
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fakevlm.data.records import SCHEMA, Record, read_frame, shards, to_record
+from fakevlm.errors import UserError
 
 IN_MEMORY = 128 << 20  # bytes of images that a process may keep, here as encoded in their files
 OPEN_FILES = 16  # each with its footer, about 1 MB
@@ -127,3 +128,19 @@ def columns_of(records: Sequence[Record], columns: Sequence[str]) -> pd.DataFram
     values = {name: [getattr(record, name) for record in records] for name in columns}
     schema = pa.schema([SCHEMA.field(name) for name in columns])
     return pa.table(values, schema=schema).to_pandas()
+
+
+def fetch(folder: Path, ids: Iterable[str]) -> dict[str, Record]:
+    """Return a folder's records with these ids; no other image is read.
+
+    Raises:
+        UserError: one is not there.
+    """
+    wanted, records = set(ids), Records(folder)
+    rows = np.flatnonzero(records.frame(["id"])["id"].isin(wanted))
+    by_id = {record.id: record for record in records.take(rows)}
+    if missing := sorted(wanted - set(by_id)):
+        raise UserError(
+            f"{folder} lacks the record {missing[0]}", "the stages are out of step: run `dvc repro`"
+        )
+    return by_id

@@ -20,8 +20,8 @@ def average_auc(predictions: pd.DataFrame, bootstrap: int, seed: int) -> pd.Data
         bootstrap: number of draws.
 
     Returns:
-        method, value, ci_low, ci_high, n (frames). Methods without P(fake) or without one of the four
-        manipulations are left out.
+        tidy scores with benchmark ffpp, subset Average, metric auc; n counts frames. Methods without P(fake)
+        or without one of the four manipulations are left out.
     """
     rows = []
     for method, frame in predictions.groupby("method", sort=True):
@@ -37,4 +37,5 @@ def average_auc(predictions: pd.DataFrame, bootstrap: int, seed: int) -> pd.Data
 
         videos = pd.factorize(frame["item"])[0]
         rows.append((method, *interval(mean, draws(label, videos, bootstrap, seed)), len(frame)))
-    return pd.DataFrame(rows, columns=["method", "value", "ci_low", "ci_high", "n"])
+    scores = pd.DataFrame(rows, columns=["method", "value", "ci_low", "ci_high", "n"])
+    return scores.assign(benchmark="ffpp", subset="Average", metric="auc")

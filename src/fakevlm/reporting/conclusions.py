@@ -4,7 +4,6 @@ A verdict is clear where the 95 % intervals do not overlap; else, or without int
 Being above a model that hardly ever answers proves little: that has a verdict of its own.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,14 +139,9 @@ def _annotation(spec: dict[str, Any], quality: pd.DataFrame) -> Conclusion:
     return Conclusion(spec["where"], spec["claim"], verdict, fill(spec["evidence"], facts=facts))
 
 
-def conclusions(inputs: Inputs, average: pd.DataFrame, published: Published) -> list[Conclusion]:
-    """Return every conclusion that this run can confirm or contradict, in the paper's order.
-
-    Args:
-        average: mean AUC over the manipulations (`averages.average_auc`).
-    """
-    pooled = average.assign(benchmark="ffpp", subset="Average", metric="auc")
-    frames = {"scores": inputs.scores, "study": inputs.study, "average": pooled}
+def draw_conclusions(inputs: Inputs, published: Published) -> list[Conclusion]:
+    """Return every conclusion that this run can confirm or contradict, in the paper's order."""
+    frames = {"scores": inputs.scores, "study": inputs.study, "average": inputs.average}
     rows = [_annotation(layout()["annotation"], inputs.clue_quality)]
     for spec in layout()["conclusions"]:
         frame = frames[spec.get("of", "scores")]
@@ -156,12 +150,6 @@ def conclusions(inputs: Inputs, average: pd.DataFrame, published: Published) -> 
         elif spec.get("of") != "study" or spec["benchmark"] in set(frame.benchmark):
             rows.append(_comparison(spec, frame, published))
     return rows
-
-
-def tally(rows: list[Conclusion]) -> dict[str, int]:
-    """Return how many conclusions have which verdict, in the order of `VERDICTS`."""
-    numbers = Counter(row.verdict for row in rows)
-    return {verdict: numbers[verdict] for verdict in VERDICTS if numbers[verdict]}
 
 
 def order(study: pd.DataFrame, benchmark: str) -> dict[str, float]:

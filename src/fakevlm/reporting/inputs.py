@@ -2,21 +2,19 @@
 
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from fakevlm import paths
 from fakevlm.config.params import Params
 from fakevlm.config.parts import left_out
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
-from fakevlm.data.records import Record, read_frame
-from fakevlm.data.shards import Records
+from fakevlm.data.records import read_frame
 from fakevlm.errors import UserError
+from fakevlm.reporting.averages import average_auc
 from fakevlm.reporting.texts import BENCHMARKS, fill, layout
 
 SPLITS = ("train", "val", "test")
@@ -41,7 +39,7 @@ TABLES = {  # of `Inputs`: stage, file, columns that must be there
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything the report is drawn from; images stay on disk until `fetch` takes a few.
+    """Everything the report is drawn from; images stay on disk.
 
     A table of a stage that the profile leaves out has no rows.
     """
@@ -62,6 +60,7 @@ class Inputs:
     logs: dict[str, pd.DataFrame]  # by objective
     scores: pd.DataFrame  # of all benchmarks, tidy
     predictions: dict[str, pd.DataFrame]  # by benchmark
+    average: pd.DataFrame  # Table 5's Average, tidy (`averages.average_auc`)
     robustness: pd.DataFrame
     weights: int | None  # how many FakeVLM has, None if its folder holds no safetensors
     config: dict[str, Any]  # its config.json, empty where it is not on this machine
@@ -93,17 +92,6 @@ def evaluated(benchmark: str) -> Path:
     if benchmark == "fakeclue":
         return need("annotate", "annotate", "fakeclue", "test")
     return need("collect", "collect", "benchmarks", benchmark)
-
-
-def fetch(folder: Path, ids: Iterable[str]) -> dict[str, Record]:
-    """Return the records of a folder with these ids, image bytes included; no other image is read."""
-    wanted, records = set(ids), Records(folder)
-    rows = np.flatnonzero(records.frame(["id"])["id"].isin(wanted))
-    by_id = {record.id: record for record in records.take(rows)}
-    if missing := sorted(wanted - set(by_id)):
-        message = f"{folder} lacks the record {missing[0]} that a prediction is about"
-        raise UserError(message, "the stages are out of step: run `dvc repro`")
-    return by_id
 
 
 def parameters(folder: Path) -> int | None:
@@ -177,6 +165,7 @@ def load_inputs(params: Params) -> Inputs:
         logs=logs,
         scores=pd.concat(scores, ignore_index=True),
         predictions=predictions,
+        average=average_auc(predictions["ffpp"], params.evaluate.bootstrap, params.seed),
         weights=weights,
         config=config,
         **tables,

@@ -1,34 +1,114 @@
-"""`figures/report.html`: one page that needs no other file, with every table and figure."""
+"""Writes `figures/`: every table and figure, and `report.html`, one page that needs no other file."""
 
 import base64
 import io
 import re
-from dataclasses import dataclass, field
-from typing import Any
+import shutil
+from collections import Counter
+from pathlib import Path
 
 import yaml
 from markupsafe import Markup, escape
 from PIL import Image
 
-from fakevlm.reporting.case_figures import Case, mark, resized
-from fakevlm.reporting.style import Picture
-from fakevlm.reporting.texts import TEMPLATES, environment
+from fakevlm import paths
+from fakevlm.progress import track
+from fakevlm.reporting import style
+from fakevlm.reporting.arithmetic import checks, mixtures
+from fakevlm.reporting.case_figures import mark, resized
+from fakevlm.reporting.conclusions import VERDICTS, Conclusion, order
+from fakevlm.reporting.figures import Figure
+from fakevlm.reporting.inputs import SPLITS, Inputs
+from fakevlm.reporting.published import Published
+from fakevlm.reporting.tables import ReportTable, annotators, main_numbers, markdown
+from fakevlm.reporting.texts import BENCHMARKS, METHOD, TEMPLATES, environment, fill, layout, sentences
 
+SUFFIXES = (".csv", ".md", ".png", ".svg", ".html")
 SMALLEST, LARGEST = 288, 640  # pixels of an inlined photograph's longer side; browsers differ in enlarging
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One figure of the report."""
+def write_report(
+    inputs: Inputs,
+    published: Published,
+    tables: list[ReportTable],
+    figures: list[Figure],
+    conclusions: list[Conclusion],
+) -> Path:
+    """Write every table (.csv, .md), figure (.png, .svg) and report.html into figures/; return the page.
 
-    name: str  # the file's stem in figures/
-    number: str  # e.g. `Figure 3`
-    title: str  # in a few words, also for screen readers
-    part: str  # the report's section: data, training, results or cases
-    caption: str
-    picture: Picture
-    cases: list[Case] = field(default_factory=list)  # shown as text and images instead of the picture
-    dpi: int = 300  # of the PNG
+    What an earlier run drew is removed first, and anything else in the folder is left.
+    """
+    text = render(inputs, published, tables, figures, conclusions)
+    folder = paths.figures()
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / ".ipynb_checkpoints", ignore_errors=True)
+    for file in [file for file in folder.iterdir() if file.suffix in SUFFIXES]:
+        file.unlink()
+    for table in tables:
+        table.tidy.to_csv(folder / f"{table.name}.csv", index=False, lineterminator="\n")
+        (folder / f"{table.name}.md").write_text(markdown(table, inputs.params.profile), encoding="utf-8")
+    for figure in track(figures, "figures", unit="figure"):
+        style.save(figure.picture, folder, figure.name, figure.dpi)
+    page = folder / "report.html"
+    page.write_text(text, encoding="utf-8")
+    return page
+
+
+def render(
+    inputs: Inputs,
+    published: Published,
+    tables: list[ReportTable],
+    figures: list[Figure],
+    conclusions: list[Conclusion],
+) -> str:
+    """Return the page."""
+    params = inputs.params
+    facts = {  # what the slots of `remarks`, `settings` and `counts` in report.yaml name
+        "params": params,
+        "tune": params.training,
+        "inputs": inputs,
+        "paper": published.training,
+        "annotators": [annotator.name for annotator in params.annotate.annotators],
+        "backends": annotators(inputs),
+        "sizes": {split: int((inputs.fakeclue.split == split).sum()) for split in SPLITS},
+        "released": published.release.frame().groupby("split").n.sum().to_dict(),
+    }
+    numbers = main_numbers({table.name: table.tidy for table in tables})
+    numbers = numbers[numbers.method == METHOD].set_index(["benchmark", "metric"])[["paper", "run"]]
+    tiles = [{"name": name, **numbers.loc[tuple(key.split("/"))]} for key, name in layout()["tiles"].items()]
+    verdicts = Counter(conclusion.verdict for conclusion in conclusions)
+    jinja = environment(autoescape=True)
+    jinja.filters |= {f.__name__: f for f in (data_uri, photograph, code, interval, short)}
+    return jinja.get_template("report.html.j2").render(
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        mark=mark,
+        figures=figures,
+        profile=params.profile,
+        seed=params.seed,
+        paper=published.paper,
+        tables=tables,
+        tiles=[tile for tile in tiles if tile["run"] != "–"],
+        remarks=sentences(layout()["remarks"], **facts),
+        conclusions=conclusions,
+        tally={verdict: verdicts[verdict] for verdict in VERDICTS if verdicts[verdict]},
+        orders={BENCHMARKS[name]: order(inputs.study, name) for name in BENCHMARKS},
+        never_named=_never_named(inputs),
+        contradictions=published.contradictions(),
+        checks=checks(published),
+        mixtures=mixtures(published),
+        settings=[[fill(text, **facts) for text in row] for row in layout()["settings"]],
+        left_out=list(inputs.left_out.values()),
+        counts=[[fill(text, **facts) for text in row] for row in layout()["counts"]],
+        parameters=yaml.safe_dump(params.model_dump(), sort_keys=False, allow_unicode=True),
+    )
+
+
+def _never_named(inputs: Inputs) -> list[str]:
+    """Return the kinds of artifact in FakeClue's test split that no explanation of FakeVLM names."""
+    scores = inputs.scores
+    part = scores[(scores.benchmark == "fakeclue") & (scores.method == METHOD)]
+    part = part[(part.metric == "clue_recall") & part.subset.str.startswith("kind=") & (part.value == 0)]
+    return sorted(part.subset.str.removeprefix("kind=").str.replace("_", " "))
 
 
 def data_uri(data: bytes, kind: str) -> str:
@@ -57,15 +137,3 @@ def interval(cell: str) -> Markup:
 def short(value: float) -> str:
     """1.500 → "1.5"."""
     return f"{value:.3f}".rstrip("0").rstrip(".")
-
-
-def render(parameters: dict[str, Any], **context: Any) -> str:
-    """Return the page. `context` holds what the template names: profile, figures, tables and so on."""
-    jinja = environment(autoescape=True)
-    jinja.filters |= {f.__name__: f for f in (data_uri, photograph, code, interval, short)}
-    return jinja.get_template("report.html.j2").render(
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        mark=mark,
-        parameters=yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True),
-        **context,
-    )

@@ -3,6 +3,7 @@
 Which scores, columns and notes a table has is data: `tables` in report.yaml. A new column is one entry there.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import filter as matching
 from typing import Any
@@ -83,13 +84,6 @@ def _tidy(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return frame.assign(n=pd.to_numeric(frame["n"]).astype("Int64"))
 
 
-def cell(tidy: pd.DataFrame, **where: str) -> str:
-    """Return the one value whose columns are as named, with its interval; a dash where there is none."""
-    for column, value in where.items():
-        tidy = tidy[tidy[column] == value]
-    return fmt(*tidy[["value", "ci_low", "ci_high"]].iloc[0]) if len(tidy) else "–"
-
-
 def _texts(tidy: pd.DataFrame) -> pd.DataFrame:
     """Return a tidy frame with its cells as `text`, and `n`, the number of images, as one more metric."""
     texts = [fmt(*row) for row in tidy[["value", "ci_low", "ci_high"]].itertuples(index=False)]
@@ -147,40 +141,53 @@ def _sheet(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet | No
     return Sheet(spec["title"], head, owners, table.to_numpy().tolist(), strong) if len(table) else None
 
 
-def build_table(
-    name: str, published: Published, scores: pd.DataFrame, profile: str, average: pd.DataFrame, **facts: Any
-) -> ReportTable:
-    """Return one of Tables 2–8, the paper beside this run, as `report.yaml` lays it out.
+def build_tables(inputs: Inputs, published: Published) -> list[ReportTable]:
+    """Return Tables 1–8."""
+    return [table1(inputs, published), *(build_table(name, inputs, published) for name in layout()["tables"])]
 
-    Args:
-        name: `table2` … `table8`.
-        scores: of all benchmarks and of robustness, as the stages write them.
-        average: the mean AUC over the manipulations (`averages.average_auc`), for Table 5.
-        facts: what the table's notes name: trained (experts trained in this run), videos (of FF++).
-    """
+
+def build_table(name: str, inputs: Inputs, published: Published) -> ReportTable:
+    """Return one of Tables 2–8 (`table2` …), the paper beside this run, as `report.yaml` lays it out."""
     spec, paper = layout()["tables"][name], published.table(name)
-    mean = average.assign(source="run", benchmark="ffpp", subset="Average", metric="auc")
-    run = [mean if entry.get("average") else _run_rows(scores, entry) for entry in spec["run"]]
+    scores = pd.concat([inputs.scores, inputs.robustness], ignore_index=True)
+    average = inputs.average.assign(source="run")
+    run = [average if entry.get("average") else _run_rows(scores, entry) for entry in spec["run"]]
     tidy = _tidy([published.frame(name), *run])
     accuracies = published.release.fakeclue_accuracy.items()
     released = [(METHOD, "release", "fakeclue", f"category={c}", "acc", value) for c, value in accuracies]
     everything = pd.concat([tidy.astype(object), pd.DataFrame(released, columns=TIDY[:6])], ignore_index=True)
-    sheets = filter(None, (_sheet(everything, sheet, profile) for sheet in spec["sheets"]))
-    facts = {"trained": [], "videos": 0, "measured": bool((tidy.source == "run").any())} | facts
+    sheets = filter(None, (_sheet(everything, sheet, inputs.params.profile) for sheet in spec["sheets"]))
+    facts = {
+        "trained": [method for method in inputs.params.evaluate.methods if method in TRAINED],
+        "videos": inputs.predictions["ffpp"]["item"].nunique(),
+        "measured": (tidy.source == "run").any(),
+    }
     notes = [note.note for note in paper.all_notes() if note.note] + sentences(spec["notes"], **facts)
     return ReportTable(spec["file"], paper.number, paper.caption, tidy, list(sheets), notes)
 
 
-def build_tables(inputs: Inputs, published: Published, average: pd.DataFrame) -> list[ReportTable]:
-    """Return Tables 1–8."""
-    trained = [name for name in inputs.params.evaluate.methods if name in TRAINED]
-    facts = {"trained": trained, "videos": inputs.predictions["ffpp"]["item"].nunique()}
-    scores = pd.concat([inputs.scores, inputs.robustness], ignore_index=True)
-    others = [
-        build_table(name, published, scores, inputs.params.profile, average, **facts)
-        for name in layout()["tables"]
+def main_numbers(tidy: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the numbers that `main` in report.yaml names: benchmark, method, metric, paper, run.
+
+    Args:
+        tidy: the tables' tidy frames by the stem of their files; values come with intervals, as text.
+    """
+    rows = [
+        {"benchmark": main["benchmark"], "method": main["method"], "metric": metric}
+        | {source: _cell(tidy[main["table"]], main, metric, source) for source in ("paper", "run")}
+        for main in layout()["main"]
+        for metric in main["metrics"]
     ]
-    return [table1(inputs, published), *others]
+    return pd.DataFrame(rows)
+
+
+def _cell(tidy: pd.DataFrame, main: dict[str, Any], metric: str, source: str) -> str:
+    """Return one value with its interval; a dash where there is none."""
+    where = {"metric": metric, "source": source} | {
+        key: main[key] for key in ("benchmark", "subset", "method")
+    }
+    rows = tidy[(tidy[list(where)] == pd.Series(where)).all(axis=1)]
+    return fmt(*rows[["value", "ci_low", "ci_high"]].iloc[0]) if len(rows) else "–"
 
 
 # ── Table 1 ──────────────────────────────────────────────────────────────────────────────────────────
