@@ -3,33 +3,26 @@
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
 from fakevlm.config.params import Params
+from fakevlm.data.corpora.files import images
 from fakevlm.data.records import REAL, Record, rgb
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 PORTION = 64  # images in memory at a time
 
 
 @dataclass(frozen=True)
 class Answer:
-    """FakeVLM's answer about one image.
-
-    Attributes:
-        path: the image file.
-        verdict: fake, real, or unparsed if the text gives no verdict.
-        p_fake: probability that the image is fake, 0–1.
-        text: the verdict and the explanation in words.
-    """
+    """FakeVLM's answer about one image."""
 
     path: str
-    verdict: str
-    p_fake: float
-    text: str
+    verdict: str  # fake, real, or unparsed if the text gives no verdict
+    p_fake: float  # probability that the image is fake, 0–1
+    text: str  # the verdict and the explanation in words
 
 
 @dataclass(frozen=True)
@@ -49,8 +42,7 @@ def image_files(names: Iterable[str]) -> Iterator[Path | Unreadable]:
         elif "://" in name:
             yield Unreadable(name, "this is an address: download the image and name the file")
         elif path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-            yield from files
+            yield from (files := images(path))
             if not files:
                 yield Unreadable(name, "the folder holds no image")
         else:
@@ -70,6 +62,15 @@ def read_image(path: Path) -> Image.Image:
         raise ValueError("no such file") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"not a readable image: {error}") from error
+
+
+def _record(path: Path) -> Record | Unreadable:
+    stream = io.BytesIO()
+    try:
+        read_image(path).save(stream, "PNG")
+    except ValueError as error:
+        return Unreadable(str(path), str(error))
+    return Record(id=str(path), image=stream.getvalue(), label=REAL, source="user")
 
 
 def detect(
@@ -102,24 +103,13 @@ def detect(
     )
     files = image_files(names)
     while portion := list(islice(files, PORTION)):
-        records, errors = [], {}
-        for n, path in enumerate(portion):
-            if isinstance(path, Unreadable):
-                errors[n] = path
-                continue
-            try:
-                records.append(_record(n, path))
-            except ValueError as error:
-                errors[n] = Unreadable(str(path), str(error))
-        columns = predict(llava, records, desc="detect")
-        rows: Iterator[tuple[str, float, str]] = iter(())
-        if records:
-            rows = zip(columns["verdict"], columns["p_fake"].tolist(), columns["text"], strict=True)
-        for n, path in enumerate(portion):
-            yield errors[n] if n in errors else Answer(str(path), *next(rows))
-
-
-def _record(number: int, path: Path) -> Record:
-    stream = io.BytesIO()
-    read_image(path).save(stream, "PNG")
-    return Record(id=str(number), image=stream.getvalue(), label=REAL, source="user", item=str(number))
+        read = [_record(file) if isinstance(file, Path) else file for file in portion]
+        columns = predict(llava, [each for each in read if isinstance(each, Record)], desc="detect")
+        rows = count()
+        for each in read:
+            if isinstance(each, Unreadable):
+                yield each
+            else:
+                n = next(rows)
+                p_fake = float(columns["p_fake"][n])
+                yield Answer(each.id, columns["verdict"][n], p_fake, columns["text"][n])

@@ -1,15 +1,10 @@
 """Run one notebook as one stage of the pipeline: `fakevlm stage 06_evaluate benchmark=loki`.
 
-papermill executes the notebook in a new kernel of this environment; output and progress appear live. The raw
-run stays in `runs/notebooks/`. A normalised copy, with the same bytes at every run, goes to
-`artifacts/executed/`. A notebook whose stage the profile leaves out ends at its first cell; that counts as
-done.
-
-Exit codes: 0 done · 1 a cell failed · 2 something the user can fix (shown without traceback) · 130
-interrupted.
+papermill executes it in a new kernel; output appears live, and the raw run stays in `runs/notebooks/`. A
+normalised copy, with the same bytes at every run, goes to `artifacts/executed/`. A notebook whose stage the
+profile leaves out ends at its first cell; that counts as done.
 """
 
-import ast
 import contextlib
 import fcntl
 import os
@@ -19,14 +14,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+import nbformat
+import papermill
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError, strip_color
 
 from fakevlm import paths
 from fakevlm.config.params import load_params
 from fakevlm.config.parts import LeftOut
 from fakevlm.errors import UserError
 
-DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130  # exit codes
 TRACEBACK_LINES = 15
 
 # Inherited by the kernel. Nothing here forbids the network: profiles that name models on a hub must reach it.
@@ -45,7 +44,6 @@ ENVIRONMENT = {
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
 # DeepSpeed's log lines on stdout: "[2026-11-24 15:24:03,928] [WARNING] [file:line] …".
 _LOG_LINE = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\] \[[A-Z]+\] .*\n?", re.MULTILINE)
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def notebook_path(name: str) -> Path:
@@ -62,13 +60,13 @@ def notebook_path(name: str) -> Path:
     return path
 
 
-def parameter_names(notebook: dict) -> list[str]:
-    """Return the names that the notebook's cell tagged `parameters` assigns (empty: no such cell)."""
-    for cell in notebook["cells"]:
-        if "parameters" in cell["metadata"].get("tags", []):
-            assigned = (node for node in ast.parse(cell["source"]).body if isinstance(node, ast.Assign))
-            return [target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)]
-    return []
+def _tagged(cell: dict, tag: str) -> bool:
+    return tag in cell["metadata"].get("tags", [])
+
+
+def _without_marks(notebook: dict) -> list[dict]:
+    """Return the cells without those that papermill put in to point at the one that failed."""
+    return [cell for cell in notebook["cells"] if not _tagged(cell, "papermill-error-cell-tag")]
 
 
 def normalise(notebook: dict) -> dict:
@@ -79,34 +77,32 @@ def normalise(notebook: dict) -> dict:
     results and pictures stay.
     """
     notebook["metadata"].pop("papermill", None)
-    notebook["cells"] = [c for c in notebook["cells"] if not _marks_error(c)]
+    notebook["cells"] = _without_marks(notebook)
     for cell in notebook["cells"]:
         for key in ("papermill", "execution"):
             cell["metadata"].pop(key, None)
-        if "injected-parameters" in cell["metadata"].get("tags", []):
+        if _tagged(cell, "injected-parameters"):
             cell["id"] = "injected-parameters"
-        outputs: list[dict] = []
-        for output in cell.get("outputs", []):
-            stream = output["output_type"] == "stream"
-            if stream and output["name"] == "stderr":
-                continue
-            if stream and outputs and outputs[-1]["output_type"] == "stream":
-                outputs[-1]["text"] += output["text"]
-            else:
-                outputs.append(output)
-        for output in outputs:
-            if output["output_type"] == "stream":
-                output["text"] = _ADDRESS.sub("0x…", _LOG_LINE.sub("", output["text"]))
-            elif "text/plain" in output.get("data", {}):
-                output["data"]["text/plain"] = _ADDRESS.sub("0x…", output["data"]["text/plain"])
         if "outputs" in cell:
-            cell["outputs"] = [o for o in outputs if o["output_type"] != "stream" or o["text"]]
+            cell["outputs"] = _lasting(cell["outputs"])
     return notebook
 
 
-def _marks_error(cell: dict) -> bool:
-    """Whether papermill put the cell in to point at the one that failed."""
-    return "papermill-error-cell-tag" in cell["metadata"].get("tags", [])
+def _lasting(outputs: list[dict]) -> list[dict]:
+    """Return a cell's outputs without what differs from run to run."""
+    kept: list[dict] = []
+    for output in outputs:
+        if output.get("name") == "stderr":
+            continue
+        if "text" in output and kept and "text" in kept[-1]:
+            kept[-1]["text"] += output["text"]
+        else:
+            kept.append(output)
+    for output in kept:
+        for place, key in ((output, "text"), (output.get("data", {}), "text/plain")):
+            if key in place:
+                place[key] = _ADDRESS.sub("0x…", _LOG_LINE.sub("", place[key]))
+    return [output for output in kept if output.get("text", True)]
 
 
 @contextlib.contextmanager
@@ -119,6 +115,10 @@ def _alone(label: str) -> Iterator[None]:
             print(f"[{label}] another run of this stage is under way; waiting for it to end", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _label(notebook: str, parameters: dict[str, str]) -> str:
+    return "_".join([notebook.removesuffix(".ipynb"), *parameters.values()])
 
 
 def _raw(label: str) -> Path:
@@ -142,22 +142,15 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
     """
     source, extra = notebook_path(name), extra or {}
     params = load_params(profile)  # a typo in params.yaml stops here, before a kernel starts
+    parameters = ({"profile": profile} if profile else {}) | extra
+    names = list(papermill.inspect_notebook(source))
+    if unknown := [key for key in parameters if key not in names]:
+        it_has = f"it has: {', '.join(names) or 'none at all'}"
+        raise UserError(f"{source.name} has no parameter {unknown[0]!r}", it_has)
+    label = _label(source.stem, extra)
+    raw = _raw(label)
     os.environ.update(ENVIRONMENT)
     os.environ["IPYTHONDIR"] = str(paths.runs("ipython"))  # the user's start-up files do not count
-
-    import nbformat  # imports wait until the arguments are known to be right
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
-    names = parameter_names(nbformat.read(source, as_version=4))
-    parameters = ({"profile": profile} if profile else {}) | extra
-    for key in parameters:
-        if key not in names:
-            raise UserError(
-                f"{source.name} has no parameter {key!r}", f"it has: {', '.join(names) or 'none at all'}"
-            )
-    label = "_".join([source.stem, *extra.values()])
-    raw = _raw(label)
     os.environ["FAKEVLM_STAGE"] = f"{params.profile}/{label}"  # where `paths.work` is, for the kernel too
     with _alone(label):
         raw.unlink(missing_ok=True)  # a failure must not leave an older run looking like this one
@@ -190,24 +183,24 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
     return copy
 
 
-def _explain(error: Any, name: str, raw: Path) -> int:
+def _explain(error: PapermillExecutionError | DeadKernelError, name: str, raw: Path) -> int:
     """Say what went wrong in a notebook; return the exit code."""
-    import nbformat
-
-    if getattr(error, "ename", "") == "UserError":
+    if isinstance(error, DeadKernelError):
+        print(f"\n{name}: its kernel died ({error}). Short of memory?", file=sys.stderr)
+    elif error.ename == UserError.__name__:
         print(f"\n{name}: {error.evalue}", file=sys.stderr)
         return USER_ERROR
-    if hasattr(error, "ename"):
-        # Counted as in the source notebook: papermill adds cells of its own to the raw run.
-        cells = [c for c in nbformat.read(raw, as_version=4)["cells"] if not _marks_error(c)]
-        added = sum("injected-parameters" in c["metadata"].get("tags", []) for c in cells[: error.cell_index])
-        cell = f'cell {error.cell_index + 1 - added} ("{cells[error.cell_index]["id"]}")'
-        print(f"\n{name} failed in {cell}; the end of its traceback:\n", file=sys.stderr)
-        text = "\n".join(error.traceback)
-        lines = (text if sys.stderr.isatty() else _COLOUR.sub("", text)).splitlines()
-        print("\n".join([line for line in lines if line.strip()][-TRACEBACK_LINES:]), file=sys.stderr)
     else:
-        print(f"\n{name}: its kernel died ({error}). Short of memory?", file=sys.stderr)
+        # Counted as in the source notebook: papermill adds cells of its own to the raw run.
+        cells = _without_marks(nbformat.read(raw, as_version=4))
+        own = enumerate((cell for cell in cells if not _tagged(cell, "injected-parameters")), 1)
+        number, cell = next((n, cell) for n, cell in own if cell["metadata"]["papermill"]["exception"])
+        print(
+            f'\n{name} failed in cell {number} ("{cell["id"]}"); the end of its traceback:\n', file=sys.stderr
+        )
+        text = "\n".join(error.traceback)
+        lines = (text if sys.stderr.isatty() else strip_color(text)).splitlines()
+        print("\n".join([line for line in lines if line.strip()][-TRACEBACK_LINES:]), file=sys.stderr)
     print(f"\nThe run up to there: {raw}", file=sys.stderr)
     return FAILED
 
@@ -224,12 +217,7 @@ def main(notebook: str, profile: str | None, parameters: dict[str, str]) -> int:
     except KeyboardInterrupt:
         print(f"\n{label}: interrupted; `dvc repro` goes on from here", file=sys.stderr)
         return INTERRUPTED
-    except Exception as error:
-        from nbclient.exceptions import DeadKernelError
-        from papermill.exceptions import PapermillExecutionError
-
-        if isinstance(error, PapermillExecutionError | DeadKernelError):
-            return _explain(error, notebook, _raw("_".join([Path(notebook).stem, *parameters.values()])))
-        raise
+    except (PapermillExecutionError, DeadKernelError) as error:
+        return _explain(error, notebook, _raw(_label(notebook, parameters)))
     print(f"[{label}] {time.monotonic() - started:.0f} s → {copy.relative_to(paths.root())}", flush=True)
     return DONE

@@ -6,38 +6,56 @@ key's full name and what is allowed.
 
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from fakevlm import paths, plugins
 from fakevlm.errors import UserError
 
 
 class Section(BaseModel):
-    """A section of params.yaml: no unknown key, no silent conversion."""
+    """A section of params.yaml: no unknown key, no silent conversion, values that fit together."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
     @model_validator(mode="before")
     @classmethod
     def _only_its_keys(cls, values: Any) -> Any:
-        if isinstance(values, dict) and (
-            unknown := [str(key) for key in values if key not in cls.model_fields]
-        ):
+        given = values if isinstance(values, dict) else {}
+        if unknown := [str(key) for key in given if key not in cls.model_fields]:
             allowed = ", ".join(key for key in cls.model_fields if key != "profile")
             raise ValueError(f"unknown key {', '.join(unknown)}; allowed here: {allowed}")
         return values
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if problems := list(self.problems()):
+            raise ValueError("; ".join(problems))
+        return self
+
+    def problems(self) -> Iterator[str]:
+        """Yield what in this section does not fit together; each value by itself is right by then."""
+        yield from ()
+
 
 Fraction = Field(ge=0.0, le=1.0)
+Reference = Annotated[str, Field(pattern=f"^{plugins.REFERENCE}$")]  # module:object
 
-# Channels of a trained layer. On processors with AVX2 and no AVX-512, torch 2.15 (oneDNN 3.13.3) writes
-# outside its memory in the backward pass of strided 1 x 1 convolutions in channels-last layout whose channels
-# are no multiple of 8.
+# Channels of a trained layer. With AVX2 and no AVX-512, torch 2.15 (oneDNN 3.13.3) writes outside its memory
+# in the backward pass of strided 1 x 1 convolutions in channels-last layout if they are no multiple of 8.
 Width = Annotated[int, Field(ge=8, multiple_of=8)]
 
 
@@ -67,7 +85,7 @@ class Other(Section):
     """A corpus or benchmark with your own reader: `module:function`, folder → records."""
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9_-]*$")
-    reader: str = Field(pattern=f"^{plugins.REFERENCE}$")
+    reader: Reference
     path: str
 
 
@@ -91,15 +109,10 @@ class Corpora(Folders):
     # The release: then all that is trained and tested on; FF++ still serves its benchmarks.
     fakeclue: str | None
 
-    @model_validator(mode="after")
-    def _release_stands_alone(self) -> "Corpora":
+    def problems(self) -> Iterator[str]:
         beside = [key for key in self.folders() if key not in ("fakeclue", "ffpp")]
         if self.fakeclue and beside:
-            raise ValueError(
-                "fakeclue is the released training set as it is: "
-                f"set {', '.join(beside)} to null, or fakeclue"
-            )
-        return self
+            yield f"fakeclue is the released training set, as it is: set {', '.join(beside)} or it to null"
 
 
 class Benchmarks(Folders):
@@ -117,11 +130,9 @@ class FaceCrop(Section):
     size: int = Field(ge=16)  # pixels a side of the crop
     scale: float = Field(ge=1.0)  # side of the crop over side of the face
 
-    @model_validator(mode="after")
-    def _model(self) -> "FaceCrop":
+    def problems(self) -> Iterator[str]:
         if (self.detector == "opencv") != (self.model is not None):
-            raise ValueError("detector opencv needs model, a YuNet file; landmarks has none")
-        return self
+            yield "detector opencv needs model, a YuNet file; landmarks has none"
 
 
 class GAN(Section):
@@ -172,18 +183,16 @@ class Satellites(Section):
     gan: GAN
     diffusion: Diffusion
 
-    @model_validator(mode="after")
-    def _sizes(self) -> "Satellites":
+    def problems(self) -> Iterator[str]:
         for name, section in (("gan", self.gan), ("diffusion", self.diffusion)):
             step = math.lcm(self.cell, section.multiple)
             if self.image_size % step or section.crop % step or section.crop > self.image_size:
-                raise ValueError(
+                yield (
                     f"image_size {self.image_size} and {name}.crop {section.crop} must be multiples of "
                     f"{step} (of cell and of what the network halves), the crop no larger than the image"
                 )
         if self.jpeg[0] > self.jpeg[1]:
-            raise ValueError("jpeg is the lowest quality, then the highest")
-        return self
+            yield "jpeg is the lowest quality, then the highest"
 
 
 def _renderer(name: str) -> str:
@@ -197,9 +206,7 @@ class Collect(Section):
     corpora: Corpora
     benchmarks: Benchmarks
     # About so many images of a training corpus, drawn by lot; a corpus that is not named comes whole.
-    at_most: dict[
-        Literal["genimage", "ffpp", "chameleon", "cvusa", "vigor", "m6doc"], Annotated[int, Field(ge=1)]
-    ]
+    at_most: dict[Literal["genimage", "ffpp", "chameleon", "cvusa", "vigor", "m6doc"], PositiveInt]
     truth: str | None
     frames_per_video: int = Field(ge=1)
     face_crop: FaceCrop | None
@@ -209,14 +216,9 @@ class Collect(Section):
     renderer: Annotated[str, AfterValidator(_renderer)]
     leakage_distance: int = Field(ge=0, le=16)
 
-    @model_validator(mode="after")
-    def _somebody_paints(self) -> "Collect":
+    def problems(self) -> Iterator[str]:
         if self.synthetic_satellites and self.renderer == "fonts":
-            raise ValueError(
-                "renderer fonts draws documents only: "
-                "set synthetic_satellites to 0 (those of `satellites` are extra)"
-            )
-        return self
+            yield "renderer fonts draws documents only: set synthetic_satellites to 0; `satellites` are extra"
 
 
 class Person(Section):
@@ -227,11 +229,9 @@ class Person(Section):
     score: float = Field(gt=0.0, le=1.0)
     min_area: float | None = Field(default=None, gt=0.0, le=1.0)  # of a detector: share of the image
 
-    @model_validator(mode="after")
-    def _area(self) -> "Person":
+    def problems(self) -> Iterator[str]:
         if (self.kind == "detector") != (self.min_area is not None):
-            raise ValueError("kind detector needs min_area, head has none")
-        return self
+            yield "kind detector needs min_area, head has none"
 
 
 class Categorize(Section):
@@ -246,18 +246,14 @@ class Categorize(Section):
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
 
-    @model_validator(mode="after")
-    def _divisible(self) -> "Categorize":
+    def problems(self) -> Iterator[str]:
         if self.model is not None:  # then these sizes are its own affair
-            return self
+            return
         if self.image_size % self.patch_size:
-            raise ValueError(
-                f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}"
-            )
+            yield f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}"
         # Rotary embeddings take a head's channels by fours: sine and cosine of two directions.
         if self.width % (4 * self.heads):
-            raise ValueError(f"width {self.width} must be a multiple of 4 × heads, which is {4 * self.heads}")
-        return self
+            yield f"width {self.width} must be a multiple of 4 × heads, which is {4 * self.heads}"
 
 
 def _addresses(urls: list[str]) -> list[str]:
@@ -279,8 +275,7 @@ def _variable(name: str | None) -> str | None:
     return name
 
 
-# Replicas of one model, each with its /v1; the NAME of the variable that holds their key, null where none is
-# needed.
+# Replicas of one model, each with its /v1; the NAME of the variable that holds their key, if there is one.
 Addresses = Annotated[list[str], Field(min_length=1), AfterValidator(_addresses)]
 KeyVariable = Annotated[str | None, AfterValidator(_variable)]
 
@@ -320,7 +315,7 @@ class Plugin(Section):
 
     name: str
     backend: Literal["plugin"]
-    object: str = Field(pattern=f"^{plugins.REFERENCE}$")  # module:object
+    object: Reference
     options: dict[str, Any] = Field(default={})  # whatever it reads
 
 
@@ -344,8 +339,6 @@ class ServedAggregator(Endpoint):
 
 
 Aggregator = Annotated[Embedding | ServedAggregator, Field(discriminator="backend")]
-
-
 # What the readers of corpora and the synthesis write as a record's source.
 Source = Literal["genimage", "ff++", "chameleon", "satellite", "doc"]
 
@@ -363,19 +356,15 @@ class Annotate(Section):
     val_fraction: float = Fraction
     test_fraction: float = Fraction
 
-    @model_validator(mode="after")
-    def _possible(self) -> "Annotate":
+    def problems(self) -> Iterator[str]:
         if self.min_annotators > len(self.annotators):
-            raise ValueError(
+            yield (
                 f"min_annotators {self.min_annotators} is more than the {len(self.annotators)} annotators: "
                 "nothing but glaring artifacts would ever be named"
             )
         if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError(
-                f"val_fraction and test_fraction make {self.val_fraction + self.test_fraction:g}: "
-                "leave something to train on"
-            )
-        return self
+            total = self.val_fraction + self.test_fraction
+            yield f"val_fraction and test_fraction make {total:g}: leave something to train on"
 
 
 class Released(Section):
@@ -406,11 +395,9 @@ class DeepSpeed(Section):
     # DeepSpeed's: a line `name slots=8` a node; null: this machine alone, or Slurm.
     hostfile: str | None = None
 
-    @model_validator(mode="after")
-    def _offloadable(self) -> "DeepSpeed":
+    def problems(self) -> Iterator[str]:
         if self.offload == "parameters" and self.stage != 3:
-            raise ValueError("offload: parameters needs stage: 3; stage 2 keeps all weights on every GPU")
-        return self
+            yield "offload: parameters needs stage: 3; stage 2 keeps all weights on every GPU"
 
     @property
     def ranks(self) -> int:
@@ -437,14 +424,12 @@ class Training(Section):
     checkpoint_every: int = Field(ge=1)
     deepspeed: DeepSpeed | None  # null: in one process
 
-    @model_validator(mode="after")
-    def _something_trains(self) -> "Training":
+    def problems(self) -> Iterator[str]:
         if self.vision_learning_rate is not None and not self.train_vision:
-            raise ValueError(
+            yield (
                 "vision_learning_rate is set, but the vision tower is frozen: "
                 "set train_vision: true, or vision_learning_rate: null"
             )
-        return self
 
     @property
     def ranks(self) -> int:
@@ -464,13 +449,9 @@ class CNNSpotSettings(Section):
     crop: int = Field(ge=32)
     augment: float = Fraction
 
-    @model_validator(mode="after")
-    def _inside(self) -> "CNNSpotSettings":
+    def problems(self) -> Iterator[str]:
         if self.crop > self.size:
-            raise ValueError(
-                f"crop {self.crop} must be no larger than size {self.size}, out of which it is cut"
-            )
-        return self
+            yield f"crop {self.crop} must be no larger than size {self.size}, out of which it is cut"
 
 
 class Experts(Section):
@@ -481,11 +462,9 @@ class Experts(Section):
     cnnspot: CNNSpotSettings
     spectrum_size: int = Field(ge=16, multiple_of=16)
 
-    @model_validator(mode="after")
-    def _each_once(self) -> "Experts":
+    def problems(self) -> Iterator[str]:
         if len(set(self.train)) < len(self.train):
-            raise ValueError(f"train names one twice: {', '.join(self.train)}")
-        return self
+            yield f"train names one twice: {', '.join(self.train)}"
 
 
 class Servers(Section):
@@ -531,28 +510,22 @@ class PublishedExpert(Section):
     weights: str | None = None  # the checkpoint as its authors publish it
     # univfd: CLIP ViT-L/14, a folder or a name on the hub; lnp: the denoiser's checkpoint
     features: str | None = None
-    object: str | None = Field(
-        default=None, pattern=f"^{plugins.REFERENCE}$"
-    )  # or a class of your own: module:object
+    object: Reference | None = None  # or a class of your own: module:object
     revision: str | None = None  # of that class: its answers are computed anew when it changes
     scores: str | None = None  # instead of all these: a CSV with columns id and p_fake, or id and score
     threshold: float | None = None  # with a column score: fake from here on
     benchmarks: list[Benchmark] | None = Field(default=None, min_length=1)  # null: all
 
-    @model_validator(mode="after")
-    def _one_source(self) -> "PublishedExpert":
+    def problems(self) -> Iterator[str]:
         weights = self.kind or self.weights or self.features
         if bool(weights) + bool(self.scores) + bool(self.object) > 1:
-            raise ValueError("give either scores, or kind and weights, or object and revision")
-        if not (self.scores or (self.kind and self.weights) or (self.object and self.revision)):
-            raise ValueError("give kind and weights, or scores, or object and revision")
+            yield "give either scores, or kind and weights, or object and revision"
+        elif not (self.scores or (self.kind and self.weights) or (self.object and self.revision)):
+            yield "give kind and weights, or scores, or object and revision"
         if (self.features is not None) != (self.kind in ("univfd", "lnp")):
-            raise ValueError(
-                "features is for kind univfd (its CLIP) and kind lnp (its denoiser), which need it"
-            )
+            yield "features is for kind univfd (its CLIP) and kind lnp (its denoiser), which need it"
         if self.threshold is not None and self.scores is None:
-            raise ValueError("threshold is for scores; weights say fake from one half on")
-        return self
+            yield "threshold is for scores; weights say fake from one half on"
 
 
 class Evaluate(Section):
@@ -569,14 +542,12 @@ class Evaluate(Section):
     bootstrap: int = Field(ge=0)
     limit: int | None = Field(ge=1)
 
-    @model_validator(mode="after")
-    def _one_row_a_name(self) -> "Evaluate":
+    def problems(self) -> Iterator[str]:
         names = [*self.methods, *(b.name for b in self.baselines), *(e.name for e in self.experts)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"{', '.join(twice)} appears twice among methods, baselines and experts")
+            yield f"{', '.join(twice)} appears twice among methods, baselines and experts"
         if "FakeVLM" not in self.methods:
-            raise ValueError("methods lacks FakeVLM, which every table and figure is about")
-        return self
+            yield "methods lacks FakeVLM, which every table and figure is about"
 
 
 class Robustness(Section):
@@ -614,31 +585,21 @@ class Params(Section):
     robustness: Robustness | None
     report: Report
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> "Params":
+    def problems(self) -> Iterator[str]:
         released = isinstance(self.annotate, Released)
         if released != bool(self.collect.corpora.fakeclue):
-            raise ValueError(
-                "annotate.texts released and collect.corpora.fakeclue go together: set both or neither"
-            )
+            yield "annotate.texts released and collect.corpora.fakeclue go together: set both or neither"
         if released and (self.collect.synthetic_documents or self.collect.synthetic_satellites):
-            raise ValueError("the released FakeClue has its synthetic images: set collect.synthetic_* to 0")
+            yield "the released FakeClue has its synthetic images: set collect.synthetic_* to 0"
         if self.categorize is None and not released:
-            raise ValueError(
-                "annotate needs categories: categorize may only be null for the released FakeClue"
-            )
+            yield "annotate needs categories: categorize may only be null for the released FakeClue"
         if (self.study or self.finetune) and not self.training:
-            raise ValueError("study and finetune need the section training: give it, or set both to null")
+            yield "study and finetune need the section training: give it, or set both to null"
         for method in self.evaluate.methods:
             if (maker := MAKERS.get(method)) and getattr(self, maker) is None:
-                raise ValueError(
-                    f"evaluate.methods: {method} is made by stage {maker}: give {maker}, or drop the method"
-                )
+                yield f"evaluate.methods: {method} is made by stage {maker}: give {maker}, or drop the method"
             if self.experts and maker == "experts" and method.lower() not in self.experts.train:
-                raise ValueError(
-                    f"evaluate.methods: {method} is not among experts.train: add it there, or drop the method"
-                )
-        return self
+                yield f"evaluate.methods: {method} is not among experts.train: add it, or drop the method"
 
     def show(self, stage: str) -> dict[str, Any]:
         """Return a stage's values, for display at a notebook's top."""

@@ -28,7 +28,7 @@ class LeftOut(Exception):
 
 
 def left_out(params: Params) -> dict[str, str]:
-    """The stages that the profile leaves out, each with the sentence that says so."""
+    """Return the stages that the profile leaves out, each with the sentence that says so."""
     return {
         stage: f"Not part of profile `{params.profile}` (params.yaml: `{stage}: null`): {what}."
         for stage, what in SHOWS.items()
@@ -37,7 +37,7 @@ def left_out(params: Params) -> dict[str, str]:
 
 
 def begin(params: Params, stage: str, *place: str) -> dict[str, Any]:
-    """A stage's settings, to show at its notebook's top, where the profile has that stage.
+    """Return a stage's settings, to show at its notebook's top.
 
     Args:
         params: the profile.
