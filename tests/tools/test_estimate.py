@@ -12,7 +12,7 @@ from fakevlm.cache import Cache
 from fakevlm.config.params import Endpoint, load_params
 from fakevlm.data.records import FAKE
 from fakevlm.inference.ask import Annotator, Outcome, Request, ask_all, name_of
-from fakevlm.tools.estimate import AggregatorTally, Estimate, Tally, annotation, estimate, table
+from fakevlm.tools.estimate import Estimate, Tally, annotation, estimate, table
 from misbehaving import image
 from served import PROMPT, aggregator_entry, entry, images, reply
 from smallworld import Scripted, make_world
@@ -64,8 +64,8 @@ def test_the_aggregator_is_counted_once_an_image_and_again_where_its_answer_does
     with Cache(None) as store:
 
         def aggregator_row() -> Estimate:
-            tally = AggregatorTally(spec, 2, 1, store)
-            return list(estimate(images([""] * 10), tallies(store, SPEC, OTHER), 1.0, tally))[-1]
+            tally = Tally(spec, served_model(spec, 2, 1), store)
+            return estimate(images([""] * 10), tallies(store, SPEC, OTHER), 1.0, tally, 2)[-1]
 
         row = aggregator_row()
         assert (row.name, row.requests, row.answered) == ("Qwen2.5 (aggregator)", 10, 0)

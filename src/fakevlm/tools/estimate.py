@@ -1,18 +1,15 @@
 """A dry run of everything that servers are asked: what is left to ask, and what that costs. Nothing is asked.
 
-`fakevlm estimate annotate` after `dvc repro categorize`; `fakevlm estimate evaluate` once the benchmarks'
-records are there. What the cache answers is not counted. Tokens are estimated: four characters of text a
-token; an image as Qwen2-VL sees it, a token for each 28 x 28 pixels; answers as long as those in the cache,
-or, before there are any, as long as max_tokens lets them be. A second request about an image (an aggregator's
-next attempt, a baseline's forced choice) is counted where the first answer calls for it.
+Tokens are estimated: four characters of text a token; an image as Qwen2-VL sees it, a token for each 28 x 28
+pixels; answers as long as those in the cache, or, before there are any, as long as max_tokens lets them be. A
+second request about an image (another attempt, a forced choice) counts where the first answer calls for it.
 """
 
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from PIL import Image
 
@@ -37,40 +34,26 @@ _OBSERVER_TOKENS = 60  # of a scripted observer's caption, before there is one
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What one annotator, the aggregator or a baseline has yet to do.
-
-    Attributes:
-        name: its name.
-        answered: images that the cache answers, or will once an equal one is asked.
-        requests: requests to be made.
-        tokens_in, tokens_out: of those requests together.
-        cost: in the currency of the prices in params.yaml; None without prices.
-        hours: on the clock, all replicas busy; None without requests_per_second.
-        gpu_hours: of all replicas; None without requests_per_second.
-        afterwards: it starts when the others are through.
-    """
+    """What one annotator, the aggregator or a baseline has yet to do."""
 
     name: str
-    answered: int
-    requests: int
-    tokens_in: int
+    answered: int  # images that the cache answers, or will once an equal one is asked
+    requests: int  # to be made
+    tokens_in: int  # of those requests together
     tokens_out: int
-    cost: float | None = None
-    hours: float | None = None
-    gpu_hours: float | None = None
-    afterwards: bool = False
+    cost: float | None = None  # in the currency of the prices in params.yaml; None without prices
+    hours: float | None = None  # on the clock, all replicas busy; None without requests_per_second
+    gpu_hours: float | None = None  # of all replicas; None without requests_per_second
+    afterwards: bool = False  # it starts when the others are through
 
 
 def image_tokens(image: bytes | None) -> int:
     """Return about how many tokens an image is; 0 if there is none, or none that can be read."""
-    if image is None:
-        return 0
     try:
-        with Image.open(io.BytesIO(image)) as opened:
-            width, height = opened.size
+        with Image.open(io.BytesIO(image or b"")) as opened:
+            return math.prod(math.ceil(side / _PATCH) for side in opened.size)
     except OSError:
         return 0
-    return math.ceil(width / _PATCH) * math.ceil(height / _PATCH)
 
 
 class Tally:
@@ -94,12 +77,12 @@ class Tally:
         outcomes: list[Outcome] = []
         while following is not None:
             outcome = stored(self._store, [following.key]).get(following.key)
+            if outcome is None and following.key in self._keys:
+                self.answered += 1
+                return None
             if outcome is None:
-                if following.key in self._keys:
-                    self.answered += 1
-                else:
-                    self._keys.add(following.key)
-                    self.add_unknown(following)
+                self._keys.add(following.key)
+                self.add_unknown(following)
                 return None
             outcomes.append(outcome)
             self._answers += outcome.usable
@@ -118,11 +101,11 @@ class Tally:
         most = self.spec.max_tokens if isinstance(self.spec, Endpoint) else _OBSERVER_TOKENS
         return min(most, self._characters / _CHARACTERS / self._answers) if self._answers else most
 
-    def estimate(self, rate: float | None = None, unseen: float = 0.0) -> Estimate:
+    def estimate(self, rate: float | None, unseen: float = 0.0) -> Estimate:
         """Return what is left.
 
         Args:
-            rate: requests a second of one replica; default the entry's `requests_per_second`.
+            rate: requests a second of one replica; None: the entry's `requests_per_second`.
             unseen: tokens that requests will have beyond those counted.
         """
         spec = self.spec
@@ -136,71 +119,48 @@ class Tally:
         return replace(row, hours=hours / len(spec.urls), gpu_hours=hours * spec.gpus)
 
 
-class AggregatorTally(Tally):
-    """Counts what a served aggregator has yet to be asked.
-
-    Args:
-        spec: the entry `annotate.aggregator`.
-        min_annotators: as in params.yaml.
-        seed: the profile's.
-        store: the cache.
-    """
-
-    def __init__(self, spec: ServedAggregator, min_annotators: int, seed: int, store: Cache) -> None:
-        super().__init__(spec, served_model(spec, min_annotators, seed), store)
-        self._min = min_annotators
-        self.missing: Counter[str] = Counter()  # captions not written yet, by annotator
-
-    def add_image(self, request: Request, outcomes: Mapping[str, Outcome | None]) -> None:
-        """Count one image, given what the cache holds from each annotator about it."""
-        captions = {name: each.caption for name, each in outcomes.items() if each and each.usable}
-        waiting = [name for name, each in outcomes.items() if each is None]
-        self.missing.update(waiting)
-        if not captions and not waiting:
-            return  # left out: there is nothing to aggregate
-        image = Candidates(request.id, request.prompt.category, request.prompt.label, captions)
-        prompt = question(image, self._min, self.spec.with_image)
-        request = replace(request, image=request.image if self.spec.with_image else None, prompt=prompt)
-        if waiting:  # its text is not known yet
-            self.add_unknown(request)
-        else:
-            self.add(request)
-
-
 def estimate(
     requests: Iterable[Request],
     tallies: Sequence[Tally],
     rate: float | None = None,
-    aggregator: AggregatorTally | None = None,
+    aggregator: Tally | None = None,
+    min_annotators: int = 1,
 ) -> list[Estimate]:
     """Return what is left to do for each annotator and, in the last row, for a served aggregator.
 
     Args:
         requests: the images with their prompts; walked through once.
         tallies: new, one an annotator.
-        rate: requests a second of one replica; default each entry's `requests_per_second`.
-        aggregator: new.
+        rate: requests a second of one replica; None: each entry's `requests_per_second`.
+        aggregator: new; it is asked about the captions that the cache holds or will hold.
+        min_annotators: as in params.yaml, for the aggregator's question.
     """
+    missing: Counter[str] = Counter()  # captions not written yet, by annotator
     for request in requests:
         outcomes = {name_of(tally.annotator): tally.add(request) for tally in tallies}
-        if aggregator is not None:
-            aggregator.add_image(request, outcomes)
+        captions = {name: each.caption for name, each in outcomes.items() if each and each.usable}
+        waiting = [name for name, each in outcomes.items() if each is None]
+        missing.update(waiting)
+        if aggregator is None or not (captions or waiting):  # without captions there is nothing to aggregate
+            continue
+        with_image = aggregator.spec.with_image
+        image = Candidates(request.id, request.prompt.category, request.prompt.label, captions)
+        prompt = question(image, min_annotators, with_image)
+        request = replace(request, image=request.image if with_image else None, prompt=prompt)
+        if waiting:  # its text is not known yet
+            aggregator.add_unknown(request)
+        else:
+            aggregator.add(request)
     rows = [tally.estimate(rate) for tally in tallies]
     if aggregator is not None:
-        each = {name_of(tally.annotator): tally.answer_tokens() for tally in tallies}
-        last = aggregator.estimate(rate, sum(each[name] * n for name, n in aggregator.missing.items()))
+        unseen = sum(tally.answer_tokens() * missing[name_of(tally.annotator)] for tally in tallies)
+        last = aggregator.estimate(rate, unseen)
         rows.append(replace(last, name=f"{last.name} (aggregator)", afterwards=True))
     return rows
 
 
-def annotation(
-    params: Params,
-    rate: float | None = None,
-    *,
-    collected: Path | None = None,
-    categorized: Path | None = None,
-) -> list[Estimate]:
-    """Return the estimates of stage annotate; see `fakeclue.build` for the folders and their defaults.
+def annotation(params: Params, rate: float | None = None) -> list[Estimate]:
+    """Return the estimates of stage annotate.
 
     Raises:
         UserError: inputs are missing or do not fit.
@@ -211,23 +171,20 @@ def annotation(
             f"profile {params.profile!r} asks nobody: its texts are the released ones",
             "name a profile with annotate.annotators: --profile paper",
         )
-    chosen, requests = planned(params, collected, categorized)
-    ground_truth = read_ground_truth((collected or paths.artifacts("collect")) / "truth.jsonl")
+    chosen, requests = planned(params)
+    ground_truth = read_ground_truth(paths.artifacts("collect", "truth.jsonl"))
     annotators = make_annotators(settings.annotators, ground_truth, params.seed)
     with answers(make=False) as store:
         aggregator, spec = None, settings.aggregator
         if isinstance(spec, ServedAggregator):
-            aggregator = AggregatorTally(spec, settings.min_annotators, params.seed, store)
+            aggregator = Tally(spec, served_model(spec, settings.min_annotators, params.seed), store)
         tallies = [Tally(*each, store) for each in zip(settings.annotators, annotators, strict=True)]
-        return estimate(track(requests, "count", total=len(chosen)), tallies, rate, aggregator)
+        images = track(requests, "count", total=len(chosen))
+        return estimate(images, tallies, rate, aggregator, settings.min_annotators)
 
 
 def evaluation(params: Params, rate: float | None = None) -> list[Estimate]:
     """Return the estimates of stage evaluate, one a benchmark and baseline, named `<baseline>, <benchmark>`.
-
-    Args:
-        params: the profile.
-        rate: requests a second of one replica; default each entry's `requests_per_second`.
 
     Raises:
         UserError: records are not there yet; names the stage that makes them.
@@ -247,7 +204,7 @@ def evaluation(params: Params, rate: float | None = None) -> list[Estimate]:
 def table(estimates: Sequence[Estimate]) -> str:
     """Return the estimates as a Markdown table with their sum."""
 
-    def row(name: str, *values: float | None) -> str:
+    def row(name: str, values: Iterable[float | None]) -> str:
         cells = ["?" if v is None else f"{v:,}" if isinstance(v, int) else f"{v:,.2f}" for v in values]
         return f"| {' | '.join([name, *cells])} |"
 
@@ -255,15 +212,14 @@ def table(estimates: Sequence[Estimate]) -> str:
     columns = {name: [getattr(each, name) for each in estimates] for name in names}
     # What one does not tell, the sum does not know.
     sums = {name: None if None in values else sum(values) for name, values in columns.items()}
-    if (
-        sums["hours"] is not None
-    ):  # annotators run side by side, so the slowest decides; the aggregator follows
-        last = [each.hours for each in estimates if each.afterwards]
-        sums["hours"] = max(each.hours for each in estimates if not each.afterwards) + sum(last)
+    if sums["hours"] is not None:
+        # Annotators run side by side, so the slowest decides; the aggregator follows.
+        slowest = max(each.hours for each in estimates if not each.afterwards)
+        sums["hours"] = slowest + sum(each.hours for each in estimates if each.afterwards)
     lines = [
         "| annotator | answered | to ask | tokens in | tokens out | cost | hours | GPU hours |",
         "|---|---|---|---|---|---|---|---|",
-        *(row(each.name, *(getattr(each, name) for name in names)) for each in estimates),
-        row("all", *sums.values()),
+        *(row(each.name, (getattr(each, name) for name in names)) for each in estimates),
+        row("all", sums.values()),
     ]
     return "\n".join(lines)

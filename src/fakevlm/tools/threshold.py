@@ -24,7 +24,7 @@ GRID = (0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.60, 0.70)
 def sweep(
     params: Params, annotated: Path, truth: Path, grid: Sequence[float] = GRID, images: int = 600
 ) -> pd.DataFrame:
-    """Return precision, recall and F1 of the aggregate's clues by threshold, on fakes of the train split.
+    """Return similarity, precision, recall, f1 and n of the aggregate's clues, on fakes of the train split.
 
     Args:
         params: the profile; `annotate.aggregator.similarity` is replaced by each value of `grid`.
@@ -32,9 +32,6 @@ def sweep(
         truth: `collect/truth.jsonl`.
         grid: thresholds to try.
         images: at most so many fakes, drawn with the run's seed.
-
-    Returns:
-        Columns similarity, precision, recall, f1, n.
 
     Raises:
         UserError: the training images have no ground truth, or the profile's aggregator has no threshold.
@@ -52,21 +49,18 @@ def sweep(
         raise UserError(f"{truth} has none of the training images", "tune the threshold on the miniature")
     order = np.random.default_rng([params.seed, 7]).permutation(len(fakes))[:images]
     fakes = fakes.iloc[np.sort(order)]
+    written = pd.read_parquet(annotated / "candidates.parquet", filters=[("id", "in", fakes["id"])])
     captions: dict[str, dict[str, str]] = {}
-    rows = pd.read_parquet(annotated / "candidates.parquet", filters=[("id", "in", fakes["id"])])
-    for row in rows.itertuples():
+    for row in written.itertuples():
         if caption := Outcome(row.outcome, row.text).caption.strip():
             captions.setdefault(row.id, {})[row.annotator] = caption
     candidates = [Candidates(row.id, row.category, FAKE, captions[row.id]) for row in fakes.itertuples()]
     true = np.array([kinds_row(ground_truth[key].kinds) for key in fakes["id"]])
-    rows = []
+    least, critical = params.annotate.min_annotators, spec.critical_similarity
+    tables = []
     for similarity in grid:
-        aggregator = EmbeddingAggregator(
-            spec.encoder, similarity, params.annotate.min_annotators, spec.critical_similarity
-        )
-        texts = (annotation.text for annotation in aggregator.aggregate(candidates))
-        named = np.array([[kinds_row(kinds_named(text))] for text in texts])
+        aggregates = EmbeddingAggregator(spec.encoder, similarity, least, critical).aggregate(candidates)
+        named = np.array([[kinds_row(kinds_named(aggregate.text))] for aggregate in aggregates])
         quality = clue_quality([AGGREGATE], named, true, fakes["label"].to_numpy())
-        scores = quality.iloc[0][["precision", "recall", "f1", "n"]]
-        rows.append({"similarity": similarity, **scores.to_dict()})
-    return pd.DataFrame(rows)
+        tables.append(quality.assign(similarity=similarity))
+    return pd.concat(tables, ignore_index=True)[["similarity", "precision", "recall", "f1", "n"]]
