@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from fakevlm.categorize import eva, synsets, train
+from fakevlm.categorize import eva, synsets
 from fakevlm.data.ground_truth import GroundTruth, write_ground_truth
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
@@ -91,7 +91,7 @@ def test_a_wrong_model_name_is_the_users_error(tmp_path: Path) -> None:
 def test_whitened_patches_are_uncorrelated() -> None:
     pixels = torch.randn(60, 3, 16, 16, generator=torch.Generator().manual_seed(1)).cumsum(-1).cumsum(-2) / 8
     model = eva.build(TINY, 1)
-    train.whiten(model, pixels)
+    eva.whiten(model, pixels)
     out = model.patch_embed.proj(pixels).flatten(2).transpose(1, 2).reshape(-1, TINY.width).detach()
     covariance = torch.cov(out.T)
     assert out.mean(0).abs().max() < 0.02

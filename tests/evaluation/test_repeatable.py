@@ -9,7 +9,7 @@ from safetensors.torch import save_model
 
 import tinyllava
 from fakevlm.cache import Cache
-from fakevlm.categorize import eva, train
+from fakevlm.categorize import eva
 from fakevlm.config.params import GAN, Categorize, CNNSpotSettings, Diffusion
 from fakevlm.errors import UserError
 from fakevlm.evaluation.experts import CNNSpot, build_resnet
@@ -55,7 +55,7 @@ def eva02(folder: Path) -> None:
     params = Categorize(**EVA, epochs=2, batch_size=8, learning_rate=4e-3)
     records = tinyllava.records(24, size=16)
     images, categories = [r.pil() for r in records], ["animal", "human", "object", "scene"] * 6
-    classifier, _ = train.train(images, categories, params, 3)
+    classifier, _ = eva.train(images, categories, params, 3)
     eva.save(classifier, folder)
 
 

@@ -15,9 +15,8 @@ from fakevlm.cache import Cache
 from fakevlm.config.params import CNNSpotSettings, Params, PublishedExpert, load_params
 from fakevlm.data.records import decode, write_records
 from fakevlm.errors import UserError
-from fakevlm.evaluation import detectors, experts, perturbations, robustness
-from fakevlm.evaluation.perturbations import perturb, perturbed
-from fakevlm.evaluation.robustness import stratified, study
+from fakevlm.evaluation import detectors, experts, robustness
+from fakevlm.evaluation.robustness import perturb, perturbed, stratified, study
 from publishedweights import checkpoint, weights
 
 
@@ -165,7 +164,7 @@ def test_study_goes_on_where_it_stopped_and_only_what_changes_an_image_makes_it_
         noisy = changed(params, "robustness", jpeg=[], blur=[], noise=[9])
         assert computed(noisy) > 0
         assert computed(noisy.model_copy(update={"seed": noisy.seed + 1})) > 0
-        monkeypatch.setattr(perturbations, "code_version", lambda *names: "repaired")
+        monkeypatch.setattr(robustness, "code_version", lambda *names: "repaired")
         assert computed() > 0
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fakevlm import paths
 from fakevlm.cache import Cache, code_version, model_version, work
-from fakevlm.categorize import eva, person, train
+from fakevlm.categorize import eva, person
 from fakevlm.categorize.synsets import FOUR, nature_category, true_category
 from fakevlm.config.params import Params, Person
 from fakevlm.data.ground_truth import read_ground_truth
@@ -53,7 +53,8 @@ class Sorter:
     """Sort images by the classifier and, with `categorize.person`, by the judge of people."""
 
     def __init__(self, model: str, people: Person | None) -> None:
-        self.classifier, self.judge = eva.load(model), person.make_judge(people)
+        self.classifier = eva.load(model)
+        self.judge = people and person.JUDGES[people.kind](people)
 
     def __call__(self, images: list[Image.Image]) -> dict[str, np.ndarray]:
         """Return columns: `best` (index in `FOUR`), `sure` (probability), `overruled` (by the judge)."""
@@ -70,16 +71,13 @@ class Sorter:
 def classify(
     records: Sequence[Record], model: str | Path, params: Params, cache: Cache | None = None
 ) -> tuple[pd.DataFrame, int]:
-    """Sort records by the profile's cluster or in this process.
+    """Return id, category and confidence of records, and how many only the judge of people calls human.
 
     Args:
-        records: n of them, on disk until they are needed.
+        records: sorted by the profile's cluster or in this process.
         model: the classifier's folder or name.
         params: cluster and `categorize` are used.
         cache: of what is sorted already.
-
-    Returns:
-        id, category, confidence; and how many images only the judge of people calls human.
     """
     settings, folder = params.categorize, paths.resolve(model)
     name = str(folder) if folder.is_dir() else str(model)
@@ -128,8 +126,8 @@ def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outco
     if model is None:
         named = [(r, category) for r in read_records(folder) if (category := nature_category(r))]
         names = [category for _, category in named]
-        classifier, log = train.train([r.pil() for r, _ in named], names, settings, params.seed)
-        held = train.split(names, params.seed)
+        classifier, log = eva.train([r.pil() for r, _ in named], names, settings, params.seed)
+        held = eva.split(names, params.seed)
         trained_on = {r.id for (r, _), out_of_it in zip(named, held, strict=True) if not out_of_it}
         model = out / "model"  # classify with what is stored
         eva.save(classifier, model)

@@ -103,12 +103,4 @@ def head(settings: Person) -> Judge:
     return judge
 
 
-def make_judge(settings: Person | None) -> Judge | None:
-    """Return the judge that `categorize.person` names; None if the classifier alone decides.
-
-    Raises:
-        UserError: see `detector` and `head`.
-    """
-    if settings is None:
-        return None
-    return detector(settings) if settings.kind == "detector" else head(settings)
+JUDGES: dict[str, Callable[[Person], Judge]] = {"detector": detector, "head": head}

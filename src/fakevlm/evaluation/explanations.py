@@ -1,8 +1,7 @@
-"""Quality of an explanation: ROUGE-L and CSS against references (paper, section 5.2, which defines neither),
-and the kinds of artifact that it names beside those that are there, which only the miniature knows.
+"""Quality of an explanation: ROUGE-L and CSS against references (paper, section 5.2, which defines neither).
 
-Explanations of *different* images are alike in form, so ROUGE-L and CSS do not say that the right artifacts
-were named. Clue precision and recall do.
+Explanations of *different* images are alike in form, so these do not say that the right artifacts were named.
+Clue precision and recall do, where the artifacts are known: in the miniature.
 """
 
 import re
@@ -10,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from rapidfuzz.distance import LCSseq
+from sklearn.preprocessing import MultiLabelBinarizer
 
 from fakevlm.data.clues import KINDS, kinds_named
 from fakevlm.data.ground_truth import GroundTruth
@@ -64,17 +64,16 @@ def clue_tables(
     nothing and loses recall; a kind that is not there costs precision.
 
     Args:
-        paths: the images' paths (`Record.path`).
+        paths: the images' (`Record.path`).
         texts: an explanation of each.
-        ground_truth: from `data.ground_truth.read_ground_truth`.
+        ground_truth: by path.
 
     Returns:
         Bool arrays: (n,) the image is known to have visible artifacts; (n, kinds) it has the kind;
         (n, kinds) the text names it. Columns are `KIND_NAMES`; rows without known artifacts are empty.
     """
-    kinds = [ground_truth[path].kinds if path in ground_truth else () for path in paths]
-    annotated = np.array([bool(names) for names in kinds], dtype=bool)
-    named = [kinds_named(text) if names else () for text, names in zip(texts, kinds, strict=True)]
-    tables = (np.array([[k in names for k in KIND_NAMES] for names in rows], bool) for rows in (kinds, named))
-    true, claimed = (table.reshape(len(paths), len(KIND_NAMES)) for table in tables)
-    return annotated, true, claimed
+    kinds = [ground_truth[path].kinds if path in ground_truth else set() for path in paths]
+    named = [kinds_named(text) if own else set() for text, own in zip(texts, kinds, strict=True)]
+    columns = MultiLabelBinarizer(classes=KIND_NAMES)
+    true, claimed = (columns.fit_transform(rows).astype(bool) for rows in (kinds, named))
+    return true.any(axis=1), true, claimed

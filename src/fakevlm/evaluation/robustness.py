@@ -6,27 +6,88 @@ same bootstrap draws, so that differences between methods and between strengths 
 and not between samples.
 """
 
+import hashlib
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
+import cv2
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from fakevlm import paths
-from fakevlm.cache import Cache, work
+from fakevlm.cache import Cache, code_version, work
 from fakevlm.config.params import Params
-from fakevlm.data.records import Record
+from fakevlm.data.records import Record, decode
 from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
 from fakevlm.evaluation.detectors import Answers, published
 from fakevlm.evaluation.methods import EXPERTS, FAKEVLM, method
-from fakevlm.evaluation.perturbations import KINDS, perturbed
 from fakevlm.evaluation.scores import COLUMNS, score
 from fakevlm.inference import ray_cluster
 
 SCHEMA = benchmarks.schema(
     "method", "subset", "id", "label", "category?", "text?", "p_fake", "verdict", "forced"
 )
+KINDS = ("jpeg", "resize", "blur", "noise", "crop")
+
+
+def perturb(image: Image.Image, kind: str, strength: float, seed: int) -> Image.Image:
+    """Return a perturbed copy of an RGB image, of the same size.
+
+    Args:
+        image: RGB.
+        kind: `jpeg` (strength: quality 1–100), `resize` (down to this share of each side and up again),
+            `blur` (Gaussian, sigma in pixels), `noise` (Gaussian, sigma in grey levels of 255), `crop` (the
+            centre, this share of each side, enlarged again).
+        strength: as above; params.yaml's limits are in `config.evaluation.Robustness`.
+        seed: of the noise; the other kinds draw nothing.
+    """
+    if kind == "jpeg":
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=int(strength))
+        return Image.open(buffer).convert("RGB")
+    if kind == "blur":  # by cv2, because PIL's Gaussian is an approximation by boxes
+        pixels = np.asarray(image)
+        return Image.fromarray(cv2.GaussianBlur(pixels, (0, 0), strength) if strength > 0 else pixels)
+    if kind == "noise":
+        pixels = np.asarray(image)
+        grain = np.random.default_rng(seed).normal(0, strength, pixels.shape)
+        return Image.fromarray(np.clip(np.rint(pixels + grain), 0, 255).astype(np.uint8))
+    width, height = (max(1, round(side * strength)) for side in image.size)
+    if kind == "crop":
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        small = image.crop((left, top, left + width, top + height))
+    else:
+        small = image.resize((width, height), Image.Resampling.BICUBIC)
+    return small.resize(image.size, Image.Resampling.BICUBIC)
+
+
+@dataclass(slots=True)
+class PerturbedRecord(Record):
+    """A record whose image is perturbed when it is decoded; `sha256` names the image and the perturbation."""
+
+    change: tuple[str, float, int] = ("resize", 1, 0)  # kind, strength and seed, as `perturb` takes them
+
+    def pil(self) -> Image.Image:
+        return perturb(decode(self.image), *self.change)
+
+    def encoded(self) -> bytes:
+        """The perturbed image without further loss, as PNG."""
+        buffer = io.BytesIO()
+        self.pil().save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
+
+
+def perturbed(record: Record, kind: str, strength: float, seed: int) -> PerturbedRecord:
+    """Return the record with its image perturbed. The noise depends on the record's id."""
+    values = {field.name: getattr(record, field.name) for field in fields(Record)}
+    noise = int.from_bytes(hashlib.sha256(f"{seed} {record.id}".encode()).digest()[:8], "big")
+    drawn, code = noise if kind == "noise" else "", code_version(__name__)[:16]
+    values["sha256"] = f"{record.sha256} {kind}={strength!r} {drawn} {code}"
+    return PerturbedRecord(**values, change=(kind, strength, noise))
 
 
 def stratified(frame: pd.DataFrame, count: int, seed: int) -> list[str]:
@@ -68,24 +129,15 @@ def tested(params: Params) -> dict[str, Answers]:
         UserError: a model is not there yet; the message names the stage that makes it.
     """
     # The verdict stands in the first sentence; the explanation after it is not scored here.
-    longest, settings = params.robustness.max_new_tokens, params.evaluate
-    names = [name for name in settings.methods if name == FAKEVLM or name in EXPERTS]
-    weights = [spec for spec in settings.experts if spec.scores is None]
-    return {name: method(name, params, longest) for name in names} | {
-        spec.name: published(spec, params) for spec in weights
-    }
+    longest, asked = params.robustness.max_new_tokens, params.evaluate
+    methods = {n: method(n, params, longest) for n in asked.methods if n == FAKEVLM or n in EXPERTS}
+    return methods | {spec.name: published(spec, params) for spec in asked.experts if spec.scores is None}
 
 
 def study(
     params: Params, records: Sequence[Record], methods: Mapping[str, Answers], cache: Cache | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ask every method about all perturbations of the records at once, so that workers load each model once.
-
-    Args:
-        params: of these, `seed`, `evaluate` and `robustness`.
-        records: n test images.
-        methods: by name.
-        cache: of what is done already.
 
     Returns:
         predictions (columns of `SCHEMA`) and scores (those of `evaluation.scores`, with `jpeg=70`, …, `none`
@@ -102,19 +154,16 @@ def study(
     changes = settings(params)
     images = list(records)
     images += [perturbed(record, *change, params.seed) for change in changes for record in records]
-    frame = columns_of(images, ["id", "label", "category", "item"]).astype({"label": int})
     subsets = ["none", *(f"{kind}={strength:g}" for kind, strength in changes)]
-    frame = frame.assign(subset=np.repeat(subsets, len(records)))
-    frame = pd.concat(
-        [frame.assign(method=name, **answers(images, cache)) for name, answers in methods.items()],
-        ignore_index=True,
-    )
+    known = columns_of(images, ["id", "label", "category", "item"]).astype({"label": int})
+    known["subset"] = np.repeat(subsets, len(records))
+    frames = [known.assign(method=name, **answers(images, cache)) for name, answers in methods.items()]
+    frame = pd.concat(frames, ignore_index=True)
     # Detection only: without references and ground truth no explanation is scored.
+    groups = frame.assign(question=None, reference="").groupby(["method", "subset"], sort=False)
     scored = [
         score(part, {}, params, "fakeclue", families=("all",)).assign(subset=subset)
-        for (_, subset), part in frame.assign(question=None, reference="").groupby(
-            ["method", "subset"], sort=False
-        )
+        for (_, subset), part in groups
     ]
     return frame[SCHEMA.names], pd.concat(scored, ignore_index=True)[COLUMNS]
 

@@ -7,6 +7,8 @@ import torch
 import torchvision.transforms.functional as TF
 from PIL import Image
 from torch import Tensor, nn
+from transformers import AutoConfig, CLIPVisionModel, CLIPVisionModelWithProjection
+from transformers.utils import logging
 
 from fakevlm.errors import UserError
 from fakevlm.model.llava import device, locate
@@ -33,25 +35,17 @@ def load_clip(name: str, tower: bool = False) -> nn.Module:
     Raises:
         UserError: there is none, or it lacks weights.
     """
-    from transformers import AutoConfig, CLIPVisionModel, CLIPVisionModelWithProjection
-    from transformers.utils import logging
-
-    cure = (
-        "set `base` to a LLaVA-1.5" if tower else "set `features` to openai/clip-vit-large-patch14 or a copy"
-    )
-    what = "vision tower" if tower else "CLIP"
+    what, cure = "CLIP", "set `features` to openai/clip-vit-large-patch14 or a copy"
+    if tower:
+        what, cure = "vision tower", "set `base` to a LLaVA-1.5"
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # it would list every weight of the text half as unexpected
     try:
         kind, options = CLIPVisionModelWithProjection, {"dtype": "float32"}
         if tower:
-            kind, options = (
-                CLIPVisionModel,
-                {
-                    "config": AutoConfig.from_pretrained(locate(name)).vision_config,
-                    "key_mapping": {r"^(model\.)?vision_tower\.(vision_model\.)?": ""},
-                },
-            )
+            names = {r"^(model\.)?vision_tower\.(vision_model\.)?": ""}
+            config = AutoConfig.from_pretrained(locate(name)).vision_config
+            kind, options = CLIPVisionModel, {"config": config, "key_mapping": names}
         model, report = kind.from_pretrained(locate(name), output_loading_info=True, **options)
         if missing := report["missing_keys"]:
             raise ValueError(f"{len(missing)} weights are missing")

@@ -1,9 +1,8 @@
 """Detectors as rows of the tables: whatever has `predict(images)` → P(fake).
 
-Those that stages train are in `experts` and `model.head`. Published ones (Tables 3 and 5) come with their
-authors' weights; each module here says which files those are and how its authors' code takes an image. The
-paper's other methods (AntifakePrompt, SIDA; FWA, Face X-ray, SRM, CDFA of DeepfakeBench) enter by scores
-(`csv_scores`).
+Stages train those in `experts` and `model.head`. Published ones (Tables 3 and 5) come with their authors'
+weights: each module here says which files. The paper's other methods (AntifakePrompt, SIDA; FWA, Face X-ray,
+SRM, CDFA of DeepfakeBench) enter by scores (`csv_scores`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -51,10 +50,11 @@ def published(spec: PublishedExpert, params: Params) -> Answers:
     Raises:
         UserError: a file is missing.
     """
-    files = {"weights": spec.weights, "scores": spec.scores, "features": spec.features}
-    places = {key: paths.resolve(name) for key, name in files.items() if name is not None}
+    files = spec.model_dump(include={"weights", "features", "scores"}, exclude_none=True)
+    places = {key: paths.resolve(name) for key, name in files.items()}
     for key, place in places.items():
-        if not place.is_file() and not (key == "features" and spec.kind == "univfd"):
+        clip = key == "features" and spec.kind == "univfd"  # a folder, or a name on the hub
+        if not clip and not place.is_file():
             raise UserError(
                 f"expert {spec.name}: no file {files[key]}", f"get it, or correct evaluate.experts[].{key}"
             )
@@ -90,12 +90,9 @@ def detector(name: str, load: Callable[[], Any], key: list[Any], params: Params)
         columns = predict(predictor, first, cache, cluster=params.cluster, desc=name)
         p_fake = round_log_odds(columns.get("p_fake", np.zeros(len(hashes))))[images]
         verdict = np.where(p_fake >= 0.5, "fake", "real")
-        return {"p_fake": p_fake, "verdict": verdict, **NO_WORDS}
+        return {"p_fake": p_fake, "verdict": verdict, "text": None, "forced": False}
 
     return answers
-
-
-NO_WORDS = {"text": None, "forced": False}
 
 
 def _columns(load: Callable[[], Any]) -> Callable[[list], Columns]:

@@ -51,16 +51,11 @@ def _read(spec: PublishedExpert) -> pd.Series:
 
 
 def read_scores(spec: PublishedExpert, records: Sequence[Record]) -> pd.DataFrame:
-    """Return the answers about n records that an entry's CSV holds.
+    """Return the answers about n records that an entry's CSV holds: text, p_fake, verdict, forced in n rows.
 
-    Args:
-        spec: an entry of `evaluate.experts` with `scores`.
-        records: looked up by id, then by image path. Rows about other images are counted on stderr.
-
-    Returns:
-        n rows in the order of `records`: text (null), p_fake, verdict, forced (False). A `score` s becomes
-        p_fake = ½ + d / (2 + 2|d|) with d = s − threshold: in the same order, ½ at the threshold, but no
-        probability.
+    Records are looked up by id, then by image path; rows about other images are counted on stderr. A `score`
+    s becomes p_fake = ½ + d / (2 + 2|d|) with d = s − threshold: in the same order, ½ at the threshold, but
+    no probability.
 
     Raises:
         UserError: the file does not fit, or some record has no row.
