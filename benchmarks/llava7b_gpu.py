@@ -46,9 +46,9 @@ from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.inference.generate import Llava
 from fakevlm.inference.predict import Predictor, predict
 from fakevlm.model.build import IMAGE, build_processor, build_tokenizer
-from fakevlm.model.collate import Collator, Example
+from fakevlm.model.collate import Collator, ask
 from fakevlm.training import ranks, trainer
-from fakevlm.training.data import Batches, Examples
+from fakevlm.training.data import Examples
 from fakevlm.training.finetune import freeze
 
 
@@ -230,10 +230,9 @@ def training(arguments: argparse.Namespace, processor: LlavaProcessor) -> dict[s
         collator = Collator(processor, tune.max_length)
         # A step's worth: an epoch that is shorter would end a step early.
         examples = Examples(make_records(arguments.batch, shape["image"]), collator, "explanation")
-        batches = Batches(collator, "explanation")
-        trainer.train(model, examples, examples, batches, args, callbacks=[clock])
+        trainer.train(model, examples, examples, tune, args, callbacks=[clock])
     steps = np.diff(clock.times)[WARM_UP:]
-    encoded, patches = examples[0].encoded, (shape["image"] // shape["patch"]) ** 2 + 1
+    encoded, patches = examples[0][0], (shape["image"] // shape["patch"]) ** 2 + 1
     tokens, answer = len(encoded.ids), len(encoded.ids) - encoded.prompt + 1
     return {
         "seconds": statistics.median(steps),
@@ -249,9 +248,7 @@ def answering(arguments: argparse.Namespace, processor: LlavaProcessor) -> dict[
     shape = SIZES[arguments.size]
     model = make_model(arguments.size, processor).eval()
     many = make_records(4 * arguments.answers, shape["image"])
-    batch = Collator(processor, for_generation=True)([Example(r.pil()) for r in many[: arguments.answers]])
-    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
+    batch = ask(model, processor, [record.pil() for record in many[: arguments.answers]])
     length = dict.fromkeys(("max_new_tokens", "min_new_tokens"), arguments.new_tokens)
     times = []
     with torch.inference_mode():

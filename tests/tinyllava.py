@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from fakevlm.config.params import Params, load_params
-from fakevlm.data.records import FAKE, REAL, Record
+from fakevlm.data.records import FAKE, REAL, Record, write_records
 
 ANSWERS = {FAKE: "This is a fake image. Texture: waxy.", REAL: "This is a real image. Texture: fine grain."}
 _SMALL = {"hidden_size": 16, "layers": 2, "heads": 2, "mlp": 32}
@@ -83,10 +83,17 @@ def run(
     **tune: Any,
 ) -> Any:
     """A training of 18 records (5 steps an epoch), or of `data`; see `params` for `tune`."""
+    from fakevlm.training import ranks
     from fakevlm.training.finetune import Run
 
-    train, val = data or (records(18), records(6, 1))
-    return Run(params(base, **tune), objective, train, val, work, steps)
+    shards = work.with_name(f"{work.name} data")
+
+    def write() -> None:
+        for split, rows in zip(("train", "val"), data or (records(18), records(6, 1)), strict=True):
+            write_records(rows, shards / split)
+
+    ranks.agree(write)
+    return Run(params(base, **tune), objective, shards, work, steps)
 
 
 def scripted(model: Any, processor: Any, answers: list[str]) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import tinyllava
 from fakevlm.config.params import DeepSpeed
 from fakevlm.training import ranks
-from fakevlm.training.data import Batches
+from fakevlm.training.data import Examples
 
 STEPS = 6  # of 3 an epoch; checkpoints every 2 steps fall into and between epochs
 KILLED_AFTER = 14  # batches, those of validation included: after the second checkpoint, within an epoch
@@ -41,23 +41,23 @@ def run(base: Path, name: str, work: Path, **tune: Any) -> Any:
 
 def main(base: Path, folder: Path) -> None:
     ranks.connect()
-    batch, left = Batches.__call__, KILLED_AFTER
+    collate, left = Examples.collate, KILLED_AFTER
 
-    def dying(self: Batches, items: Any) -> dict[str, Any]:
+    def dying(self: Examples, items: Any) -> dict[str, Any]:
         nonlocal left
         left -= 1
         if left < 0:
             raise Killed
-        return batch(self, items)
+        return collate(self, items)
 
     for name in TUNES:
         run(base, name, folder / name).train()
-    Batches.__call__ = dying
+    Examples.collate = dying
     try:
         run(base, KILLED, folder / "killed").train()
     except Killed:
         ranks.wait()
-    Batches.__call__ = batch
+    Examples.collate = collate
     if ranks.rank() == 0:
         (folder / "reached").write_text(str(len(list(folder.glob("killed/*/checkpoint-*/complete")))))
     ranks.wait()

@@ -1,24 +1,21 @@
-"""Four ways to get a verdict out of a multimodal model (paper section 4.1, Fig. 3), on FakeClue's test split
-and on LOKI.
+"""Four ways to get a verdict out of a multimodal model (paper section 4.1, Fig. 3): asking the frozen base, a
+linear probe on its features, tuning it to answer "Fake" or "Real", and tuning it to explain its verdict.
 
-1. *Frozen QA*: the untuned base is asked and answers in words.
-2. *Linear probe*: a logistic regression on the frozen base's features, of the vision tower and of the LMM's
-   last layer.
-3. *Direct real/fake QA*: the base tuned to answer "Fake" or "Real".
-4. *Explanatory VQA*: the base tuned to answer with verdict and artifacts.
-
-The two tunings have equal budgets: the same images in the same order, batch size, learning rate and number of
-steps. What is chosen (a probe's regularisation and pooling) is chosen on the validation split.
+Both tunings have the same images in the same order, batch size, learning rate and number of steps. A probe's
+regularisation and pooling are chosen on the validation split.
 """
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -33,11 +30,11 @@ from fakevlm.evaluation import metrics
 from fakevlm.evaluation.metrics import FAKE
 from fakevlm.inference import generate, ray_cluster
 from fakevlm.inference.predict import Columns, Predictor, predict
-from fakevlm.model.features import load_features
-from fakevlm.model.llava import DTYPES, locate
+from fakevlm.model.collate import ask
+from fakevlm.model.llava import DTYPES, load_model, load_processor, locate
 from fakevlm.model.verdict import round_log_odds
 from fakevlm.training.data import draw
-from fakevlm.training.finetune import finetune, open_run
+from fakevlm.training.finetune import Run, finetune
 
 FROZEN, VISION_PROBE, LMM_PROBE = "Frozen QA", "Linear probe (vision tower)", "Linear probe (LMM last layer)"
 TUNED = {"label": "Direct real/fake QA", "explanation": "Explanatory VQA"}
@@ -49,29 +46,49 @@ PREDICTION_COLUMNS = ["method", "benchmark", "id", "item", "label", "category", 
 SCORE_COLUMNS = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
 
 
-def labels(records: Sequence[Record]) -> np.ndarray:
-    """Return labels (n,): 0 fake, 1 real."""
-    return columns_of(records, ["label"])["label"].to_numpy(int)
+@torch.inference_mode()
+def features(model: torch.nn.Module, processor: Any, images: Sequence[Image.Image]) -> Columns:
+    """Return features of n images, float32, from a frozen LLaVA that is asked the standard question.
+
+    `vision` (n, d_vision) is the mean of the patches that the projector reads; `last` and `mean` (n, d_text)
+    are the language model's last hidden state at the prompt's last token, and its mean over the prompt.
+    """
+    inputs, inner = ask(model, processor, images), model.model
+    vision = inner.get_image_features(pixel_values=inputs["pixel_values"], return_dict=True)
+    patches = vision.hidden_states[model.config.vision_feature_layer]
+    if model.config.vision_feature_select_strategy == "default":
+        patches = patches[:, 1:]  # without the class token
+    # All prompts are equal, so nothing is padded and no mask is needed.
+    states = inner(
+        input_ids=inputs["input_ids"], mm_encoder_outputs={"image": vision}, use_cache=False
+    ).last_hidden_state
+    pooled = {"vision": patches.mean(dim=1), "last": states[:, -1], "mean": states.mean(dim=1)}
+    return {name: rows.float().cpu().numpy() for name, rows in pooled.items()}
+
+
+def load_features(name: str | Path, dtype: str) -> Callable[[Sequence[Image.Image]], Columns]:
+    """Return `features` of a model, given by its folder or hub name."""
+    return partial(features, load_model(name, dtype=dtype), load_processor(name))
 
 
 def probe(
     train: Columns, train_labels: np.ndarray, val: Columns, val_labels: np.ndarray, poolings: Sequence[str]
-) -> tuple[object, dict[str, object]]:
+) -> tuple[Any, dict[str, Any]]:
     """Fit logistic regressions over poolings and C; take the one that is right most often on validation.
 
     Returns:
         The classifier (standardises, then regresses) and what was chosen: pooling, C, val_acc. Among equals
         the first pooling and the strongest regularisation win.
     """
-    best: tuple[float, object, dict[str, object]] = (-1.0, None, {})
+    best: tuple[Any, dict[str, Any]] = (None, {"val_acc": -1.0})
     for pooling in poolings:
         for strength in STRENGTHS:
             model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
             model.fit(train[pooling], train_labels)
             right = float((model.predict(val[pooling]) == val_labels).mean())
-            if right > best[0]:
-                best = right, model, {"pooling": pooling, "C": strength, "val_acc": right}
-    return best[1], best[2]
+            if right > best[1]["val_acc"]:
+                best = model, {"pooling": pooling, "C": strength, "val_acc": right}
+    return best
 
 
 def _probes(
@@ -83,26 +100,23 @@ def _probes(
 ) -> tuple[dict[str, dict[str, Columns]], pd.DataFrame]:
     """Return both probes' answers by method and benchmark, and what was chosen for them."""
     base, dtype = locate(params.base), DTYPES[params.evaluate.precision]
-    code = code_version(
-        "fakevlm.model.features", "fakevlm.model.collate", "fakevlm.model.chat", "fakevlm.data.records"
-    )
+    code = code_version(__name__, "fakevlm.model.collate", "fakevlm.model.chat", "fakevlm.data.records")
     key = [model_version(base), dtype, code]
     predictor = Predictor(partial(load_features, base, dtype), key, params.evaluate.batch_size)
     parts = {"train": draw(train, params.study.probe_images, params.seed), "val": val, **tests}
-    features = {
+    labels = {name: columns_of(records, ["label"])["label"].to_numpy(int) for name, records in parts.items()}
+    values = {
         name: predict(predictor, records, cache, cluster=params.cluster, desc=f"features {name}")
         for name, records in parts.items()
     }
     answers: dict[str, dict[str, Columns]] = {}
     chosen = []
     for method, poolings in POOLINGS.items():
-        classifier, choice = probe(
-            features["train"], labels(parts["train"]), features["val"], labels(val), poolings
-        )
+        classifier, choice = probe(values["train"], labels["train"], values["val"], labels["val"], poolings)
         chosen.append({"method": method, **choice, "images": len(parts["train"])})
         column, answers[method] = list(classifier.classes_).index(FAKE), {}
         for name in tests:
-            p_fake = classifier.predict_proba(features[name][choice["pooling"]])[:, column]
+            p_fake = classifier.predict_proba(values[name][choice["pooling"]])[:, column]
             p_fake = round_log_odds(p_fake.astype(float))
             verdict = np.where(p_fake >= 0.5, "fake", "real")
             answers[method][name] = {"text": None, "p_fake": p_fake, "verdict": verdict}
@@ -148,14 +162,12 @@ def score(predictions: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
 
 def load_tests(params: Params) -> dict[str, Sequence[Record]]:
     """Return FakeClue's test split and, if the profile has it, LOKI; at most `evaluate.limit` images."""
-    folders = {
-        "fakeclue": paths.artifacts("annotate", "fakeclue", "test"),
-        "loki": paths.artifacts("collect", "benchmarks", "loki"),
+    tests = {
+        "fakeclue": Records(paths.artifacts("annotate", "fakeclue", "test")),
+        "loki": Records(paths.artifacts("collect", "benchmarks", "loki")),
     }
-    tests = {name: Records(folder) for name, folder in folders.items()}
-    limit = params.evaluate.limit
     return {
-        name: records if limit is None else draw(records, limit, params.seed)
+        name: draw(records, params.evaluate.limit or len(records), params.seed)
         for name, records in tests.items()
         if len(records)
     }
@@ -165,7 +177,7 @@ def _tuned(params: Params, objective: str, out: Path, work: Path) -> pd.DataFram
     """Tune and export to `out`, unless that is done; return the log. Checkpoints are removed: those of 7B
     take 226 GB."""
     steps = params.study.steps
-    run = open_run(params, objective, work=work, steps=steps)
+    run = Run(params, objective, work=work, steps=steps)
     done = out / f"{run.folder.name}.done"  # the folder is named after everything that decides the weights
     if not done.is_file():
         shutil.rmtree(out, ignore_errors=True)
@@ -214,10 +226,10 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     predictions.to_parquet(out / "predictions.parquet", index=False)
     for name, frame in {"scores": scores, "probes": chosen, "log": pd.concat(logs)}.items():
         frame.to_csv(out / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
-    accuracies: dict[str, dict[str, float]] = {
-        name: {} for name in tests
+    accuracy = scores[(scores["subset"] == "all") & (scores["metric"] == "acc")]
+    by_method = {
+        name: dict(zip(part["method"], part["value"].round(6), strict=True))
+        for name, part in accuracy.groupby("benchmark", sort=False)
     }  # for `dvc metrics`, `dvc exp show`
-    for row in scores[(scores["subset"] == "all") & (scores["metric"] == "acc")].itertuples():
-        accuracies[row.benchmark][row.method] = round(row.value, 6)
-    (out / "metrics.json").write_text(json.dumps(accuracies, indent=1) + "\n", encoding="utf-8")
+    (out / "metrics.json").write_text(json.dumps(by_method, indent=1) + "\n", encoding="utf-8")
     return predictions, scores, chosen

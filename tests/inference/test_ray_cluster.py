@@ -18,7 +18,7 @@ from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.inference import generate, ray_cluster
 from fakevlm.inference.predict import Predictor, predict
-from fakevlm.model.features import load_features
+from fakevlm.study import load_features
 
 pytestmark = pytest.mark.slow  # Ray takes seconds to start, and each worker loads torch
 

@@ -25,8 +25,8 @@ from fakevlm.config.params import DeepSpeed, load_params
 from fakevlm.data.records import write_records
 from fakevlm.errors import UserError
 from fakevlm.training import __main__ as child
-from fakevlm.training import checkpoints, launch
-from fakevlm.training.finetune import finetune, open_run
+from fakevlm.training import launch, trainer
+from fakevlm.training.finetune import Run, finetune
 
 NOTEBOOK = """
 from fakevlm import paths
@@ -102,7 +102,7 @@ def goes_on(params, project: Path, runs: Path, **tune) -> None:
 
 def unfinished(runs: Path) -> bool:
     (run,) = runs.iterdir()
-    return checkpoints.finished(run) is None
+    return trainer.finished(run) is None
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_mistake_in_a_rank_is_written_for_the_notebook(tuned, capsys):
     assert "no profile 'papper'" in capsys.readouterr().err
     assert child.main([]) == 2
     assert "max_length is 20" in capsys.readouterr().err
-    folder = open_run(params, "explanation").folder
+    folder = Run(params, "explanation").folder
     assert "max_length is 20" in json.loads((folder / launch.ERROR).read_text())[0]
 
 

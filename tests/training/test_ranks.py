@@ -14,8 +14,7 @@ import tinyllava
 import tworanks
 from fakevlm.model.head import load_head
 from fakevlm.model.llava import load_model
-from fakevlm.training import checkpoints
-from fakevlm.training.checkpoints import read_log
+from fakevlm.training.trainer import finished, read_log
 
 pytestmark = pytest.mark.slow
 
@@ -36,12 +35,12 @@ def one(base, tmp_path_factory):
     """The same training by one process, with the two ranks' batch of a step."""
     run = tworanks.run(base, "", tmp_path_factory.mktemp("one"), batch_size=8, gradient_accumulation=1)
     run.train()
-    return checkpoints.finished(run.folder)
+    return finished(run.folder)
 
 
 def last(folder: Path) -> Path:
     (run,) = folder.iterdir()
-    return checkpoints.finished(run)
+    return finished(run)
 
 
 def difference(one: Path, other: Path) -> float:

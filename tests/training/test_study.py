@@ -15,7 +15,6 @@ from fakevlm import paths, study
 from fakevlm.data.records import FAKE, REAL, write_records
 from fakevlm.inference import generate
 from fakevlm.model.collate import Collator, Example
-from fakevlm.model.features import Features
 from fakevlm.model.llava import load_model, load_processor
 
 POOLINGS = ("vision", "last", "mean")
@@ -25,9 +24,9 @@ def test_features_are_those_of_the_model_in_any_batch(base):
     model, processor = load_model(base, device="cpu"), load_processor(base)
     records = tinyllava.records(5)
     images = [record.pil() for record in records]
-    features = Features(model, processor)(images)
+    features = study.features(model, processor, images)
     assert {name: rows.shape for name, rows in features.items()} == dict.fromkeys(POOLINGS, (5, 16))
-    for name, rows in Features(model, processor)(images[3:]).items():
+    for name, rows in study.features(model, processor, images[3:]).items():
         assert np.allclose(rows, features[name][3:], atol=1e-5)
     batch = Collator(processor, for_generation=True)([Example(image) for image in images])
     with torch.no_grad():

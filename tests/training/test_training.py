@@ -20,9 +20,8 @@ from fakevlm.errors import UserError
 from fakevlm.model.collate import IGNORE, Collator
 from fakevlm.model.head import LlavaForVerdict, load_head
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.training import checkpoints, trainer
-from fakevlm.training.data import Batches, Examples, answer, draw
-from fakevlm.training.finetune import freeze
+from fakevlm.training import finetune, trainer
+from fakevlm.training.data import Examples, answer, draw
 
 QUESTIONS = (None, "Does the person's nose look real or fake, and why?")
 
@@ -66,7 +65,7 @@ def test_it_learns_logs_and_exports_what_any_llava_loads(explained):
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
     assert not [name for name in names if name.endswith((".pt", ".pth", ".bin"))]
     model, processor = load_model(folder / "out/model", device="cpu"), load_processor(folder / "out/model")
-    example = Examples(tinyllava.records(1), Collator(processor, for_generation=True), "head")[0].encoded
+    example = Examples(tinyllava.records(1), Collator(processor, for_generation=True), "head")[0][0]
     batch = Collator(processor, for_generation=True).pad([example])
     tokens = model.generate(**batch, max_new_tokens=20, do_sample=False)[0, batch["input_ids"].shape[1] :]
     assert processor.decode(tokens).startswith(" This is a ")
@@ -99,9 +98,9 @@ def test_the_folder_is_named_after_everything_that_decides_the_weights(base, tmp
         folder(deepspeed=DeepSpeed(**two | {"stage": 3})),
         folder(deepspeed=DeepSpeed(**two | {"processes": 2})),
     ]
-    for name in ("code_version", "version"):
+    for target, name in (finetune.cache, "code_version"), (finetune, "version"):
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoints, name, lambda *names: "another")
+            patch.setattr(target, name, lambda *names: "another")
             others.append(folder())
     assert len({plain, ranks, *others}) == 2 + len(others)
 
@@ -112,7 +111,8 @@ def test_each_objective_has_its_answers(base):
     assert answer(fake, "explanation") == fake.references[0]
     assert answer(fake, "head") is None
     collator = Collator(load_processor(base), 120)
-    batch = Batches(collator, "label")(list(map(Examples(records, collator, "label").__getitem__, (0, 1))))
+    examples = Examples(records, collator, "label")
+    batch = examples.collate([examples[0], examples[1]])
     texts = [collator.processor.decode(row[row != IGNORE]) for row in batch["labels"]]
     assert texts == [" Fake</s>", " Real</s>"]
     fake.references.clear()
@@ -134,13 +134,13 @@ def test_loss_counts_answers_only_and_equals_the_plain_one(base):
     model, collator = load_model(base, device="cpu"), Collator(load_processor(base), 120)
     examples = Examples(tinyllava.records(5, 0, QUESTIONS), collator, "explanation")
     items = [examples[n] for n in range(5)]
-    whole, batch = collator.pad([item.encoded for item in items]), Batches(collator, "explanation")(items)
+    whole, batch = collator.pad([encoded for encoded, _ in items]), examples.collate(items)
     assert batch["labels"].shape[1] < whole["labels"].shape[1]
     assert (batch["labels"] != IGNORE).sum() == (whole["labels"] != IGNORE).sum()
     with torch.no_grad():
         assert model(**batch).loss == pytest.approx(model(**whole).loss.item(), rel=1e-5)
-    for i, item in enumerate(items):
-        assert (whole["labels"][i, : item.encoded.prompt] == IGNORE).all()
+    for i, (encoded, _) in enumerate(items):
+        assert (whole["labels"][i, : encoded.prompt] == IGNORE).all()
 
 
 def test_examples_decoded_when_needed_equal_those_kept(base, tmp_path):
@@ -150,8 +150,7 @@ def test_examples_decoded_when_needed_equal_those_kept(base, tmp_path):
     lazy = Examples(Records(tmp_path), collator, "explanation", in_memory=0)
     assert kept.items is not None
     assert lazy.items is None
-    batches = Batches(collator, "explanation")
-    loaders = DataLoader(kept, 3, collate_fn=batches), DataLoader(lazy, 3, collate_fn=batches, num_workers=1)
+    loaders = (DataLoader(e, 3, collate_fn=e.collate, num_workers=e.items is None) for e in (kept, lazy))
     for one, other in zip(*loaders, strict=True):
         assert one.keys() == other.keys()
         assert all(torch.equal(torch.as_tensor(one[k]), torch.as_tensor(other[k])) for k in one)
@@ -164,11 +163,11 @@ def test_mirror_flips_half_of_the_images_anew_each_epoch_and_nothing_else(base):
 
     def flipped(examples, epoch):
         examples.epoch = epoch
-        for one, other in zip(plain, examples, strict=True):
-            assert one.target == other.target
-            assert torch.equal(one.encoded.ids, other.encoded.ids)
-            same = torch.equal(one.encoded.pixels, other.encoded.pixels)
-            assert same or torch.equal(one.encoded.pixels.flip(-1), other.encoded.pixels)
+        for (one, label), (other, same_label) in zip(plain, examples, strict=True):
+            assert label == same_label
+            assert torch.equal(one.ids, other.ids)
+            same = torch.equal(one.pixels, other.pixels)
+            assert same or torch.equal(one.pixels.flip(-1), other.pixels)
             yield not same
 
     first, second = list(flipped(kept, 0)), list(flipped(kept, 1))
@@ -210,13 +209,13 @@ def test_cheaper_ways_reach_about_the_same_loss(
     base, explained, tmp_path, tune, tolerance, factors, monkeypatch
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    before, precisions, train = torch.get_float32_matmul_precision(), [], trainer.train
+    before, precisions, train = torch.get_float32_matmul_precision(), [], trainer.Trainer.train
 
-    def watched(*args):
+    def watched(*args, **options):
         precisions.append(torch.get_float32_matmul_precision())
-        train(*args)
+        return train(*args, **options)
 
-    monkeypatch.setattr(trainer, "train", watched)
+    monkeypatch.setattr(trainer.Trainer, "train", watched)
     logs = explained[1], tuned(base, tmp_path, epochs=8.0, **tune)
     plain, cheap = (log["val_loss"].dropna().iloc[-1] for log in logs)
     assert cheap == pytest.approx(plain, rel=tolerance)
@@ -276,12 +275,12 @@ def test_mistakes_are_named(base, tmp_path, objective, train, tune, message):
 
 def test_a_linear_probe_may_freeze_all_but_the_head(base):
     head = load_model(base, device="cpu", kind=LlavaForVerdict, new=["score.weight", "score.bias"])
-    freeze(head, tinyllava.params(base, **FROZEN).training)
+    finetune.freeze(head, tinyllava.params(base, **FROZEN).training)
 
 
 def killed_after(batches: int, patch: pytest.MonkeyPatch, *args, **options) -> None:
     """A training of 12 steps that dies when it asks for the batch after so many."""
-    left, collate = iter(range(batches)), Batches.__call__
+    left, collate = iter(range(batches)), Examples.collate
 
     def dying(self, items):
         if next(left, None) is None:
@@ -289,7 +288,7 @@ def killed_after(batches: int, patch: pytest.MonkeyPatch, *args, **options) -> N
         return collate(self, items)
 
     with patch.context() as dies:
-        dies.setattr(Batches, "__call__", dying)
+        dies.setattr(Examples, "collate", dying)
         with pytest.raises(Killed):
             tuned(*args, steps=12, **options)
 
@@ -306,7 +305,7 @@ def test_it_goes_on_where_it_was(base, tmp_path, monkeypatch, options):
     tuned(base, tmp_path / "a", steps=12, **options)
     killed_after(17, monkeypatch, base, tmp_path / "b", **options)
     (run,) = (tmp_path / "b/work").iterdir()
-    reached = int(checkpoints.last(run).name.split("-")[1])
+    reached = int(trainer.last(run).name.split("-")[1])
     assert 0 < reached < 12
     # A later checkpoint that a kill left half-written: all there but its mark.
     (run / "checkpoint-11").mkdir()
@@ -324,6 +323,6 @@ def test_another_interval_of_checkpoints_counts_from_the_kill_on(base, tmp_path,
 
 def test_the_code_in_the_folders_name_is_what_the_stage_depends_on():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    code = {"src/" + name.replace(".", "/") for name in checkpoints.CODE}
+    code = {"src/" + name.replace(".", "/") for name in finetune.CODE}
     deps = {dep.removesuffix(".py") for dep in stages["finetune"]["deps"] if dep.startswith("src/")}
     assert code == deps

@@ -19,7 +19,7 @@ from fakevlm.cache import code_version, model_version
 from fakevlm.data.records import Record
 from fakevlm.inference.predict import Columns, Predictor
 from fakevlm.model import chat, verdict
-from fakevlm.model.collate import Collator, Encoded, Example
+from fakevlm.model.collate import Collator, Encoded, Example, on_device
 from fakevlm.model.llava import load_model, load_processor, locate
 
 OPENING = "This is a"  # of every answer that the model is trained on; what P(fake) falls back on
@@ -98,7 +98,7 @@ class Llava:
     def __call__(self, prepared: tuple[list[Example], dict[str, torch.Tensor]]) -> Columns:
         """Return text, p_fake, verdict and forced of n rows."""
         examples, inputs = prepared
-        tokens, differences = self._generate(self._on_device(inputs))
+        tokens, differences = self._generate(on_device(inputs, self.model))
         texts = [text.strip() for text in self.processor.batch_decode(tokens, skip_special_tokens=True)]
         places = [verdict.locate(row, self.processor.tokenizer) for row in tokens]
         forced = np.array([place is None for place in places])
@@ -116,10 +116,6 @@ class Llava:
             "verdict": np.array(verdicts, object),
             "forced": forced,
         }
-
-    def _on_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        pixels = batch["pixel_values"].to(self.model.dtype)
-        return {name: t.to(self.model.device) for name, t in (batch | {"pixel_values": pixels}).items()}
 
     def _generate(self, inputs: dict[str, torch.Tensor]) -> tuple[list[list[int]], list[list[float]]]:
         """Return each row's greedy tokens and logit differences, without its end-of-sequence token."""
@@ -152,7 +148,7 @@ class Llava:
         opened = [Example(example.image, example.question, OPENING) for example in examples]
         encoded: list[Encoded] = Collator(self.processor, prompt=self.prompt).encode(opened)
         encoded = [replace(e, ids=e.ids[:-1]) for e in encoded]
-        inputs = self._on_device(Collator(self.processor, for_generation=True).pad(encoded))
+        inputs = on_device(Collator(self.processor, for_generation=True).pad(encoded), self.model)
         # Positions count from the first token that is not padding, as `generate` does it.
         positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         logits = self.model(**inputs, position_ids=positions, logits_to_keep=1, use_cache=False).logits[:, -1]

@@ -1,7 +1,6 @@
-"""LLaVA with a linear head instead of words (paper Table 6, "Linear Head"): the same model, the same prompt,
-one logit.
+"""LLaVA with a linear head instead of words (paper Table 6, "Linear Head"): the same model and prompt.
 
-The logit is read from the language model's last hidden state at the prompt's last token, where the text
+Its one logit is read from the language model's last hidden state at the prompt's last token, where the text
 variant would begin to answer.
 """
 
@@ -20,7 +19,7 @@ from transformers.conversion_mapping import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from fakevlm.model.collate import Collator, Example
+from fakevlm.model.collate import ask
 from fakevlm.model.llava import load_model, load_processor
 
 
@@ -78,15 +77,12 @@ class Head:
     """A trained linear-head model as a detector."""
 
     def __init__(self, model: LlavaForVerdict, processor: Any) -> None:
-        self.model, self.collator = model, Collator(processor, for_generation=True)
+        self.model, self.processor = model, processor
 
     @torch.inference_mode()
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return P(fake) of each image, (n,), in one batch; the standard question is asked."""
-        batch = self.collator([Example(image) for image in images])
-        batch = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
-        batch["pixel_values"] = batch["pixel_values"].to(self.model.dtype)
-        return self.model(**batch).logits.double().sigmoid().cpu().numpy()
+        return self.model(**ask(self.model, self.processor, images)).logits.double().sigmoid().cpu().numpy()
 
 
 def load_head(folder: str | Path, dtype: str = "float32") -> Head:

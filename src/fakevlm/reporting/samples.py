@@ -30,7 +30,7 @@ def samples(folder: Path, objective: str, records: Sequence[Record], precision: 
     """
     import torch  # pictures and tables load no torch
 
-    from fakevlm.model.collate import Collator, Example
+    from fakevlm.model.collate import Collator, Example, on_device
     from fakevlm.model.head import load_head
     from fakevlm.model.llava import DTYPES, load_model, load_processor
 
@@ -41,8 +41,7 @@ def samples(folder: Path, objective: str, records: Sequence[Record], precision: 
     else:
         model, processor = load_model(folder, dtype=dtype), load_processor(folder)
         batch = Collator(processor, for_generation=True)([Example(r.pil(), r.question) for r in records])
-        batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        batch = on_device(batch, model)
         with torch.inference_mode():
             tokens = model.generate(**batch, max_new_tokens=96, do_sample=False)
         tokens = tokens[:, batch["input_ids"].shape[1] :]

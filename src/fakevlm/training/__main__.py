@@ -1,8 +1,7 @@
 """One process of a training: `torchrun --nproc-per-node 8 -m fakevlm.training --objective explanation`.
 
-The notebook starts it through `fakevlm.training.launch`, a Slurm job by itself (`examples/finetune.sbatch`).
-It trains and leaves a complete checkpoint below `runs/work/`; the notebook exports it. Exit codes: 0 done, 1
-failed, 2 a mistake of the user.
+`fakevlm.training.launch` or a Slurm job (`examples/finetune.sbatch`) starts it. It leaves a complete
+checkpoint in `runs/work/`, which the notebook exports. Exit codes: 0 done, 1 failed, 2 the user's mistake.
 """
 
 import argparse
@@ -37,11 +36,11 @@ def main(argv: list[str] | None = None) -> int:
         params = load_params(arguments.profile)  # a typo stops here, before the model is loaded
 
         from fakevlm.training import launch, ranks
-        from fakevlm.training.finetune import open_run
+        from fakevlm.training.finetune import Run
 
         if "WORLD_SIZE" in os.environ:
             ranks.connect()
-        run = open_run(params, arguments.objective, arguments.data, arguments.work, arguments.steps)
+        run = Run(params, arguments.objective, arguments.data, arguments.work, arguments.steps)
         try:
             run.train()
         except UserError as error:

@@ -1,7 +1,7 @@
 """Records as training examples: encoded once and kept in memory if they fit, else decoded when needed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from fakevlm.model.collate import Collator, Encoded, Example
 from fakevlm.training import ranks
 
 OBJECTIVES = ("explanation", "label", "head")
+Item = tuple[Encoded, float]  # the float is 1 for fake, 0 for real: what the linear head learns
 
 
 def draw(records: Sequence[Record], limit: int, seed: int) -> Sequence[Record]:
@@ -40,14 +41,6 @@ def answer(record: Record, objective: str) -> str | None:
             f"record {record.id} has no reference answer", "train on annotated records: `dvc repro annotate`"
         )
     return record.references[0]
-
-
-@dataclass(slots=True)
-class Item:
-    """A record ready to be batched; `target` is 1 for fake, 0 for real (what the linear head learns)."""
-
-    encoded: Encoded
-    target: float
 
 
 class Examples(torch.utils.data.Dataset):
@@ -81,7 +74,7 @@ class Examples(torch.utils.data.Dataset):
         self.records, self.collator, self.objective = records, collator, objective
         self.mirror, self.epoch = mirror, 0
         self.items: list[Item] | None = None
-        if self._encode([records[0]])[0].encoded.pixels.numel() * len(records) <= in_memory:
+        if self._encode([records[0]])[0][0].pixels.numel() * len(records) <= in_memory:
             self.items = []
             with progress.bar(len(records), desc, shown=ranks.rank() == 0) as bar:
                 for start in range(0, len(records), 64):
@@ -91,43 +84,29 @@ class Examples(torch.utils.data.Dataset):
 
     def _encode(self, records: Sequence[Record]) -> list[Item]:
         examples = [Example(r.pil(), r.question, answer(r, self.objective)) for r in records]
-        encoded = self.collator.encode(examples)
-        return [Item(e, float(r.label == FAKE)) for e, r in zip(encoded, records, strict=True)]
+        targets = [float(record.label == FAKE) for record in records]
+        return list(zip(self.collator.encode(examples), targets, strict=True))
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, at: int) -> Item:
-        item = self._encode([self.records[at]])[0] if self.items is None else self.items[at]
-        if self.mirror is None:
-            return item
+        encoded, target = self._encode([self.records[at]])[0] if self.items is None else self.items[at]
         # Drawn from seed, epoch and record, so a resumed training draws the same.
-        if np.random.default_rng((self.mirror, self.epoch, at)).random() < 0.5:
-            flipped = replace(item.encoded, pixels=item.encoded.pixels.flip(-1))
-            return replace(item, encoded=flipped)
-        return item
+        if self.mirror is not None and np.random.default_rng((self.mirror, self.epoch, at)).random() < 0.5:
+            encoded = replace(encoded, pixels=encoded.pixels.flip(-1))
+        return encoded, target
 
+    def collate(self, items: Sequence[Item]) -> dict[str, Any]:
+        """Return items as the model's arguments: the `collate_fn` of a `torch.utils.data.DataLoader`.
 
-class Batches:
-    """Collate items to the model's arguments, for `torch.utils.data.DataLoader`.
-
-    Text is padded on the right and attention is causal, so no attention mask is needed (fast kernels take
-    none). Logits are computed only from the last prompt token on.
-    """
-
-    def __init__(self, collator: Collator, objective: str) -> None:
-        self.collator, self.objective = collator, objective
-
-    def __call__(self, items: Sequence[Item]) -> dict[str, Any]:
-        encoded = [item.encoded for item in items]
-        batch = self.collator.pad(encoded)
+        Text is padded on the right and attention is causal, so no attention mask is needed (fast kernels take
+        none). Logits are computed only from the last prompt token on.
+        """
+        encoded = [encoded for encoded, _ in items]
+        batch: dict[str, Any] = self.collator.pad(encoded)
         if self.objective == "head":
-            return {**batch, "labels": torch.tensor([item.target for item in items])}
+            return {**batch, "labels": torch.tensor([target for _, target in items])}
         keep = batch["input_ids"].shape[1] - min(e.prompt for e in encoded) + 1
-        return {
-            "pixel_values": batch["pixel_values"],
-            "input_ids": batch["input_ids"],
-            "labels": batch["labels"][:, -keep:],
-            "logits_to_keep": keep,
-            "use_cache": False,
-        }
+        del batch["attention_mask"]
+        return batch | {"labels": batch["labels"][:, -keep:], "logits_to_keep": keep, "use_cache": False}

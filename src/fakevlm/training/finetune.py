@@ -4,31 +4,42 @@ Three objectives with the same loop: `explanation` (the paper's), `label` (bare 
 `head` (a linear head instead of words, for Table 6).
 """
 
+import hashlib
+import json
 import os
 import shutil
-from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 from transformers import LlavaForConditionalGeneration, set_seed
 
-from fakevlm import paths
-from fakevlm.cache import model_version
+from fakevlm import cache, paths
 from fakevlm.config.params import Params, Training
-from fakevlm.data.records import Record
-from fakevlm.data.shards import IN_MEMORY, Records
+from fakevlm.data.shards import IN_MEMORY, Records, without_images
 from fakevlm.errors import UserError
 from fakevlm.model.build import publish_names
 from fakevlm.model.collate import Collator
 from fakevlm.model.head import LlavaForVerdict
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.training import checkpoints, launch, ranks, trainer
-from fakevlm.training.data import OBJECTIVES, Batches, Examples, draw
+from fakevlm.training import launch, ranks, trainer
+from fakevlm.training.data import OBJECTIVES, Examples, draw
 
 VAL_LIMIT = 1000  # validation records that the loss is measured on
 MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
+# The code that decides the weights: what stage `finetune` depends on in dvc.yaml.
+CODE = (
+    "fakevlm.data.records",
+    "fakevlm.data.shards",
+    "fakevlm.model.build",
+    "fakevlm.model.chat",
+    "fakevlm.model.collate",
+    "fakevlm.model.head",
+    "fakevlm.model.llava",
+    "fakevlm.training",
+)
+LIBRARIES = ("torch", "transformers", "accelerate", "deepspeed")
 
 
 def freeze(model: LlavaForConditionalGeneration, training: Training) -> None:
@@ -59,43 +70,53 @@ class Run:
     Args:
         params: the profile; of it `seed`, `base`, `training` and `finetune.epochs`.
         objective: `explanation` (answer: the first of `references`), `label` (`Fake` or `Real`) or `head`.
-        train: records to learn; each is asked its own `question` or the standard one.
-        val: records for the loss at every checkpoint and at the end (`VAL_LIMIT` of them, if more).
-        work: folder for the run's own folder. All nodes must see it.
+        data: folder with the shards of `train` and `val`; None: FakeClue as stage `annotate` made it. Each
+            record is asked its own `question` or the standard one. The loss at checkpoints and at the end is
+            measured on `VAL_LIMIT` records of `val`, if there are more.
+        work: folder for the run's own folder, which all nodes must see; None: the stage's.
         steps: optimizer steps; None: `finetune.epochs` decides.
 
     Raises:
-        UserError: no such objective, or no such base model.
+        UserError: no such objective, no data, or no such base model.
     """
 
     def __init__(
         self,
         params: Params,
         objective: str,
-        train: Sequence[Record],
-        val: Sequence[Record],
-        work: Path,
+        data: Path | None = None,
+        work: Path | None = None,
         steps: int | None = None,
     ) -> None:
         if objective not in OBJECTIVES:
             raise UserError(f"no objective {objective!r}", f"choose one of: {', '.join(OBJECTIVES)}")
         self.params, self.objective = params, objective
         self.length = {"max_steps": steps} if steps else {"num_train_epochs": params.finetune.epochs}
-        self.train_records, self.val_records = train, draw(val, VAL_LIMIT, params.seed)
-        self.folder = ranks.agree(lambda: checkpoints.run_folder(work, objective, *self._key()))
+        data = data or paths.artifacts("annotate", "fakeclue")
+        # The stage runner removes it once the stage has succeeded, whoever trained: notebook, ranks or Slurm.
+        work = work or paths.runs("work", params.profile, f"05_finetune_{objective}")
+        self.train_records = Records(data / "train")
+        self.val_records = draw(Records(data / "val"), VAL_LIMIT, params.seed)
+        self.folder = ranks.agree(lambda: work / f"{objective}-{self._key()}")
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def _key(self) -> list[Any]:
-        """Return all, beside the code, that decides the weights and whether a checkpoint can be continued."""
+    def _key(self) -> str:
+        """Return a hash of all that decides the weights, and whether a checkpoint can be continued."""
         # These two decide no weight, and are what one changes after a kill.
         settings = self.params.training.model_dump(exclude={"checkpoint_every", "gradient_checkpointing"})
         if deepspeed := self.params.training.deepspeed:
             # Each rank keeps a part of the optimizer's state, cut differently by each stage.
             settings["deepspeed"] = [deepspeed.stage, deepspeed.ranks]
-        data = [
-            checkpoints.data_digest(part, self.objective) for part in (self.train_records, self.val_records)
-        ]
-        return [self.params.seed, settings, self.length, model_version(self.params.base), data]
+        data = hashlib.sha256()
+        for name, records in ("train", self.train_records), ("val", self.val_records):
+            for record in without_images(records):
+                answers = record.references[:1] if self.objective == "explanation" else []
+                row = [name, record.sha256, record.label, record.question, answers]
+                data.update(json.dumps(row).encode())
+        weights, code = cache.model_version(self.params.base), cache.code_version(*CODE)
+        libraries = [version(name) for name in LIBRARIES]
+        parts = self.params.seed, settings, self.length, weights, data.hexdigest(), code, libraries
+        return cache.key(*parts)[:16]
 
     def train(self) -> None:
         """Train up to the last step, in all ranks; return at once where that is done.
@@ -111,8 +132,10 @@ class Run:
                 "let the notebook start them, or give the launcher the numbers in params.yaml",
             )
         if ranks.rank() == 0:
-            checkpoints.remove_torn(self.folder)
-        resume, done = ranks.agree(lambda: (checkpoints.last(self.folder), checkpoints.finished(self.folder)))
+            for checkpoint in self.folder.glob("checkpoint-*"):
+                if not (checkpoint / trainer.COMPLETE).is_file():
+                    shutil.rmtree(checkpoint)
+        resume, done = ranks.agree(lambda: (trainer.last(self.folder), trainer.finished(self.folder)))
         if done:
             return
         processes = training.deepspeed.processes if training.deepspeed else 1
@@ -124,9 +147,7 @@ class Run:
         workers = 0 if train_set.items is not None else min(8, max(1, (os.cpu_count() or 1) // processes))
         args = trainer.arguments(training, self.folder, seed=seed, workers=workers, **self.length)
         model = self._model(resume or self.params.base)
-        batches = Batches(collator, self.objective)
-        with trainer.products(training):
-            trainer.train(model, train_set, val_set, batches, args, resume, training.vision_learning_rate)
+        trainer.train(model, train_set, val_set, training, args, resume)
 
     def _model(self, weights: str | Path) -> LlavaForConditionalGeneration:
         """Return the model to train, with the weights in a folder or on the hub."""
@@ -154,10 +175,10 @@ class Run:
         Returns:
             The log: step, epoch, loss, learning_rate, val_loss.
         """
-        checkpoint = checkpoints.finished(self.folder)
+        checkpoint = trainer.finished(self.folder)
         if checkpoint is None:
             raise RuntimeError(f"{self.folder} holds no finished training")
-        log, folder = checkpoints.read_log(checkpoint), out / "model"
+        log, folder = trainer.read_log(checkpoint), out / "model"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for file in (file for pattern in MODEL_FILES for file in sorted(checkpoint.glob(pattern))):
@@ -171,21 +192,6 @@ class Run:
         load_processor(self.params.base).save_pretrained(folder)
         log.to_csv(out / "log.csv", index=False, float_format="%.8g", lineterminator="\n")
         return log
-
-
-def open_run(
-    params: Params,
-    objective: str,
-    data: Path | None = None,
-    work: Path | None = None,
-    steps: int | None = None,
-) -> Run:
-    """Return the run on the shards in `data`; see `finetune` for the arguments."""
-    data = data or paths.artifacts("annotate", "fakeclue")
-    # Where the stage runner removes it once the stage has succeeded, whoever trained: notebook, ranks or a
-    # Slurm job.
-    work = work or paths.runs("work", params.profile, f"05_finetune_{objective}")
-    return Run(params, objective, Records(data / "train"), Records(data / "val"), work, steps)
 
 
 def finetune(
@@ -204,11 +210,8 @@ def finetune(
 
     Args:
         params: a profile as params.yaml has it.
-        objective: `explanation`, `label` or `head`.
         out: the stage's folder.
-        data: folder with the shards of `train` and `val`; default: FakeClue as stage `annotate` made it.
-        work: folder for checkpoints; default: in `runs/work/`.
-        steps: optimizer steps; default: `finetune.epochs`.
+        objective, data, work, steps: see `Run`.
 
     Returns:
         The log: step, epoch, loss, learning_rate, val_loss.
@@ -217,18 +220,12 @@ def finetune(
         UserError: nothing to train, no base model, no answers, a prompt too long, a hostfile too small, …
         RuntimeError: a rank failed.
     """
-    run = open_run(params, objective, data, work, steps)
-    deepspeed = params.training.deepspeed
+    run, deepspeed = Run(params, objective, data, work, steps), params.training.deepspeed
     if deepspeed is None:
         run.train()
-    elif checkpoints.finished(run.folder) is None:
-        options = {
-            "profile": params.profile,
-            "objective": objective,
-            "data": data,
-            "work": work,
-            "steps": steps,
-        }
+    elif trainer.finished(run.folder) is None:
+        options = {"profile": params.profile, "objective": objective}
+        options |= {"data": data, "work": work, "steps": steps}
         arguments = [f"--{name}={value}" for name, value in options.items() if value is not None]
         launch.start(deepspeed, arguments, run.folder)
     return run.export(out)

@@ -1,5 +1,4 @@
-"""Start a training of several processes with a standard launcher: torchrun on one machine, DeepSpeed's over
-ssh on several.
+"""Start a training of several processes: torchrun on one machine, DeepSpeed's launcher over ssh on several.
 
 Every process is `python -m fakevlm.training`, which reads the same profile and the same records. Under Slurm
 the job starts them (`examples/finetune.sbatch`).
@@ -26,11 +25,42 @@ LOG = "ranks.log"  # in the run's folder: the output of all ranks
 TAIL = 30  # lines of the log that a failure shows
 
 
-def _nodes(section: DeepSpeed) -> tuple[Path, list[str]]:
-    """Return the hostfile and the names of the nodes that train."""
+def command(section: DeepSpeed, arguments: list[str]) -> list[str]:
+    """Return the launcher's command line.
+
+    Args:
+        section: `training.deepspeed`.
+        arguments: of `python -m fakevlm.training`.
+
+    Raises:
+        UserError: the hostfile is missing, malformed or too small; a node does not answer; or several nodes
+            and no hostfile.
+    """
+    module = ["fakevlm.training", *arguments]
+    if section.hostfile is not None:
+        file = paths.resolve(section.hostfile)
+        _check_nodes(section, file)
+        with socket.socket() as free:  # two trainings must not share DeepSpeed's default port
+            free.bind(("", 0))
+            port = f"--master_port={free.getsockname()[1]}"
+        nodes = [f"--hostfile={file}", f"--num_nodes={section.nodes}", f"--num_gpus={section.processes}"]
+        runner = [*nodes, port, "--no_local_rank", "--module"]
+        return [sys.executable, "-m", "deepspeed.launcher.runner", *runner, *module]
+    if section.nodes > 1:
+        raise UserError(
+            f"training.deepspeed.nodes is {section.nodes}, and there is no hostfile to reach them by",
+            "name one in training.deepspeed.hostfile; under Slurm, submit this first, then come back:\n"
+            f"      sbatch examples/finetune.sbatch {shlex.join(arguments)}",
+        )
+    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={section.processes}"]
+    return [sys.executable, "-m", *torchrun, "-m", *module]
+
+
+def _check_nodes(section: DeepSpeed, file: Path) -> None:
+    """Check a hostfile, and that ssh reaches its nodes: else all would wait an hour for a missing one."""
     from deepspeed.launcher.runner import fetch_hostfile
 
-    file, line = paths.resolve(section.hostfile), "write a line `name slots=8` for each node"
+    line = "write a line `name slots=8` for each node"
     if not file.is_file():
         raise UserError(f"training.deepspeed.hostfile: no file {file}", line)
     try:
@@ -43,44 +73,7 @@ def _nodes(section: DeepSpeed) -> tuple[Path, list[str]]:
             f"{file} does not hold {section.nodes} node(s) of {section.processes} slots each",
             "correct it, or nodes and processes in training.deepspeed",
         )
-    return file, names
-
-
-def command(section: DeepSpeed, arguments: list[str]) -> list[str]:
-    """Return the launcher's command line.
-
-    Args:
-        section: `training.deepspeed`.
-        arguments: of `python -m fakevlm.training`.
-
-    Raises:
-        UserError: the hostfile is missing, malformed or too small; or several nodes and no hostfile.
-    """
-    module = ["fakevlm.training", *arguments]
-    if section.hostfile is not None:
-        with socket.socket() as free:  # two trainings must not share DeepSpeed's default port
-            free.bind(("", 0))
-            port = f"--master_port={free.getsockname()[1]}"
-        nodes = [f"--hostfile={_nodes(section)[0]}", f"--num_nodes={section.nodes}"]
-        nodes += [f"--num_gpus={section.processes}", port, "--no_local_rank", "--module"]
-        return [sys.executable, "-m", "deepspeed.launcher.runner", *nodes, *module]
-    if section.nodes > 1:
-        raise UserError(
-            f"training.deepspeed.nodes is {section.nodes}, and there is no hostfile to reach them by",
-            "name one in training.deepspeed.hostfile; under Slurm, submit this first, then come back:\n"
-            f"      sbatch examples/finetune.sbatch {shlex.join(arguments)}",
-        )
-    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={section.processes}"]
-    return [sys.executable, "-m", *torchrun, "-m", *module]
-
-
-def check_login(section: DeepSpeed) -> None:
-    """Check that ssh reaches every node; else the other nodes would wait an hour for the missing one.
-
-    Raises:
-        UserError: a node does not answer.
-    """
-    for name in _nodes(section)[1]:
+    for name in names:
         ssh = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", name, "true"]
         done = subprocess.run(ssh, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode:
@@ -91,10 +84,9 @@ def check_login(section: DeepSpeed) -> None:
 
 
 def start(section: DeepSpeed, arguments: list[str], folder: Path) -> None:
-    """Start the launcher and return when it has ended. Progress lines are shown; all output goes to
-    `ranks.log`.
+    """Start the launcher and return when it has ended; the ranks end with this process, also if it is killed.
 
-    The ranks end with this process, also if it is killed.
+    Progress lines are shown; all output goes to `ranks.log`.
 
     Args:
         section: `training.deepspeed`.
@@ -107,8 +99,6 @@ def start(section: DeepSpeed, arguments: list[str], folder: Path) -> None:
     """
     (folder / ERROR).unlink(missing_ok=True)
     line = command(section, arguments)
-    if section.hostfile is not None:
-        check_login(section)
     gc.collect()  # the study has asked the untuned model: free its GPU memory for the ranks
     torch.cuda.empty_cache()
     if shutil.which("setpriv"):  # of util-linux: the launcher gets SIGTERM when this process dies

@@ -20,10 +20,9 @@ def connect() -> None:
 
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        backend = "nccl"
     else:  # CPUs only test this; DeepSpeed would compile a faster exchange for them, for minutes
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        backend = "gloo"
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
     # DeepSpeed must know of the connection before ZeRO-3 loads the model.
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False, timeout=TIMEOUT)
 

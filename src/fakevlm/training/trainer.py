@@ -1,20 +1,50 @@
-"""Hugging Face's Trainer with this project's settings, progress bar and complete checkpoints."""
+"""Hugging Face's Trainer with this project's settings, progress bar and checkpoints.
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+A checkpoint counts once it is marked complete, which is written last.
+"""
+
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from fakevlm import progress
 from fakevlm.config.params import DeepSpeed, Training
-from fakevlm.training import checkpoints, ranks
-from fakevlm.training.data import Batches, Examples
+from fakevlm.training import ranks
+from fakevlm.training.data import Examples
 
 LOG_EVERY = 10  # steps
+COMPLETE = "complete"  # the file that marks a checkpoint
+
+
+def last(run: Path) -> Path | None:
+    """Return the complete checkpoint of the most steps in a run's folder, if there is one."""
+    complete = [mark.parent for mark in run.glob(f"checkpoint-*/{COMPLETE}")]
+    return max(complete, key=lambda folder: int(folder.name.split("-")[1]), default=None)
+
+
+def _state(checkpoint: Path) -> dict[str, Any]:
+    return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+
+
+def finished(run: Path) -> Path | None:
+    """Return the complete checkpoint of the last step, if there is one."""
+    checkpoint = last(run)
+    state = _state(checkpoint) if checkpoint else None
+    return checkpoint if state and state["global_step"] >= state["max_steps"] else None
+
+
+def read_log(checkpoint: Path) -> pd.DataFrame:
+    """Return the log: step, epoch, loss, learning_rate, val_loss. A row has one of the losses."""
+    columns = ["step", "epoch", "loss", "learning_rate", "eval_loss"]
+    rows = [row for row in _state(checkpoint)["log_history"] if "loss" in row or "eval_loss" in row]
+    log = pd.DataFrame(rows, columns=columns, dtype=float)
+    return log.rename(columns={"eval_loss": "val_loss"}).astype({"step": int})
 
 
 def log_interval(checkpoint_every: int) -> int:
@@ -23,21 +53,6 @@ def log_interval(checkpoint_every: int) -> int:
     The loss is averaged over the steps since the last line, and this running sum is not part of a checkpoint.
     """
     return max(n for n in range(1, LOG_EVERY + 1) if checkpoint_every % n == 0)
-
-
-@contextmanager
-def products(training: Training) -> Iterator[None]:
-    """Compute matrix products of 16-bit factors where `bf16` is trained on a CPU; all else stays 32-bit.
-
-    Twice as fast on a CPU with bf16 instructions, where autocast would be slower than `fp32`.
-    """
-    before = torch.get_float32_matmul_precision()
-    if training.precision == "bf16" and not torch.cuda.is_available():
-        torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def zero(section: DeepSpeed) -> dict[str, Any]:
@@ -52,20 +67,19 @@ def zero(section: DeepSpeed) -> dict[str, Any]:
         "reduce_bucket_size": "auto",
     }
     if section.stage == 3:
-        options |= dict.fromkeys(
-            ("stage3_prefetch_bucket_size", "stage3_param_persistence_threshold"), "auto"
-        )
-        # Checkpoints hold whole 16-bit weights beside the ranks' parts: these are exported.
-        options["stage3_gather_16bit_weights_on_model_save"] = True
+        options |= {
+            "stage3_prefetch_bucket_size": "auto",
+            "stage3_param_persistence_threshold": "auto",
+            # Checkpoints hold whole 16-bit weights beside the ranks' parts: these are exported.
+            "stage3_gather_16bit_weights_on_model_save": True,
+        }
     if section.offload is not None:
         options["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
     if section.offload == "parameters":
         options["offload_param"] = {"device": "cpu", "pin_memory": True}
+    sizes = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
     return {
-        "train_batch_size": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-        "gradient_accumulation_steps": "auto",
-        "gradient_clipping": "auto",
+        **dict.fromkeys((*sizes, "gradient_clipping"), "auto"),
         "bf16": {"enabled": "auto"},
         "zero_optimization": options,
         "zero_force_ds_cpu_optimizer": False,
@@ -148,7 +162,7 @@ class _Callback(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nothing here reads
-            checkpoints.mark(folder)
+            (folder / COMPLETE).touch()
 
     def on_train_end(self, args, state, control, **_: Any) -> None:
         if self.bar is not None:
@@ -156,16 +170,13 @@ class _Callback(TrainerCallback):
 
 
 class _Trainer(Trainer):
-    """A Trainer whose model has the checkpoint's weights already; the vision tower may have its own rate.
-
-    The Trainer's own loading finds no LLaVA weight by its published name, and only warns
-    (huggingface/transformers#43701). DeepSpeed loads a checkpoint's weights from its own files.
-    """
+    """A Trainer whose vision tower may have its own learning rate."""
 
     vision_learning_rate: float | None = None
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        pass
+        """Do nothing: the model has the weights. The Trainer finds none by LLaVA's published names, and only
+        warns (huggingface/transformers#43701); DeepSpeed loads them from its own files."""
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         first = self.optimizer is None
@@ -184,33 +195,39 @@ def train(
     model: torch.nn.Module,
     train_set: Examples,
     val_set: Examples,
-    batches: Batches,
+    training: Training,
     args: TrainingArguments,
     resume: Path | None = None,
-    vision_learning_rate: float | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
     """Train `model` in place.
 
+    `bf16` on a CPU rounds only the factors of matrix products to 16 bits: twice as fast with bf16
+    instructions, where autocast would be slower than `fp32`.
+
     Args:
         model: with the weights of `resume`, if given.
-        train_set: what is learned.
-        val_set: what the validation loss is measured on.
-        batches: their collator.
+        train_set, val_set: what is learned, and what the validation loss is measured on.
+        training: the settings.
         args: from `arguments`.
         resume: a complete checkpoint, whose optimizer, schedule, step and random state are continued.
-        vision_learning_rate: of the vision tower; None: that of `args`.
         callbacks: further ones.
     """
     trainer = _Trainer(
         model=model,
         args=args,
-        data_collator=batches,
+        data_collator=train_set.collate,
         train_dataset=train_set,
         eval_dataset=val_set,
         callbacks=[_Callback(train_set), *callbacks],
     )
-    trainer.vision_learning_rate = vision_learning_rate
+    trainer.vision_learning_rate = training.vision_learning_rate
     trainer.remove_callback(PrinterCallback)
     del model.config.use_cache  # the Trainer's; batches carry it instead
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    precision = torch.get_float32_matmul_precision()
+    if training.precision == "bf16" and not torch.cuda.is_available():
+        torch.set_float32_matmul_precision("medium")
+    try:
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    finally:
+        torch.set_float32_matmul_precision(precision)
