@@ -33,9 +33,9 @@ def base(
     import torch
 
     from fakevlm.paths import resolve
-    from miniworld.pretraining.train import Recipe, pretrain
+    from miniworld.pretraining.train import RECIPE, pretrain
 
     torch.set_num_threads(threads)
     # Products of 16-bit factors: faster on CPUs with AMX, slower on others (benchmarks/hot_paths.py).
     torch.set_float32_matmul_precision("medium")
-    pretrain(resolve(out), Recipe(), threads, start)
+    pretrain(resolve(out), RECIPE, threads, start)

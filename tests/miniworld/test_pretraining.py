@@ -1,6 +1,7 @@
 """How the miniature's base is made: its texts, its targets, the gate; a killed run repeats no phase."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,13 @@ from fakevlm.model.llava import load_model, load_processor
 from miniworld.pretraining import train
 from miniworld.pretraining.describe import PHRASES, ask
 from miniworld.pretraining.pool import GRID, render
-from miniworld.pretraining.train import Recipe, Round, Trainer
+from miniworld.pretraining.train import RECIPE, Trainer
 from miniworld.world import SCENES, shoot
 
 VERDICTS = r"(?i)\b(real|fake|authentic|genuine|synthe|generated|manipulated|artificial|unnatural|artifact)"
-SMALL = (("hidden_size", 16), ("layers", 1), ("heads", 2), ("mlp", 32))
-ROUNDS = (Round(24, dense_steps=2, caption_steps=2), Round(16, dense_steps=2, caption_steps=2))
-TINY = Recipe(rounds=ROUNDS, batch=4, head_steps=2, vision=SMALL, text=SMALL, vocab_size=450)
+SMALL = {"hidden_size": 16, "layers": 1, "heads": 2, "mlp": 32}
+ROUNDS = [replace(RECIPE.rounds[0], images=n, dense_steps=2, caption_steps=2) for n in (24, 16)]
+TINY = replace(RECIPE, rounds=ROUNDS, batch=4, head_steps=2, vision=SMALL, text=SMALL, vocab_size=450)
 
 
 def test_descriptions_never_speak_of_authenticity() -> None:

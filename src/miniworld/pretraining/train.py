@@ -5,7 +5,6 @@ Face folder in 16-bit safetensors, as LLaVA-1.5 is published.
 """
 
 import io
-import json
 import math
 import tempfile
 import time
@@ -13,11 +12,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import yaml
+from jinja2 import Environment, StrictUndefined
+from PIL import Image
+from pydantic import TypeAdapter
 from torch import nn
-from transformers import LlavaForConditionalGeneration, LlavaProcessor
+from transformers import LlavaForConditionalGeneration
 
 from fakevlm import paths
 from fakevlm.annotation.aggregate import NOTHING, VERDICT
@@ -26,7 +30,7 @@ from fakevlm.data.clues import KINDS, QUALITIES, SUBJECTS
 from fakevlm.data.records import QUESTION
 from fakevlm.errors import UserError
 from fakevlm.model.build import build_llava, publish_names
-from fakevlm.model.chat import conversation, prompt
+from fakevlm.model.collate import Collator, Example
 from fakevlm.model.llava import load_processor
 from fakevlm.progress import bar
 from miniworld.pretraining.pool import GRID, Pool, render
@@ -39,45 +43,31 @@ SLOTS = GRID**2  # tokens of an image
 
 @dataclass(frozen=True)
 class Round:
-    """One pass through both phases, on renders of its own.
-
-    Attributes:
-        images: renders in the pool; in phase 1 every pass sees them mirrored at random.
-        dense_steps, caption_steps: optimizer steps of the two phases, `Recipe.batch` images each.
-        dense_rate, caption_rate, tower_rate: peak learning rates; the tower's in the second phase is its own.
-    """
+    """One pass through both phases: optimizer steps and peak learning rates (see recipe.yaml)."""
 
     images: int
     dense_steps: int
+    dense_rate: float
     caption_steps: int
-    dense_rate: float = 2e-3
-    caption_rate: float = 1.5e-3
-    tower_rate: float = 6e-4
+    caption_rate: float
+    tower_rate: float
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the shipped base was made with.
+    """What a base is made with (see recipe.yaml)."""
 
-    `make base` runs all rounds in today's world. The shipped base had its first round before the artifacts
-    were made larger, and the second with `--start` (see its card).
+    seed: int
+    batch: int
+    vocab_size: int
+    vision: dict[str, int]
+    text: dict[str, int]
+    head_steps: int
+    rounds: list[Round]
 
-    Attributes:
-        rounds: one after the other, each on renders of its own.
-        head_steps: if a round starts from a finished base, steps in which its new dense heads learn alone, so
-            that their first, random errors do not reach the tower.
-    """
 
-    seed: int = 991
-    batch: int = 64
-    rounds: tuple[Round, ...] = (
-        Round(images=80_000, dense_steps=3_600, caption_steps=1_300),
-        Round(images=60_000, dense_steps=1_800, caption_steps=700, dense_rate=1.2e-3, caption_rate=1.2e-3),
-    )
-    head_steps: int = 150
-    vision: tuple[tuple[str, int], ...] = (("hidden_size", 128), ("layers", 5), ("heads", 4), ("mlp", 512))
-    text: tuple[tuple[str, int], ...] = (("hidden_size", 128), ("layers", 3), ("heads", 4), ("mlp", 352))
-    vocab_size: int = 1_200
+_FOLDER = Path(__file__).parent
+RECIPE = TypeAdapter(Recipe).validate_python(yaml.safe_load((_FOLDER / "recipe.yaml").read_text("utf-8")))
 
 
 def tokenizer_texts(pool: Pool) -> Iterator[str]:
@@ -111,19 +101,31 @@ def batches(count: int, batch: int, steps: int, seed: int) -> Iterator[np.ndarra
 
 
 class Trainer:
-    """Trains the base and its dense heads on one pool of renders."""
+    """Trains the base and its dense heads on pools of renders.
 
-    def __init__(
-        self,
-        model: LlavaForConditionalGeneration,
-        processor: LlavaProcessor,
-        heads: DenseHeads,
-        recipe: Recipe,
-    ) -> None:
-        self.model, self.processor, self.heads, self.recipe = model, processor, heads, recipe
-        self.tower = model.model.vision_tower
-        images = processor.image_processor
+    Args:
+        recipe: all numbers.
+        pool: the first pool, for the tokenizer and the tower's first layer.
+        start: a finished base; None: random weights and a new tokenizer.
+    """
+
+    def __init__(self, recipe: Recipe, pool: Pool, start: Path | None) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.heads = recipe, DenseHeads(recipe.vision["hidden_size"])
+        with tempfile.TemporaryDirectory() as folder:
+            if start is None:
+                sizes = {"vision": recipe.vision, "text": recipe.text, "vocab_size": recipe.vocab_size}
+                sizes |= {"image_size": 96, "patch_size": 8}
+                build_llava(Path(folder), tokenizer_texts(pool), **sizes, seed=recipe.seed)
+            source, options = start or Path(folder), {"dtype": torch.float32, "attn_implementation": "eager"}
+            self.processor = load_processor(source)
+            self.model = LlavaForConditionalGeneration.from_pretrained(source, **options)
+        self.tower, self.weights = self.model.model.vision_tower, nn.ModuleList([self.model, self.heads])
+        images = self.processor.image_processor
         self.norm: Norm = (list(images.image_mean), list(images.image_std))
+        if start is None:
+            pixels = pool.pixels[:WHITEN_IMAGES]
+            whiten_patches(self.tower, normalised(pixels, self.norm, np.zeros(len(pixels), bool)))
 
     def _minimise(
         self, loss: Callable[[np.ndarray], tuple[torch.Tensor, torch.Tensor]], groups: list[dict],
@@ -168,25 +170,25 @@ class Trainer:
         self._minimise(loss, groups, pool, steps, 0.02, self.recipe.seed, "phase 1: dense targets")
         self.tower.requires_grad_(True)
 
-    def dense_phase(self, pool: Pool, plan: Round, *, prepare: bool, continued: bool) -> None:
-        """Phase 1 of a round; `prepare` sets the first layer of a new tower, or trains new heads alone."""
-        if prepare and continued:
+    def dense_phase(self, pool: Pool, plan: Round, *, heads_first: bool) -> None:
+        """Phase 1 of a round; with `heads_first`, new heads of a finished tower learn alone before."""
+        if heads_first:
             self.dense(pool, self.recipe.head_steps, 5e-3, only_heads=True)
-        elif prepare:
-            pixels = pool.pixels[:WHITEN_IMAGES]
-            whiten_patches(self.tower, normalised(pixels, self.norm, np.zeros(len(pixels), bool)))
         self.dense(pool, plan.dense_steps, plan.dense_rate)
 
     def captions(self, pool: Pool, plan: Round) -> None:
         """Phase 2: train the whole model on questions and answers, and the tower on the dense loss too."""
         inner, head = self.model.model, self.model.lm_head
         projector, language = inner.multi_modal_projector, inner.language_model
+        collate, image = Collator(self.processor), self.processor.image_token_id
 
         def loss(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
             still = np.zeros(len(rows), bool)  # descriptions say left and right: no mirroring here
             x = normalised(pool.pixels[rows], self.norm, still)
             features = self.tower(pixel_values=x).last_hidden_state[:, 1:]
-            ids, labels, first = self.caption_batch([pool.texts[row] for row in rows])
+            texts = collate([Example(Image.fromarray(pool.pixels[row]), *pool.texts[row]) for row in rows])
+            ids, labels = texts["input_ids"], texts["labels"]
+            first = ids[0].tolist().index(image)
             words = language.get_input_embeddings()(ids)
             embeds = torch.cat([words[:, :first], projector(features), words[:, first + SLOTS :]], 1)
             hidden = language(inputs_embeds=embeds).last_hidden_state[:, first + SLOTS - 1 : -1]
@@ -201,21 +203,6 @@ class Trainer:
         seed = self.recipe.seed + 2
         self._minimise(loss, groups, pool, plan.caption_steps, 0.01, seed, "phase 2: descriptions")
 
-    def caption_batch(self, texts: list[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Return token ids and labels (B, T) of questions and answers, and where the image starts."""
-
-        def tokens(text: str) -> torch.Tensor:
-            text = text.replace(self.processor.image_token, self.processor.image_token * SLOTS)
-            encoded = self.processor.tokenizer(text, add_special_tokens=True, return_tensors="pt")
-            return encoded["input_ids"][0]
-
-        ids = [tokens(conversation(self.processor, *pair)) for pair in texts]
-        labels = [row.clone() for row in ids]
-        for row, (question, _) in zip(labels, texts, strict=True):
-            row[: len(tokens(prompt(self.processor, question)))] = -100
-        pad, first = nn.utils.rnn.pad_sequence, ids[0].tolist().index(self.processor.image_token_id)
-        return pad(ids, True, self.processor.tokenizer.pad_token_id), pad(labels, True, -100), first
-
 
 def pretrain(out: Path, recipe: Recipe, threads: int = 2, start: Path | None = None) -> None:
     """Train the base and write it to `out` (16-bit safetensors, processor, model card).
@@ -229,89 +216,51 @@ def pretrain(out: Path, recipe: Recipe, threads: int = 2, start: Path | None = N
     Raises:
         UserError: the tower fails the gate.
     """
-    torch.manual_seed(recipe.seed)
-    heads = DenseHeads(dict(recipe.vision)["hidden_size"])
-    code = code_version("miniworld", "fakevlm.model")
+    code, continued = code_version("miniworld", "fakevlm.model"), start is not None
     run = key(asdict(recipe), model_version(start) if start else None, code, threads)
-    rounds = list(enumerate(recipe.rounds))[0 if start is None else -1 :]
     trainer, gates, minutes = None, [], []
     with Cache(paths.runs("base") / "cache.sqlite") as values:
-        for number, plan in rounds:
+        for number, plan in list(enumerate(recipe.rounds))[-1 if continued else 0 :]:
             pool = render(sum(earlier.images for earlier in recipe.rounds[:number]), plan.images, threads)
-            prepare = trainer is None
-            if trainer is None:
-                trainer = Trainer(*_load(recipe, pool, start), heads, recipe)
-            dense = partial(trainer.dense_phase, pool, plan, prepare=prepare, continued=start is not None)
-            least = GATE if plan is recipe.rounds[-1] else 0.0  # earlier rounds are only measured
+            trainer = trainer or Trainer(recipe, pool, start)
+            dense = partial(trainer.dense_phase, pool, plan, heads_first=continued)
             for phase, train in enumerate((dense, partial(trainer.captions, pool, plan)), 1):
                 name = f"round {number + 1}, phase {phase}"
-                minutes.append(_phase(trainer, train, values, key(run, name)))
-                gates.append(_gate(trainer, values, key(run, name, "gate"), name, least))
+                state = _once(values, key(run, name), partial(_timed, trainer, train))
+                trainer.weights.load_state_dict(state["weights"])
+                minutes.append(state["minutes"])
+                measure = partial(gate, trainer.tower, trainer.norm)
+                accuracy, auc = _once(values, key(run, name, "gate"), measure)
+                if plan is recipe.rounds[-1] and accuracy < GATE:
+                    raise UserError(
+                        f"the tower of {name}, tuned on labels, tells fake from real in {accuracy:.3f} of "
+                        f"renders; {GATE} is asked for",
+                        "give it more steps or images (src/miniworld/pretraining/recipe.yaml)",
+                    )
+                gates.append((accuracy, auc))
     trainer.model.half().save_pretrained(out)
     publish_names(out)
     trainer.processor.save_pretrained(out)
-    card = _card(recipe, gates, minutes, threads, continued=start is not None)
-    (out / "README.md").write_text(card, encoding="utf-8")
+    jinja = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
+    jinja.filters["thousands"] = "{:,}".format
+    card = jinja.from_string((_FOLDER / "card.md").read_text("utf-8"))
+    facts = {"recipe": recipe, "gates": gates, "minutes": minutes, "threads": threads, "continued": continued}
+    (out / "README.md").write_text(card.render(**facts), encoding="utf-8")
 
 
-def _load(
-    recipe: Recipe, pool: Pool, start: Path | None
-) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """Return model and processor: those of `start`, or a model of random weights with a new tokenizer."""
-    with tempfile.TemporaryDirectory() as folder:
-        if start is None:
-            start, options = Path(folder), {"vision": dict(recipe.vision), "text": dict(recipe.text)}
-            options |= {"vocab_size": recipe.vocab_size, "seed": recipe.seed}
-            build_llava(start, tokenizer_texts(pool), image_size=96, patch_size=8, **options)
-        processor = load_processor(start)
-        options = {"dtype": torch.float32, "attn_implementation": "eager"}
-        model = LlavaForConditionalGeneration.from_pretrained(start, **options)
-    return model, processor
-
-
-def _phase(trainer: Trainer, train: Callable[[], None], values: Cache, run: str) -> float:
-    """Train a phase, or load what is cached of it; return the minutes that it took."""
-    weights = nn.ModuleList([trainer.model, trainer.heads])
-    if stored := values.get(run):
-        state = torch.load(io.BytesIO(stored), weights_only=True)
-        weights.load_state_dict(state["weights"])
-        return state["minutes"]
+def _timed(trainer: Trainer, train: Callable[[], None]) -> dict[str, Any]:
+    """Return all weights after a phase, and the minutes that it took."""
     started = time.monotonic()
     train()
-    minutes, buffer = (time.monotonic() - started) / 60, io.BytesIO()
-    torch.save({"weights": weights.state_dict(), "minutes": minutes}, buffer)
-    values.put(run, buffer.getvalue())
-    return minutes
+    return {"weights": trainer.weights.state_dict(), "minutes": (time.monotonic() - started) / 60}
 
 
-def _gate(trainer: Trainer, values: Cache, run: str, name: str, least: float) -> tuple[float, float]:
-    """Return accuracy and AUC of the gate, measured once.
-
-    Raises:
-        UserError: the accuracy is below `least`.
-    """
-    if not values.get(run):
-        values.put(run, json.dumps(gate(trainer.tower, trainer.norm)).encode())
-    accuracy, auc = json.loads(values.get(run))
-    if accuracy < least:
-        raise UserError(
-            f"the tower of {name}, tuned on labels, tells fake from real in {accuracy:.3f} of renders; "
-            f"{least} is asked for",
-            "give it more steps or images (Recipe in src/miniworld/pretraining/train.py)",
-        )
-    return accuracy, auc
-
-
-def _card(
-    recipe: Recipe, gates: list[tuple[float, float]], minutes: list[float], threads: int, *, continued: bool
-) -> str:
-    """Return the model card, from the templates card.md and card_continued.md."""
-    names = ("card.md", "card_continued.md")
-    template, earlier = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names)
-    steps = [(plan.dense_steps, plan.caption_steps) for plan in recipe.rounds]
-    dense, captions = (" + ".join(f"{count:,}" for count in phase) for phase in zip(*steps, strict=True))
-    values = {"recipe": recipe, "vision": dict(recipe.vision), "text": dict(recipe.text), "gates": gates[-2:]}
-    values |= {"images": sum(plan.images for plan in recipe.rounds), "rounds": len(recipe.rounds)}
-    values |= {"passes": recipe.batch * sum(map(sum, steps)), "dense": dense, "captions": captions}
-    values |= {"took": ", ".join(f"{m:.0f}" for m in minutes), "threads": threads}
-    return template.format(continued=earlier if continued else "", **values)
+def _once(values: Cache, run: str, compute: Callable[[], Any]) -> Any:
+    """Return the tensors and numbers that `compute` returns, from the cache if they are in it."""
+    stored = values.get(run)
+    if stored is None:
+        buffer = io.BytesIO()
+        torch.save(compute(), buffer)
+        stored = buffer.getvalue()
+        values.put(run, stored)
+    return torch.load(io.BytesIO(stored), weights_only=True)
