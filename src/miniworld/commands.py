@@ -13,10 +13,9 @@ def world(
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
 ) -> None:
     """Draw the miniature's raw corpora anew, in the layouts of the real ones."""
-    from miniworld.export import Sizes, export
+    from miniworld.export import amounts, export
 
-    sizes = Sizes() if scale == 1.0 else Sizes().scaled(scale)
-    weights = export(out, seed, sizes, workers)
+    weights = export(out, seed, amounts(scale), workers)
     for name, weight in {**weights, "together": sum(weights.values())}.items():
         print(f"{name:12s} {weight / 1e6:7.2f} MB")
 

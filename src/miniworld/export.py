@@ -1,21 +1,17 @@
 """Writes the miniature's corpora in the layouts of the real ones: `fakevlm world --out embedded --seed 17`.
 
-Beside the corpora comes `truth.jsonl`, the ground truth, which no real corpus has. A few files are broken on
-purpose, as in every real download: one cut off, one empty, one that is not an image. All images are JPEG: in
-the real GenImage the file format gives the label away. Equal seed and sizes make equal bytes; every picture
-has a seed of its own, so it does not depend on how many others are made. The corpora's contents stand in
-export.yaml.
-"""
+Beside the corpora comes `truth.jsonl`, the ground truth, which no real corpus has. All images are JPEG: in
+the real GenImage the file format gives the label away. Equal seed and amounts make equal bytes; a picture has
+a seed of its own and does not depend on how many others are made. export.yaml says what the corpora hold."""
 
 import io
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -26,7 +22,6 @@ from fakevlm.data.corpora import ddvqa, ffpp, genimage, m6doc
 from fakevlm.data.ground_truth import GroundTruth, write_ground_truth
 from fakevlm.data.page_layout import STYLES, Block, jitter
 from fakevlm.data.records import FAKE, REAL
-from fakevlm.errors import UserError
 from fakevlm.progress import track
 from miniworld import export_words, world
 from miniworld.page_layouts import sample_layout
@@ -34,51 +29,26 @@ from miniworld.page_layouts import sample_layout
 PLAN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 CORPORA = ("genimage", "chameleon", "cvusa", "vigor", "m6doc", "ffpp", "loki", "dmimage", "ddvqa")
 SIZE = 96  # pixels a side
+FRAMES = 4  # a video
 # Without `cpu-independent` the encoder's choices depend on where its buffers happen to lie in memory.
 _H264 = {"crf": "23", "preset": "medium", "x264-params": "cpu-independent=1"}
-T, R = TypeVar("T"), TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How many of what. They keep the corpora's proportions as far as a few megabytes allow.
-
-    Attributes:
-        genimage, chameleon, cvusa, vigor, m6doc: images.
-        videos: FF++ originals (an even number: they come in pairs); each is manipulated in four ways.
-        frames: frames a video.
-        loki: images a category, three in five of them fake.
-        dmimage_fakes, dmimage_reals: images a folder.
-        copies: GenImage photographs that lie under a second generator too.
-    """
-
-    genimage: int = 1920
-    chameleon: int = 400
-    cvusa: int = 226
-    vigor: int = 114
-    m6doc: int = 250
-    videos: int = 80
-    frames: int = 4
-    loki: int = 40
-    dmimage_fakes: int = 18
-    dmimage_reals: int = 66
-    copies: int = 10
-
-    def scaled(self, factor: float) -> "Sizes":
-        """Return the same proportions, smaller: at least two of each, an even number of videos."""
-        new = {f.name: max(2, round(getattr(self, f.name) * factor)) for f in fields(self)}
-        return replace(self, **new | {"frames": self.frames, "videos": max(6, 2 * round(new["videos"] / 2))})
+def amounts(scale: float = 1.0) -> dict[str, int]:
+    """Return how many of what to draw, `scale` times those in export.yaml: at least two, videos in pairs."""
+    numbers = {name: max(2, round(n * scale)) for name, n in PLAN["amounts"].items()}
+    return numbers | {"videos": max(6, 2 * round(numbers["videos"] / 2))}
 
 
 class Job(NamedTuple):
-    """One picture to be drawn.
+    """One picture or video to be drawn.
 
     Attributes:
-        file: where it is written, relative to the export's folder; `<index>`, `<index3>` and `<synset>` stand
-            for the ImageNet class of what the picture shows, known once it is drawn.
-        path: its record's path, as the corpus's reader makes it; same placeholders.
+        file: where it is written, relative to the export's folder; `{index}` and `{synset}` stand for the
+            ImageNet class of what the picture shows, known once it is drawn.
+        path: its record's path, as the corpus's reader makes it; a video's has `{frame}` in it.
         seed: of its own random generator.
-        options: passed to `world.shoot`; the variant of a document is the style of its page.
+        options: passed to `world.shoot` or `world.shoot_video`.
     """
 
     file: str
@@ -88,15 +58,6 @@ class Job(NamedTuple):
     options: dict[str, Any]
 
 
-class VideoJob(NamedTuple):
-    """One video: an original (`method` None) or a manipulation `<target>_<source>`."""
-
-    method: str | None
-    video: str
-    frames: int
-    seed: tuple[int, ...]
-
-
 def genimage_jobs(n: int, seed: int) -> Iterator[Job]:
     """Yield half generated images, half photographs."""
     generators, categories = list(PLAN["generators"].items()), PLAN["genimage_categories"]
@@ -104,12 +65,10 @@ def genimage_jobs(n: int, seed: int) -> Iterator[Job]:
         generator, entry = generators[i // 2 % len(generators)]
         k = i // (2 * len(generators))
         fake, split = i % 2 == 1, "val" if k % 7 == 6 else "train"
+        options = {"fake": True, "kinds": entry["kinds"]} if fake else {}
+        file = f"ILSVRC2012_val_{i + 1:08d}.JPEG" if split == "val" else f"{{synset}}_{i + 1}.JPEG"
         if fake:
-            file = entry["file"].replace("<n5>", f"{k:05d}").replace("<n>", str(k)) + ".JPEG"
-            options = {"fake": True, "kinds": entry["kinds"]}
-        else:
-            file = f"ILSVRC2012_val_{i + 1:08d}.JPEG" if split == "val" else f"<synset>_{i + 1}.JPEG"
-            options = {}
+            file = entry["file"].format(n=k) + ".JPEG"
         place = f"genimage/{entry['folder']}/{split}/{'ai' if fake else 'nature'}/{file}"
         path = genimage.record_id(FAKE if fake else REAL, generator, file)
         yield Job(place, path, categories[(k + i // 2) % len(categories)], (seed, 1, i), options)
@@ -119,10 +78,8 @@ def chameleon_jobs(n: int, seed: int) -> Iterator[Job]:
     """Yield fakes with one faint artifact each; every seventh shows none at all."""
     for i in range(n):
         name = uuid.UUID(bytes=np.random.default_rng([seed, 2, i, 1]).bytes(16), version=4)
-        kind, options = ("real", "fake")[i % 2], {}
-        if i % 2:
-            count = (0, 0) if i // 2 % 7 == 3 else (1, 1)
-            options = {"fake": True, "count": count, "strength": (0.5, 0.8)}
+        kind, count = ("real", "fake")[i % 2], (0, 0) if i // 2 % 7 == 3 else (1, 1)
+        options = {"fake": True, "count": count, "strength": (0.5, 0.8)} if i % 2 else {}
         category = ("human", "scene", "object", "animal")[i // 2 % 4]
         file = f"chameleon/test/{i % 2}_{kind}/{name}.jpg"
         yield Job(file, f"chameleon/{kind}/{name}.jpg", category, (seed, 2, i), options)
@@ -148,8 +105,7 @@ def m6doc_jobs(n: int, seed: int) -> Iterator[Job]:
         style = STYLES[i % len(STYLES)]
         split = "train" if i % 10 < 6 else "val" if i % 10 == 6 else "test"
         name = f"{style}_{i:04d}.jpg"
-        options = {"variant": style}
-        yield Job(f"m6doc/{split}2017/{name}", f"doc/real/{name}", "doc", (seed, 5, i), options)
+        yield Job(f"m6doc/{split}2017/{name}", f"doc/real/{name}", "doc", (seed, 5, i), {"variant": style})
 
 
 def loki_jobs(per_category: int, seed: int) -> Iterator[Job]:
@@ -178,15 +134,15 @@ def dmimage_jobs(fakes: int, reals: int, seed: int) -> Iterator[Job]:
                 yield Job(f"dmimage/{file}", path, category, job_seed, options)
 
 
-def jobs(sizes: Sizes, seed: int) -> list[Job]:
-    """Return all single pictures of all corpora."""
+def jobs(n: Mapping[str, int], seed: int) -> list[Job]:
+    """Return all single pictures of all corpora; `n` as from `amounts`."""
     return [
-        *genimage_jobs(sizes.genimage, seed),
-        *chameleon_jobs(sizes.chameleon, seed),
-        *satellite_jobs(sizes.cvusa, sizes.vigor, seed),
-        *m6doc_jobs(sizes.m6doc, seed),
-        *loki_jobs(sizes.loki, seed),
-        *dmimage_jobs(sizes.dmimage_fakes, sizes.dmimage_reals, seed),
+        *genimage_jobs(n["genimage"], seed),
+        *chameleon_jobs(n["chameleon"], seed),
+        *satellite_jobs(n["cvusa"], n["vigor"], seed),
+        *m6doc_jobs(n["m6doc"], seed),
+        *loki_jobs(n["loki"], seed),
+        *dmimage_jobs(n["dmimage_fakes"], n["dmimage_reals"], seed),
     ]
 
 
@@ -197,12 +153,9 @@ def paint(job: Job) -> tuple[str, bytes, GroundTruth, list[Block] | None]:
     if job.category == "doc":
         layout = jitter(sample_layout(rng, job.options["variant"]), rng)
     shot = world.shoot(job.category, rng, size=SIZE, layout=layout, **job.options)
-    classes = PLAN["classes"].get(shot.facts.get("subject", ""), ((0, ""),))
+    classes = PLAN["classes"].get(shot.facts["subject"], ((0, ""),))
     index, synset = classes[job.seed[-1] % len(classes)]
-    file, path = (
-        name.replace("<index3>", f"{index:03d}").replace("<index>", str(index)).replace("<synset>", synset)
-        for name in (job.file, job.path)
-    )
+    file, path = (name.format(index=index, synset=synset) for name in (job.file, job.path))
     return file, shot.jpeg, shot.truth(path), layout
 
 
@@ -214,22 +167,27 @@ def pairs(videos: int, seed: int) -> dict[str, list[list[str]]]:
     return {"train": drawn[2 * held_out :], "val": drawn[held_out : 2 * held_out], "test": drawn[:held_out]}
 
 
-def video_jobs(videos: int, frames: int, seed: int) -> list[VideoJob]:
+def video_jobs(videos: int, seed: int) -> list[Job]:
     """Return every original and its four manipulations, with the target's person, light and movement."""
     swaps = [pair for split in pairs(videos, seed).values() for pair in split]
     source = dict([*swaps, *(reversed(pair) for pair in swaps)])
-    return [
-        VideoJob(method, f"{target}_{source[target]}" if method else target, frames, (seed, 9, int(target)))
-        for method in (None, *ffpp.METHODS)
-        for target in sorted(source)
-    ]
+    made = []
+    for method in (None, *ffpp.METHODS):
+        folder = f"manipulated_sequences/{method}" if method else "original_sequences/youtube"
+        for target in sorted(source):
+            video = f"{target}_{source[target]}" if method else target
+            file, path = (
+                f"ffpp/{folder}/c23/videos/{video}.mp4",
+                ffpp.frame_id(method, video, "{frame:03d}.png"),
+            )
+            made.append(Job(file, path, "deepfake", (seed, 9, int(target)), {"manipulation": method}))
+    return made
 
 
 def encode(frames: list[np.ndarray]) -> bytes:
-    """Return an MP4 of frames (H, W, 3) uint8 with even sides.
+    """Return an MP4 of frames (H, W, 3) uint8: H.264, rate factor 23 (what "c23" means), 25 a second.
 
-    H.264, rate factor 23 (what "c23" means), YUV 4:2:0, 25 a second. The encoder's own notes in the stream
-    are left out; one thread, so equal frames make equal bytes.
+    Without the encoder's own notes in the stream and in one thread, equal frames make equal bytes.
     """
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as container:
@@ -240,24 +198,15 @@ def encode(frames: list[np.ndarray]) -> bytes:
         notes = av.bitstream.BitStreamFilterContext("filter_units=remove_types=6", stream)
         packets = [p for pixels in frames for p in stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24"))]
         for packet in [*packets, *stream.encode(None), None]:
-            for passed in notes.filter(packet):
-                container.mux(passed)
+            container.mux(notes.filter(packet))
     return out.getvalue()
 
 
-def film(job: VideoJob) -> tuple[str, bytes, list[GroundTruth]]:
+def film(job: Job) -> tuple[str, bytes, list[GroundTruth]]:
     """Return one video: (file, MP4, ground truth of each frame)."""
-    shots = world.shoot_video(np.random.default_rng(job.seed), frames=job.frames, manipulation=job.method)
-    folder = f"manipulated_sequences/{job.method}" if job.method else "original_sequences/youtube"
-    frames = [ffpp.frame_id(job.method, job.video, f"{n:03d}.png") for n in range(job.frames)]
-    truths = [shot.truth(frame) for frame, shot in zip(frames, shots, strict=True)]
-    return f"ffpp/{folder}/c23/videos/{job.video}.mp4", encode([shot.pixels for shot in shots]), truths
-
-
-def _run(work: Callable[[T], R], items: list[T], workers: int, desc: str, unit: str) -> Iterator[R]:
-    """Yield the results in the items' order."""
-    with ProcessPoolExecutor(workers) as executor:
-        yield from track(executor.map(work, items, chunksize=16), desc, total=len(items), unit=unit)
+    shots = world.shoot_video(np.random.default_rng(job.seed), frames=FRAMES, **job.options)
+    truths = [shot.truth(job.path.format(frame=n)) for n, shot in enumerate(shots)]
+    return job.file, encode([shot.pixels for shot in shots]), truths
 
 
 def _write(file: Path, content: bytes | str) -> None:
@@ -265,8 +214,10 @@ def _write(file: Path, content: bytes | str) -> None:
     file.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def _compact(content: Any) -> str:
-    return json.dumps(content, separators=(",", ":")) + "\n"
+def _write_json(file: Path, content: Any, *, encoding: str = "utf-8", **layout: Any) -> None:
+    """Write compact JSON, or in another `layout` (arguments of `json.dumps`)."""
+    layout = layout or {"separators": (",", ":")}
+    _write(file, (json.dumps(content, **layout) + "\n").encode(encoding))
 
 
 def _write_cvusa_splits(out: Path, files: list[str]) -> None:
@@ -284,25 +235,23 @@ def _write_coco(out: Path, pages: dict[str, list[Block]]) -> None:
     splits: dict[str, dict[str, list[dict]]] = {}
     for file, layout in pages.items():
         _, split, name = file.split("/")
-        coco = splits.setdefault(split, {"images": [], "annotations": []})
+        coco = splits.setdefault(split, {"images": [], "annotations": [], "categories": categories})
         page = len(coco["images"]) + 1
         coco["images"].append({"id": page, "file_name": name, "width": SIZE, "height": SIZE})
         classes = PLAN["m6doc_classes"][name.split("_")[0]]
         for block in layout:
             x0, y0, x1, y1 = (v * SIZE for v in block.box)
-            bbox = [round(x0, 2), round(y0, 2), round(x1 - x0, 2), round(y1 - y0, 2)]
+            x, y, w, h = (round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0))
             row = {"id": len(coco["annotations"]) + 1, "image_id": page}
-            row |= {"category_id": m6doc.CATEGORIES.index(classes[block.kind]), "bbox": bbox}
-            coco["annotations"].append(row | {"area": round(bbox[2] * bbox[3], 2), "iscrowd": 0})
+            row |= {"category_id": m6doc.CATEGORIES.index(classes[block.kind]), "bbox": [x, y, w, h]}
+            coco["annotations"].append(row | {"area": round(w * h, 2), "iscrowd": 0})
     for split, coco in splits.items():
-        file = out / f"m6doc/annotations/instances_{split}.json"
-        _write(file, _compact(coco | {"categories": categories}))
+        _write_json(out / f"m6doc/annotations/instances_{split}.json", coco)
 
 
 def _write_loki(out: Path, truths: list[GroundTruth], seed: int) -> None:
     """Write both JSON files of LOKI; people described two of three fakes that show something."""
-    rows: list[dict[str, Any]] = []
-    described: list[dict[str, Any]] = []
+    rows, described = [], []
     for n, truth in enumerate(truths):
         path = truth.path.removeprefix("loki/")
         kind, category = ("fake" if truth.label == FAKE else "real"), path.split("/")[1]
@@ -318,14 +267,14 @@ def _write_loki(out: Path, truths: list[GroundTruth], seed: int) -> None:
             row |= {"metric": "image-model-as-judge", "modality": "image-text", "problems": problems}
             described.append(row | {"id": len(described)})
     folder = out / "loki/data_json/image"
-    _write(folder / "true_or_false.json", _compact(rows))
-    _write(folder / "open_ended_vqa.json", _compact(described).encode("utf-16"))
+    _write_json(folder / "true_or_false.json", rows)
+    _write_json(folder / "open_ended_vqa.json", described, encoding="utf-16")
 
 
 def _write_faces(out: Path, splits: dict[str, list], seed: int, frames: Iterable[GroundTruth]) -> None:
     """Write FF++'s splits, and DD-VQA: all test videos, and the videos of every fourth training pair."""
     for split, listed in splits.items():
-        _write(out / f"ffpp/splits/{split}.json", json.dumps(listed) + "\n")
+        _write_json(out / f"ffpp/splits/{split}.json", listed, indent=None)
     chosen = {video: "train" for pair in splits["train"][::4] for video in pair}
     chosen |= {video: "test" for pair in splits["test"] for video in pair}
     mids = {method: mid for mid, method in ddvqa.METHODS.items()}
@@ -341,7 +290,7 @@ def _write_faces(out: Path, splits: dict[str, list], seed: int, frames: Iterable
             entries = content.setdefault((chosen[target], names.get(method, method)), {})
             entries[f"{mids[method]}_{video}"] = entry
     for (split, name), entries in content.items():
-        _write(out / f"ddvqa/{split}_set/{name}/{name}.json", json.dumps(entries, indent=1) + "\n")
+        _write_json(out / f"ddvqa/{split}_set/{name}/{name}.json", entries, indent=1)
 
 
 def _spoil(out: Path, files: list[str], copies: int) -> None:
@@ -356,36 +305,36 @@ def _spoil(out: Path, files: list[str], copies: int) -> None:
     _write(out / "genimage/GLIDE/train/nature/n02099601_503.JPEG", page)
 
 
-def export(out: Path, seed: int = 17, sizes: Sizes | None = None, workers: int = 1) -> dict[str, int]:
+def export(out: Path, seed: int, numbers: Mapping[str, int], workers: int = 1) -> dict[str, int]:
     """Write all corpora and `truth.jsonl` below `out`, in place of old ones; other files are left alone.
 
-    Returns:
-        bytes by corpus, and of the truth.
+    Args:
+        numbers: how many of what, as from `amounts`.
+        workers: processes; they change no byte.
 
-    Raises:
-        UserError: the number of videos is odd.
+    Returns:
+        Bytes by corpus, and of the truth.
     """
-    sizes = sizes or Sizes()
-    if sizes.videos % 2:
-        raise UserError(f"{sizes.videos} videos do not make pairs", "take an even number")
     for corpus in CORPORA:
         shutil.rmtree(out / corpus, ignore_errors=True)
     files, ground_truth, layouts, faces = [], [], {}, []
-    for file, data, truth, layout in _run(paint, jobs(sizes, seed), workers, "painting", "img"):
-        _write(out / file, data)
-        files.append(file)
-        ground_truth.append(truth)
-        if file.startswith("m6doc/"):
-            layouts[file] = layout
-    videos = video_jobs(sizes.videos, sizes.frames, seed)
-    for file, data, frames in _run(film, videos, workers, "filming", "video"):
-        _write(out / file, data)
-        faces += frames
-    _write_faces(out, pairs(sizes.videos, seed), seed, faces)
+    todo, videos = jobs(numbers, seed), video_jobs(numbers["videos"], seed)
+    with ProcessPoolExecutor(workers) as executor:
+        painted, filmed = executor.map(paint, todo, chunksize=16), executor.map(film, videos, chunksize=16)
+        for file, data, truth, layout in track(painted, "painting", total=len(todo)):
+            _write(out / file, data)
+            files.append(file)
+            ground_truth.append(truth)
+            if file.startswith("m6doc/"):
+                layouts[file] = layout
+        for file, data, truths in track(filmed, "filming", total=len(videos), unit="video"):
+            _write(out / file, data)
+            faces += truths
+    _write_faces(out, pairs(numbers["videos"], seed), seed, faces)
     _write_cvusa_splits(out, [f for f in files if f.startswith("cvusa/")])
     _write_coco(out, layouts)
     _write_loki(out, [t for t in ground_truth if t.path.startswith("loki/")], seed)
-    _spoil(out, files, sizes.copies)
+    _spoil(out, files, numbers["copies"])
     write_ground_truth(sorted([*ground_truth, *faces], key=lambda t: t.path), out / "truth.jsonl")
     weights = {c: sum(f.stat().st_size for f in (out / c).rglob("*") if f.is_file()) for c in CORPORA}
     return weights | {"truth.jsonl": (out / "truth.jsonl").stat().st_size}

@@ -1,8 +1,7 @@
 """What people say of the images: LOKI's descriptions and DD-VQA's answers (words: export_words.yaml).
 
 Benchmarks written by people use other words than annotating models do. So must the miniature's, or agreement
-of wording would pass for understanding.
-"""
+of wording would pass for understanding."""
 
 from collections.abc import Sequence
 from pathlib import Path
