@@ -47,35 +47,26 @@ def test_detect_answers_files_and_folders(project: Path, base: Path, photo: Path
     assert not (project / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "error"),
-    [
-        ("broken.jpg", "not a readable image"),
-        ("none.png", "no such file"),
-        ("https://example.com/a.jpg", "download the image"),
-        (" ", "name is empty"),
-        ("empty", "holds no image"),
-    ],
-)
-def test_detect_names_a_bad_file_and_answers_the_others(
-    project: Path, base: Path, photo: Path, name: str, error: str, monkeypatch: pytest.MonkeyPatch
+def test_detect_names_bad_files_and_answers_the_others(
+    project: Path, base: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photo.parent)
     Path("broken.jpg").write_text("not an image")
     Path("empty").mkdir()
-    arguments = ["detect", name, str(photo), "--model", str(base)]
+    errors = {"broken.jpg": "not a readable image", "none.png": "no such file", " ": "name is empty"}
+    errors |= {"https://example.com/a.jpg": "download the image", "empty": "holds no image"}
+    arguments = ["detect", *errors, str(photo), "--model", str(base)]
     done = RUNNER.invoke(app, arguments)
     assert done.exit_code == 2
-    assert error in done.stderr
     assert f"{photo}: " in done.stdout
-    done = RUNNER.invoke(app, [*arguments, "--json"])
-    first, second = (json.loads(line) for line in done.stdout.splitlines())
-    assert set(first) == {"path", "error"}
-    assert error in first["error"]
-    assert second["path"] == str(photo)
+    *refused, answer = map(json.loads, RUNNER.invoke(app, [*arguments, "--json"]).stdout.splitlines())
+    assert answer["path"] == str(photo)
+    for row, (name, error) in zip(refused, errors.items(), strict=True):
+        assert (row.keys(), row["path"], error in row["error"]) == ({"path", "error"}, name, True)
+        assert f"{name}: {row['error']}" in done.stderr
 
 
-def test_detect_says_that_weights_do_not_fit(
+def test_detect_says_that_weights_do_not_fit_or_are_not_there(
     project: Path, base: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     damaged = shutil.copytree(base, tmp_path / "damaged")
@@ -89,11 +80,6 @@ def test_detect_says_that_weights_do_not_fit(
     (damaged / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
     assert call(monkeypatch, "detect", str(photo), "--model", str(damaged)) == 1
     assert "no model could be loaded" in capsys.readouterr().err
-
-
-def test_detect_says_that_there_is_no_model_yet(
-    project: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
     assert call(monkeypatch, "detect", str(photo)) == 1
     assert "dvc repro finetune@explanation" in capsys.readouterr().err
 

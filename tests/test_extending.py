@@ -100,7 +100,7 @@ from fakevlm.data.ground_truth import GroundTruth
 class Renderer:
     def document(self, page, rng, path):
         out = io.BytesIO()
-        Image.new("RGB", (page.width, page.height), (int(rng.integers(256)), 0, 0)).save(out, "JPEG")
+        Image.new("RGB", (page.width, page.height)).save(out, "JPEG")
         return out.getvalue(), GroundTruth(path, 0, "doc")
 """
 

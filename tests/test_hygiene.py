@@ -18,6 +18,7 @@ from fakevlm.config.parts import SHOWS
 from imports import file_of, graph, reached
 
 MB = 1_000_000
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 # Modules that decide no number: a change of theirs runs no stage again.
 PLUMBING = ("errors", "paths", "progress", "plugins", "prefetch", "cache", "inference.ray_cluster", "config")
 
@@ -91,8 +92,7 @@ def resolved(folder: Path, profile: str) -> dict[str, dict]:
 
     folder.mkdir()
     shutil.copy(ROOT / "dvc.yaml", folder)
-    values = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"profile": profile}
-    (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"profile": profile}, sort_keys=False))
     Repo.init(str(folder), no_scm=True).close()
     with Repo(str(folder)) as repo:
         return {
@@ -107,37 +107,22 @@ def resolved(folder: Path, profile: str) -> dict[str, dict]:
 
 
 @pytest.fixture(scope="module")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dict]]:
-    folder = tmp_path_factory.mktemp("graphs")
-    profiles = [name for name in yaml.safe_load((ROOT / "params.yaml").read_text()) if name != "profile"]
-    return {profile: resolved(folder / profile, profile) for profile in profiles}
-
-
-@pytest.fixture(scope="module")
-def stages(graphs: dict[str, dict[str, dict]]) -> dict[str, dict]:
-    return graphs["mini"]
+def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    return resolved(tmp_path_factory.mktemp("graphs") / "mini", "mini")
 
 
 def under(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")
 
 
-def test_every_profile_has_the_same_graph(graphs: dict[str, dict], stages: dict[str, dict]) -> None:
+@pytest.mark.parametrize("profile", sorted(PARAMS.keys() - {"profile", "mini"}))
+def test_every_profile_has_the_same_graph(stages: dict[str, dict], tmp_path: Path, profile: str) -> None:
     assert {"collect", "finetune@head", "evaluate@ffpp", "report"} <= set(stages)
-    text = json.dumps(stages)
-    for profile, others in graphs.items():
-        expected = text.replace("--profile mini", f"--profile {profile}").replace('"mini', f'"{profile}')
-        assert others == {
-            name: s | {"params": sorted(s["params"])} for name, s in json.loads(expected).items()
-        }
-
-
-def test_a_stage_depends_on_whole_folders_of_those_that_may_be_left_out(stages: dict[str, dict]) -> None:
-    outs = {out for stage in stages.values() for out in stage["outs"]}
-    optional = {out for out in outs if any(under(out, f"artifacts/{name}") for name in SHOWS)}
-    assert len(optional) == 6
-    deps = {dep for stage in stages.values() for dep in stage["deps"]}
-    assert [dep for dep in deps if any(dep.startswith(f"{out}/") for out in optional)] == []
+    text = (
+        json.dumps(stages).replace("--profile mini", f"--profile {profile}").replace('"mini', f'"{profile}')
+    )
+    expected = {name: s | {"params": sorted(s["params"])} for name, s in json.loads(text).items()}
+    assert resolved(tmp_path / profile, profile) == expected
 
 
 def test_dependencies_exist(stages: dict[str, dict]) -> None:
@@ -146,6 +131,8 @@ def test_dependencies_exist(stages: dict[str, dict]) -> None:
         if dep.startswith("artifacts/"):
             assert any(under(dep, out) for out in outs), f"no stage makes {dep}"
             assert not dep.startswith("artifacts/executed"), "executed copies are to look at"
+            whole = dep in outs or dep.split("/")[1] not in SHOWS
+            assert whole, "a stage that may be left out: depend on its whole folder"
         elif dep.startswith("data/"):
             assert (ROOT / "embedded" / dep.removeprefix("data/")).exists(), f"{dep} is not in embedded/"
         else:
@@ -174,11 +161,8 @@ def test_code_dependencies_are_those_that_the_notebook_imports(stages: dict[str,
 
 def test_a_setting_runs_only_the_stages_that_use_it(stages: dict[str, dict]) -> None:
     def stale(key: str) -> set[str]:
-        return {
-            name.split("@")[0]
-            for name, stage in stages.items()
-            if any(f"mini.{key}.".startswith(f"{param}.") for param in stage["params"])
-        } - {"report"}
+        uses = [n for n, s in stages.items() if any(f"mini.{key}.".startswith(f"{p}.") for p in s["params"])]
+        return {name.split("@")[0] for name in uses} - {"report"}
 
     assert all(stage["params"] == ["mini", "profile"] for name, stage in stages.items() if name == "report")
     assert stale("finetune.epochs") == {"finetune"}, "the study trains by steps of its own"

@@ -22,16 +22,6 @@ def read(file: Path) -> nbformat.NotebookNode:
     return nbformat.read(file, as_version=nbformat.NO_CONVERT)
 
 
-def code_cells(file: Path) -> dict[str, tuple[str, ast.Module]]:
-    """Cell id → source and syntax tree, without magics."""
-    cells = {cell.id: cell.source for cell in read(file).cells if cell.cell_type == "code"}
-    return {name: (text, ast.parse(re.sub(r"(?m)^[%!].*$", "", text))) for name, text in cells.items()}
-
-
-def test_every_stage_has_its_notebook() -> None:
-    assert {command[2] for command in COMMANDS} <= {file.stem for file in NOTEBOOKS}
-
-
 @every_notebook
 def test_valid_and_opened_in_the_environment_it_is_opened_from(file: Path) -> None:
     notebook = read(file)
@@ -46,8 +36,7 @@ def test_valid_and_opened_in_the_environment_it_is_opened_from(file: Path) -> No
 @every_notebook
 def test_begins_by_saying_what_it_makes_and_how_to_run_it(file: Path) -> None:
     first = read(file).cells[0]
-    assert first.cell_type == "markdown"
-    assert first.source.startswith("# ")
+    assert (first.cell_type, first.source[:2]) == ("markdown", "# ")
     assert re.search(r"dvc repro|papermill|fakevlm stage|make ", first.source), "name the command there"
 
 
@@ -68,13 +57,13 @@ def test_one_parameters_cell_of_plain_names_which_are_the_stages(file: Path) -> 
 
 @every_notebook
 def test_cells_are_thin_named_and_name_no_path_of_somebodys_machine(file: Path) -> None:
-    ids = [cell.id for cell in read(file).cells]
+    cells = read(file).cells
+    ids = [cell.id for cell in cells]
     assert len(set(ids)) == len(ids)
-    random = [i for i in ids if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f-]+)?", i)]
-    assert random == [], "name the cells"
-    for name, (text, tree) in code_cells(file).items():
-        assert len(text.splitlines()) <= LONGEST_CELL, f"cell {name} is long: move its code to src/"
-        nodes = list(ast.walk(tree))
-        assert not any(isinstance(n, ast.ClassDef) for n in nodes), f"cell {name}: move its class to src/"
+    assert [i for i in ids if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f-]+)?", i)] == [], "name the cells"
+    for cell in (cell for cell in cells if cell.cell_type == "code"):
+        assert len(cell.source.splitlines()) <= LONGEST_CELL, f"cell {cell.id} is long: move its code to src/"
+        nodes = list(ast.walk(ast.parse(re.sub(r"(?m)^[%!].*$", "", cell.source))))
+        assert not any(isinstance(n, ast.ClassDef) for n in nodes), f"cell {cell.id}: move its class to src/"
         texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-        assert not [t for t in texts if re.match(r"(/|\.\./|~)", t)], f"cell {name}: use fakevlm.paths"
+        assert not [t for t in texts if re.match(r"(/|\.\./|~)", t)], f"cell {cell.id}: use fakevlm.paths"

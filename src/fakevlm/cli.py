@@ -3,10 +3,9 @@
 import json
 import sys
 from dataclasses import asdict
-from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -114,15 +113,11 @@ def unpack(
     print(f"{unpack(archive, folder, max_bytes, max_ratio):,} files in {folder}")
 
 
-class Questions(StrEnum):
-    ANNOTATE = "annotate"
-    EVALUATE = "evaluate"
-
-
 @app.command()
 def estimate(
     what: Annotated[
-        Questions, typer.Argument(help="The annotators of FakeClue, or the baselines of Tables 2 and 4.")
+        Literal["annotate", "evaluate"],
+        typer.Argument(help="The annotators of FakeClue, or the baselines of Tables 2 and 4."),
     ],
     rate: Annotated[
         float | None, typer.Option(help="Requests a second of one replica.", show_default="as in params.yaml")
@@ -135,9 +130,8 @@ def estimate(
 
     if rate is not None and not rate > 0:
         raise UserError(f"--rate {rate} is not a rate", "give requests a second, above 0")
-    count = annotation if what is Questions.ANNOTATE else evaluation
-    estimates = count(load_params(profile), rate)
-    print(table(estimates) if estimates else f"params.yaml names no server in {what.value}")
+    estimates = (annotation if what == "annotate" else evaluation)(load_params(profile), rate)
+    print(table(estimates) if estimates else f"params.yaml names no server in {what}")
 
 
 @app.command()

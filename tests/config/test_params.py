@@ -8,6 +8,7 @@ import yaml
 
 from conftest import ROOT
 from editedparams import edited, message
+from fakevlm.config import params
 from fakevlm.config.params import Params, Section, load_params
 from fakevlm.config.parts import SHOWS, LeftOut, begin, left_out
 from rehearse import changed, located
@@ -37,33 +38,30 @@ def test_a_wrong_value_or_key_is_named(
     tmp_path: Path, profile: str, key: str, value: Any, error: str
 ) -> None:
     text = message(edited(tmp_path, f"{profile}.{key}", value), profile)
-    assert error in text
-    assert "sk-secret" not in text
+    assert (error in text, "sk-secret" in text) == (True, False), text
 
 
 @pytest.mark.parametrize(("key", "value"), VALUES["taken"].items())
 def test_what_just_works_is_taken(tmp_path: Path, key: str, value: Any) -> None:
-    params = load_params("mini", edited(tmp_path, f"mini.{key}", value))
-    loaded: Any = params.model_dump(exclude_unset=True)
+    taken = load_params("mini", edited(tmp_path, f"mini.{key}", value))
+    loaded: Any = taken.model_dump(exclude_unset=True)
     for part in key.split("."):
         loaded = loaded[int(part) if part.isdigit() else part]
     assert loaded == value
-    assert params.training.ranks == (16 if key == "training.deepspeed" else 1)
+    assert taken.training.ranks == (16 if key == "training.deepspeed" else 1)
 
 
 @pytest.mark.parametrize("profile", ["papper", "profile"])
 def test_an_unknown_profile_lists_those_there_are(profile: str) -> None:
     text = message(ROOT / "params.yaml", profile)
-    assert f"no profile '{profile}'" in text
-    assert all(name in text for name in PROFILES)
+    assert all(name in text for name in (f"no profile '{profile}'", *PROFILES))
 
 
-@pytest.mark.parametrize("content", ["", "mini: [1, 2", "- a\n- b\n", "profile: mini\nmini: 3\n", None])
-def test_files_that_are_no_params(tmp_path: Path, content: str | None) -> None:
-    file = tmp_path / "params.yaml"
-    if content is not None:
-        file.write_text(content)
-    assert "params.yaml" in message(file)
+@pytest.mark.parametrize("content", ["", "mini: [1, 2", "- a\n- b\n", "profile: mini\nmini: 3\n"])
+def test_files_that_are_no_params(tmp_path: Path, content: str) -> None:
+    (tmp_path / "params.yaml").write_text(content)
+    for file in ("params.yaml", "nowhere.yaml"):
+        assert file in message(tmp_path / file)
 
 
 def test_a_section_that_is_null_leaves_its_stage_out(project: Path) -> None:
@@ -85,12 +83,8 @@ def test_a_section_that_is_null_leaves_its_stage_out(project: Path) -> None:
 def test_no_default_decides_a_number() -> None:
     """What is left out in params.yaml is nothing (null), or how long and how often a server is asked."""
     free = {"concurrency", "timeout", "retries", "gpus", "nodes", "options"}
-    sections = [Section]
-    while sections:
-        section = sections.pop()
-        sections += [
-            inner for inner in section.__subclasses__() if inner.__module__.startswith("fakevlm.config.")
-        ]
+    classes = [each for each in vars(params).values() if isinstance(each, type) and issubclass(each, Section)]
+    for section in classes:
         for name, field in section.model_fields.items():
             assert field.is_required() or field.default is None or name in free, f"{section.__name__}.{name}"
 

@@ -92,9 +92,8 @@ def test_the_aggregator_is_counted_once_an_image_and_again_where_its_answer_does
 
 
 def test_the_aggregator_starts_when_the_annotators_are_through() -> None:
-    rows = [Estimate("a", 0, 1, 1, 1, 0.0, 3.0, 3.0), Estimate("b", 0, 1, 1, 1, 0.0, 5.0, 5.0)]
-    rows.append(Estimate("c", 0, 1, 1, 1, 0.0, 2.0, 2.0, afterwards=True))
-    assert table(rows).splitlines()[-1].endswith("| 0.00 | 7.00 | 10.00 |")
+    rows = [Estimate(str(n), 0, 1, 1, 1, 0.0, n, n, afterwards=n == 2.0) for n in (3.0, 5.0, 2.0)]
+    assert table(rows).splitlines()[-1] == "| all | 0 | 3 | 3 | 3 | 0.00 | 7.00 | 10.00 |"
 
 
 @pytest.mark.slow

@@ -1,11 +1,8 @@
 """Unpack a corpus's archive (zip, tar, tar.gz, …) safely: `fakevlm unpack FILE FOLDER`.
 
 `zipfile` and `tarfile` (with `filter="data"`) do the work, in a hidden folder beside the wanted one, which is
-renamed when all files are there. So a folder with its final name is complete, and an interrupted run
-continues with the files that are missing.
-
-Refused: absolute paths and `..`, links that lead upwards, devices, names that occur twice, more bytes than
-allowed or than the disk has, and a compression ratio that no corpus has (a "zip bomb").
+renamed when all files are there: a folder with its final name is complete, and an interrupted run goes on.
+Refused are paths and links out of the folder, devices, a name twice, and too many bytes (a "zip bomb").
 """
 
 import lzma
@@ -30,7 +27,10 @@ Entry = tuple[PurePosixPath, int, Callable[[], object]]
 
 
 class _Refused(Exception):
-    """Why an archive is not unpacked."""
+    """Why an archive is not unpacked, and what to do about it."""
+
+    def __init__(self, why: str, cure: str = "fetch it again from the corpus's own page") -> None:
+        self.why, self.cure = why, cure
 
 
 def _checked(name: str) -> PurePosixPath:
@@ -85,11 +85,11 @@ def _unpack(archive: Path, folder: Path, max_bytes: int, max_ratio: float) -> in
         names.add(name)
         total += max(size, 0)
         if total > max_bytes:
-            what = f"{archive}: refused, it unpacks to more than {max_bytes:,} bytes"
-            raise UserError(what, "raise --max-bytes if it may")
+            raise _Refused(f"unpacks to more than {max_bytes:,} bytes", "raise --max-bytes if it may")
         if total > max_packed:
-            what = f"{archive}: refused, it unpacks to more than {max_ratio:g} times its size"
-            raise UserError(what, "raise --max-ratio if it may")
+            raise _Refused(
+                f"unpacks to more than {max_ratio:g} times its size", "raise --max-ratio if it may"
+            )
         file = folder / name
         if not file.is_symlink() and file.is_file() and file.stat().st_size == size:
             continue  # from an earlier run; an interrupted file is shorter
@@ -143,8 +143,7 @@ def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_ratio: f
     try:
         files = _unpack(archive, staging, max_bytes, max_ratio)
     except _Refused as error:
-        cure = "fetch it again from the corpus's own page"
-        raise UserError(f"{archive}: refused, it {error}", cure) from error
+        raise UserError(f"{archive}: refused, it {error.why}", error.cure) from error
     except BROKEN as error:
         cure = "fetch it again; what was unpacked so far is kept and used"
         raise UserError(f"{archive} is damaged ({type(error).__name__}: {error})", cure) from error

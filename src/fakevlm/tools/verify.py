@@ -1,11 +1,8 @@
 """Check that the corpora are complete: `fakevlm verify [--profile mini] [corpus | corpus=folder …]`
 
-For each corpus: which folders and files of its layout are there, which files its own lists name and it lacks,
-how many images there are and how many the full corpus has, and where to get it. Nothing is decoded: broken
-images are found by `collect`. `corpus=folder` checks a download before params.yaml names it.
-
-The exit status is 0 only if everything is complete. Fewer images than the full corpus has are reported, and
-are no failure: a part of a corpus in the right layout can be used, and the miniature is one.
+Their folders are compared with catalogue.yaml and with the lists that they hold. Nothing is decoded: broken
+images are found by `collect`. Fewer images than the full corpus has are reported, and are no failure: a part
+of a corpus in the right layout can be used, and the miniature is one.
 """
 
 import functools
@@ -21,7 +18,7 @@ import yaml
 from pydantic import Field
 
 from fakevlm import paths
-from fakevlm.config.params import Params, Section, load_params
+from fakevlm.config.params import Section, load_params
 from fakevlm.data.corpora import ddvqa, fakeclue, ffpp, genimage, loki, m6doc
 from fakevlm.data.corpora.files import SOURCES, appledouble, count_images
 from fakevlm.data.corpora.imagefolders import VIGOR_CITIES, cvusa_listed
@@ -121,11 +118,9 @@ def parts(key: str, root: Path, layout: list[Part]) -> Iterator[Item]:
         for chosen in itertools.product(*(names[brace].items() for brace in braces)):
             named = dict(zip(braces, (name for name, _ in chosen), strict=True))
             title = (part.title or part.paths[0]).format(**named)
-            alternatives = [
-                pattern.format(**dict(zip(braces, folders, strict=True)))
-                for pattern in part.paths
-                for folders in itertools.product(*(folders for _, folders in chosen))
-            ]
+            folders = itertools.product(*(folders for _, folders in chosen))
+            places = [dict(zip(braces, place, strict=True)) for place in folders]
+            alternatives = [path.format(**place) for path in part.paths for place in places]
             number = _number(root, part.holds, alternatives)
             missing = title if title in alternatives else f"{title}: one of {', '.join(alternatives)}"
             if any((root / path).exists() for path in alternatives):
@@ -227,16 +222,13 @@ class Report:
     @property
     def complete(self) -> bool:
         """Whether everything is there that its layout demands and its lists name."""
-        items_complete = all(item.optional or not item.missing for item in self.items)
-        return self.root is not None and items_complete and not self.problems
+        lacks = any(item.missing and not item.optional for item in self.items)
+        return self.root is not None and not lacks and not self.problems
 
     @property
     def counts(self) -> Counter[str]:
         """Counts by the names in the catalogue."""
-        total: Counter[str] = Counter()
-        for item in self.items:
-            total.update(item.counts)
-        return total
+        return sum((Counter(item.counts) for item in self.items), Counter())
 
 
 def verify(key: str, root: Path | None, faces: Path | None = None) -> Report:
@@ -300,12 +292,6 @@ def lines(report: Report) -> list[str]:
     return text
 
 
-def folders(params: Params) -> dict[str, Path | None]:
-    """Return every corpus and benchmark of the catalogue with its folder in the profile (None: left out)."""
-    names = {**params.collect.corpora.folders(), **params.collect.benchmarks.folders()}
-    return {key: paths.resolve(names[key]) if names.get(key) else None for key in catalogue()}
-
-
 def main(arguments: list[str], profile: str | None) -> int:
     """Print what is complete and what is missing; return 0 if all is complete, else 1.
 
@@ -317,7 +303,8 @@ def main(arguments: list[str], profile: str | None) -> int:
         UserError: there is no such corpus or profile.
     """
     params = load_params(profile)
-    named = folders(params)
+    names = params.collect.corpora.folders() | params.collect.benchmarks.folders()
+    named = {key: paths.resolve(names[key]) if key in names else None for key in catalogue()}
     chosen = {} if arguments else {key: root for key, root in named.items() if root is not None}
     for argument in arguments:
         key, equals, folder = argument.partition("=")
