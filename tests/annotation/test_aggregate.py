@@ -21,17 +21,13 @@ from fakevlm.data.records import FAKE, REAL
 CASES = yaml.safe_load(Path(__file__).with_name("aggregation.yaml").read_text())
 
 
-def aggregator(critical_similarity: float | None = None) -> EmbeddingAggregator:
-    """The miniature's."""
-    settings = load_params("mini").annotate
-    spec = settings.aggregator
-    critical = critical_similarity or spec.critical_similarity
-    return EmbeddingAggregator(spec.encoder, spec.similarity, settings.min_annotators, critical)
+SETTINGS = load_params("mini").annotate
+AGGREGATOR = EmbeddingAggregator(SETTINGS.aggregator, SETTINGS.min_annotators)
 
 
-def aggregate(category: str, label: int, *captions: str, **options: float) -> Annotation:
+def aggregate(category: str, label: int, *captions: str, by: EmbeddingAggregator = AGGREGATOR) -> Annotation:
     named = {f"annotator {n}": caption for n, caption in enumerate(captions)}
-    return next(aggregator(**options).aggregate([Candidates("x", category, label, named)]))
+    return next(by.aggregate([Candidates("x", category, label, named)]))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -58,9 +54,10 @@ def test_without_agreement_the_fixed_sentence() -> None:
 
 def test_critical_similarity_of_one_keeps_no_single_statement() -> None:
     caption = "The dog has five legs."
+    strict = EmbeddingAggregator(SETTINGS.aggregator.model_copy(update={"critical_similarity": 1.0}), 2)
     assert aggregate("animal", FAKE, caption, "", "").clues[0].critical
-    assert aggregate("animal", FAKE, caption, "", "", critical_similarity=1.0).clues == ()
-    (clue,) = aggregate("animal", FAKE, caption, caption, "", critical_similarity=1.0).clues
+    assert aggregate("animal", FAKE, caption, "", "", by=strict).clues == ()
+    (clue,) = aggregate("animal", FAKE, caption, caption, "", by=strict).clues
     assert (clue.annotators, clue.critical) == (2, False)
 
 
@@ -69,8 +66,8 @@ def test_order_of_images_and_annotators_does_not_matter() -> None:
     a = Candidates("a", "animal", FAKE, captions)
     b = Candidates("b", "doc", FAKE, {"z": "the letters are garbled", "x": "garbled letters everywhere"})
     turned = Candidates("a", "animal", FAKE, dict(reversed(captions.items())))
-    texts = {annotation.id: annotation.text for annotation in aggregator().aggregate([a, b])}
-    assert {annotation.id: annotation.text for annotation in aggregator().aggregate([b, turned])} == texts
+    texts = {annotation.id: annotation.text for annotation in AGGREGATOR.aggregate([a, b])}
+    assert {annotation.id: annotation.text for annotation in AGGREGATOR.aggregate([b, turned])} == texts
 
 
 def test_the_fixed_format() -> None:

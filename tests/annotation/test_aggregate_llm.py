@@ -147,8 +147,7 @@ def test_one_statement_a_clue_in_the_words_of_the_format() -> None:
 def test_the_fixed_format_is_the_same_by_both_aggregators() -> None:
     captions = {"a": f"{WAXY}. {SHADOW}.", "b": f"{SHADOW}. {WAXY}."}
     image = Candidates("x", "animal", FAKE, captions)
-    spec = load_params("mini").annotate.aggregator
-    (embedded,) = EmbeddingAggregator(spec.encoder, spec.similarity, 2, 1.0).aggregate([image])
+    (embedded,) = EmbeddingAggregator(load_params("mini").annotate.aggregator, 2).aggregate([image])
     annotation = judged(reply("fake", lighting=[clause(SHADOW, 1, 2)], texture=[clause(WAXY, 2, 1)]), image)
     golden = f"This is a fake image. Texture: {WAXY}; Lighting: {SHADOW}."
     assert embedded.text == annotation.text == golden

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from fakevlm.annotation.splits import SPLITS, assign_splits, balance, plan, with_categories
+from fakevlm.annotation.splits import SPLITS, assign_splits, balance, plan
 from fakevlm.errors import UserError
 
 
@@ -25,9 +25,9 @@ def frames() -> list[tuple]:
     return [(f"ff/{v}/{n}", int(n == 0), "deepfake", f"v{v}", splits[v]) for v in range(10) for n in range(5)]
 
 
-def planned(rows: list[tuple], balanced: bool = True, seed: int = 1) -> pd.DataFrame:
-    none = pd.DataFrame({"id": [], "category": []})
-    return plan(table(rows), none, val_fraction=0.1, test_fraction=0.2, balanced=balanced, seed=seed)
+def planned(rows: list[tuple], balanced: bool = True, seed: int = 1, **categories: str) -> pd.DataFrame:
+    by_model = pd.DataFrame(categories.items(), columns=["id", "category"])
+    return plan(table(rows), by_model, val_fraction=0.1, test_fraction=0.2, balanced=balanced, seed=seed)
 
 
 def test_items_stay_together_and_official_splits_are_kept() -> None:
@@ -71,11 +71,10 @@ def test_draws_depend_on_the_seed_alone() -> None:
 
 
 def test_categories_are_filled_in_and_the_records_own_are_kept() -> None:
-    records = table([("a", 0, None, "a", None), ("b", 1, "doc", "b", None)])
-    categories = pd.DataFrame({"id": ["b", "a"], "category": ["animal", "scene"]})
-    assert list(with_categories(records, categories)["category"]) == ["scene", "doc"]
+    rows = [("a", 0, None, "a", None), ("b", 1, "doc", "b", None)]
+    assert list(planned(rows, balanced=False, b="animal", a="scene")["category"]) == ["scene", "doc"]
     with pytest.raises(UserError, match="categorize"):
-        with_categories(records, categories.iloc[:1])
+        planned(rows, b="animal")
 
 
 def test_errors_name_the_cause() -> None:

@@ -4,18 +4,20 @@ A language model does it, as in the paper (`aggregate_llm`), or sentence embeddi
 (here). docs/annotation.md describes both.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib import resources
 from itertools import islice
-from typing import Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import yaml
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
 
-from fakevlm.annotation.captions import polarity, split
+from fakevlm.annotation.captions import EMPHASIS, SLIGHT, polarity, split
+from fakevlm.config.params import Embedding
 from fakevlm.data.records import FAKE, REAL
 from fakevlm.model.sentence_encoder import encode
 
@@ -29,15 +31,9 @@ NOTHING = {
 _REMARK_MARGIN = 0.1
 # A statement without such words is a clue if it is this similar to a description of the label's kind.
 _LEAST_SIMILARITY = 0.2
-_EMPHASIS = re.compile(
-    r"\b(?:impossibl[ey]|glaring\w*|severe\w*|gross(?:ly)?|blatant\w*|absurd\w*)\b", re.IGNORECASE
-)
 _EMPHASIS_BONUS = 0.1
-_SLIGHT = re.compile(
-    r"\b(?:slight\w*|subtle\w*|minor|mild\w*|faint\w*|a little|marginal\w*)\b", re.IGNORECASE
-)
 _CHUNK = 400  # images embedded together: at 24 distinct statements each 15 MB of embeddings
-_CACHED = 20_000  # embeddings kept for later chunks, which repeat many statements: 30 MB
+_CACHED = 20_000  # statements kept for later chunks, which repeat many: 30 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +85,6 @@ class Aggregator(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Statement:
-    """A statement that is a clue, with its centred unit embedding (d,)."""
-
-    text: str
-    embedding: np.ndarray
-    family: str
-    critical: bool
-
-
-@dataclass(frozen=True)
-class _Descriptions:
-    """Centred unit embeddings, (n, d) each, of a category's general descriptions; by label and family."""
-
-    centre: np.ndarray
-    families: dict[int, dict[str, np.ndarray]]
-    critical: np.ndarray
-    remarks: np.ndarray
-
-
 def answer(label: int, clues: Sequence[Clue]) -> str:
     """Return the fixed format: the verdict, then statements by family.
 
@@ -129,14 +105,22 @@ def in_order(clues: Iterable[Clue]) -> tuple[Clue, ...]:
     )
 
 
+class _Descriptions(NamedTuple):
+    """Centred unit embeddings, (n, d) each, of a category's general descriptions, and their centre (d,)."""
+
+    centre: np.ndarray
+    families: dict[int, dict[str, np.ndarray]]  # by label and family
+    critical: np.ndarray
+    remarks: np.ndarray
+
+
 def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-9)
 
 
 @lru_cache(maxsize=32)
 def _descriptions(category: str, encoder: str) -> _Descriptions:
-    file = resources.files(__package__).joinpath("descriptions.yaml")
-    texts = yaml.safe_load(file.read_text(encoding="utf-8"))
+    texts = yaml.safe_load(Path(__file__).with_name("descriptions.yaml").read_text(encoding="utf-8"))
     subject = texts["subjects"].get(category, "the image")
 
     def rows(sentences: list[str]) -> np.ndarray:
@@ -163,9 +147,6 @@ def cluster(similarity: np.ndarray, threshold: float) -> list[list[int]]:
     """Return average-linkage clusters of n rows from their (n, n) cosines; merge down to `threshold`."""
     if len(similarity) < 2:
         return [[n] for n in range(len(similarity))]
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import squareform
-
     # Rounded, so that the last bit of a float decides no tie.
     distance = np.round(1.0 - (similarity + similarity.T) / 2, 5)
     np.fill_diagonal(distance, 0.0)
@@ -179,51 +160,42 @@ class EmbeddingAggregator:
     """M by sentence embeddings and clustering; equal inputs give equal bytes.
 
     Attributes:
-        encoder: name of the sentence encoder (`fakevlm.model.sentence_encoder`).
-        similarity: cosine (after centring) at which two statements say the same.
-        min_annotators: distinct annotators that a clue needs.
-        critical_similarity: cosine to a critical description at which one annotator is enough; 1 for never.
+        spec: the entry `annotate.aggregator`.
+        min_annotators: distinct annotators that a clue needs, unless it is critical.
     """
 
-    encoder: str
-    similarity: float
+    spec: Embedding
     min_annotators: int
-    critical_similarity: float
 
     def aggregate(self, images: Iterable[Candidates]) -> Iterator[Annotation]:
-        """Yield one annotation an image, in order; embed a chunk's distinct statements once."""
-        images, embeddings = iter(images), {}
+        """Yield one annotation an image, in order; judge each distinct statement of a chunk once."""
+        images, judged = iter(images), {}
         while chunk := list(islice(images, _CHUNK)):
-            pairs = [
-                [(name, text) for name in sorted(image.captions) for text in split(image.captions[name])]
+            if len(judged) > _CACHED:
+                judged.clear()
+            statements = [
+                [
+                    (name, (image.category, image.label, text))
+                    for name in sorted(image.captions)
+                    for text in split(image.captions[name])
+                ]
                 for image in chunk
             ]
-            distinct = {text for statements in pairs for _, text in statements}
-            if len(embeddings) > _CACHED:
-                embeddings = {text: row for text, row in embeddings.items() if text in distinct}
-            new = sorted(distinct - embeddings.keys())
-            # Copied, so that a cached row does not keep its whole block in memory.
-            embeddings |= {text: row.copy() for text, row in zip(new, encode(new, self.encoder), strict=True)}
-            judged: dict[tuple[str, int, str], _Statement | None] = {}
-            for image, statements in zip(chunk, pairs, strict=True):
-                candidates = []
-                for name, text in statements:
-                    key = image.category, image.label, text
-                    if key not in judged:
-                        judged[key] = self._judge(*key, embeddings[text])
-                    if (statement := judged[key]) is not None:
-                        candidates.append((name, statement))
-                clues = self._common(candidates)
+            new = sorted({key for pairs in statements for _, key in pairs} - judged.keys())
+            rows = encode([text for _, _, text in new], self.spec.encoder)
+            judged |= {key: self._judge(*key, row) for key, row in zip(new, rows, strict=True)}
+            for image, pairs in zip(chunk, statements, strict=True):
+                clues = self._common([(name, *judged[key]) for name, key in pairs if judged[key]])
                 yield Annotation(image.id, answer(image.label, clues), clues)
 
-    def _judge(self, category: str, label: int, text: str, row: np.ndarray) -> _Statement | None:
-        """Return a statement with its family and whether it is critical; None if it is no clue.
+    def _judge(self, category: str, label: int, text: str, row: np.ndarray) -> tuple[Clue, np.ndarray] | None:
+        """Return one annotator's statement as a clue and its centred unit embedding (d,); None if it is none.
 
         A clue says what its label asks for: an artifact of a fake, plausibility of a real image. The
         annotators know the label, so a statement without words of polarity counts, unless it is a remark or
         resembles no description of the label's kind.
         """
-        about = _descriptions(category, self.encoder)
+        about = _descriptions(category, self.spec.encoder)
         row = _unit(row - about.centre)
         near = {
             side: {family: _nearest(row, block) for family, block in blocks.items()}
@@ -236,24 +208,24 @@ class EmbeddingAggregator:
         if sign != (1 if label == REAL else -1) if sign else best[label] < _LEAST_SIMILARITY:
             return None
         # Critical: near a critical description and not called slight. Words like "impossible" lower the bar.
-        bar = self.critical_similarity - (_EMPHASIS_BONUS if _EMPHASIS.search(text) else 0.0)
-        glaring = label == FAKE and critical >= bar and not _SLIGHT.search(text)
-        return _Statement(text, row, max(near[label], key=near[label].get), glaring)
+        bar = self.spec.critical_similarity - (_EMPHASIS_BONUS if EMPHASIS.search(text) else 0.0)
+        glaring = label == FAKE and critical >= bar and not SLIGHT.search(text)
+        return Clue(max(near[label], key=near[label].get), text, 1, glaring), row
 
-    def _common(self, candidates: Sequence[tuple[str, _Statement]]) -> tuple[Clue, ...]:
-        """Return agreed and critical clues from (annotator, statement) pairs."""
+    def _common(self, candidates: Sequence[tuple[str, Clue, np.ndarray]]) -> tuple[Clue, ...]:
+        """Return agreed and critical clues from (annotator, its clue, embedding) triples."""
         if not candidates:
             return ()
-        authors, statements = zip(*candidates, strict=True)
-        rows = np.stack([statement.embedding for statement in statements])
-        similarity, clues = np.round(rows @ rows.T, 5), []
-        for members in cluster(similarity, self.similarity):
+        authors, clues, rows = zip(*candidates, strict=True)
+        matrix, common = np.stack(rows), []
+        similarity = np.round(matrix @ matrix.T, 5)
+        for members in cluster(similarity, self.spec.similarity):
             # The medoid. Two members are always equally central: the shorter wins.
             central = np.round(similarity[np.ix_(members, members)].mean(axis=1), 4)
-            texts = [statements[n].text for n in members]
-            medoid = statements[min(zip(-central, map(len, texts), texts, members, strict=True))[3]]
+            texts = [clues[n].statement for n in members]
+            medoid = clues[min(zip(-central, map(len, texts), texts, members, strict=True))[3]]
             annotators = len({authors[n] for n in members})
             agreed = annotators >= self.min_annotators
             if agreed or medoid.critical:
-                clues.append(Clue(medoid.family, medoid.text, annotators, not agreed))
-        return in_order(clues)
+                common.append(replace(medoid, annotators=annotators, critical=not agreed))
+        return in_order(common)

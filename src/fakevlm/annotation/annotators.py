@@ -53,4 +53,4 @@ def make_aggregator(settings: Annotate, seed: int, store: Cache, requests: Itera
         from fakevlm.annotation.aggregate_llm import LLMAggregator  # the miniature does without it
 
         return LLMAggregator(spec, least, seed, store, requests, settings.concurrency)
-    return EmbeddingAggregator(spec.encoder, spec.similarity, least, spec.critical_similarity)
+    return EmbeddingAggregator(spec, least)

@@ -4,7 +4,7 @@ Written for prose, Markdown, numbered lists, headings, "Texture: …" and "it se
 """
 
 import re
-from importlib import resources
+from pathlib import Path
 
 import yaml
 
@@ -29,11 +29,12 @@ def _compiled(text: str) -> re.Pattern[str]:
     return re.compile("".join(text.splitlines()), re.IGNORECASE)
 
 
-_TEXTS = yaml.safe_load(resources.files(__package__).joinpath("captions.yaml").read_text(encoding="utf-8"))
+_TEXTS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 _OPENING, _CLOSING = _compiled(_TEXTS["opening"]), _compiled(_TEXTS["closing"])
 _HEDGES = [(_compiled(hedge), plain) for hedge, plain in _TEXTS["hedges"].items()]
 _MODAL = re.compile(r"\b(\w+) (?:may|might|could) (?:possibly |perhaps )?be\b", re.IGNORECASE)
 _WRONG, _RIGHT = _compiled(_TEXTS["wrong"]), _compiled(_TEXTS["right"])
+EMPHASIS, SLIGHT = _compiled(_TEXTS["emphasis"]), _compiled(_TEXTS["slight"])
 _NEGATION, _NEGATION_END = _compiled(_TEXTS["negation"]), _compiled(_TEXTS["negation_end"])
 _NEGATION_REACH = 5  # words between a negation and the furthest word that it turns over
 _VERDICT = _compiled(_TEXTS["verdict"])

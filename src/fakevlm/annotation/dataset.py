@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from fakevlm.annotation.prompts import LABELS
 from fakevlm.annotation.splits import SPLITS
 from fakevlm.data.records import FAKE, REAL, Record, RecordWriter, to_fakeclue_row
-from fakevlm.data.shards import Records, columns_of
+from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
 
 CANDIDATES = pa.schema([(name, pa.string()) for name in ("id", "annotator", "outcome", "text")])
@@ -65,12 +65,11 @@ class Writer(ExitStack):
     def add(self, record: Record, category: str, split: str, answer: str) -> None:
         """Append an image with its answer."""
         shards, file = self._shards[split], self._json[split]
+        record = replace(record, category=category, split=split, references=[answer])
         # One element of `json.dumps(rows, indent=1)`.
-        row = json.dumps(
-            to_fakeclue_row(replace(record, category=category), answer), indent=1, ensure_ascii=False
-        )
+        row = json.dumps(to_fakeclue_row(record, answer), indent=1, ensure_ascii=False)
         file.write((",\n " if shards.total else "[\n ") + row.replace("\n", "\n "))
-        shards.write(replace(record, category=category, split=split, references=[answer]))
+        shards.write(record)
 
     def add_caption(self, image: str, annotator: str, outcome: str, text: str) -> None:
         """Append a caption, or why there is none."""
@@ -103,23 +102,20 @@ def pick(fakeclue: FakeClue, folder: Path, label: int = FAKE) -> tuple[Record, d
     """Return a training image that all annotators captioned, and its captions by annotator (paper Fig. 2).
 
     Its answer names two families of artifacts or more, where there is such an image. Among these the least
-    hash decides, so that the example is typical, good or bad.
+    hash decides, so that the example is typical, good or bad. None if nobody was asked (profile `released`).
 
     Args:
         fakeclue: the results of the stage.
         folder: the stage's output.
         label: 0 for a fake, 1 for a real image.
 
-    Returns:
-        None if nobody was asked (profile `released`).
-
     Raises:
         UserError: no such image was captioned by all annotators.
     """
     if fakeclue.outcomes.empty:
         return None
-    images = fakeclue.images[(fakeclue.images["split"] == "train") & (fakeclue.images["label"] == label)]
-    images = images[images["annotators"] == len(fakeclue.outcomes)]
+    wanted = {"split": "train", "label": label, "annotators": len(fakeclue.outcomes)}
+    images = fakeclue.images[(fakeclue.images[list(wanted)] == list(wanted.values())).all(axis=1)]
     if images.empty:
         raise UserError(
             f"no {LABELS[label]} image of the training split was captioned by every annotator",
@@ -128,6 +124,6 @@ def pick(fakeclue: FakeClue, folder: Path, label: int = FAKE) -> tuple[Record, d
     several = images["families"] >= 2
     chosen = (images[several] if several.any() else images).sort_values("sha256").iloc[0]
     train = Records(folder / "fakeclue" / "train")
-    record = train[columns_of(train, ["id"])["id"].tolist().index(chosen["id"])]
+    record = train[train.frame(["id"])["id"].eq(chosen["id"]).argmax()]
     captions = pd.read_parquet(folder / "candidates.parquet", filters=[("id", "==", record.id)])
     return record, captions.set_index("annotator")["text"].to_dict()

@@ -1,22 +1,11 @@
 """The 12 label prompts (paper section 3.2, "Label Prompt Design based on category knowledge").
 
-The paper fixes: the authenticity label is in the prompt as prior knowledge; real images are analysed for
-their plausibility as photographs, fakes for artifacts over the whole image; the category directs attention to
-its cues; there are 12 distinct types; fakes that may show nothing (Chameleon's) get a tag that lets the model
-refrain.
-
-It leaves open the texts and the 12. Seven categories times two labels would make 14. We take six groups of
-category knowledge times two labels; `human` and `deepfake` share a group. The paper treats "cues for facial
-images" as one body of knowledge (Fig. 2), its classifier separates four photographic categories to which
-satellite and document images are added, and FF++'s frames show people; "deepfake" says how a fake was made,
-which the prompt must not presuppose. The one published prompt (animal, fake) asks for five cues: structure
-and physical features; surface texture and colour; realism of object and environment; symmetry and
-consistency; overall colour and processing. All twelve ask for these five, in each group's words.
+prompts.yaml has the texts, and says what the paper fixes of them and what it leaves open.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
+from pathlib import Path
 
 import yaml
 
@@ -28,27 +17,18 @@ LABELS = {FAKE: "fake", REAL: "real"}
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A question to a model about an image.
+    """A question to a model about an image."""
 
-    Attributes:
-        name: the type, `<group>-<fake|real>`, one of 12 (a tag makes no other type); an aggregator's is
-            `aggregate`.
-        text: the full text.
-        label: 1 real, 0 fake: the prior knowledge in the text.
-        category: the image's category.
-        tagged: whether the text lets the model refrain from explaining.
-    """
-
-    name: str
+    name: str  # its type: one of the 12 `<group>-<fake|real>` (a tag makes no other), or `aggregate`
     text: str
-    label: int
-    category: str
-    tagged: bool = False
+    label: int  # 1 real, 0 fake: the prior knowledge in the text
+    category: str  # the image's
+    tagged: bool = False  # whether the text lets the model refrain from explaining
 
 
 @lru_cache(maxsize=1)
 def _texts() -> dict:
-    return yaml.safe_load(resources.files(__package__).joinpath("prompts.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 def _group(category: str) -> tuple[str, dict]:
@@ -74,7 +54,7 @@ def label_prompt(category: str, label: int, tagged: bool = False) -> Prompt:
     Args:
         category: one of `records.CATEGORIES`.
         label: 1 real, 0 fake.
-        tagged: for a fake that may show no artifact: begin with the tag.
+        tagged: begin with the tag, for a fake that may show no artifact.
 
     Raises:
         UserError: no group has the category.
@@ -92,9 +72,6 @@ def label_prompt(category: str, label: int, tagged: bool = False) -> Prompt:
 
 def prompt_types() -> dict[str, Prompt]:
     """Return the 12 types by name, each for the first category of its group, untagged."""
-    prompts = [
-        label_prompt(group["categories"][0], label)
-        for group in _texts()["groups"].values()
-        for label in LABELS
-    ]
+    groups = _texts()["groups"].values()
+    prompts = [label_prompt(group["categories"][0], label) for group in groups for label in LABELS]
     return {prompt.name: prompt for prompt in prompts}

@@ -26,9 +26,7 @@ def kinds_row(kinds: Collection[str]) -> np.ndarray:
 def clue_quality(
     authors: Sequence[str], named: np.ndarray, truth: np.ndarray, labels: np.ndarray
 ) -> pd.DataFrame:
-    """Return precision, recall and F1 of the clues that each author names.
-
-    They are over (image, kind of artifact) pairs of the images with visible artifacts.
+    """Return precision, recall and F1 of each author's clues, over (image, kind of artifact) pairs.
 
     Args:
         authors: the annotators and the aggregate.
@@ -37,9 +35,8 @@ def clue_quality(
         labels: (images,) 1 real, 0 fake.
 
     Returns:
-        A row an author with `QUALITY_COLUMNS`; no rows if no image has visible artifacts. `n` counts the
-        images with visible artifacts; `spurious_per_real` is the mean number of kinds claimed of a real
-        image, over `n_real` images.
+        A row an author with `QUALITY_COLUMNS`, over the `n` images with visible artifacts; no rows if there
+        are none. `spurious_per_real` is the mean number of kinds claimed of `n_real` real images.
     """
     visible, real = truth.any(axis=1), labels == REAL
     if not visible.any():

@@ -25,7 +25,6 @@ def plan(records: pd.DataFrame, val_fraction: float, seed: int) -> pd.DataFrame:
     Args:
         records: columns id, label, category, item, split (train or test), references and others.
         val_fraction: share of the training images that becomes the validation split, by item.
-        seed: the run's seed.
 
     Raises:
         UserError: a record has no text, or no split of the release.
@@ -54,11 +53,11 @@ def build(params: Params, *, collected: Path | None = None, out: Path | None = N
     Raises:
         UserError: the collected records are not the release's.
     """
-    collected = collected or paths.artifacts("collect")
+    records = (collected or paths.artifacts("collect")) / "records"
     out = out or paths.artifacts("annotate")
-    chosen = plan(read_frame(collected / "records"), params.annotate.val_fraction, params.seed)
+    chosen = plan(read_frame(records), params.annotate.val_fraction, params.seed)
     with Writer(out) as writer:
-        for record, split in zip(read_records(collected / "records"), chosen["split"], strict=True):
+        for record, split in zip(read_records(records), chosen["split"], strict=True):
             writer.add(record, record.category, split, record.references[0])
     # Empty tables with their columns: nobody was asked, and there is no ground truth.
     quality, agreement = pd.DataFrame(columns=QUALITY_COLUMNS), pd.DataFrame(columns=AGREEMENT_COLUMNS)

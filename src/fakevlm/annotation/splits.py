@@ -20,37 +20,15 @@ def _rng(seed: int, *names: object) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32("|".join(map(str, names)).encode())])
 
 
-def with_categories(records: pd.DataFrame, categories: pd.DataFrame) -> pd.DataFrame:
-    """Return the records with every category filled: the record's own, else the one from `categorize`.
-
-    Args:
-        records: columns id, category and others.
-        categories: columns id, category.
-
-    Raises:
-        UserError: a record has no category in either.
-    """
-    by_model = records["id"].map(categories.set_index("id")["category"])
-    records = records.assign(category=records["category"].fillna(by_model))
-    missing = records.loc[records["category"].isna(), "id"]
-    if len(missing):
-        raise UserError(
-            f"{len(missing)} images have no category, e.g. {missing.iloc[0]}",
-            "rerun the stage categorize: `dvc repro categorize`",
-        )
-    return records
-
-
 def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: float, seed: int) -> pd.Series:
-    """Return every record's split, by item: keep given splits, draw others within category and label.
+    """Return every record's split, `train`, `val` or `test`; an item stays whole.
+
+    Given splits are kept, others drawn within category and label.
 
     Args:
         records: columns id, label, category, item, split (None if there is none yet).
         val_fraction, test_fraction: shares of the records, those with a given split included.
         seed: the run's seed.
-
-    Returns:
-        `train`, `val` or `test`, indexed like `records`.
 
     Raises:
         UserError: an item has two given splits, or the fractions leave nothing to train on.
@@ -60,8 +38,8 @@ def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: flo
             f"annotate.val_fraction + annotate.test_fraction = {val_fraction + test_fraction:g}",
             "leave something to train on",
         )
-    columns = records[["id", "item", "category", "label", "split"]].sort_values("id")
-    items = columns.groupby("item").agg(
+    by_item = records.sort_values("id").groupby("item")
+    items = by_item.agg(
         size=("id", "size"),
         category=("category", "first"),
         low=("label", "min"),
@@ -96,7 +74,7 @@ def balance(records: pd.DataFrame, seed: int) -> pd.DataFrame:
 
     Args:
         records: columns id, label, category, split.
-        seed: the run's seed; it draws the images that stay.
+        seed: draws the images that stay.
 
     Raises:
         UserError: a category has images of one label only.
@@ -129,12 +107,18 @@ def plan(
 
     Args:
         records: the collected records without images (`records.read_frame`).
-        categories: `categorize/categories.parquet`.
+        categories: `categorize/categories.parquet`, for records without a category of their own.
         balanced: downsample to 1:1 within category and split.
 
     Raises:
-        UserError: see `with_categories`, `assign_splits` and `balance`.
+        UserError: an image has no category; see also `assign_splits` and `balance`.
     """
-    records = with_categories(records, categories)
+    by_model = records["id"].map(categories.set_index("id")["category"])
+    records = records.assign(category=records["category"].fillna(by_model))
+    if len(missing := records.loc[records["category"].isna(), "id"]):
+        raise UserError(
+            f"{len(missing)} images have no category, e.g. {missing.iloc[0]}",
+            "rerun the stage categorize: `dvc repro categorize`",
+        )
     records = records.assign(split=assign_splits(records, val_fraction, test_fraction, seed))
     return balance(records, seed) if balanced else records.sort_values("id", ignore_index=True)

@@ -56,10 +56,10 @@ def sweep(
             captions.setdefault(row.id, {})[row.annotator] = caption
     candidates = [Candidates(row.id, row.category, FAKE, captions[row.id]) for row in fakes.itertuples()]
     true = np.array([kinds_row(ground_truth[key].kinds) for key in fakes["id"]])
-    least, critical = params.annotate.min_annotators, spec.critical_similarity
     tables = []
     for similarity in grid:
-        aggregates = EmbeddingAggregator(spec.encoder, similarity, least, critical).aggregate(candidates)
+        changed = spec.model_copy(update={"similarity": similarity})
+        aggregates = EmbeddingAggregator(changed, params.annotate.min_annotators).aggregate(candidates)
         named = np.array([[kinds_row(kinds_named(aggregate.text))] for aggregate in aggregates])
         quality = clue_quality([AGGREGATE], named, true, fakes["label"].to_numpy())
         tables.append(quality.assign(similarity=similarity))
