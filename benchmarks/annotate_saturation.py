@@ -108,7 +108,7 @@ def main() -> None:
             annotator.times.clear()
         cpu = time.process_time()
         with Cache(folder / "answers.sqlite") as store:
-            ask_all(requests, annotators, store, total=len(requests))
+            ask_all(requests, annotators, store)
         cpu = time.process_time() - cpu
 
     saturated = options.capacity / options.latency

@@ -61,8 +61,9 @@ def ask(
     specs = [model for model in models if isinstance(model, Endpoint)]
     annotators = make_annotators(specs, {}, seed=17) if specs else list(models)
     with Cache(file) as store:
-        answers = ask_all(requests, annotators, store, **options)
-        return [outcome for _, outcomes in answers for outcome in outcomes.values()]
+        columns = ask_all(requests, annotators, store, **options)
+    rows = zip(*(zip(each["status"], each["text"], strict=True) for each in columns.values()), strict=True)
+    return [Outcome(*each) for row in rows for each in row]
 
 
 def statuses(outcomes: list[Outcome]) -> list[str]:
@@ -72,8 +73,9 @@ def statuses(outcomes: list[Outcome]) -> list[str]:
 def aggregate(
     file: Path | None, candidates: list[Candidates], spec: ServedAggregator, requests: list[Request] = ()
 ) -> list[Annotation]:
+    pictures = {request.id: request.image for request in requests}
     with Cache(file) as store:
-        return list(LLMAggregator(spec, 2, 17, store, requests, concurrency=8).aggregate(candidates))
+        return list(LLMAggregator(spec, 2, 17, store, pictures.__getitem__).aggregate(candidates))
 
 
 def answered(file: Path) -> int:

@@ -13,7 +13,7 @@ from fakevlm.config.params import Baseline, Params, PublishedExpert, Servers, lo
 from fakevlm.data.records import Record, write_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import baselines, benchmarks, detectors, methods
-from fakevlm.inference.ask import ask_all
+from fakevlm.inference.ask import Request, Text, ask_all
 from fakevlm.inference.servers import Client
 from fakevlm.model import verdict
 from fakevlm.reporting.averages import average_auc
@@ -185,7 +185,9 @@ def test_a_dry_run_counts_what_is_left_to_ask_and_asks_nothing(params: Params, p
     with serving(project / "log") as url:
         spec = baseline_entry(url, benchmarks=["ffpp"], price_input=2.0)
         with cache.answers() as store:  # without the forced choice
-            ask_all(baselines.requests(spec, ffpp()[:8]), [Client(spec, params.seed)], store)
+            prompt = Text(baselines.standard_prompt())
+            first = [Request(frame.id, frame.path, frame.image, prompt) for frame in ffpp()[:8]]
+            ask_all(first, [Client(spec, params.seed)], store)
         before = len(requests(project / "log"))
         settings = params.evaluate.model_copy(update={"baselines": [spec]})
         (row,) = evaluation(params.model_copy(update={"evaluate": settings}))

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from fakevlm.cache import Cache, answers
 from fakevlm.config.params import load_params
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.errors import UserError
-from fakevlm.inference.ask import Away, Outcome, Request, ask_all
+from fakevlm.inference.ask import Outcome, Request, ask_all
 from served import PROMPT, answered, ask, kill_after, statuses
 from smallworld import Scripted, content, make_world
 
@@ -83,7 +82,7 @@ def test_what_earlier_versions_kept_as_lines_of_json_is_not_asked_again(project:
     assert all(file.exists() for file in files), "a dry run leaves no trace"
     for _ in range(2):
         with answers() as store:
-            outcomes = [each["a"].text for _, each in ask_all(requests(3), [a], store)]
+            outcomes = ask_all(requests(3), [a], store)["a"]["text"].tolist()
     assert outcomes == [*texts, "a saw 2.jpg"]
     assert a.asked == ["2.jpg"]
     assert not any(file.exists() for file in files)
@@ -130,13 +129,11 @@ def annotate(file: Path, world: Path, out: Path, delay: float = 0.0) -> list[str
 def test_every_request_and_annotator_in_order() -> None:
     a, b = Scripted("a"), Scripted("b", {"1.jpg": Outcome("refused")})
     with Cache(None) as store:
-        results = list(ask_all(requests(5), [a, b], store, concurrency=3))
-    assert [key for key, _ in results] == [f"{i}.jpg" for i in range(5)]
-    assert results[1][1]["b"].status == "refused"
-    assert results[2][1]["a"].text == "a saw 2.jpg"
+        columns = ask_all(requests(5), [a, b], store, concurrency=3)
+    assert list(columns) == ["a", "b"]
+    assert columns["b"]["status"].tolist() == ["ok", "refused", "ok", "ok", "ok"]
+    assert columns["a"]["text"].tolist() == [f"a saw {i}.jpg" for i in range(5)]
     assert sorted(a.asked) == sorted(b.asked) == [f"{i}.jpg" for i in range(5)]
-    with pytest.raises(TypeError, match="iterator"):
-        ask(None, iter(requests(2)), a, b)
 
 
 def test_a_rerun_asks_only_what_failed(tmp_path: Path) -> None:
@@ -151,15 +148,14 @@ def test_a_rerun_asks_only_what_failed(tmp_path: Path) -> None:
 
 
 def test_requests_overlap_up_to_the_limit_and_images_are_read_as_needed() -> None:
-    slow, read = Slow("a"), []
-
-    def reading() -> Iterator[Request]:
-        for request in requests(9):
-            read.append(request.id)
+    class Reading(list):
+        def __getitem__(self, n: int) -> Request:
+            read.append(n)
             assert len(read) - len(slow.asked) <= 4
-            yield request
+            return super().__getitem__(n)
 
-    outcomes = ask(None, reading(), slow, concurrency=4)
+    slow, read = Slow("a"), []
+    outcomes = ask(None, Reading(requests(9)), slow, concurrency=4)
     assert slow.most == 4
     assert slow.asked != sorted(slow.asked), "they finish out of order"
     assert [each.text for each in outcomes] == [f"a saw {i}.jpg" for i in range(9)], "and come back in order"
@@ -208,14 +204,14 @@ def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(
             return outcome
 
     def away(name: str) -> Failing:
-        return Failing(name, Away(f"annotator {name}: no server", "start the servers"), at="2.jpg")
+        error = UserError(f"annotator {name}: no server", "start the servers", away=True)
+        return Failing(name, error, at="2.jpg")
 
     messages: list[bool] = []
     late = Late("late")
     with pytest.raises(UserError, match="annotator a: no server; annotator b: no server") as caught:
         ask(tmp_path / "c", requests(9), away("a"), late, away("b"), concurrency=2)
     assert caught.value.cure == "start the servers"
-    assert type(caught.value) is UserError, "the stage knows it by this name"
     assert len(late.asked) == 9, "there, and through"
     assert any(messages), "told while it still works"
     a, b, late = Scripted("a"), Scripted("b"), Scripted("late")
@@ -227,7 +223,7 @@ def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(
 
 def test_a_mistake_stops_the_others_at_once_also_behind_one_that_is_away() -> None:
     slow = Slow("slow")
-    away = Failing("a", Away("nobody there"), after=0.001)
+    away = Failing("a", UserError("nobody there", away=True), after=0.001)
     wrong = Failing("b", UserError("wrong key", "another"), after=0.01)
     with pytest.raises(UserError, match="wrong key"):
         ask(None, requests(60), away, slow, wrong, concurrency=1)

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from fakevlm.annotation.aggregate import Candidates
-from fakevlm.annotation.aggregate_llm import question, served_model
+from fakevlm.annotation.aggregate_llm import LLMAggregator, question
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.cache import Cache
 from fakevlm.config.params import Endpoint, load_params
 from fakevlm.data.records import FAKE
-from fakevlm.inference.ask import Annotator, Outcome, Request, ask_all, name_of
+from fakevlm.inference.ask import Annotator, Outcome, Request, Text, ask_all, name_of
 from fakevlm.tools.estimate import Estimate, Tally, annotation, estimate, table
 from misbehaving import image
 from served import PROMPT, aggregator_entry, entry, images, reply
@@ -64,12 +64,12 @@ def test_the_aggregator_is_counted_once_an_image_and_again_where_its_answer_does
     with Cache(None) as store:
 
         def aggregator_row() -> Estimate:
-            tally = Tally(spec, served_model(spec, 2, 1), store)
-            return estimate(images([""] * 10), tallies(store, SPEC, OTHER), 1.0, tally, 2)[-1]
+            tally = Tally(spec, LLMAggregator(spec, 2, 1, store, {}.get), store)
+            return estimate(images([""] * 10), tallies(store, SPEC, OTHER), 1.0, tally)[-1]
 
         row = aggregator_row()
         assert (row.name, row.requests, row.answered) == ("Qwen2.5 (aggregator)", 10, 0)
-        empty = len(question(Candidates("x", "animal", FAKE, {}), 2, with_image=False).text)
+        empty = len(question(Candidates("x", "animal", FAKE, {}), 2, with_image=False))
         captions = 10 * (SPEC.max_tokens + OTHER.max_tokens)
         assert row.tokens_in == 10 * math.ceil(empty / 4) + captions, "captions as long as may be"
         assert row.tokens_out == 10 * 200
@@ -78,13 +78,14 @@ def test_the_aggregator_is_counted_once_an_image_and_again_where_its_answer_does
         refused = {"4.jpg": Outcome("refused")}
         annotators = [scripted(tally.annotator, refused) for tally in tallies(store, SPEC, OTHER)]
         questions = []
-        for key, outcomes in ask_all(images([""] * 8), annotators, store):
-            texts = {name: outcome.text for name, outcome in outcomes.items()}
-            prompt = question(Candidates(key, "animal", FAKE, texts), 2, with_image=False)
-            questions.append(Request(key, key, None, prompt))
+        columns = ask_all(images([""] * 8), annotators, store)
+        for n in range(3):
+            captions = {name: each["text"][n] for name, each in columns.items()}
+            text = question(Candidates("x", "animal", FAKE, captions), 2, with_image=False)
+            questions.append(Request(f"{n}.jpg", "", None, Text(text)))
         ends = [Outcome("ok", reply("fake")), Outcome("ok", "no"), Outcome("refused")]
         replies = {f"{n}.jpg": outcome for n, outcome in enumerate(ends)}
-        ask_all(questions[:3], [scripted(served_model(spec, 2, 1), replies)], store)
+        ask_all(questions, [scripted(LLMAggregator(spec, 2, 1, store, {}.get), replies)], store)
         row = aggregator_row()
     assert (row.answered, row.requests) == (2, 7), "done: 0 and 2; 1 again; 3 and 5 to 9; 4 has no captions"
     assert 10 * math.ceil(empty / 4) > row.tokens_in > 7 * math.ceil(empty / 4)

@@ -14,8 +14,8 @@ label. Each attempt is a request of its own in the cache, so a change of the rul
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal
@@ -25,12 +25,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fakevlm.annotation.aggregate import FAMILIES, Annotation, Candidates, Clue, answer, in_order
 from fakevlm.annotation.captions import is_verdict, split
-from fakevlm.annotation.prompts import LABELS, Prompt, subject
+from fakevlm.annotation.prompts import LABELS, subject
 from fakevlm.cache import Cache
 from fakevlm.config.params import ServedAggregator
 from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
-from fakevlm.inference.ask import Outcome, Request, ask_all
+from fakevlm.inference.ask import Ask, Outcome, Request, RequestPredictor, Text
+from fakevlm.inference.predict import predict
 from fakevlm.inference.servers import Client
 
 ENTRY = "annotate.aggregator"  # its place in params.yaml
@@ -77,14 +78,7 @@ def _texts() -> dict:
     return yaml.safe_load(resources.files(__package__).joinpath("aggregate.yaml").read_text(encoding="utf-8"))
 
 
-@dataclass(frozen=True, slots=True)
-class Question(Prompt):
-    """What is asked about an image, and the image's captions, by which an answer is judged."""
-
-    image: Candidates = field(kw_only=True, compare=False)
-
-
-def question(image: Candidates, min_annotators: int, with_image: bool) -> Question:
+def question(image: Candidates, min_annotators: int, with_image: bool) -> str:
     """Return the first question about an image: the rules, and the captions numbered in the order of names.
 
     The names stay out: which model says a thing is no argument.
@@ -93,7 +87,7 @@ def question(image: Candidates, min_annotators: int, with_image: bool) -> Questi
     captions = [
         {"observer": n, "said": image.captions[name]} for n, name in enumerate(sorted(image.captions), 1)
     ]
-    text = texts["instructions"].format(
+    return texts["instructions"].format(
         n=len(captions),
         subject=subject(image.category),
         verdict=label,
@@ -102,14 +96,12 @@ def question(image: Candidates, min_annotators: int, with_image: bool) -> Questi
         captions="[\n" + ",\n".join(json.dumps(one, ensure_ascii=False) for one in captions) + "\n]",
         **texts[label],
     )
-    return Question("aggregate", text, image.label, image.category, image=image)
 
 
-def _again(first: Question, attempt: int, last: str, problem: str) -> Question:
+def again(first: str, attempt: int, last: str, problem: str) -> str:
     """Return the question with the last answer and what was wrong with it. `attempt` makes texts differ."""
     shown = json.dumps(last if len(last) <= _SHOWN else last[:_SHOWN] + "…", ensure_ascii=False)
-    text = _texts()["again"].format(question=first.text, attempt=attempt, answer=shown, problem=problem)
-    return replace(first, text=text)
+    return _texts()["again"].format(question=first, attempt=attempt, answer=shown, problem=problem)
 
 
 def _read(text: str, image: Candidates) -> _Reply:
@@ -176,59 +168,15 @@ def judge(image: Candidates, outcome: Outcome, spec: ServedAggregator, min_annot
     return Annotation(image.id, "", (), outcome.status, problem)
 
 
-def follow(
-    image: Candidates, outcomes: Sequence[Outcome], spec: ServedAggregator, min_annotators: int
-) -> Question | Annotation:
-    """Return what to ask next about an image, or its annotation, given all outcomes so far (in order)."""
-    first = following = question(image, min_annotators, spec.with_image)
-    for attempt, outcome in enumerate(outcomes, 1):
-        annotation = judge(image, outcome, spec, min_annotators)
-        if annotation.outcome not in _ASKED_AGAIN or attempt == spec.attempts:
-            return annotation
-        following = _again(first, attempt + 1, outcome.text, annotation.problem)
-    return following
-
-
-class _Model(Client):
-    """The model behind its servers. Stops the run if none of its first answers fits."""
-
-    def __init__(self, spec: ServedAggregator, min_annotators: int, seed: int) -> None:
-        super().__init__(spec, seed, {"response_format": RESPONSE_FORMAT}, ENTRY, "aggregator")
-        self._min = min_annotators
-        self._fit = self._unfit = 0
-
-    def follow(self, request: Request, outcomes: Sequence[Outcome]) -> Request | None:
-        """Return the question again, with what was wrong with the last answer; None if that is the end."""
-        image = request.prompt.image
-        last = judge(image, outcomes[-1], self.spec, self._min)
-        self._fit += last.outcome == "ok"
-        self._unfit += last.outcome in _ASKED_AGAIN
-        if self._unfit >= _ALL_UNFIT and not self._fit:
-            raise UserError(
-                f"aggregator {self.name}: none of the first {self._unfit} answers fits the schema; "
-                f"the last: {last.problem}",
-                f"serve the model with structured outputs, raise {ENTRY}.max_tokens, or name a model that "
-                "follows instructions; what was answered is kept and will be asked only with another model "
-                "or revision",
-            )
-        following = follow(image, outcomes, self.spec, self._min)
-        return replace(request, prompt=following) if isinstance(following, Question) else None
-
-
-def served_model(spec: ServedAggregator, min_annotators: int, seed: int) -> _Model:
-    """Return the model that aggregates, told to answer in the schema; nothing is asked yet."""
-    return _Model(spec, min_annotators, seed)
-
-
-class LLMAggregator:
-    """M by a language model.
+class LLMAggregator(Client):
+    """M by a language model behind servers, told to answer in the schema.
 
     Args:
         spec: the entry `annotate.aggregator`.
         min_annotators: how many must name a clue that is not critical.
         seed: the profile's.
         store: the cache of answers.
-        requests: the annotated images in the order of the captions, if the model sees them.
+        picture: returns an annotated image's encoded bytes by its id, if the model sees them.
         concurrency: requests under way at a time, if the entry does not say.
     """
 
@@ -238,37 +186,52 @@ class LLMAggregator:
         min_annotators: int,
         seed: int,
         store: Cache,
-        requests: Iterable[Request],
-        concurrency: int,
+        picture: Callable[[str], bytes],
+        concurrency: int = 8,
     ) -> None:
-        self.spec, self.min_annotators = spec, min_annotators
-        self._model = served_model(spec, min_annotators, seed)
-        self._store, self._requests, self._concurrency = store, requests, concurrency
+        super().__init__(spec, seed, {"response_format": RESPONSE_FORMAT}, ENTRY, "aggregator")
+        self._min, self.picture = min_annotators, picture
+        self._predictor = RequestPredictor(self, store, concurrency)
+        self._fit = self._unfit = 0
 
     def aggregate(self, images: Iterable[Candidates]) -> Iterator[Annotation]:
-        """Yield one annotation an image, in order, also where there is no answer (see `Annotation.outcome`).
+        """Return one annotation an image, in order, also where there is no answer (see `Annotation.outcome`).
 
         Raises:
             UserError: as `Client.annotate`; and if none of the first answers fits.
         """
-        if iter(images) is images:
-            raise TypeError("images are walked through twice: give a list, or what makes an iterator anew")
-        answers = ask_all(
-            self._questions(images),
-            [self._model],
-            self._store,
-            concurrency=self._concurrency,
-            desc="aggregate",
-        )
-        for image, outcomes in zip(images, answers.of(self._model.name), strict=True):
-            yield follow(image, outcomes, self.spec, self.min_annotators)
+        images = list(images)
+        columns = predict(self._predictor, images, desc=f"aggregate {self.name}") if images else {}
+        return iter(columns.get("annotation", ()))
 
-    def _questions(self, images: Iterable[Candidates]) -> Iterator[Request]:
-        requests = iter(self._requests)
-        for image in images:
-            prompt = question(image, self.min_annotators, self.spec.with_image)
-            if self.spec.with_image:  # both are in the order of collection
-                request = next(request for request in requests if request.id == image.id)
-                yield replace(request, prompt=prompt)
-            else:
-                yield Request(image.id, image.id, None, prompt)
+    def first(self, image: Candidates) -> Request:
+        """Return the first request about an image."""
+        picture = self.picture(image.id) if self.spec.with_image else None
+        text = question(image, self._min, self.spec.with_image)
+        return Request(image.id, image.id, picture, Text(text))
+
+    async def answer(self, image: Candidates, ask: Ask) -> dict[str, Any]:
+        """Ask about an image until an answer fits; return its annotation."""
+        request = self.first(image)
+        first = request.prompt.text
+        for attempt in range(1, self.spec.attempts + 1):
+            outcome = await ask(request)
+            annotation = judge(image, outcome, self.spec, self._min)
+            if annotation.outcome not in _ASKED_AGAIN:
+                break
+            self._unfit += 1
+            self._stop_if_none_fits(annotation.problem)
+            text = again(first, attempt + 1, outcome.text, annotation.problem)
+            request = replace(request, prompt=Text(text))
+        self._fit += annotation.outcome == "ok"
+        return {"annotation": annotation}
+
+    def _stop_if_none_fits(self, problem: str) -> None:
+        if self._unfit >= _ALL_UNFIT and not self._fit:
+            raise UserError(
+                f"aggregator {self.name}: none of the first {self._unfit} answers fits the schema; "
+                f"the last: {problem}",
+                f"serve the model with structured outputs, raise {ENTRY}.max_tokens, or name a model that "
+                "follows instructions; what was answered is kept and will be asked only with another model "
+                "or revision",
+            )

@@ -1,13 +1,13 @@
 """The annotators and the aggregator that a profile names."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from fakevlm.annotation.aggregate import Aggregator, EmbeddingAggregator
 from fakevlm.cache import Cache
 from fakevlm.config.params import Annotate, ServedAggregator
 from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.errors import UserError
-from fakevlm.inference.ask import Annotator, Request
+from fakevlm.inference.ask import Annotator
 from fakevlm.plugins import ANNOTATORS, load
 
 
@@ -39,18 +39,20 @@ def make_annotators(specs: Sequence, ground_truth: Mapping[str, GroundTruth], se
     ]
 
 
-def make_aggregator(settings: Annotate, seed: int, store: Cache, requests: Iterable[Request]) -> Aggregator:
+def make_aggregator(
+    settings: Annotate, seed: int, store: Cache, picture: Callable[[str], bytes]
+) -> Aggregator:
     """Return the aggregator of a profile: by sentence embeddings, or a language model behind servers.
 
     Args:
         settings: the section `annotate`.
         seed: the run's seed.
         store: the cache of a served model's answers.
-        requests: the images that were annotated, for a model that sees them.
+        picture: returns an annotated image's encoded bytes by its id, for a model that sees them.
     """
     spec, least = settings.aggregator, settings.min_annotators
     if isinstance(spec, ServedAggregator):
         from fakevlm.annotation.aggregate_llm import LLMAggregator  # the miniature does without it
 
-        return LLMAggregator(spec, least, seed, store, requests, settings.concurrency)
+        return LLMAggregator(spec, least, seed, store, picture, settings.concurrency)
     return EmbeddingAggregator(spec, least)

@@ -1,13 +1,12 @@
 """Build FakeClue (paper section 3.2): choose images, ask for captions, aggregate them, write shards and JSON.
 
-Images and texts are streamed: only the table without images and a few numbers an image are in memory.
+Images are streamed; the captions and the table without images are in memory.
 """
 
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,11 @@ from fakevlm.cache import Cache, answers
 from fakevlm.config.params import Endpoint, Params, Released
 from fakevlm.data.clues import KINDS, kinds_named
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
-from fakevlm.data.records import FAKE, Record, read_frame, read_records
+from fakevlm.data.records import FAKE, Record, read_frame
+from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
-from fakevlm.inference.ask import Annotator, Answers, Outcome, Request, ask_all, name_of
+from fakevlm.inference.ask import Annotator, Outcome, Request, ask_all, name_of
+from fakevlm.inference.predict import Columns
 from fakevlm.inference.servers import need_key
 from fakevlm.progress import track
 
@@ -68,10 +69,10 @@ def build(
     annotators = annotators or make_annotators(settings.annotators, ground_truth, params.seed)
     results = _Results(chosen, [name_of(annotator) for annotator in annotators], ground_truth)
     with nullcontext(store) if store else answers() as store:
-        captions = ask_all(requests, annotators, store, concurrency=settings.concurrency, total=len(chosen))
-        aggregator = make_aggregator(settings, params.seed, store, requests)
-        aggregates = iter(aggregator.aggregate(_Captioned(chosen, captions)))
-        _write(out, requests, captions, aggregates, results)
+        columns = ask_all(requests, annotators, store, concurrency=settings.concurrency)
+        captions = Captions(chosen, columns)
+        aggregator = make_aggregator(settings, params.seed, store, requests.picture)
+        _write(out, requests, captions, iter(aggregator.aggregate(captions)), results)
     return results.finish(out)
 
 
@@ -87,29 +88,32 @@ def _need_keys(annotators: Sequence[Any], aggregator: Any) -> None:
                 need_key(spec, entry)
 
 
-class Requests:
-    """The images to annotate with their prompts, read from the records anew in each iteration.
+class Requests(Sequence[Request]):
+    """The images to annotate with their prompts, read when they are indexed.
 
     Args:
         records: the folder of records.
-        chosen: the images, in the order of the records; columns row (a record's number), category, split.
+        chosen: the images, in the order of the records; columns id, row (a record's number), category, split.
         tagged_sources: sources whose fakes get the tag that lets an annotator refrain.
     """
 
     def __init__(self, records: Path, chosen: pd.DataFrame, tagged_sources: Collection[str]) -> None:
-        self._records, self._chosen, self._tagged = records, chosen, frozenset(tagged_sources)
+        self.records = Records(records).take(chosen["row"])
+        self._categories, self._tagged = chosen["category"].tolist(), frozenset(tagged_sources)
+        self._rows = {key: n for n, key in enumerate(chosen["id"])}
 
-    def records(self) -> Iterator[tuple[Record, str, str]]:
-        """Return each image's record, category and split."""
-        chosen = np.isin(np.arange(self._chosen["row"].max() + 1), self._chosen["row"])
-        records = compress(read_records(self._records), chosen)
-        return zip(records, self._chosen["category"], self._chosen["split"], strict=True)
+    def __len__(self) -> int:
+        return len(self._categories)
 
-    def __iter__(self) -> Iterator[Request]:
-        for record, category, _ in self.records():
-            tagged = record.label == FAKE and record.source in self._tagged
-            prompt = label_prompt(category, record.label, tagged)
-            yield Request(record.id, record.path, record.image, prompt)
+    def __getitem__(self, n: int) -> Request:
+        record = self.records[n]
+        tagged = record.label == FAKE and record.source in self._tagged
+        prompt = label_prompt(self._categories[n], record.label, tagged)
+        return Request(record.id, record.path, record.image, prompt)
+
+    def picture(self, key: str) -> bytes:
+        """Return an image's encoded bytes by its id."""
+        return self.records[self._rows[key]].image
 
 
 def planned(
@@ -137,38 +141,48 @@ def planned(
     return chosen, Requests(records, chosen, settings.tagged_sources)
 
 
-def _usable(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
+class Captions:
+    """The annotators' answers about the images; iterates the images that have a usable caption.
+
+    Args:
+        chosen: see `Requests`.
+        columns: by annotator, status and text of each answer.
+    """
+
+    def __init__(self, chosen: pd.DataFrame, columns: Mapping[str, Columns]) -> None:
+        self._chosen, self._columns = chosen[["id", "category", "label"]], columns
+
+    def of(self, n: int) -> dict[str, Outcome]:
+        """Return the outcomes about image n, by annotator."""
+        return {name: Outcome(each["status"][n], each["text"][n]) for name, each in self._columns.items()}
+
+    def __iter__(self) -> Iterator[Candidates]:
+        for n, row in enumerate(self._chosen.itertuples(index=False)):
+            if captions := usable(self.of(n)):
+                yield Candidates(row.id, row.category, int(row.label), captions)
+
+
+def usable(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
+    """Return what the aggregation may read, by annotator."""
     return {name: outcome.caption for name, outcome in outcomes.items() if outcome.usable}
 
 
-class _Captioned:
-    """The images that have a usable caption, for the aggregator; can be iterated several times."""
-
-    def __init__(self, chosen: pd.DataFrame, captions: Answers) -> None:
-        self._chosen, self._captions = chosen, captions
-
-    def __iter__(self) -> Iterator[Candidates]:
-        rows = zip(self._chosen["category"], self._chosen["label"], strict=True)
-        for (category, label), (key, outcomes) in zip(rows, self._captions, strict=True):
-            if captions := _usable(outcomes):
-                yield Candidates(key, category, int(label), captions)
-
-
 def _write(
-    out: Path, requests: Requests, captions: Answers, aggregates: Iterator[Annotation], results: "_Results"
+    out: Path, requests: Requests, captions: Captions, aggregates: Iterator[Annotation], results: "_Results"
 ) -> None:
     """Write all captions and the images that have an answer; count in `results`."""
+    images = results.images
     with Writer(out) as writer:
-        images = zip(requests.records(), captions, strict=True)
-        for n, image in enumerate(track(images, "aggregate", len(results.images))):
-            (record, category, split), (key, outcomes) = image
+        rows = zip(requests.records, images["category"], images["split"], strict=True)
+        for n, (record, category, split) in enumerate(track(rows, "aggregate", len(images))):
+            outcomes = captions.of(n)
             for name, outcome in outcomes.items():
-                writer.add_caption(key, name, outcome.status, outcome.text)
-            usable = _usable(outcomes)
-            aggregate = next(aggregates) if usable else None  # without captions there is nothing to explain
-            if not record.id == key == (aggregate.id if aggregate else key):
-                raise RuntimeError(f"out of step: {record.id}, {key}, {aggregate and aggregate.id}")
-            results.add(n, record, outcomes, usable, aggregate)
+                writer.add_caption(record.id, name, outcome.status, outcome.text)
+            texts = usable(outcomes)
+            aggregate = next(aggregates) if texts else None  # without captions there is nothing to explain
+            if aggregate and aggregate.id != record.id:
+                raise RuntimeError(f"out of step: {record.id}, {aggregate.id}")
+            results.add(n, record, outcomes, texts, aggregate)
             if aggregate and aggregate.outcome == "ok":
                 writer.add(record, category, split, aggregate.text)
 

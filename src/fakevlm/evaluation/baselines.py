@@ -5,9 +5,9 @@ gives no verdict is *unparsed*. It is then asked once more, so that the server a
 fake (`verdict_forced`). There is no P(fake), hence no AUC. Answers cost money: they stay in the cache.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -19,9 +19,10 @@ from fakevlm import cache
 from fakevlm.cache import Cache
 from fakevlm.config.params import Baseline
 from fakevlm.data.records import Record
-from fakevlm.data.shards import columns_of, without_images
+from fakevlm.data.shards import columns_of
 from fakevlm.errors import UserError
-from fakevlm.inference.ask import Outcome, Request, ask_all
+from fakevlm.inference.ask import Ask, Outcome, Request, RequestPredictor, Text
+from fakevlm.inference.predict import predict
 from fakevlm.inference.servers import Client, need_key
 from fakevlm.model import verdict
 from fakevlm.progress import say
@@ -41,13 +42,6 @@ FORCED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a baseline is asked, in full."""
-
-    text: str
-
-
 @lru_cache(maxsize=1)
 def standard_prompt() -> str:
     """Return the prompt of `baselines.yaml`: verdict first, then the explanation."""
@@ -55,29 +49,30 @@ def standard_prompt() -> str:
     return yaml.safe_load(data)["standard"]
 
 
-def requests(spec: Baseline, records: Sequence[Record]) -> Iterator[Request]:
-    """Yield the first request about each record: its own question, the entry's or the standard prompt."""
-    for record in records:
-        question = Question(record.question or spec.prompt or standard_prompt())
-        yield Request(record.id, record.path, record.image, question)
-
-
 class BaselineClient(Client):
-    """A baseline's model, which is asked for the forced choice where its answer gives no verdict."""
+    """A baseline's model, which is asked for the forced choice where its answer gives no verdict.
+
+    Args:
+        spec: its entry in `evaluate.baselines`.
+        seed: the profile's, used if the entry has none.
+    """
 
     def __init__(self, spec: Baseline, seed: int) -> None:
         super().__init__(spec, seed, entry=ENTRY, who="baseline")
         self._chose = False  # whether any forced choice was answered
         self._no_choice: Outcome | None = None
 
-    def follow(self, request: Request, outcomes: Sequence[Outcome]) -> Request | None:
-        """Return the request for the forced choice, if there is to be one."""
-        (first, *more) = outcomes
-        unread = first.status not in ("rejected", "error") and _verdict(first, request) == "unparsed"
-        if more or not unread:
-            return None
-        prompt = Question(request.prompt.text + CHOICE)
-        return replace(request, prompt=prompt, sampling={**request.sampling, **FORCED})
+    async def answer(self, record: Record, ask: Ask) -> dict[str, Any]:
+        """Return a record's row; it is asked its own question, the entry's or the standard prompt."""
+        prompt = record.question or self.spec.prompt or standard_prompt()
+        request = Request(record.id, record.path, record.image, Text(prompt))
+        last = outcome = await ask(request)
+        verdict = choice = _verdict(outcome, prompt)
+        if verdict == "unparsed" and outcome.status not in ("rejected", "error"):
+            last = await ask(replace(request, prompt=Text(prompt + CHOICE), sampling=FORCED))
+            choice = None if last.status == "rejected" else _verdict(last)
+        failure = None if last.is_answer else last.text
+        return {**asdict(outcome), "verdict": verdict, "verdict_forced": choice, "failure": failure}
 
     async def annotate(self, request: Request) -> Outcome:
         """Ask. A server that rejects the first forced choice does not know `response_format`."""
@@ -103,11 +98,9 @@ def baseline(spec: Baseline, seed: int) -> Callable[[Sequence[Record], Any], pd.
     return lambda records, _: answers(spec, seed, records)
 
 
-def _verdict(outcome: Outcome, request: Request | None = None) -> verdict.Verdict:
+def _verdict(outcome: Outcome, prompt: str | None = None) -> verdict.Verdict:
     """Return the verdict that an answer gives; it comes first, before any cut."""
-    if outcome.status not in ("ok", "truncated"):
-        return "unparsed"
-    return verdict.parse(outcome.text, request.prompt.text if request else None)
+    return verdict.parse(outcome.text, prompt) if outcome.status in ("ok", "truncated") else "unparsed"
 
 
 def answers(spec: Baseline, seed: int, records: Sequence[Record], store: Cache | None = None) -> pd.DataFrame:
@@ -116,7 +109,7 @@ def answers(spec: Baseline, seed: int, records: Sequence[Record], store: Cache |
     Args:
         spec: its entry in `evaluate.baselines`.
         seed: the profile's, used if the entry has none.
-        records: see `requests`.
+        records: each is asked its own question, the entry's or the standard prompt.
         store: the cache; None: that of all servers.
 
     Returns:
@@ -130,31 +123,20 @@ def answers(spec: Baseline, seed: int, records: Sequence[Record], store: Cache |
     """
     client = BaselineClient(spec, seed)
     with nullcontext(store) if store else cache.answers() as store:
-        answered = ask_all(requests(spec, records), [client], store, total=len(records), desc="ask")
-        outcomes = list(answered.of(client.name))
-    failed = [each[-1] for each in outcomes if not each[-1].is_answer]
-    if failed:
+        frame = pd.DataFrame(predict(RequestPredictor(client, store), records, desc=f"ask {spec.name}"))
+    failures = frame["failure"].dropna()
+    if len(failures):
         raise UserError(
-            f"baseline {spec.name}: {len(failed)} of {len(outcomes)} requests failed, "
-            f"the last with: {failed[-1].text}",
+            f"baseline {spec.name}: {len(failures)} of {len(frame)} requests failed, "
+            f"the last with: {failures.iloc[-1]}",
             "run the stage again: only these are asked, the rest is kept",
         )
-    first = [each[0] for each in outcomes]
-    first_requests = requests(spec, without_images(records))
-    verdicts = [_verdict(outcome, request) for outcome, request in zip(first, first_requests, strict=True)]
     # None for all if the server takes none of the requests: it does not know `response_format`.
-    no_choice = all(each[1].status == "rejected" for each in outcomes if each[1:])
-    return pd.DataFrame(
-        {
-            "id": columns_of(records, ["id"])["id"],
-            "text": [None if outcome.status == "rejected" else outcome.text for outcome in first],
-            "p_fake": float("nan"),
-            "verdict": verdicts,
-            "verdict_forced": [
-                (None if no_choice else _verdict(each[1])) if each[1:] else verdicts[n]
-                for n, each in enumerate(outcomes)
-            ],
-            "forced": False,
-            "outcome": [outcome.status for outcome in first],
-        }
-    )
+    unread = (frame["verdict"] == "unparsed") & (frame["status"] != "rejected")
+    choices = frame["verdict_forced"]
+    if choices[unread].notna().any():
+        choices = choices.fillna("unparsed")
+    text = frame["text"].where(frame["status"] != "rejected", None)
+    frame = frame.assign(id=columns_of(records, ["id"])["id"], text=text, verdict_forced=choices)
+    frame = frame.assign(p_fake=float("nan"), forced=False, outcome=frame["status"])
+    return frame.drop(columns=["status", "failure"])

@@ -1,14 +1,14 @@
-"""The one loop that runs a model over records: here, or in the workers of a Ray cluster.
+"""The one loop that runs a model over records: here, in the workers of a Ray cluster, or behind servers.
 
 How batches are cut depends on the records and the batch size alone, and a batch is computed whole or taken
 whole from the cache: the result is the same, bit for bit, whatever the cache held and wherever it was
 computed (on like hardware).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -53,10 +53,32 @@ class Predictor:
         """The model in this process."""
         return self.load()
 
+    def batches(self, records: Sequence[Record]) -> tuple[list[list[int]], list[str]]:
+        """Return the row numbers of each batch, and each batch's key in the cache."""
+        frame = columns_of(records, ["sha256", "question"])
+        questions = frame["question"].astype(object).where(frame["question"].notna(), None).tolist()
+        plan, hashes = self.plan(questions, self.batch_size), frame["sha256"].tolist()
+        return plan, [key(self.key, [(hashes[row], questions[row]) for row in batch]) for batch in plan]
+
+    def compute(
+        self, records: Sequence[Record], plan: list[list[int]], numbers: list[int]
+    ) -> Iterator[tuple[int, Columns]]:
+        """Yield the numbers of batches and their columns, computed in this process."""
+        if numbers:
+            model = self.model
+            batches = ((n, list(take(records, plan[n]))) for n in numbers)
+            inputs = prefetch(lambda batch: (batch[0], prepare(model, batch[1])), batches, threads=_THREADS)
+            for n, prepared in inputs:
+                yield n, model(prepared)
+
+    def note(self) -> str:
+        """Return a few words for the progress line."""
+        return ""
+
 
 def predict(
-    predictor: Predictor,
-    records: Sequence[Record],
+    predictor: Any,
+    records: Sequence[Any],
     cache: Cache | None = None,
     *,
     cluster: Cluster | None = None,
@@ -65,7 +87,8 @@ def predict(
     """Return the model's columns for n records, n rows in their order; no columns without records.
 
     Args:
-        predictor: the model. It is not loaded if the cache holds everything.
+        predictor: a `Predictor`, or a model that is asked by requests (`ask.RequestPredictor`). A model is
+            not loaded if the cache holds everything.
         records: each is asked its own question or the standard one.
         cache: of whole batches; None: nothing is kept.
         cluster: where to compute; None: in this process.
@@ -74,42 +97,38 @@ def predict(
     Raises:
         UserError: see `cluster.run`; and whatever the model raises.
     """
-    frame = columns_of(records, ["sha256", "question"])
-    questions = frame["question"].astype(object).where(frame["question"].notna(), None).tolist()
-    plan = predictor.plan(questions, predictor.batch_size)
-    hashes = frame["sha256"].tolist()
-    keys = [key(predictor.key, [(hashes[row], questions[row]) for row in batch]) for batch in plan]
+    plan, keys = predictor.batches(records)
     columns: Columns = {}
     with progress.bar(len(records), desc) as bar:
 
         def store(number: int, values: Columns) -> None:
             for name, column in values.items():
+                if len(column) != len(plan[number]):
+                    raise ValueError(f"{desc}: {len(column)} values of {name} for {len(plan[number])} images")
                 if name not in columns:
                     columns[name] = np.empty((len(records), *column.shape[1:]), column.dtype)
                 columns[name][plan[number]] = column
+            bar.set_postfix_str(predictor.note(), refresh=False)
             bar.update(len(plan[number]))
 
-        def missing() -> Iterator[int]:
-            for number in range(len(plan)):
-                data = None if cache is None else cache.get(keys[number])
-                if data is None:
-                    yield number
-                else:
-                    store(number, unpack(data))
-
+        missing = []
+        for number, batch_key in enumerate(keys):
+            data = None if cache is None else cache.get(batch_key)
+            if data is None:
+                missing.append(number)
+            else:
+                store(number, unpack(data))
         if cluster is None:
-            computed = _here(predictor, records, plan, missing())
+            computed = predictor.compute(records, plan, missing)
         else:
             from fakevlm.inference import ray_cluster
 
-            computed = ray_cluster.run(predictor.load, records, plan, list(missing()), cluster)
-        for number, values in computed:
-            for name, column in values.items():
-                if len(column) != len(plan[number]):
-                    raise ValueError(f"{desc}: {len(column)} values of {name} for {len(plan[number])} images")
-            if cache is not None:
-                cache.put(keys[number], pack(values))
-            store(number, values)
+            computed = ray_cluster.run(predictor.load, records, plan, missing, cluster)
+        with closing(computed):
+            for number, values in computed:
+                store(number, values)
+                if cache is not None:
+                    cache.put(keys[number], pack(values))
     return columns
 
 
@@ -118,16 +137,3 @@ def prepare(model: Callable[[Any], Columns], records: list[Record]) -> Any:
     if hasattr(model, "prepare"):
         return model.prepare(records)
     return [record.pil() for record in records]
-
-
-def _here(
-    predictor: Predictor, records: Sequence[Record], plan: list[list[int]], numbers: Iterable[int]
-) -> Iterator[tuple[int, Columns]]:
-    numbers = iter(numbers)
-    first = next(numbers, None)
-    if first is None:
-        return
-    model = predictor.model
-    batches = ((n, list(take(records, plan[n]))) for n in chain([first], numbers))
-    for n, inputs in prefetch(lambda batch: (batch[0], prepare(model, batch[1])), batches, threads=_THREADS):
-        yield n, model(inputs)

@@ -17,7 +17,7 @@ Sums are rounded differently on a server, so that a near tie may end in another 
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -25,16 +25,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fakevlm.cache import Cache, answers, model_version
 from fakevlm.config.params import Endpoint, Servers
 from fakevlm.data.records import Record
-from fakevlm.data.shards import without_images
 from fakevlm.errors import UserError
-from fakevlm.inference.ask import Outcome, Request, ask_all
+from fakevlm.inference.ask import Ask, Outcome, Request, RequestPredictor
 from fakevlm.inference.generate import OPENING
-from fakevlm.inference.predict import Columns
+from fakevlm.inference.predict import Columns, predict
 from fakevlm.inference.servers import Client, need_key
 from fakevlm.model import chat, verdict
 from fakevlm.model.llava import load_processor
@@ -153,40 +150,35 @@ class Served(Client):
             return {}
         self.sampling = self._sampling
         with nullcontext(store) if store else answers() as store:
-            answered = ask_all(self._requests(records), [self], store, total=len(records), desc="ask")
-            outcomes = answered.of(self.name)
-            rows = [self._row(*each) for each in zip(without_images(records), outcomes, strict=True)]
-        texts, differences, verdicts, forced = zip(*rows, strict=True)
-        if missing := sum(each.missing > 0 for each, _ in differences):
+            columns = predict(RequestPredictor(self, store), records, desc=self.name)
+        if missing := int(columns.pop("missing").sum()):
             say(
                 f"{self.name}: at {missing} places a word was not among the server's likeliest tokens, "
                 "and P(fake) is a bound"
             )
-        return {
-            "text": np.array(texts, object),
-            "p_fake": np.array([verdict.p_fake(each.value, negated) for each, negated in differences]),
-            "verdict": np.array(verdicts, object),
-            "forced": np.array(forced),
-        }
+        return columns
 
-    def _requests(self, records: Sequence[Record]) -> Iterator[Request]:
-        for record in records:
-            yield Request(
-                record.id, record.path, record.encoded(), Question(record.question or chat.STANDARD)
-            )
-
-    def _row(self, record: Record, outcomes: list[Outcome]) -> tuple:
-        """Return text, (logit difference, whether the verdict is negated), verdict, whether it was forced."""
-        ids, places = self._generated(outcomes[0])
-        text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        forced, negated = len(outcomes) == 2, False
-        if forced:
-            place = self._generated(outcomes[1])[1][0]
-        else:
-            claim, n = verdict.locate(ids, self.tokenizer)
-            place, negated = places[n], claim.negated
+    async def answer(self, record: Record, ask: Ask) -> dict[str, Any]:
+        """Return a record's row: text, p_fake, verdict, forced, and whether a word was missing."""
         question = record.question or chat.STANDARD
-        return text, (self._difference(place), negated), verdict.parse(text, question), forced
+        request = Request(record.id, record.path, record.encoded(), Question(question))
+        ids, places = self._generated(await ask(request))
+        located, negated = verdict.locate(ids, self.tokenizer), False
+        difference = self._difference(places[located[1]]) if located else None
+        forced = difference is None or difference.missing == 2
+        if forced:
+            opened = replace(request, prompt=Question(question, OPENING), sampling=_OPENED)
+            difference = self._difference(self._generated(await ask(opened))[1][0])
+        else:
+            negated = located[0].negated
+        text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        return {
+            "text": text,
+            "p_fake": float(verdict.p_fake(difference.value, negated)),
+            "verdict": verdict.parse(text, question),
+            "forced": forced,
+            "missing": difference.missing > 0,
+        }
 
     def messages(self, request: Request) -> list[dict[str, Any]]:
         """Return the chat that is sent, with the opening of the answer if there is one."""
@@ -196,17 +188,6 @@ class Served(Client):
             opening = [{"type": "text", "text": prompt.opening}]
             messages.append({"role": "assistant", "content": opening})
         return messages
-
-    def follow(self, request: Request, outcomes: Sequence[Outcome]) -> Request | None:
-        """Return the request that forces the choice, where the answer gives no verdict."""
-        if len(outcomes) == 2:
-            return None
-        ids, places = self._generated(outcomes[0])
-        located = verdict.locate(ids, self.tokenizer)
-        if located and self._difference(places[located[1]]).missing < 2:
-            return None
-        prompt = Question(request.prompt.question, OPENING)
-        return replace(request, prompt=prompt, sampling={**request.sampling, **_OPENED})
 
     async def annotate(self, request: Request) -> Outcome:
         """Ask; the text of the outcome is the whole completion as JSON.

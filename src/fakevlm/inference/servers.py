@@ -24,7 +24,7 @@ from PIL import Image
 from fakevlm.config.params import Endpoint, Servers
 from fakevlm.data.records import decode
 from fakevlm.errors import UserError
-from fakevlm.inference.ask import Away, Outcome, Request
+from fakevlm.inference.ask import Outcome, Request
 from fakevlm.progress import say
 
 if TYPE_CHECKING:  # the miniature pays nothing for it
@@ -297,8 +297,8 @@ class Client:
         """Ask until there is an outcome, at most `retries` times more than once.
 
         Raises:
-            UserError: the key is missing or refused, the model unknown, or all requests rejected.
-            Away: the servers are not there, or only fail.
+            UserError: the key is missing or refused, the model unknown, or all requests rejected; with
+                `away`: the servers are not there, or only fail.
         """
         if self._pool is None:
             self._pool = self._connect()
@@ -426,13 +426,13 @@ class Client:
         message = message.replace(self._key, "…") if self._key else message
         return message if len(message) <= _MESSAGE else message[:_MESSAGE] + "…"
 
-    def _away(self, failure: _Failure) -> Away:
+    def _away(self, failure: _Failure) -> UserError:
         what = "nothing but failures at"
         cure = "the server's log tells why; once it works, a new run goes on from here"
         if failure.unreachable:
             what = "no server can be reached at"
             cure = f"start the servers, or correct {self._entry}.urls; a new run goes on from here"
-        return Away(f"{self._who}: {what} {', '.join(self.spec.urls)} ({failure})", cure)
+        return UserError(f"{self._who}: {what} {', '.join(self.spec.urls)} ({failure})", cure, away=True)
 
     def _stop_if_all_rejected(self, outcome: Outcome) -> None:
         """Stop the run if all requests are rejected: a hundred thousand would tell no more."""

@@ -10,21 +10,22 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from PIL import Image
 
 from fakevlm import paths
 from fakevlm.annotation.aggregate import Candidates
-from fakevlm.annotation.aggregate_llm import question, served_model
+from fakevlm.annotation.aggregate_llm import LLMAggregator
 from fakevlm.annotation.annotators import make_annotators
-from fakevlm.annotation.fakeclue import planned
+from fakevlm.annotation.fakeclue import planned, usable
 from fakevlm.cache import Cache, answers
 from fakevlm.config.params import Endpoint, Observer, Params, ServedAggregator
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.errors import UserError
 from fakevlm.evaluation import baselines, benchmarks
 from fakevlm.evaluation.benchmarks import meant_for
-from fakevlm.inference.ask import Annotator, Outcome, Request, follow_up, name_of, stored
+from fakevlm.inference.ask import Annotator, Outcome, Request, answer_of, name_of, stored
 from fakevlm.inference.servers import cost
 from fakevlm.progress import track
 
@@ -56,6 +57,10 @@ def image_tokens(image: bytes | None) -> int:
         return 0
 
 
+class _UnansweredError(Exception):
+    """The cache has no answer to a request."""
+
+
 class Tally:
     """Counts the requests that one model has yet to answer.
 
@@ -71,25 +76,29 @@ class Tally:
         self.requests = self.answered = self.tokens = 0
         self._answers = self._characters = 0  # answers in the cache
 
-    def add(self, request: Request) -> Outcome | None:
-        """Count what is left to ask about an image; return the last outcome, None if it is not there yet."""
-        first = following = request.to(self.annotator)
-        outcomes: list[Outcome] = []
-        while following is not None:
-            outcome = stored(self._store, [following.key]).get(following.key)
-            if outcome is None and following.key in self._keys:
-                self.answered += 1
-                return None
-            if outcome is None:
-                self._keys.add(following.key)
-                self.add_unknown(following)
-                return None
-            outcomes.append(outcome)
-            self._answers += outcome.usable
-            self._characters += len(outcome.text) * outcome.usable
-            following = follow_up(self.annotator, first, outcomes)
-        self.answered += 1
-        return outcomes[-1]
+    def add(self, record: Any) -> dict[str, Any] | None:
+        """Count what is left to ask about a record; return its row, None if it is not there yet."""
+        try:
+            answer_of(self.annotator)(record, self._ask).send(None)  # never waits: see `_ask`
+        except StopIteration as end:
+            self.answered += 1
+            return end.value
+        except _UnansweredError:
+            return None
+
+    async def _ask(self, request: Request) -> Outcome:
+        request = request.to(self.annotator)
+        outcome = stored(self._store, request)
+        if outcome is None and request.key in self._keys:
+            self.answered += 1
+            raise _UnansweredError
+        if outcome is None:
+            self._keys.add(request.key)
+            self.add_unknown(request)
+            raise _UnansweredError
+        self._answers += outcome.usable
+        self._characters += len(outcome.text) * outcome.usable
+        return outcome
 
     def add_unknown(self, request: Request) -> None:
         """Count a request that the cache does not answer."""
@@ -120,37 +129,34 @@ class Tally:
 
 
 def estimate(
-    requests: Iterable[Request],
+    records: Iterable[Any],
     tallies: Sequence[Tally],
     rate: float | None = None,
     aggregator: Tally | None = None,
-    min_annotators: int = 1,
 ) -> list[Estimate]:
     """Return what is left to do for each annotator and, in the last row, for a served aggregator.
 
     Args:
-        requests: the images with their prompts; walked through once.
+        records: what the models are asked about (`fakeclue.Requests`, a benchmark); walked through once.
         tallies: new, one an annotator.
         rate: requests a second of one replica; None: each entry's `requests_per_second`.
         aggregator: new; it is asked about the captions that the cache holds or will hold.
-        min_annotators: as in params.yaml, for the aggregator's question.
     """
     missing: Counter[str] = Counter()  # captions not written yet, by annotator
-    for request in requests:
-        outcomes = {name_of(tally.annotator): tally.add(request) for tally in tallies}
-        captions = {name: each.caption for name, each in outcomes.items() if each and each.usable}
-        waiting = [name for name, each in outcomes.items() if each is None]
+    for record in records:
+        rows = {name_of(tally.annotator): tally.add(record) for tally in tallies}
+        captions = usable({name: Outcome(**row) for name, row in rows.items() if row}) if aggregator else {}
+        waiting = [name for name, row in rows.items() if row is None]
         missing.update(waiting)
         if aggregator is None or not (captions or waiting):  # without captions there is nothing to aggregate
             continue
-        with_image = aggregator.spec.with_image
-        image = Candidates(request.id, request.prompt.category, request.prompt.label, captions)
-        prompt = question(image, min_annotators, with_image)
-        request = replace(request, image=request.image if with_image else None, prompt=prompt)
+        model = aggregator.annotator
+        model.picture = {record.id: record.image}.get
+        image = Candidates(record.id, record.prompt.category, record.prompt.label, captions)
         if waiting:  # its text is not known yet
-            aggregator.add_unknown(request)
+            aggregator.add_unknown(model.first(image))
         else:
-            aggregator.add(request)
+            aggregator.add(image)
     rows = [tally.estimate(rate) for tally in tallies]
     if aggregator is not None:
         unseen = sum(tally.answer_tokens() * missing[name_of(tally.annotator)] for tally in tallies)
@@ -171,16 +177,16 @@ def annotation(params: Params, rate: float | None = None) -> list[Estimate]:
             f"profile {params.profile!r} asks nobody: its texts are the released ones",
             "name a profile with annotate.annotators: --profile paper",
         )
-    chosen, requests = planned(params)
+    _, requests = planned(params)
     ground_truth = read_ground_truth(paths.artifacts("collect", "truth.jsonl"))
     annotators = make_annotators(settings.annotators, ground_truth, params.seed)
     with answers(make=False) as store:
         aggregator, spec = None, settings.aggregator
         if isinstance(spec, ServedAggregator):
-            aggregator = Tally(spec, served_model(spec, settings.min_annotators, params.seed), store)
+            model = LLMAggregator(spec, settings.min_annotators, params.seed, store, {}.get)
+            aggregator = Tally(spec, model, store)
         tallies = [Tally(*each, store) for each in zip(settings.annotators, annotators, strict=True)]
-        images = track(requests, "count", total=len(chosen))
-        return estimate(images, tallies, rate, aggregator, settings.min_annotators)
+        return estimate(track(requests, "count"), tallies, rate, aggregator)
 
 
 def evaluation(params: Params, rate: float | None = None) -> list[Estimate]:
@@ -196,7 +202,7 @@ def evaluation(params: Params, rate: float | None = None) -> list[Estimate]:
             records = benchmarks.load(params, benchmark) if served else []
             for spec in served:
                 tally = Tally(spec, baselines.BaselineClient(spec, params.seed), store)
-                (row,) = estimate(baselines.requests(spec, records), [tally], rate)
+                (row,) = estimate(records, [tally], rate)
                 rows.append(replace(row, name=f"{spec.name}, {benchmark}"))
     return rows
 
