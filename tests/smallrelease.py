@@ -45,16 +45,14 @@ def make_release(root: Path, train: int = 36, test: int = 12) -> None:
 
 def released(root: Path, base: Path, **benchmarks: Path) -> Params:
     """Profile `released` on a made-up release in `root`, with a tiny model for both models."""
-    loaded = load_params("released")
-    values = loaded.model_dump()
-    values["collect"]["corpora"] |= {"fakeclue": str(root), "ffpp": None}
-    values["collect"]["benchmarks"] |= {"loki": None, "ddvqa": None}
-    for key, folder in benchmarks.items():
-        section = "benchmarks" if key in values["collect"]["benchmarks"] else "corpora"
-        values["collect"][section][key] = str(folder)
-    values |= {"base": str(base)}
+    values = load_params("released").model_dump() | {"base": str(base)}
+    folders = {"ffpp": None, "loki": None, "ddvqa": None} | {
+        key: str(path) for key, path in benchmarks.items()
+    }
+    values["collect"]["corpora"] |= {"fakeclue": str(root), "ffpp": folders.pop("ffpp")}
+    values["collect"]["benchmarks"] |= folders
+    values["collect"]["frames_per_video"] = 3
     values["annotate"]["val_fraction"] = 0.2
     values["evaluate"] |= {"model": str(base), "precision": "fp32", "batch_size": 8, "max_new_tokens": 4}
-    values["evaluate"] |= {"bootstrap": 20}
-    values["collect"]["frames_per_video"] = 3
+    values["evaluate"]["bootstrap"] = 20
     return Params(**values)

@@ -1,15 +1,15 @@
-"""The collect stage on tiny corpora: quarantine, duplicates, leakage, ground truth, counts, errors."""
+"""The collect stage on tiny corpora: quarantine, duplicates, leakage, ground truth, counts, draws, errors."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from conftest import ROOT
 from fakevlm.collection import collect as stage
+from fakevlm.collection.amounts import drawn
 from fakevlm.collection.collect import Filter, collect
 from fakevlm.collection.preview import contact_sheet, sample
-from fakevlm.config.params import load_params
 from fakevlm.data.corpora import ffpp
 from fakevlm.data.corpora.faces import make_cropper
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth, write_ground_truth
@@ -144,10 +144,6 @@ def test_unusable_profiles_are_named(tmp_path: Path) -> None:
         collect(settings(chameleon=tmp_path / "nowhere"), tmp_path / "c")
     assert "with null" in error.value.cure
     assert not (tmp_path / "c").exists()
-    text = (ROOT / "params.yaml").read_text()
-    put(tmp_path, {"params.yaml": text.replace("renderer: miniature", "renderer: crayons")})
-    with pytest.raises(UserError, match=r"collect\.renderer"):
-        load_params(file=tmp_path / "params.yaml")
 
 
 def test_a_benchmark_alone_is_enough_and_empty_tables_have_headers(tmp_path: Path) -> None:
@@ -189,3 +185,46 @@ def test_the_sheet_shows_every_source_and_label() -> None:
     assert drawn == sample(iter(stream), 3, seed=1)
     assert any(int(r.id[2:-4]) >= 3 for records in drawn.values() for r in records), "not only the first ones"
     assert contact_sheet(iter(stream), per_row=3, seed=1).size == (132 + 3 * 100, 4 * 100)
+
+
+# By corpus, the paths of its images.
+PATTERNS = {
+    "genimage": ["ADM/train/ai/{0}_adm_{0}.PNG", "ADM/train/nature/n02099601_{0}.JPEG"],
+    "chameleon": ["test/0_real/{0}.jpg", "test/1_fake/deep/{0}.jpg"],
+    "cvusa": ["bingmap/19/{0:07d}.jpg"],
+    "vigor": ["Chicago/satellite/satellite_41.{0:03d}_-87.1.png"],
+    "m6doc": ["val2017/newspaper_{0}.jpg"],
+}
+
+
+@pytest.mark.parametrize("corpus", PATTERNS)
+def test_thinning_draws_by_id_and_seed(tmp_path: Path, monkeypatch, corpus: str) -> None:
+    root, reads, read = tmp_path / corpus, [], Path.read_bytes
+    patterns = enumerate(PATTERNS[corpus])
+    put(root, {name.format(n): picture(100 * k + n) for k, name in patterns for n in range(30)})
+    if corpus == "m6doc":
+        pages = [{"id": n, "file_name": f"newspaper_{n}.jpg", "width": 30, "height": 20} for n in range(31)]
+        coco = json.dumps({"images": pages, "annotations": [], "categories": []})
+        put(root, {"annotations/instances_val2017.json": coco})
+
+    def noted(file: Path) -> bytes:
+        reads.extend([file] * (file.suffix != ".json"))
+        return read(file)
+
+    def collected(at_most: dict[str, int], seed: int = 17) -> list[str]:
+        params = settings(**{corpus: root}, at_most=at_most).model_copy(update={"seed": seed})
+        results = collect(params, tmp_path / "out")
+        missing = results.quarantine["path"].tolist()
+        assert missing == (["val2017/newspaper_30.jpg"] if corpus == "m6doc" else []), "drawn or not"
+        return list(read_frame(tmp_path / "out" / "records")["id"])
+
+    monkeypatch.setattr(Path, "read_bytes", noted)
+    everything = collected({})
+    total = len(everything) + (corpus == "m6doc")  # with the page that is named and missing
+    assert collected({corpus: total}) == collected({"ffpp": 1}) == everything
+    reads.clear()
+    few = collected({corpus: 9})
+    assert few == [id for id in everything if drawn(id, 9 / total, 17)]
+    assert len(reads) == len(few) < len(everything), "only drawn images are read"
+    assert set(few) < set(collected({corpus: 20})), "more of them hold the fewer"
+    assert collected({corpus: 9}, seed=4) != few

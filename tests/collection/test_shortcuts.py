@@ -40,28 +40,27 @@ def statistics(record: Record) -> list[float]:
     return [*np.concatenate(values), len(record.image), jpeg.tell()]
 
 
-def _hasty(params: Params) -> Params:
-    """The generators of satellite images at a tenth of their steps, which can only be easier to tell."""
-    satellites = params.collect.satellites
-    gan = satellites.gan.model_copy(update={"steps": satellites.gan.steps // 10})
-    few = {"steps": satellites.diffusion.steps // 10, "sampling_steps": 4}
-    diffusion = satellites.diffusion.model_copy(update=few)
-    satellites = satellites.model_copy(update={"gan": gan, "diffusion": diffusion})
-    return params.model_copy(update={"collect": params.collect.model_copy(update={"satellites": satellites})})
+def _hasty() -> Params:
+    """The miniature, its satellite generators at a tenth of their steps, which can only be easier to tell."""
+    values = load_params("mini").model_dump()
+    satellites = values["collect"]["satellites"]
+    satellites["gan"]["steps"] //= 10
+    satellites["diffusion"] |= {"steps": satellites["diffusion"]["steps"] // 10, "sampling_steps": 4}
+    return Params(**values)
 
 
 @pytest.mark.slow
 def test_global_statistics_hardly_tell_fake_from_real(project: Path):
     (project / "data").symlink_to(ROOT / "embedded")
-    params = _hasty(load_params("mini"))
-    collect(params, project / "collected")
-    ground_truth = read_ground_truth(project / "collected" / "truth.jsonl")
-    frame = read_frame(project / "collected" / "records")
+    params, collected = _hasty(), project / "collected"
+    collect(params, collected)
+    ground_truth = read_ground_truth(collected / "truth.jsonl")
+    frame = read_frame(collected / "records")
     frame["category"] = [ground_truth[path].category for path in frame.id]
     fractions = params.annotate.val_fraction, params.annotate.test_fraction
     frame["split"] = assign_splits(frame, *fractions, params.seed)
     splits = balance(frame, params.seed).set_index("id").split
-    rows = [r for r in read_records(project / "collected" / "records") if r.id in splits.index]
+    rows = [r for r in read_records(collected / "records") if r.id in splits.index]
     split = splits[[r.id for r in rows]].to_numpy()
     features, labels = np.array([statistics(r) for r in rows]), np.array([r.label for r in rows])
     train, test = split == "train", split == "test"
