@@ -56,20 +56,15 @@ def test_an_image_without_any_detail_is_smooth_all_over_and_at_full_strength() -
     assert measured(blank, blank)["smooth"] == (EVERYWHERE, 1.0)
 
 
-def test_an_image_of_another_hue_than_its_map_is_tinted() -> None:
-    image = real(7)
-    assert measured(shifted(image, 60, -30, 60), image)["tint"] == (EVERYWHERE, 1.0)
-    assert "tint" not in measured(image, image)
-    assert "tint" not in measured(shifted(image, 12, 12, 12), image), "brightness is no hue"
-
-
-def test_strength_grows_with_distance_from_the_threshold() -> None:
+def test_another_hue_than_the_maps_is_a_tint_whose_strength_grows_and_brightness_is_none() -> None:
     image = real(11)
     casts = [shifted(image, 70 * c, -45 * c, 55 * c) for c in (0.0, 0.4, 0.7, 1.0)]
     strengths = [measured(cast, image).get("tint", (None, 0.0))[1] for cast in casts]
     assert strengths == sorted(strengths)
     assert strengths[0] == 0.0
     assert 0.6 <= strengths[-1] <= 1.0
+    assert measured(shifted(image, 60, -30, 60), image)["tint"] == (EVERYWHERE, 1.0)
+    assert "tint" not in measured(shifted(image, 12, 12, 12), image)
 
 
 def test_edges_in_all_directions_are_bent_and_straight_lines_at_an_angle_are_not() -> None:

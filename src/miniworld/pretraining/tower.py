@@ -51,10 +51,9 @@ class DenseHeads(nn.Module):
         """Return the dense loss of a batch.
 
         Args:
-            features: (B, 144, d) patch features.
-            pixels: (B, 3, 96, 96), normalised, already mirrored where `flip` says so.
-            rows: which rows of the pool.
-            flip: (B,) bool, mirrored left to right.
+            features: (B, 144, d) of the patches.
+            pixels: (B, 3, 96, 96), normalised, already mirrored where `flip` (B,) is true.
+            rows: of the pool.
         """
         # Before the patches: the order of sums decides how gradients are rounded.
         whole_image = pooled(features)
@@ -66,7 +65,7 @@ class DenseHeads(nn.Module):
         )
         facts = pool.facts[rows]
         true_light = torch.from_numpy((facts[:, 1].astype(bool) ^ flip).astype(np.float32))
-        true_film = _bits(facts[:, 2].astype(np.uint32), len(FILM_NAMES))
+        true_film = _bits(facts[:, 2], len(FILM_NAMES))
         bce, weight = F.binary_cross_entropy_with_logits, torch.full((len(KIND_NAMES),), 4.0)
         total = 0.5 * bce(parts, true_parts)
         total = total + 2.0 * bce(kinds, true_kinds, pos_weight=weight)
@@ -83,8 +82,8 @@ def _mirrored(packed: np.ndarray, flip: np.ndarray) -> np.ndarray:
 
 
 def _bits(packed: np.ndarray, count: int) -> torch.Tensor:
-    """Return the bits of uint32 (...) as float 0/1 (..., count)."""
-    return torch.from_numpy(((packed[..., None] >> np.arange(count, dtype=np.uint32)) & 1).astype(np.float32))
+    """Return the lowest bits of unsigned integers (...) as float 0/1 (..., count)."""
+    return torch.from_numpy((packed[..., None] >> np.arange(count, dtype=np.uint32) & 1).astype(np.float32))
 
 
 def _grain(pixels: torch.Tensor) -> torch.Tensor:
@@ -137,8 +136,7 @@ def gate(
 ) -> tuple[float, float]:
     """Return accuracy and AUC of a copy of the tower tuned on labels, on images it was not tuned on.
 
-    The base itself never sees a label: the copy is thrown away. The images are neither the pool's nor the
-    corpora's.
+    The copy is thrown away. The images are neither the pool's nor the corpora's.
     """
     tower = copy.deepcopy(tower)
     head = nn.Linear(2 * tower.config.hidden_size, 2)

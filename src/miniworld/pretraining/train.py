@@ -83,7 +83,7 @@ def tokenizer_texts(pool: Pool) -> Iterator[str]:
 
 
 def schedule(step: int, steps: int, warmup: int = 150, floor: float = 0.03) -> float:
-    """Return the factor on the learning rate: linear warm-up, then cosine to `floor`."""
+    """Return the factor on the peak learning rate: linear warm-up, then cosine to `floor`."""
     if step < warmup:
         return (step + 1) / warmup
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

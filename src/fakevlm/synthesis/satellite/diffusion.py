@@ -6,7 +6,6 @@ the U-Net's input. The U-Net predicts the clean difference (diffusers' `sample`)
 """
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,9 +15,6 @@ from torch import Tensor
 from fakevlm.config.params import Diffusion, Satellites
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map
 from fakevlm.synthesis.satellite.learning import Learner, device, seeded_noise
-
-if TYPE_CHECKING:
-    from diffusers import UNet2DModel
 
 _TIMESTEPS = 1000
 _GROUPS = 8  # of channels, for normalisation
@@ -33,23 +29,6 @@ def scale_of(pixels: np.ndarray, settings: Satellites) -> float:
     return round(_SPREAD / max(float(np.std(np.stack(rest)) / 127.5), 1e-3), 4)
 
 
-def _unet(size: int, settings: Diffusion) -> "UNet2DModel":
-    from diffusers import UNet2DModel
-
-    blocks = [""] * (len(settings.widths) - 1) + ["Attn" if settings.attention else ""]
-    return UNet2DModel(
-        sample_size=size // settings.fold,
-        in_channels=6 * settings.fold**2,
-        out_channels=3 * settings.fold**2,
-        layers_per_block=1,
-        block_out_channels=tuple(settings.widths),
-        down_block_types=tuple(f"{block}DownBlock2D" for block in blocks),
-        up_block_types=tuple(f"{block}UpBlock2D" for block in reversed(blocks)),
-        norm_num_groups=_GROUPS,
-        add_attention=settings.attention,
-    )
-
-
 class DDPM(Learner):
     """The U-Net and the noise schedule.
 
@@ -59,13 +38,24 @@ class DDPM(Learner):
     """
 
     def __init__(self, settings: Diffusion, size: int, scale: float, seed: int) -> None:
-        from diffusers import DDPMScheduler
+        from diffusers import DDPMScheduler, UNet2DModel
 
         self.settings, self._scale = settings, scale
+        blocks = [""] * (len(settings.widths) - 1) + ["Attn" if settings.attention else ""]
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            unet = _unet(size, settings).to(device(), memory_format=torch.channels_last)
-        self.networks = {"unet": unet}
+            unet = UNet2DModel(
+                sample_size=size // settings.fold,
+                in_channels=6 * settings.fold**2,
+                out_channels=3 * settings.fold**2,
+                layers_per_block=1,
+                block_out_channels=tuple(settings.widths),
+                down_block_types=tuple(f"{block}DownBlock2D" for block in blocks),
+                up_block_types=tuple(f"{block}UpBlock2D" for block in reversed(blocks)),
+                norm_num_groups=_GROUPS,
+                add_attention=settings.attention,
+            )
+        self.networks = {"unet": unet.to(device(), memory_format=torch.channels_last)}
         optimizer = torch.optim.AdamW(unet.parameters(), settings.learning_rate, weight_decay=0.0)
         self.optimizers = {"unet": optimizer}
         self._schedule = DDPMScheduler(
