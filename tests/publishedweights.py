@@ -1,9 +1,8 @@
 """Checkpoints of published detectors in their authors' layout, with weights made from the tensors' names.
 
-`golden/detectors.json` holds, of each detector, the names and shapes of the tensors in its authors' own
-network, and what its authors' own code says about `IMAGES` with the recipe's weights: their repositories were
-run once to write it (which files of them, the modules' headings say). ResNet-50s have the names of
-torchvision's, as the authors' copies of it do.
+`golden/detectors.json` holds the names and shapes of the tensors in each detector's own network, and what its
+authors' code says about `IMAGES` with the recipe's weights: their repositories were run once to write it.
+ResNet-50s have the names of torchvision's, as the authors' copies of it do.
 """
 
 import json
@@ -42,25 +41,16 @@ def picture(width: int, height: int) -> Image.Image:
 IMAGES = [picture(*size) for size in SIZES]
 
 
-@cache
-def resnet50(outputs: int, channels: int = 3) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a ResNet-50's tensors."""
-    with torch.device("meta"):
-        tensors = resnet.resnet50(num_classes=outputs).state_dict()
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    return {**shapes, "conv1.weight": (64, channels, 7, 7)}
-
-
 def shapes(kind: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes as the authors' network of a kind has them."""
-    if kind == "cnnspot":
-        return resnet50(1)
-    if kind.startswith("lnp"):
-        return resnet50(1, int(kind[-1]))
-    shapes = {name: tuple(shape) for name, shape in GOLDEN["tensors"][kind].items()}
-    if kind == "fusing":
-        shapes |= {f"resnet.{name}": shape for name, shape in resnet50(1000).items()}
-    return shapes
+    own = {name: tuple(shape) for name, shape in GOLDEN["tensors"].get(kind, {}).items()}
+    if own and kind != "fusing":
+        return own
+    with torch.device("meta"):
+        tensors = resnet.resnet50(num_classes=1000 if kind == "fusing" else 1).state_dict()
+    prefix = "resnet." if kind == "fusing" else ""
+    channels = {"conv1.weight": (64, 5, 7, 7)} if kind == "lnp5" else {}
+    return own | {f"{prefix}{name}": tuple(tensor.shape) for name, tensor in tensors.items()} | channels
 
 
 def _tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:

@@ -1,4 +1,5 @@
-"""Tiny classifiers and detectors, and a collected folder of plain pictures, for the tests of categorize."""
+"""Tiny classifiers and detectors, and a collected folder of plain pictures, for the tests of categorize; the
+sizes of a tiny ResNet, for those of CNNSpot."""
 
 import io
 from pathlib import Path
@@ -8,13 +9,14 @@ import torch
 from PIL import Image
 
 from fakevlm.categorize import assign, eva, synsets
-from fakevlm.config.params import Categorize, load_params
+from fakevlm.config.params import Categorize, CNNSpotSettings, load_params
 from fakevlm.data.records import Record, write_records
 
 TINY = Categorize(
     model=None, person=None, image_size=16, patch_size=4, width=16, depth=1, heads=2, epochs=12,
     batch_size=16, learning_rate=4e-3,
 )  # fmt: skip
+RESNET = CNNSpotSettings(model=None, layers=[1, 1, 1, 1], width=8, size=32, crop=32, augment=0.5)
 COLOURS = {"animal": (200, 40, 40), "human": (40, 200, 40), "object": (40, 40, 200), "scene": (200, 200, 40)}
 SYNSETS = {"animal": "n02099601", "human": "n10148035", "object": "n03063599", "scene": "n09428293"}
 

@@ -12,17 +12,18 @@ from sklearn.preprocessing import StandardScaler
 import tinyllava
 from fakevlm import paths
 from fakevlm.cache import Cache
-from fakevlm.config.params import CNNSpotSettings, Experts, Params
+from fakevlm.config.params import Experts, Params
 from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
 from fakevlm.evaluation import experts
 from fakevlm.model.llava import load_model, load_processor
+from tinyeva import RESNET
 
 TINY = Experts(
     epochs=4,
     batch_size=8,
     learning_rate=0.01,
-    cnnspot=CNNSpotSettings(model=None, layers=[1, 1, 1, 1], width=8, size=32, crop=32, augment=0.5),
+    cnnspot=RESNET,
     spectrum_size=32,
     train=list(experts.EXPERTS),
 )
@@ -33,14 +34,11 @@ def params(base: Path, project: Path) -> Params:
     return tinyllava.params(base).model_copy(update={"experts": TINY})
 
 
-def test_targets_are_one_for_fakes():
+def test_targets_are_one_for_fakes_and_squares_keep_the_centre():
     records = tinyllava.records(4)
-    np.testing.assert_array_equal(experts.targets(records), [float(r.label == FAKE) for r in records])
+    assert experts.targets(records).tolist() == [float(r.label == FAKE) for r in records]
     with pytest.raises(UserError, match="both classes"):
-        experts.targets([r for r in records if r.label == FAKE])
-
-
-def test_square_keeps_the_centre():
+        experts.targets(records[::2])
     pixels = np.zeros((20, 60, 3), np.uint8)
     pixels[:, 20:40] = 255
     assert (experts.square(Image.fromarray(pixels), 20) == np.full((20, 20, 3), 255)).all()
@@ -122,8 +120,8 @@ def test_univfd_sees_what_the_llava_sees(base: Path, tmp_path: Path):
         experts.UnivFD(str(tmp_path))
 
 
-def test_train_save_and_load(params: Params, project: Path, tmp_path: Path):
-    """Bright against dark: each expert learns it, repeats to the byte, and loads as it was saved."""
+def test_train_save_and_load(params: Params, tmp_path: Path):
+    """Bright against dark: each expert learns it and loads as it was saved."""
     train, val, test = (tinyllava.records(n, seed) for n, seed in ((48, 1), (24, 2), (13, 3)))
     log = experts.train_experts(params, train, val, tmp_path / "a")
     scores = ["train_loss", "val_loss", "val_accuracy", "val_auc"]
@@ -131,22 +129,11 @@ def test_train_save_and_load(params: Params, project: Path, tmp_path: Path):
     assert log.groupby("expert").chosen.sum().to_dict() == {"CNNSpot": 1, "UnivFD": 1, "Frequency": 1}
     assert (log.train_loss > 0).all()
     for name in experts.EXPERTS:
-        folder = tmp_path / "a" / name
-        assert sorted(file.name for file in folder.iterdir()) == ["config.json", "model.safetensors"]
-        expert = experts.load_expert(folder)
+        expert = experts.load_expert(tmp_path / "a" / name)
         p = expert.p_fake(test, batch_size=5)
-        assert p.shape == (13,)
         assert ((p >= 0) & (p <= 1)).all()
         assert experts.validation_scores(experts.targets(test), p)["val_auc"] > 0.85, name
         np.testing.assert_allclose(p, expert.predict([record.pil() for record in test]), atol=1e-5)
-    shutil.rmtree(paths.work())
-    experts.train_experts(params, train, val, tmp_path / "b")
-    for file in sorted((tmp_path / "a").rglob("*.*")):
-        assert file.read_bytes() == (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes(), file
-
-
-class Killed(BaseException):
-    pass
 
 
 def test_killed_it_goes_on_from_the_last_epoch_and_the_features_it_has(
@@ -157,21 +144,21 @@ def test_killed_it_goes_on_from_the_last_epoch_and_the_features_it_has(
     shutil.rmtree(paths.work())
     calls = {"p_fake": 0, "features": 0}
 
-    def dying(owner, name: str, after: int) -> None:
+    def dying(owner: type, name: str, last: int) -> None:
         plain = getattr(owner, name)
 
-        def call(*arguments):
+        def call(*arguments: object) -> object:
             calls[name] += 1
-            if calls[name] == after:
-                raise Killed
+            if calls[name] == last:
+                raise KeyboardInterrupt
             return plain(*arguments)
 
         monkeypatch.setattr(owner, name, call)
 
-    dying(experts.CNNSpot, "p_fake", after=3)
-    dying(experts.Frequency, "features", after=2)
+    dying(experts.CNNSpot, "p_fake", 3)
+    dying(experts.Frequency, "features", 2)
     for _ in range(2):
-        with pytest.raises(Killed):
+        with pytest.raises(KeyboardInterrupt):
             experts.train_experts(params, train, val, tmp_path / "again")
     experts.train_experts(params, train, val, tmp_path / "again")
     assert calls["p_fake"] == params.experts.epochs + 1, "two epochs were kept"
@@ -193,8 +180,8 @@ def test_cnnspot_keeps_the_best_epoch_and_not_the_last(params: Params, monkeypat
     log = expert.fit(tinyllava.records(16, 1), tinyllava.records(8, 2), params, Cache(None), "")
     assert log.chosen.tolist() == [False, True, False, False]
     best = expert.model.state_dict()
-    assert all((best[name] == states[1][name]).all() for name in best)
-    assert any((best[name] != states[3][name]).any() for name in best)
+    same = [all((best[name] == state[name]).all() for name in best) for state in states]
+    assert same == [False, True, False, False]
 
 
 def test_errors_name_what_is_wrong(params: Params, tmp_path: Path):

@@ -10,14 +10,13 @@ from safetensors.torch import save_model
 import tinyllava
 from fakevlm.cache import Cache
 from fakevlm.categorize import eva
-from fakevlm.config.params import GAN, Categorize, CNNSpotSettings, Diffusion
+from fakevlm.categorize.synsets import FOUR
+from fakevlm.config.params import GAN, Diffusion
 from fakevlm.errors import UserError
 from fakevlm.evaluation.experts import CNNSpot, build_resnet
 from fakevlm.synthesis.satellite.diffusion import DDPM
 from fakevlm.synthesis.satellite.gan import Pix2Pix
-
-RESNET = CNNSpotSettings(model=None, layers=[1, 1, 1, 1], width=8, size=32, crop=32, augment=0.5)
-EVA = {"model": None, "person": None, "image_size": 16, "patch_size": 4, "width": 16, "depth": 1, "heads": 2}
+from tinyeva import RESNET, TINY
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +51,9 @@ def satellites(folder: Path, learner: Pix2Pix | DDPM) -> None:
 
 
 def eva02(folder: Path) -> None:
-    params = Categorize(**EVA, epochs=2, batch_size=8, learning_rate=4e-3)
-    records = tinyllava.records(24, size=16)
-    images, categories = [r.pil() for r in records], ["animal", "human", "object", "scene"] * 6
-    classifier, _ = eva.train(images, categories, params, 3)
+    short = TINY.model_copy(update={"epochs": 2, "batch_size": 8})
+    images = [record.pil() for record in tinyllava.records(24, size=16)]
+    classifier, _ = eva.train(images, [*FOUR] * 6, short, 3)
     eva.save(classifier, folder)
 
 
@@ -95,7 +93,7 @@ def test_two_trainings_end_in_the_same_bytes(name: str, tmp_path: Path) -> None:
     "build",
     [
         lambda: build_resnet(RESNET.model_copy(update={"width": 4}), pretrained=False),
-        lambda: eva.build(Categorize.model_construct(**EVA | {"width": 12}), 3),
+        lambda: eva.build(TINY.model_copy(update={"width": 12}), 3),
     ],
 )
 def test_widths_that_corrupt_memory_on_some_processors_are_refused(build: Callable[[], object]) -> None:

@@ -69,16 +69,9 @@ class Sorter:
 
 
 def classify(
-    records: Sequence[Record], model: str | Path, params: Params, cache: Cache | None = None
+    records: Sequence[Record], model: str | Path, params: Params, cache: Cache
 ) -> tuple[pd.DataFrame, int]:
-    """Return id, category and confidence of records, and how many only the judge of people calls human.
-
-    Args:
-        records: sorted by the profile's cluster or in this process.
-        model: the classifier's folder or name.
-        params: cluster and `categorize` are used.
-        cache: of what is sorted already.
-    """
+    """Return id, category and confidence of records, and how many only the judge of people calls human."""
     settings, folder = params.categorize, paths.resolve(model)
     name = str(folder) if folder.is_dir() else str(model)
     people = settings.person and [settings.person.model_dump(), model_version(settings.person.model)]
@@ -86,10 +79,9 @@ def classify(
     code = code_version("fakevlm.categorize", "fakevlm.data.records")
     predictor = Predictor(load, [model_version(name), people, code], settings.batch_size)
     columns = predict(predictor, records, cache, cluster=params.cluster, desc="categorize: EVA-02") or _NONE
-    ids = columns_of(records, ["id"])["id"] if len(records) else pd.Series([], dtype="str")
-    category = pd.Series([FOUR[n] for n in columns["best"]], dtype="str")
-    table = {"id": ids, "category": category, "confidence": columns["sure"].astype(np.float64)}
-    return pd.DataFrame(table), int(columns["overruled"].sum())
+    table = columns_of(records, ["id"]).assign(category=np.array(FOUR)[columns["best"]])
+    table["confidence"] = columns["sure"].astype(np.float64)
+    return table, int(columns["overruled"].sum())
 
 
 def confusion(truth: Sequence[str], predicted: Sequence[str]) -> pd.DataFrame:

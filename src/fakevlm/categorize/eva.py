@@ -88,11 +88,7 @@ def save(classifier: Classifier, folder: Path) -> None:
 
 
 def load(name: str | Path) -> Classifier:
-    """Return a classifier by name.
-
-    Args:
-        name: a folder in timm's format (relative to the repository's root), or a timm model with ImageNet
-            classes, fetched from the Hugging Face hub on first use.
+    """Return the classifier in a folder of timm's format, or timm's model of that name (ImageNet's classes).
 
     Raises:
         UserError: neither a folder nor a timm model, weights are missing, or the classes are not ImageNet's.

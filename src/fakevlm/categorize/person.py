@@ -23,13 +23,9 @@ FEWEST = 100  # classes of people that a head needs; ImageNet-1k has 3, 22k has 
 
 
 def covered(boxes: np.ndarray, width: int, height: int) -> float:
-    """Return the share of an image that boxes cover together, to a hundredth of a side.
-
-    Args:
-        boxes: (n, 4), x0, y0, x1, y1 in pixels; parts outside the image do not count.
-    """
+    """Return the share of an image that boxes (n, 4) cover together: x0, y0, x1, y1 in pixels."""
     mask = np.zeros((GRID, GRID), bool)
-    cells = np.asarray(boxes, np.float64).reshape(-1, 4) * (GRID / np.array([width, height, width, height]))
+    cells = boxes.astype(np.float64) * (GRID / np.array([width, height, width, height]))
     for x0, y0, x1, y1 in np.clip(np.rint(cells), 0, GRID).astype(int):
         mask[y0:y1, x0:x1] = True
     return float(mask.mean())

@@ -1,8 +1,7 @@
 """Map ImageNet's classes to the paper's four categories: animal, human, object, scene (section 3.2).
 
-Nobody has published such a mapping. Ours is data: `synsets.csv` for the 1,000 classes of ImageNet-1k. Of
-ImageNet-22k's classes, `persons.txt` lists the people and WordNet's own files decide the rest. The rules are
-in docs/corpora.md.
+Nobody has published such a mapping. `synsets.csv` is ours for the 1,000 classes of ImageNet-1k; of
+ImageNet-22k's, `persons.txt` lists the people and WordNet's own files decide the rest (docs/corpora.md).
 """
 
 import csv
@@ -18,6 +17,7 @@ from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 
 FOUR = ("animal", "human", "object", "scene")
+_HERE = files("fakevlm.categorize")
 
 # WordNet 3.0 numbers its nouns file by file, as [first, end): noun.animal; noun.location and noun.object
 # (landforms, waters); noun.person.
@@ -39,14 +39,13 @@ _GENERATED = re.compile(
 @cache
 def table() -> tuple[dict[str, str], ...]:
     """Return the rows of `synsets.csv` in class order: index, synset, lemma, category."""
-    text = files("fakevlm.categorize").joinpath("synsets.csv").read_text(encoding="utf-8")
-    return tuple(csv.DictReader(text.splitlines()))
+    return tuple(csv.DictReader((_HERE / "synsets.csv").read_text(encoding="utf-8").splitlines()))
 
 
 @cache
 def persons() -> frozenset[str]:
     """Return the synsets of ImageNet-22k's classes of people."""
-    return frozenset(files("fakevlm.categorize").joinpath("persons.txt").read_text(encoding="utf-8").split())
+    return frozenset((_HERE / "persons.txt").read_text(encoding="utf-8").split())
 
 
 @cache
@@ -81,20 +80,21 @@ def membership(labels: Sequence[str]) -> np.ndarray:
         labels: the classes of a model in order: synsets, or the four categories themselves.
 
     Returns:
-        (len(labels), 4) float32 of zeros and ones, a single one in each row; columns as in `FOUR`.
+        (len(labels), 4) float32, a single one in each row, else zeros; columns as in `FOUR`.
     """
     categories = [label if label in FOUR else synset_category(label) for label in labels]
     return np.array([[category == name for name in FOUR] for category in categories], np.float32)
 
 
-def _genimage_name(record: Record) -> str:
-    return record.path.rsplit("/", 1)[-1] if record.source == "genimage" else ""
+def _stated(record: Record, pattern: re.Pattern[str]) -> str | None:
+    match = pattern.search(record.path.rsplit("/", 1)[-1])
+    return match[1] if match and record.source == "genimage" else None
 
 
 def nature_category(record: Record) -> str | None:
     """Return the category that the file name of a GenImage photograph states by its synset, else None."""
-    match = _NATURE.match(_genimage_name(record))
-    return synset_category(match[1].lower()) if match else None
+    synset = _stated(record, _NATURE)
+    return synset_category(synset.lower()) if synset else None
 
 
 def generated_category(record: Record) -> str | None:
@@ -102,8 +102,8 @@ def generated_category(record: Record) -> str | None:
 
     Use it to measure, never to train or predict: the paper's classifier saw pixels only.
     """
-    match = _GENERATED.search(_genimage_name(record))
-    return table()[int(match[1])]["category"] if match else None
+    number = _stated(record, _GENERATED)
+    return table()[int(number)]["category"] if number else None
 
 
 def true_category(record: Record, ground_truth: Mapping[str, GroundTruth]) -> str | None:

@@ -3,8 +3,7 @@
 After github.com/littlejuyan/FusingGlobalandLocal (`networks/trainer.py`, `networks/resnet.py`,
 `data/dataset_train.py`): a ResNet-50 sees the whole image; where its last features are strongest, three
 windows of 224 and three of 112 pixels are cut from the unresized image; three layers of self-attention fuse
-the seven embeddings; one output, the logit of fake. Checkpoints (`model_epoch_best.pth`) keep the state dict
-under `model`, with the unused head of the ResNet (1,000 classes) in it.
+the seven embeddings. `model_epoch_best.pth` also holds the unused head of the ResNet (1,000 classes).
 """
 
 from collections.abc import Sequence

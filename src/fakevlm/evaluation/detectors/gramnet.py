@@ -1,17 +1,14 @@
 """Gram-Net (Liu et al., CVPR 2020, "Global Texture Enhancement for Fake Face Detection in the Wild").
 
 A ResNet-18 with six branches for texture: each takes the features of one depth (from the image itself to
-layer 3), forms the Gram matrix of 32 channels and reduces it to 32 numbers. Two published forms,
-distinguished by the last layer:
+layer 3), forms the Gram matrix of 32 channels and reduces it to 32 numbers. The last layer distinguishes two
+published forms:
 
-* **The authors'** (github.com/liuzhengzhe/Global_Texture_Enhancement_for_Fake_Face_Detection_in_the-Wild,
+* the authors' (github.com/liuzhengzhe/Global_Texture_Enhancement_for_Fake_Face_Detection_in_the-Wild,
   `resnet18_gram.py`, `demo.py`): two outputs, 0 fake and 1 real. The image is resized to 512 × 512 pixels
-  (bilinear), channels in the order BGR, values 0–255. Their files (`stylegan-ffhq.pth`, …) are pickled
-  networks, which are not
-  opened here: save `network.state_dict()`.
-* **AIGCDetectBenchmark's** (github.com/Ekko-zn/AIGCDetectBenchmark, `networks/resnet_gram.py`, trained on
-  CNNSpot's images), a state dict under `netC`: one output, the logit of fake. The image is taken whole, with
-  ImageNet's mean and deviation.
+  (bilinear), BGR, 0–255. Their files (`stylegan-ffhq.pth`, …) are pickled networks: not opened here;
+* AIGCDetectBenchmark's (github.com/Ekko-zn/AIGCDetectBenchmark, `networks/resnet_gram.py`, trained on
+  CNNSpot's images), under `netC`: one output, the logit of fake. The image is taken whole.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,11 +48,7 @@ def _reduce(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class GramResNet(ResNet):
-    """The network, with the published tensors' names.
-
-    Args:
-        outputs: 2 (the authors') or 1 (AIGCDetectBenchmark's).
-    """
+    """The network, with the published tensors' names and 2 outputs (the authors') or 1."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__(BasicBlock, (2, 2, 2, 2), num_classes=0)
@@ -71,14 +64,11 @@ class GramResNet(ResNet):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits: (n, 3, h, w) → (n, outputs)."""
         early = self.act1(self.bn1(self.conv1(x)))
-        pooled = self.maxpool(early)
-        one = self.layer1(pooled)
-        two = self.layer2(one)
-        three = self.layer3(two)
-        parts = [self.layer4(three).mean((2, 3))]
-        for (name, _, first, second), features in zip(
-            BRANCHES, (x, early, pooled, one, two, three), strict=True
-        ):
+        depths = [x, early, self.maxpool(early)]
+        for layer in (self.layer1, self.layer2, self.layer3):
+            depths.append(layer(depths[-1]))
+        parts = [self.layer4(depths[-1]).mean((2, 3))]
+        for (name, _, first, second), features in zip(BRANCHES, depths, strict=True):
             texture = gram(getattr(self, f"conv_{name}_0")(features))
             texture = getattr(self, second)(getattr(self, first)(texture))
             parts.append(texture.mean((2, 3)) * self.scale["scale"])

@@ -2,13 +2,10 @@
 
 After github.com/Tangsenghenshou/Detecting-Generated-Images-by-Real-Images (`denoising_rgb.py`,
 `test_sidd_rgb.py`, `resnet.py`) and github.com/Ekko-zn/AIGCDetectBenchmark (`data/process.py`). The pattern
-is the noise that CycleISP's denoiser (`sidd_rgb.pth`, state dict under `state_dict`) removes, cut to 0–1. The
-authors' scripts write it to disk in eight bits, times 255 (which wraps around: 1 becomes 255, 2 becomes 254)
-and with red and blue exchanged. That is repeated here, because the classifier was trained on such files. Its
-checkpoint keeps the state dict under `model`; two forms, distinguished by the first layer:
-
-* the authors', five channels: the pattern, and the grey amplitude and phase of its spectrum;
-* AIGCDetectBenchmark's, three channels: the pattern alone.
+is the noise that CycleISP's denoiser (`sidd_rgb.pth`) removes, cut to 0–1. The authors' scripts write it to
+disk in eight bits, times 255 (which wraps around: 1 becomes 255, 2 becomes 254) and with red and blue
+exchanged; so does this, because the classifier was trained on such files. The authors' takes five channels
+(the pattern, and the grey amplitude and phase of its spectrum), AIGCDetectBenchmark's the pattern alone.
 """
 
 from collections import OrderedDict
