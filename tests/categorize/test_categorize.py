@@ -1,21 +1,18 @@
 """The synset table, the classifier, and the stage: a training that must learn something."""
 
-import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import timm
 from PIL import Image
 from timm.data import ImageNetInfo
 
 from fakevlm.categorize import eva, synsets
 from fakevlm.data.ground_truth import GroundTruth, write_ground_truth
-from fakevlm.data.records import Record
+from fakevlm.data.records import Record, decode
 from fakevlm.errors import UserError
-from smallworld import content
 from tinyeva import TINY, assigned, collected, picture, tiny_head, tiny_model
 
 
@@ -61,13 +58,11 @@ def test_true_category_by_ground_truth_then_by_file_name(name, source, truth, ca
 
 def test_saved_model_gives_the_same_probabilities(tmp_path: Path) -> None:
     classifier = eva.wrap(eva.build(TINY, 3), synsets.FOUR)
-    images = [Image.open(io.BytesIO(picture("animal", n, 40))).convert("RGB") for n in range(3)]
+    images = [decode(picture("animal", n, 40)) for n in range(3)]
     before = classifier.probabilities(images)
     np.testing.assert_allclose(before.sum(1), 1, rtol=1e-5)
     eva.save(classifier, tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
     np.testing.assert_array_equal(eva.load(tmp_path).probabilities(images), before)
-    assert type(timm.create_model(f"local-dir:{tmp_path}", pretrained=True)).__name__ == "Eva"
 
 
 def test_a_named_imagenet_model_is_summed_into_categories(tmp_path: Path) -> None:
@@ -87,18 +82,16 @@ def test_a_wrong_model_name_is_the_users_error(tmp_path: Path) -> None:
         eva.load(tmp_path)
 
 
-def test_assign_learns_and_is_repeatable(tmp_path: Path) -> None:
+def test_assign_learns_and_measures(tmp_path: Path) -> None:
     rows, truth = collected(), tmp_path / "truth.jsonl"
     fakes = [row for row in rows if row.label == 0]
     write_ground_truth([GroundTruth(r.path, 0, Path(r.path).stem.split("_")[0]) for r in fakes], truth)
     outcome = assigned(rows, tmp_path, "a", truth)
-
     table = pd.read_parquet(tmp_path / "a" / "categories.parquet").set_index("id")
     assert list(table.index) == sorted(row.id for row in rows)
     assert table.loc["doc/real/a.png"].tolist() == ["doc", 1.0, "source"]
     assert table.loc["ff++/real/0.png"].tolist() == ["deepfake", 1.0, "source"]
     assert set(table.origin[[r.id for r in rows if r.source in ("genimage", "chameleon")]]) == {"model"}
-
     held = 4 * round(0.15 * 24)
     metrics = json.loads((tmp_path / "a" / "metrics.json").read_text())
     assert metrics == outcome.metrics
@@ -108,9 +101,6 @@ def test_assign_learns_and_is_repeatable(tmp_path: Path) -> None:
     cells = pd.read_csv(tmp_path / "a" / "confusion.csv")
     assert (len(cells), cells.n.sum()) == (16, metrics["n"])
     assert cells.n[cells.truth == cells.predicted].sum() / metrics["n"] == metrics["accuracy"]
-
-    assigned(rows, tmp_path, "b", truth)
-    assert content(tmp_path / "a") == content(tmp_path / "b")
 
 
 def test_a_named_model_trains_nothing(tmp_path: Path) -> None:

@@ -101,9 +101,7 @@ def test_what_is_no_checkpoint_is_named(content, message: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["today's format", "that of 2020"])
 def test_half_precision_and_several_gpus_come_out_the_same(zipped: bool, tmp_path: Path) -> None:
-    half = {
-        f"module.{name}": torch.ones(shape).half() for name, shape in {"weight": (1, 2), "bias": 1}.items()
-    }
+    half = {"module.weight": torch.ones(1, 2).half(), "module.bias": torch.ones(1).half()}
     torch.save({"model": half}, tmp_path / "f", _use_new_zipfile_serialization=zipped)
     network = load_network(str(tmp_path / "f"), "model", lambda _: torch.nn.Linear(2, 1))
     assert network(torch.ones(1, 2).to(network.weight.device)).item() == 3

@@ -122,41 +122,35 @@ def test_study_scores_every_perturbation():
     expected = [["none", 1.0, 12], ["jpeg=50", 1.0, 12], ["blur=1", 1.0, 12]]
     assert accuracy[["subset", "value", "n"]].values.tolist() == expected
     assert {"acc", "auc", "f1_real", "f1_fake", "f1_macro", "unparsed"} == set(scored.metric)
-    images = [record.pil() for record in records]
-    for kind, strength in (("jpeg", 50), ("blur", 1.0)):
-        images += [perturbed(record, kind, strength, settings().seed).pil() for record in records]
-    assert predicted.p_fake.tolist() == pytest.approx(darkness(images).tolist(), abs=1e-5)
+    shown = records + [perturbed(r, *change, 0) for change in (("jpeg", 50), ("blur", 1.0)) for r in records]
+    assert predicted.p_fake.tolist() == pytest.approx(darkness([r.pil() for r in shown]), abs=1e-5)
     with pytest.raises(UserError, match=r"evaluate\.methods"):
         study(settings(), records, {})
 
 
-def test_study_goes_on_where_it_stopped_and_only_what_changes_an_image_makes_it_stale(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    records, params, sizes = tinyllava.records(12), settings(), []
-    undisturbed = study(params, records, dark([]))
-    with pytest.raises(KeyboardInterrupt), Cache(tmp_path / "c.sqlite") as cache:
+def test_study_goes_on_where_it_stopped_and_only_what_changes_an_image_makes_it_stale(monkeypatch):
+    records, params, sizes, cache = tinyllava.records(12), settings(), [], Cache(None)
+    with pytest.raises(KeyboardInterrupt):
         study(params, records, dark(sizes, killed_after=2), cache)
-    with Cache(tmp_path / "c.sqlite") as cache:
-        resumed = study(params, records, dark(sizes), cache)
-        assert sum(sizes) == 36  # nothing computed twice
-        for frame, expected in zip(resumed, undisturbed, strict=True):
-            pd.testing.assert_frame_equal(frame, expected)
+    resumed = study(params, records, dark(sizes), cache)
+    assert sum(sizes) == 36  # nothing computed twice
+    for frame, undisturbed in zip(resumed, study(params, records, dark([])), strict=True):
+        pd.testing.assert_frame_equal(frame, undisturbed)
 
-        def computed(params: Params = params, key: str = "k") -> int:
-            sizes: list[int] = []
-            study(params, records, dark(sizes, key), cache)
-            return sum(sizes)
+    def computed(params: Params = params, key: str = "k") -> int:
+        sizes: list[int] = []
+        study(params, records, dark(sizes, key), cache)
+        return sum(sizes)
 
-        assert computed() == 0
-        assert computed(key="other weights") == 36
-        # Batches of five: the one that the perturbed images begin in is computed anew with them.
-        assert 12 <= computed(changed(params, "robustness", jpeg=[40])) < 36
-        noisy = changed(params, "robustness", jpeg=[], blur=[], noise=[9])
-        assert computed(noisy) > 0
-        assert computed(noisy.model_copy(update={"seed": noisy.seed + 1})) > 0
-        monkeypatch.setattr(robustness, "code_version", lambda *names: "repaired")
-        assert computed() > 0
+    assert computed() == 0
+    assert computed(key="other weights") == 36
+    # Batches of five: the one that the perturbed images begin in is computed anew with them.
+    assert 12 <= computed(changed(params, "robustness", jpeg=[40])) < 36
+    noisy = changed(params, "robustness", jpeg=[], blur=[], noise=[9])
+    assert computed(noisy) > 0
+    assert computed(noisy.model_copy(update={"seed": noisy.seed + 1})) > 0
+    monkeypatch.setattr(robustness, "code_version", lambda *names: "repaired")
+    assert computed() > 0
 
 
 def test_published_detectors_are_tested_whatever_benchmarks_they_name(project: Path):

@@ -1,9 +1,8 @@
 """How detectors bear what happens to images on their way: recompression, resizing, blur, noise, cropping.
 
 The paper announces this study for its supplement, which has not been published; kinds and strengths are ours
-(params.yaml). All methods see the same perturbed images of the same sample of FakeClue's test split, and the
-same bootstrap draws, so that differences between methods and between strengths are differences between them
-and not between samples.
+(params.yaml). All methods see the same perturbed images of one sample of FakeClue's test split, and the same
+bootstrap draws: differences between methods and between strengths are none between samples.
 """
 
 import hashlib
@@ -39,10 +38,10 @@ def perturb(image: Image.Image, kind: str, strength: float, seed: int) -> Image.
 
     Args:
         image: RGB.
-        kind: `jpeg` (strength: quality 1–100), `resize` (down to this share of each side and up again),
-            `blur` (Gaussian, sigma in pixels), `noise` (Gaussian, sigma in grey levels of 255), `crop` (the
-            centre, this share of each side, enlarged again).
-        strength: as above; params.yaml's limits are in `config.evaluation.Robustness`.
+        kind: what is done to it.
+        strength: of `jpeg` the quality (1–100), of `resize` (down and up again) and `crop` (the centre,
+            enlarged again) the share of each side, of Gaussian `blur` sigma in pixels, of Gaussian `noise`
+            sigma in grey levels of 255.
         seed: of the noise; the other kinds draw nothing.
     """
     if kind == "jpeg":
