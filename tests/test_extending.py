@@ -13,7 +13,6 @@ from PIL import Image
 
 import tinyllava
 from conftest import ROOT
-from editedparams import edited
 from fakevlm.annotation.annotators import make_annotators
 from fakevlm.collection.collect import collect
 from fakevlm.config.params import PublishedExpert, load_params
@@ -61,9 +60,8 @@ def entry(key: str) -> dict:
 
 def test_a_corpus_and_a_benchmark(project: Path, modules: Path, tmp_path: Path) -> None:
     for n, label in enumerate(["fake", "real"]):
-        file = tmp_path / "corpus" / label / f"{n}.png"
-        file.parent.mkdir(parents=True)
-        Image.fromarray(np.full((40, 40, 3), 60 * n, np.uint8)).save(file)
+        (tmp_path / "corpus" / label).mkdir(parents=True)
+        Image.new("L", (40, 40), 60 * n).save(tmp_path / "corpus" / label / f"{n}.png")
     other = entry("others") | {"path": str(tmp_path / "corpus")}
     params = settings()
     chosen = params.collect.model_dump()
@@ -108,19 +106,12 @@ class Renderer:
 def test_a_renderer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "stranger.py").write_text(STRANGER)
     monkeypatch.syspath_prepend(tmp_path)
-    file = edited(tmp_path, "paper.collect.renderer", "stranger:Renderer")
-    renderer = load_params("paper", file).collect.renderer
     page = Page(Path("a.jpg"), 30, 40, "paper", (Block("text", (0.1, 0.1, 0.9, 0.9)),))
-    ((record, truth),) = synthesize_documents([page], 1, 17, renderer)
+    ((record, truth),) = synthesize_documents([page], 1, 17, "stranger:Renderer")
     assert Image.open(io.BytesIO(record.image)).size == (30, 40)
     assert (record.id, truth.label) == (truth.path, FAKE)
     with pytest.raises(UserError, match="draws documents only"):
-        list(synthesize_satellites(1, 17, renderer))
-
-
-@pytest.mark.parametrize("name", [*RENDERERS, *ANNOTATORS])
-def test_registered_names_load(name: str) -> None:
-    assert callable(load(name, RENDERERS | ANNOTATORS, "setting"))
+        list(synthesize_satellites(1, 17, "stranger:Renderer"))
 
 
 @pytest.mark.parametrize("name", ["crayons", "no_such_module:Renderer", "fakevlm.plugins:nothing"])
@@ -128,3 +119,5 @@ def test_what_cannot_be_loaded_is_named_with_the_setting(name: str) -> None:
     with pytest.raises(UserError, match=r"collect\.renderer") as error:
         load(name, RENDERERS, "collect.renderer")
     assert "fonts, miniature" in error.value.cure
+    known = RENDERERS | ANNOTATORS
+    assert all(callable(load(name, known, "setting")) for name in known)

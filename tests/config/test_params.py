@@ -7,16 +7,34 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from editedparams import edited, message
 from fakevlm.config import params
 from fakevlm.config.params import Params, Section, load_params
 from fakevlm.config.parts import SHOWS, LeftOut, begin, left_out
+from fakevlm.errors import UserError
 from rehearse import changed, located
 
 CONTENT = yaml.safe_load((ROOT / "params.yaml").read_text())
 PROFILES = [name for name in CONTENT if name != "profile"]
 VALUES = yaml.safe_load(Path(__file__).with_name("values.yaml").read_text("utf-8"))
 REFUSED = [(profile, *case) for profile, cases in VALUES["refused"].items() for case in cases]
+
+
+def edited(tmp_path: Path, key: str, value: Any) -> Path:
+    """Copy params.yaml with another value of `key` (dotted, numbers index lists)."""
+    section = content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    *path, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+    for part in path:
+        section = section[part]
+    section[last] = value
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return file
+
+
+def message(file: Path, profile: str | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        load_params(profile, file)
+    return str(caught.value)
 
 
 def test_every_profile_loads_and_the_file_names_the_default() -> None:
