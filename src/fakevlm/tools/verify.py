@@ -190,11 +190,11 @@ def _dmimage(root: Path, _: Path | None) -> Iterator[Item]:
 def _fakeclue(root: Path, _: Path | None) -> Iterator[Item]:
     for split in fakeclue.SPLITS:
         rows = [row for row in fakeclue.rows(root, split) if isinstance(row, dict)]
-        with fakeclue.Images(root, split, rows) as images:
-            missing = [name for row in rows if (name := str(row.get("image"))) not in images]
+        images = fakeclue.image_folder(root, split, rows)
+        missing = [name for row in rows if not fakeclue.holds(images, name := str(row.get("image")))]
         real = sum(row.get("label") == REAL for row in rows)
         counts = {f"real images in {split}": real, f"fake images in {split}": len(rows) - real}
-        what = f"images of {split}.json in {images.place.name or images.place}"
+        what = f"images of {split}.json in {images}"
         yield Item(what, len(rows) - len(missing), missing, counts=counts)
 
 

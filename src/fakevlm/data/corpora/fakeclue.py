@@ -1,10 +1,7 @@
 """FakeClue as released (Wen et al., NeurIPS 2025): 109,343 images, each with a verdict and clues.
 
-    <root>/data_json/train.json, test.json
-    <root>/train.zip, test.zip          or unpacked, into <root>/{train,test} or straight into <root>
-
-A JSON is a list of rows as `records.to_fakeclue_row` makes them. The split is by row, so
-frames of one FF++ video are in train and in test, with the same `item`.
+    <root>/data_json/{train,test}.json, rows as `records.to_fakeclue_row` makes them
+    <root>/{train,test}.zip, or unpacked into <root>/{train,test} or straight into <root>
 """
 
 import zipfile
@@ -19,12 +16,24 @@ from fakevlm.data.records import CATEGORIES, FAKE, REAL, Record
 
 SOURCE = SOURCES["fakeclue"]
 SPLITS = ("train", "test")
+Folder = Path | zipfile.Path
 _LARGEST = 200_000_000  # bytes; an entry of a zip that claims more is no image, and would fill the memory
 _PROBES = 200  # rows that are tried to find out below which folder of the zip the images are
 
 
-class Images:
-    """The images of one split, in a zip or in a folder, by the path that the JSON gives them.
+def _plain(name: str) -> bool:
+    """Whether a path stays inside the folder it is relative to."""
+    path = PurePosixPath(name)
+    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
+
+
+def holds(folder: Folder, path: str) -> bool:
+    """Return whether a folder of a split has the image that the JSON names."""
+    return _plain(path) and (folder / path).is_file()
+
+
+def image_folder(root: Path, split: str, rows: Sequence[Any]) -> Folder:
+    """Return the folder that the paths of a split's images start from: unpacked, or in the zip.
 
     Args:
         root: the release's folder.
@@ -34,65 +43,41 @@ class Images:
     Raises:
         UserError: there is neither zip nor folder, or the zip is damaged or holds none of the images.
     """
-
-    def __init__(self, root: Path, split: str, rows: Sequence[Any]) -> None:
-        paths = [row["image"] for row in rows if isinstance(row, dict) and isinstance(row.get("image"), str)]
-        probes, file = paths[:_PROBES], root / f"{split}.zip"
-        self.archive: zipfile.ZipFile | None = None
-        # An unpacked copy goes first: it needs no decompression, and the zip may have been deleted since. But
-        # not one that an interrupted unpacking left beside the zip.
-        for folder in (root / split, root):
-            present = sum(_plain(path) and (folder / path).is_file() for path in probes)
-            if present and (present == len(probes) or not file.is_file()):
-                self.place = folder
-                return
-        self.place = file
-        if not file.is_file():
-            raise SOURCE.error(f"no {split}.zip and no unpacked images of {split} in {root}")
-        try:
-            self.archive = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise SOURCE.error(f"{file} is not a readable zip ({error})") from error
-        self.names = frozenset(self.archive.namelist())
-        ends = tuple(f"/{path}" for path in probes)
-        nested = min((name for name in self.names if name.endswith(ends)), default="")
-        prefixes = ["", f"{split}/", *(nested[: 1 - len(end)] for end in ends if nested.endswith(end))]
-        fitting = [prefix for prefix in prefixes if any(prefix + path in self.names for path in probes)]
-        if not fitting:
-            raise SOURCE.error(f"{file} holds none of the images that {split}.json names")
-        self.prefix = fitting[0]
-
-    def __contains__(self, path: str) -> bool:
-        if self.archive is not None:
-            return self.prefix + path in self.names
-        return _plain(path) and (self.place / path).is_file()
-
-    def read(self, path: str) -> bytes:
-        """Return the image's bytes. Raises `BadImage` if it is missing, damaged or encrypted."""
-        if path not in self:
-            raise BadImage("named in the JSON but missing")
-        try:
-            if self.archive is None:
-                return (self.place / path).read_bytes()
-            if self.archive.getinfo(self.prefix + path).file_size > _LARGEST:
-                raise BadImage(f"more than {_LARGEST:,} bytes in {self.place.name}")
-            return self.archive.read(self.prefix + path)
-        # Of zipfile: a wrong checksum, a broken stream, a short file, an unknown method, a password.
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-            raise BadImage(f"damaged in {self.place.name} ({type(error).__name__})") from error
-
-    def __enter__(self) -> "Images":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.archive is not None:
-            self.archive.close()
+    paths = [row["image"] for row in rows if isinstance(row, dict) and isinstance(row.get("image"), str)]
+    probes, file = paths[:_PROBES], root / f"{split}.zip"
+    # An unpacked copy goes first: it needs no decompression, and the zip may have been deleted since. But
+    # not one that an interrupted unpacking left beside the zip.
+    for folder in (root / split, root):
+        present = sum(holds(folder, path) for path in probes)
+        if present and (present == len(probes) or not file.is_file()):
+            return folder
+    if not file.is_file():
+        raise SOURCE.error(f"no {split}.zip and no unpacked images of {split} in {root}")
+    try:
+        archive = zipfile.ZipFile(file)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise SOURCE.error(f"{file} is not a readable zip ({error})") from error
+    ends = tuple(f"/{path}" for path in probes)
+    nested = min((name for name in archive.namelist() if name.endswith(ends)), default="")
+    prefixes = ["", f"{split}/", *(nested[: 1 - len(end)] for end in ends if nested.endswith(end))]
+    for folder in (zipfile.Path(archive, prefix) for prefix in prefixes):
+        if any(holds(folder, path) for path in probes):
+            return folder
+    raise SOURCE.error(f"{file} holds none of the images that {split}.json names")
 
 
-def _plain(name: str) -> bool:
-    """Whether a path stays inside the folder it is relative to."""
-    path = PurePosixPath(name)
-    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
+def _read(folder: Folder, path: str) -> bytes:
+    """Return the image's bytes. Raises `BadImage` if it is missing, damaged or encrypted."""
+    if not holds(folder, path):
+        raise BadImage("named in the JSON but missing")
+    image = folder / path
+    if isinstance(image, zipfile.Path) and image.root.getinfo(image.at).file_size > _LARGEST:
+        raise BadImage(f"more than {_LARGEST:,} bytes in the zip")
+    try:
+        return image.read_bytes()
+    # Of zipfile: a wrong checksum, a broken stream, a short file, an unknown method, a password.
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise BadImage(f"damaged ({type(error).__name__})") from error
 
 
 def rows(root: Path, split: str) -> list[Any]:
@@ -112,7 +97,7 @@ def _origin(path: str, label: int) -> dict[str, str | None]:
     return origin
 
 
-def _record(row: Any, split: str, images: Images) -> Record:
+def _record(row: Any, split: str, folder: Folder) -> Record:
     """Return the record of a row. Raises `BadImage`, or another error if the row is not FakeClue's."""
     turns = {turn["from"]: str(turn["value"]) for turn in row["conversations"]}
     path, label, category = row["image"], row["label"], row["cate"]
@@ -122,7 +107,7 @@ def _record(row: Any, split: str, images: Images) -> Record:
         raise ValueError(f"label {label!r}, cate {category!r}")
     return Record(
         id=path,
-        image=images.read(path),
+        image=_read(folder, path),
         label=int(label),
         category=category,
         split=split,
@@ -139,20 +124,21 @@ def read(
 ) -> Iterator[Record | Unusable]:
     """Stream the records of the splits in the JSON's order; `references` holds the clue text.
 
-    A row that is not FakeClue's is unusable, and so is one whose image is missing or damaged.
+    A row that is not FakeClue's is unusable, and so is one whose image is missing or damaged. The split is by
+    row, so frames of one FF++ video are in train and in test, with the same `item`.
 
     Raises:
         UserError: a JSON is missing or not a list, or the images of a split are missing altogether.
     """
     for split in splits:
         listed = rows(root, split)
-        with Images(root, split, listed) as images:
-            for n, row in enumerate(listed):
-                path = row.get("image") if isinstance(row, dict) else None
-                if drawn is not None and not drawn(str(path)):
-                    continue
-                try:
-                    yield _record(row, split, images)
-                except (BadImage, KeyError, TypeError, ValueError, AttributeError) as error:
-                    reason = str(error) if isinstance(error, BadImage) else f"not a FakeClue row ({error!r})"
-                    yield Unusable("fakeclue", f"{split}.json, row {n}: {path}", reason)
+        folder = image_folder(root, split, listed)
+        for n, row in enumerate(listed):
+            path = row.get("image") if isinstance(row, dict) else None
+            if drawn is not None and not drawn(str(path)):
+                continue
+            try:
+                yield _record(row, split, folder)
+            except (BadImage, KeyError, TypeError, ValueError, AttributeError) as error:
+                reason = str(error) if isinstance(error, BadImage) else f"not a FakeClue row ({error!r})"
+                yield Unusable("fakeclue", f"{split}.json, row {n}: {path}", reason)
