@@ -10,7 +10,7 @@ from PIL import Image
 
 from fakevlm.config.params import FaceCrop
 from fakevlm.data.corpora import ddvqa, faces, ffpp
-from fakevlm.data.corpora.faces import Cropper, Face, NoFace, make_cropper
+from fakevlm.data.corpora.faces import Cropper, Face, make_cropper
 from fakevlm.data.corpora.files import BadImage
 from fakevlm.errors import UserError
 from smallcorpora import ddvqa_tree, dlib_points, ffpp_tree, landmarks_tree, parted, posed, put, settings
@@ -36,7 +36,7 @@ def test_similarity_is_that_of_the_least_squares() -> None:
     system = np.concatenate([np.column_stack([x, -y, one, zero]), np.column_stack([y, x, zero, one])])
     a, b, right, down = np.linalg.lstsq(system, target.T.ravel())[0]
     assert faces.similarity(source, target) == pytest.approx(np.array([[a, -b, right], [b, a, down]]))
-    with pytest.raises(NoFace, match="one spot"):
+    with pytest.raises(BadImage, match="one spot"):
         faces.similarity(np.full((5, 2), 7.0), target)
 
 
@@ -51,7 +51,7 @@ def test_the_crop_shows_the_largest_face_where_the_template_has_it() -> None:
     for n, (x, y) in enumerate(faces.template(256, 1.3)):
         assert crop[round(y), round(x)].tolist() == [255, 40 * n, 0]
     assert (crop[:5, :5] == 0).all()
-    with pytest.raises(NoFace):
+    with pytest.raises(BadImage, match="no face"):
         Cropper(lambda *_: [], 256, 1.3)(frame, Path())
 
 
@@ -138,7 +138,7 @@ def test_rows_of_yunet_become_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     largest = Cropper(lambda *_: boxes[1:], 256, 1.3)(frame, Path())
     np.testing.assert_array_equal(cropper(frame, Path()), largest, "not the most certain one")
     net.rows = None
-    with pytest.raises(NoFace):
+    with pytest.raises(BadImage, match="no face"):
         cropper(frame, Path())
 
 

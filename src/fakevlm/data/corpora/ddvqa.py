@@ -1,17 +1,11 @@
 """DD-VQA (Zhang et al., ECCV 2024): questions about faces of FaceForensics++. A benchmark only.
 
-    <root>/{train_set,test_set}/<Method>/<Method>.json      also below <root>/DQ_FF++, as in its repository
-
-with Method of `FOLDERS`. Each file holds {"<mid>_<video>": {"0": {"question": …, "answer": [text, …]}, "1":
-…}}, with mid of `METHODS`. Questions are numbered without gaps: a part of the face that nobody found odd is
-not asked about.
-
-Which frame a question shows is not published. Its authors take one frame a question, in order from the
-first extracted one; so does this reader, starting again at the first when a video has more questions than
-frames.
+<root>/{train_set,test_set}/<Method>/<Method>.json, Method of `FOLDERS`; also below <root>/DQ_FF++:
+{"<mid>_<video>": {"0": {"question": …, "answer": [text, …]}, "1": …}}, mid of `METHODS`
 """
 
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +17,6 @@ from fakevlm.prefetch import prefetch
 SOURCE = SOURCES["ddvqa"]
 METHODS = {"0": "Deepfakes", "1": "Face2Face", "2": "FaceShifter", "3": "FaceSwap", "6": "NeuralTextures"}
 METHODS |= {"5": None}
-# As in the release.
 FOLDERS = ("Deepfakes", "Face2Face", "FaceShifter", "FaceSwap", "Neuraltexture", "Original")
 
 # FF++ method, None for an original; video; its questions as (number, question, answers)
@@ -56,6 +49,9 @@ def entries(root: Path, split: str) -> Iterator[Entry]:
 def read(root: Path, ffpp_root: Path, frames_per_video: int, **options: Any) -> Iterator[Record | Unusable]:
     """Stream one record a question of the test split, with the answers as references.
 
+    Which frame a question shows is not published. Its authors take one frame a question, in order from the
+    first; so does this reader, starting again at the first when a video has more questions than frames.
+
     Args:
         root: of the corpus.
         ffpp_root: FaceForensics++, where the frames come from. A video that it lacks is unusable.
@@ -71,17 +67,8 @@ def read(root: Path, ffpp_root: Path, frames_per_video: int, **options: Any) -> 
 
     for (method, video, questions), (pictures, unusable) in prefetch(decode, entries(root, "test")):
         yield from unusable
-        for n, (number, question, answers) in enumerate(questions if pictures else []):
-            name, image = pictures[n % len(pictures)]
-            yield Record(
-                id=f"{ffpp.frame_id(method, video, name)}#{number}",
-                image=image,
-                label=FAKE if method else REAL,
-                source="ddvqa",
-                item=video.split("_")[0],
-                category="deepfake",
-                generator=method,
-                split="test",
-                question=question,
-                references=answers,
-            )
+        fields = {"label": FAKE if method else REAL, "source": "ddvqa", "item": video.split("_")[0]}
+        fields |= {"category": "deepfake", "generator": method, "split": "test"}
+        for (number, question, answers), (name, image) in zip(questions, cycle(pictures), strict=False):
+            path = f"{ffpp.frame_id(method, video, name)}#{number}"
+            yield Record(id=path, image=image, question=question, references=answers, **fields)

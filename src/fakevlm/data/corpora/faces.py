@@ -1,10 +1,8 @@
 """Face crops of video frames, aligned as DeepfakeBench aligns them (Yan et al., NeurIPS 2023).
 
-There, dlib finds the faces of a frame, and its landmarks of the largest one give five points: eyes, nose,
-corners of the mouth. The similarity transform that brings them nearest (least squares) to a template of 112
-px, moved 8 px to the right, scaled to 256 px and shrunk by 1.3 for a margin, is applied with bilinear
-interpolation; outside the frame it is black. Here the five points come from `collect.face_crop.detector`,
-see docs/corpora.md.
+Five points of the largest face (eyes, nose, corners of the mouth) are brought nearest, by a similarity
+transform, to a template. DeepfakeBench's points are dlib's; here `collect.face_crop.detector` finds them, see
+docs/corpora.md.
 """
 
 import threading
@@ -20,8 +18,8 @@ from fakevlm.config.params import FaceCrop
 from fakevlm.data.corpora.files import BadImage, file_stamp
 from fakevlm.errors import UserError
 
-# Left eye, right eye (as one sees them), nose, left and right corner of the mouth: ArcFace's template of 112
-# × 96 px, width last moved.
+# Left eye, right eye (as one sees them), nose, left and right corner of the mouth: ArcFace's template, 96 px
+# wide and 112 px high; DeepfakeBench moves it by SHIFT to the middle of SIDE × SIDE px.
 TEMPLATE = np.array(
     [[30.2946, 51.6963], [65.5318, 51.5014], [48.0252, 71.7366], [33.5493, 92.3655], [62.7299, 92.2041]]
 )
@@ -31,10 +29,6 @@ DLIB_FIVE = [37, 44, 30, 49, 55]
 # The face of a frame is never on the template by itself; the landmarks of a crop are.
 _STILL_SCALE, _STILL_PIXELS = 0.1, 0.08
 YUNET = "face_detection_yunet_2023mar.onnx from https://github.com/opencv/opencv_zoo (MIT licence)"
-
-
-class NoFace(BadImage):
-    """A frame in which no face was found."""
 
 
 class Face(NamedTuple):
@@ -57,21 +51,20 @@ def template(size: int, scale: float) -> np.ndarray:
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return the rotation, uniform scale and shift that bring points nearest to others: (2, 3).
 
-    Without reflection and in the plane this least-squares solution is Umeyama's, which DeepfakeBench takes
-    from scikit-image.
+    In the plane this least-squares solution is Umeyama's, which DeepfakeBench takes from scikit-image.
 
     Args:
         source, target: (n, 2) points, n ≥ 2.
 
     Raises:
-        NoFace: the points are all on one spot.
+        BadImage: the points are all on one spot.
     """
     x, y = np.asarray(source, np.float64).T
     ones, zeros = np.ones_like(x), np.zeros_like(x)
     equations = np.concatenate([np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)])
     (a, b, right, down), _, rank, _ = np.linalg.lstsq(equations, np.asarray(target, np.float64).T.ravel())
     if rank < 4:
-        raise NoFace("landmarks on one spot")
+        raise BadImage("landmarks on one spot")
     return np.array([[a, -b, right], [b, a, down]])
 
 
@@ -138,21 +131,20 @@ class Cropper:
     key: Any = None  # decides, with the frame and its landmarks, the crop; as JSON has it
 
     def __call__(self, frame: np.ndarray, landmarks: Path) -> np.ndarray:
-        """Return the crop: (H, W, 3) uint8 RGB → (size, size, 3).
+        """Return the crop: (H, W, 3) uint8 RGB → (size, size, 3); black outside the frame.
 
         Args:
             frame: of the video.
             landmarks: the file in which this frame's landmarks would be.
 
         Raises:
-            NoFace: there is none.
-            BadImage: the landmarks are broken, or those of a crop.
+            BadImage: there is no face, or the landmarks are broken or those of a crop.
         """
         import cv2
 
         faces = self.find(frame, landmarks)
         if not faces:
-            raise NoFace("no face found")
+            raise BadImage("no face found")
         points = max(faces, key=lambda face: face.area).points
         matrix = similarity(points, template(self.size, self.scale))
         (a, _, right), (b, _, down) = matrix

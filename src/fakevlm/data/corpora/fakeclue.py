@@ -1,7 +1,7 @@
 """FakeClue as released (Wen et al., NeurIPS 2025): 109,343 images, each with a verdict and clues.
 
-    <root>/data_json/{train,test}.json, rows as `records.to_fakeclue_row` makes them
-    <root>/{train,test}.zip, or unpacked into <root>/{train,test} or straight into <root>
+<root>/data_json/{train,test}.json, rows as `records.to_fakeclue_row` makes them
+<root>/{train,test}.zip, or unpacked into <root>/{train,test} or straight into <root>
 """
 
 import zipfile

@@ -1,15 +1,8 @@
 """FaceForensics++ (Rössler et al., ICCV 2019), compression c23: 1,000 videos and four manipulations of each.
 
-    <root>/original_sequences/youtube/c23/videos/033.mp4
-    <root>/manipulated_sequences/<Method>/c23/videos/033_097.mp4      <target>_<source>, Method of `METHODS`
-    <root>/splits/{train,val,test}.json                               [["071", "054"], …]: 360, 70, 70 pairs
-
-Where a `frames` folder is beside `videos` (`…/c23/frames/033_097/012.png`, as DeepfakeBench crops faces to
-256×256 and FakeClue releases them), its images are taken instead, unchanged. Frames from videos are stored
-as PNG: uncropped, or the face's crop where `collect.face_crop` asks for it (`faces`).
-
-A video and all manipulations of it share one `item`, the target's id. The official split goes by pairs, so
-neither target nor source of a test video occurs in training.
+<root>/original_sequences/youtube/c23/videos/033.mp4
+<root>/manipulated_sequences/<Method>/c23/videos/033_097.mp4      <target>_<source>, Method of `METHODS`
+<root>/splits/{train,val,test}.json                               [["071", "054"], …]: 360, 70, 70 pairs
 """
 
 from collections.abc import Iterator, Sequence
@@ -71,10 +64,12 @@ def video_frames(
     crop: Cropper | None = None,
     values: cache.Cache | None = None,
 ) -> Frames:
-    """Return evenly spaced frames of one video: extracted ones as they are, else decoded ones as PNG.
+    """Return evenly spaced frames of one video: decoded ones as PNG, cropped if asked for.
 
-    Frames that are not drawn by their ids are not read, decoded or cropped. A missing or broken video is
-    unusable, and so is a frame that has no face or does not come.
+    A `frames` folder beside `videos` goes first (`…/c23/frames/033_097/012.png`, as DeepfakeBench crops faces
+    and FakeClue releases them); its images are taken unchanged. Frames that are not drawn by their ids are
+    not read, decoded or cropped. A missing or broken video is unusable, and so is a frame that has no face or
+    does not come.
 
     Args:
         root: of the corpus.
@@ -156,6 +151,9 @@ def read(
 ) -> Iterator[Record | Unusable]:
     """Stream the frames of the originals, then of each method, in the given splits.
 
+    A video and its manipulations share one `item`, the target's id. The official split goes by pairs, so
+    neither target nor source of a test video occurs in training.
+
     Args:
         root: of the corpus.
         frames_per_video: evenly spaced.
@@ -181,14 +179,7 @@ def read(
     for method, video, (pictures, unusable) in prefetch(decode, places()):
         yield from unusable
         target = video.split("_")[0]
+        fields = {"label": FAKE if method else REAL, "source": "ff++", "item": target, "category": "deepfake"}
+        fields |= {"generator": method, "split": official[target]}
         for name, image in pictures:
-            yield Record(
-                id=frame_id(method, video, name),
-                image=image,
-                label=FAKE if method else REAL,
-                source="ff++",
-                item=target,
-                category="deepfake",
-                generator=method,
-                split=official[target],
-            )
+            yield Record(id=frame_id(method, video, name), image=image, **fields)

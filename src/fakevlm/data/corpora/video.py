@@ -27,18 +27,12 @@ def png(pixels: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def _count(file: Path) -> int:
-    with av.open(str(file)) as container:
-        stream = container.streams.video[0]
-        # The header's number when there is one; otherwise count packets, which needs no decoding.
-        return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
-
-
 @contextmanager
-def _bad_image() -> Iterator[None]:
-    """Turn whatever a broken file raises into `BadImage`."""
+def _opened(file: Path) -> Iterator[av.container.InputContainer]:
+    """Open a video; whatever a broken file raises becomes `BadImage`."""
     try:
-        yield
+        with av.open(str(file)) as container:
+            yield container
     except (av.FFmpegError, IndexError, OSError, ValueError) as error:
         raise BadImage(f"video does not decode: {type(error).__name__}") from error
 
@@ -49,11 +43,13 @@ def numbers(file: Path, wanted: int) -> list[int]:
     Raises:
         BadImage: the file is not a video or has no frame.
     """
-    with _bad_image():
-        chosen = spaced(_count(file), wanted)
-    if not chosen:
+    with _opened(file) as container:
+        stream = container.streams.video[0]
+        # The header's number when there is one; otherwise count packets, which needs no decoding.
+        total = stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
+    if not total:
         raise BadImage("video without frames")
-    return chosen
+    return spaced(total, wanted)
 
 
 def frames(file: Path, chosen: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
@@ -66,15 +62,12 @@ def frames(file: Path, chosen: Sequence[int]) -> Iterator[tuple[int, np.ndarray]
         chosen: numbers of frames, ascending; at least one.
 
     Raises:
-        BadImage: the file is not a video, has no frame, or breaks off while decoding.
+        BadImage: the file is not a video, or breaks off while decoding.
     """
-    last = -1
-    with _bad_image(), av.open(str(file)) as container:
+    with _opened(file) as container:
         container.streams.video[0].thread_type = "NONE"  # one thread: the same bytes on every machine
-        for last, frame in enumerate(container.decode(video=0)):
-            if last in chosen:
-                yield last, frame.to_ndarray(format="rgb24")
-            if last >= chosen[-1]:
+        for number, frame in enumerate(container.decode(video=0)):
+            if number in chosen:
+                yield number, frame.to_ndarray(format="rgb24")
+            if number >= chosen[-1]:
                 break
-    if last < 0:
-        raise BadImage("video without frames")
