@@ -18,11 +18,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import av
 import numpy as np
 import torch
+from PIL import Image
 from rouge_score.rouge_scorer import RougeScorer
 
 from fakevlm import paths
-from fakevlm.data.corpora.video import frames, numbers, png
-from fakevlm.data.records import CATEGORIES, Record
+from fakevlm.data.corpora.video import frames, numbers
+from fakevlm.data.records import CATEGORIES, Record, encode
 from fakevlm.evaluation.explanations import rouge_l
 from fakevlm.inference.generate import Llava
 from fakevlm.inference.predict import Predictor, predict
@@ -82,7 +83,7 @@ def videos(folder: Path) -> float:
             container.mux(stream.encode(None))
 
     def decode(file: Path) -> list[bytes]:
-        return [png(pixels) for _, pixels in frames(file, numbers(file, 32))]
+        return [encode(Image.fromarray(pixels), "PNG") for _, pixels in frames(file, numbers(file, 32))]
 
     def read(threads: int) -> list[list[bytes]]:
         return list(prefetch(decode, files, threads))

@@ -11,10 +11,8 @@ def root() -> Path:
     named = os.environ.get("FAKEVLM_ROOT")
     path = Path(named).resolve() if named else Path(__file__).resolve().parents[2]
     if not (path / "params.yaml").is_file():
-        raise UserError(
-            f"no params.yaml in {path}",
-            "install the checkout in place (`make setup`) or set FAKEVLM_ROOT to the repository's folder",
-        )
+        cure = "install the checkout in place (`make setup`) or set FAKEVLM_ROOT to the repository's folder"
+        raise UserError(f"no params.yaml in {path}", cure)
     return path
 
 

@@ -3,9 +3,10 @@
 Everything goes to stderr, which the stage runner shows live and drops from the executed notebooks.
 """
 
+import operator
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -28,28 +29,24 @@ class _Lines:
 
 
 def bar(total: int | None, desc: str, unit: str = "img", shown: bool = True) -> tqdm:
-    """A bar to be updated by hand; use as a context manager. In pipes and logs: one line every 5 seconds.
+    """Return a bar to be updated by hand, a context manager. In pipes and logs: one line every 5 seconds.
 
     Of several processes at the same work only one has its bar `shown`.
     """
+    options: dict[str, Any] = {"total": total, "desc": desc, "unit": unit, "disable": not shown}
     if sys.stderr.isatty():
-        return tqdm(total=total, desc=desc, unit=unit, dynamic_ncols=True, disable=not shown)
-    lines = _Lines(sys.stderr)
-    return tqdm(
-        total=total, desc=desc, unit=unit, file=lines, ncols=120, mininterval=5, delay=2, disable=not shown
-    )
+        return tqdm(**options, dynamic_ncols=True)
+    return tqdm(**options, file=_Lines(sys.stderr), ncols=120, mininterval=5, delay=2)
 
 
 def say(text: str) -> None:
-    """A line on stderr that leaves the bars whole."""
+    """Print a line on stderr that leaves the bars whole."""
     tqdm.write(text, file=sys.stderr)
 
 
 def track(items: Iterable[T], desc: str, total: int | None = None, unit: str = "img") -> Iterator[T]:
-    """Yields the items, reporting progress."""
-    if total is None and hasattr(items, "__len__"):
-        total = len(items)  # type: ignore[arg-type]
-    with bar(total, desc, unit) as progress:
+    """Yield the items, reporting progress."""
+    with bar(total or operator.length_hint(items) or None, desc, unit) as progress:
         for item in items:
             yield item
             progress.update()

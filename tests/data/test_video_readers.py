@@ -5,13 +5,12 @@ import json
 from pathlib import Path
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from fakevlm.data.corpora import ddvqa, ffpp
-from fakevlm.data.corpora.video import frames, numbers, png, spaced
-from fakevlm.data.records import FAKE, REAL
+from fakevlm.data.corpora.video import frames, numbers, spaced
+from fakevlm.data.records import FAKE, REAL, encode
 from fakevlm.errors import UserError
 from smallcorpora import ddvqa_tree, ffpp_tree, film, parted, put
 
@@ -47,7 +46,7 @@ def test_frames_that_are_not_drawn_are_not_decoded(tmp_path: Path) -> None:
 
 
 def test_ffpp_reads_videos_methods_and_splits(tmp_path: Path) -> None:
-    black = png(np.zeros((8, 8, 3), np.uint8))
+    black = encode(Image.new("RGB", (8, 8)), "PNG")
     put(ffpp_tree(tmp_path), {f"{FRAMES}/003/{n:03d}.png": black for n in (0, 9, 25)})
     records, unusable = parted(ffpp.read(tmp_path, 2))
     assert len(records) == 2 * (4 + 4 * 2)

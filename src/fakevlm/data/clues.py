@@ -1,13 +1,12 @@
 """The clue lexicon (clues.yaml beside this file), and the kinds of artifact that a text names.
 
-The miniature's annotators use its phrases, and the evaluation reads texts with `kinds_named`. The aggregation
-must not import it: it has to work on any text.
+The miniature's annotators use its phrases; the evaluation reads texts with `kinds_named`.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -16,31 +15,20 @@ import yaml
 class Kind:
     """A kind of artifact, or a quality of real photographs."""
 
-    name: str
     family: str  # texture, geometry or lighting (paper, section 3.2)
-    phrases: tuple[str, ...]  # ways to say it; `{s}` is the subject ("the animal", "the page")
-    pattern: str = ""  # regular expression of all sensible wordings of this kind alone; "" for qualities
+    phrases: Sequence[str]  # ways to say it; `{s}` is the subject ("the animal", "the page")
+    patterns: Sequence[str] = ()  # regular expressions of sensible wordings of this kind alone
     unseen: bool = False  # occurs in benchmarks only, never in FakeClue-mini
-
-
-def _kinds(entries: dict[str, dict[str, Any]]) -> dict[str, Kind]:
-    kinds = {}
-    for name, entry in entries.items():
-        pattern = "|".join(entry.get("patterns", ()))
-        kinds[name] = Kind(
-            name, entry["family"], tuple(entry["phrases"]), pattern, entry.get("unseen", False)
-        )
-    return kinds
 
 
 _LEXICON = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 FAMILIES = tuple(_LEXICON["families"])
 SUBJECTS: dict[str, str] = _LEXICON["subjects"]
-KINDS = _kinds(_LEXICON["kinds"])
-QUALITIES = _kinds(_LEXICON["qualities"])
+KINDS = {name: Kind(**entry) for name, entry in _LEXICON["kinds"].items()}
+QUALITIES = {name: Kind(**entry) for name, entry in _LEXICON["qualities"].items()}
 SEEN_KINDS = tuple(name for name, kind in KINDS.items() if not kind.unseen)
 
-_PATTERNS = {name: re.compile(kind.pattern, re.IGNORECASE) for name, kind in KINDS.items()}
+_PATTERNS = {name: re.compile("|".join(kind.patterns), re.IGNORECASE) for name, kind in KINDS.items()}
 # A negation reaches to the end of its clause or to a comma, but not of a list ("no halo, grid or glare").
 _END = re.compile(
     r"(?i)[;.:\n]|,(?! (?:or|nor|\w+(?: \w+)?,? (?:or|nor)) )"

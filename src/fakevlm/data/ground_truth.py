@@ -1,7 +1,4 @@
-"""Ground truth of drawn images: their visible artifacts and plausible qualities. Real corpora have none.
-
-It is keyed by a record's `path` and stored as JSON lines, one image a line.
-"""
+"""Ground truth of drawn images: their visible artifacts and plausible qualities. Real corpora have none."""
 
 import json
 from collections.abc import Iterable
@@ -43,10 +40,9 @@ _LINE = TypeAdapter(GroundTruth)
 
 def write_ground_truth(ground_truth: Iterable[GroundTruth], file: Path) -> None:
     """Write one JSON line an image."""
+    lines = [json.dumps(asdict(truth), separators=(",", ":")) + "\n" for truth in ground_truth]
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", encoding="utf-8") as out:
-        for truth in ground_truth:
-            out.write(json.dumps(asdict(truth), separators=(",", ":")) + "\n")
+    file.write_text("".join(lines), encoding="utf-8")
 
 
 def read_ground_truth(file: Path | None) -> dict[str, GroundTruth]:

@@ -1,7 +1,6 @@
 """One schema for every image of the project, stored as parquet shards that `datasets` reads.
 
-A record is an image (its encoded bytes, never decoded and re-encoded), its label, its origin and texts about
-it. `label` follows the released FakeClue: **1 = real, 0 = fake**.
+`label` follows the released FakeClue: **1 = real, 0 = fake**.
 """
 
 import hashlib
@@ -27,13 +26,9 @@ FAKECLUE_QUESTION = "Does the image looks real/fake?"  # as the released JSON sp
 
 GROUP_BYTES = 1 << 20  # of images in a row group, about: what is read to get at one record
 
-_TYPES = {
-    name: pa.string() for name in ("id", "image", "label", "category", "source", "generator", "item", "split")
-}
-_TYPES |= {
-    "image": pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())]),
-    "label": pa.int8(),
-}
+_TYPES = {"id": pa.string(), "image": pa.struct({"bytes": pa.binary(), "path": pa.string()})}
+_TYPES |= {"label": pa.int8()}
+_TYPES |= dict.fromkeys(("category", "source", "generator", "item", "split"), pa.string())
 _TYPES |= {"width": pa.int32(), "height": pa.int32(), "sha256": pa.string(), "question": pa.string()}
 _TYPES |= {"references": pa.list_(pa.string())}
 _REQUIRED = {"id", "label", "source", "item", "sha256"}
@@ -69,15 +64,18 @@ def decode(image: bytes) -> Image.Image:
     return rgb(Image.open(io.BytesIO(image)))
 
 
+def encode(image: Image.Image, form: str, **options: Any) -> bytes:
+    """Return an image as a file of a form (`PNG`, `JPEG`); options are those of Pillow's writer."""
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
 @dataclass(slots=True)
 class Record:
-    """One image (or, in DD-VQA, one question about an image).
+    """One image (or, in DD-VQA, one question about an image)."""
 
-    Its id is unique: the image's path relative to the image root, as in FakeClue's JSON
-    (`genimage/fake/416_adm_45.PNG`), with `#<n>` appended where several rows share an image.
-    """
-
-    id: str
+    id: str  # unique: `path`, with `#<n>` appended where several rows share an image
     image: bytes  # the encoded file (JPEG, PNG, …), byte for byte
     label: int  # 1 real, 0 fake
     source: str  # the corpus (`genimage`, `ff++`, `chameleon`, `satellite`, `doc`, `loki`, …)
@@ -97,7 +95,7 @@ class Record:
 
     @property
     def path(self) -> str:
-        """The image's path relative to the image root."""
+        """The image's path below the image root, as in FakeClue's JSON (`genimage/fake/416_adm_45.PNG`)."""
         return self.id.split("#")[0]
 
     def pil(self) -> Image.Image:
@@ -117,9 +115,6 @@ def to_record(row: dict[str, Any]) -> Record:
 
 class RecordWriter:
     """Write records as `part-00000.parquet`, … in a folder; a context manager. Old parts are removed.
-
-    Within a shard, records are in row groups of about `GROUP_BYTES` of images: that much is held in memory
-    here, and read to get at one record (`shards.Records`).
 
     Args:
         folder: of the shards.
@@ -141,13 +136,10 @@ class RecordWriter:
 
     def write(self, record: Record) -> None:
         """Append a record."""
-        image = {"bytes": record.image, "path": record.path}
-        self._group.append(asdict(record) | {"image": image})
+        size = len(record.image)
+        self._group.append(asdict(record) | {"image": {"bytes": record.image, "path": record.path}})
         self.total, self._rows = self.total + 1, self._rows + 1
-        self._bytes, self._group_bytes = (
-            self._bytes + len(record.image),
-            self._group_bytes + len(record.image),
-        )
+        self._bytes, self._group_bytes = self._bytes + size, self._group_bytes + size
         if self._rows >= self._max_rows or self._bytes >= self._max_bytes:
             self._end_shard()
         elif self._group_bytes >= GROUP_BYTES:
@@ -194,9 +186,8 @@ def shards(folder: Path) -> list[Path]:
     """
     parts = sorted(folder.glob("part-*.parquet"))
     if not parts:
-        raise UserError(
-            f"no record shards (part-*.parquet) in {folder}", "run the stage that makes them: `dvc repro`"
-        )
+        what = f"no record shards (part-*.parquet) in {folder}"
+        raise UserError(what, "run the stage that makes them: `dvc repro`")
     return parts
 
 
@@ -218,14 +209,7 @@ def read_frame(folder: Path, columns: list[str] | None = None) -> pd.DataFrame:
 
 def to_fakeclue_row(record: Record, answer: str) -> dict[str, Any]:
     """Return a row of FakeClue's released JSON."""
-    return {
-        "image": record.path,
-        "label": record.label,
-        "cate": record.category,
-        "width": record.width,
-        "height": record.height,
-        "conversations": [
-            {"from": "human", "value": f"<image>{FAKECLUE_QUESTION}"},
-            {"from": "gpt", "value": answer},
-        ],
-    }
+    question = {"from": "human", "value": f"<image>{FAKECLUE_QUESTION}"}
+    row = {"image": record.path, "label": record.label, "cate": record.category}
+    row |= {"width": record.width, "height": record.height}
+    return row | {"conversations": [question, {"from": "gpt", "value": answer}]}

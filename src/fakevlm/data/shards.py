@@ -1,8 +1,4 @@
-"""Records by number: a folder of shards as a sequence that is read batch by batch, never at once.
-
-Training, benchmarks and the study take a `Sequence[Record]`. What they need of all records they read without
-images (`columns_of`, `without_images`).
-"""
+"""Records by number: a folder of shards as a sequence that is read batch by batch, never at once."""
 
 import copy
 import operator
@@ -28,8 +24,8 @@ WITHOUT_IMAGE = [name for name in SCHEMA.names if name != "image"]
 class Records(Sequence[Record]):
     """The records of a folder written by `records.write_records`, read when they are indexed or iterated.
 
-    Row groups (about 1 MB each) are read, with nothing mapped into memory; a slice is a list. The row groups
-    read last are kept, so small folders are read once. Can be pickled, and used after a fork.
+    The row groups (about 1 MB each) read last are kept, so small folders are read once; a slice is a list.
+    Can be pickled, and used after a fork.
 
     Args:
         folder: of the shards.
@@ -41,20 +37,16 @@ class Records(Sequence[Record]):
 
     def __init__(self, folder: Path, in_memory: int = IN_MEMORY) -> None:
         self.folder, self._shards = folder, shards(folder)
-        footers = [pq.read_metadata(file) for file in self._shards]
-        # Of each row group: its shard, its number there, its rows and bytes.
-        groups = np.array(
-            [
-                (shard, n, footer.row_group(n).num_rows, footer.row_group(n).total_byte_size)
-                for shard, footer in enumerate(footers)
-                for n in range(footer.num_row_groups)
-            ],
-            dtype=np.int64,
-        ).reshape(-1, 4)
-        self._places, sizes = groups[:, :2], groups[:, 3]
-        self._starts = np.concatenate([[0], np.cumsum(groups[:, 2])])
+        places, rows, sizes = [], [], []  # of each row group: its shard and number there, its rows and bytes
+        for shard, footer in enumerate(map(pq.read_metadata, self._shards)):
+            for number in range(footer.num_row_groups):
+                group = footer.row_group(number)
+                places.append((shard, number))
+                rows.append(group.num_rows)
+                sizes.append(group.total_byte_size)
+        self._places, self._starts = np.array(places), np.cumsum([0, *rows])
         self._rows = np.arange(self._starts[-1])
-        self._cached_groups = max(1, in_memory * len(sizes) // max(1, int(sizes.sum())))
+        self._cached_groups = max(1, in_memory * len(sizes) // max(1, sum(sizes)))
 
     @cached_property
     def _file(self) -> Any:
@@ -106,7 +98,7 @@ class Records(Sequence[Record]):
                 yield to_record(row)
 
     def _read_group(self, group: int, columns: list[str] | None = None) -> pa.Table:
-        shard, number = map(int, self._places[group])
+        shard, number = self._places[group].tolist()
         # Without threads, so that a DataLoader's forked workers can read too.
         return self._file(shard).read_row_group(number, columns=columns, use_threads=False)
 

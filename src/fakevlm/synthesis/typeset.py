@@ -1,26 +1,28 @@
 """Pages set in fonts: a layout filled with titles, columns of text, pictures, tables, captions and rules.
 
-The fonts are DejaVu, which come with matplotlib. Where letters would be too small to read, lines of text are
-greeked: grey bars as long as words.
+The fonts are DejaVu, which come with matplotlib; the words are the project's own (typeset.yaml). Where
+letters would be too small to read, lines of text are greeked: grey bars as long as words.
 """
 
-import io
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import yaml
 from PIL import Image, ImageDraw, ImageFont
 
 from fakevlm.data.corpora.m6doc import Page
 from fakevlm.data.page_layout import Block, jitter
-from fakevlm.synthesis import prose
+from fakevlm.data.records import encode
 
 LONG_SIDE = 1024  # pixels of a page
 TEXT = 0.0125  # height of running text, as a fraction of the page's height
 LEGIBLE = 6  # pixels: below this size of type, text is greeked
 _LEADING = 1.3
 _LETTER = 0.55  # width of an average letter, as a fraction of the type's size
+_NOTES = ["footnote", "endnote", "table note", "marginal note", "supplementary note", "reference", "credit"]
+_PARTS: dict[str, list[str]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 Pixels = tuple[int, int, int, int]
 
 
@@ -30,10 +32,8 @@ class FontRenderer:
     def document(self, page: Page, rng: np.random.Generator, path: str) -> tuple[bytes, None]:
         scale = LONG_SIDE / max(page.width, page.height)
         size = (max(1, round(page.width * scale)), max(1, round(page.height * scale)))
-        out = io.BytesIO()
         picture = render_page(jitter(page.layout, rng), rng, size=size)
-        picture.save(out, format="JPEG", quality=int(rng.integers(80, 96)))
-        return out.getvalue(), None
+        return encode(picture, "JPEG", quality=int(rng.integers(80, 96))), None
 
 
 @cache
@@ -87,14 +87,11 @@ class _Typesetter:
                 self._code(box)
             case "drop cap", _:
                 size = min(bottom - top, round((right - left) * 1.2))
-                capital = prose.headline(self.rng)[0]
+                capital = self._headline()[0]
                 self._line((left, top, left + 2 * size, top + size), capital, f"{self.face}-Bold", size)
             case "qr code" | "barcode", _:
                 self._modules(box, square=block.name == "qr code")
-            case (
-                "footnote" | "endnote" | "table note" | "marginal note" | "supplementary note" | "reference"
-                | "credit", _,
-            ):  # fmt: skip
+            case name, _ if name in _NOTES:
                 self._column(box, max(1, round(self.body * 0.8)), self.face)
             case _, "title":
                 self._title(box)
@@ -108,11 +105,27 @@ class _Typesetter:
             case _, "footer":
                 self._line(box, str(self.number), self.face, self.body)
             case _, "header":
-                self._line(box, prose.headline(self.rng), self.face, self.body)
+                self._line(box, self._headline(), self.face, self.body)
             case _, "caption":
                 self._column(box, max(1, round(self.body * 0.85)), f"{self.face}-Bold", opening="Figure")
             case _:
                 self._column(box, self.body, self.face)
+
+    def _phrase(self, *parts: str) -> str:
+        text = " ".join(_PARTS[part][int(self.rng.integers(len(_PARTS[part])))] for part in parts)
+        return text[0].upper() + text[1:]
+
+    def _headline(self) -> str:
+        return self._phrase("who", "did", "what")
+
+    def _words(self, n: int) -> list[str]:
+        """Return running text of `n` words."""
+        text: list[str] = []
+        while len(text) < n:
+            text += f"{self._phrase('who', 'did', 'what', 'how')}.".split()
+            if self.rng.random() < 0.3:
+                text += self._phrase("then").split()
+        return text[:n]
 
     def _rows(self, box: Pixels) -> list[tuple[int, int]]:
         """Return top and bottom of the block's lines of body text."""
@@ -126,19 +139,14 @@ class _Typesetter:
         for n, (top, bottom) in enumerate(self._rows(box), 1):
             self._line((box[0], top, inner, bottom), f"{n}." if numbered else "•", self.face, self.body)
             if inner < box[2]:
-                item = " ".join(prose.words(self.rng, 12))
-                self._line((inner, top, box[2], bottom), item, self.face, self.body)
+                self._line((inner, top, box[2], bottom), " ".join(self._words(12)), self.face, self.body)
 
     def _formula(self, box: Pixels) -> None:
         """Draw a sum or fraction on one line, in the middle of the block."""
         x, y, z = self.rng.permutation(list("abcmnpqrstuvxyz"))[:3]
         n, m = self.rng.integers(2, 10, 2)
-        forms = (
-            f"{x} = {n}{y}² + {m}{z}",
-            f"{x}({y}) = ∑ {n}{z} / {m}",
-            f"∫ {x} d{y} ≤ {n} √{z}",
-            f"{x} ± {m}{y} ≈ {z} ∂{n}",
-        )
+        forms = [f"{x} = {n}{y}² + {m}{z}", f"{x}({y}) = ∑ {n}{z} / {m}"]
+        forms += [f"∫ {x} d{y} ≤ {n} √{z}", f"{x} ± {m}{y} ≈ {z} ∂{n}"]
         face, size = "DejaVuSerif-Italic", min(self.body, box[3] - box[1])
         text = forms[int(self.rng.integers(len(forms)))]
         width = _font(face, size).getlength(text) if size >= LEGIBLE else len(text) * size * _LETTER
@@ -149,7 +157,7 @@ class _Typesetter:
         """Draw lines of typewriter type, indented by turns."""
         depth = 0
         for top, bottom in self._rows(box):
-            word = prose.words(self.rng, 9)[int(self.rng.integers(9))].strip(".'").lower()
+            word = self._words(9)[int(self.rng.integers(9))].strip(".'").lower()
             loop = self.rng.random() < 0.3
             text = f"for {word} in range({self.rng.integers(2, 99)}):" if loop else f"{word} = {word}(x)"
             left = min(box[0] + round(depth * 1.2 * self.body), box[2] - 1)
@@ -200,11 +208,11 @@ class _Typesetter:
 
     def _title(self, box: Pixels) -> None:
         """Draw a headline in the largest type with which it fills the block without leaving it."""
-        words = prose.headline(self.rng).split()
+        words = self._headline().split()
         height, width = box[3] - box[1], box[2] - box[0]
         for size in range(min(height, round(self.page.height * 0.06)), 0, -1):
             if size < LEGIBLE:
-                self._greeked(box, min(height, size), [len(word) for word in words])
+                self._greeked(box, size, [len(word) for word in words])
                 return
             font = _font(f"{self.face}-Bold", size)
             lines = [" ".join(line) for line in self._wrap(words, font, width)]
@@ -219,27 +227,25 @@ class _Typesetter:
         left, top, right, bottom = box
         size = min(size, bottom - top)
         step = max(2, round(size * _LEADING))
-        rows = max(1, (bottom - top - size) // step + 1)
+        tops = range(top, top + step * max(1, (bottom - top - size) // step + 1), step)
         if size < LEGIBLE:
-            for row in range(rows):
-                y = top + row * step
+            for y in tops:
                 lengths = self.rng.integers(2, 10, 60).tolist()
                 self._greeked((left, y, right, min(bottom, y + step)), size, lengths)
             return
         font, width = _font(face, size), right - left
         letters = max(4.0, width / (size * _LETTER))
-        words = prose.words(self.rng, round(rows * letters / 4) + 8)
+        words = self._words(round(len(tops) * letters / 4) + 8)
         words = [opening, f"{int(self.rng.integers(1, 9))}:", *words] if opening else words
-        lines = self._wrap(words, font, width)[:rows]
-        for n, line in enumerate(lines):
-            lengths, space = [font.getlength(word) for word in line], font.getlength(" ")
-            if n < len(lines) - 1 and not opening and len(line) > 1:
+        lines = self._wrap(words, font, width)[: len(tops)]
+        for y, line in zip(tops, lines, strict=False):
+            lengths, space, x = [font.getlength(word) for word in line], font.getlength(" "), float(left)
+            if line is not lines[-1] and not opening and len(line) > 1:
                 space = max(space, (width - sum(lengths)) / (len(line) - 1))
-            x = float(left)
             for word, length in zip(line, lengths, strict=True):
-                if x + length > left + width + 1:  # a word longer than the column
+                if x + length > right + 1:  # a word longer than the column
                     break
-                self.draw.text((x, top + n * step), word, font=font, fill=self.ink)
+                self.draw.text((x, y), word, font=font, fill=self.ink)
                 x += length + space
 
     def _figure(self, box: Pixels) -> None:
@@ -254,13 +260,13 @@ class _Typesetter:
         n = int(self.rng.integers(4, 9))
         ys = bottom - 1 - self.rng.uniform(0.15, 0.9, n) * height
         xs = left + (np.arange(n) + 0.5) * width / n
+        points = list(zip(xs.tolist(), ys.tolist(), strict=True))
         if self.rng.random() < 0.5:
             half = max(1.0, width / n * 0.3)
-            for x, y in zip(xs, ys, strict=True):
+            for x, y in points:
                 self.draw.rectangle([x - half, y, x + half, bottom - 1], fill=colour)
         else:
-            line = list(zip(xs.tolist(), ys.tolist(), strict=True))
-            self.draw.line(line, fill=colour, width=max(1, height // 60))
+            self.draw.line(points, fill=colour, width=max(1, height // 60))
 
     def _landscape(self, width: int, height: int) -> np.ndarray:
         rng = self.rng
@@ -287,10 +293,7 @@ class _Typesetter:
             for column in range(columns):
                 x, end = (left + k * width // columns for k in (column, column + 1))
                 cell = (x + 2, y, end - 2, min(bottom, y + self.body + 2))
-                if cell[2] <= cell[0] or cell[3] <= cell[1]:
-                    continue
-                if row == 0 or column == 0:
-                    text = prose.headline(self.rng).split()[1]
-                else:
-                    text = f"{self.rng.uniform(0, 100):.1f}"
-                self._line(cell, text, face, self.body)
+                if cell[2] > cell[0] and cell[3] > cell[1]:
+                    label = row == 0 or column == 0
+                    text = self._headline().split()[1] if label else f"{self.rng.uniform(0, 100):.1f}"
+                    self._line(cell, text, face, self.body)

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from fakevlm import cache
 from fakevlm.data.corpora.faces import Cropper
 from fakevlm.data.corpora.files import SOURCES, BadImage, Drawn, Unusable, appledouble, file_stamp, images
-from fakevlm.data.corpora.video import frames, numbers, png, spaced
-from fakevlm.data.records import FAKE, REAL, Record
+from fakevlm.data.corpora.video import frames, numbers, spaced
+from fakevlm.data.records import FAKE, REAL, Record, encode
 from fakevlm.prefetch import prefetch
 
 SOURCE = SOURCES["ffpp"]
@@ -119,7 +120,8 @@ def _decode(
     pictures, problems = {}, dict.fromkeys(landmarks, "the video's header promises it, but it does not come")
     for number, pixels in frames(file, list(landmarks)):
         try:
-            pictures[f"{number:03d}.png"] = png(crop(pixels, landmarks[number]) if crop else pixels)
+            shown = crop(pixels, landmarks[number]) if crop else pixels
+            pictures[f"{number:03d}.png"] = encode(Image.fromarray(shown), "PNG")
             del problems[number]
         except BadImage as error:
             problems[number] = str(error)

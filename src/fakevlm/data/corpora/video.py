@@ -1,13 +1,11 @@
 """Frames of a video."""
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image
 
 from fakevlm.data.corpora.files import BadImage
 
@@ -18,13 +16,6 @@ def spaced(total: int, wanted: int) -> list[int]:
     The same frames as DeepfakeBench's `fixed_num_frames`.
     """
     return np.unique(np.linspace(0, total - 1, wanted, dtype=int)).tolist() if total else []
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """Encode (H, W, 3) uint8 RGB as a PNG file."""
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, format="PNG")
-    return out.getvalue()
 
 
 @contextmanager
