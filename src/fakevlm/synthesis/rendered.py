@@ -1,7 +1,6 @@
 """Synthetic documents and satellite images by a renderer (`collect.renderer`; paper section 3.1).
 
 Documents are made layout first: a page of a real corpus lends its layout, which is varied and then filled.
-Renderers are registered in `fakevlm.plugins`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,13 +47,13 @@ def synthesize_documents(
     Raises:
         UserError: no page lends a layout, or there is no such renderer.
     """
-    draw = load(renderer, RENDERERS, "collect.renderer")().document if n else None
+    if not n:
+        return
+    draw = load(renderer, RENDERERS, "collect.renderer")().document
     styles = sorted({page.style for page in pages if page.style})
-    if n and not styles:
-        raise UserError(
-            "synthetic documents need layouts, and no page lends one",
-            "name M6Doc's folder in collect.corpora.m6doc, or set collect.synthetic_documents to 0",
-        )
+    if not styles:
+        cure = "name M6Doc's folder in collect.corpora.m6doc, or set collect.synthetic_documents to 0"
+        raise UserError("synthetic documents need layouts, and no page lends one", cure)
     by_style = {style: [page for page in pages if page.style == style] for style in styles}
     for i in track(range(n), "documents", unit="page"):
         rng = np.random.default_rng([seed, _DOCUMENTS, i])
@@ -71,12 +70,12 @@ def synthesize_satellites(n: int, seed: int, renderer: str) -> Iterator[tuple[Re
     Raises:
         UserError: there is no such renderer, or it draws documents only.
     """
-    artist = load(renderer, RENDERERS, "collect.renderer")() if n else None
-    if n and not hasattr(artist, "satellite"):
-        raise UserError(
-            f"renderer {renderer} draws documents only",
-            "set collect.synthetic_satellites to 0 (those of collect.satellites are extra)",
-        )
+    if not n:
+        return
+    artist = load(renderer, RENDERERS, "collect.renderer")()
+    if not hasattr(artist, "satellite"):
+        cure = "set collect.synthetic_satellites to 0 (those of collect.satellites are extra)"
+        raise UserError(f"renderer {renderer} draws documents only", cure)
     for i in track(range(n), "satellite images"):
         path = f"satellite/fake/{i:07d}_fake_B.jpg"
         image, truth = artist.satellite(np.random.default_rng([seed, _SATELLITES, i]), path)

@@ -26,8 +26,6 @@ TEMPLATE = np.array(
 SHIFT, SIDE = (8.0, 0.0), 112.0
 # The same five among dlib's 68 (or 81: the forehead's 13 come last), numbered from 0, as in DeepfakeBench.
 DLIB_FIVE = [37, 44, 30, 49, 55]
-# The face of a frame is never on the template by itself; the landmarks of a crop are.
-_STILL_SCALE, _STILL_PIXELS = 0.1, 0.08
 YUNET = "face_detection_yunet_2023mar.onnx from https://github.com/opencv/opencv_zoo (MIT licence)"
 
 
@@ -68,7 +66,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.array([[a, -b, right], [b, a, down]])
 
 
-def read_landmarks(frame: np.ndarray, file: Path) -> list[Face]:
+def read_landmarks(_: np.ndarray, file: Path) -> list[Face]:
     """Return the face of a file of landmarks; none if there is no file: dlib found no face then.
 
     Raises:
@@ -147,10 +145,10 @@ class Cropper:
             raise BadImage("no face found")
         points = max(faces, key=lambda face: face.area).points
         matrix = similarity(points, template(self.size, self.scale))
-        (a, _, right), (b, _, down) = matrix
-        still = abs(a - 1) < _STILL_SCALE and abs(b) < _STILL_SCALE
-        at_rest = max(abs(right), abs(down)) < _STILL_PIXELS * self.size
-        if self.find is read_landmarks and still and at_rest and frame.shape[:2] != (self.size, self.size):
+        # The face of a frame is never on the template by itself; the landmarks of a crop are.
+        turned, shifted = np.abs(matrix[:, :2] - np.eye(2)).max(), np.abs(matrix[:, 2]).max()
+        in_place = turned < 0.1 and shifted < 0.08 * self.size and frame.shape[:2] != (self.size, self.size)
+        if self.find is read_landmarks and in_place:
             raise BadImage("landmarks of a crop, not of the frame: take DeepfakeBench's frames too")
         return cv2.warpAffine(frame, matrix, (self.size, self.size))
 

@@ -1,13 +1,7 @@
 """LOKI (Ye et al., ICLR 2025), its images: real or generated, and people's descriptions. A benchmark only.
 
-    <root>/data_json/image/true_or_false.json      4,434 rows: 2,217 images, each asked both ways
-    <root>/data_json/image/open_ended_vqa.json     UTF-16; 229 images, all fake, described by people
-    <root>/<image_path>
-
-A row of `true_or_false.json` has `image_path` and `question_type`, which holds the truth:
-`image_tf_image_{real|fake}_ask_{fake|real}_{category}`. Both rows of an image become one record. A row of
-`open_ended_vqa.json` has `image_path` and `problems`: {`global`: [{`desc`}], `regional`: [{`region`,
-`desc`}]}. Its descriptions, joined, are the image's reference; the paper does not say how it joined them.
+<root>/data_json/image/true_or_false.json   2,217 images, each asked both ways
+<root>/data_json/image/open_ended_vqa.json   UTF-16; 229 images, all fake, described by people
 """
 
 import re
@@ -28,7 +22,13 @@ def _clean(path: str) -> str:
 
 
 def reference(problems: dict[str, Any]) -> str:
-    """Join all descriptions of an image, the global ones first, into one text; empty if there are none."""
+    """Join all descriptions of an image, the global ones first; empty if there are none.
+
+    LOKI's paper does not say how it joined them.
+
+    Args:
+        problems: {`global`: [{`desc`}], `regional`: [{`region`, `desc`}]}.
+    """
     entries = [problem for key in ("global", "regional") for problem in problems.get(key) or []]
     texts = [" ".join(str(problem.get("desc") or "").split()) for problem in entries]
     return " ".join(text if text[-1] in ".!?" else f"{text}." for text in texts if text)
@@ -45,9 +45,9 @@ def references(root: Path) -> dict[str, str]:
 
 
 def labels(root: Path) -> tuple[dict[str, tuple[str, str]], int]:
-    """Return (`real` or `fake`, LOKI's own category) by image path, and the number of questions.
+    """Return (`real` or `fake`, LOKI's own category) by image path, in order, and the number of questions.
 
-    The images are in the order of `true_or_false.json`.
+    The truth is in `question_type`: `image_tf_image_{real|fake}_ask_{fake|real}_{category}`.
 
     Raises:
         UserError: the JSON is missing, a row is not LOKI's, or two rows of an image disagree on its truth.
