@@ -1,6 +1,5 @@
 """Tiny corpora in the layouts and file formats of the real ones, for the tests."""
 
-import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,15 +12,13 @@ from PIL import Image
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.corpora import faces, ffpp, m6doc
 from fakevlm.data.corpora.files import Unusable
-from fakevlm.data.records import Record
+from fakevlm.data.records import Record, encode
 
 
 def picture(seed: int, form: str = "JPEG", size: tuple[int, int] = (30, 20)) -> bytes:
     """An encoded image of noise."""
     pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, form)
-    return out.getvalue()
+    return encode(Image.fromarray(pixels), form)
 
 
 def put(root: Path, files: dict[str, bytes | str]) -> Path:
