@@ -22,7 +22,7 @@ from PIL import Image
 from rouge_score.rouge_scorer import RougeScorer
 
 from fakevlm import paths
-from fakevlm.data.corpora.video import frames, numbers
+from fakevlm.data.corpora.ffpp import frames, numbers
 from fakevlm.data.records import CATEGORIES, Record, encode
 from fakevlm.evaluation.explanations import rouge_l
 from fakevlm.inference.generate import Llava

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fakevlm.data.corpora import ddvqa, ffpp
-from fakevlm.data.corpora.video import frames, numbers, spaced
+from fakevlm.data.corpora.ffpp import frames, numbers, spaced
 from fakevlm.data.records import FAKE, REAL, encode
 from fakevlm.errors import UserError
 from smallcorpora import ddvqa_tree, ffpp_tree, film, parted, put

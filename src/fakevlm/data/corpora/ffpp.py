@@ -6,16 +6,17 @@
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from PIL import Image
 
 from fakevlm import cache
 from fakevlm.data.corpora.faces import Cropper
 from fakevlm.data.corpora.files import SOURCES, BadImage, Drawn, Unusable, appledouble, file_stamp, images
-from fakevlm.data.corpora.video import frames, numbers, spaced
 from fakevlm.data.records import FAKE, REAL, Record, encode
 from fakevlm.prefetch import prefetch
 
@@ -54,6 +55,60 @@ def read_splits(root: Path) -> dict[str, str]:
 def _place(root: Path, method: str | None) -> Path:
     parts = ("manipulated_sequences", method) if method else ("original_sequences", "youtube")
     return root.joinpath(*parts, "c23")
+
+
+def spaced(total: int, wanted: int) -> list[int]:
+    """Return `wanted` indices evenly spaced over `total`, first and last included; all if fewer.
+
+    The same frames as DeepfakeBench's `fixed_num_frames`.
+    """
+    return np.unique(np.linspace(0, total - 1, wanted, dtype=int)).tolist() if total else []
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[av.container.InputContainer]:
+    """Open a video; whatever a broken file raises becomes `BadImage`."""
+    try:
+        with av.open(str(file)) as container:
+            yield container
+    except (av.FFmpegError, IndexError, OSError, ValueError) as error:
+        raise BadImage(f"video does not decode: {type(error).__name__}") from error
+
+
+def numbers(file: Path, wanted: int) -> list[int]:
+    """Return the numbers (from 0) of `wanted` evenly spaced frames of a video; nothing is decoded.
+
+    Raises:
+        BadImage: the file is not a video or has no frame.
+    """
+    with _opened(file) as container:
+        stream = container.streams.video[0]
+        # The header's number when there is one; otherwise count packets, which needs no decoding.
+        total = stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
+    if not total:
+        raise BadImage("video without frames")
+    return spaced(total, wanted)
+
+
+def frames(file: Path, chosen: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (number from 0, (H, W, 3) uint8 RGB) of the chosen frames of a video.
+
+    A header may promise more frames than come; those are left out.
+
+    Args:
+        file: of the video.
+        chosen: numbers of frames, ascending; at least one.
+
+    Raises:
+        BadImage: the file is not a video, or breaks off while decoding.
+    """
+    with _opened(file) as container:
+        container.streams.video[0].thread_type = "NONE"  # one thread: the same bytes on every machine
+        for number, frame in enumerate(container.decode(video=0)):
+            if number in chosen:
+                yield number, frame.to_ndarray(format="rgb24")
+            if number >= chosen[-1]:
+                break
 
 
 def video_frames(
@@ -112,7 +167,7 @@ def _decode(
     """Decode and crop the frames whose landmark files are given; return also why some cannot be used."""
     if not landmarks:
         return [], {}
-    code = cache.code_version(*(f"fakevlm.data.corpora.{module}" for module in ("faces", "ffpp", "video")))
+    code = cache.code_version(*(f"fakevlm.data.corpora.{module}" for module in ("faces", "ffpp")))
     stamps = [crop.key, *map(file_stamp, landmarks.values())] if crop else None
     key = cache.key("frames", code, str(file), file_stamp(file), list(landmarks), stamps)
     if values is not None and (packed := values.get(key)) is not None:
