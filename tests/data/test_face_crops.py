@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from fakevlm.config.params import FaceCrop
-from fakevlm.data.corpora import ddvqa, faces, ffpp
+from fakevlm.data.corpora import faces, ffpp
 from fakevlm.data.corpora.faces import Cropper, Face, make_cropper
 from fakevlm.data.corpora.files import BadImage
 from fakevlm.errors import UserError
-from smallcorpora import ddvqa_tree, dlib_points, ffpp_tree, landmarks_tree, parted, posed, put, settings
+from smallcorpora import dlib_points, ffpp_tree, landmarks_tree, posed, put, settings
 
 VIDEOS = "original_sequences/youtube/c23/videos"
 FRAME = np.zeros((480, 640, 3), np.uint8)
@@ -92,15 +92,6 @@ def test_videos_become_crops_and_frames_without_a_face_are_unusable(tmp_path: Pa
     assert len(ffpp.video_frames(tmp_path, None, "003", 2, crop=cropper)[1]) == 2, "the video itself is good"
     put(tmp_path, {"original_sequences/youtube/c23/frames/000/012.png": b"a crop"})
     assert ffpp.video_frames(tmp_path, None, "000", 3, crop=cropper) == ([("012.png", b"a crop")], [])
-
-
-def test_ddvqa_asks_about_the_same_crops(tmp_path: Path) -> None:
-    root, cropper = ffpp_tree(tmp_path / "ffpp"), make_cropper(face_crop())
-    landmarks_tree(root / VIDEOS, "002", (0, 8))
-    (record,) = parted(ddvqa.read(ddvqa_tree(tmp_path / "ddvqa"), root, 2, crop=cropper))[0]
-    assert record.id == "ff++/real/youtube/c23/frames/002/000.png#0"
-    crops = {r.id: r.image for r in parted(ffpp.read(root, 2, crop=cropper))[0]}
-    assert crops[record.path] == record.image
 
 
 class Net:

@@ -37,12 +37,11 @@ print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
 def some(count: int, size: int = 100) -> list[Record]:
-    def row(n: int) -> Record:
-        optional = {"category": None if n % 3 else "doc", "question": "And the nose?" if n % 4 == 1 else None}
-        optional["references"] = [f"It is {n}.", "Or not."][: n % 3]
-        return Record(f"x/{n}.png", bytes([n % 256]) * size, n % 2, "ff++", f"i{n % 5}", **optional)
-
-    return [row(n) for n in range(count)]
+    rows = [Record(f"x/{n}.png", bytes([n % 256]) * size, n % 2, "ff++", f"i{n % 5}") for n in range(count)]
+    for n, row in enumerate(rows):
+        row.category, row.question = (None if n % 3 else "doc"), ("And the nose?" if n % 4 == 1 else None)
+        row.references = [f"It is {n}.", "Or not."][: n % 3]
+    return rows
 
 
 def rows_by_part(folder: Path) -> list[int]:

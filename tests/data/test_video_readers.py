@@ -51,11 +51,10 @@ def test_ffpp_reads_videos_methods_and_splits(tmp_path: Path) -> None:
     records, unusable = parted(ffpp.read(tmp_path, 2))
     assert len(records) == 2 * (4 + 4 * 2)
     assert unusable == []
-    first, last = records[0], records[-1]
-    assert first.id == "ff++/real/youtube/c23/frames/000/000.png"
-    assert (first.label, first.item, first.split, first.generator) == (REAL, "000", "train", None)
-    assert last.id == "ff++/fake/NeuralTextures/c23/frames/007_002/004.png"
-    assert (last.label, last.item, last.split, last.generator) == (FAKE, "007", "test", "NeuralTextures")
+    assert [(r.id, r.label, r.item, r.split, r.generator) for r in (records[0], records[-1])] == [
+        ("ff++/real/youtube/c23/frames/000/000.png", REAL, "000", "train", None),
+        ("ff++/fake/NeuralTextures/c23/frames/007_002/004.png", FAKE, "007", "test", "NeuralTextures"),
+    ]
     assert {r.category for r in records} == {"deepfake"}
     assert all(Image.open(io.BytesIO(r.image)).format == "PNG" for r in records)
     extracted = [r for r in records if r.item == "003"]
