@@ -13,7 +13,7 @@ from fakevlm.errors import UserError
 # collect.renderer: classes with the methods of `synthesis.rendered.Renderer`.
 RENDERERS = {
     "fonts": "fakevlm.synthesis.typeset:FontRenderer",
-    "miniature": "miniworld.renderer:MiniatureRenderer",
+    "miniature": "miniworld.world:MiniatureRenderer",
 }
 # annotate.annotators[].backend: (entry of params.yaml, ground truth by path, seed) -> `Annotator`.
 ANNOTATORS = {

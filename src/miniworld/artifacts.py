@@ -222,20 +222,13 @@ def floating(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray
 
 
 class Maker(NamedTuple):
-    """How a kind of artifact is put in.
+    """How a kind of artifact is put in."""
 
-    Attributes:
-        visible: least mean absolute change inside the box (grey levels); less than that nobody could see.
-        tries: places tried at least, of which the one that changes most is taken.
-        change: (picture, soft ellipse, rng, strength) -> picture if `extent` is given; else (picture, place,
-            strength) -> (picture, box).
-        extent: width and height of the ellipse, (least, most) as fractions of the image.
-    """
-
-    visible: float
-    tries: int
+    visible: float  # least mean absolute change inside the box (grey levels); nobody could see less
+    tries: int  # places tried at least, of which the one that changes most is taken
+    # (image, ellipse, rng, strength) -> image; without `extent` (image, place, strength) -> (image, box)
     change: Callable[..., Any]
-    extent: tuple[float, float] | None = None
+    extent: tuple[float, float] | None = None  # width and height of the ellipse, fractions of the image
 
     def draw(self, img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
         """Return the changed picture and the box where the artifact can be seen."""

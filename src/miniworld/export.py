@@ -24,7 +24,7 @@ from fakevlm.data.page_layout import STYLES, Block, jitter
 from fakevlm.data.records import FAKE, REAL
 from fakevlm.progress import track
 from miniworld import export_words, world
-from miniworld.page_layouts import sample_layout
+from miniworld.scenes.page import sample_layout
 
 PLAN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 CORPORA = ("genimage", "chameleon", "cvusa", "vigor", "m6doc", "ffpp", "loki", "dmimage", "ddvqa")
@@ -41,21 +41,15 @@ def amounts(scale: float = 1.0) -> dict[str, int]:
 
 
 class Job(NamedTuple):
-    """One picture or video to be drawn.
+    """One picture or video to be drawn."""
 
-    Attributes:
-        file: where it is written, relative to the export's folder; `{index}` and `{synset}` stand for the
-            ImageNet class of what the picture shows, known once it is drawn.
-        path: its record's path, as the corpus's reader makes it; a video's has `{frame}` in it.
-        seed: of its own random generator.
-        options: passed to `world.shoot` or `world.shoot_video`.
-    """
-
+    # Where it is written below the export's folder; `{index}` and `{synset}` stand for the ImageNet class of
+    # what the picture shows, known once it is drawn.
     file: str
-    path: str
+    path: str  # its record's, as the corpus's reader makes it; a video's has `{frame}` in it
     category: str
-    seed: tuple[int, ...]
-    options: dict[str, Any]
+    seed: tuple[int, ...]  # of its own random generator
+    options: dict[str, Any]  # of `world.shoot` or `world.shoot_video`
 
 
 def genimage_jobs(n: int, seed: int) -> Iterator[Job]:

@@ -13,24 +13,16 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Style:
-    """The look of a corpus (palette, light, camera). Benchmarks differ from FakeClue-mini, as real ones do.
+    """The look of a corpus: palette, light, camera. Benchmarks differ from FakeClue-mini, as real ones do."""
 
-    Attributes:
-        hue: added to every hue (0..1).
-        saturation, value: factors on colours.
-        scale: range of the subject's size.
-        grain, jpeg, blur: ranges of noise sigma (grey levels), JPEG quality and lens blur (pixels).
-        night: probability of a dark exposure.
-    """
-
-    hue: float = 0.0
-    saturation: float = 1.0
+    hue: float = 0.0  # added to every hue (0..1)
+    saturation: float = 1.0  # factors on colours
     value: float = 1.0
-    scale: tuple[float, float] = (0.85, 1.1)
-    grain: tuple[float, float] = (2.0, 7.0)
-    jpeg: tuple[int, int] = (72, 95)
-    blur: tuple[float, float] = (0.0, 0.55)
-    night: float = 0.06
+    scale: tuple[float, float] = (0.85, 1.1)  # range of the subject's size
+    grain: tuple[float, float] = (2.0, 7.0)  # ranges of noise sigma (grey levels),
+    jpeg: tuple[int, int] = (72, 95)  # JPEG quality
+    blur: tuple[float, float] = (0.0, 0.55)  # and lens blur (pixels)
+    night: float = 0.06  # probability of a dark exposure
 
 
 STYLES = {
@@ -43,25 +35,16 @@ STYLES = {
 
 @dataclass
 class Brief:
-    """What a scene has to draw.
-
-    Attributes:
-        flaws: strength of each flaw to draw (`extra_part`, `bent`, `asymmetry`, `shadow`, `garble`).
-        light: −1 light from the left, +1 from the right; always somewhat from above.
-        variant: kind of subject; None draws one by lot.
-        layout: blocks of a page.
-        pose: of a face: (dx, dy, mouth opening), what moves between the frames of one video.
-        flawed: filled while drawing: for each flaw, the box where it can be seen.
-    """
+    """What a scene has to draw, and where its flaws can be seen once it is drawn."""
 
     rng: np.random.Generator
     style: Style
-    flaws: dict[str, float]
-    light: int
-    variant: str | None = None
-    layout: list | None = None
-    pose: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    flawed: dict[str, Box] = field(default_factory=dict)
+    flaws: dict[str, float]  # strength of each flaw to draw: extra_part, bent, asymmetry, shadow, garble
+    light: int  # −1 from the left, +1 from the right; always somewhat from above
+    variant: str | None = None  # kind of subject; None draws one by lot
+    layout: list | None = None  # blocks of a page
+    pose: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of a face in a video: dx, dy, mouth opening
+    flawed: dict[str, Box] = field(default_factory=dict)  # filled while drawing: where each flaw can be seen
 
     def colour(self, hue: tuple[float, float], sat: tuple[float, float], val: tuple[float, float]) -> Colour:
         """Return a random colour (RGB in 0..255) in HSV ranges, in the style's palette."""
@@ -139,21 +122,13 @@ class Brief:
 
 @dataclass
 class Set:
-    """What a scene leaves behind.
+    """What a scene leaves behind."""
 
-    Attributes:
-        subject: parts that make up the subject (for masks and shading).
-        centre: the subject's middle and half extent, (x, y, rx, ry).
-        anchors: named boxes on the subject where artifacts that are put in afterwards sit (eyes, a wall …).
-        facts: neutral facts for descriptions (`legs`, `subject` …).
-        paper: a flat sheet rather than a lit scene (no shading by direction).
-    """
-
-    subject: tuple[Part, ...]
-    centre: tuple[float, float, float, float]
-    anchors: dict[str, Box] = field(default_factory=dict)
-    facts: dict[str, str] = field(default_factory=dict)
-    paper: bool = False
+    subject: tuple[Part, ...]  # parts that make it up (for masks and shading)
+    centre: tuple[float, float, float, float]  # the subject's middle and half extent, x, y, rx, ry
+    anchors: dict[str, Box] = field(default_factory=dict)  # where artifacts sit that are put in afterwards
+    facts: dict[str, str] = field(default_factory=dict)  # neutral, for descriptions (`legs`, `subject` …)
+    paper: bool = False  # a flat sheet rather than a lit scene (no shading by direction)
 
 
 def pick(rng: np.random.Generator, options: Sequence[str]) -> str:

@@ -13,24 +13,26 @@ import numpy as np
 import yaml
 
 from fakevlm.data.clues import KINDS, SEEN_KINDS
+from fakevlm.data.corpora.m6doc import Page
 from fakevlm.data.ground_truth import Artifact, GroundTruth
+from fakevlm.data.page_layout import jitter
 from fakevlm.data.records import FAKE, REAL
 from fakevlm.synthesis.jpeg import encode_jpeg
 from miniworld import artifacts, camera
 from miniworld.canvas import Canvas, Part, noise
-from miniworld.fitting import FITTING, MANIPULATIONS
-from miniworld.scenes import animal, face, human, landscape, page, satellite, scan, thing
+from miniworld.fitting import FITTING, MANIPULATIONS, OBJECTS
+from miniworld.scenes import bodies, page, places, thing
 from miniworld.stagecraft import STYLES, Brief, Set, Style
 
 SCENES = {
-    "animal": animal.draw,
-    "human": human.draw,
+    "animal": bodies.draw_animal,
+    "human": bodies.draw_human,
     "object": thing.draw,
-    "scene": landscape.draw,
-    "satellite": satellite.draw,
+    "scene": places.draw_scene,
+    "satellite": places.draw_satellite,
     "doc": page.draw,
-    "deepfake": face.draw,
-    "medicine": scan.draw,
+    "deepfake": bodies.draw_face,
+    "medicine": bodies.draw_scan,
 }
 TEXTURES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 # Put in before the camera, as part of the scene's light; the others come behind it.
@@ -40,25 +42,16 @@ _ALWAYS = ["structure", "lines", "light", "colour"]  # qualities of every real i
 
 @dataclass
 class Shot:
-    """A picture of the world and everything true of it.
+    """A picture of the world and everything true of it."""
 
-    Attributes:
-        pixels: (H, W, 3) uint8 RGB, as decoded from `jpeg` (raw for video frames).
-        jpeg: the file's bytes.
-        artifacts: visible ones, with regions as fractions.
-        film: qualities of the photograph: grain, noise, blur, focus, compression.
-        facts: neutral facts (`legs`, `subject`, `light` …) for the base's descriptions.
-        parts: (H, W) uint8 map of `canvas.Part`.
-    """
-
-    pixels: np.ndarray
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB, as decoded from `jpeg` (raw for video frames)
     jpeg: bytes
     category: str
     label: int
-    artifacts: list[Artifact]
-    film: list[str]
-    facts: dict[str, str]
-    parts: np.ndarray
+    artifacts: list[Artifact]  # visible ones, with regions as fractions
+    film: list[str]  # qualities of the photograph: grain, noise, blur, focus, compression
+    facts: dict[str, str]  # neutral, for the base's descriptions (`legs`, `subject`, `light` …)
+    parts: np.ndarray  # (H, W) uint8 map of `canvas.Part`
 
     @property
     def qualities(self) -> list[str]:
@@ -81,7 +74,7 @@ def _choose(
     chosen = rng.choice(allowed, n, replace=False).tolist()
     if category == "object":  # not every object can show every pair of flaws
         drawn = [k for k in chosen if k not in artifacts.MAKERS]
-        while drawn and not any(set(drawn) <= set(can) for can in thing.CAN.values()):
+        while drawn and not any(set(drawn) <= set(can) for can in OBJECTS.values()):
             chosen.remove(drawn.pop())
     return chosen
 
@@ -142,18 +135,10 @@ def _take(
 
 
 def shoot(
-    category: str,
-    rng: np.random.Generator,
-    *,
-    fake: bool = False,
-    kinds: Sequence[str] | None = None,
-    count: tuple[int, int] = (1, 3),
-    strength: tuple[float, float] = (0.6, 1.0),
-    style: str = "fakeclue",
-    size: int = 96,
-    layout: list | None = None,
-    variant: str | None = None,
-) -> Shot:
+    category: str, rng: np.random.Generator, *, fake: bool = False, kinds: Sequence[str] | None = None,
+    count: tuple[int, int] = (1, 3), strength: tuple[float, float] = (0.6, 1.0), style: str = "fakeclue",
+    size: int = 96, layout: list | None = None, variant: str | None = None,
+) -> Shot:  # fmt: skip
     """Return one picture; a fake with count ≥ 1 shows at least one artifact.
 
     Args:
@@ -204,3 +189,15 @@ def shoot_video(rng: np.random.Generator, *, frames: int, manipulation: str | No
         shot.pixels = np.clip(shot.pixels, 0, 255).astype(np.uint8)
         shots.append(shot)
     return shots
+
+
+class MiniatureRenderer:
+    """Draws the synthetic documents and satellite images (`collect.renderer: miniature`); text is greeked."""
+
+    def document(self, page: Page, rng: np.random.Generator, path: str) -> tuple[bytes, GroundTruth]:
+        shot = shoot("doc", rng, fake=True, layout=jitter(page.layout, rng), variant=page.style)
+        return shot.jpeg, shot.truth(path)
+
+    def satellite(self, rng: np.random.Generator, path: str) -> tuple[bytes, GroundTruth]:
+        shot = shoot("satellite", rng, fake=True)
+        return shot.jpeg, shot.truth(path)

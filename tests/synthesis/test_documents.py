@@ -14,7 +14,7 @@ from fakevlm.data.records import FAKE
 from fakevlm.errors import UserError
 from fakevlm.synthesis.rendered import synthesize_documents, synthesize_satellites
 from fakevlm.synthesis.typeset import render_page
-from miniworld.page_layouts import sample_layout
+from miniworld.scenes.page import sample_layout
 
 BOX = (0.2, 0.3, 0.7, 0.5)
 

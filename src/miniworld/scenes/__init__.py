@@ -1,1 +1,1 @@
-"""The miniature's scenes: one module a category, each `draw(canvas, brief) -> Set`."""
+"""The miniature's scenes: each is a function `draw…(canvas, brief) -> Set`."""

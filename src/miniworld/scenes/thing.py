@@ -1,17 +1,8 @@
 """Man-made objects, one at a time: chairs, bottles, cars, lamps, shelves, signs."""
 
 from miniworld.canvas import Canvas, Part, shade
+from miniworld.fitting import OBJECTS
 from miniworld.stagecraft import Brief, Set, backdrop, box
-
-# Which flaws each kind of object can show.
-CAN = {
-    "chair": ("extra_part", "bent", "shadow"),
-    "bottle": ("asymmetry", "garble", "shadow"),
-    "car": ("extra_part", "asymmetry", "shadow"),
-    "lamp": ("bent", "asymmetry", "shadow"),
-    "shelf": ("bent", "garble"),
-    "sign": ("bent", "garble", "shadow"),
-}
 
 
 def draw(c: Canvas, brief: Brief) -> Set:
@@ -19,7 +10,7 @@ def draw(c: Canvas, brief: Brief) -> Set:
 
     Flaws by kind: extra legs or wheels, bent edges, unequal halves, wrong shadow, garbled label.
     """
-    kinds = [kind for kind, flaws in CAN.items() if set(brief.flaws) <= set(flaws)] or list(CAN)
+    kinds = [kind for kind, flaws in OBJECTS.items() if set(brief.flaws) <= set(flaws)] or list(OBJECTS)
     kind = brief.pick(*kinds)
     backdrop(c, brief, brief.uniform(0.5, 0.68))
     s = brief.scale()
