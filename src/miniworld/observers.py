@@ -60,12 +60,11 @@ def sources_digest(ground_truth: Mapping[str, GroundTruth]) -> str:
 
 
 class ScriptedAnnotator:
-    """Annotator that is a scripted observer (`backend: observer`).
+    """A scripted observer as an annotator (`backend: observer`).
 
     Args:
         spec: entry of `annotate.annotators`; its name says which observer.
-        ground_truth: ground truth by path.
-        seed: of the run.
+        ground_truth: by path.
 
     Raises:
         UserError: there is no ground truth.
@@ -77,9 +76,7 @@ class ScriptedAnnotator:
                 f"annotator {spec.name}: scripted observers need ground truth, and there is none",
                 "set collect.truth, or another back end (annotate.annotators[].backend)",
             )
-        self.model = spec.name
-        self.revision = sources_digest(ground_truth)
-        self.sampling = {"seed": seed}
+        self.model, self.revision, self.sampling = spec.name, sources_digest(ground_truth), {"seed": seed}
         self._ground_truth = ground_truth
 
     async def annotate(self, request: Request) -> Outcome:

@@ -1,6 +1,7 @@
 """How the miniature's base is made: its texts, its targets, the gate; a killed run repeats no phase."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,20 +62,18 @@ def test_a_killed_pretraining_repeats_no_phase_and_ships_what_loads(
 ) -> None:
     phases = []
 
-    def recording(name: str, dies: bool = False):
-        phase = getattr(Trainer, name)
-
+    def dying_once(phase: Callable) -> Callable:
         def run(self, *arguments, **options) -> None:
-            phases.append(name)
-            if dies and phases.count(name) == 1:
+            phases.append(phase.__name__)
+            if phases == ["dense_phase", "captions"]:
                 raise KeyboardInterrupt
             phase(self, *arguments, **options)
 
-        monkeypatch.setattr(Trainer, name, run)
+        return run
 
     monkeypatch.setattr(train, "gate", lambda *_: (0.95, 0.99))
-    recording("dense_phase")
-    recording("captions", dies=True)
+    for phase in (Trainer.dense_phase, Trainer.captions):
+        monkeypatch.setattr(Trainer, phase.__name__, dying_once(phase))
     with pytest.raises(KeyboardInterrupt):
         train.pretrain(project / "base", TINY, threads=2)
     train.pretrain(project / "base", TINY, threads=2)

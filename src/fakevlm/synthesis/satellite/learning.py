@@ -117,13 +117,9 @@ class Learner(ABC):
         return int(step)
 
     def fit(self, pixels: np.ndarray, settings: Satellites, seed: int, values: Cache, run: str) -> None:
-        """Train from the last cached state, if there is one.
+        """Train on images (n, size, size, 3) uint8, from the last cached state if there is one.
 
         Args:
-            pixels: (n, size, size, 3) uint8, n ≥ 1; may be mapped from disk.
-            settings: of both generators.
-            seed: decides batches and noise, together with the step's number.
-            values: the cache.
             run: key of all that decides the weights.
         """
         first, steps = self.restore(values, run), self.settings.steps

@@ -1,13 +1,6 @@
 """Flaws of generated aerial images, measured: the miniature's ground truth where nobody drew the flaws.
 
 A kind is reported only where an image goes beyond what 98 of 100 real aerial images show anywhere in them.
-Five kinds of the clue lexicon are measured:
-
-* `smooth`: hardly any detail of a pixel or two in a small window,
-* `speckle`: fine detail in colour that brightness does not share,
-* `grid`: one spatial frequency that stands out of the fine detail,
-* `tint`: a hue that differs from the map's,
-* `bent`: edges that run in all directions, where streets and roofs keep to two.
 """
 
 import cv2
@@ -17,8 +10,14 @@ from fakevlm.config.params import Satellites
 from fakevlm.data.ground_truth import Artifact
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map
 
-# A window's side by kind, as a part of the image's; windows half overlap.
-PARTS = {"smooth": 8, "speckle": 3, "grid": 3, "tint": 3, "bent": 1}
+# Kinds of the clue lexicon, and in how many parts their windows divide an image's side; windows half overlap.
+PARTS = {
+    "smooth": 8,  # hardly any detail of a pixel or two
+    "speckle": 3,  # fine detail in colour that brightness does not share
+    "grid": 3,  # one spatial frequency that stands out of the fine detail
+    "tint": 3,  # a hue that differs from the map's
+    "bent": 1,  # edges that run in all directions, where streets and roofs keep to two
+}
 PERCENTILE = 98.0
 _LONGEST = 6.0  # pixels; slower waves than this are the scene's own
 _NEAR, _AROUND = 5, 11  # frequencies a side: what a wave spreads over, and the ring it is compared with
@@ -85,17 +84,16 @@ def measures(pixels: np.ndarray, layout: np.ndarray, cell: int) -> dict[str, np.
         "tint": lambda window: np.linalg.norm(shift[window].mean((0, 1))),
         "bent": lambda window: _disorder(grey[window]),
     }
-    return {
-        kind: np.array(
-            [of_window[kind](np.s_[y:v, x:u]) for x, y, u, v in _windows(len(pixels), part)], float
-        )
-        for kind, part in PARTS.items()
-    }
+    results = {}
+    for kind, part in PARTS.items():
+        windows = [np.s_[top:bottom, left:right] for left, top, right, bottom in _windows(len(pixels), part)]
+        results[kind] = np.array([of_window[kind](window) for window in windows], float)
+    return results
 
 
-def thresholds(pixels: np.ndarray, settings: Satellites, most: int = 1000) -> Thresholds:
-    """Return thresholds from real images (n, size, size, 3) uint8, at most about `most` of them."""
-    some = pixels[:: 1 + len(pixels) // most]
+def thresholds(pixels: np.ndarray, settings: Satellites) -> Thresholds:
+    """Return thresholds from real images (n, size, size, 3) uint8, at most about a thousand of them."""
+    some = pixels[:: 1 + len(pixels) // 1000]
     results = [measures(image, layout_map(image, settings), settings.cell) for image in some]
     worst = {kind: [values[kind].max() for values in results] for kind in PARTS}
     return {
