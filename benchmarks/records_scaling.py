@@ -229,7 +229,7 @@ STEPS = {
     "training's data": (training, "fakevlm.training.data"),
     "linear experts": (experts, "fakevlm.evaluation.experts"),
     "words, P(fake)": (answers, "fakevlm.inference.generate"),
-    "a detector": (detector, "fakevlm.evaluation.methods"),
+    "a detector": (detector, "fakevlm.evaluation.benchmarks"),
 }
 
 

@@ -19,7 +19,7 @@ from fakevlm.data.records import Record
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
-from fakevlm.evaluation.methods import FAKEVLM, tuned
+from fakevlm.evaluation.benchmarks import FAKEVLM, tuned
 from fakevlm.inference.served import Served
 
 

@@ -86,7 +86,7 @@ def detect(
     Raises:
         UserError: the model is missing, or its weights do not fit it.
     """
-    from fakevlm.evaluation.methods import tuned
+    from fakevlm.evaluation.benchmarks import tuned
 
     model = model or tuned(params)  # before the slow imports: a missing model is reported at once
     from fakevlm.inference import generate

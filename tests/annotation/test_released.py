@@ -16,7 +16,7 @@ from fakevlm.config.params import Params, load_params
 from fakevlm.data.corpora import fakeclue
 from fakevlm.data.records import FAKECLUE_QUESTION, read_frame, read_records
 from fakevlm.errors import UserError
-from fakevlm.evaluation import benchmarks, methods
+from fakevlm.evaluation import benchmarks
 from fakevlm.reporting.inputs import load_inputs
 from fakevlm.tools.estimate import annotation
 from smallcorpora import ddvqa_tree, ffpp_tree, loki_tree
@@ -110,8 +110,8 @@ def test_from_the_release_to_the_report(release: Path, project: Path) -> None:
     assert predictions.groupby("method").size().to_dict() == dict.fromkeys(params.evaluate.methods, 12)
     assert set(predictions["question"]) == {FAKECLUE_QUESTION}  # the release's own spelling
     p_fake = predictions.pivot(index="id", columns="method", values="p_fake")
-    assert (p_fake[methods.FAKEVLM] != p_fake[methods.AUTHORS]).any()  # same weights, other prompt
-    assert (p_fake[methods.FAKEVLM] == p_fake[methods.UNTUNED]).all()  # same weights, same prompt
+    assert (p_fake[benchmarks.FAKEVLM] != p_fake[benchmarks.AUTHORS]).any()  # same weights, other prompt
+    assert (p_fake[benchmarks.FAKEVLM] == p_fake[benchmarks.UNTUNED]).all()  # same weights, same prompt
     _, figures = madeup.report(params)
     drawn = {figure.name for figure in figures}
     assert {"fig2_sources", "fig2_categories", "per_category", "fig5_cases", "fig7_real_cases"} <= drawn
@@ -145,4 +145,4 @@ def test_missing_weights_are_an_error_when_they_are_needed() -> None:
     params = load_params("released")
     evaluate = params.evaluate.model_copy(update={"model": None})
     with pytest.raises(UserError, match="released: FakeVLM has no weights"):
-        methods.tuned(params.model_copy(update={"evaluate": evaluate}))
+        benchmarks.tuned(params.model_copy(update={"evaluate": evaluate}))

@@ -12,7 +12,7 @@ from fakevlm.cache import Cache
 from fakevlm.config.params import Baseline, Params, PublishedExpert, Servers, load_params
 from fakevlm.data.records import Record, write_records
 from fakevlm.errors import UserError
-from fakevlm.evaluation import baselines, benchmarks, detectors, methods
+from fakevlm.evaluation import baselines, benchmarks, detectors
 from fakevlm.inference.ask import Request, Text, ask_all
 from fakevlm.inference.servers import Client
 from fakevlm.model import verdict
@@ -139,7 +139,7 @@ def params(project: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     (project / "artifacts/experts/cnnspot").mkdir(parents=True)
     (project / "artifacts/experts/cnnspot/config.json").write_text("{}")
     write_records(ffpp(), project / "artifacts/collect/benchmarks/ffpp")
-    monkeypatch.setattr(methods, "_load", lambda method, folder, precision: Quarter)
+    monkeypatch.setattr(benchmarks, "_load", lambda method, folder, precision: Quarter)
     return load_params("mini")
 
 

@@ -18,7 +18,7 @@ from fakevlm.config.params import Params, load_params
 from fakevlm.data.ground_truth import Artifact, GroundTruth, write_ground_truth
 from fakevlm.data.records import Record, write_records
 from fakevlm.errors import UserError
-from fakevlm.evaluation import benchmarks, detectors, methods
+from fakevlm.evaluation import benchmarks, detectors
 from fakevlm.evaluation.experts import load_expert, train_experts
 from fakevlm.evaluation.scores import COLUMNS
 from fakevlm.inference import generate
@@ -91,12 +91,12 @@ class Dark:
         return np.array([1 - np.asarray(image).mean() / 255 for image in images])
 
 
-REAL_DETECTORS = methods._load
+REAL_DETECTORS = benchmarks._load
 
 
 @pytest.fixture(autouse=True)
 def detector(monkeypatch) -> None:
-    monkeypatch.setattr(methods, "_load", lambda method, folder, precision: Dark)
+    monkeypatch.setattr(benchmarks, "_load", lambda method, folder, precision: Dark)
 
 
 def _bytes(project: Path, benchmark: str) -> dict[str, bytes]:
@@ -221,7 +221,7 @@ def test_detectors_see_each_image_once() -> None:
 def test_the_linear_head_and_an_expert_answer_as_they_do_by_themselves(
     params: Params, project: Path, weights: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(methods, "_load", REAL_DETECTORS)
+    monkeypatch.setattr(benchmarks, "_load", REAL_DETECTORS)
     head = project / "artifacts/finetune/head/model"
     torch.manual_seed(0)
     model = load_model(weights / "base", kind=LlavaForVerdict, new=("score.weight", "score.bias"))
@@ -236,7 +236,7 @@ def test_the_linear_head_and_an_expert_answer_as_they_do_by_themselves(
         "Frequency": load_expert(project / "artifacts/experts/frequency").predict(images),
     }
     for method, values in expected.items():
-        answers = methods.method(method, params)(FAKECLUE, None)
+        answers = benchmarks.method(method, params)(FAKECLUE, None)
         assert answers["p_fake"] == pytest.approx(values, abs=1e-5)
         assert np.ptp(answers["p_fake"]) > 0
         assert (answers["verdict"] == np.where(answers["p_fake"] >= 0.5, "fake", "real")).all()

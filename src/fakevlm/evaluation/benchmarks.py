@@ -1,4 +1,4 @@
-"""The five benchmarks, as records, and the whole of one evaluation: predictions and scores on disk.
+"""The five benchmarks, the methods that are compared on them, and the whole of one evaluation.
 
 | name | images | asked | shows |
 |---|---|---|---|
@@ -7,10 +7,14 @@
 | dmimage | DMimage, never trained on | the standard question | Table 3 |
 | ddvqa | DD-VQA's test questions | each record's own question | Table 4, Fig. 6 |
 | ffpp | frames of FF++'s test videos | the standard question | Table 5 |
+
+Language models (FakeVLM, its untuned base) give words, a verdict and P(fake). Detectors (the linear-head
+variant of Table 6 and the experts) give P(fake) alone: their verdict is fake from one half on.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +24,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fakevlm import paths
-from fakevlm.cache import work
-from fakevlm.config.params import Params
+from fakevlm.cache import model_version, work
+from fakevlm.config.params import Method, Params
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import Record
 from fakevlm.data.shards import Records, columns_of, take, without_images
 from fakevlm.errors import UserError
 from fakevlm.evaluation.baselines import baseline
-from fakevlm.evaluation.detectors import published
-from fakevlm.evaluation.methods import FAKEVLM, method
+from fakevlm.evaluation.detectors import Answers, detector, published
 from fakevlm.evaluation.scores import COLUMNS as SCORE_COLUMNS
 from fakevlm.evaluation.scores import score
 from fakevlm.inference import ray_cluster
+from fakevlm.inference.predict import predict
 
 BENCHMARKS = ("fakeclue", "loki", "dmimage", "ddvqa", "ffpp")
+FAKEVLM, UNTUNED, HEAD = "FakeVLM", "LLaVA (untuned)", "LLaVA + Linear Head"
+# FakeVLM once more, asked as its authors ask their released weights, whatever `evaluate.prompt` says.
+AUTHORS = "FakeVLM (authors' prompt)"
+EXPERTS = {"CNNSpot": "cnnspot", "UnivFD": "univfd", "Frequency": "frequency"}
 _TYPES = {"label": pa.int8(), "p_fake": pa.float64(), "forced": pa.bool_()}  # all other columns are text
 
 
@@ -94,6 +102,82 @@ def load(params: Params, benchmark: str) -> Sequence[Record]:
 def meant_for(entries: Sequence[Any], benchmark: str) -> list[Any]:
     """Return the entries of `evaluate.experts` or `.baselines` that name a benchmark, or name none."""
     return [entry for entry in entries if entry.benchmarks is None or benchmark in entry.benchmarks]
+
+
+def need(stage: str, *parts: str) -> Path:
+    """Return a folder that an earlier stage makes.
+
+    Raises:
+        UserError: it is not there yet; names the stage.
+    """
+    path = paths.artifacts(*parts)
+    if not path.is_dir() or not any(path.iterdir()):
+        raise UserError(f"no model in {path}", f"make it first: `dvc repro {stage}`")
+    return path
+
+
+def tuned(params: Params) -> str | Path:
+    """Return FakeVLM's weights: those that `evaluate.model` names, else the ones that stage finetune made.
+
+    Raises:
+        UserError: neither is there.
+    """
+    if params.evaluate.model is None and params.finetune is None:
+        raise UserError(
+            f"{params.profile}: FakeVLM has no weights, for the profile leaves stage finetune out",
+            f"give {params.profile}.finetune in params.yaml, or name weights in evaluate.model",
+        )
+    return params.evaluate.model or need("finetune@explanation", "finetune", "explanation", "model")
+
+
+def method(name: Method, params: Params, max_new_tokens: int | None = None) -> Answers:
+    """Return who answers for a method of `evaluate.methods`.
+
+    FakeVLM answers behind `evaluate.servers` where there are some: they serve it, with its chat template. All
+    else is computed here or on the profile's cluster.
+
+    Args:
+        name: the method.
+        params: the profile.
+        max_new_tokens: longest answer of a language model; None: `evaluate.max_new_tokens`.
+
+    Raises:
+        UserError: its model is not there yet, or the servers' key is not set.
+    """
+    from fakevlm.inference import generate
+    from fakevlm.model.llava import DTYPES
+
+    settings = params.evaluate
+    precision = DTYPES[settings.precision]
+    if name == HEAD or name in EXPERTS:
+        stage = ("finetune@head", "finetune", "head", "model")
+        folder = need(*stage) if name == HEAD else need("experts", "experts", EXPERTS[name])
+        key = [name, model_version(folder), precision]
+        if name == "UnivFD":  # it sees through the base
+            key.append(model_version(params.base))
+        return detector(name, partial(_load, name, folder, precision), key, params)
+    weights = params.base if name == UNTUNED else tuned(params)
+    prompt = "bare" if name == AUTHORS else settings.prompt
+    longest = max_new_tokens or settings.max_new_tokens
+    if name == FAKEVLM and settings.servers:
+        from fakevlm.inference.served import Served
+
+        served = Served(settings.servers, name, weights, longest, prompt)
+        return lambda records, cache: served.predict(records)
+    sizes = {"batch_size": settings.batch_size, "max_new_tokens": longest}
+    llava = generate.predictor(weights, precision, **sizes, prompt=prompt)
+    return partial(predict, llava, cluster=params.cluster, desc=name)
+
+
+def _load(name: str, folder: Path, precision: str) -> Any:
+    """Return a detector that a stage trains."""
+    if name == HEAD:
+        from fakevlm.model.head import load_head
+
+        return load_head(folder, precision)
+    from fakevlm.evaluation.experts import load_expert
+
+    return load_expert(folder)
 
 
 def table(records: Sequence[Record], answers: Mapping[str, Any]) -> pd.DataFrame:

@@ -22,8 +22,8 @@ from fakevlm.data.records import Record, decode
 from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
+from fakevlm.evaluation.benchmarks import EXPERTS, FAKEVLM, method
 from fakevlm.evaluation.detectors import Answers, published
-from fakevlm.evaluation.methods import EXPERTS, FAKEVLM, method
 from fakevlm.evaluation.scores import COLUMNS, score
 from fakevlm.inference import ray_cluster
 
