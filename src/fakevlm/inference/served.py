@@ -20,7 +20,7 @@ import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,27 +103,13 @@ class Served(Client):
         self._top_logprobs = servers.top_logprobs
         self._prompt = cache(self._prompt)
 
-    @cached_property
-    def processor(self) -> Any:
-        """The processor of the weights."""
-        return load_processor(self.weights)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The tokenizer of the weights."""
-        return self.processor.tokenizer
-
-    @cached_property
-    def _words(self) -> tuple[list[int], list[int]]:
-        return verdict.word_ids(self.tokenizer)
-
-    @cached_property
-    def _spellings(self) -> list[set[str]]:
-        return [{self.tokenizer.decode([i]).strip(_SPACES) for i in ids} for ids in self._words]
-
-    @cached_property
-    def _sampling(self) -> dict[str, Any]:
-        return {
+    def _load(self) -> None:
+        """Read the tokenizer of the weights, and by it what requests and answers hold."""
+        self.processor = load_processor(self.weights)
+        self.tokenizer = self.processor.tokenizer
+        self._words = verdict.word_ids(self.tokenizer)
+        self._spellings = [{self.tokenizer.decode([i]).strip(_SPACES) for i in ids} for ids in self._words]
+        self.sampling = {
             "max_tokens": self.spec.max_tokens,
             "temperature": 0.0,
             "logprobs": True,
@@ -148,7 +134,7 @@ class Served(Client):
         """
         if not len(records):
             return {}
-        self.sampling = self._sampling
+        self._load()
         with nullcontext(store) if store else answers() as store:
             columns = predict(RequestPredictor(self, store), records, desc=self.name)
         if missing := int(columns.pop("missing").sum()):

@@ -48,17 +48,12 @@ _ALIKE = ("RGB", "L", "1", "P", "CMYK", "YCbCr")  # modes that everybody turns i
 
 
 class _Failure(Exception):
-    """An attempt that may succeed if repeated.
-
-    Args:
-        what: what happened.
-        wait: seconds that the server asked to wait.
-        unreachable: no connection came about.
-    """
+    """An attempt that may succeed if repeated."""
 
     def __init__(self, what: str, wait: float = 0.0, unreachable: bool = False) -> None:
         super().__init__(what)
-        self.wait, self.unreachable = wait, unreachable
+        self.wait = wait  # seconds that the server asked for
+        self.unreachable = unreachable  # no connection came about
 
 
 def cost(spec: Endpoint, tokens_in: float, tokens_out: float) -> float | None:
@@ -128,38 +123,21 @@ def _retry_after(headers: Mapping[str, str]) -> float:
 
 @dataclass(eq=False)
 class Replica:
-    """One server of several that serve the same model.
-
-    Attributes:
-        url: its address.
-        client: asks it.
-        busy: requests under way there.
-        failures: failed requests in a row.
-        suspect: it failed so often that only one request at a time may try it.
-        away: it could not be reached the last time.
-        until: the clock's time before which it rests.
-        rest: seconds of its last rest.
-        failing: the clock's time since which it only failed; None: it answered, or was not tried often.
-    """
+    """One server of several that serve the same model. Times are those of the event loop's clock."""
 
     url: str
     client: "AsyncOpenAI | None" = None
-    busy: int = 0
-    failures: int = 0
-    suspect: bool = False
-    away: bool = False
-    until: float = 0.0
-    rest: float = 0.0
-    failing: float | None = None
+    busy: int = 0  # requests under way
+    failures: int = 0  # in a row
+    suspect: bool = False  # it failed so often that only one request at a time may try it
+    away: bool = False  # it could not be reached the last time
+    until: float = 0.0  # it rests before this
+    rest: float = 0.0  # seconds of its last rest
+    failing: float | None = None  # it only failed since then; None: it answered, or was not tried often
 
 
 class Pool:
-    """The replicas of one model. Belongs to the event loop that runs when it is made.
-
-    Args:
-        replicas: at least one.
-        who: whose they are, for messages.
-    """
+    """The replicas of one model (at least one); `who`: whose they are, for messages."""
 
     def __init__(self, replicas: list[Replica], who: str) -> None:
         self.replicas, self._who = replicas, who
@@ -198,13 +176,7 @@ class Pool:
         replica.suspect = replica.away = False
 
     def failed(self, replica: Replica, failure: _Failure, started: float = math.inf) -> None:
-        """Note a failure. Say so once: a run that only waits must not look like one that hangs.
-
-        Args:
-            replica: the server.
-            failure: what happened.
-            started: the clock's time when the attempt began.
-        """
+        """Note a failure of an attempt. Say so once: a run that waits must not look like one that hangs."""
         if replica.away and replica.failing is not None and started < replica.failing:
             return  # it was under way when the replica went
         now, unreachable = self.now(), failure.unreachable
