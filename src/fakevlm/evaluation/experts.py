@@ -8,7 +8,6 @@ import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -284,26 +283,19 @@ def _unpack(data: bytes) -> Any:
     return torch.load(io.BytesIO(data), map_location=device(), weights_only=True)
 
 
-@dataclass(frozen=True)
-class Linear:
-    """P(fake) = sigmoid(((x − mean) / scale) · weight + bias): all (d,) float32, `bias` (1,)."""
-
-    mean: np.ndarray
-    scale: np.ndarray
-    weight: np.ndarray
-    bias: np.ndarray
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Return P(fake) of features: (n, d) → (n,) float64."""
-        # Summed row by row: a matrix product rounds differently with the number of rows, P(fake) must not.
-        logits = ((features - self.mean) / self.scale * self.weight).sum(1) + self.bias
-        return expit(logits.astype(np.float64))
+def logistic(
+    features: np.ndarray, mean: np.ndarray, scale: np.ndarray, weight: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
+    """Return P(fake) = sigmoid(((features − mean) / scale) · weight + bias): (n, d) → (n,) float64."""
+    # Summed row by row: a matrix product rounds differently with the number of rows, P(fake) must not.
+    logits = ((features - mean) / scale * weight).sum(1) + bias
+    return expit(logits.astype(np.float64))
 
 
 def fit_linear(
     train: np.ndarray, fake: np.ndarray, val: np.ndarray, val_fake: np.ndarray
-) -> tuple[Linear, pd.DataFrame]:
-    """Return the regression with the best validation AUC among `STRENGTHS`, and the log of all.
+) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+    """Return `logistic`'s float32 arrays with the best validation AUC among `STRENGTHS`, and the log of all.
 
     Args:
         train, val: (n, d) and (m, d) float32 features.
@@ -315,10 +307,11 @@ def fit_linear(
     models, log = [], []
     for strength in STRENGTHS:
         fitted = LogisticRegression(C=strength, max_iter=500).fit((train - mean) / scale, fake)
-        model = Linear(mean, scale, fitted.coef_[0].astype(np.float32), fitted.intercept_.astype(np.float32))
+        model = {"mean": mean, "scale": scale, "weight": fitted.coef_[0], "bias": fitted.intercept_}
+        model = {name: values.astype(np.float32) for name, values in model.items()}
         models.append(model)
-        loss = validation_scores(fake, model(train))["val_loss"]
-        scores = validation_scores(val_fake, model(val))
+        loss = validation_scores(fake, logistic(train, **model))["val_loss"]
+        scores = validation_scores(val_fake, logistic(val, **model))
         log.append({"setting": f"C={strength:g}", "train_loss": loss, **scores})
     table = mark_best(log)
     return models[int(table.chosen.argmax())], table
@@ -327,7 +320,7 @@ def fit_linear(
 class LinearExpert(Expert):
     """A logistic regression on fixed, standardised features of an image."""
 
-    linear: Linear
+    linear: dict[str, np.ndarray]  # of `logistic`
 
     @abstractmethod
     def features(self, images: Sequence[Image.Image]) -> np.ndarray:
@@ -342,13 +335,13 @@ class LinearExpert(Expert):
         return log
 
     def predict(self, images: Sequence[Image.Image]) -> np.ndarray:
-        return self.linear(self.features(images))
+        return logistic(self.features(images), **self.linear)
 
     def weights(self) -> dict[str, Tensor]:
-        return {name: torch.from_numpy(value) for name, value in vars(self.linear).items()}
+        return {name: torch.from_numpy(value) for name, value in self.linear.items()}
 
     def restore(self, weights: dict[str, Tensor]) -> None:
-        self.linear = Linear(**{name: tensor.numpy() for name, tensor in weights.items()})
+        self.linear = {name: tensor.numpy() for name, tensor in weights.items()}
 
 
 class Frequency(LinearExpert):
