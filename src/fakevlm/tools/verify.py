@@ -33,16 +33,11 @@ COMPLETE, INCOMPLETE = 0, 1
 class Part(Section):
     """One folder or file of a layout."""
 
-    path: str | list[str]  # below the corpus's folder; a list: alternatives; {braces}: see `_names`
+    path: list[str]  # alternatives below the corpus's folder, the usual one first; {braces}: see `_names`
     title: str | None = None  # by default the path
     holds: Literal["images", "videos", "file"] = "images"  # at least one must be there
     counts: list[str] = Field(default_factory=list)  # names of what it adds to; braces as in the path
     optional: str | None = None  # why it may be missing
-
-    @property
-    def paths(self) -> list[str]:
-        """All alternatives, the usual one first."""
-        return [self.path] if isinstance(self.path, str) else self.path
 
 
 class Count(Section):
@@ -114,13 +109,13 @@ def parts(key: str, root: Path, layout: list[Part]) -> Iterator[Item]:
     """Yield every part of a corpus's layout, once for every combination of names in the braces."""
     names = _names(key, root)
     for part in layout:
-        braces = sorted({brace for _, brace, _, _ in string.Formatter().parse(part.paths[0]) if brace})
+        braces = sorted({brace for _, brace, _, _ in string.Formatter().parse(part.path[0]) if brace})
         for chosen in itertools.product(*(names[brace].items() for brace in braces)):
             named = dict(zip(braces, (name for name, _ in chosen), strict=True))
-            title = (part.title or part.paths[0]).format(**named)
+            title = (part.title or part.path[0]).format(**named)
             folders = itertools.product(*(folders for _, folders in chosen))
             places = [dict(zip(braces, place, strict=True)) for place in folders]
-            alternatives = [path.format(**place) for path in part.paths for place in places]
+            alternatives = [path.format(**place) for path in part.path for place in places]
             number = _number(root, part.holds, alternatives)
             missing = title if title in alternatives else f"{title}: one of {', '.join(alternatives)}"
             if any((root / path).exists() for path in alternatives):
@@ -178,7 +173,7 @@ def _ddvqa(root: Path, faces: Path | None) -> Iterator[Item]:
 
 
 def _dmimage(root: Path, _: Path | None) -> Iterator[Item]:
-    generators = {path for part in catalogue()["dmimage"].layout if part.title for path in part.paths}
+    generators = {path for part in catalogue()["dmimage"].layout if part.title for path in part.path}
     folders = [*sorted(generators), "real_coco_valid", "real_imagenet_valid", "real_ucid"]
     missing = [name for name in folders if not count_images(root / name)]
     optional = "of each family one is enough, and of the real sets too"
