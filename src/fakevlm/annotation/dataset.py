@@ -1,11 +1,9 @@
-"""The files of the stage `annotate`: FakeClue as shards and as the release's JSON, and all captions.
-
-Everything is written piece by piece: the texts of a million images are never in memory at once.
-"""
+"""The files of the stage `annotate`: FakeClue as shards and as the release's JSON, and all captions."""
 
 import json
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -17,9 +15,10 @@ from fakevlm.annotation.splits import SPLITS
 from fakevlm.data.records import FAKE, REAL, Record, RecordWriter, to_fakeclue_row
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
+from fakevlm.inference.predict import Columns
 
 CANDIDATES = pa.schema([(name, pa.string()) for name in ("id", "annotator", "outcome", "text")])
-_GROUP = 5_000  # captions in a row group, the most that are held in memory
+_GROUP = 5_000  # captions in a row group
 
 
 @dataclass(frozen=True)
@@ -43,50 +42,45 @@ class FakeClue:
     metrics: dict
 
 
-class Writer(ExitStack):
-    """Write images and captions as they come. A context manager.
+def write_captions(out: Path, ids: pd.Series, answers: Mapping[str, Columns]) -> None:
+    """Write all captions into `candidates.parquet`, image by image.
 
     Args:
-        out: the folder for `fakeclue/<split>/`, `data_json/<split>.json` and `candidates.parquet`.
+        out: the folder.
+        ids: of the images.
+        answers: by annotator, status and text of its answer about each image.
     """
+    tables = [
+        pd.DataFrame({"id": ids, "annotator": name, "outcome": each["status"], "text": each["text"]})
+        for name, each in answers.items()
+    ]
+    rows = pd.concat([pd.DataFrame(columns=CANDIDATES.names), *tables]).sort_index(kind="stable")
+    table = pa.Table.from_pandas(rows, CANDIDATES, preserve_index=False).replace_schema_metadata()
+    out.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, out / "candidates.parquet", row_group_size=_GROUP)
 
-    def __init__(self, out: Path) -> None:
-        super().__init__()
-        (out / "data_json").mkdir(parents=True, exist_ok=True)
-        self._parquet = self.enter_context(pq.ParquetWriter(out / "candidates.parquet", CANDIDATES))
-        self._captions: list[tuple[str, str, str, str]] = []
-        self._shards, self._json = {}, {}
-        for split in SPLITS:
-            file = out / "data_json" / f"{split}.json"
-            self._shards[split] = self.enter_context(RecordWriter(out / "fakeclue" / split))
-            self._json[split] = self.enter_context(file.open("w", encoding="utf-8"))
-        self.callback(self._finish)
 
-    def add(self, record: Record, category: str, split: str, answer: str) -> None:
-        """Append an image with its answer."""
-        shards, file = self._shards[split], self._json[split]
-        record = replace(record, category=category, split=split, references=[answer])
-        # One element of `json.dumps(rows, indent=1)`.
-        row = json.dumps(to_fakeclue_row(record, answer), indent=1, ensure_ascii=False)
-        file.write((",\n " if shards.total else "[\n ") + row.replace("\n", "\n "))
-        shards.write(record)
+def write_images(out: Path, images: Iterable[Record]) -> None:
+    """Write images with split, category and answer as they come.
 
-    def add_caption(self, image: str, annotator: str, outcome: str, text: str) -> None:
-        """Append a caption, or why there is none."""
-        self._captions.append((image, annotator, outcome, text))
-        if len(self._captions) == _GROUP:
-            self._write_captions()
-
-    def _write_captions(self) -> None:
-        columns = [pa.array(column, pa.string()) for column in zip(*self._captions, strict=True)]
-        self._parquet.write_table(pa.table(columns, schema=CANDIDATES))
-        self._captions.clear()
-
-    def _finish(self) -> None:
-        if self._captions:
-            self._write_captions()
-        for split, file in self._json.items():
-            file.write("\n]\n" if self._shards[split].total else "[]\n")
+    Args:
+        out: the folder for the shards, `fakeclue/<split>/`, and the release's form, `data_json/<split>.json`.
+        images: each with one reference, its answer.
+    """
+    with ExitStack() as stack:
+        shards = {split: stack.enter_context(RecordWriter(out / "fakeclue" / split)) for split in SPLITS}
+        for record in images:
+            shards[record.split].write(record)
+    (out / "data_json").mkdir(exist_ok=True)
+    for split in SPLITS:
+        with (out / "data_json" / f"{split}.json").open("w", encoding="utf-8") as file:
+            before = "["
+            for record in Records(out / "fakeclue" / split).without_images():
+                # One element of `json.dumps(rows, indent=1)`.
+                row = json.dumps(to_fakeclue_row(record, record.references[0]), indent=1, ensure_ascii=False)
+                file.write(f"{before}\n{row}".replace("\n", "\n "))
+                before = ","
+            file.write("\n]\n" if before == "," else "[]\n")
 
 
 def counts(images: pd.DataFrame) -> dict:

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from fakevlm import paths
 from fakevlm.annotation import released
 from fakevlm.annotation.aggregate import Annotation, Candidates
 from fakevlm.annotation.annotators import make_aggregator, make_annotators
-from fakevlm.annotation.dataset import FakeClue, Writer, counts
+from fakevlm.annotation.dataset import FakeClue, counts, write_captions, write_images
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.annotation.quality import AGGREGATE, agreement, clue_quality, kinds_row
 from fakevlm.annotation.splits import plan
@@ -70,9 +71,10 @@ def build(
     results = _Results(chosen, [name_of(annotator) for annotator in annotators], ground_truth)
     with nullcontext(store) if store else answers() as store:
         columns = ask_all(requests, annotators, store, concurrency=settings.concurrency)
+        write_captions(out, chosen["id"], columns)
         captions = Captions(chosen, columns)
         aggregator = make_aggregator(settings, params.seed, store, requests.picture)
-        _write(out, requests, captions, iter(aggregator.aggregate(captions)), results)
+        write_images(out, _answered(requests, captions, iter(aggregator.aggregate(captions)), results))
     return results.finish(out)
 
 
@@ -167,24 +169,21 @@ def usable(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
     return {name: outcome.caption for name, outcome in outcomes.items() if outcome.usable}
 
 
-def _write(
-    out: Path, requests: Requests, captions: Captions, aggregates: Iterator[Annotation], results: "_Results"
-) -> None:
-    """Write all captions and the images that have an answer; count in `results`."""
+def _answered(
+    requests: Requests, captions: Captions, aggregates: Iterator[Annotation], results: "_Results"
+) -> Iterator[Record]:
+    """Yield the images that have an answer, with it; count all in `results`."""
     images = results.images
-    with Writer(out) as writer:
-        rows = zip(requests.records, images["category"], images["split"], strict=True)
-        for n, (record, category, split) in enumerate(track(rows, "aggregate", len(images))):
-            outcomes = captions.of(n)
-            for name, outcome in outcomes.items():
-                writer.add_caption(record.id, name, outcome.status, outcome.text)
-            texts = usable(outcomes)
-            aggregate = next(aggregates) if texts else None  # without captions there is nothing to explain
-            if aggregate and aggregate.id != record.id:
-                raise RuntimeError(f"out of step: {record.id}, {aggregate.id}")
-            results.add(n, record, outcomes, texts, aggregate)
-            if aggregate and aggregate.outcome == "ok":
-                writer.add(record, category, split, aggregate.text)
+    rows = zip(requests.records, images["category"], images["split"], strict=True)
+    for n, (record, category, split) in enumerate(track(rows, "aggregate", len(images))):
+        outcomes = captions.of(n)
+        texts = usable(outcomes)
+        aggregate = next(aggregates) if texts else None  # without captions there is nothing to explain
+        if aggregate and aggregate.id != record.id:
+            raise RuntimeError(f"out of step: {record.id}, {aggregate.id}")
+        results.add(n, record, outcomes, texts, aggregate)
+        if aggregate and aggregate.outcome == "ok":
+            yield replace(record, category=category, split=split, references=[aggregate.text])
 
 
 class _Results:

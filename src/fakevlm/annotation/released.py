@@ -6,12 +6,13 @@ one video are in train and in test, here too.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from fakevlm import paths
-from fakevlm.annotation.dataset import FakeClue, Writer, counts
+from fakevlm.annotation.dataset import FakeClue, counts, write_captions, write_images
 from fakevlm.annotation.quality import AGREEMENT_COLUMNS, QUALITY_COLUMNS
 from fakevlm.annotation.splits import assign_splits
 from fakevlm.config.params import Params
@@ -56,10 +57,10 @@ def build(params: Params, *, collected: Path | None = None, out: Path | None = N
     records = (collected or paths.artifacts("collect")) / "records"
     out = out or paths.artifacts("annotate")
     chosen = plan(read_frame(records), params.annotate.val_fraction, params.seed)
-    with Writer(out) as writer:
-        for record, split in zip(read_records(records), chosen["split"], strict=True):
-            writer.add(record, record.category, split, record.references[0])
+    splits = zip(read_records(records), chosen["split"], strict=True)
+    write_images(out, (replace(record, split=split) for record, split in splits))
     # Empty tables with their columns: nobody was asked, and there is no ground truth.
+    write_captions(out, chosen["id"], {})
     quality, agreement = pd.DataFrame(columns=QUALITY_COLUMNS), pd.DataFrame(columns=AGREEMENT_COLUMNS)
     quality.to_csv(out / "clue_quality.csv", index=False)
     agreement.to_csv(out / "agreement.csv", index=False)
