@@ -1,12 +1,10 @@
 """Small made-up artifacts in the layout that the stages write. No number here means anything."""
 
-import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw
 from safetensors.numpy import save_file
 
 from fakevlm.config.params import Params
@@ -19,6 +17,7 @@ from fakevlm.reporting.inputs import load_inputs
 from fakevlm.reporting.page import write_report
 from fakevlm.reporting.published import load_published
 from fakevlm.reporting.tables import ReportTable, build_tables
+from miniworld.world import shoot
 
 SKILL = {"CNNSpot": 0.8, "FakeVLM": 0.9, "Frequency": 0.65, "LLaVA (untuned)": 0.5}
 SKILL |= {"LLaVA + Linear Head": 0.86, "UnivFD": 0.75}
@@ -34,16 +33,9 @@ GENERATORS = {
 }
 
 
-def picture(rng: np.random.Generator, size: int = 96) -> bytes:
-    """A JPEG of a disc on a gradient."""
-    base = np.linspace(rng.integers(40, 120), rng.integers(140, 240), size)[:, None, None]
-    pixels = base * rng.uniform(0.6, 1.0, 3) + rng.normal(0, 4, (size, size, 3))
-    image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-    x, y = rng.integers(20, 60, 2)
-    ImageDraw.Draw(image).ellipse((x, y, x + 30, y + 24), fill=tuple(int(v) for v in rng.integers(0, 255, 3)))
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=85)
-    return out.getvalue()
+def picture(rng: np.random.Generator) -> bytes:
+    """A JPEG of 96 pixels a side."""
+    return shoot("object", rng).jpeg
 
 
 def answer(label: int, category: str, kinds: list[str], rng: np.random.Generator) -> str:
@@ -216,7 +208,7 @@ def robustness() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def make(root: Path, seed: int = 3, images: int = 84) -> Path:
+def make(root: Path, seed: int = 5, images: int = 84) -> Path:
     """Write every artifact the report reads under `root`/artifacts; return that folder."""
     rng = np.random.default_rng(seed)
     artifacts = root / "artifacts"
