@@ -45,7 +45,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pd.DataFra
 
 
 IMAGES = pd.DataFrame({"category": list(madeup.CATEGORIES) * 9, "label": [0, 1, 0] * 21})
-RELEASE = load_published().release.frame()
+RELEASE = load_published().released()
 DRAWINGS: dict[str, Callable[[Callable[[str], pd.DataFrame]], Picture]] = {
     "sources": lambda read: dataset_figures.sources(read("collect/sources")),
     "categories": lambda read: dataset_figures.categories(IMAGES, RELEASE),

@@ -86,7 +86,7 @@ def _page(text: str, root: Path) -> None:
         assert part in text
     assert "<b>round</b>" not in text  # a model's words are words
     for _, entry in load_published().contradictions():
-        assert entry.note.split("`")[0].replace("'", "&#39;")[:60] in text
+        assert entry["note"].split("`")[0].replace("'", "&#39;")[:60] in text
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_the_paper_is_unchanged_and_the_run_beside_it(name: str) -> None:
             assert ("mini" in head) == (owner == "run")
             assert owner != "paper" or "paper" in head
             assert owner == "run" or not any("[" in cell for cell in cells)  # the paper prints no intervals
-    assert [note for note in PUBLISHED.table(name).all_notes() if f"- {note.note}" not in text] == []
+    assert [note for note in PUBLISHED.notes(name) if f"- {note['note']}" not in text] == []
     assert f"[`{table.name}.csv`]" in text
 
 

@@ -30,11 +30,6 @@ class Score:
     high: float
     unparsed: float = 0.0
 
-    @property
-    def silent(self) -> bool:
-        """Whether it hardly ever gives a verdict, or names nothing right: any other score is above it."""
-        return self.unparsed >= MUTE or self.value == 0
-
 
 @dataclass(frozen=True)
 class Conclusion:
@@ -46,14 +41,17 @@ class Conclusion:
     evidence: str
 
 
-def score(frame: pd.DataFrame, method: str, benchmark: str, metric: str, subset: str = "all") -> Score | None:
-    """Return one score of a tidy frame, None where it was not measured."""
-    key = (frame.method == method) & (frame.benchmark == benchmark) & (frame.subset == subset)
-    rows = frame[key].dropna(subset=["value"]).set_index("metric")
-    if metric not in rows.index:
-        return None
-    unparsed = float(rows.value.get("unparsed", 0.0)) if metric == "acc" else 0.0
-    return Score(method, *rows.loc[metric, ["value", "ci_low", "ci_high"]].astype(float), unparsed)
+def draw_conclusions(inputs: Inputs, published: Published) -> list[Conclusion]:
+    """Return every conclusion that this run can confirm or contradict, in the paper's order."""
+    frames = {"scores": inputs.scores, "study": inputs.study, "average": inputs.average}
+    rows = [_annotation(layout()["annotation"], inputs.clue_quality)]
+    for spec in layout()["conclusions"]:
+        frame = frames[spec.get("of", "scores")]
+        if "spread" in spec:
+            rows.append(_balance(spec, frame, published))
+        elif spec.get("of") != "study" or spec["benchmark"] in set(frame.benchmark):
+            rows.append(_comparison(spec, frame, published))
+    return rows
 
 
 def compare(better: Score | None, other: Score | None, *, on_a_par: bool = False) -> str:
@@ -61,7 +59,7 @@ def compare(better: Score | None, other: Score | None, *, on_a_par: bool = False
     if better is None or other is None:
         return UNKNOWN
     if better.value > other.value:
-        if other.silent:
+        if other.unparsed >= MUTE or other.value == 0:  # any other score is above it
             return SILENT
         return AGREES if on_a_par or better.low > other.high else LEANS
     if better.high < other.low:
@@ -69,48 +67,48 @@ def compare(better: Score | None, other: Score | None, *, on_a_par: bool = False
     return LEANS if on_a_par else TIES
 
 
-def printed(published: Published, table: str, column: str, method: str, general: bool) -> dict[str, Any]:
-    """Return the paper's value of its own method (`ours`) and the best other row (`method`, `value`).
+def _comparison(spec: dict[str, Any], frame: pd.DataFrame, published: Published) -> Conclusion:
+    """Whether one method (or the best of several) is above another."""
+    metric, subset = spec.get("metric", "acc"), spec.get("subset", {"paper": "all", "run": "all"})
+    frame = frame[(frame.benchmark == spec["benchmark"]) & (frame.subset == subset["run"])]
+    sides = [_best(frame, spec[side], metric) for side in ("better", "other")]
+    facts: dict[str, Any] = {"scores": list(filter(None, sides)), "curves": [], "paper": None}
+    if metric == "acc" and subset["paper"] == "all" and "row" not in spec:
+        # Accuracy needs a verdict and a threshold, AUC neither.
+        facts["curves"] = [curve for s in facts["scores"] if (curve := _best(frame, s.name, "auc"))]
+    if spec["where"].startswith("Table"):
+        facts["paper"] = _printed(published, spec, f"{spec['benchmark']}/{subset['paper']}/{metric}")
+    note = fill(spec.get("note", ""), averages=_by_manipulation(published).mean(axis=1).round(6).to_dict())
+    verdict = compare(*sides, on_a_par=spec.get("on_a_par", False))
+    return Conclusion(spec["where"], spec["claim"], verdict, fill(layout()["evidence"], note=note, **facts))
 
-    Args:
-        method: the paper's own method, as this table calls it.
-        general: leave out people, detectors, and the methods that were trained for the benchmark (Common-DF).
-    """
-    values = pd.Series(published.column(table, column))
-    others = values.drop(method)
-    if general:
-        experts = [row.method for row in published.table(table).rows if row.expert]
-        others = others[~others.index.isin(experts) & ~others.index.str.startswith(("Common-DF", "Human"))]
-    return {"ours": values[method], "method": others.idxmax(), "value": others.max()}
 
-
-def _best(frame: pd.DataFrame, methods: str | list[str], *where: str) -> Score | None:
+def _best(frame: pd.DataFrame, methods: str | list[str], metric: str) -> Score | None:
+    """Return the highest score of some methods on a benchmark, None where none was measured."""
     names = [methods] if isinstance(methods, str) else methods
-    return max(filter(None, (score(frame, m, *where) for m in names)), key=lambda s: s.value, default=None)
+    rows = frame[frame.method.isin(names)].dropna(subset=["value"]).set_index("method")
+    measured = rows[rows.metric == metric]
+    if measured.empty:
+        return None
+    best = measured.loc[[name for name in names if name in measured.index]].value.idxmax()
+    mute = rows[rows.metric == "unparsed"].value.get(best, 0.0) if metric == "acc" else 0.0
+    return Score(best, *measured.loc[best, ["value", "ci_low", "ci_high"]].astype(float), float(mute))
+
+
+def _printed(published: Published, spec: dict[str, Any], column: str) -> dict[str, Any]:
+    """Return the paper's value of its own method (`ours`) and its best other row (`method`, `value`)."""
+    table = spec["where"].lower().replace(" ", "")
+    values, ours = published.values(table)[column].dropna(), spec.get("row", METHOD)
+    others = values.drop(ours)
+    if "general" in spec:  # leave out people, detectors, and methods trained for the benchmark (Common-DF)
+        experts = [row["method"] for row in published.tables[table]["rows"] if row.get("expert")]
+        others = others[~others.index.isin(experts) & ~others.index.str.startswith(("Common-DF", "Human"))]
+    return {"ours": values[ours], "method": others.idxmax(), "value": others.max()}
 
 
 def _by_manipulation(published: Published) -> pd.DataFrame:
     """Return Table 5's AUCs, methods × the four manipulations."""
-    return published.table("table5").values()[[f"ffpp/{name}/auc" for name in MANIPULATIONS]]
-
-
-def _comparison(spec: dict[str, Any], frame: pd.DataFrame, published: Published) -> Conclusion:
-    """Whether one method (or the best of several) is above another."""
-    benchmark, metric = spec["benchmark"], spec.get("metric", "acc")
-    subset = spec.get("subset", {"paper": "all", "run": "all"})
-    scores = [_best(frame, spec[side], benchmark, metric, subset["run"]) for side in ("better", "other")]
-    facts: dict[str, Any] = {"scores": list(filter(None, scores)), "curves": [], "paper": None}
-    if metric == "acc" and subset["paper"] == "all" and "row" not in spec:
-        # Accuracy needs a verdict and a threshold, AUC neither.
-        facts["curves"] = [c for s in facts["scores"] if (c := score(frame, s.name, benchmark, "auc"))]
-    if spec["where"].startswith("Table"):
-        table, column = spec["where"].lower().replace(" ", ""), f"{benchmark}/{subset['paper']}/{metric}"
-        facts["paper"] = printed(
-            published, table, column, spec.get("row", METHOD), spec.get("general", False)
-        )
-    note = fill(spec.get("note", ""), averages=_by_manipulation(published).mean(axis=1).round(6).to_dict())
-    verdict = compare(*scores, on_a_par=spec.get("on_a_par", False))
-    return Conclusion(spec["where"], spec["claim"], verdict, fill(layout()["evidence"], note=note, **facts))
+    return published.values("table5")[[f"ffpp/{name}/auc" for name in MANIPULATIONS]]
 
 
 def _balance(spec: dict[str, Any], scores: pd.DataFrame, published: Published) -> Conclusion:
@@ -137,19 +135,6 @@ def _annotation(spec: dict[str, Any], quality: pd.DataFrame) -> Conclusion:
         verdict = AGREES if quality.f1["aggregate"] > others.f1.max() else DIFFERS
         facts = {"aggregate": quality.loc["aggregate"], "best": others.f1.idxmax(), "others": others}
     return Conclusion(spec["where"], spec["claim"], verdict, fill(spec["evidence"], facts=facts))
-
-
-def draw_conclusions(inputs: Inputs, published: Published) -> list[Conclusion]:
-    """Return every conclusion that this run can confirm or contradict, in the paper's order."""
-    frames = {"scores": inputs.scores, "study": inputs.study, "average": inputs.average}
-    rows = [_annotation(layout()["annotation"], inputs.clue_quality)]
-    for spec in layout()["conclusions"]:
-        frame = frames[spec.get("of", "scores")]
-        if "spread" in spec:
-            rows.append(_balance(spec, frame, published))
-        elif spec.get("of") != "study" or spec["benchmark"] in set(frame.benchmark):
-            rows.append(_comparison(spec, frame, published))
-    return rows
 
 
 def order(study: pd.DataFrame, benchmark: str) -> dict[str, float]:

@@ -38,7 +38,7 @@ def draw_figures(inputs: Inputs, published: Published) -> list[Figure]:
     fakeclue = inputs.scores[inputs.scores.benchmark == "fakeclue"]
     drawings: dict[str, Callable[[], Picture]] = {
         "fig2_sources": lambda: dataset_figures.sources(inputs.sources),
-        "fig2_categories": lambda: dataset_figures.categories(inputs.fakeclue, published.release.frame()),
+        "fig2_categories": lambda: dataset_figures.categories(inputs.fakeclue, published.released()),
         "fig2_confusion": lambda: dataset_figures.confusion(inputs.confusion),
         "fig2_clue_quality": lambda: dataset_figures.clue_quality(inputs.clue_quality),
         "fig2_agreement": lambda: dataset_figures.agreement(inputs.agreement),

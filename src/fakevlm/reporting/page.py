@@ -71,7 +71,7 @@ def render(
         "annotators": [annotator.name for annotator in params.annotate.annotators],
         "backends": annotators(inputs),
         "sizes": {split: int((inputs.fakeclue.split == split).sum()) for split in SPLITS},
-        "released": published.release.frame().groupby("split").n.sum().to_dict(),
+        "released": published.released().groupby("split").n.sum().to_dict(),
     }
     numbers = main_numbers({table.name: table.tidy for table in tables})
     numbers = numbers[numbers.method == METHOD].set_index(["benchmark", "metric"])[["paper", "run"]]

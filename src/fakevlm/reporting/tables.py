@@ -148,12 +148,12 @@ def build_tables(inputs: Inputs, published: Published) -> list[ReportTable]:
 
 def build_table(name: str, inputs: Inputs, published: Published) -> ReportTable:
     """Return one of Tables 2–8 (`table2` …), the paper beside this run, as `report.yaml` lays it out."""
-    spec, paper = layout()["tables"][name], published.table(name)
+    spec, paper = layout()["tables"][name], published.tables[name]
     scores = pd.concat([inputs.scores, inputs.robustness], ignore_index=True)
     average = inputs.average.assign(source="run")
     run = [average if entry.get("average") else _run_rows(scores, entry) for entry in spec["run"]]
     tidy = _tidy([published.frame(name), *run])
-    accuracies = published.release.fakeclue_accuracy.items()
+    accuracies = published.release["fakeclue_accuracy"].items()
     released = [(METHOD, "release", "fakeclue", f"category={c}", "acc", value) for c, value in accuracies]
     everything = pd.concat([tidy.astype(object), pd.DataFrame(released, columns=TIDY[:6])], ignore_index=True)
     sheets = filter(None, (_sheet(everything, sheet, inputs.params.profile) for sheet in spec["sheets"]))
@@ -162,8 +162,10 @@ def build_table(name: str, inputs: Inputs, published: Published) -> ReportTable:
         "videos": inputs.predictions["ffpp"]["item"].nunique(),
         "measured": (tidy.source == "run").any(),
     }
-    notes = [note.note for note in paper.all_notes() if note.note] + sentences(spec["notes"], **facts)
-    return ReportTable(spec["file"], paper.number, paper.caption, tidy, list(sheets), notes)
+    notes = [note["note"] for note in published.notes(name)] + sentences(spec["notes"], **facts)
+    return ReportTable(
+        spec["file"], name.replace("table", "Table "), paper["caption"], tidy, list(sheets), notes
+    )
 
 
 def main_numbers(tidy: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -257,17 +259,17 @@ def _splits(tidy: pd.DataFrame, profile: str) -> Sheet:
 
 def table1(inputs: Inputs, published: Published) -> ReportTable:
     """Return the data sets (paper Table 1), and FakeClue by category in the release and in this run."""
-    paper = pd.DataFrame([row.model_dump() for row in published.datasets.rows])
+    paper = pd.DataFrame(published.datasets["rows"])
     paper = paper.assign(source="paper", categories=paper.categories.map({True: "yes", False: "no"}))
     run = pd.DataFrame([_run_dataset(inputs, benchmark) for benchmark in BENCHMARKS])
     datasets = pd.concat([paper, run], ignore_index=True)
     counts = inputs.fakeclue.value_counts(["split", "category", "label"]).rename("n").reset_index()
-    split = pd.concat([_by_category(published.release.frame(), "release"), _by_category(counts, "run")])
+    split = pd.concat([_by_category(published.released(), "release"), _by_category(counts, "run")])
     tidy = pd.concat([datasets, split]).reindex(columns=_TABLE1 + _NUMBERS)
     tidy = tidy.astype(dict.fromkeys(_NUMBERS, "Int64"))
     sheets = [_datasets(datasets, inputs.params.profile), _splits(split, inputs.params.profile)]
-    notes = [note.note for note in published.datasets.notes if note.note] + [layout()["release_note"]]
-    return ReportTable("table1_datasets", "Table 1", published.datasets.caption, tidy, sheets, notes)
+    notes = [note["note"] for note in published.datasets["notes"]] + [layout()["release_note"]]
+    return ReportTable("table1_datasets", "Table 1", published.datasets["caption"], tidy, sheets, notes)
 
 
 def markdown(table: ReportTable, profile: str) -> str:
