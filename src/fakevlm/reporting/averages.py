@@ -8,7 +8,6 @@ import pandas as pd
 
 from fakevlm.evaluation.metrics import auc, draws, interval
 
-REAL = 1
 MANIPULATIONS = {"FF-DF": "Deepfakes", "FF-F2F": "Face2Face", "FF-FS": "FaceSwap", "FF-NT": "NeuralTextures"}
 
 
@@ -27,7 +26,7 @@ def average_auc(predictions: pd.DataFrame, bootstrap: int, seed: int) -> pd.Data
     for method, frame in predictions.groupby("method", sort=True):
         frame = frame.reset_index(drop=True)
         label, p_fake = frame.label.to_numpy(), frame.p_fake.to_numpy(dtype=float)
-        masks = [(label == REAL) | (frame.generator == name).to_numpy() for name in MANIPULATIONS.values()]
+        masks = [(label == 1) | (frame.generator == name).to_numpy() for name in MANIPULATIONS.values()]
         if np.isnan(p_fake).any() or not all(len(set(label[mask])) == 2 for mask in masks):
             continue
 

@@ -1,4 +1,4 @@
-"""What the report reads: the stages' artifacts. An error about a missing one names its stage."""
+"""What the report reads: the stages' artifacts."""
 
 import json
 import math
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from huggingface_hub import try_to_load_from_cache
+from safetensors import safe_open
 
 from fakevlm import paths
 from fakevlm.config.params import Params
@@ -22,7 +24,6 @@ OBJECTIVES = ("explanation", "head")
 SCORES = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
 PREDICTIONS = ["method", "id", "item", "label", "category", "generator"]
 PREDICTIONS += ["question", "text", "p_fake", "verdict", "reference"]
-NAMES = ("method", "benchmark", "subset", "metric", "id", "verdict")
 TABLES = {  # of `Inputs`: stage, file, columns that must be there
     "sources": ("collect", "sources.csv", ["source", "label", "generator", "n"]),
     "quarantine": ("collect", "quarantine.csv", ["corpus", "path", "reason"]),
@@ -67,62 +68,50 @@ class Inputs:
 
 
 def need(stage: str, *parts: str) -> Path:
-    """Return the path of an artifact; raise a UserError that names the stage to run where it is not there."""
+    """Return the path of a stage's artifact; raise a UserError that names the stage where it is not there."""
+    parts = (*stage.split("@"), *parts)
     path = paths.artifacts(*parts)
     if not path.exists():
-        missing = "/".join(("artifacts", *parts))
-        message = f"the report needs {missing}, which stage {stage} makes"
+        message = f"the report needs {'/'.join(('artifacts', *parts))}, which stage {stage} makes"
         raise UserError(message, f"run it first: dvc repro {stage}")
     return path
 
 
-def table(stage: str, columns: list[str], *parts: str) -> pd.DataFrame:
+def table(stage: str, file: str, columns: list[str]) -> pd.DataFrame:
     """Return a stage's CSV or parquet table; raise a UserError where it or one of `columns` is missing."""
-    path = need(stage, *parts)
+    path = need(stage, file)
     frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     if missing := [c for c in columns if c not in frame]:
         message = f"{path.name} of stage {stage} lacks the columns {', '.join(missing)}"
         raise UserError(message, f"make it again: dvc repro -f {stage}")
-    # An empty table (of a benchmark that is left out) has no types: its names are text all the same.
-    return frame.astype({column: object for column in NAMES if frame.empty and column in frame})
+    return frame
 
 
 def evaluated(benchmark: str) -> Path:
     """Return the folder with the records that a benchmark's predictions are about."""
     if benchmark == "fakeclue":
-        return need("annotate", "annotate", "fakeclue", "test")
-    return need("collect", "collect", "benchmarks", benchmark)
+        return need("annotate", "fakeclue", "test")
+    return need("collect", "benchmarks", benchmark)
 
 
 def parameters(folder: Path) -> int | None:
-    """Return how many weights a folder's safetensors hold, from their headers; None where there are none."""
+    """Return how many weights a folder's safetensors hold; None where there are none."""
     total = 0
     for file in folder.glob("*.safetensors"):
-        with file.open("rb") as handle:
-            header: dict[str, Any] = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-        total += sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
+        with safe_open(file, "numpy") as weights:
+            total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
     return total or None
 
 
-def _model(params: Params) -> tuple[int | None, dict[str, Any]]:
-    """Return how many weights FakeVLM has, and its config.json.
-
-    Its folder is that of stage finetune, or the one that `evaluate.model` names (a folder or cached).
-    """
+def _model_folder(params: Params) -> Path | None:
+    """Return FakeVLM's folder: of stage finetune, or what `evaluate.model` names; None if not here."""
     name = params.evaluate.model
     if name is None:
-        folder = need("finetune@explanation", "finetune", "explanation", "model") if params.finetune else None
-    elif paths.resolve(name).is_dir():
-        folder = paths.resolve(name)
-    else:
-        from huggingface_hub import try_to_load_from_cache
-
-        config = try_to_load_from_cache(name, "config.json")
-        folder = Path(config).parent if isinstance(config, str) else None
-    if folder is None:
-        return None, {}
-    file = folder / "config.json"
-    return parameters(folder), json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return need("finetune@explanation", "model") if params.finetune else None
+    if paths.resolve(name).is_dir():
+        return paths.resolve(name)
+    config = try_to_load_from_cache(name, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def load_inputs(params: Params) -> Inputs:
@@ -134,20 +123,20 @@ def load_inputs(params: Params) -> Inputs:
     scores, predictions, reasons = [], {}, left_out(params)
     for benchmark in BENCHMARKS:
         stage = f"evaluate@{benchmark}"
-        scores.append(table(stage, SCORES, "evaluate", benchmark, "scores.csv"))
-        predictions[benchmark] = table(stage, PREDICTIONS, "evaluate", benchmark, "predictions.parquet")
+        scores.append(table(stage, "scores.csv", SCORES))
+        predictions[benchmark] = table(stage, "predictions.parquet", PREDICTIONS)
         evaluated(benchmark)  # raises where it is missing
-    folders = {split: need("annotate", "annotate", "fakeclue", split) for split in SPLITS}
-    images = [read_frame(f, ["id", "label", "category"]).assign(split=split) for split, f in folders.items()]
+    images = [
+        read_frame(need("annotate", "fakeclue", split), ["id", "label", "category"]).assign(split=split)
+        for split in SPLITS
+    ]
     tables = {
-        name: pd.DataFrame(columns=columns) if stage in reasons else table(stage, columns, stage, file)
+        name: pd.DataFrame(columns=columns) if stage in reasons else table(stage, file, columns)
         for name, (stage, file, columns) in TABLES.items()
     }
-    logs = {}
-    for objective in () if "finetune" in reasons else OBJECTIVES:
-        columns = ["step", "loss", "learning_rate"]
-        logs[objective] = table(f"finetune@{objective}", columns, "finetune", objective, "log.csv")
-    ground_truth = read_ground_truth(need("collect", "collect", "truth.jsonl"))
+    objectives = () if "finetune" in reasons else OBJECTIVES
+    logs = {o: table(f"finetune@{o}", "log.csv", ["step", "loss", "learning_rate"]) for o in objectives}
+    ground_truth = read_ground_truth(need("collect", "truth.jsonl"))
     texts = layout()["left_out"]
     if not ground_truth:
         reasons["ground_truth"] = texts["ground_truth"]
@@ -156,7 +145,8 @@ def load_inputs(params: Params) -> Inputs:
     for benchmark, frame in predictions.items():
         if frame.empty:
             reasons[benchmark] = fill(texts["benchmark"], name=BENCHMARKS[benchmark])
-    weights, config = _model(params)
+    model = _model_folder(params)
+    config = model / "config.json" if model else None
     return Inputs(
         params=params,
         left_out=reasons,
@@ -166,7 +156,7 @@ def load_inputs(params: Params) -> Inputs:
         scores=pd.concat(scores, ignore_index=True),
         predictions=predictions,
         average=average_auc(predictions["ffpp"], params.evaluate.bootstrap, params.seed),
-        weights=weights,
-        config=config,
+        weights=parameters(model) if model else None,
+        config=json.loads(config.read_text(encoding="utf-8")) if config and config.is_file() else {},
         **tables,
     )

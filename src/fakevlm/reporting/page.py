@@ -78,7 +78,7 @@ def render(
     tiles = [{"name": name, **numbers.loc[tuple(key.split("/"))]} for key, name in layout()["tiles"].items()]
     verdicts = Counter(conclusion.verdict for conclusion in conclusions)
     jinja = environment(autoescape=True)
-    jinja.filters |= {f.__name__: f for f in (data_uri, photograph, code, interval, short)}
+    jinja.filters |= {f.__name__: f for f in (data_uri, photograph, code, interval)}
     return jinja.get_template("report.html.j2").render(
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         mark=mark,
@@ -132,8 +132,3 @@ def code(text: str) -> Markup:
 def interval(cell: str) -> Markup:
     """Return a cell with its interval in small print on a line of its own."""
     return Markup(re.sub(r" (\[.*)", r"<br><small>\1</small>", str(escape(cell))))
-
-
-def short(value: float) -> str:
-    """1.500 → "1.5"."""
-    return f"{value:.3f}".rstrip("0").rstrip(".")

@@ -14,10 +14,10 @@ from fakevlm.reporting.texts import LABELS
 def some(records: Sequence[Record], n: int) -> list[Record]:
     """Return about `n` records, fake and real by turns, spread evenly over the data."""
     fake = columns_of(records, ["label"])["label"].to_numpy() == FAKE
-    kinds = [np.flatnonzero(fake == kind) for kind in (True, False)]
+    kinds = [np.flatnonzero(fake), np.flatnonzero(~fake)]
     wanted = min((n + 1) // 2, *map(len, kinds))
-    spread = [[kind[i * len(kind) // wanted] for i in range(wanted)] for kind in kinds]
-    return list(take(records, [row for pair in zip(*spread, strict=True) for row in pair][:n]))
+    spread = [kind[np.arange(wanted) * len(kind) // wanted] for kind in kinds]
+    return list(take(records, np.column_stack(spread).ravel()[:n]))
 
 
 def samples(folder: Path, objective: str, records: Sequence[Record], precision: str) -> pd.DataFrame:
@@ -34,12 +34,11 @@ def samples(folder: Path, objective: str, records: Sequence[Record], precision: 
     from fakevlm.model.head import load_head
     from fakevlm.model.llava import DTYPES, load_model, load_processor
 
-    dtype = DTYPES[precision]
     if objective == "head":
-        probabilities = load_head(folder, dtype).predict([record.pil() for record in records])
+        probabilities = load_head(folder, DTYPES[precision]).predict([record.pil() for record in records])
         answers = [f"P(fake) = {p:.2f}" for p in probabilities]
     else:
-        model, processor = load_model(folder, dtype=dtype), load_processor(folder)
+        model, processor = load_model(folder, dtype=DTYPES[precision]), load_processor(folder)
         batch = Collator(processor, for_generation=True)([Example(r.pil(), r.question) for r in records])
         batch = on_device(batch, model)
         with torch.inference_mode():
@@ -47,7 +46,6 @@ def samples(folder: Path, objective: str, records: Sequence[Record], precision: 
         tokens = tokens[:, batch["input_ids"].shape[1] :]
         answers = [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
     rows = [
-        (r.id, LABELS[r.label], answer, "".join(r.references[:1]))
-        for r, answer in zip(records, answers, strict=True)
+        (r.id, LABELS[r.label], a, "".join(r.references[:1])) for r, a in zip(records, answers, strict=True)
     ]
     return pd.DataFrame(rows, columns=["id", "label", "answer", "reference"])

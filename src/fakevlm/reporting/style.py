@@ -36,9 +36,7 @@ METHODS = {  # colour and marker
     "LLaVA (untuned)": (GREY, "x"),
 }
 
-STYLE = matplotlib.rc_params_from_file(
-    Path(__file__).with_name("report.mplstyle"), use_default_template=False
-)
+STYLE = Path(__file__).with_name("report.mplstyle")  # over matplotlib's defaults, not the user's settings
 
 
 class Picture(Figure):
@@ -52,7 +50,7 @@ class Picture(Figure):
     def png(self, dpi: int = 300) -> bytes:
         """Return PNG bytes without software, version or date; with a palette if there are few colours."""
         raw = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(fname=STYLE):
             self.savefig(raw, format="rgba", dpi=dpi)
         size = (int(self.bbox.width * dpi / self.dpi), int(self.bbox.height * dpi / self.dpi))
         image = Image.frombytes("RGBA", size, raw.getvalue()).convert("RGB")
@@ -67,7 +65,7 @@ class Picture(Figure):
     def svg(self) -> bytes:
         """SVG bytes without date or version; text as outlines, so that it looks the same everywhere."""
         out = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(fname=STYLE):
             self.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
         return out.getvalue()
 
@@ -98,9 +96,7 @@ def drawing(function: F) -> F:
 
     @functools.wraps(function)
     def styled(*args: Any, **kwargs: Any) -> Picture:
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()  # a user's own matplotlibrc must not change the figures
-            matplotlib.rcParams.update(STYLE)
+        with matplotlib.rc_context(fname=STYLE):
             picture = function(*args, **kwargs)
             # Lay out once and keep it: another pass or resolution would move things by a hair, and the
             # bytes of a file would depend on what was saved before it.
