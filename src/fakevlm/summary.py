@@ -3,6 +3,7 @@
 Reads the tidy tables of `figures/` (`table*.csv`; `source` is paper or run).
 """
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import yaml
 from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.reporting import tables
+from fakevlm.reporting.published import TIDY
 from fakevlm.reporting.texts import BENCHMARKS, METHOD, layout
 
 
@@ -19,7 +21,7 @@ def read_tidy(file: Path) -> pd.DataFrame:
     if not file.is_file():
         raise UserError(f"no {file}", "`make repro` draws every table and figure")
     frame = pd.read_csv(file)
-    if missing := {"method", "source", "benchmark", "subset", "metric", "value"} - set(frame):
+    if missing := set(TIDY) - set(frame):
         raise UserError(f"{file} lacks {', '.join(sorted(missing))}", "`dvc repro -f report` draws it anew")
     return frame
 
@@ -38,10 +40,14 @@ def render(folder: Path) -> str:
     numbers = main_numbers(folder).rename(columns={"this run": f"this run ({profile}) [95 % interval]"})
     names = ["benchmark", "method"]  # named once, for the first of their rows
     numbers[names] = numbers[names].mask(numbers.duplicated(names), "")
+    place = os.path.relpath(folder, paths.root())
     lines = [numbers.to_markdown(index=False, tablefmt="simple", disable_numparse=True), ""]
-    lines += ["Pictures (each as .svg too):", *(f"  {_short(file)}" for file in sorted(folder.glob("*.png")))]
-    if (page := folder / "report.html").is_file():
-        lines += ["Everything on one page, this run beside the paper:", f"  {_short(page)}"]
+    lines += [
+        "Pictures (each as .svg too):",
+        *(f"  {place}/{file.name}" for file in sorted(folder.glob("*.png"))),
+    ]
+    if (folder / "report.html").is_file():
+        lines += ["Everything on one page, this run beside the paper:", f"  {place}/report.html"]
     return "\n".join(lines)
 
 
@@ -51,8 +57,3 @@ def markdown(folder: Path, method: str = METHOD) -> str:
     numbers = numbers[numbers["method"] == method].drop(columns="method")
     lines = ["| Benchmark | Metric | Paper | This run |", "|---|---|---:|---:|"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in numbers.to_numpy()])
-
-
-def _short(file: Path) -> str:
-    """Return a path from the project's root, where it lies under it."""
-    return str(file.relative_to(paths.root())) if file.is_relative_to(paths.root()) else str(file)

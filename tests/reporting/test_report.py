@@ -124,7 +124,7 @@ def test_cases_are_drawn_by_seed_with_a_failure(params: Params) -> None:
     assert len(fakes) == params.report.cases
     assert {c.category for c in fakes} == set(CASES["fig5_cases"]["groups"])
     assert fakes[-1].chosen == "failure"
-    assert not fakes[-1].correct
+    assert fakes[-1].verdict != fakes[-1].truth
     assert next(c for c in fakes if c.kinds).boxes
     assert [{c.label for c in drawn} for drawn in (fakes, faces, real)] == [{0}, {0, 1}, {1}]
     assert all(c.question for c in faces)

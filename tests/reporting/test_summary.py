@@ -60,7 +60,7 @@ def test_text_names_the_profile_and_the_pictures(figures: Path) -> None:
 
 def test_missing_and_damaged_tables_are_named(figures: Path) -> None:
     (figures / "table4_ddvqa.csv").write_text("method,value\nFakeVLM,1\n")
-    with pytest.raises(UserError, match=r"table4_ddvqa\.csv lacks benchmark, metric, source"):
+    with pytest.raises(UserError, match=r"table4_ddvqa\.csv lacks benchmark, ci_high, ci_low, metric"):
         summary.main_numbers(figures)
     (figures / "table4_ddvqa.csv").unlink()
     with pytest.raises(UserError, match=r"no .*table4_ddvqa\.csv"):

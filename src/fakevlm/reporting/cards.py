@@ -6,7 +6,6 @@ They are no part of the artifacts that other stages read, so that a better sente
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
@@ -15,7 +14,7 @@ from fakevlm import paths
 from fakevlm.config.params import Params
 from fakevlm.data.records import QUESTION, read_frame
 from fakevlm.reporting.inputs import OBJECTIVES, SPLITS
-from fakevlm.reporting.texts import LABELS, environment
+from fakevlm.reporting.texts import LABELS, render
 
 
 def write_cards(params: Params, folder: Path) -> list[Path]:
@@ -29,7 +28,7 @@ def write_cards(params: Params, folder: Path) -> list[Path]:
     facts = {"params": params, "counts": _counts(shards), "splits": SPLITS, "question": QUESTION}
     metrics = json.loads(paths.artifacts("annotate", "metrics.json").read_text(encoding="utf-8"))
     texts = {
-        "dataset/README.md": _fill("dataset_card.md.j2", metrics=metrics, **facts),
+        "dataset/README.md": render("dataset_card.md.j2", metrics=metrics, **facts),
         "dataset/croissant.json": _croissant(shards),
     }
     for objective in OBJECTIVES:
@@ -38,16 +37,12 @@ def write_cards(params: Params, folder: Path) -> list[Path]:
             file, scores = paths.artifacts("evaluate", "fakeclue", "metrics.json"), {}
             if objective == "explanation" and file.is_file():
                 scores = json.loads(file.read_text(encoding="utf-8"))
-            card = _fill("model_card.md.j2", objective=objective, steps=steps, scores=scores, **facts)
+            card = render("model_card.md.j2", objective=objective, steps=steps, scores=scores, **facts)
             texts[f"model_{objective}/README.md"] = card
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text.rstrip() + "\n", encoding="utf-8")
     return [folder / name for name in texts]
-
-
-def _fill(template: str, **values: Any) -> str:
-    return environment(trim_blocks=True).get_template(template).render(**values)
 
 
 def _counts(shards: dict[str, Path]) -> str:
@@ -69,4 +64,4 @@ def _croissant(shards: dict[str, Path]) -> str:
             with part.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             files.append({"split": split, "name": part.name, "id": f"{split}-{part.stem}", "sha256": digest})
-    return json.dumps(yaml.safe_load(_fill("croissant.yaml.j2", files=files, splits=SPLITS)), indent=1)
+    return json.dumps(yaml.safe_load(render("croissant.yaml.j2", files=files, splits=SPLITS)), indent=1)

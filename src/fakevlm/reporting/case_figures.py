@@ -138,10 +138,6 @@ class Case:
     def truth(self) -> str:
         return LABELS[self.label]
 
-    @property
-    def correct(self) -> bool:
-        return self.verdict == self.truth
-
     def about(self) -> str:
         """Return a line on the image: category, truth and its true artifacts."""
         name = CATEGORY_NAMES.get(self.category or "", self.category or "")

@@ -6,7 +6,9 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import yaml
 from markupsafe import Markup, escape
 from PIL import Image
@@ -38,15 +40,37 @@ def write_report(
 
     What an earlier run drew is removed first, and anything else in the folder is left.
     """
-    text = render(inputs, published, tables, figures, conclusions)
-    folder = paths.figures()
+    params, folder = inputs.params, paths.figures()
+    verdicts = Counter(conclusion.verdict for conclusion in conclusions)
+    jinja = environment(autoescape=True)
+    jinja.filters |= {f.__name__: f for f in (data_uri, photograph, code, interval)}
+    text = jinja.get_template("report.html.j2").render(
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        mark=mark,
+        profile=params.profile,
+        seed=params.seed,
+        parameters=yaml.safe_dump(params.model_dump(), sort_keys=False, allow_unicode=True),
+        paper=published.paper,
+        tables=tables,
+        tiles=_tiles(tables),
+        figures=figures,
+        left_out=list(inputs.left_out.values()),
+        conclusions=conclusions,
+        tally={verdict: verdicts[verdict] for verdict in VERDICTS if verdicts[verdict]},
+        orders={BENCHMARKS[name]: order(inputs.study, name) for name in BENCHMARKS},
+        never_named=_never_named(inputs.scores),
+        contradictions=published.contradictions(),
+        checks=checks(published),
+        mixtures=mixtures(published),
+        **_what_ran(inputs, published),
+    )
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / ".ipynb_checkpoints", ignore_errors=True)
     for file in [file for file in folder.iterdir() if file.suffix in SUFFIXES]:
         file.unlink()
     for table in tables:
         table.tidy.to_csv(folder / f"{table.name}.csv", index=False, lineterminator="\n")
-        (folder / f"{table.name}.md").write_text(markdown(table, inputs.params.profile), encoding="utf-8")
+        (folder / f"{table.name}.md").write_text(markdown(table, params.profile), encoding="utf-8")
     for figure in track(figures, "figures", unit="figure"):
         style.save(figure.picture, folder, figure.name, figure.dpi)
     page = folder / "report.html"
@@ -54,58 +78,35 @@ def write_report(
     return page
 
 
-def render(
-    inputs: Inputs,
-    published: Published,
-    tables: list[ReportTable],
-    figures: list[Figure],
-    conclusions: list[Conclusion],
-) -> str:
-    """Return the page."""
-    params = inputs.params
-    facts = {  # what the slots of `remarks`, `settings` and `counts` in report.yaml name
-        "params": params,
-        "tune": params.training,
+def _what_ran(inputs: Inputs, published: Published) -> dict[str, Any]:
+    """Return `remarks`, `settings` and `counts` of report.yaml with their slots filled."""
+    facts = {
+        "params": inputs.params,
+        "tune": inputs.params.training,
         "inputs": inputs,
         "paper": published.training,
-        "annotators": [annotator.name for annotator in params.annotate.annotators],
+        "annotators": [annotator.name for annotator in inputs.params.annotate.annotators],
         "backends": annotators(inputs),
         "sizes": {split: int((inputs.fakeclue.split == split).sum()) for split in SPLITS},
         "released": published.released().groupby("split").n.sum().to_dict(),
     }
+    rows = {
+        key: [[fill(text, **facts) for text in row] for row in layout()[key]]
+        for key in ("settings", "counts")
+    }
+    return rows | {"remarks": sentences(layout()["remarks"], **facts)}
+
+
+def _tiles(tables: list[ReportTable]) -> list[dict[str, str]]:
+    """Return FakeVLM's main numbers (name, run, paper), as far as this run measured them."""
     numbers = main_numbers({table.name: table.tidy for table in tables})
     numbers = numbers[numbers.method == METHOD].set_index(["benchmark", "metric"])[["paper", "run"]]
     tiles = [{"name": name, **numbers.loc[tuple(key.split("/"))]} for key, name in layout()["tiles"].items()]
-    verdicts = Counter(conclusion.verdict for conclusion in conclusions)
-    jinja = environment(autoescape=True)
-    jinja.filters |= {f.__name__: f for f in (data_uri, photograph, code, interval)}
-    return jinja.get_template("report.html.j2").render(
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        mark=mark,
-        figures=figures,
-        profile=params.profile,
-        seed=params.seed,
-        paper=published.paper,
-        tables=tables,
-        tiles=[tile for tile in tiles if tile["run"] != "–"],
-        remarks=sentences(layout()["remarks"], **facts),
-        conclusions=conclusions,
-        tally={verdict: verdicts[verdict] for verdict in VERDICTS if verdicts[verdict]},
-        orders={BENCHMARKS[name]: order(inputs.study, name) for name in BENCHMARKS},
-        never_named=_never_named(inputs),
-        contradictions=published.contradictions(),
-        checks=checks(published),
-        mixtures=mixtures(published),
-        settings=[[fill(text, **facts) for text in row] for row in layout()["settings"]],
-        left_out=list(inputs.left_out.values()),
-        counts=[[fill(text, **facts) for text in row] for row in layout()["counts"]],
-        parameters=yaml.safe_dump(params.model_dump(), sort_keys=False, allow_unicode=True),
-    )
+    return [tile for tile in tiles if tile["run"] != "–"]
 
 
-def _never_named(inputs: Inputs) -> list[str]:
+def _never_named(scores: pd.DataFrame) -> list[str]:
     """Return the kinds of artifact in FakeClue's test split that no explanation of FakeVLM names."""
-    scores = inputs.scores
     part = scores[(scores.benchmark == "fakeclue") & (scores.method == METHOD)]
     part = part[(part.metric == "clue_recall") & part.subset.str.startswith("kind=") & (part.value == 0)]
     return sorted(part.subset.str.removeprefix("kind=").str.replace("_", " "))

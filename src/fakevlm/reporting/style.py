@@ -8,7 +8,7 @@ import functools
 import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -88,10 +88,7 @@ class Picture(Figure):
         return self.png(dpi=130)
 
 
-F = TypeVar("F", bound=Callable[..., Picture])
-
-
-def drawing(function: F) -> F:
+def drawing(function: Callable[..., Picture]) -> Callable[..., Picture]:
     """Run a drawing function in the project's style, and leave matplotlib's settings as they were."""
 
     @functools.wraps(function)
@@ -104,7 +101,7 @@ def drawing(function: F) -> F:
             picture.set_layout_engine("none")
             return picture
 
-    return styled  # type: ignore[return-value]
+    return styled
 
 
 def save(picture: Picture, folder: Path, name: str, dpi: int = 300) -> None:

@@ -19,10 +19,10 @@ from fakevlm.reporting.texts import (
     METHOD,
     METRICS,
     count,
-    environment,
     fill,
     fmt,
     layout,
+    render,
     sentences,
 )
 
@@ -53,6 +53,57 @@ class ReportTable:
     notes: list[str]
 
 
+def build_tables(inputs: Inputs, published: Published) -> list[ReportTable]:
+    """Return Tables 1–8."""
+    return [table1(inputs, published), *(build_table(name, inputs, published) for name in layout()["tables"])]
+
+
+def build_table(name: str, inputs: Inputs, published: Published) -> ReportTable:
+    """Return one of Tables 2–8 (`table2` …), the paper beside this run, as report.yaml lays it out."""
+    spec, paper = layout()["tables"][name], published.tables[name]
+    scores = pd.concat([inputs.scores, inputs.robustness], ignore_index=True)
+    average = inputs.average.assign(source="run")
+    run = [average if entry.get("average") else _run_rows(scores, entry) for entry in spec["run"]]
+    tidy = pd.concat([published.frame(name), *run], ignore_index=True)[TIDY]
+    tidy = tidy.astype(dict.fromkeys(["value", "ci_low", "ci_high", "n"], float)).round(6)
+    tidy = tidy.astype({"n": "Int64"})
+    accuracies = published.release["fakeclue_accuracy"].items()
+    released = [(METHOD, "release", "fakeclue", f"category={c}", "acc", value) for c, value in accuracies]
+    everything = pd.concat([tidy, pd.DataFrame(released, columns=TIDY[:6])], ignore_index=True)
+    sheets = filter(None, (_sheet(everything, sheet, inputs.params.profile) for sheet in spec["sheets"]))
+    facts = {
+        "trained": [method for method in inputs.params.evaluate.methods if method in TRAINED],
+        "videos": inputs.predictions["ffpp"]["item"].nunique(),
+        "measured": (tidy.source == "run").any(),
+    }
+    notes = [note["note"] for note in published.notes(name)] + sentences(spec["notes"], **facts)
+    number = name.replace("table", "Table ")
+    return ReportTable(spec["file"], number, paper["caption"], tidy, list(sheets), notes)
+
+
+def markdown(table: ReportTable, profile: str) -> str:
+    """Return a whole table as Markdown: heading, how to read it, its sheets, its notes."""
+    reading = fill(layout()["reading"], profile=profile, name=table.name)
+    return render("table.md.j2", table=table, reading=reading)
+
+
+def main_numbers(tidy: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the numbers that `main` in report.yaml names: benchmark, method, metric, paper, run.
+
+    Args:
+        tidy: the tables' tidy frames by the stem of their files; values come with intervals, as text.
+    """
+    rows = []
+    for main in layout()["main"]:
+        table, where = tidy[main["table"]], {key: main[key] for key in ("benchmark", "subset", "method")}
+        table = table[(table[list(where)] == pd.Series(where)).all(axis=1)]
+        cells = {(r.metric, r.source): fmt(r.value, r.ci_low, r.ci_high) for r in table.itertuples()}
+        for metric in main["metrics"]:
+            row = {"benchmark": main["benchmark"], "method": main["method"], "metric": metric}
+            rows.append(row | {source: cells.get((metric, source), "–") for source in ("paper", "run")})
+    return pd.DataFrame(rows)
+
+
 def _run_rows(scores: pd.DataFrame, spec: dict[str, Any]) -> pd.DataFrame:
     """Return the scores that an entry of `run` asks for, tidy, plus `f1`: the paper's name of F1(real)."""
     scores = scores[(scores.benchmark == spec["benchmark"]) & scores.metric.isin(METRICS)]
@@ -74,14 +125,6 @@ def _run_rows(scores: pd.DataFrame, spec: dict[str, Any]) -> pd.DataFrame:
     orders |= {"subset": list(subsets.values()), "metric": list(METRICS)}
     part = part.sort_values(list(orders), key=lambda c: c.map(orders[c.name].index), kind="stable")
     return part.assign(method=part.method.map(methods))[TIDY]
-
-
-def _tidy(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """Return one tidy frame: values rounded to what is meaningful, n a whole number."""
-    frame = pd.concat([f[TIDY].astype(object) for f in frames], ignore_index=True).infer_objects()
-    for column in ("value", "ci_low", "ci_high"):
-        frame[column] = pd.to_numeric(frame[column]).round(6)
-    return frame.assign(n=pd.to_numeric(frame["n"]).astype("Int64"))
 
 
 def _texts(tidy: pd.DataFrame) -> pd.DataFrame:
@@ -139,57 +182,6 @@ def _sheet(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet | No
     head = [spec.get("key", "Method"), *(columns[column] for column in shown)]
     owners, strong = ["key", *(c[0] for c in shown)], STRONG if "columns" in spec else (METHOD,)
     return Sheet(spec["title"], head, owners, table.to_numpy().tolist(), strong) if len(table) else None
-
-
-def build_tables(inputs: Inputs, published: Published) -> list[ReportTable]:
-    """Return Tables 1–8."""
-    return [table1(inputs, published), *(build_table(name, inputs, published) for name in layout()["tables"])]
-
-
-def build_table(name: str, inputs: Inputs, published: Published) -> ReportTable:
-    """Return one of Tables 2–8 (`table2` …), the paper beside this run, as `report.yaml` lays it out."""
-    spec, paper = layout()["tables"][name], published.tables[name]
-    scores = pd.concat([inputs.scores, inputs.robustness], ignore_index=True)
-    average = inputs.average.assign(source="run")
-    run = [average if entry.get("average") else _run_rows(scores, entry) for entry in spec["run"]]
-    tidy = _tidy([published.frame(name), *run])
-    accuracies = published.release["fakeclue_accuracy"].items()
-    released = [(METHOD, "release", "fakeclue", f"category={c}", "acc", value) for c, value in accuracies]
-    everything = pd.concat([tidy.astype(object), pd.DataFrame(released, columns=TIDY[:6])], ignore_index=True)
-    sheets = filter(None, (_sheet(everything, sheet, inputs.params.profile) for sheet in spec["sheets"]))
-    facts = {
-        "trained": [method for method in inputs.params.evaluate.methods if method in TRAINED],
-        "videos": inputs.predictions["ffpp"]["item"].nunique(),
-        "measured": (tidy.source == "run").any(),
-    }
-    notes = [note["note"] for note in published.notes(name)] + sentences(spec["notes"], **facts)
-    return ReportTable(
-        spec["file"], name.replace("table", "Table "), paper["caption"], tidy, list(sheets), notes
-    )
-
-
-def main_numbers(tidy: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the numbers that `main` in report.yaml names: benchmark, method, metric, paper, run.
-
-    Args:
-        tidy: the tables' tidy frames by the stem of their files; values come with intervals, as text.
-    """
-    rows = [
-        {"benchmark": main["benchmark"], "method": main["method"], "metric": metric}
-        | {source: _cell(tidy[main["table"]], main, metric, source) for source in ("paper", "run")}
-        for main in layout()["main"]
-        for metric in main["metrics"]
-    ]
-    return pd.DataFrame(rows)
-
-
-def _cell(tidy: pd.DataFrame, main: dict[str, Any], metric: str, source: str) -> str:
-    """Return one value with its interval; a dash where there is none."""
-    where = {"metric": metric, "source": source} | {
-        key: main[key] for key in ("benchmark", "subset", "method")
-    }
-    rows = tidy[(tidy[list(where)] == pd.Series(where)).all(axis=1)]
-    return fmt(*rows[["value", "ci_low", "ci_high"]].iloc[0]) if len(rows) else "–"
 
 
 # ── Table 1 ──────────────────────────────────────────────────────────────────────────────────────────
@@ -270,10 +262,3 @@ def table1(inputs: Inputs, published: Published) -> ReportTable:
     sheets = [_datasets(datasets, inputs.params.profile), _splits(split, inputs.params.profile)]
     notes = [note["note"] for note in published.datasets["notes"]] + [layout()["release_note"]]
     return ReportTable("table1_datasets", "Table 1", published.datasets["caption"], tidy, sheets, notes)
-
-
-def markdown(table: ReportTable, profile: str) -> str:
-    """Return a whole table as Markdown: heading, how to read it, its sheets, its notes."""
-    reading = fill(layout()["reading"], profile=profile, name=table.name)
-    template = environment(trim_blocks=True).get_template("table.md.j2")
-    return template.render(table=table, reading=reading)

@@ -59,6 +59,11 @@ def environment(**options: Any) -> Environment:
     return jinja
 
 
+def render(template: str, **facts: Any) -> str:
+    """Return a Markdown or YAML template of `templates/` with its slots filled."""
+    return environment(trim_blocks=True).get_template(template).render(**facts)
+
+
 def fill(sentence: str, **facts: Any) -> str:
     """Return a sentence of report.yaml with its slots filled."""
     return environment().from_string(sentence).render(**facts)
