@@ -1,9 +1,8 @@
-"""Every figure: drawn from made-up data, same bytes each time, small, and with no words over one another."""
+"""Every figure, drawn from made-up data: no words over one another, nothing that differs from run to run."""
 
 import io
 import itertools
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +14,14 @@ from matplotlib.text import Text
 from PIL import Image
 
 import madeup
+from fakevlm.config.params import load_params
 from fakevlm.reporting import dataset_figures, score_figures, style
 from fakevlm.reporting.case_figures import Case, cases, example, mark, resized, width, wrap
+from fakevlm.reporting.figures import draw_figures
+from fakevlm.reporting.inputs import Inputs, load_inputs
 from fakevlm.reporting.published import load_published
 from fakevlm.reporting.style import Picture
+from fakevlm.reporting.texts import layout
 
 LONG = "Texture: the surface of the animal is overly smooth and waxy, like plastic without any grain; " * 12
 QUESTION = "Do the eyes of the person look real/fake? "
@@ -37,32 +40,23 @@ CASE = Case(
 OTHERS = [replace(CASE, label=1, words=LONG, reference=""), replace(CASE, base_words=None, base_verdict=None)]
 
 
-@pytest.fixture(scope="module")
-def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pd.DataFrame]:
-    """Reads a table of the made-up artifacts."""
-    folder = madeup.make(tmp_path_factory.mktemp("root"))
-    return lambda name: pd.read_csv(folder / f"{name}.csv")
-
-
-IMAGES = pd.DataFrame({"category": list(madeup.CATEGORIES) * 9, "label": [0, 1, 0] * 21})
-RELEASE = load_published().released()
-DRAWINGS: dict[str, Callable[[Callable[[str], pd.DataFrame]], Picture]] = {
-    "sources": lambda read: dataset_figures.sources(read("collect/sources")),
-    "categories": lambda read: dataset_figures.categories(IMAGES, RELEASE),
-    "confusion": lambda read: dataset_figures.confusion(read("categorize/confusion")),
-    "clue_quality": lambda read: dataset_figures.clue_quality(read("annotate/clue_quality")),
-    "agreement": lambda read: dataset_figures.agreement(read("annotate/agreement")),
-    "paradigms": lambda read: score_figures.paradigms(read("study/scores")),
-    "training_curves": lambda read: score_figures.training_curves(
-        {name: read(f"finetune/{name}/log") for name in ("explanation", "head")}
-    ),
-    "robustness": lambda read: score_figures.robustness(read("robustness/scores")),
-    "per_category": lambda read: score_figures.per_category(read("evaluate/fakeclue/scores")),
-    "per_kind": lambda read: score_figures.per_kind(read("evaluate/fakeclue/scores")),
-    "example": lambda read: example(replace(CASE, reference=LONG), CAPTIONS),
-    "cases": lambda read: cases([CASE, *OTHERS]),
-    "questions": lambda read: cases([replace(CASE, question=QUESTION * 4, decides=False)]),
+DRAWN = {
+    "example": example(replace(CASE, reference=LONG), CAPTIONS),
+    "cases": cases([CASE, *OTHERS]),
+    "questions": cases([replace(CASE, question=QUESTION * 4, decides=False)]),
 }
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    root = tmp_path_factory.mktemp("root")
+    madeup.make(root)
+    madeup.params(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAKEVLM_ROOT", str(root))
+        inputs = load_inputs(load_params("mini"))
+        DRAWN.update({figure.name: figure.picture for figure in draw_figures(inputs, load_published())})
+    return inputs
 
 
 def shown(picture: Picture) -> list[Text]:
@@ -81,9 +75,9 @@ def words(picture: Picture) -> str:
     return " ".join(" ".join(text.get_text() for text in shown(picture)).split())
 
 
-@pytest.mark.parametrize("name", DRAWINGS)
-def test_no_words_over_one_another_or_off_the_page(name: str, read) -> None:
-    picture = DRAWINGS[name](read)
+@pytest.mark.parametrize("name", [*DRAWN, *layout()["figures"]])
+def test_no_words_over_one_another_or_off_the_page(name: str, inputs: Inputs) -> None:
+    picture = DRAWN[name]
     page = picture.bbox
     boxes = [(text.get_text(), text.get_window_extent()) for text in shown(picture)]
     assert boxes
@@ -96,16 +90,11 @@ def test_no_words_over_one_another_or_off_the_page(name: str, read) -> None:
         assert wide <= 1 or high <= 3, f"{a!r} lies over {b!r}"
 
 
-@pytest.mark.parametrize("name", ["sources", "paradigms", "robustness", "cases", "example"])
-def test_files_are_small_the_same_again_and_carry_no_date_or_version(name: str, read, tmp_path: Path) -> None:
-    picture = DRAWINGS[name](read)
-    style.save(picture, tmp_path, "first")
-    style.save(DRAWINGS[name](read), tmp_path, "again")
-    for suffix in ("png", "svg"):
-        assert (tmp_path / f"first.{suffix}").read_bytes() == (tmp_path / f"again.{suffix}").read_bytes()
-    assert (tmp_path / "first.png").stat().st_size <= style.MAX_PNG
+@pytest.mark.parametrize("name", ["fig2_sources", "cases"])
+def test_files_carry_no_fonts_dates_or_versions(name: str, inputs: Inputs, tmp_path: Path) -> None:
+    style.save(DRAWN[name], tmp_path, "first")
     image = Image.open(tmp_path / "first.png")
-    assert image.width == round(picture.get_figwidth() * image.info["dpi"][0])
+    assert image.width == round(DRAWN[name].get_figwidth() * image.info["dpi"][0])
     assert set(image.info) <= {"dpi", "transparency"}
     svg = (tmp_path / "first.svg").read_text()
     assert "<text" not in svg  # outlines: they look the same without the fonts
@@ -119,11 +108,11 @@ def test_a_photograph_that_would_be_too_large_gets_fewer_dots(tmp_path: Path) ->
     assert Image.open(tmp_path / "noise.png").info["dpi"][0] < 299
 
 
-def test_drawing_leaves_the_readers_own_settings_alone(read) -> None:
+def test_drawing_leaves_the_readers_own_settings_alone(inputs: Inputs) -> None:
     with matplotlib.rc_context({"font.size": 31.0, "axes.grid": False}):
-        svg = DRAWINGS["confusion"](read).svg
+        svg = dataset_figures.confusion(inputs.confusion).svg
         assert matplotlib.rcParams["font.size"] == 31.0
-    assert svg == DRAWINGS["confusion"](read).svg
+    assert svg == DRAWN["fig2_confusion"].svg
     assert "matplotlib.pyplot" not in vars(sys.modules["fakevlm.reporting.style"])
 
 
@@ -153,8 +142,8 @@ def test_robustness_orders_strengths_from_mild_to_strong() -> None:
         assert ticks[score_figures.PERTURBATIONS[kind]] == ["–", *strengths]
 
 
-def test_bars_have_the_heights_of_the_scores_and_name_silence(read) -> None:
-    scores = read("study/scores")
+def test_bars_have_the_heights_of_the_scores_and_name_silence(inputs: Inputs) -> None:
+    scores = inputs.study
     scores = pd.concat([scores, scores[scores.metric == "acc"].assign(metric="unparsed", value=0.3)])
     picture = score_figures.paradigms(scores)
     axes = next(a for a in picture.axes if a.get_title(loc="left").startswith("LOKI"))
@@ -173,8 +162,8 @@ def test_a_method_that_never_decides_is_named_and_not_drawn() -> None:
     assert picture.axes[0].get_ylim()[0] > 0.3
 
 
-def test_validation_losses_are_drawn_where_measured(read) -> None:
-    log = read("finetune/head/log")
+def test_validation_losses_are_drawn_where_measured(inputs: Inputs) -> None:
+    log = inputs.logs["head"].copy()
     assert "validation" not in words(score_figures.training_curves({"head": log}))
     log["val_loss"] = np.where(log.step % 50 == 0, 0.4, np.nan)
     assert "validation" in words(score_figures.training_curves({"head": log}))
