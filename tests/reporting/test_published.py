@@ -2,7 +2,6 @@
 
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -31,18 +30,7 @@ def test_every_printed_cell_is_there_as_a_fraction(table, cells, method, column,
     assert len(frame) == cells
     assert frame.value.between(0, 1).all()
     assert not frame.duplicated(["method", "benchmark", "subset", "metric"]).any()
-    assert PUBLISHED.values(table)[column][method] == value
-
-
-def test_a_dash_is_no_number() -> None:
-    assert np.isnan(PUBLISHED.values("table4")["ddvqa/all/css"]["Common-DF-T"])
-
-
-def test_the_known_contradictions_are_listed() -> None:
-    notes = " ".join(entry["note"] for _, entry in PUBLISHED.contradictions())
-    words = ("is .837 here and .801", "is .201 here and .609", "F1(fake) .989", "2a/(1+a)", "BLIP", "97.1")
-    words += ("DeepfakeBench's", "Figure 3's values are printed nowhere", "2e-4", "1:1 ratio")
-    assert [w for w in words if w not in notes] == []
+    assert PUBLISHED.values(table)[column][method] == value  # which has NaN for a dash, no row in the frame
 
 
 def test_the_release_adds_up() -> None:
@@ -84,11 +72,6 @@ def test_table_3_mixes_test_sets_and_positive_classes() -> None:
     assert mixtures.index[mixtures.positive == "fake"].to_list() == ["CNNSpot", "Gram-Net", "LNP"]
     assert mixtures.share["FakeVLM"][0] > 0.45
     assert all(mixtures.share[m][1] < 0.25 for m in ("CNNSpot", "Gram-Net", "LNP", "UnivFD"))
-
-
-def test_rounding_is_granted() -> None:
-    assert arithmetic.Check("", "", 84.3, 84.25, 84.25, 0.05).follows
-    assert not arithmetic.Check("", "", 84.3, 84.1, 84.2, 0.05).follows
 
 
 def test_notes_and_corrections_name_columns_that_exist_and_ids_are_unique() -> None:
