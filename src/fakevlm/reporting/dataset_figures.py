@@ -13,19 +13,14 @@ MOST = 24  # makers of fakes in a figure
 SOURCE_NAMES: dict[str, str] = layout()["names"]["sources"]
 
 
-def _by_label(counts: pd.Series) -> pd.DataFrame:
-    """Return counts by name (rows, most first) and label (columns 0, 1)."""
-    table = counts.unstack(fill_value=0).reindex(columns=[0, 1], fill_value=0)
-    return table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index]
-
-
 def _stacked(axes: Any, counts: pd.Series, names: dict[str, str]) -> None:
-    """Draw horizontal bars of fakes and real images by name, with count and share at their ends."""
-    table = _by_label(counts)
-    fake, total, y = table[0].to_numpy(), table.sum(axis=1).to_numpy(), np.arange(len(table))
-    axes.barh(y, fake, color=style.FAKE_COLOUR, height=0.66, label="fake")
+    """Draw counts by name and label as bars, most images first, with count and share at their ends."""
+    table = counts.unstack(fill_value=0).reindex(columns=[0, 1], fill_value=0)
+    total = table.sum(axis=1).sort_values(ascending=False, kind="stable")
+    table, y = table.loc[total.index], np.arange(len(table))
+    axes.barh(y, table[0], color=style.FAKE_COLOUR, height=0.66, label="fake")
     style.rows(axes, [names.get(name, name) for name in table.index])
-    axes.barh(y, table[1].to_numpy(), left=fake, color=style.REAL_COLOUR, height=0.66, label="real")
+    axes.barh(y, table[1], left=table[0], color=style.REAL_COLOUR, height=0.66, label="real")
     texts = [f"{count(number)}  ({percent(number / max(total.sum(), 1))})" for number in total]
     style.direct_labels(axes, total, y, texts)
     axes.set_xlim(0, max(total.max(), 1) * 1.32)
@@ -67,10 +62,9 @@ def categories(frame: pd.DataFrame, release: pd.DataFrame) -> Picture:
     """
     picture = Picture(style.WIDE, 2.7)
     axes = picture.subplots(1, 2)
-    counts = frame.groupby(["category", "label"]).size()
-    _stacked(axes[0], counts, CATEGORY_NAMES)
+    _stacked(axes[0], frame.groupby(["category", "label"]).size(), CATEGORY_NAMES)
     axes[0].set_title("Categories, this run")
-    run = _by_label(counts).sum(axis=1) / max(len(frame), 1)
+    run = frame.groupby("category").size().sort_values(ascending=False, kind="stable") / max(len(frame), 1)
     released = release.groupby("category").n.sum()
     released = (released / released.sum()).reindex(run.index, fill_value=0)
     y = np.arange(len(run))

@@ -3,6 +3,7 @@
 Which scores, columns and notes a table has is data: `tables` in report.yaml. A new column is one entry there.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import filter as matching
@@ -190,10 +191,24 @@ _NUMBERS = ["images", "real", "fake", "rows"]
 _TABLE1 = ["dataset", "source", "split", "category", "field", "artifact", "annotator", "categories", "number"]
 
 
+def table1(inputs: Inputs, published: Published) -> ReportTable:
+    """Return the data sets (paper Table 1), and FakeClue by category in the release and in this run."""
+    paper = pd.DataFrame(published.datasets["rows"])
+    paper = paper.assign(source="paper", categories=paper.categories.map({True: "yes", False: "no"}))
+    run = pd.DataFrame([_run_dataset(inputs, benchmark) for benchmark in BENCHMARKS])
+    datasets = pd.concat([paper, run], ignore_index=True)
+    counts = inputs.fakeclue.value_counts(["split", "category", "label"]).rename("n").reset_index()
+    splits = pd.concat([_by_category(published.released(), "release"), _by_category(counts, "run")])
+    tidy = pd.concat([datasets, splits]).reindex(columns=_TABLE1 + _NUMBERS)
+    tidy = tidy.astype(dict.fromkeys(_NUMBERS, "Int64"))
+    sheets = [_datasets(datasets, inputs.params.profile), _splits(splits, inputs.params.profile)]
+    notes = [note["note"] for note in published.datasets["notes"]] + [layout()["release_note"]]
+    return ReportTable("table1_datasets", "Table 1", published.datasets["caption"], tidy, sheets, notes)
+
+
 def annotators(inputs: Inputs) -> str:
     """Return who annotates in this run: the back ends by name, e.g. `3 × observer`."""
-    backends = pd.Series([annotator.backend for annotator in inputs.params.annotate.annotators])
-    numbers = backends.value_counts(sort=False)
+    numbers = Counter(annotator.backend for annotator in inputs.params.annotate.annotators)
     return ", ".join(f"{n} × {name}" for name, n in numbers.items()) or "nobody: the released texts"
 
 
@@ -241,24 +256,12 @@ def _splits(tidy: pd.DataFrame, profile: str) -> Sheet:
     cells = pd.concat([tidy, sums])
     cells = cells.assign(text=cells.fake.map(count) + " / " + cells.real.map(count))
     table = cells.pivot(index="category", columns=["source", "split"], values="text")
-    rows = {name: label for name, label in {**CATEGORY_NAMES, "all": "all"}.items() if name in table.index}
-    table = table.reindex(rows, columns=pd.MultiIndex.from_tuples(columns)).fillna("–").rename(rows)
+    table = table.reindex(columns=pd.MultiIndex.from_tuples(columns)).fillna("–")
+    rows = [
+        [name, *table.loc[key]]
+        for key, name in {**CATEGORY_NAMES, "all": "all"}.items()
+        if key in table.index
+    ]
     owners = {"release": "release", "run": f"this run ({profile})"}
     head = ["Category", *(f"{split} fake / real, {owners[source]}" for source, split in columns)]
-    rows = table.reset_index().to_numpy().tolist()
     return Sheet("FakeClue by category and split", head, ["key", *(c[0] for c in columns)], rows)
-
-
-def table1(inputs: Inputs, published: Published) -> ReportTable:
-    """Return the data sets (paper Table 1), and FakeClue by category in the release and in this run."""
-    paper = pd.DataFrame(published.datasets["rows"])
-    paper = paper.assign(source="paper", categories=paper.categories.map({True: "yes", False: "no"}))
-    run = pd.DataFrame([_run_dataset(inputs, benchmark) for benchmark in BENCHMARKS])
-    datasets = pd.concat([paper, run], ignore_index=True)
-    counts = inputs.fakeclue.value_counts(["split", "category", "label"]).rename("n").reset_index()
-    split = pd.concat([_by_category(published.released(), "release"), _by_category(counts, "run")])
-    tidy = pd.concat([datasets, split]).reindex(columns=_TABLE1 + _NUMBERS)
-    tidy = tidy.astype(dict.fromkeys(_NUMBERS, "Int64"))
-    sheets = [_datasets(datasets, inputs.params.profile), _splits(split, inputs.params.profile)]
-    notes = [note["note"] for note in published.datasets["notes"]] + [layout()["release_note"]]
-    return ReportTable("table1_datasets", "Table 1", published.datasets["caption"], tidy, sheets, notes)
