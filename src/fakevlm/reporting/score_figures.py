@@ -4,7 +4,6 @@ All take the tidy scores that the stages write: method, benchmark, subset, metri
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -125,8 +124,8 @@ def robustness(scores: pd.DataFrame) -> Picture:
             subsets = ["none", *(f"{kind}={s}" for s in strengths)]
             x = np.arange(len(subsets))
             for k, method in enumerate(methods):
-                line = part[part.method == method].set_index("subset").reindex(subsets)
-                line = line[["ci_low", "ci_high", "value"]].astype(float)
+                line = part[part.method == method].set_index("subset")
+                line = line.reindex(subsets, columns=["ci_low", "ci_high", "value"]).astype(float)
                 if line.value.notna().any():
                     colour, marker = style.METHODS.get(method, _SPARE[k % len(_SPARE)])
                     axes.fill_between(x, line.ci_low, line.ci_high, color=colour, alpha=0.15, linewidth=0)
@@ -158,8 +157,8 @@ def per_category(scores: pd.DataFrame) -> Picture:
             axes.plot([], [], marker, color=colour, label=f"{method}: 0")
             continue
         x = np.arange(len(categories)) + (k - (len(methods) - 1) / 2) * 0.8 / len(methods)
-        points = {"fmt": marker, "label": method, "color": colour, "markersize": 3.8, "elinewidth": 0.9}
-        axes.errorbar(x, line.value.astype(float), yerr=_errors(line), **points)
+        points = {"label": method, "color": colour, "markersize": 3.8, "elinewidth": 0.9}
+        axes.errorbar(x, line.value.astype(float), yerr=_errors(line), fmt=marker, **points)
     axes.axhline(0.5, linewidth=0.7, **_DASHED)
     for edge in np.arange(len(categories) - 1) + 0.5:
         axes.axvline(edge, color=style.FAINT, linewidth=0.6)
@@ -184,14 +183,13 @@ def per_kind(scores: pd.DataFrame) -> Picture:
         return picture.empty("the true artifacts are known\nonly in the miniature")
     axes = picture.subplots()
     part = part.assign(kind=part.subset.str.removeprefix("kind="))
-    part["family"] = [KINDS[kind].family for kind in part.kind]
-    part["rank"] = part.family.map(list(style.FAMILY_COLOURS).index)
+    part["rank"] = [list(style.FAMILY_COLOURS).index(KINDS[kind].family) for kind in part.kind]
     part = part.sort_values(["rank", "value", "kind"], ascending=[True, False, True], ignore_index=True)
-    whiskers: dict[str, Any] = {"fmt": "none", "ecolor": style.INK, "elinewidth": 0.8, "capsize": 1.5}
-    for family, colour in style.FAMILY_COLOURS.items():
-        rows = part[part.family == family]
+    whiskers = {"ecolor": style.INK, "elinewidth": 0.8, "capsize": 1.5}
+    for rank, (family, colour) in enumerate(style.FAMILY_COLOURS.items()):
+        rows = part[part["rank"] == rank]
         axes.barh(rows.index, rows.value, height=0.62, color=colour, label=family)
-        axes.errorbar(rows.value, rows.index, xerr=_errors(rows), **whiskers)
+        axes.errorbar(rows.value, rows.index, xerr=_errors(rows), fmt="none", **whiskers)
     for i, row in enumerate(part.itertuples()):
         axes.text(1.04, i, f"{row.value:.2f}  (n {count(row.n)})", va="center", fontsize=6)
     style.rows(axes, part.kind.str.replace("_", " "))
