@@ -53,19 +53,16 @@ def loki_tree(root: Path) -> Path:
     """Four images asked about both ways, one of them missing, two of them described."""
     images = {"image/sence/1.jpg": "fake", "./image/animals/2.png": "real"}
     images |= {"image/medicine/3.jpg": "real", "image/person/4.jpg": "fake"}
-    rows = []
-    for path, label in images.items():
-        category = path.split("/")[-2]
-        for way in ("real", "fake"):
-            kind = f"image_tf_image_{label}_ask_{way}_{category}"
-            rows.append({"image_path": path, "question_type": kind, "id": 1})
+    rows = [
+        {"image_path": path, "question_type": f"image_tf_image_{label}_ask_{way}_{path.split('/')[-2]}"}
+        for path, label in images.items()
+        for way in ("real", "fake")
+    ]
     regional = [{"region": [1, 2, 3, 4], "desc": "Six fingers."}, {"region": [0, 0, 1, 1], "desc": ""}]
     problems = {"global": [{"desc": "Das Ganze wirkt künstlich"}], "regional": regional}
     nothing = {"global": [{"desc": ""}], "regional": []}
-    described = [
-        {"image_path": path, "problems": text}
-        for path, text in (("image/sence/1.jpg", problems), ("image/person/4.jpg", nothing))
-    ]
+    described = [{"image_path": "image/sence/1.jpg", "problems": problems}]
+    described.append({"image_path": "image/person/4.jpg", "problems": nothing})
     folder = "data_json/image"
     files: dict[str, bytes | str] = {f"{folder}/true_or_false.json": json.dumps(rows)}
     files[f"{folder}/open_ended_vqa.json"] = json.dumps(described, ensure_ascii=False).encode("utf-16")

@@ -105,18 +105,9 @@ def _record(row: Any, split: str, folder: Folder) -> Record:
         raise ValueError(f"image {path!r}")
     if label not in (FAKE, REAL) or category not in CATEGORIES:
         raise ValueError(f"label {label!r}, cate {category!r}")
-    return Record(
-        id=path,
-        image=_read(folder, path),
-        label=int(label),
-        category=category,
-        split=split,
-        width=int(row["width"]),
-        height=int(row["height"]),
-        question=turns["human"].replace("<image>", "").strip(),
-        references=[turns["gpt"]],
-        **_origin(path, label),
-    )
+    texts = {"question": turns["human"].replace("<image>", "").strip(), "references": [turns["gpt"]]}
+    fields = _origin(path, label) | texts | {"width": int(row["width"]), "height": int(row["height"])}
+    return Record(path, _read(folder, path), int(label), category=category, split=split, **fields)
 
 
 def read(
