@@ -1,10 +1,9 @@
 """Build FakeClue (paper section 3.2): choose images, ask for captions, aggregate them, write shards and JSON.
 
-Images are streamed; the captions and the table without images are in memory.
+Images are streamed; captions, answers and the table without images are in memory.
 """
 
 import json
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from fakevlm import paths
 from fakevlm.annotation import released
-from fakevlm.annotation.aggregate import Annotation, Candidates
+from fakevlm.annotation.aggregate import Aggregator, Annotation, Candidates
 from fakevlm.annotation.annotators import make_aggregator, make_annotators
 from fakevlm.annotation.dataset import FakeClue, counts, write_captions, write_images
 from fakevlm.annotation.prompts import label_prompt
@@ -30,7 +29,7 @@ from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import FAKE, Record, read_frame
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
-from fakevlm.inference.ask import Annotator, Outcome, Request, ask_all, name_of
+from fakevlm.inference.ask import Annotator, Outcome, Request, ask_all
 from fakevlm.inference.predict import Columns
 from fakevlm.inference.servers import need_key
 from fakevlm.progress import track
@@ -68,14 +67,20 @@ def build(
     chosen, requests = planned(params, collected, categorized)
     ground_truth = read_ground_truth(collected / "truth.jsonl")
     annotators = annotators or make_annotators(settings.annotators, ground_truth, params.seed)
-    results = _Results(chosen, [name_of(annotator) for annotator in annotators], ground_truth)
     with nullcontext(store) if store else answers() as store:
-        columns = ask_all(requests, annotators, store, concurrency=settings.concurrency)
-        write_captions(out, chosen["id"], columns)
-        captions = Captions(chosen, columns)
+        answered = ask_all(requests, annotators, store, concurrency=settings.concurrency)
+        write_captions(out, chosen["id"], answered)
+        columns = [[Outcome(*row) for row in zip(*each.values(), strict=True)] for each in answered.values()]
+        captions = [usable(dict(zip(answered, row, strict=True))) for row in zip(*columns, strict=True)]
         aggregator = make_aggregator(settings, params.seed, store, requests.picture)
-        write_images(out, _answered(requests, captions, iter(aggregator.aggregate(captions)), results))
-    return results.finish(out)
+        annotations = _aggregate(aggregator, chosen, captions)
+    chosen = chosen.drop(columns="row").assign(
+        status=[one.outcome if one else "no caption" for one in annotations],
+        annotators=sum((each["status"] == "ok").astype(int) for each in answered.values()),
+        families=[one.text.count(": ") if one else 0 for one in annotations],
+    )
+    write_images(out, _with_answers(requests.records, chosen, annotations))
+    return _measure(out, chosen, answered, captions, annotations, ground_truth)
 
 
 def _need_keys(annotators: Sequence[Any], aggregator: Any) -> None:
@@ -143,135 +148,90 @@ def planned(
     return chosen, Requests(records, chosen, settings.tagged_sources)
 
 
-class Captions:
-    """The annotators' answers about the images; iterates the images that have a usable caption.
-
-    Args:
-        chosen: see `Requests`.
-        columns: by annotator, status and text of each answer.
-    """
-
-    def __init__(self, chosen: pd.DataFrame, columns: Mapping[str, Columns]) -> None:
-        self._chosen, self._columns = chosen[["id", "category", "label"]], columns
-
-    def of(self, n: int) -> dict[str, Outcome]:
-        """Return the outcomes about image n, by annotator."""
-        return {name: Outcome(each["status"][n], each["text"][n]) for name, each in self._columns.items()}
-
-    def __iter__(self) -> Iterator[Candidates]:
-        for n, row in enumerate(self._chosen.itertuples(index=False)):
-            if captions := usable(self.of(n)):
-                yield Candidates(row.id, row.category, int(row.label), captions)
-
-
 def usable(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
     """Return what the aggregation may read, by annotator."""
     return {name: outcome.caption for name, outcome in outcomes.items() if outcome.usable}
 
 
-def _answered(
-    requests: Requests, captions: Captions, aggregates: Iterator[Annotation], results: "_Results"
+def _aggregate(
+    aggregator: Aggregator, chosen: pd.DataFrame, captions: list[dict[str, str]]
+) -> list[Annotation | None]:
+    """Return each image's annotation; None without captions: there is nothing to explain."""
+    rows = zip(chosen["id"], chosen["category"], chosen["label"], captions, strict=True)
+    candidates = [Candidates(key, category, int(label), said) for key, category, label, said in rows if said]
+    aggregates = track(aggregator.aggregate(candidates), "aggregate", len(candidates))
+    annotations = {one.id: one for one in aggregates}
+    return [annotations.get(key) for key in chosen["id"]]
+
+
+def _with_answers(
+    records: Records, chosen: pd.DataFrame, annotations: list[Annotation | None]
 ) -> Iterator[Record]:
-    """Yield the images that have an answer, with it; count all in `results`."""
-    images = results.images
-    rows = zip(requests.records, images["category"], images["split"], strict=True)
-    for n, (record, category, split) in enumerate(track(rows, "aggregate", len(images))):
-        outcomes = captions.of(n)
-        texts = usable(outcomes)
-        aggregate = next(aggregates) if texts else None  # without captions there is nothing to explain
-        if aggregate and aggregate.id != record.id:
-            raise RuntimeError(f"out of step: {record.id}, {aggregate.id}")
-        results.add(n, record, outcomes, texts, aggregate)
-        if aggregate and aggregate.outcome == "ok":
-            yield replace(record, category=category, split=split, references=[aggregate.text])
+    """Yield the images that have an answer, with it."""
+    rows = zip(records, chosen["category"], chosen["split"], annotations, strict=True)
+    for record, category, split, one in rows:
+        if one and one.outcome == "ok":
+            yield replace(record, category=category, split=split, references=[one.text])
 
 
-class _Results:
-    """Counts of what became of each image.
+def _measure(
+    out: Path,
+    chosen: pd.DataFrame,
+    answered: Mapping[str, Columns],
+    captions: list[dict[str, str]],
+    annotations: list[Annotation | None],
+    ground_truth: Mapping[str, GroundTruth],
+) -> FakeClue:
+    """Write the tables and metrics.
 
-    Args:
-        chosen: see `Requests`.
-        annotators: their names.
-        ground_truth: by path.
+    Raises:
+        UserError: no image was aggregated.
     """
-
-    def __init__(
-        self, chosen: pd.DataFrame, annotators: list[str], ground_truth: Mapping[str, GroundTruth]
-    ) -> None:
-        self.images, self._ground_truth = chosen.drop(columns="row"), ground_truth
-        self._authors = [*annotators, AGGREGATE]
-        self._status = np.full(len(chosen), "no caption", object)  # or the aggregate's outcome
-        self._annotators, self._families, self._clues, self._critical = np.zeros((4, len(chosen)), np.int16)
-        self._measured = np.zeros(len(chosen), bool)  # images with ground truth
-        self._named = np.zeros((len(chosen), len(self._authors), len(KINDS)), bool)
-        self._truth = np.zeros((len(chosen), len(KINDS)), bool)
-        self._outcomes: Counter[tuple[str, str]] = Counter()
-        self._failures: list[tuple[str, str, str]] = []
-
-    def add(
-        self,
-        n: int,
-        record: Record,
-        outcomes: Mapping[str, Outcome],
-        captions: Mapping[str, str],
-        aggregate: Annotation | None,
-    ) -> None:
-        """Count image n: its annotators' outcomes, usable captions and aggregate."""
-        self._outcomes.update((name, outcome.status) for name, outcome in outcomes.items())
-        self._annotators[n] = sum(outcome.status == "ok" for outcome in outcomes.values())
-        if aggregate is None:
-            return
-        self._status[n] = aggregate.outcome
-        if aggregate.outcome != "ok":
-            self._failures.append((aggregate.id, aggregate.outcome, aggregate.problem))
-            return
-        self._families[n] = aggregate.text.count(": ")
-        self._clues[n] = len(aggregate.clues)
-        self._critical[n] = sum(clue.critical for clue in aggregate.clues)
-        texts = {**captions, AGGREGATE: aggregate.text}
-        if truth := self._ground_truth.get(record.path):
-            self._measured[n], self._truth[n] = True, kinds_row(truth.kinds)
-        if truth or record.label == FAKE:
-            self._named[n] = [kinds_row(kinds_named(texts.get(author, ""))) for author in self._authors]
-
-    def finish(self, out: Path) -> FakeClue:
-        """Write the tables and metrics.
-
-        Raises:
-            UserError: no image was aggregated.
-        """
-        kept, names = self._status == "ok", self._authors[:-1]
-        if self._failures and not kept.any():
-            _, outcome, problem = self._failures[-1]
-            raise UserError(
-                f"none of {len(self._failures)} images was aggregated; the last: {outcome}, {problem}",
-                "correct the entry annotate.aggregator; with another model or revision all are asked again",
-            )
-        images = self.images.assign(annotators=self._annotators, families=self._families)[kept]
-        outcomes = pd.Series(self._outcomes).rename_axis(["annotator", "outcome"])
-        outcomes = outcomes.unstack(fill_value=0).reindex(names)
-        labels, measured = self.images["label"].to_numpy(), kept & self._measured
-        quality = clue_quality(self._authors, self._named[measured], self._truth[measured], labels[measured])
-        fakes = kept & (labels == FAKE)
-        pairs = agreement(names, self._named[fakes, :-1])
-        quality.to_csv(out / "clue_quality.csv", index=False, float_format="%.6f")
-        pairs.to_csv(out / "agreement.csv", index=False, float_format="%.6f")
-        failures = pd.DataFrame(self._failures, columns=["id", "outcome", "problem"])
-        failures.to_csv(out / "not_aggregated.csv", index=False)
-        metrics = {
-            **counts(images),
-            "outcomes": {status: int(n) for status, n in outcomes.sum().sort_index().items()},
-            "left_out_without_caption": int((self._status == "no caption").sum()),
-            "left_out_not_aggregated": failures["outcome"].value_counts().sort_index().to_dict(),
-            "fakes_without_agreed_artifact": int((self._clues[fakes] == 0).sum()),
-            "points_kept_from_one_witness": int(self._critical.sum()),
-            "points_per_image": round(int(self._clues.sum()) / max(len(images), 1), 4),
-        }
-        for name in ("jaccard", "kappa"):
-            metrics[f"agreement_{name}"] = round(float(pairs[name].mean()), 6) if len(pairs) else None
-        if len(quality):
-            f1 = quality.set_index("annotator")["f1"]
-            metrics["clue_f1_aggregate"] = round(float(f1[AGGREGATE]), 6)
-            metrics["clue_f1_best_annotator"] = round(float(f1.drop(AGGREGATE).max()), 6)
-        (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-        return FakeClue(images.reset_index(drop=True), outcomes, quality, pairs, metrics)
+    ok = (chosen["status"] == "ok").to_numpy()
+    rows = [(one.id, one.outcome, one.problem) for one in annotations if one and one.outcome != "ok"]
+    failures = pd.DataFrame(rows, columns=["id", "outcome", "problem"])
+    if len(failures) and not ok.any():
+        raise UserError(
+            f"none of {len(failures)} images was aggregated; the last: {', '.join(rows[-1][1:])}",
+            "correct the entry annotate.aggregator; with another model or revision all are asked again",
+        )
+    failures.to_csv(out / "not_aggregated.csv", index=False)
+    images = chosen[ok].drop(columns="status").reset_index(drop=True)
+    answers = [one for one in annotations if one and one.outcome == "ok"]
+    names, authors = list(answered), [*answered, AGGREGATE]
+    truths = [ground_truth.get(key) for key in images["id"]]
+    measured = np.array([truth is not None for truth in truths], bool)
+    fakes = (images["label"] == FAKE).to_numpy()
+    named = np.zeros((len(images), len(authors), len(KINDS)), bool)
+    for n, row in enumerate(np.flatnonzero(ok)):
+        if fakes[n] or measured[n]:
+            texts = {**captions[row], AGGREGATE: answers[n].text}
+            named[n] = [kinds_row(kinds_named(texts.get(author, ""))) for author in authors]
+    true = np.array([kinds_row(truth.kinds) for truth in truths if truth]).reshape(-1, len(KINDS))
+    quality = clue_quality(authors, named[measured], true, images["label"].to_numpy()[measured])
+    pairs = agreement(names, named[fakes, :-1])
+    quality.to_csv(out / "clue_quality.csv", index=False, float_format="%.6f")
+    pairs.to_csv(out / "agreement.csv", index=False, float_format="%.6f")
+    outcomes = pd.DataFrame(
+        {name: pd.Series(each["status"]).value_counts() for name, each in answered.items()}
+    )
+    outcomes = outcomes.T.fillna(0).astype(int).sort_index(axis=1)
+    outcomes = outcomes.rename_axis(index="annotator", columns="outcome")
+    clues = np.array([len(one.clues) for one in answers], int)
+    metrics = {
+        **counts(images),
+        "outcomes": {status: int(n) for status, n in outcomes.sum().items()},
+        "left_out_without_caption": int((chosen["status"] == "no caption").sum()),
+        "left_out_not_aggregated": failures["outcome"].value_counts().sort_index().to_dict(),
+        "fakes_without_agreed_artifact": int((clues[fakes] == 0).sum()),
+        "points_kept_from_one_witness": sum(clue.critical for one in answers for clue in one.clues),
+        "points_per_image": round(int(clues.sum()) / max(len(images), 1), 4),
+    }
+    for name in ("jaccard", "kappa"):
+        metrics[f"agreement_{name}"] = round(float(pairs[name].mean()), 6) if len(pairs) else None
+    if len(quality):
+        f1 = quality.set_index("annotator")["f1"]
+        metrics["clue_f1_aggregate"] = round(float(f1[AGGREGATE]), 6)
+        metrics["clue_f1_best_annotator"] = round(float(f1.drop(AGGREGATE).max()), 6)
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    return FakeClue(images, outcomes, quality, pairs, metrics)
