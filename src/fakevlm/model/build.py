@@ -117,8 +117,6 @@ def build_llava(
     patch_size: int,
     vocab_size: int,
     seed: int,
-    vision_feature_layer: int = -1,
-    max_positions: int = 1024,
 ) -> None:
     """Write a random `LlavaForConditionalGeneration` (safetensors) and its `LlavaProcessor` to `folder`.
 
@@ -131,9 +129,6 @@ def build_llava(
         patch_size: side of a patch, pixels; divides `image_size`.
         vocab_size: the largest number of tokens.
         seed: of the weights.
-        vision_feature_layer: the tower's hidden state that the projector reads. LLaVA-1.5 reads the last
-            but one (-2), because CLIP's last serves CLIP's own objective.
-        max_positions: longest sequence, image tokens included.
 
     Raises:
         UserError: `image_size` is no multiple of `patch_size`, or the vocabulary is too small.
@@ -162,12 +157,12 @@ def build_llava(
             num_attention_heads=text["heads"],
             num_key_value_heads=text["heads"],
             intermediate_size=text["mlp"],
-            max_position_embeddings=max_positions,
+            max_position_embeddings=1024,
             **special,
         ),
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
         image_seq_length=(image_size // patch_size) ** 2,
-        vision_feature_layer=vision_feature_layer,
+        vision_feature_layer=-1,  # LLaVA-1.5 reads -2, because CLIP's last serves CLIP's own objective
         vision_feature_select_strategy="default",
         **special,
     )
@@ -188,7 +183,7 @@ def publish_names(folder: Path) -> None:
     forms, vLLM only the published one.
 
     Args:
-        folder: holds `model*.safetensors` and, if there are several, their index.
+        folder: with `model*.safetensors` and, if there are several, their index.
     """
     for file in sorted(folder.glob("model*.safetensors")):
         with safe_open(file, framework="pt") as weights:

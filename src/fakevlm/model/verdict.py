@@ -1,11 +1,9 @@
 r"""Read a verdict from a text ("fake", "real" or "unparsed"), and P(fake) from the token where it stands.
 
-1. Mark-up, reasoning blocks, questions and "real or fake" become spaces, so that places in the text stay.
-2. The text is cut into sentences and these into clauses. A clause makes a claim if it holds a verdict word
-   that ends the phrase or describes the image ("a fake image", not "a fake moustache"). Each negation before
-   the word turns the claim. Doubt ("whether", "may be", "cannot confirm") claims nothing.
-3. The strongest claim wins, the first of equals: a conclusion ("overall", "answer:"), the image *is*, the
-   image *looks*, a part of it is or looks. Where claims of one sentence and strength disagree, none counts.
+1. Mark-up, reasoning, questions and "real or fake" become spaces; the rest is cut into sentences and clauses.
+2. A clause makes a claim if it holds a verdict word that ends the phrase or describes the image ("a fake
+   image", not "a fake moustache"). Negations before it turn the claim. Doubt ("may be") claims nothing.
+3. The strongest claim wins (`Claim.rank`), the first of equals. Those of one sentence must agree to count.
 4. Without a claim, "Yes" and "No" count if the question asks for one of the two ("Is this image fake?").
 """
 
@@ -174,14 +172,11 @@ def find(text: str) -> Claim | None:
 
 
 def parse(text: str, question: str | None = None) -> Verdict:
-    """Return the verdict that a text gives.
+    """Return the verdict that a text gives: `fake`, `real`, or `unparsed` (wrong to every metric).
 
     Args:
         text: a model's answer.
         question: what was asked; decides what a bare "Yes" or "No" means.
-
-    Returns:
-        `fake`, `real`, or `unparsed` (which every metric counts as wrong).
     """
     if claim := find(text):
         return claim.verdict
@@ -198,9 +193,6 @@ def locate(token_ids: Sequence[int], tokenizer: Any) -> tuple[Claim, int] | None
     Args:
         token_ids: the generated tokens, without the prompt; special tokens are skipped, as in the text.
         tokenizer: the model's tokenizer.
-
-    Returns:
-        The claim, and an index into `token_ids`.
     """
     ids = [int(i) for i in token_ids]
     claim = find(tokenizer.decode(ids, skip_special_tokens=True))

@@ -29,16 +29,8 @@ from fakevlm.training.data import OBJECTIVES, Examples, draw
 VAL_LIMIT = 1000  # validation records that the loss is measured on
 MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
 # The code that decides the weights: what stage `finetune` depends on in dvc.yaml.
-CODE = (
-    "fakevlm.data.records",
-    "fakevlm.data.shards",
-    "fakevlm.model.build",
-    "fakevlm.model.chat",
-    "fakevlm.model.collate",
-    "fakevlm.model.head",
-    "fakevlm.model.llava",
-    "fakevlm.training",
-)
+_MODEL = [f"fakevlm.model.{name}" for name in ("build", "chat", "collate", "head", "llava")]
+CODE = ("fakevlm.data.records", "fakevlm.data.shards", *_MODEL, "fakevlm.training")
 LIBRARIES = ("torch", "transformers", "accelerate", "deepspeed")
 
 
@@ -46,7 +38,7 @@ def freeze(model: LlavaForConditionalGeneration, training: Training) -> None:
     """Freeze those of vision tower, projector and language model that are not trained.
 
     Raises:
-        UserError: nothing is left to train.
+        UserError: these are all frozen.
     """
     inner = model.model
     inner.vision_tower.requires_grad_(training.train_vision)

@@ -18,7 +18,7 @@ from fakevlm.config.params import DeepSpeed, Training
 from fakevlm.training import ranks
 from fakevlm.training.data import Examples
 
-LOG_EVERY = 10  # steps
+LOG_EVERY = 10  # steps, at most
 COMPLETE = "complete"  # the file that marks a checkpoint
 
 
@@ -47,14 +47,6 @@ def read_log(checkpoint: Path) -> pd.DataFrame:
     return log.rename(columns={"eval_loss": "val_loss"}).astype({"step": int})
 
 
-def log_interval(checkpoint_every: int) -> int:
-    """Return the steps between log lines: at most `LOG_EVERY`, and a divisor of `checkpoint_every`.
-
-    The loss is averaged over the steps since the last line, and this running sum is not part of a checkpoint.
-    """
-    return max(n for n in range(1, LOG_EVERY + 1) if checkpoint_every % n == 0)
-
-
 def zero(section: DeepSpeed) -> dict[str, Any]:
     """Return DeepSpeed's configuration; the Trainer fills in what is "auto".
 
@@ -63,7 +55,6 @@ def zero(section: DeepSpeed) -> dict[str, Any]:
     options: dict[str, Any] = {
         "stage": section.stage,
         "overlap_comm": torch.cuda.is_available(),
-        "contiguous_gradients": True,
         "reduce_bucket_size": "auto",
     }
     if section.stage == 3:
@@ -98,7 +89,10 @@ def arguments(
         workers: processes that prepare batches.
         length: the Trainer's `num_train_epochs` or `max_steps`.
     """
-    on_gpu = torch.cuda.is_available()
+    on_gpu, every = torch.cuda.is_available(), training.checkpoint_every
+    # The loss is averaged over the steps since the last line of the log, and a checkpoint does not hold this
+    # running sum: so the interval divides that of the checkpoints.
+    log_every = max(n for n in range(1, LOG_EVERY + 1) if every % n == 0)
     return TrainingArguments(
         output_dir=str(folder),
         **length,
@@ -116,12 +110,12 @@ def arguments(
         deepspeed=zero(training.deepspeed) if training.deepspeed else None,
         seed=seed,
         data_seed=seed,
-        logging_steps=log_interval(training.checkpoint_every),
+        logging_steps=log_every,
         eval_strategy="steps",
-        eval_steps=training.checkpoint_every,
+        eval_steps=every,
         prediction_loss_only=True,
         save_strategy="steps",
-        save_steps=training.checkpoint_every,
+        save_steps=every,
         save_total_limit=2,
         dataloader_num_workers=workers,
         dataloader_pin_memory=on_gpu,
@@ -136,25 +130,24 @@ class _Callback(TrainerCallback):
     """Shows progress, tells the examples their epoch, marks complete checkpoints."""
 
     def __init__(self, examples: Examples) -> None:
-        self.examples, self.bar = examples, None
+        self.examples = examples
 
     def on_train_begin(self, args, state, control, **_: Any) -> None:
         # A checkpoint's state has the intervals of then, not of now.
         state.compute_steps(args, state.max_steps)
-        if state.is_world_process_zero:
-            self.bar = progress.bar(state.max_steps, f"finetune {self.examples.objective}", unit="step")
-            # Steps of an earlier process count as done, but not for the rate.
-            self.bar.initial = self.bar.n = state.global_step
+        desc, shown = f"finetune {self.examples.objective}", state.is_world_process_zero
+        self.bar = progress.bar(state.max_steps, desc, unit="step", shown=shown)
+        # Steps of an earlier process count as done, but not for the rate.
+        self.bar.initial = self.bar.n = state.global_step
 
     def on_epoch_begin(self, args, state, control, **_: Any) -> None:
         self.examples.epoch = int(state.epoch or 0)
 
     def on_step_end(self, args, state, control, **_: Any) -> None:
-        if self.bar is not None:
-            self.bar.update()
+        self.bar.update()
 
     def on_log(self, args, state, control, logs: dict | None = None, **_: Any) -> None:
-        if self.bar is not None and logs and "loss" in logs:
+        if logs and "loss" in logs:
             self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
 
     def on_save(self, args, state, control, **_: Any) -> None:
@@ -165,8 +158,7 @@ class _Callback(TrainerCallback):
             (folder / COMPLETE).touch()
 
     def on_train_end(self, args, state, control, **_: Any) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.close()
 
 
 class _Trainer(Trainer):
