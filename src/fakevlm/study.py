@@ -74,11 +74,9 @@ def load_features(name: str | Path, dtype: str) -> Callable[[Sequence[Image.Imag
 def probe(
     train: Columns, train_labels: np.ndarray, val: Columns, val_labels: np.ndarray, poolings: Sequence[str]
 ) -> tuple[Any, dict[str, Any]]:
-    """Fit logistic regressions over poolings and C; take the one that is right most often on validation.
+    """Return the logistic regression that is right most often on validation, and its pooling, C and val_acc.
 
-    Returns:
-        The classifier (standardises, then regresses) and what was chosen: pooling, C, val_acc. Among equals
-        the first pooling and the strongest regularisation win.
+    Among equals the first pooling and the strongest regularisation win.
     """
     best: tuple[Any, dict[str, Any]] = (None, {"val_acc": -1.0})
     for pooling in poolings:
@@ -174,8 +172,7 @@ def load_tests(params: Params) -> dict[str, Sequence[Record]]:
 
 
 def _tuned(params: Params, objective: str, out: Path, work: Path) -> pd.DataFrame:
-    """Tune and export to `out`, unless that is done; return the log. Checkpoints are removed: those of 7B
-    take 226 GB."""
+    """Tune and export to `out`, unless that is done; return the log."""
     steps = params.study.steps
     run = Run(params, objective, work=work, steps=steps)
     done = out / f"{run.folder.name}.done"  # the folder is named after everything that decides the weights
@@ -183,18 +180,14 @@ def _tuned(params: Params, objective: str, out: Path, work: Path) -> pd.DataFram
         shutil.rmtree(out, ignore_errors=True)
         finetune(params, objective, out, work=work, steps=steps)
         done.touch()
-    shutil.rmtree(run.folder)
+    shutil.rmtree(run.folder)  # its checkpoints, 226 GB with 7B
     return pd.read_csv(out / "log.csv")
 
 
 def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Run the study and write `artifacts/study/`: predictions.parquet, scores.csv, probes.csv, log.csv and
-    metrics.json.
+    """Run the study and write `artifacts/study/`; return predictions, scores and what the probes chose.
 
     Interrupted, it goes on where it was (`paths.work`).
-
-    Returns:
-        predictions, scores and what was chosen for the probes.
 
     Raises:
         UserError: an earlier stage has not run, or there is no base model.

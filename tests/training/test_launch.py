@@ -25,7 +25,7 @@ from fakevlm.config.params import DeepSpeed, load_params
 from fakevlm.data.records import write_records
 from fakevlm.errors import UserError
 from fakevlm.training import __main__ as child
-from fakevlm.training import launch, trainer
+from fakevlm.training import ranks, trainer
 from fakevlm.training.finetune import Run, finetune
 
 NOTEBOOK = """
@@ -118,12 +118,12 @@ def test_a_hostfile_that_does_not_fit_is_named(project, hosts, message):
     if hosts is not None:
         (project / "hosts").write_text(hosts)
     with pytest.raises(UserError, match=message):
-        launch.command(DeepSpeed(stage=2, processes=8, nodes=2, hostfile="hosts"), [])
+        ranks.command(DeepSpeed(stage=2, processes=8, nodes=2, hostfile="hosts"), [])
 
 
 def test_nodes_without_a_hostfile_are_slurms(project):
     with pytest.raises(UserError, match=r"nodes is 2.*no hostfile") as caught:
-        launch.command(DeepSpeed(stage=2, processes=8, nodes=2), ["--objective=label", "--work=my runs"])
+        ranks.command(DeepSpeed(stage=2, processes=8, nodes=2), ["--objective=label", "--work=my runs"])
     assert caught.value.cure.endswith("sbatch examples/finetune.sbatch --objective=label '--work=my runs'")
     script = ROOT / "examples/finetune.sbatch"
     assert subprocess.run(["bash", "-n", script]).returncode == 0
@@ -138,8 +138,8 @@ def pretend(project, monkeypatch):
     """Starts a few lines of Python in place of launcher and ranks; returns the run's folder."""
 
     def pretended(script):
-        monkeypatch.setattr(launch, "command", lambda *_: [sys.executable, "-c", script])
-        launch.start(DeepSpeed(stage=2, processes=2), [], project)
+        monkeypatch.setattr(ranks, "command", lambda *_: [sys.executable, "-c", script])
+        ranks.start(DeepSpeed(stage=2, processes=2), [], project)
 
     return pretended
 
@@ -148,12 +148,12 @@ def test_progress_is_shown_and_everything_is_logged(pretend, project, capfd):
     lines = ["finetune label:  50%|#####     | 1/2 [00:01<00:01]", "[2026-01-01 00:00:00,000] [INFO] noise"]
     pretend(f"print({lines[0]!r}); print({lines[1]!r})")
     assert capfd.readouterr().err.strip().splitlines() == [lines[0]]
-    assert (project / launch.LOG).read_text().splitlines() == lines
+    assert (project / ranks.LOG).read_text().splitlines() == lines
 
 
 def test_failures_of_ranks_arrive(pretend, project):
     mistake = ["a prompt takes 30 tokens", "raise max_length"]
-    file = project / launch.ERROR
+    file = project / ranks.ERROR
     with pytest.raises(UserError) as caught:
         pretend(f"open({str(file)!r}, 'w').write({json.dumps(mistake)!r}); raise SystemExit(2)")
     assert [caught.value.what, caught.value.cure] == mistake
@@ -180,7 +180,7 @@ def test_a_mistake_in_a_rank_is_written_for_the_notebook(tuned, capsys):
     assert child.main([]) == 2
     assert "max_length is 20" in capsys.readouterr().err
     folder = Run(params, "explanation").folder
-    assert "max_length is 20" in json.loads((folder / launch.ERROR).read_text())[0]
+    assert "max_length is 20" in json.loads((folder / ranks.ERROR).read_text())[0]
 
 
 @pytest.mark.slow

@@ -98,9 +98,7 @@ def load_model(
 
 
 def load_processor(name_or_folder: str | Path) -> LlavaProcessor:
-    """Return the processor (tokenizer, image preprocessing, chat template) saved with a model.
-
-    Weights published without a chat template get LLaVA-1.5's, which they were tuned from.
+    """Return the processor saved with a model; one without a chat template gets LLaVA-1.5's.
 
     Raises:
         UserError: there is none, or it is not a LLaVA's.

@@ -33,7 +33,7 @@ def _load(name: str) -> "SentenceTransformer":
 
 
 def encode(texts: Sequence[str], name: str = "all-MiniLM-L6-v2", batch_size: int = 64) -> np.ndarray:
-    """Return unit-length embeddings; the cosine of two texts is the dot product of their rows.
+    """Return embeddings (n, d) float32 of length 1; the cosine of two texts is the dot product of their rows.
 
     Each distinct text is encoded once, in sorted order: the order of `texts` does not change the values.
 
@@ -41,9 +41,6 @@ def encode(texts: Sequence[str], name: str = "all-MiniLM-L6-v2", batch_size: int
         texts: n texts; may be empty.
         name: `all-MiniLM-L6-v2` (no network), a folder, or a name on the Hugging Face hub.
         batch_size: texts a forward pass.
-
-    Returns:
-        (n, d) float32, rows of length 1.
 
     Raises:
         UserError: no such encoder.

@@ -1,6 +1,6 @@
 """One process of a training: `torchrun --nproc-per-node 8 -m fakevlm.training --objective explanation`.
 
-`fakevlm.training.launch` or a Slurm job (`examples/finetune.sbatch`) starts it. It leaves a complete
+`fakevlm.training.ranks` or a Slurm job (`examples/finetune.sbatch`) starts it. It leaves a complete
 checkpoint in `runs/work/`, which the notebook exports. Exit codes: 0 done, 1 failed, 2 the user's mistake.
 """
 
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         params = load_params(arguments.profile)  # a typo stops here, before the model is loaded
 
-        from fakevlm.training import launch, ranks
+        from fakevlm.training import ranks
         from fakevlm.training.finetune import Run
 
         if "WORLD_SIZE" in os.environ:
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             run.train()
         except UserError as error:
-            (run.folder / launch.ERROR).write_text(json.dumps([error.what, error.cure]), encoding="utf-8")
+            (run.folder / ranks.ERROR).write_text(json.dumps([error.what, error.cure]), encoding="utf-8")
             raise
     except UserError as error:
         print(f"finetune {arguments.objective}: {error}", file=sys.stderr, flush=True)

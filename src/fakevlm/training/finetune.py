@@ -23,7 +23,7 @@ from fakevlm.model.build import publish_names
 from fakevlm.model.collate import Collator
 from fakevlm.model.head import LlavaForVerdict
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.training import launch, ranks, trainer
+from fakevlm.training import ranks, trainer
 from fakevlm.training.data import OBJECTIVES, Examples, draw
 
 VAL_LIMIT = 1000  # validation records that the loss is measured on
@@ -114,8 +114,7 @@ class Run:
         """Train up to the last step, in all ranks; return at once where that is done.
 
         Raises:
-            UserError: nothing to train, no answers, a prompt too long, another number of ranks than
-                params.yaml names, …
+            UserError: nothing to train, no answers, a prompt too long, a wrong number of ranks, …
         """
         training, head, seed = self.params.training, self.objective == "head", self.params.seed
         if training.ranks != ranks.count() or bool(training.deepspeed) != ranks.distributed.is_initialized():
@@ -162,11 +161,7 @@ class Run:
         return model
 
     def export(self, out: Path) -> pd.DataFrame:
-        """Write `out/model/` (HF format, processor) and `out/log.csv` of a finished run.
-
-        Returns:
-            The log: step, epoch, loss, learning_rate, val_loss.
-        """
+        """Write `out/model/` and `out/log.csv` of a finished run; return the log (see `trainer.read_log`)."""
         checkpoint = trainer.finished(self.folder)
         if checkpoint is None:
             raise RuntimeError(f"{self.folder} holds no finished training")
@@ -195,18 +190,14 @@ def finetune(
     work: Path | None = None,
     steps: int | None = None,
 ) -> pd.DataFrame:
-    """Tune `params.base` on FakeClue and write `out/model/` (HF format, processor) and `out/log.csv`.
+    """Tune `params.base` and write `out/model/` (HF format, processor) and `out/log.csv`; return the log.
 
-    Interrupted or killed and called again, it goes on from the last complete checkpoint. Called after it has
-    finished, it only exports again.
+    Killed and called again, it goes on from the last complete checkpoint; finished, it only exports again.
 
     Args:
         params: a profile as params.yaml has it.
         out: the stage's folder.
         objective, data, work, steps: see `Run`.
-
-    Returns:
-        The log: step, epoch, loss, learning_rate, val_loss.
 
     Raises:
         UserError: nothing to train, no base model, no answers, a prompt too long, a hostfile too small, …
@@ -219,5 +210,5 @@ def finetune(
         options = {"profile": params.profile, "objective": objective}
         options |= {"data": data, "work": work, "steps": steps}
         arguments = [f"--{name}={value}" for name, value in options.items() if value is not None]
-        launch.start(deepspeed, arguments, run.folder)
+        ranks.start(deepspeed, arguments, run.folder)
     return run.export(out)
