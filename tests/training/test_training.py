@@ -17,11 +17,13 @@ from fakevlm.config.params import DeepSpeed
 from fakevlm.data.records import FAKE, REAL, write_records
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
+from fakevlm.inference.generate import load_llava
 from fakevlm.model.collate import IGNORE, Collator
 from fakevlm.model.head import LlavaForVerdict, load_head
 from fakevlm.model.llava import load_model, load_processor
 from fakevlm.training import finetune, trainer
 from fakevlm.training.data import Examples, answer, draw
+from smallworld import content
 
 QUESTIONS = (None, "Does the person's nose look real or fake, and why?")
 
@@ -44,10 +46,6 @@ def explained(base, tmp_path_factory):
     return folder, tuned(base, folder, epochs=8.0)
 
 
-def contents(folder):
-    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
-
-
 def test_it_learns_logs_and_exports_what_any_llava_loads(explained):
     folder, log = explained
     assert list(log.columns) == ["step", "epoch", "loss", "learning_rate", "val_loss"]
@@ -64,19 +62,16 @@ def test_it_learns_logs_and_exports_what_any_llava_loads(explained):
     names = {file.name for file in (folder / "out/model").iterdir()}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
     assert not [name for name in names if name.endswith((".pt", ".pth", ".bin"))]
-    model, processor = load_model(folder / "out/model", device="cpu"), load_processor(folder / "out/model")
-    example = Examples(tinyllava.records(1), Collator(processor, for_generation=True), "head")[0][0]
-    batch = Collator(processor, for_generation=True).pad([example])
-    tokens = model.generate(**batch, max_new_tokens=20, do_sample=False)[0, batch["input_ids"].shape[1] :]
-    assert processor.decode(tokens).startswith(" This is a ")
+    llava = load_llava(str(folder / "out/model"), "float32", 20, "template")
+    assert llava(llava.prepare(tinyllava.records(1)))["text"][0].startswith("This is a ")
 
 
 def test_what_is_done_is_exported_and_not_trained_again(base, explained, tmp_path, monkeypatch):
-    expected = contents(explained[0] / "out")
+    expected = content(explained[0] / "out")
     shutil.copytree(explained[0] / "work", tmp_path / "work")
     monkeypatch.setattr(trainer, "train", lambda *_: pytest.fail("it had finished already"))
     tuned(base, tmp_path, epochs=8.0)
-    assert contents(tmp_path / "out") == expected
+    assert content(tmp_path / "out") == expected
 
 
 def test_the_folder_is_named_after_everything_that_decides_the_weights(base, tmp_path, monkeypatch):
@@ -108,8 +103,6 @@ def test_the_folder_is_named_after_everything_that_decides_the_weights(base, tmp
 def test_each_objective_has_its_answers(base):
     fake, real = records = tinyllava.records(2)
     assert (fake.label, real.label) == (FAKE, REAL)
-    assert answer(fake, "explanation") == fake.references[0]
-    assert answer(fake, "head") is None
     collator = Collator(load_processor(base), 120)
     examples = Examples(records, collator, "label")
     batch = examples.collate([examples[0], examples[1]])
@@ -308,7 +301,7 @@ def test_it_goes_on_where_it_was(base, tmp_path, monkeypatch, options):
     (run / "checkpoint-11").mkdir()
     (run / "checkpoint-11/model.safetensors").write_bytes(b"half")
     tuned(base, tmp_path / "b", steps=12, **options)
-    assert contents(tmp_path / "a/out") == contents(tmp_path / "b/out")
+    assert content(tmp_path / "a/out") == content(tmp_path / "b/out")
 
 
 def test_another_interval_of_checkpoints_counts_from_the_kill_on(base, tmp_path, monkeypatch):

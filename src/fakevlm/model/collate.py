@@ -29,17 +29,11 @@ class Example:
 
 @dataclass(slots=True)
 class Encoded:
-    """An example ready to be batched.
+    """An example ready to be batched."""
 
-    Attributes:
-        pixels: (3, H, W) uint8, at the model's size.
-        ids: (T,) int64 tokens, with the image's placeholder once for each of its patches.
-        prompt: number of tokens of the prompt, which is not learned.
-    """
-
-    pixels: torch.Tensor
-    ids: torch.Tensor
-    prompt: int
+    pixels: torch.Tensor  # (3, H, W) uint8, at the model's size
+    ids: torch.Tensor  # (T,) int64 tokens, with the image's placeholder once for each of its patches
+    prompt: int  # number of tokens of the prompt, which is not learned
 
 
 class Collator:

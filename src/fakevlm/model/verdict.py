@@ -92,19 +92,12 @@ _FLAG = re.compile(r'(?i)"(?:is_)?(?:(?P<fake>fake)|real)"\s*:\s*(?:(?P<yes>true
 
 @dataclass(frozen=True)
 class Claim:
-    """A verdict in a text.
+    """A verdict in a text."""
 
-    Attributes:
-        verdict: fake or real.
-        word: start and end of the verdict word in the text, in characters.
-        negated: a negation turns the word, so that it is the opposite of the verdict.
-        rank: 0 a conclusion, 1 the image is, 2 the image looks, 3 a part is or looks.
-    """
-
-    verdict: Verdict
-    word: tuple[int, int]
-    negated: bool
-    rank: int
+    verdict: Verdict  # fake or real
+    word: tuple[int, int]  # start and end of the verdict word in the text, in characters
+    negated: bool  # a negation turns the word, so that it is the opposite of the verdict
+    rank: int  # 0 a conclusion ("overall"), 1 the image is, 2 the image looks, 3 a part of it is or looks
 
 
 def _claim(word: re.Match, offset: int = 0, negated: bool = False, rank: int = 0) -> Claim:
