@@ -180,10 +180,7 @@ def publish_names(folder: Path) -> None:
     """Rename saved weights as in llava-1.5-7b-hf's files; files that have these names keep their bytes.
 
     `save_pretrained` may leave `vision_model` out of the vision tower's names. transformers reads both
-    forms, vLLM only the published one.
-
-    Args:
-        folder: with `model*.safetensors` and, if there are several, their index.
+    forms, vLLM only the published one. `folder` holds `model*.safetensors` and, with several, their index.
     """
     for file in sorted(folder.glob("model*.safetensors")):
         with safe_open(file, framework="pt") as weights:

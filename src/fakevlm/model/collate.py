@@ -70,7 +70,8 @@ class Collator:
         """
         if not examples:
             return []
-        texts = prompts = [chat.prompt(self.processor, e.question, self.prompt) for e in examples]
+        asked = {q: chat.prompt(self.processor, q, self.prompt) for q in {e.question for e in examples}}
+        texts = prompts = [asked[example.question] for example in examples]
         if not self.for_generation:
             if any(example.answer is None for example in examples):
                 raise ValueError("an example without answer cannot be trained on")
