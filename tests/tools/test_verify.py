@@ -40,20 +40,11 @@ def text(key: str, data: Path) -> str:
     return "\n".join(lines(report(key, data)))
 
 
-def test_the_catalogue_has_every_corpus_and_its_sums_are_right() -> None:
-    corpora = catalogue()
-    collect = load_params("mini").collect
+def test_the_catalogue_has_every_corpus() -> None:
+    corpora, collect = catalogue(), load_params("mini").collect
     assert {*collect.corpora.folders(), *collect.benchmarks.folders(), *LISTS} <= set(corpora) == set(READERS)
     for key, corpus in corpora.items():
         assert corpus.url in SOURCES[key].get, "the catalogue and the reader name the same address"
-        assert all(len(count.source) > 10 for count in corpus.counts.values())
-
-    def total(key: str, *starts: str) -> int:
-        return sum(count.full for name, count in corpora[key].counts.items() if name.startswith(starts))
-
-    assert total("loki", "real ", "fake ") == corpora["loki"].counts["images asked about"].full
-    assert total("genimage", "fake images, ") == corpora["genimage"].counts["fake images"].full
-    assert total("fakeclue", "") == 109_343
 
 
 def test_the_miniature_is_complete_and_everything_is_counted(data: Path, capsys) -> None:
@@ -67,22 +58,18 @@ def test_the_miniature_is_complete_and_everything_is_counted(data: Path, capsys)
             assert set(report(key, data).counts) == set(corpus.counts), key
 
 
-@pytest.mark.parametrize(
-    ("key", "gone", "named"),
-    [
-        ("genimage", "GLIDE", "GLIDE/val/nature"),
-        ("ffpp", "splits/val.json", "splits/val.json"),
-        ("ffpp", "manipulated_sequences/FaceSwap", "manipulated_sequences/FaceSwap/c23/videos"),
-        ("chameleon", "test/1_fake", "test/1_fake"),
-        ("cvusa", "bingmap", "bingmap/19"),
-        ("vigor", "Seattle", "Seattle/satellite"),
-        ("m6doc", "annotations/instances_test2017.json", "annotations/instances_test2017.json"),
-        ("loki", "data_json/image/open_ended_vqa.json", "open_ended_vqa.json"),
-        ("loki", "image/medicine", "image/medicine/"),
-        ("ddvqa", "test_set/Original/Original.json", "test_set/Original/Original.json"),
-        ("dmimage", "eg3d", "EG3D: one of eg3d"),
-    ],
-)
+# What is taken away from a corpus, and how the report names it.
+GONE = [
+    ("genimage", "GLIDE", "GLIDE/val/nature"),
+    ("ffpp", "manipulated_sequences/FaceSwap", "manipulated_sequences/FaceSwap/c23/videos"),
+    ("vigor", "Seattle", "Seattle/satellite"),
+    ("m6doc", "annotations/instances_test2017.json", "annotations/instances_test2017.json"),
+    ("loki", "image/medicine", "image/medicine/"),
+    ("dmimage", "eg3d", "EG3D: one of eg3d"),
+]
+
+
+@pytest.mark.parametrize(("key", "gone", "named"), GONE)
 def test_missing_folders_and_files_are_named(data: Path, key: str, gone: str, named: str) -> None:
     place = copied(data, key) / gone
     shutil.rmtree(place) if place.is_dir() else place.unlink()
@@ -125,10 +112,8 @@ def test_genimage_may_be_unpacked_under_other_names_or_still_packed(data: Path) 
     assert "still packed: imagenet_ai_0508_adm.zip; `fakevlm unpack" in text("genimage", data)
 
 
-def test_the_command_checks_folders_that_the_profile_does_not_name(
-    data: Path, tmp_path: Path, capsys
-) -> None:
-    root = tmp_path / "release"
+def test_the_command_checks_folders_that_the_profile_does_not_name(data: Path, capsys) -> None:
+    root = data / "release"
     make_release(root)
     assert main([f"fakeclue={root}"], None) == COMPLETE
     assert "fake images in train: found 18; the full corpus has 68,396" in capsys.readouterr().out
@@ -137,8 +122,8 @@ def test_the_command_checks_folders_that_the_profile_does_not_name(
     (root / "data_json/test.json").write_text(json.dumps(rows))
     assert main([f"fakeclue={root}", "vigor"], None) == INCOMPLETE
     output = capsys.readouterr().out
-    what = f"images of test.json in {root}/test.zip/"
-    assert f"MISSING  satellite/real/nowhere.jpg, of {what} (11 there)" in output
+    what = f"of images of test.json in {root}/test.zip/"
+    assert f"MISSING  satellite/real/nowhere.jpg, {what} (11 there)" in output
     assert "1 of 2 complete" in output
     assert main(["fakeclue"], None) == INCOMPLETE
     assert "check a folder with `fakeclue=FOLDER`" in capsys.readouterr().out
