@@ -1,24 +1,19 @@
-"""Shared by the stand-in servers of tests: JSON answered with JSON, and the frame of a chat completion.
-
-Standard library only.
-"""
+"""Stand-in servers: JSON answered with JSON in a thread, or a script's process; the frame of a completion."""
 
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 1000  # connections opened at once; the default of 5 makes clients wait for seconds
+Reply = dict[str, Any] | tuple[int, dict[str, Any]]  # the body; where it is not 200, the status and the body
 
 
 def completion(text: str | None, finish: str | None = "stop", **message: Any) -> dict[str, Any]:
-    """The body of a chat completion with one choice."""
+    """Return the body of a chat completion with one choice."""
     message |= {"role": "assistant", "content": text}
     choice = {"index": 0, "finish_reason": finish, "message": message}
     usage = {"prompt_tokens": 300, "completion_tokens": 40, "total_tokens": 340}
@@ -28,7 +23,7 @@ def completion(text: str | None, finish: str | None = "stop", **message: Any) ->
 
 @contextmanager
 def running(script: str, *arguments: str) -> Iterator[int]:
-    """A server process that prints its port; yields it."""
+    """Start a server process that prints its port; yield the port."""
     command = [sys.executable, script, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -37,12 +32,14 @@ def running(script: str, *arguments: str) -> Iterator[int]:
             process.kill()
 
 
-def serve(answer: Callable[[str, dict[str, Any]], dict[str, Any] | tuple[int, dict[str, Any]]]) -> None:
-    """Prints its port and serves until it is killed.
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 1000  # connections opened at once; the default of 5 makes clients wait for seconds
 
-    Args:
-        answer: of a request's path and body; where it is not 200, its status and the answer.
-    """
+
+@contextmanager
+def serving(answer: Callable[[str, dict[str, Any]], Reply]) -> Iterator[str]:
+    """Serve what `answer` says to a request's path and body; yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -56,11 +53,15 @@ def serve(answer: Callable[[str, dict[str, Any]], dict[str, Any] | tuple[int, di
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            with suppress(ConnectionError):  # who asked may be gone
+                self.wfile.write(data)
 
         def log_message(self, *_: object) -> None:
             pass
 
-    server = _Server(("127.0.0.1", 0), Handler)
-    print(server.server_address[1], flush=True)
-    server.serve_forever()
+    with _Server(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()

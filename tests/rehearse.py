@@ -5,11 +5,8 @@
 
 tests/rehearsal.yaml says what differs from the profile. For `paper` and `released` that is: images of the
 miniature's corpora, tiny models of the real classes in the real formats, and one server that stands in for
-all language models (tests/understudy.py). Their numbers mean nothing. They show that every stage takes the
-profile's way and hands on what the next stage needs.
-
-`smoke` compares what it made with the hashes of an earlier run on this machine: the check that a change
-changes nothing.
+all language models (tests/understudy.py). Their numbers mean nothing: they show that every stage takes the
+profile's way. `smoke` compares what it made with the hashes of an earlier run on this machine.
 """
 
 import argparse
@@ -27,7 +24,8 @@ from typing import Any
 
 import yaml
 
-from jsonserver import running
+from jsonserver import completion, serving
+from understudy import reply
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).parent
@@ -40,30 +38,26 @@ def changed(section: Any, changes: Any) -> Any:
     return section | {key: changed(section.get(key), value) for key, value in changes.items()}
 
 
-def located(value: Any, port: int, models: Path) -> Any:
+def located(value: Any, address: str, models: Path) -> Any:
     """Return the values of rehearsal.yaml with places and addresses filled in."""
     if isinstance(value, dict):
-        parts = {key: located(part, port, models) for key, part in value.items() if key != "api_key_env"}
-        return parts | ({"urls": [f"http://127.0.0.1:{port}/v1"]} if "urls" in parts else {})
+        parts = {key: located(part, address, models) for key, part in value.items() if key != "api_key_env"}
+        return parts | ({"urls": [f"{address}/v1"]} if "urls" in parts else {})
     if isinstance(value, list):
-        return [located(part, port, models) for part in value]
+        return [located(part, address, models) for part in value]
     return value.replace("{models}", str(models)) if isinstance(value, str) else value
 
 
 def make_models(folder: Path) -> None:
-    """Tiny models under the names that rehearsal.yaml uses, and a made-up release."""
-    import timm
-
+    """Write tiny models under the names that rehearsal.yaml uses, and a made-up release."""
     import tinyllava
     from smallrelease import make_release
-    from tinyeva import tiny_detector
+    from tinyeva import tiny_detector, tiny_head
 
     folder.mkdir(parents=True)
     tinyllava.build(folder / "llava")
     tiny_detector(folder / "detr")
-    sizes = {"img_size": 28, "embed_dim": 24, "depth": 1, "num_heads": 2, "ref_feat_shape": (2, 2)}
-    model = timm.create_model("eva02_tiny_patch14_224", num_classes=1000, **sizes)
-    timm.models.save_for_hf(model, folder / "eva02", safe_serialization=True)
+    tiny_head(folder / "eva02", None, 1000)
     make_release(folder / "fakeclue")
 
 
@@ -79,7 +73,7 @@ def copy_checkout(folder: Path) -> None:
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
 
 
-def write_params(profile: str, folder: Path, port: int) -> None:
+def write_params(profile: str, folder: Path, address: str) -> None:
     """Write the copy's params.yaml, and the models that it names."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     changes = yaml.safe_load((HERE / "rehearsal.yaml").read_text())[profile]
@@ -94,15 +88,15 @@ def write_params(profile: str, folder: Path, port: int) -> None:
         files = published(models) if section["evaluate"]["experts"] else {}
         for expert in section["evaluate"]["experts"]:
             expert |= files[expert["kind"]]
-    params |= {"profile": profile, profile: located(section, port, models)}
+    params |= {"profile": profile, profile: located(section, address, models)}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
 def rehearse(profile: str, folder: Path) -> int:
     """Run the pipeline in `folder`; return dvc's exit status."""
-    with running(str(HERE / "understudy.py")) as port:
+    with serving(lambda path, body: completion(reply(body))) as address:
         copy_checkout(folder)
-        write_params(profile, folder, port)
+        write_params(profile, folder, address)
         environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(folder / "src"),
@@ -125,13 +119,13 @@ def rehearse(profile: str, folder: Path) -> int:
 
 def hashes(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every artifact, table and figure. The page, which lists code versions, is not."""
-    files = [file for place in ("artifacts", "figures") for file in (folder / place).rglob("*")]
-    names = sorted(file.relative_to(folder).as_posix() for file in files if file.is_file())
-    return {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in names
-        if not name.startswith("artifacts/executed/") and name != "figures/report.html"
+    files = sorted(file for place in ("artifacts", "figures") for file in (folder / place).rglob("*"))
+    sums = {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.is_file() and file.name != "report.html"
     }
+    return {name: value for name, value in sums.items() if not name.startswith("artifacts/executed/")}
 
 
 def compare(made: dict[str, str], file: Path, record: bool) -> int:
@@ -145,16 +139,12 @@ def compare(made: dict[str, str], file: Path, record: bool) -> int:
         print(f"nothing recorded on this machine yet: `make smoke ARGS=--record` writes {file}")
         return 0
     before = json.loads(file.read_text())
-    changes = {
-        "changed": [name for name in before if name in made and made[name] != before[name]],
-        "gone": [name for name in before if name not in made],
-        "new": [name for name in made if name not in before],
-    }
-    for what, names in changes.items():
-        print("".join(f"{what}: {name}\n" for name in names), end="")
-    same = not any(changes.values())
-    print(f"same bytes: {len(made)} files" if same else "differs from the recorded run in the files above")
-    return 0 if same else 1
+    differing = [name for name in sorted(before | made) if before.get(name) != made.get(name)]
+    for name in differing:
+        print("gone:" if name not in made else "changed:" if name in before else "new:", name)
+    same = f"same bytes: {len(made)} files"
+    print("differs from the recorded run in the files above" if differing else same)
+    return 1 if differing else 0
 
 
 def main() -> int:

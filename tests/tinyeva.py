@@ -81,15 +81,14 @@ def tiny_detector(folder: Path, label: str = "person", box: tuple[float, ...] = 
     return folder
 
 
-def tiny_head(folder: Path, bias: dict[int, float], classes: int) -> Path:
-    """Save an EVA-02 with so many classes whose logits are `bias` (0 elsewhere) for every picture."""
+def tiny_head(folder: Path, bias: dict[int, float] | None, classes: int) -> Path:
+    """Save an EVA-02 whose logits are `bias` (0 elsewhere) for every picture; None: random weights."""
     import timm
 
     sizes = {"img_size": 28, "embed_dim": 24, "depth": 1, "num_heads": 2, "ref_feat_shape": (2, 2)}
     model = timm.create_model("eva02_tiny_patch14_224", num_classes=classes, **sizes)
-    model.head.weight.data.zero_()
-    model.head.bias.data.zero_()
-    for index, value in bias.items():
-        model.head.bias.data[index] = value
+    if bias is not None:
+        torch.nn.init.zeros_(model.head.weight)
+        model.head.bias.data = torch.tensor([bias.get(n, 0.0) for n in range(classes)])
     timm.models.save_for_hf(model, folder, safe_serialization=True)
     return folder

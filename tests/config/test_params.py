@@ -48,7 +48,7 @@ def test_every_profile_loads_and_the_file_names_the_default() -> None:
 def test_the_rehearsals_values_fit(tmp_path: Path, profile: str) -> None:
     changes = yaml.safe_load((ROOT / "tests/rehearsal.yaml").read_text())[profile]
     section = CONTENT["mini" if profile == "smoke" else profile]
-    Params(profile=profile, **located(changed(section, changes), 8000, tmp_path))
+    Params(profile=profile, **located(changed(section, changes), "http://a:8000", tmp_path))
 
 
 @pytest.mark.parametrize(("profile", "key", "value", "error"), REFUSED)

@@ -1,4 +1,4 @@
-"""FakeVLM behind servers: a server process with the tiny model says what this process says."""
+"""FakeVLM behind servers: a server with the tiny model says what this process says."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +20,7 @@ from llavaserver import serving
 from misbehaving import image
 from served import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_servers")]  # each server loads torch
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_servers")]
 
 QUESTIONS = (None, "Does the person's skin look real/fake?", "Is this image fake?")
 ANSWERS = ["This is a fake image. Texture: waxy.", "This is a real image.", "This image is not real."]
