@@ -71,11 +71,10 @@ def statuses(outcomes: list[Outcome]) -> list[str]:
 
 
 def aggregate(
-    file: Path | None, candidates: list[Candidates], spec: ServedAggregator, requests: list[Request] = ()
+    file: Path | None, candidates: list[Candidates], spec: ServedAggregator, pictures: dict | None = None
 ) -> list[Annotation]:
-    pictures = {request.id: request.image for request in requests}
     with Cache(file) as store:
-        return list(LLMAggregator(spec, 2, 17, store, pictures.__getitem__).aggregate(candidates))
+        return list(LLMAggregator(spec, 2, 17, store, (pictures or {}).get).aggregate(candidates))
 
 
 def answered(file: Path) -> int:

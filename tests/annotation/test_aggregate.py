@@ -1,26 +1,19 @@
-"""Aggregation by embeddings, on unscripted prose: common and critical clues stay, single ones go."""
+"""Captions taken apart and aggregated by embeddings: common and critical clues stay, single ones go."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from fakevlm.annotation.aggregate import (
-    NOTHING,
-    VERDICT,
-    Annotation,
-    Candidates,
-    Clue,
-    EmbeddingAggregator,
-    answer,
-)
+from fakevlm.annotation.aggregate import NOTHING, VERDICT, Annotation, Candidates, EmbeddingAggregator
+from fakevlm.annotation.captions import normalise, polarity, split
 from fakevlm.config.params import load_params
 from fakevlm.data.records import FAKE, REAL
 
 CASES = yaml.safe_load(Path(__file__).with_name("aggregation.yaml").read_text())
-
-
+CAPTIONS = yaml.safe_load(Path(__file__).with_name("captions.yaml").read_text())
 SETTINGS = load_params("mini").annotate
 AGGREGATOR = EmbeddingAggregator(SETTINGS.aggregator, SETTINGS.min_annotators)
 
@@ -28,6 +21,17 @@ AGGREGATOR = EmbeddingAggregator(SETTINGS.aggregator, SETTINGS.min_annotators)
 def aggregate(category: str, label: int, *captions: str, by: EmbeddingAggregator = AGGREGATOR) -> Annotation:
     named = {f"annotator {n}": caption for n, caption in enumerate(captions)}
     return next(by.aggregate([Candidates("x", category, label, named)]))
+
+
+@pytest.mark.parametrize("case", CAPTIONS["split"], ids=lambda case: case["caption"][:30])
+def test_captions_are_taken_apart_into_statements(case: dict[str, Any]) -> None:
+    assert split(case["caption"]) == case["statements"]
+
+
+@pytest.mark.parametrize("form", [normalise, polarity])
+def test_hedges_and_capitals_are_removed_and_words_have_a_polarity(form: Callable) -> None:
+    cases = CAPTIONS[form.__name__]
+    assert {statement: form(statement) for statement in cases} == cases
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -68,10 +72,3 @@ def test_order_of_images_and_annotators_does_not_matter() -> None:
     turned = Candidates("a", "animal", FAKE, dict(reversed(captions.items())))
     texts = {annotation.id: annotation.text for annotation in AGGREGATOR.aggregate([a, b])}
     assert {annotation.id: annotation.text for annotation in AGGREGATOR.aggregate([b, turned])} == texts
-
-
-def test_the_fixed_format() -> None:
-    shadow, fur = Clue("lighting", "the shadow is wrong", 3), Clue("texture", "the fur is waxy", 2)
-    assert answer(FAKE, [shadow, fur, Clue("texture", "a grid covers it", 2)]) == (
-        "This is a fake image. Texture: the fur is waxy; a grid covers it; Lighting: the shadow is wrong."
-    )

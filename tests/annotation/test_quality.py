@@ -20,8 +20,8 @@ def named(*texts: list[str]) -> np.ndarray:
     return np.array([[kinds_row(kinds_named(text)) for text in row] for row in zip(*texts, strict=True)])
 
 
-def pair(a: list[str], b: list[str]) -> dict:
-    (row,) = agreement(["a", "b"], named(a, b)).to_dict("records")
+def pair(rows: np.ndarray) -> dict:
+    (row,) = agreement(["a", "b"], rows).to_dict("records")
     return row
 
 
@@ -37,20 +37,20 @@ def test_precision_recall_and_spurious_clues() -> None:
 
 
 def test_agreement_counts_images_that_one_of_the_two_explains() -> None:
-    row = pair(ONE[:3], TWO[:3])
+    row = pair(named(ONE[:3], TWO[:3]))
     assert row["n"] == 3
     assert row["jaccard"] == pytest.approx((1 / 3 + 0 + 0) / 3)
     total = 3 * len(KINDS)  # yes: one 3 times, two 3 times, both once
     chance = (3 * 3 + (total - 3) ** 2) / total**2
     assert row["kappa"] == pytest.approx(((total - 4) / total - chance) / (1 - chance))
-    same = pair(ONE[:2], ONE[:2])
+    same = pair(named(ONE[:2], ONE[:2]))
     assert (same["jaccard"], same["kappa"], same["n"]) == (1, 1, 1)
 
 
 @pytest.mark.parametrize("images", [0, 2])
 def test_agreement_of_the_silent_is_undefined(images: int) -> None:
     nothing = np.zeros((images, 2, len(KINDS)), bool)
-    (row,) = agreement(["a", "b"], nothing).to_dict("records")
+    row = pair(nothing)
     assert (row["jaccard"], row["n"]) == (0, 0)
     assert math.isnan(row["kappa"])
     assert agreement(["a"], nothing[:, :1]).empty

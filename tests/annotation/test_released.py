@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import operator
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +12,8 @@ import madeup
 from fakevlm.annotation.dataset import CANDIDATES, pick
 from fakevlm.annotation.fakeclue import build
 from fakevlm.annotation.released import plan
-from fakevlm.collection.collect import Collected, collect
-from fakevlm.config.params import Params, load_params
+from fakevlm.collection.collect import collect
+from fakevlm.config.params import load_params
 from fakevlm.data.corpora import fakeclue
 from fakevlm.data.records import FAKECLUE_QUESTION, read_frame, read_records
 from fakevlm.errors import UserError
@@ -32,26 +33,15 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def collected(project: Path, release: Path) -> tuple[Params, Collected]:
-    params = released(release / "fakeclue", project / "base")
-    return params, collect(params)
-
-
-def test_the_release_is_collected_as_it_is(collected: tuple[Params, Collected], project: Path) -> None:
-    _, counts = collected
+def test_images_texts_and_test_split_are_the_releases(release: Path, project: Path) -> None:
+    original, out = release / "fakeclue", project / "artifacts/annotate"
+    params = released(original, project / "base")
+    counts = collect(params)
     frame = read_frame(project / "artifacts/collect/records")
     assert frame["split"].value_counts().to_dict() == {"train": 36, "test": 12}
     assert frame["sha256"].nunique() == 47  # a copy across the splits is kept, so that numbers are comparable
     assert len(counts.duplicates) == len(counts.quarantine) == len(counts.benchmarks) == 0
-
-
-def test_texts_and_test_split_are_the_releases(
-    collected: tuple[Params, Collected], release: Path, project: Path
-) -> None:
-    params, out = collected[0], project / "artifacts/annotate"
     built = build(params)
-    original = release / "fakeclue"
     assert list(read_records(out / "fakeclue/test")) == list(fakeclue.read(original, splits=["test"]))
     rows = [json.loads((folder / "data_json/test.json").read_text()) for folder in (out, original)]
     assert rows[0] == rows[1]
@@ -67,16 +57,15 @@ def test_texts_and_test_split_are_the_releases(
     build(params)
     assert content(out) == before
 
-    # Nobody was asked.
-    assert built.outcomes.empty
-    assert built.agreement.empty
-    assert pick(built, out) is None
+    assert pick(built, out) is None, "nobody was asked"
     with pytest.raises(UserError, match="asks nobody"):
         annotation(params)
 
 
-def test_an_item_on_both_sides_stays_where_the_release_has_it(collected, project: Path) -> None:
-    records = read_frame(project / "artifacts/collect/records")
+def test_an_item_on_both_sides_stays_where_the_release_has_it(release: Path) -> None:
+    names = ["id", "label", "category", "item", "split", "references"]
+    read = map(operator.attrgetter(*names), fakeclue.read(release / "fakeclue"))
+    records = pd.DataFrame(read, columns=names)
     test = records["split"] == "test"
     assert set(records[test]["item"]) & set(records[~test]["item"]), "as in the real release"
     split = plan(records, 0.2, 3)["split"]
@@ -89,8 +78,8 @@ def test_an_item_on_both_sides_stays_where_the_release_has_it(collected, project
 def test_ffpp_beside_the_release_serves_the_benchmarks_alone(release: Path, project: Path) -> None:
     ffpp_tree(project / "ffpp")
     ddvqa_tree(project / "ddvqa")
-    places = {"ffpp": project / "ffpp", "ddvqa": project / "ddvqa"}
-    counts = collect(released(release / "fakeclue", project / "base", **places))
+    params = released(release / "fakeclue", project / "base", ffpp=project / "ffpp", ddvqa=project / "ddvqa")
+    counts = collect(params)
     assert len(read_frame(project / "artifacts/collect/records")) == 48
     frames = read_frame(project / "artifacts/collect/benchmarks/ffpp")
     assert set(frames["split"]) == {"test"}

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -32,17 +32,16 @@ pytestmark = pytest.mark.usefixtures("quick_servers")
 
 # What the server does, by the outcome in the end.
 ENDS = {
-    "ok": "ok 429*2 429after*1 500*3 503*1 cut*1 reset*2 drip*1 hang*1 half*1 nochoice*1 badjson*1 "
-    "500*1,429*1,cut*1",
+    "ok": "ok 429*2 429after*1 500*3 cut*1 reset*2 drip*1 hang*1 half*1 nochoice*1 500*1,429*1,cut*1",
     "empty": "empty null",
     "truncated": "length",
     "refused": "filter refusal filtered",
     "rejected": "400 413",
-    "error": "429 500 cut reset hang half badjson html",
+    "error": "429 503 cut reset hang half badjson html",
 }
 EXPECTED = {behaviour: status for status, behaviours in ENDS.items() for behaviour in behaviours.split()}
 TEXTS = {"ok": "is waxy.", "length": "The fur is wa", "refusal": "I will not judge people."}
-TEXTS |= {"400": "the image is too small", "413": "413", "500": "out of memory", "hang": "within 0.8 s"}
+TEXTS |= {"400": "the image is too small", "413": "413", "503": "503", "hang": "within 0.8 s"}
 
 
 def digest(request: Request) -> str:
@@ -50,26 +49,22 @@ def digest(request: Request) -> str:
 
 
 @pytest.mark.slow
-def test_every_image_ends_with_one_outcome_and_a_rerun_asks_only_what_failed(
-    url: str, log: Path, tmp_path: Path
-) -> None:
+def test_every_image_ends_with_one_outcome_and_a_rerun_asks_only_what_failed(url, log, tmp_path) -> None:
     wanted, file, spec = images(list(EXPECTED)), tmp_path / "answers", entry(url, timeout=0.8)
     outcomes = ask(file, wanted, spec)
     assert dict(zip(EXPECTED, statuses(outcomes), strict=True)) == EXPECTED
     texts = dict(zip(EXPECTED, (each.text for each in outcomes), strict=True))
     assert {behaviour: text for behaviour, text in TEXTS.items() if text not in texts[behaviour]} == {}
     asked = [r["image"] for r in requests(log)]
-    for (behaviour, status), request in zip(EXPECTED.items(), wanted, strict=True):
-        if "*" not in behaviour:  # an answer is not asked again, a failure `retries` times
-            assert asked.count(digest(request)) == (4 if status == "error" else 1), behaviour
-    assert ask(file, wanted, spec) == outcomes
     failed = {digest(w) for w, each in zip(wanted, outcomes, strict=True) if each.status == "error"}
+    for behaviour, request in zip(EXPECTED, wanted, strict=True):
+        if "*" not in behaviour:  # an answer is not asked again, a failure `retries` times
+            assert asked.count(digest(request)) == (4 if digest(request) in failed else 1), behaviour
+    assert ask(file, wanted, spec) == outcomes
     assert {r["image"] for r in requests(log)[len(asked) :]} == failed
 
 
-def test_images_go_as_data_with_the_prompt_the_sampling_and_the_key(
-    url: str, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_go_as_data_with_the_prompt_the_sampling_and_the_key(url, log, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("VLM_KEY", "sk-secret-of-ours")
     netrc, wanted, file = tmp_path / "netrc", images(["ok"]), tmp_path / "answers"
     netrc.write_text("machine 127.0.0.1 login me password secret\n")
@@ -78,21 +73,18 @@ def test_images_go_as_data_with_the_prompt_the_sampling_and_the_key(
     ask(file, wanted, entry(f"{url}/", api_key_env="VLM_KEY", seed=3))
     ask(None, wanted, entry(url))
     with_key, without = requests(log)
-    sent_as = with_key["kind"], with_key["image"], with_key["prompt"], with_key["key"]
-    assert sent_as == (
-        "data:image/jpeg;base64", digest(wanted[0]), [PROMPT.text], "Bearer sk-secret-of-ours"
-    )  # fmt: skip
+    sent = {name: with_key[name] for name in ("kind", "image", "prompt", "key")}
+    assert sent == {
+        "kind": "data:image/jpeg;base64",
+        "image": digest(wanted[0]),
+        "prompt": [PROMPT.text],
+        "key": "Bearer sk-secret-of-ours",
+    }
     sampling = {"max_tokens": 50, "temperature": 0.0, "seed": 3}
     assert with_key["asked"] == {"model": "Qwen/Qwen2-VL-72B-Instruct", **sampling}
     assert without["asked"]["seed"] == 17, "the profile's"
     assert without["key"] is None, "a key of another service is nobody's business"
     assert b"sk-" not in file.read_bytes()
-
-
-def test_the_miniature_pays_nothing_for_it() -> None:
-    modules = "sys, fakevlm.annotation.fakeclue, fakevlm.inference.served"
-    code = f"import {modules}; assert 'openai' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_what_is_no_image_is_rejected_without_asking(url: str, log: Path) -> None:
@@ -101,9 +93,7 @@ def test_what_is_no_image_is_rejected_without_asking(url: str, log: Path) -> Non
 
 
 @pytest.mark.parametrize(("status", "cure"), [("401", "VLM_KEY"), ("404", "/models")])
-def test_a_users_mistake_stops_the_run_and_is_not_kept(
-    url: str, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str, cure: str
-) -> None:
+def test_a_users_mistake_stops_the_run_and_is_not_kept(url, log, tmp_path, monkeypatch, status, cure) -> None:
     monkeypatch.setenv("VLM_KEY", "sk-secret-of-ours")
     file = tmp_path / "answers"
     with pytest.raises(UserError, match=f"answers {status}") as caught:
@@ -112,9 +102,6 @@ def test_a_users_mistake_stops_the_run_and_is_not_kept(
     assert "secret" not in str(caught.value)
     assert len(requests(log)) <= 4
     assert answered(file) == 0
-    monkeypatch.delenv("VLM_KEY")
-    with pytest.raises(UserError, match="VLM_KEY is not set"):
-        ask(None, images(["ok"]), entry(url, api_key_env="VLM_KEY"))
 
 
 def test_when_all_is_rejected_the_run_stops(url: str) -> None:
@@ -124,13 +111,9 @@ def test_when_all_is_rejected_the_run_stops(url: str) -> None:
     assert statuses(outcomes) == ["ok"] + ["rejected"] * 150, "some images are answered: go on"
 
 
-def test_progress_tells_rate_cost_and_what_remains(
-    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def talkative(*args: Any, **options: Any) -> tqdm:
-        return tqdm(*args, **{**options, "mininterval": 0, "delay": 0})
-
-    monkeypatch.setattr("fakevlm.progress.tqdm", talkative)
+def test_progress_tells_rate_cost_and_what_remains(url: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    at_once = {"mininterval": 0, "delay": 0}
+    monkeypatch.setattr("fakevlm.progress.tqdm", lambda **options: tqdm(**options | at_once))
     spec = entry(url, retries=1, price_input=1.0, price_output=50.0)
     printed = []
     for _ in range(2):
@@ -140,19 +123,6 @@ def test_progress_tells_rate_cost_and_what_remains(
     assert re.search(line, printed[0])
     assert "1 failed, to be asked again by the next run" in printed[0].splitlines()[-1]
     assert "20 from the cache, 1 failed" in printed[1].splitlines()[-1]
-
-
-def test_a_proxy_is_used_unless_the_host_is_excepted(
-    url: str, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with serving(tmp_path / "proxy") as proxy:
-        monkeypatch.setenv("http_proxy", proxy.removesuffix("/v1"))
-        monkeypatch.setenv("no_proxy", "")
-        monkeypatch.delenv("NO_PROXY")
-        ask(None, images(["ok"]), entry("http://model.invalid/v1"))
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        ask(None, images(["ok"]), entry(url))
-    assert len(requests(tmp_path / "proxy")) == len(requests(log)) == 1
 
 
 class Disturbed(Client):
@@ -203,9 +173,7 @@ def test_nobody_there_stops_the_run(tmp_path: Path, host: str) -> None:
     assert answered(tmp_path / "answers") == 0, "it is no image's fault"
 
 
-def test_models_may_be_served_one_after_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_models_may_be_served_one_after_another(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("fakevlm.inference.servers._NONE_YET", 0.2)
     wanted, port, file = images(["ok"] * 30), free_port(), tmp_path / "answers"
     away = entry(f"http://127.0.0.1:{port}/v1", name="InternVL2", model="internvl")
@@ -221,28 +189,25 @@ def test_models_may_be_served_one_after_another(
 
 
 @pytest.fixture
-def rise(log: Path):
-    """A function that starts a server on a port after some seconds."""
-    timers, servers = [], contextlib.ExitStack()
+def rise(log: Path) -> Iterator[Callable[[int], None]]:
+    """A function that starts a server on a port in half a second."""
+    with contextlib.ExitStack() as servers:
 
-    def start(port: int, after: float) -> None:
-        context = serving(log, latency=0.02, port=port)
-        timers.append(threading.Timer(after, lambda: servers.enter_context(context)))
-        timers[-1].start()
+        def start(port: int) -> None:
+            server = serving(log, latency=0.02, port=port)
+            timer = threading.Timer(0.5, servers.enter_context, [server])
+            servers.callback(timer.join)
+            timer.start()
 
-    yield start
-    for timer in timers:
-        timer.join()
-    servers.close()
+        yield start
 
 
-def test_a_server_that_is_late_is_waited_for(rise, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_late_is_waited_for(rise, monkeypatch) -> None:
     monkeypatch.setattr("fakevlm.inference.servers._NONE_YET", 30.0)
     port = free_port()
-    rise(port, after=0.5)
+    rise(port)
     outcomes = ask(None, images(["ok"] * 40), entry(f"http://127.0.0.1:{port}/v1", retries=0))
     assert statuses(outcomes) == ["ok"] * 40
-    assert len(requests(log)) == 40
 
 
 def killed(file: Path, then: Callable[[int], object]) -> list[str]:
@@ -254,29 +219,23 @@ def killed(file: Path, then: Callable[[int], object]) -> list[str]:
         return statuses(ask(file, images(["ok"] * 60), client))
 
 
-def test_a_server_that_is_started_anew_is_waited_for(
-    rise, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_server_that_is_started_anew_is_waited_for(rise, log: Path, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("fakevlm.inference.servers._NONE_YET", 0.0)  # of one that was there it is another
-    assert killed(tmp_path / "answers", lambda port: rise(port, after=0.5)) == ["ok"] * 60
+    assert killed(tmp_path / "answers", rise) == ["ok"] * 60
     assert 40 <= len(requests(log)) < 60
     messages = capsys.readouterr().err
     assert messages.count("cannot be reached; all requests wait, 30 s at most") == 1
     assert messages.count("can be reached again") == 1
 
 
-def test_a_server_that_does_not_come_back_stops_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_does_not_come_back_stops_the_run(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("fakevlm.inference.servers._NONE_ANY_MORE", 0.5)
     with pytest.raises(UserError, match="no server can be reached at"):
         killed(tmp_path / "answers", lambda port: None)
     assert 10 <= answered(tmp_path / "answers") <= 20, "what waited is asked by the next run"
 
 
-def test_a_server_that_only_fails_is_named_and_stops_the_run_in_the_end(
-    url: str, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_server_that_only_fails_is_named_and_stops_the_run(url, log, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("fakevlm.inference.servers._NONE_ANY_MORE", 1.0)
     with pytest.raises(UserError, match=r"nothing but failures.*out of memory"):
         ask(tmp_path / "answers", images(["500"] * 400), entry(url))
@@ -287,9 +246,7 @@ def test_a_server_that_only_fails_is_named_and_stops_the_run_in_the_end(
     assert answered(tmp_path / "answers") == 0
 
 
-def test_a_server_that_dies_of_each_request_and_is_started_anew_is_given_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_server_that_dies_of_each_request_and_is_started_anew_is_given_up(monkeypatch) -> None:
     monkeypatch.setattr("fakevlm.inference.servers._NONE_ANY_MORE", 900.0)
 
     async def go() -> None:
@@ -309,17 +266,13 @@ SOON = datetime.now(UTC) + timedelta(seconds=590)
 
 
 @pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
-        ({"retry-after": format_datetime(SOON, usegmt=True)}, pytest.approx(320, abs=280)),
-        ({"retry-after": "1e9"}, 600.0),  # nobody waits for ever
-        *(({"retry-after": nothing}, 0.0) for nothing in ("", "soon", "-3", "nan")),
-    ],
+    ("value", "seconds"),
+    [("7", 7.0), (format_datetime(SOON, usegmt=True), pytest.approx(320, abs=280)), ("1e9", 600.0)]
+    + [(nothing, 0.0) for nothing in ("", "soon", "-3", "nan")],
 )
-def test_retry_after_in_all_its_forms(headers: dict[str, str], seconds: float) -> None:
-    assert _retry_after(headers) == seconds
+def test_retry_after_in_all_its_forms(value: str, seconds: float) -> None:
+    assert _retry_after({"retry-after": value}) == seconds
+    assert _retry_after({"retry-after-ms": "250", "retry-after": value}) == 0.25
 
 
 SERVE = "import sys; from transformers.cli.transformers import main\n"
@@ -327,15 +280,12 @@ SERVE += "sys.argv[:1] = ['transformers', 'serve']; main()"
 
 
 @pytest.mark.slow
-def test_transformers_serve_answers_but_gives_no_log_probabilities(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_transformers_serve_answers_but_gives_no_log_probabilities(tmp_path: Path, monkeypatch) -> None:
     class Completions(Client):
         def _read(self, completion: Any) -> Outcome:
-            completions.append(completion)
+            assert completion.choices[0].logprobs is None, "why `evaluate.servers` wants vLLM or SGLang"
             return super()._read(completion)
 
-    completions: list[Any] = []
     model, port = str(tinyqwen.build(tmp_path / "qwen")), free_port()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("fakevlm.inference.servers._NONE_YET", 180.0)
@@ -352,8 +302,6 @@ def test_transformers_serve_answers_but_gives_no_log_probabilities(
     assert statuses(outcomes) == ["ok"] * 3, (tmp_path / "log").read_text()
     assert all(len(outcome.text) == 1 and outcome.text.islower() for outcome in outcomes)
     assert client.tokens_in > 3 * 100, "the prompt was read"
-    # Why `evaluate.servers` wants vLLM or SGLang.
-    assert {completion.choices[0].logprobs for completion in completions} == {None}
 
 
 def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
@@ -373,7 +321,7 @@ def test_an_image_is_sent_byte_for_byte_under_its_type() -> None:
     small, grey = Image.new("RGB", (8, 8), (90, 0, 9)), Image.new("L", (8, 8), 90)
     files = [(kind, encoded(each, kind)) for kind in ("PNG", "JPEG", "WEBP", "GIF") for each in (small, grey)]
     # Two pictures in a file, as some cameras write them.
-    double = encoded(small, "MPO", save_all=True, append_images=[Image.new("RGB", (4, 4))], exif=exif)
+    double = encoded(small, "MPO", save_all=True, append_images=[grey.convert("RGB")], exif=exif)
     for kind, picture in [*files, ("JPEG", encoded(small, "JPEG", exif=exif)), ("JPEG", double)]:
         assert sent(picture) == (f"image/{kind.lower()}", picture)
     with pytest.raises(ValueError, match="not an image"):
@@ -401,6 +349,5 @@ def test_a_server_sees_the_pixels_that_a_model_here_sees() -> None:
         mime, bytes_sent = sent(picture)
         assert mime == "image/png"
         theirs = ImageOps.exif_transpose(Image.open(io.BytesIO(bytes_sent)))
-        assert theirs.mode == "RGB"
-        assert not theirs.has_transparency_data
+        assert (theirs.mode, theirs.has_transparency_data) == ("RGB", False)
         assert np.array_equal(np.asarray(theirs), np.asarray(decode(picture)))

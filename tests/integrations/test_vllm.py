@@ -158,12 +158,12 @@ def test_two_replicas_one_of_them_killed_say_what_one_process_says(evaluated, pr
 def test_annotators_and_an_aggregator_whose_schema_is_enforced(tmp_path: Path) -> None:
     # Without the schema it would say brackets for ever; with it, the shortest answer that fits.
     model = tinyqwen.build(tmp_path / "qwen", likes=']"}f')
-    pictures = [record.image for record in tinyllava.records(12, size=64)]
-    requests = [Request(f"{n}.png", f"{n}.png", picture, PROMPT) for n, picture in enumerate(pictures)]
+    pictures = {record.id: record.image for record in tinyllava.records(12, size=64)}
+    requests = [Request(key, key, picture, PROMPT) for key, picture in pictures.items()]
     with serving(model, tmp_path / "log", "--served-model-name=m", "--max-model-len=4096") as (url, _):
         captions = ask(None, requests, entry(url, model="m", max_tokens=5, timeout=120.0))
         assert captions == [Outcome("truncated", "]]]]]")] * 12
-        dogs = [Candidates(each.id, "animal", FAKE, {"a": "waxy fur", "b": "waxy fur"}) for each in requests]
+        dogs = [Candidates(key, "animal", FAKE, {"a": "waxy fur", "b": "waxy fur"}) for key in pictures]
         spec = aggregator_entry(url, model="m", max_tokens=300, attempts=1, timeout=120.0, with_image=True)
-        annotations = aggregate(None, dogs, spec, requests)
+        annotations = aggregate(None, dogs, spec, pictures)
     assert [each.outcome for each in annotations] == ["ok"] * 12
