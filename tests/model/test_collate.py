@@ -1,40 +1,85 @@
-"""Batches: equal to the processor's own, labels on the answer only, padding on the right side."""
+"""Prompts are LLaVA-1.5's; batches are the processor's own, with labels on the answer only."""
 
 import json
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-import tinyllava
+from fakevlm.data import records
+from fakevlm.data.records import decode
 from fakevlm.errors import UserError
 from fakevlm.model import chat
-from fakevlm.model.build import build_processor, build_tokenizer
+from fakevlm.model.build import CHAT_TEMPLATE, build_processor, build_tokenizer
 from fakevlm.model.collate import IGNORE, Collator, Example
 from fakevlm.model.llava import load_processor
+from smallcorpora import picture
 
+# Behaves as the template that llava-hf/llava-1.5-7b-hf publishes: no end-of-sequence token after an answer.
+PUBLISHED = (
+    "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['role'].upper() + ': '}}{% endif %}"
+    "{% for c in m['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
+    "{% for c in m['content'] | selectattr('type', 'equalto', 'text') %}{{ c['text'] + ' '}}{% endfor %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+QUESTION = "Does the image look real/fake?"
+RELEASED = "Does the image looks real/fake?"  # conversations[0].value of the released JSON
+PROMPT = f"USER: <image>\n{QUESTION} ASSISTANT:"
 ANSWERS = ["This is a fake image. Texture: the surface is waxy.", "This is a real image.", "Fake"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def processor():
-    return build_processor(build_tokenizer([chat.STANDARD, *ANSWERS], 600), 32, 8)
+    return build_processor(build_tokenizer([QUESTION, *ANSWERS], 600), 32, 8)
 
 
-def picture(seed: int, height: int = 32, width: int = 32) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+def example(seed: int, size: tuple[int, int] = (32, 32), *texts: str | None) -> Example:
+    return Example(decode(picture(seed, "PNG", size)), *texts)
 
 
 @pytest.fixture
 def examples():
-    images = [picture(0), picture(1, 40, 90), picture(2, 70, 33)]
-    questions = [None, "Real or fake?", "Why do you think so?"]
-    return [Example(*parts) for parts in zip(images, questions, ANSWERS, strict=True)]
+    given = ((32, 32), None), ((90, 40), "Real or fake?"), ((33, 70), "Why do you think so?")
+    return [example(n, *parts, ANSWERS[n]) for n, parts in enumerate(given)]
 
 
-def test_equals_the_processors_batch(processor, examples):
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, PUBLISHED], ids=["ours", "published"])
+def test_prompt_and_conversation_are_llavas(processor, template: str) -> None:
+    assert chat.STANDARD == records.QUESTION == QUESTION
+    processor.chat_template = template
+    assert chat.prompt(processor) == chat.prompt(processor, QUESTION) == PROMPT
+    assert chat.conversation(processor, None, "Fake") == f"{PROMPT} Fake</s>"
+
+
+def test_bare_is_the_question_as_the_authors_feed_it(processor) -> None:
+    assert chat.standard("bare") == RELEASED != chat.standard() == QUESTION
+    assert chat.prompt(processor, kind="bare") == f"<image>{RELEASED}"
+    assert chat.prompt(processor, f"<image>{RELEASED}", "bare") == f"<image>{RELEASED}"
+    assert chat.prompt(processor, "Is the nose real/fake?", "bare") == "<image>Is the nose real/fake?"
+    assert chat.conversation(processor, None, "Fake", "bare") == f"<image>{RELEASED} Fake</s>"
+    for kind in ("bare", "template"):
+        ids = processor.tokenizer(chat.prompt(processor, QUESTION, kind)).input_ids
+        assert ids[0] == processor.tokenizer.bos_token_id
+        assert ids.count(processor.image_token_id) == 1
+
+
+def test_special_tokens_in_data_are_left_out(processor) -> None:
+    assert chat.prompt(processor, f"<image>{QUESTION}") == PROMPT
+    text = chat.conversation(processor, "Why?", "This</s> is <image>it.")
+    assert text == "USER: <image>\nWhy? ASSISTANT: This is it.</s>"
+
+
+def test_template_travels_with_the_processor(processor, tmp_path, monkeypatch) -> None:
+    processor.save_pretrained(tmp_path)
+    assert chat.prompt(load_processor(tmp_path)) == PROMPT
+    (tmp_path / "chat_template.jinja").unlink()
+    assert chat.prompt(load_processor(tmp_path)) == PROMPT, "LLaVA-1.5's stands in"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match="no processor could be loaded"):
+        load_processor(tmp_path / "nothing")
+
+
+def test_equals_the_processors_batch_and_labels_are_answer_and_end_only(processor, examples):
     batch = Collator(processor)(examples)
     texts = [chat.conversation(processor, e.question, e.answer) for e in examples]
     options = {"padding": True, "padding_side": "right", "return_tensors": "pt"}
@@ -42,14 +87,9 @@ def test_equals_the_processors_batch(processor, examples):
     assert set(expected) <= set(batch)
     for name, tensor in expected.items():
         assert torch.equal(batch[name], tensor), name
-
-
-def test_labels_are_answer_and_end_only(processor, examples):
-    batch = Collator(processor)(examples)
-    for row, answer in enumerate(ANSWERS):
-        learned = batch["labels"][row][batch["labels"][row] != IGNORE]
-        assert processor.tokenizer.decode(learned) == f" {answer}</s>"
-        assert torch.equal(batch["input_ids"][row][batch["labels"][row] != IGNORE], learned)
+    for ids, labels, answer in zip(batch["input_ids"], batch["labels"], ANSWERS, strict=True):
+        assert processor.tokenizer.decode(labels[labels != IGNORE]) == f" {answer}</s>"
+        assert torch.equal(ids[labels != IGNORE], labels[labels != IGNORE])
 
 
 def test_generation_pads_left_and_has_no_answer(processor, examples):
@@ -58,26 +98,17 @@ def test_generation_pads_left_and_has_no_answer(processor, examples):
     assert set(batch) == {"pixel_values", "input_ids", "attention_mask"}
     assert batch["attention_mask"][:, -1].all()
     assert (batch["input_ids"][batch["attention_mask"] == 0] == processor.tokenizer.pad_token_id).all()
-    for row, example in enumerate(examples):
-        alone = collator([example])["input_ids"][0]
-        assert torch.equal(batch["input_ids"][row, -len(alone) :], alone)
+    for row, one in zip(batch["input_ids"], examples, strict=True):
+        alone = collator([one])["input_ids"][0]
+        assert torch.equal(row[-len(alone) :], alone)
         assert processor.tokenizer.decode(alone).endswith("ASSISTANT:")
 
 
 def test_long_answers_are_cut_and_marked(processor):
     collator = Collator(processor, max_length=45)
-    short, long = collator.encode([Example(picture(1), None, text) for text in ("Fake", ANSWERS[0] * 9)])
+    short, long = collator.encode([example(1, (32, 32), None, text) for text in ("Fake", ANSWERS[0] * 9)])
     assert len(short.ids) < len(long.ids) == 45
-    batch = collator.pad([short, long])
-    assert batch["labels"][1, -1] != processor.tokenizer.eos_token_id
-
-
-def test_bad_input_is_named(processor):
-    with pytest.raises(UserError, match=r"training\.max_length is 20"):
-        Collator(processor, max_length=20)([Example(picture(1), None, "Fake")])
-    with pytest.raises(ValueError, match="without answer"):
-        Collator(processor)([Example(picture(1))])
-    assert Collator(processor).encode([]) == []
+    assert collator.pad([short, long])["labels"][1, -1] != processor.tokenizer.eos_token_id
 
 
 @pytest.mark.parametrize(
@@ -85,12 +116,11 @@ def test_bad_input_is_named(processor):
     [{}, {"patch_size": 8, "vision_feature_select_strategy": "default"}],
     ids=["nothing", "no number of additional tokens"],
 )
-def test_a_processor_that_an_older_library_saved_counts_an_images_tokens(tmp_path, saved):
-    new = tinyllava.build(tmp_path / "new")
-    old = shutil.copytree(new, tmp_path / "old")
-    config = json.loads((new / "processor_config.json").read_text())
+def test_a_processor_that_an_older_library_saved_counts_an_images_tokens(base, tmp_path, saved):
+    old = shutil.copytree(base, tmp_path / "old")
+    config = json.loads((base / "processor_config.json").read_text())
     (old / "preprocessor_config.json").write_text(json.dumps(config["image_processor"]))
     (old / "processor_config.json").write_text(json.dumps({"processor_class": "LlavaProcessor", **saved}))
-    example = Example(picture(1), None)
-    ids = [Collator(load_processor(f), for_generation=True).encode([example])[0].ids for f in (new, old)]
-    assert ids[0].tolist() == ids[1].tolist()
+    processors = [load_processor(folder) for folder in (base, old)]
+    ids = [Collator(p, for_generation=True).encode([example(1)])[0].ids.tolist() for p in processors]
+    assert ids[0] == ids[1]

@@ -4,21 +4,16 @@ import numpy as np
 import pytest
 
 from fakevlm.errors import UserError
-from fakevlm.model import sentence_encoder
 from fakevlm.model.sentence_encoder import encode
 
 
-def test_rows_are_unit_vectors_in_the_order_of_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = sentence_encoder._load("all-MiniLM-L6-v2")
-    batches, original = [], model.encode
-    monkeypatch.setattr(model, "encode", lambda t, **kw: batches.append(list(t)) or original(t, **kw))
+def test_rows_are_unit_vectors_in_the_order_of_the_texts() -> None:
     texts = ["the shadow is wrong", "", "the fur is too smooth", "the shadow is wrong"]
     rows = encode(texts)
     assert (rows.shape, rows.dtype) == ((4, 384), np.float32)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
     assert (rows[0] == rows[3]).all()
     assert (encode(texts[::-1])[::-1] == rows).all(), "order does not change the values"
-    assert batches[0] == sorted(set(texts)), "each distinct text once"
     assert encode([]).shape == (0, 384)
 
 

@@ -51,8 +51,7 @@ def test_probe_takes_the_pooling_that_tells_the_classes_apart():
 
 
 def predictions(verdicts, labels, p_fake=0.5):
-    columns = {"label": labels, "p_fake": p_fake, "verdict": verdicts}
-    columns["category"] = ["animal", None] * (len(labels) // 2)
+    columns = {"label": labels, "p_fake": p_fake, "verdict": verdicts, "category": ["animal", None] * 2}
     frame = pd.DataFrame(columns).assign(method="Frozen QA", benchmark="loki", text="")
     return frame.assign(id=frame.index.astype(str), item=frame.index.astype(str))
 
@@ -62,15 +61,11 @@ def test_unparsed_counts_as_wrong_and_one_class_has_no_auc():
     scores = study.score(predictions(verdicts, labels, [0.9, 0.6, 0.4, 0.1]), draws=50, seed=1)
     assert list(scores.columns) == study.SCORE_COLUMNS
     scores = scores.set_index(["subset", "metric"])
-    overall = scores.loc["all", "value"]
-    assert overall[["acc", "unparsed", "auc"]].tolist() == [0.5, 0.5, 1.0]
-    assert overall["f1_fake"] == pytest.approx(2 / 3)
+    assert scores.loc["all", "value"][["acc", "unparsed", "auc"]].tolist() == [0.5, 0.5, 1.0]
     assert scores.loc[("label=fake", "acc"), ["value", "n"]].tolist() == [0.5, 2]
     assert scores.loc[("category=animal", "acc"), "n"] == 2
-    assert scores.loc[("all", "acc"), ["ci_low", "value", "ci_high"]].is_monotonic_increasing
     scores = study.score(predictions(["fake"] * 4, [FAKE] * 4), draws=20, seed=1)
     assert "auc" not in set(scores["metric"])
-    assert scores[scores["metric"] == "acc"]["value"].tolist() == [1.0, 1.0, 1.0]
 
 
 @pytest.fixture
@@ -143,13 +138,10 @@ def test_the_whole_study(base, world, monkeypatch):
     assert {file.name: file.read_bytes() for file in out.iterdir()} == first
 
 
-def test_a_profile_may_leave_loki_out(project):
-    write_records(tinyllava.records(6, 2), project / "artifacts/annotate/fakeclue/test")
-    write_records([], project / "artifacts/collect/benchmarks/loki")
-    params = tinyllava.params(project, evaluate={"limit": 4})
-    tests = study.load_tests(params)
-    assert list(tests) == ["fakeclue"]
-    assert len(tests["fakeclue"]) == 4
+def test_a_profile_may_leave_loki_out(world):
+    write_records([], world / "artifacts/collect/benchmarks/loki")
+    tests = study.load_tests(tinyllava.params(world, evaluate={"limit": 4}))
+    assert {name: len(records) for name, records in tests.items()} == {"fakeclue": 4}
 
 
 def test_the_stage_names_the_settings_of_the_evaluation_that_it_uses():
