@@ -46,11 +46,7 @@ def write_ground_truth(ground_truth: Iterable[GroundTruth], file: Path) -> None:
 
 
 def read_ground_truth(file: Path | None) -> dict[str, GroundTruth]:
-    """Return the ground truth by path; empty if there is no file, as in every profile but the miniature's.
-
-    Raises:
-        UserError: a line does not parse.
-    """
+    """Return the ground truth by path, empty without a file. Raises `UserError` if a line does not parse."""
     if file is None or not file.exists():
         return {}
     ground_truth = {}

@@ -12,18 +12,11 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Block:
-    """One block of a page.
+    """One block of a page; a renderer may set it by its finer class or go by its kind alone."""
 
-    Attributes:
-        kind: title, text, figure, caption, table, rule, header or footer.
-        box: x0, y0, x1, y1 as fractions of the page's width and height, x0 < x1 and y0 < y1.
-        name: the annotation's finer class, where there is one (`unordered list`, whose kind is text); a
-            renderer may set it accordingly or go by the kind alone.
-    """
-
-    kind: str
-    box: Box
-    name: str = field(default="", compare=False)
+    kind: str  # title, text, figure, caption, table, rule, header or footer
+    box: Box  # left, top, right, bottom as fractions of the page's width and height
+    name: str = field(default="", compare=False)  # finer class of the annotation, if any (`unordered list`)
 
 
 def clipped(box: Sequence[float], least: float = 0.006) -> Box | None:
@@ -42,8 +35,7 @@ def jitter(layout: Sequence[Block], rng: np.random.Generator) -> list[Block]:
 
     Blocks never grow beyond their old place by more than a gutter, so columns do not run into one another.
     """
-    flip = rng.random() < 0.5
-    scale = rng.uniform(0.96, 1.0, 2)
+    flip, scale = rng.random() < 0.5, rng.uniform(0.96, 1.0, 2)
     shift = rng.uniform(0.0, 1.0, 2) * (1.0 - scale)
     varied = []
     for block in layout:

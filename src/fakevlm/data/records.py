@@ -40,7 +40,7 @@ SCHEMA = pa.schema(
     [pa.field(name, kind, name not in _REQUIRED) for name, kind in _TYPES.items()],
     metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})},
 )
-
+WITHOUT_IMAGE = [name for name in SCHEMA.names if name != "image"]
 
 # Phone cameras take 200 megapixels. Pillow warns above this number and refuses above twice as many.
 Image.MAX_IMAGE_PIXELS = 250_000_000
@@ -49,8 +49,7 @@ Image.MAX_IMAGE_PIXELS = 250_000_000
 def rgb(image: Image.Image) -> Image.Image:
     """Return an opened image of any mode as RGB; of 16 bits a channel the upper eight.
 
-    Raises:
-        ValueError: its pixels are floating-point numbers, of no known range.
+    Raises `ValueError` if its pixels are floating-point numbers, of no known range.
     """
     if image.mode.startswith("I"):  # Pillow's own conversion makes all white that is above 255
         return Image.fromarray((np.clip(np.asarray(image), 0, 0xFFFF) >> 8).astype(np.uint8)).convert("RGB")
@@ -116,13 +115,8 @@ def to_record(row: dict[str, Any]) -> Record:
 class RecordWriter:
     """Write records as `part-00000.parquet`, … in a folder; a context manager. Old parts are removed.
 
-    Args:
-        folder: of the shards.
-        shard_rows, shard_bytes: a shard ends with so many rows or so many bytes of images, whichever comes
-            first. A million images of 400 kB are 3,200 files, few enough for DVC to look at in seconds.
-
-    Attributes:
-        total: how many records were written.
+    A shard ends after `shard_rows` rows or `shard_bytes` bytes of images, whichever comes first: a million
+    images of 400 kB are 3,200 files, few enough for DVC to look at in seconds. `total` counts the records.
     """
 
     def __init__(self, folder: Path, shard_rows: int = 2000, shard_bytes: int = 128 << 20) -> None:
@@ -179,16 +173,11 @@ def write_records(
 
 
 def shards(folder: Path) -> list[Path]:
-    """Return the files of a folder of records, in order.
-
-    Raises:
-        UserError: there are none.
-    """
-    parts = sorted(folder.glob("part-*.parquet"))
-    if not parts:
-        what = f"no record shards (part-*.parquet) in {folder}"
-        raise UserError(what, "run the stage that makes them: `dvc repro`")
-    return parts
+    """Return the files of a folder of records, in order. Raises `UserError` if there are none."""
+    if parts := sorted(folder.glob("part-*.parquet")):
+        return parts
+    what = f"no record shards (part-*.parquet) in {folder}"
+    raise UserError(what, "run the stage that makes them: `dvc repro`")
 
 
 def read_records(folder: Path) -> Iterator[Record]:
@@ -202,8 +191,7 @@ def read_records(folder: Path) -> Iterator[Record]:
 
 def read_frame(folder: Path, columns: list[str] | None = None) -> pd.DataFrame:
     """Return the records' columns, without the images."""
-    columns = columns or [name for name in SCHEMA.names if name != "image"]
-    table = pa.concat_tables([pq.ParquetFile(part).read(columns) for part in shards(folder)])
+    table = pa.concat_tables([pq.ParquetFile(part).read(columns or WITHOUT_IMAGE) for part in shards(folder)])
     return table.to_pandas(split_blocks=True, self_destruct=True)  # each column is freed once it is copied
 
 

@@ -13,26 +13,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fakevlm.data.records import SCHEMA, Record, read_frame, shards, to_record
+from fakevlm.data.records import SCHEMA, WITHOUT_IMAGE, Record, read_frame, shards, to_record
 from fakevlm.errors import UserError
 
 IN_MEMORY = 128 << 20  # bytes of images that a process may keep, here as encoded in their files
 OPEN_FILES = 16  # each with its footer, about 1 MB
-WITHOUT_IMAGE = [name for name in SCHEMA.names if name != "image"]
 
 
 class Records(Sequence[Record]):
     """The records of a folder written by `records.write_records`, read when they are indexed or iterated.
 
-    The row groups (about 1 MB each) read last are kept, so small folders are read once; a slice is a list.
-    Can be pickled, and used after a fork.
-
-    Args:
-        folder: of the shards.
-        in_memory: about how many bytes of row groups to keep; at least one is.
-
-    Raises:
-        UserError: there are no shards.
+    The row groups (about 1 MB each) read last are kept, about `in_memory` bytes of them and at least one, so
+    small folders are read once. A slice is a list. Can be pickled, and used after a fork.
     """
 
     def __init__(self, folder: Path, in_memory: int = IN_MEMORY) -> None:
@@ -123,16 +115,11 @@ def columns_of(records: Sequence[Record], columns: Sequence[str]) -> pd.DataFram
 
 
 def fetch(folder: Path, ids: Iterable[str]) -> dict[str, Record]:
-    """Return a folder's records with these ids; no other image is read.
-
-    Raises:
-        UserError: one is not there.
-    """
+    """Return a folder's records with these ids. Raises `UserError` if one is missing. Others are not read."""
     wanted, records = set(ids), Records(folder)
     rows = np.flatnonzero(records.frame(["id"])["id"].isin(wanted))
     by_id = {record.id: record for record in records.take(rows)}
     if missing := sorted(wanted - set(by_id)):
-        raise UserError(
-            f"{folder} lacks the record {missing[0]}", "the stages are out of step: run `dvc repro`"
-        )
+        what = f"{folder} lacks the record {missing[0]}"
+        raise UserError(what, "the stages are out of step: run `dvc repro`")
     return by_id

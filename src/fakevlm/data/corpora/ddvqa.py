@@ -53,10 +53,8 @@ def read(root: Path, ffpp_root: Path, frames_per_video: int, **options: Any) -> 
     first; so does this reader, starting again at the first when a video has more questions than frames.
 
     Args:
-        root: of the corpus.
         ffpp_root: FaceForensics++, where the frames come from. A video that it lacks is unusable.
-        frames_per_video: evenly spaced.
-        options: of `ffpp.video_frames`.
+        frames_per_video, options: as in `ffpp.read`.
 
     Raises:
         UserError: the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.

@@ -49,13 +49,8 @@ def template(size: int, scale: float) -> np.ndarray:
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return the rotation, uniform scale and shift that bring points nearest to others: (2, 3).
 
-    In the plane this least-squares solution is Umeyama's, which DeepfakeBench takes from scikit-image.
-
-    Args:
-        source, target: (n, 2) points, n ≥ 2.
-
-    Raises:
-        BadImage: the points are all on one spot.
+    In the plane this least-squares solution is Umeyama's, which DeepfakeBench takes from scikit-image. Points
+    are (n, 2), n ≥ 2. Raises `BadImage` if they are all on one spot.
     """
     x, y = np.asarray(source, np.float64).T
     ones, zeros = np.ones_like(x), np.zeros_like(x)
@@ -69,8 +64,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def read_landmarks(_: np.ndarray, file: Path) -> list[Face]:
     """Return the face of a file of landmarks; none if there is no file: dlib found no face then.
 
-    Raises:
-        BadImage: the file is no array of 5, 68 or 81 points.
+    Raises `BadImage` if the file is no array of 5, 68 or 81 points.
     """
     if not file.is_file():
         return []
@@ -85,11 +79,7 @@ def read_landmarks(_: np.ndarray, file: Path) -> list[Face]:
 
 
 def yunet(settings: FaceCrop) -> Finder:
-    """Return a finder by OpenCV's YuNet.
-
-    Raises:
-        UserError: its model is missing or does not load.
-    """
+    """Return a finder by OpenCV's YuNet. Raises `UserError` if its model is missing or does not load."""
     import cv2
 
     model = paths.resolve(settings.model)
@@ -131,12 +121,8 @@ class Cropper:
     def __call__(self, frame: np.ndarray, landmarks: Path) -> np.ndarray:
         """Return the crop: (H, W, 3) uint8 RGB → (size, size, 3); black outside the frame.
 
-        Args:
-            frame: of the video.
-            landmarks: the file in which this frame's landmarks would be.
-
-        Raises:
-            BadImage: there is no face, or the landmarks are broken or those of a crop.
+        `landmarks` is the file in which this frame's landmarks would be. Raises `BadImage` if there is no
+        face, or the landmarks are broken or those of a crop.
         """
         import cv2
 
@@ -154,11 +140,7 @@ class Cropper:
 
 
 def make_cropper(settings: FaceCrop | None) -> Cropper | None:
-    """Return the cropper that `collect.face_crop` names; None where frames are not cropped.
-
-    Raises:
-        UserError: the detector's model is missing or does not load.
-    """
+    """Return the cropper of `collect.face_crop`, None if frames are not cropped. Raises as `yunet` does."""
     if settings is None:
         return None
     find = read_landmarks if settings.detector == "landmarks" else yunet(settings)

@@ -35,13 +35,8 @@ def holds(folder: Folder, path: str) -> bool:
 def image_folder(root: Path, split: str, rows: Sequence[Any]) -> Folder:
     """Return the folder that the paths of a split's images start from: unpacked, or in the zip.
 
-    Args:
-        root: the release's folder.
-        split: `train` or `test`.
-        rows: of the split's JSON.
-
-    Raises:
-        UserError: there is neither zip nor folder, or the zip is damaged or holds none of the images.
+    `rows` are those of the split's JSON. Raises `UserError` if there is neither zip nor folder, or the zip is
+    damaged or holds none of the images.
     """
     paths = [row["image"] for row in rows if isinstance(row, dict) and isinstance(row.get("image"), str)]
     probes, file = paths[:_PROBES], root / f"{split}.zip"

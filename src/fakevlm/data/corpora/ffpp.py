@@ -35,10 +35,9 @@ def frame_id(method: str | None, video: str, frame: str) -> str:
 
 
 def pairs(root: Path, split: str) -> list[tuple[str, str]]:
-    """Return the pairs of original video ids of one official split; each was manipulated in both directions.
+    """Return the pairs of original videos of one official split; each was manipulated in both directions.
 
-    Raises:
-        UserError: the split's file is missing or not a list of pairs.
+    Raises `UserError` if the split's file is missing or not a list of pairs.
     """
     file = root / "splits" / f"{split}.json"
     try:
@@ -58,10 +57,7 @@ def _place(root: Path, method: str | None) -> Path:
 
 
 def spaced(total: int, wanted: int) -> list[int]:
-    """Return `wanted` indices evenly spaced over `total`, first and last included; all if fewer.
-
-    The same frames as DeepfakeBench's `fixed_num_frames`.
-    """
+    """Return `wanted` indices evenly spaced over `total`: DeepfakeBench's `fixed_num_frames`."""
     return np.unique(np.linspace(0, total - 1, wanted, dtype=int)).tolist() if total else []
 
 
@@ -78,8 +74,7 @@ def _opened(file: Path) -> Iterator[av.container.InputContainer]:
 def numbers(file: Path, wanted: int) -> list[int]:
     """Return the numbers (from 0) of `wanted` evenly spaced frames of a video; nothing is decoded.
 
-    Raises:
-        BadImage: the file is not a video or has no frame.
+    Raises `BadImage` if the file is not a video or has no frame.
     """
     with _opened(file) as container:
         stream = container.streams.video[0]
@@ -91,16 +86,10 @@ def numbers(file: Path, wanted: int) -> list[int]:
 
 
 def frames(file: Path, chosen: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (number from 0, (H, W, 3) uint8 RGB) of the chosen frames of a video.
+    """Yield (number from 0, (H, W, 3) uint8 RGB) of the chosen frames of a video; `chosen` ascends.
 
-    A header may promise more frames than come; those are left out.
-
-    Args:
-        file: of the video.
-        chosen: numbers of frames, ascending; at least one.
-
-    Raises:
-        BadImage: the file is not a video, or breaks off while decoding.
+    A header may promise more frames than come; those are left out. Raises `BadImage` if the file is not a
+    video, or breaks off while decoding.
     """
     with _opened(file) as container:
         container.streams.video[0].thread_type = "NONE"  # one thread: the same bytes on every machine
@@ -112,14 +101,9 @@ def frames(file: Path, chosen: Sequence[int]) -> Iterator[tuple[int, np.ndarray]
 
 
 def video_frames(
-    root: Path,
-    method: str | None,
-    video: str,
-    wanted: int,
-    drawn: Drawn | None = None,
-    crop: Cropper | None = None,
-    values: cache.Cache | None = None,
-) -> Frames:
+    root: Path, method: str | None, video: str, wanted: int, drawn: Drawn | None = None,
+    crop: Cropper | None = None, values: cache.Cache | None = None,
+) -> Frames:  # fmt: skip
     """Return evenly spaced frames of one video: decoded ones as PNG, cropped if asked for.
 
     A `frames` folder beside `videos` goes first (`…/c23/frames/033_097/012.png`, as DeepfakeBench crops faces
@@ -128,12 +112,9 @@ def video_frames(
     does not come.
 
     Args:
-        root: of the corpus.
         method: None for an original.
         video: its id.
         wanted: number of frames.
-        drawn: whether a frame is drawn, by its id; None: all are.
-        crop: cuts faces from decoded frames.
         values: cache of the decoded frames.
     """
     place = _place(root, method)
@@ -150,11 +131,8 @@ def video_frames(
     try:
         if not file.is_file():
             raise BadImage("video missing")
-        landmarks = {
-            number: place / "landmarks" / video / f"{number:03d}.npy"
-            for number in numbers(file, wanted)
-            if chosen(f"{number:03d}.png")
-        }
+        needed = [number for number in numbers(file, wanted) if chosen(f"{number:03d}.png")]
+        landmarks = {number: place / "landmarks" / video / f"{number:03d}.npy" for number in needed}
         pictures, problems = _decode(file, landmarks, crop, values)
     except BadImage as error:
         return [], [Unusable("ff++", name, str(error))]
@@ -212,9 +190,7 @@ def read(
     neither target nor source of a test video occurs in training.
 
     Args:
-        root: of the corpus.
         frames_per_video: evenly spaced.
-        splits: of `SPLITS`.
         options: of `video_frames`.
 
     Raises:

@@ -14,9 +14,7 @@ from fakevlm.data.records import Record, rgb
 from fakevlm.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-
-# Whether a record is drawn, by its id.
-Drawn = Callable[[str], bool]
+Drawn = Callable[[str], bool]  # whether a record is drawn, by its id
 
 
 class BadImage(ValueError):
@@ -51,8 +49,7 @@ class Source(NamedTuple):
     def json(self, path: Path, kind: type[list] | type[dict] = list) -> Any:
         """Return the content of a JSON file in UTF-8, UTF-16 or UTF-32.
 
-        Raises:
-            UserError: the file is missing or not JSON, or does not hold a `kind`.
+        Raises `UserError` if the file is missing or not JSON, or does not hold a `kind`.
         """
         try:
             content = json.loads(path.read_bytes())
@@ -124,8 +121,7 @@ def _images(folder: Path) -> Iterator[Path]:
 def decoded(record: Record) -> Image.Image:
     """Return the record's image as RGB, decoded to be sure that it can be; set its width and height.
 
-    Raises:
-        BadImage: empty, not an image, truncated, or of pixels of no known range.
+    Raises `BadImage` if it is empty, no image, truncated, or has pixels of no known range.
     """
     if not record.image:
         raise BadImage("empty file")

@@ -17,8 +17,7 @@ def read_chameleon(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
     `<root>/test/{0_real,1_fake}/<file>.jpg`; `<root>` may also be the `test` folder. Neither generator nor
     category is known. FakeClue names its images `chameleon/{real,fake}/<file>`.
 
-    Raises:
-        UserError: a folder is missing.
+    Raises `UserError` if a folder is missing.
     """
     base = root / "test" if (root / "test").is_dir() else root
     for name, kind, label in (("0_real", "real", REAL), ("1_fake", "fake", FAKE)):
@@ -32,10 +31,8 @@ def read_dmimage(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
     """Stream DMimage (Corvi et al., ICASSP 2023): 30 generators, about 1,000 images each. A benchmark only.
 
     `<root>/real_ucid/…`, `<root>/biggan_256/…`: a folder whose name starts with `real` is real, every other
-    one a generator, whose name it gives. Images may be in subfolders.
-
-    Raises:
-        UserError: real or generated images are missing altogether.
+    one a generator, whose name it gives. Images may be in subfolders. Raises `UserError` if real or generated
+    images are missing altogether.
     """
     folders = sorted(folder for folder in root.glob("[!.]*") if folder.is_dir())
     generators = [folder for folder in folders if not folder.name.startswith("real")]
@@ -64,10 +61,8 @@ def read_cvusa(root: Path, drawn: Drawn | None = None) -> Iterator[Record | Unus
     """Stream the aerial images, all real, of CVUSA (Workman et al., ICCV 2015; Zhai et al., CVPR 2017).
 
     `<root>/splits/{train,val}-19zl.csv`, without header, have rows `bingmap/19/0044775.jpg,streetview/…`;
-    without `splits` every image in `bingmap/19` is read. A missing image is unusable, drawn or not.
-
-    Raises:
-        UserError: the folder of aerial images is missing.
+    without `splits` every image in `bingmap/19` is read. A missing image is unusable, drawn or not. Raises
+    `UserError` if the folder of aerial images is missing.
     """
     folder = SOURCES["cvusa"].folder(root / "bingmap" / "19")
     for name in cvusa_listed(root) or [f"bingmap/19/{file.name}" for file in images(folder)]:
@@ -83,10 +78,8 @@ def read_vigor(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
     """Stream the aerial images, all real, of VIGOR (Zhu et al., CVPR 2021), city by city.
 
     `<root>/<City>/satellite/satellite_41.87337787840_-87.69119741060.png`. Neighbouring images overlap, so
-    those of a square of about a kilometre are one `item`.
-
-    Raises:
-        UserError: no city has a `satellite` folder.
+    those of a square of about a kilometre are one `item`. Raises `UserError` if no city has a `satellite`
+    folder.
     """
     folders = sorted(p for p in root.glob("*/satellite") if p.is_dir())
     if not folders:

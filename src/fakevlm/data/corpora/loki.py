@@ -22,12 +22,9 @@ def _clean(path: str) -> str:
 
 
 def reference(problems: dict[str, Any]) -> str:
-    """Join all descriptions of an image, the global ones first; empty if there are none.
+    """Join an image's descriptions (LOKI's paper does not say how it did), the global ones first.
 
-    LOKI's paper does not say how it joined them.
-
-    Args:
-        problems: {`global`: [{`desc`}], `regional`: [{`region`, `desc`}]}.
+    `problems` is {`global`: [{`desc`}], `regional`: [{`region`, `desc`}]}; without any, the text is empty.
     """
     entries = [problem for key in ("global", "regional") for problem in problems.get(key) or []]
     texts = [" ".join(str(problem.get("desc") or "").split()) for problem in entries]
@@ -37,9 +34,8 @@ def reference(problems: dict[str, Any]) -> str:
 def references(root: Path) -> dict[str, str]:
     """Return people's descriptions by image path. Raises `UserError` if the file is missing or not LOKI's."""
     file = root / "data_json" / "image" / "open_ended_vqa.json"
-    rows = SOURCE.json(file)
     try:
-        return {_clean(row["image_path"]): reference(row["problems"]) for row in rows}
+        return {_clean(row["image_path"]): reference(row["problems"]) for row in SOURCE.json(file)}
     except (AttributeError, KeyError, TypeError) as error:
         raise SOURCE.error(f"{file}: a row is not LOKI's ({error!r})") from error
 
@@ -47,10 +43,8 @@ def references(root: Path) -> dict[str, str]:
 def labels(root: Path) -> tuple[dict[str, tuple[str, str]], int]:
     """Return (`real` or `fake`, LOKI's own category) by image path, in order, and the number of questions.
 
-    The truth is in `question_type`: `image_tf_image_{real|fake}_ask_{fake|real}_{category}`.
-
-    Raises:
-        UserError: the JSON is missing, a row is not LOKI's, or two rows of an image disagree on its truth.
+    The truth is in `question_type`: `image_tf_image_{real|fake}_ask_{fake|real}_{category}`. Raises
+    `UserError` if the JSON is missing, a row is not LOKI's, or two rows of an image disagree on its truth.
     """
     file = root / "data_json" / "image" / "true_or_false.json"
     rows = SOURCE.json(file)
@@ -71,8 +65,7 @@ def labels(root: Path) -> tuple[dict[str, tuple[str, str]], int]:
 def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record | Unusable]:
     """Stream one record an image, in the order of `true_or_false.json`; a missing image is unusable.
 
-    Raises:
-        UserError: a JSON is missing or not LOKI's.
+    Raises `UserError` if a JSON is missing or not LOKI's.
     """
     described = references(root)
     for path, (label, category) in labels(root)[0].items():

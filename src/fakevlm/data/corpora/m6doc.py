@@ -81,11 +81,7 @@ def _blocks(
 
 
 def pages(root: Path) -> Iterator[Page]:
-    """Stream all pages of all annotation files, in the files' order.
-
-    Raises:
-        UserError: no annotation file, or one is not COCO's JSON.
-    """
+    """Stream all pages in the files' order. Raises `UserError` if there is no file, or one is not COCO's."""
     files = sorted((root / "annotations").glob("instances_*.json"))
     if not files:
         raise SOURCE.error(f"no instances_*.json in {root / 'annotations'}")
