@@ -1,12 +1,9 @@
 """A server of OpenAI's chat completions that misbehaves as each image tells it to. Standard library only.
 
-`python tests/misbehaving.py --log FILE [--latency S] [--capacity N] [--good] [--port P]` prints its port and
-serves until it is killed. What it is to do stands behind the image's own bytes (`image("500*2", "429")`: two
-errors, one 429, then a proper answer; without a number, for ever), or in the text of a request without an
-image (`mark`). Each request is written to the log as a line of JSON.
+What it is to do stands behind the image's own bytes (`image("500*2", "429")`: two errors, one 429, then a
+proper answer; without a number, for ever), or in the text of a request without an image (`mark`).
 """
 
-import argparse
 import asyncio
 import base64
 import contextlib
@@ -15,6 +12,7 @@ import io
 import json
 import re
 import struct
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -50,11 +48,16 @@ def say(text: str, finish: str = "stop") -> str:
 def serving(
     log: Path | None, latency: float = 0.0, capacity: int = 0, good: bool = False, port: int = 0
 ) -> Iterator[str]:
-    """A server process, on a port of its own unless told which; yields its address."""
-    options = ["--latency", str(latency), "--capacity", str(capacity), "--port", str(port)]
-    options += ["--log", str(log)] if log else []
-    options += ["--good"] if good else []
-    with running(__file__, *options) as port:
+    """A server process; yields its address.
+
+    Args:
+        log: gets each request as a line of JSON.
+        latency: seconds before an answer.
+        capacity: requests answered at a time; 0: any number.
+        good: whether it behaves, whatever the images say.
+        port: 0: any that is free.
+    """
+    with running(__file__, json.dumps([log and str(log), latency, capacity, good, port])) as port:
         yield f"http://127.0.0.1:{port}/v1"
 
 
@@ -72,30 +75,26 @@ def _due(behaviours: str, attempt: int) -> str:
     return "ok"
 
 
-def _completion(text: str | None, finish: str | None = "stop", **message) -> bytes:
-    return json.dumps(completion(text, finish, **message)).encode()
-
-
 def _error(message: str, code: str | None = None) -> bytes:
     return json.dumps({"error": {"message": message, "type": "invalid", "code": code}}).encode()
 
 
 COMPLETIONS = {
-    "fake": _completion("This is a fake image. The fur is waxy."),
-    "real": _completion("This is a real image. The fur looks natural."),
-    "no": _completion("No, it is too smooth."),
-    "cutfake": _completion("This is a fake image. The fur is wa", "length"),
-    "empty": _completion("  \n"),
-    "null": _completion(None),
-    "length": _completion("The fur is wa", "length"),
-    "filter": _completion("", "content_filter"),
-    "refusal": _completion(None, refusal="I will not judge people."),
-    "half": _completion("The fur", None),
-    "nochoice": json.dumps({"id": "c", "choices": []}).encode(),
-    "badjson": b'{"id": "c", "choices": [{"message"',
-    "html": b"<html>It works!</html>",
+    "fake": completion("This is a fake image. The fur is waxy."),
+    "real": completion("This is a real image. The fur looks natural."),
+    "no": completion("No, it is too smooth."),
+    "cutfake": completion("This is a fake image. The fur is wa", "length"),
+    "empty": completion("  \n"),
+    "null": completion(None),
+    "length": completion("The fur is wa", "length"),
+    "filter": completion("", "content_filter"),
+    "refusal": completion(None, refusal="I will not judge people."),
+    "half": completion("The fur", None),
+    "nochoice": {"id": "c", "choices": []},
 }
-FAILURES = {
+OTHERS = {
+    "badjson": (200, b'{"id": "c", "choices": [{"message"'),
+    "html": (200, b"<html>It works!</html>"),
     "filtered": (400, _error("flagged", "content_filter")),
     "400": (400, _error("the image is too small")),
     "401": (401, _error("wrong key sk-secret-of-ours")),
@@ -110,10 +109,9 @@ FAILURES = {
 
 class Server:
     def __init__(self, log: Path | None, latency: float, capacity: int, good: bool) -> None:
-        self.good = good
         self.log = log.open("a", buffering=1) if log else None
-        self.latency = latency
-        self.slots = asyncio.Semaphore(capacity) if capacity else None
+        self.latency, self.good = latency, good
+        self.slots = asyncio.Semaphore(capacity) if capacity else contextlib.nullcontext()
         self.attempts: Counter[str] = Counter()
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -129,72 +127,59 @@ class Server:
         """Serves one request; whether the connection lives on."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head.split("\r\n")[1:])}
-        body = await reader.readexactly(int(headers["content-length"]))
-        if self.good and not self.log:  # for benchmarks: the machine's cores are the client's
-            async with self.slots or contextlib.nullcontext():
-                await asyncio.sleep(self.latency)
-            return await self.answer(writer, "ok", "it")
-        body_json = json.loads(body)
-        parts = body_json["messages"][0]["content"]
-        text = [p["text"] for p in parts if p["type"] == "text"]
-        if url := next((p["image_url"]["url"] for p in parts if p["type"] == "image_url"), None):
-            kind, _, data = url.partition(",")
-            pixels = base64.b64decode(data)
-            wanted, digest = pixels.partition(MARK)[2].decode(), hashlib.sha256(pixels).hexdigest()
-        else:  # the mark, not the text, tells which question it is: the same may be put in other words
-            kind, match = "", _IN_TEXT.search(text[0])
-            wanted, digest = (match[1], match[0]) if match else ("", text[0])
-        due = "ok" if self.good else _due(wanted, self.attempts[digest])
-        self.attempts[digest] += 1
-        if self.log:
-            options = {k: v for k, v in body_json.items() if k != "messages"}
-            row = {"time": time.time(), "image": digest, "kind": kind, "due": due, "prompt": text}
-            row |= {"key": headers.get("authorization"), "asked": options}
-            self.log.write(json.dumps(row) + "\n")
-        async with self.slots or contextlib.nullcontext():
-            await asyncio.sleep(self.latency)
-        return await self.answer(writer, due, digest, forced="response_format" in body_json)
+        data = await reader.readexactly(int(headers["content-length"]))
+        due, digest, forced = "ok", "it", False
+        if self.log or not self.good:  # for benchmarks the machine's cores are the client's
+            body = json.loads(data)
+            forced = "response_format" in body
+            parts = body["messages"][0]["content"]
+            text = [p["text"] for p in parts if p["type"] == "text"]
+            if url := next((p["image_url"]["url"] for p in parts if p["type"] == "image_url"), None):
+                kind, _, data = url.partition(",")
+                pixels = base64.b64decode(data)
+                wanted, digest = pixels.partition(MARK)[2].decode(), hashlib.sha256(pixels).hexdigest()
+            else:  # the mark, not the text, tells which question it is: the same may be put in other words
+                kind, match = "", _IN_TEXT.search(text[0])
+                wanted, digest = (match[1], match[0]) if match else ("", text[0])
+            due = "ok" if self.good else _due(wanted, self.attempts[digest])
+            self.attempts[digest] += 1
+            if self.log:
+                options = {k: v for k, v in body.items() if k != "messages"}
+                row = {"time": time.time(), "image": digest, "kind": kind, "due": due, "prompt": text}
+                row |= {"key": headers.get("authorization"), "asked": options}
+                self.log.write(json.dumps(row) + "\n")
+        async with self.slots:
+            await asyncio.sleep(3600 if due == "hang" else self.latency)
+        return await self.answer(writer, due, digest, forced)
 
-    async def answer(self, writer: asyncio.StreamWriter, due: str, digest: str, forced: bool = False) -> bool:
-        completion_body = _completion(f"The fur of {digest[:8]} is waxy.")
-        if due == "reset":
-            # No polite end of the connection: the client gets a reset.
+    async def answer(self, writer: asyncio.StreamWriter, due: str, digest: str, forced: bool) -> bool:
+        if due == "reset":  # no polite end of the connection
             writer.get_extra_info("socket").setsockopt(1, 13, struct.pack("ii", 1, 0))
             return False
-        if due in ("cut", "drip"):
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
-            writer.write(b"Content-Length: %d\r\n\r\n" % len(completion_body))
-            for n in range(len(completion_body) // 2):
-                writer.write(completion_body[n : n + 1])
-                if due == "drip":
-                    await writer.drain()
-                    await asyncio.sleep(0.05)
-            return False
-        if due == "hang":
-            await asyncio.sleep(3600)
-        status, body = FAILURES.get(due) or (200, COMPLETIONS.get(due, completion_body))
+        says = COMPLETIONS.get(due) or completion(f"The fur of {digest[:8]} is waxy.")
         if due.startswith("say="):
             _, encoded, *_, finish = due.split("=")
-            body = _completion(base64.urlsafe_b64decode(encoded + "==").decode(), finish)
-        if forced and due in ("fake", "real"):
-            body = _completion(json.dumps({"verdict": due}))
+            says = completion(base64.urlsafe_b64decode(encoded + "==").decode(), finish)
+        elif forced and due in ("fake", "real"):
+            says = completion(json.dumps({"verdict": due}))
+        status, body = OTHERS.get(due) or (200, json.dumps(says).encode())
         kind = b"text/html" if body.startswith(b"<") else b"application/json"
         head = b"HTTP/1.1 %d X\r\nContent-Type: %s\r\nContent-Length: %d\r\n" % (status, kind, len(body))
         head += b"Retry-After: 1\r\n" if due == "429after" else b""
-        writer.write(head + b"\r\n" + body)
-        return True
+        writer.write(head + b"\r\n")
+        if due not in ("cut", "drip"):
+            writer.write(body)
+            return True
+        for n in range(len(body) // 2):
+            writer.write(body[n : n + 1])
+            if due == "drip":
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        return False
 
 
-async def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--log", type=Path)
-    parser.add_argument("--latency", type=float, default=0.0)
-    parser.add_argument("--capacity", type=int, default=0, help="requests answered at a time; 0: any number")
-    parser.add_argument("--good", action="store_true", help="whatever the images say")
-    parser.add_argument("--port", type=int, default=0, help="0: any that is free")
-    options = vars(parser.parse_args())
-    port = options.pop("port")
-    server = Server(**options)
+async def _main(log: str | None, latency: float, capacity: int, good: bool, port: int) -> None:
+    server = Server(log and Path(log), latency, capacity, good)
     listening = await asyncio.start_server(server.connection, "127.0.0.1", port, limit=1 << 20, backlog=1000)
     print(listening.sockets[0].getsockname()[1], flush=True)
     async with listening:
@@ -202,4 +187,4 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
+    asyncio.run(_main(*json.loads(sys.argv[1])))

@@ -1,11 +1,7 @@
-"""Shared by the tests of servers: entries of params.yaml, images that tell a server how to behave, a run."""
+"""Entries of params.yaml with a server, images that tell it how to behave, and a run."""
 
 import json
-import signal
 import socket
-import subprocess
-import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,6 @@ from fakevlm.config.params import Baseline, Endpoint, ServedAggregator
 from fakevlm.inference.ask import Annotator, Outcome, Request, ask_all
 from misbehaving import image
 
-HERE = Path(__file__).parent
 PROMPT = label_prompt("animal", 0)
 VALUES = {"name": "Qwen2-VL", "backend": "endpoint", "model": "Qwen/Qwen2-VL-72B-Instruct", "revision": "abc"}
 VALUES |= {"max_tokens": 50, "temperature": 0.0, "timeout": 5.0, "retries": 3}
@@ -30,8 +25,8 @@ def entry(*urls: str, **changes: Any) -> Endpoint:
 
 
 def aggregator_entry(*urls: str, **changes: Any) -> ServedAggregator:
-    values = {**VALUES, "urls": list(urls), "name": "Qwen2.5", "with_image": False, "attempts": 3, **changes}
-    return ServedAggregator(**values)
+    own = {"name": "Qwen2.5", "with_image": False, "attempts": 3}
+    return ServedAggregator(**{**VALUES, "urls": list(urls), **own, **changes})
 
 
 def baseline_entry(*urls: str, **changes: Any) -> Baseline:
@@ -43,15 +38,12 @@ def clause(statement: str, *annotators: Any, critical: Any = False) -> dict[str,
 
 
 def reply(verdict: str, **families: Any) -> str:
-    """An aggregator's answer; families not given are empty."""
     return json.dumps({"verdict": verdict, "texture": [], "geometry": [], "lighting": [], **families})
 
 
 def images(behaviours: list[str]) -> list[Request]:
-    return [
-        Request(f"{n}.jpg", f"{n}.jpg", image(behaviour, name=str(n)), PROMPT)
-        for n, behaviour in enumerate(behaviours)
-    ]
+    rows = ((f"{n}.jpg", image(behaviour, name=str(n))) for n, behaviour in enumerate(behaviours))
+    return [Request(name, name, picture, PROMPT) for name, picture in rows]
 
 
 def ask(
@@ -78,7 +70,6 @@ def aggregate(
 
 
 def answered(file: Path) -> int:
-    """How many answers a file holds."""
     with Cache(file) as store:
         return len(store)
 
@@ -87,18 +78,3 @@ def free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def kill_after(answers: int, file: Path, script: str, *arguments: object) -> None:
-    """Run a script in a process of its own and kill it (-9) once the file holds so many answers."""
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(HERE)!r})\n{script}"]
-    child = subprocess.Popen([*command, str(file), *map(str, arguments)], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 90
-        while not file.exists() or answered(file) < answers:
-            assert child.poll() is None, "the process ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()

@@ -1,5 +1,6 @@
 """A small collected and categorized world, as the stages before `annotate` leave it."""
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,11 +16,7 @@ GENERATED = ("animal", "object", "human", "scene")
 
 
 def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5) -> tuple[Path, Path]:
-    """Write `collect/` and `categorize/` below `folder`: GenImage-, Chameleon- and FF++-like images.
-
-    Returns:
-        The two folders.
-    """
+    """Write `collect/` and `categorize/` of images as GenImage, Chameleon and FF++ have; return both."""
     rng = np.random.default_rng(seed)
     records, ground_truth, categories = [], [], []
 
@@ -57,14 +54,14 @@ def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5
 class Scripted:
     """An annotator whose answers a test writes, and whose questions it counts."""
 
-    def __init__(self, model: str, answers: Mapping[str, Outcome] | None = None, revision: str = "1") -> None:
-        self.model = model
-        self.revision = revision
-        self.sampling = {"temperature": 0.0}
+    revision, sampling = "1", {"temperature": 0.0}
+
+    def __init__(self, model: str, answers: Mapping[str, Outcome] | None = None, delay: float = 0.0) -> None:
+        self.model, self.answers, self.delay = model, answers or {}, delay
         self.asked: list[str] = []
-        self.answers = answers or {}
 
     async def annotate(self, request: Request) -> Outcome:
+        await asyncio.sleep(self.delay)
         self.asked.append(request.id)
         return self.answers.get(request.id, Outcome("ok", f"{self.model} saw {request.id}"))
 

@@ -27,13 +27,5 @@ def test_prompts_are_those_on_file() -> None:
         label_prompt("medicine", FAKE)
 
 
-def test_the_tag_lets_the_model_refrain_without_making_another_type() -> None:
-    plain, tagged = label_prompt("scene", FAKE), label_prompt("scene", FAKE, tagged=True)
-    assert tagged.name == plain.name
-    assert tagged.text.endswith(plain.text)
-    with pytest.raises(ValueError, match="never tagged"):
-        label_prompt("scene", REAL, tagged=True)
-
-
 if __name__ == "__main__":
     GOLDEN.write_text(as_text(), encoding="utf-8")

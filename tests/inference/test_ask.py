@@ -2,19 +2,19 @@
 
 import asyncio
 import json
+import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
-from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.fakeclue import build
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.cache import Cache, answers
 from fakevlm.config.params import load_params
-from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.errors import UserError
 from fakevlm.inference.ask import Outcome, Request, ask_all
-from served import PROMPT, answered, ask, kill_after, statuses
+from served import PROMPT, answered, ask, statuses
 from smallworld import Scripted, content, make_world
 
 
@@ -36,17 +36,16 @@ class Slow(Scripted):
 
 
 class Failing(Scripted):
-    """Raises an error at one image, or after some time."""
+    """Raises an error at one image."""
 
     closed = False
 
-    def __init__(self, model: str, error: Exception, at: str | None = None, after: float = 0.0) -> None:
-        super().__init__(model)
-        self.error, self.at, self.after = error, at, after
+    def __init__(self, model: str, error: UserError, at: str, delay: float = 0.0) -> None:
+        super().__init__(model, delay=delay)
+        self.error, self.at = error, at
 
     async def annotate(self, request: Request) -> Outcome:
-        await asyncio.sleep(self.after)
-        if self.at in (None, request.id):
+        if request.id == self.at:
             raise self.error
         return await super().annotate(request)
 
@@ -57,14 +56,12 @@ class Failing(Scripted):
 def test_key_is_what_decides_the_answer() -> None:
     fields = {"id": "a", "path": "a", "image": b"pixels", "prompt": PROMPT, "model": "m", "revision": "r"}
     fields["sampling"] = {"temperature": 0.0, "seed": 1}
-    key = Request(**fields).key
-    assert Request(**fields | {"id": "b", "path": "b"}).key == key, "an image under another name"
-    assert Request(**fields | {"sampling": {"seed": 1, "temperature": 0.0}}).key == key
-    tagged = label_prompt("animal", 0, tagged=True)
-    changes = {"image": [b"other"], "prompt": [label_prompt("animal", 1), tagged], "model": ["n"]}
-    changes |= {"revision": ["s"], "sampling": [{"temperature": 0.5, "seed": 1}]}
-    keys = {Request(**fields | {name: value}).key for name, values in changes.items() for value in values}
-    assert len(keys - {key}) == 6
+    key, tagged = Request(**fields).key, label_prompt("animal", 0, tagged=True)
+    same = {"id": "b", "path": "b", "sampling": {"seed": 1, "temperature": 0.0}}
+    assert Request(**fields | same).key == key, "an image under another name"
+    changes = [("image", b"other"), ("prompt", label_prompt("animal", 1)), ("prompt", tagged), ("model", "n")]
+    changes += [("revision", "s"), ("sampling", {"temperature": 0.5, "seed": 1})]
+    assert len({key} | {Request(**fields | {name: value}).key for name, value in changes}) == 7
 
 
 def test_what_earlier_versions_kept_as_lines_of_json_is_not_asked_again(project: Path) -> None:
@@ -88,58 +85,40 @@ def test_what_earlier_versions_kept_as_lines_of_json_is_not_asked_again(project:
     assert not any(file.exists() for file in files)
 
 
-@pytest.mark.slow
-def test_killed_in_the_middle_the_stage_resumes_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    world, killed, calm = (tmp_path / name for name in ("world", "killed", "calm"))
-    make_world(world)
-    script = (
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_ask as t\n"
-        "t.annotate(*map(t.Path, sys.argv[1:]), delay=0.02)"
-    )
-    kill_after(40, killed / "answers", script, world, killed / "out")
-    assert not (killed / "out" / "metrics.json").exists()
-    before = answered(killed / "answers")
-    undisturbed = annotate(calm / "answers", world, calm / "out")
-    asked = annotate(killed / "answers", world, killed / "out")
-    assert 40 <= before < len(undisturbed) == len(set(undisturbed))
-    assert len(asked) + before == len(undisturbed), "what was answered is not asked again"
-    assert annotate(killed / "answers", world, killed / "out") == [], "a rerun asks nothing"
-    assert content(killed / "out") == content(calm / "out")
-
-
-def annotate(file: Path, world: Path, out: Path, delay: float = 0.0) -> list[str]:
-    """Run the stage; return the keys of the requests that reached an annotator."""
-    params, asked = load_params("mini"), []
-    ground_truth = read_ground_truth(world / "collect" / "truth.jsonl")
-    annotators = make_annotators(params.annotate.annotators, ground_truth, params.seed)
-    for annotator in annotators:
-
-        async def counted(request, quick=annotator.annotate):
-            asked.append(request.key)
-            await asyncio.sleep(delay)
-            return await quick(request)
-
-        annotator.annotate = counted
+def annotate(file: Path, world: Path, out: Path, delay: float = 0.0) -> list[tuple[str, str]]:
+    """Run the stage; return which annotator was asked about which image."""
+    annotators = [Scripted(name, delay=delay) for name in "ab"]
     folders = {"collected": world / "collect", "categorized": world / "categorize", "out": out}
     with Cache(file) as store:
-        build(params, **folders, store=store, annotators=annotators)
-    return asked
+        build(load_params("mini"), **folders, store=store, annotators=annotators)
+    return [(each.model, key) for each in annotators for key in each.asked]
 
 
-def test_every_request_and_annotator_in_order() -> None:
-    a, b = Scripted("a"), Scripted("b", {"1.jpg": Outcome("refused")})
-    with Cache(None) as store:
-        columns = ask_all(requests(5), [a, b], store, concurrency=3)
-    assert list(columns) == ["a", "b"]
-    assert columns["b"]["status"].tolist() == ["ok", "refused", "ok", "ok", "ok"]
-    assert columns["a"]["text"].tolist() == [f"a saw {i}.jpg" for i in range(5)]
-    assert sorted(a.asked) == sorted(b.asked) == [f"{i}.jpg" for i in range(5)]
+@pytest.mark.slow
+def test_killed_in_the_middle_the_stage_resumes_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    world, file, out, calm = (tmp_path / name for name in ("world", "killed/answers", "killed/out", "calm"))
+    make_world(world)
+    doomed = get_context("spawn").Process(target=annotate, args=(file, world, out, 0.05))
+    doomed.start()
+    while not file.exists() or answered(file) < 40:
+        assert doomed.is_alive()
+        time.sleep(0.005)
+    doomed.kill()
+    doomed.join()
+    assert not (out / "metrics.json").exists()
+    before = answered(file)
+    undisturbed = annotate(calm / "answers", world, calm / "out")
+    assert 40 <= before < len(undisturbed) == len(set(undisturbed))
+    assert len(annotate(file, world, out)) == len(undisturbed) - before, "the rest is asked, and no more"
+    assert annotate(file, world, out) == [], "a rerun asks nothing"
+    assert content(out) == content(calm / "out")
 
 
 def test_a_rerun_asks_only_what_failed(tmp_path: Path) -> None:
     broken = Scripted("a", {"2.jpg": Outcome("error", "reset"), "0.jpg": Outcome("rejected", "too small")})
     assert ask(tmp_path / "c", requests(4), broken)[2] == Outcome("error", "reset")
-    mended, other = Scripted("a"), Scripted("a", revision="2")
+    mended, other = Scripted("a"), Scripted("a")
+    other.revision = "2"
     outcomes = ask(tmp_path / "c", requests(4), mended)
     assert mended.asked == ["2.jpg"]
     assert statuses(outcomes) == ["rejected", "ok", "ok", "ok"]
@@ -171,8 +150,9 @@ def test_each_annotator_has_requests_and_a_pace_of_its_own() -> None:
             return await super().annotate(request)
 
     quick, blocked = Slow("quick"), Blocked("blocked")
-    ask(None, requests(9), blocked, quick, concurrency=3)
+    outcomes = ask(None, requests(9), blocked, quick, concurrency=3)
     assert (blocked.most, quick.most) == (2, 3)
+    assert [each.text for each in outcomes[:3:2]] == ["blocked saw 0.jpg", "blocked saw 1.jpg"]
 
 
 def test_equal_images_under_way_are_asked_once_also_in_a_running_loop_as_in_jupyter() -> None:
@@ -194,9 +174,7 @@ def test_a_mistake_stops_the_run_as_itself_and_keeps_what_was_answered(tmp_path:
     assert 3 <= answered(tmp_path / "c") <= 4, "what came before is kept, the rest is not asked"
 
 
-def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(tmp_path: Path, capsys) -> None:
     class Late(Slow):
         async def annotate(self, request: Request) -> Outcome:
             outcome = await super().annotate(request)
@@ -214,17 +192,15 @@ def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(
     assert caught.value.cure == "start the servers"
     assert len(late.asked) == 9, "there, and through"
     assert any(messages), "told while it still works"
-    a, b, late = Scripted("a"), Scripted("b"), Scripted("late")
-    outcomes = ask(tmp_path / "c", requests(9), a, late, b)
+    a, b, late = (Scripted(name) for name in ("a", "b", "late"))
+    assert set(statuses(ask(tmp_path / "c", requests(9), a, late, b))) == {"ok"}
     assert late.asked == []
     assert {"2.jpg"} < set(a.asked) == set(b.asked) < {request.id for request in requests(9)}
-    assert set(statuses(outcomes)) == {"ok"}
 
 
 def test_a_mistake_stops_the_others_at_once_also_behind_one_that_is_away() -> None:
-    slow = Slow("slow")
-    away = Failing("a", UserError("nobody there", away=True), after=0.001)
-    wrong = Failing("b", UserError("wrong key", "another"), after=0.01)
+    slow, away = Slow("slow"), Failing("a", UserError("nobody there", away=True), at="0.jpg")
+    wrong = Failing("b", UserError("wrong key", "another"), at="5.jpg", delay=0.002)
     with pytest.raises(UserError, match="wrong key"):
         ask(None, requests(60), away, slow, wrong, concurrency=1)
     assert len(slow.asked) < 20

@@ -38,6 +38,7 @@ def predict(model, processor, records, *, batch_size: int, max_new_tokens: int, 
 
 
 def test_text_and_probability_come_out_in_order(loaded) -> None:
+    assert predict(*loaded, [], batch_size=4, max_new_tokens=4).empty
     records = records_of(9)
     frame = predict(*loaded, records, batch_size=4, max_new_tokens=8)
     assert list(frame.columns) == ["id", "text", "p_fake", "verdict", "forced"]
@@ -60,46 +61,29 @@ def test_the_batch_size_does_not_matter(loaded, shipped: bool) -> None:
         assert np.abs(one["p_fake"] - many["p_fake"]).max() <= 1e-5
 
 
-def test_generation_ends_when_all_rows_have_ended(loaded, monkeypatch) -> None:
-    model, processor = loaded
-    scripted, lengths = tinyllava.scripted(model, processor, ["Fake."]), []
-
-    def generate(**inputs):
-        output = scripted(**inputs)
-        lengths.append(output.shape[1] - inputs["input_ids"].shape[1])
-        return output
-
-    monkeypatch.setattr(model, "generate", generate)
-    predict(model, processor, records_of(2), batch_size=2, max_new_tokens=200)
-    assert lengths == [len(processor.tokenizer.encode(" Fake.", add_special_tokens=False)) + 1]
-
-
-def _own_logits(model, processor, record: Record, answer: str) -> torch.Tensor:
-    """The model's logits for the token after `answer`, from a plain forward pass of one row."""
-    text = chat.prompt(processor, record.question) + " " + answer
+def _logits(model, processor, record: Record, answer: str, kind: str = "template") -> torch.Tensor:
+    """The logits for the token after `answer`, from a plain forward pass of one row: (1, vocabulary)."""
+    text = chat.prompt(processor, record.question, kind) + " " + answer
     inputs = processor(images=record.pil(), text=text, return_tensors="pt")
     with torch.inference_mode():
-        return model(**inputs).logits[0, -1]
+        return model(**inputs).logits[:, -1]
 
 
 def _expected(model, processor, record: Record, answer: str) -> float:
-    logits = _own_logits(model, processor, record, answer)
+    logits = _logits(model, processor, record, answer)[0]
     fake, real = (logits[ids].exp().sum().item() for ids in verdict.word_ids(processor.tokenizer))
     return fake / (fake + real)
 
 
 @pytest.mark.parametrize(
-    ("before", "word", "negated"),
+    ("before", "word"),
     [
-        ("This is a", " fake image. Texture: smooth.", False),
-        ("This is a", " real image.", False),
-        ("This image is not", " real.", True),
-        ("A dog. The image looks", " fake.", False),
+        ("This is a", " fake image. Texture: smooth."),
+        ("This image is not", " real."),
+        ("A dog. The image looks", " fake."),
     ],
 )
-def test_p_fake_is_read_at_the_verdict_word(
-    loaded, monkeypatch, before: str, word: str, negated: bool
-) -> None:
+def test_p_fake_is_read_at_the_verdict_word(loaded, monkeypatch, before: str, word: str) -> None:
     model, processor = loaded
     records = records_of(5)
     monkeypatch.setattr(model, "generate", tinyllava.scripted(model, processor, [before + word]))
@@ -107,7 +91,7 @@ def test_p_fake_is_read_at_the_verdict_word(
     assert set(frame["text"]) == {before + word}
     assert not frame["forced"].any()
     expected = [_expected(model, processor, record, before) for record in records]
-    expected = [1 - p for p in expected] if negated else expected
+    expected = [1 - p for p in expected] if before.endswith("not") else expected
     assert frame["p_fake"].to_numpy() == pytest.approx(expected, abs=2e-6)
     assert frame["p_fake"].nunique() > 1
 
@@ -118,9 +102,8 @@ def test_an_answer_without_verdict_is_scored_by_a_forced_opening(loaded, monkeyp
     answers = ["This is a fake image.", "A dog on a sofa.", ""]
     monkeypatch.setattr(model, "generate", tinyllava.scripted(model, processor, answers))
     frame = predict(model, processor, records, batch_size=6, max_new_tokens=40)
-    assert set(frame["text"]) > {"This is a fake image."}
-    assert len(set(frame["text"])) > 1
     silent = frame["text"] != "This is a fake image."
+    assert set(silent) == {True, False}
     assert (frame["forced"] == silent).all()
     assert (frame["verdict"] == np.where(silent, "unparsed", "fake")).all()
     expected = [_expected(model, processor, record, "This is a") for record in records]
@@ -128,21 +111,16 @@ def test_an_answer_without_verdict_is_scored_by_a_forced_opening(loaded, monkeyp
 
 
 def test_yes_counts_only_for_the_question_that_was_asked(loaded, monkeypatch) -> None:
-    model, processor = loaded
-    monkeypatch.setattr(model, "generate", tinyllava.scripted(model, processor, ["Yes."]))
-    records = records_of(3)
-    questions = [replace(record, question="Is this image fake?") for record in records]
-    asked = predict(model, processor, questions, batch_size=3, max_new_tokens=5)
-    assert set(asked["verdict"]) == {"fake"}
-    assert set(predict(model, processor, records, batch_size=3, max_new_tokens=5)["verdict"]) == {"unparsed"}
+    monkeypatch.setattr(loaded[0], "generate", tinyllava.scripted(*loaded, ["Yes."]))
+    records = records_of(2)
+    records[0].question = "Is this image fake?"
+    frame = predict(*loaded, records, batch_size=2, max_new_tokens=5)
+    assert frame["verdict"].tolist() == ["fake", "unparsed"]
 
 
 def test_only_what_decides_an_answer_makes_it_stale(base, monkeypatch) -> None:
-    records, cache, computed = records_of(5), Cache(None), []
-    plain = generate.Llava.__call__
-    monkeypatch.setattr(
-        generate.Llava, "__call__", lambda self, prepared: computed.append(1) or plain(self, prepared)
-    )
+    records, cache, computed, call = records_of(5), Cache(None), [], generate.Llava.__call__
+    monkeypatch.setattr(generate.Llava, "__call__", lambda *inputs: computed.append(1) or call(*inputs))
 
     def frame(dtype: str = "float32", **changes) -> pd.DataFrame:
         settings = {"batch_size": 5, "max_new_tokens": 4} | changes
@@ -159,22 +137,11 @@ def test_only_what_decides_an_answer_makes_it_stale(base, monkeypatch) -> None:
     assert len(computed) == 6
 
 
-def test_nothing_to_ask_gives_an_empty_frame(loaded) -> None:
-    assert predict(*loaded, [], batch_size=4, max_new_tokens=4).empty
-
-
 def test_the_forced_opening_follows_the_prompt(loaded) -> None:
     model, processor = loaded
-    (record,) = records_of(1)
-    words = verdict.word_ids(processor.tokenizer)
-    example = generate.Example(record.pil(), "Is it?")
-    scores = {
-        kind: generate.Llava(model, processor, 1, kind).forced_choice([example])
-        for kind in ("template", "bare")
-    }
-    text = chat.prompt(processor, "Is it?", "bare") + " " + generate.OPENING
-    inputs = processor(images=record.pil(), text=text, return_tensors="pt")
-    with torch.inference_mode():
-        wanted = generate.logit_difference(model(**inputs).logits[:, -1], *words).tolist()
-    assert scores["bare"] == pytest.approx(wanted, abs=1e-5)
-    assert scores["bare"] != pytest.approx(scores["template"], abs=1e-5)
+    record = replace(records_of(1)[0], question="Is it?")
+    words, example = verdict.word_ids(processor.tokenizer), generate.Example(record.pil(), record.question)
+    for kind in ("template", "bare"):
+        scores = generate.Llava(model, processor, 1, kind).forced_choice([example])
+        logits = _logits(model, processor, record, generate.OPENING, kind)
+        assert scores == pytest.approx(generate.logit_difference(logits, *words).tolist(), abs=1e-5)

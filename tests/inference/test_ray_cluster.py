@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +13,14 @@ import pytest
 import tinyllava
 from fakevlm.cache import Cache
 from fakevlm.config.params import Cluster
-from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.inference import generate, ray_cluster
-from fakevlm.inference.predict import Predictor, predict
-from fakevlm.study import load_features
+from fakevlm.inference.predict import predict
 
 pytestmark = pytest.mark.slow  # Ray takes seconds to start, and each worker loads torch
 
 TWO = Cluster(address=None, workers=2, gpus_per_worker=0.0)
 ONE = TWO.model_copy(update={"workers": 1})
-QUESTIONS = (None, "Does the person's skin look real/fake?", "Is it?")
 
 
 @pytest.fixture(scope="module")
@@ -38,49 +34,32 @@ def ray() -> Iterator:
     assert not ray.is_initialized()
 
 
-def _twice(refuse: int = 255, die: int = 255):
-    """Load a model that returns twice an image's byte, and its process. Nested: it must travel whole."""
+def _faulty(fault: str):
+    """Load a model with a fault. Nested: it must travel whole."""
 
     def load():
-        class Model:
-            prepare = staticmethod(lambda records: [record.image for record in records])
+        def model(images: list) -> dict:
+            if fault == "refuses":
+                raise UserError("this one not", "leave it out")
+            os.kill(os.getpid(), signal.SIGKILL)
 
-            def __call__(self, images: list[bytes]) -> dict:
-                if images[0] == bytes([refuse]):
-                    raise UserError("this one not", "leave it out")
-                if images[0] == bytes([die]):
-                    os.kill(os.getpid(), signal.SIGKILL)
-                numbers = [int(image[0]) for image in images]
-                return {"twice": 2 * np.array(numbers), "pid": np.full(len(images), os.getpid())}
-
-        return Model()
+        return model
 
     return load
 
 
-def _run(count: int, where: Cluster, **changes) -> dict[int, dict]:
-    records = [Record(str(n), bytes([n]), 0, "x", str(n)) for n in range(count)]
+def _run(load, count: int, where: Cluster) -> dict[int, dict]:
     plan = [[n] for n in range(count)]
-    return dict(ray_cluster.run(_twice(**changes), records, plan, list(range(count)), where))
+    return dict(ray_cluster.run(load, tinyllava.records(count), plan, list(range(count)), where))
 
 
-def test_every_batch_comes_back_once_from_one_worker_for_the_run(ray) -> None:
-    columns = _run(60, ONE)
-    assert {n: values["twice"].tolist() for n, values in columns.items()} == {n: [2 * n] for n in range(60)}
-    workers = {int(values["pid"][0]) for values in columns.values()}
-    assert len(workers) == 1
-    assert os.getpid() not in workers
-
-
-def test_what_a_worker_refuses_reaches_the_user(ray) -> None:
-    with pytest.raises(UserError, match="this one not\n  → leave it out"):
-        _run(4, ONE, refuse=2)
-
-
-def test_a_batch_that_ends_everybody_ends_the_run(ray, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("fault", "message"), [("refuses", "this one not\n  → leave it out"), ("dies", "died again and again")]
+)
+def test_what_a_worker_refuses_or_dies_of_is_told(ray, monkeypatch, fault: str, message: str) -> None:
     monkeypatch.setattr(ray_cluster, "_ATTEMPTS", 2)
-    with pytest.raises(UserError, match="died again and again"):
-        _run(3, ONE, die=1)
+    with pytest.raises(UserError, match=message):
+        _run(_faulty(fault), 3, ONE)
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch) -> None:
@@ -97,8 +76,8 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch) -> None:
 def test_gpus_that_no_machine_has_are_not_waited_for(ray) -> None:
     greedy = TWO.model_copy(update={"gpus_per_worker": 500.0})
     with pytest.raises(UserError, match="2 workers with 500 each need 1000"):
-        _run(1, greedy)
-    assert _run(0, greedy) == {}, "without batches nothing starts"
+        _run(None, 1, greedy)
+    assert _run(None, 0, greedy) == {}, "without batches nothing starts"
 
 
 def _mortal(load, folder: Path):
@@ -108,41 +87,33 @@ def _mortal(load, folder: Path):
         model = load()
         (folder / f"worker-{os.getpid()}").touch()
 
-        class Mortal:
-            if hasattr(model, "prepare"):
-                prepare = model.prepare
+        def compute(inputs):
+            deadline = time.monotonic() + 60  # both are to take part
+            while len(list(folder.glob("worker-*"))) < 2 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            columns = model(inputs)
+            with (folder / "batches").open("a") as log:
+                log.write("x")
+            if len((folder / "batches").read_text()) >= 5 and not (folder / "killed").exists():
+                (folder / "killed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return columns
 
-            def __call__(self, inputs):
-                deadline = time.monotonic() + 60  # both are to take part
-                while len(list(folder.glob("worker-*"))) < 2 and time.monotonic() < deadline:
-                    time.sleep(0.05)
-                columns = model(inputs)
-                with (folder / "batches").open("a") as log:
-                    log.write("x")
-                if len((folder / "batches").read_text()) >= 5 and not (folder / "killed").exists():
-                    (folder / "killed").touch()
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return columns
-
-        return Mortal()
+        compute.prepare = model.prepare
+        return compute
 
     return mortal
 
 
-@pytest.mark.parametrize("what", ["words", "features"])
-def test_with_one_worker_killed_the_result_is_that_of_one_process(ray, tmp_path, what: str) -> None:
-    folder, notes = tinyllava.build(tmp_path / "model"), tmp_path / "notes"
-    notes.mkdir()
-    records = tinyllava.records(25, questions=QUESTIONS if what == "words" else (None,))
-    predictor = Predictor(partial(load_features, str(folder), "float32"), "k", 3)
-    if what == "words":
-        predictor = generate.predictor(folder, "float32", batch_size=3, max_new_tokens=8)
+def test_with_one_worker_killed_the_result_is_that_of_one_process(ray, base: Path, tmp_path: Path) -> None:
+    records = tinyllava.records(25, questions=(None, "Does the person's skin look real/fake?", "Is it?"))
+    predictor = generate.predictor(base, "float32", batch_size=3, max_new_tokens=8)
     alone = predict(predictor, records)
     with Cache(tmp_path / "c.sqlite") as cache:
-        mortal = replace(predictor, load=_mortal(predictor.load, notes))
+        mortal = replace(predictor, load=_mortal(predictor.load, tmp_path))
         disturbed = predict(mortal, records, cache, cluster=TWO)
-        assert (notes / "killed").exists()
-        assert len(list(notes.glob("worker-*"))) >= 3, "two, and one started anew"
+        assert (tmp_path / "killed").exists()
+        assert len(list(tmp_path.glob("worker-*"))) >= 3, "two, and one started anew"
         assert len(cache) == 9
         # Begun on Ray, gone on with here: nothing is computed again.
         resumed = predict(replace(predictor, load=None), records, cache)

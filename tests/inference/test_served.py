@@ -23,28 +23,19 @@ from served import free_port
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_servers")]
 
 QUESTIONS = (None, "Does the person's skin look real/fake?", "Is this image fake?")
+RECORDS = tinyllava.records(20, questions=QUESTIONS)
 ANSWERS = ["This is a fake image. Texture: waxy.", "This is a real image.", "This image is not real."]
 ANSWERS += ["A dog on a sofa.", "Yes.", ""]
 LONGEST = 24
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tinyllava.build(tmp_path_factory.mktemp("served") / "model")
-
-
-@pytest.fixture(scope="module")
-def records() -> list:
-    return tinyllava.records(20, questions=QUESTIONS)
-
-
-@pytest.fixture(scope="module")
-def alone(folder: Path, records: list) -> pd.DataFrame:
-    """The answers of one process: scripted words (random weights give no verdicts), its logits."""
-    model, processor = load_model(folder, device="cpu"), load_processor(folder)
+def alone(base: Path) -> pd.DataFrame:
+    """The answers of one process: scripted words, its own logits."""
+    model, processor = load_model(base, device="cpu"), load_processor(base)
     model.generate = tinyllava.scripted(model, processor, ANSWERS)
     llava = generate.Llava(model, processor, LONGEST)
-    frame = tinyllava.frame(records, predict(Predictor(lambda: llava, None, 4), records))
+    frame = tinyllava.frame(RECORDS, predict(Predictor(lambda: llava, None, 4), RECORDS))
     assert set(frame["verdict"]) == {"fake", "real", "unparsed"}
     assert set(frame["forced"]) == {True, False}
     assert frame["p_fake"].nunique() > 10
@@ -52,14 +43,14 @@ def alone(folder: Path, records: list) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[str]:
-    with serving(folder, ANSWERS) as address:
+def server(base: Path) -> Iterator[str]:
+    with serving(base, ANSWERS) as address:
         yield address
 
 
-def _ask(folder: Path, *urls: str, records: list, store: Cache | None = None, **changes) -> pd.DataFrame:
+def _ask(base: Path, *urls: str, records=RECORDS, store: Cache | None = None, **changes) -> pd.DataFrame:
     servers = {"urls": list(urls), "model": "tiny", "concurrency": 3, "timeout": 120.0, "top_logprobs": 20}
-    served = Served(Servers(**{**servers, **changes}), "FakeVLM", folder, LONGEST)
+    served = Served(Servers(**{**servers, **changes}), "FakeVLM", base, LONGEST)
     return tinyllava.frame(records, served.predict(records, store or Cache(None)))
 
 
@@ -68,22 +59,22 @@ def _same(served: pd.DataFrame, alone: pd.DataFrame) -> None:
     assert np.abs(served["p_fake"] - alone["p_fake"]).max() <= 1e-5
 
 
-def test_two_replicas_that_give_the_tokens_asked_for(server, folder, records, alone, tmp_path) -> None:
+def test_two_replicas_that_give_the_tokens_asked_for(server, base, alone, tmp_path) -> None:
     urls, file = [f"{server}/vllm/{n}/v1" for n in range(2)], tmp_path / "answers.sqlite"
-    _same(_ask(folder, *urls, records=records, store=Cache(file)), alone)
+    _same(_ask(base, *urls, store=Cache(file)), alone)
     away = {"retries": 0, "store": Cache(file)}
     address = f"http://127.0.0.1:{free_port()}/v1"
-    _same(_ask(folder, address, records=records, **away), alone)  # all of it from the cache
+    _same(_ask(base, address, **away), alone)  # all of it from the cache
     with pytest.raises(UserError, match="no server can be reached at"):
-        _ask(folder, address, records=tinyllava.records(1, seed=9), **away)
+        _ask(base, address, records=tinyllava.records(1, seed=9), **away)
 
 
 @pytest.mark.parametrize("style", ["old", "sglang"])
-def test_servers_that_give_the_likeliest_tokens(server, folder, records, alone, style, capsys) -> None:
-    everything = len(load_processor(folder).tokenizer)
-    _same(_ask(folder, f"{server}/{style}/v1", records=records, top_logprobs=everything), alone)
+def test_servers_that_give_the_likeliest_tokens(server, base, alone, style, capsys) -> None:
+    everything = len(load_processor(base).tokenizer)
+    _same(_ask(base, f"{server}/{style}/v1", top_logprobs=everything), alone)
     assert "likeliest" not in capsys.readouterr().err
-    few = _ask(folder, f"{server}/{style}/v1", records=records, top_logprobs=2)
+    few = _ask(base, f"{server}/{style}/v1", top_logprobs=2)
     assert "P(fake) is a bound" in capsys.readouterr().err
     pd.testing.assert_frame_equal(few[["id", "text", "verdict"]], alone[["id", "text", "verdict"]])
     assert (few["forced"] >= alone["forced"]).all(), "a place without either word is no place"
@@ -97,20 +88,16 @@ def test_servers_that_give_the_likeliest_tokens(server, folder, records, alone, 
         ("limited", r"greater than max allowed[\s\S]*--max-logprobs[\s\S]*--max-model-len"),
     ],
 )
-def test_what_a_server_lacks_is_named(server, folder, records, style: str, message: str) -> None:
+def test_what_a_server_lacks_is_named(server, base, style: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        _ask(folder, f"{server}/{style}/v1", records=records)
+        _ask(base, f"{server}/{style}/v1")
 
 
 @pytest.mark.parametrize(
     ("behaviour", "message"),
-    [
-        ("400", "the image is too small"),
-        ("404", "evaluate.servers.model or urls"),
-        ("500", "its log tells why"),
-    ],
+    [("400", "the image is too small"), ("404", r"servers\.model or urls"), ("500", "its log tells why")],
 )
-def test_what_a_server_will_not_take_is_told(folder, url, behaviour: str, message: str) -> None:
+def test_what_a_server_will_not_take_is_told(base, url, behaviour: str, message: str) -> None:
     record = replace(tinyllava.records(1)[0], image=image(behaviour))
     with pytest.raises(UserError, match=message):
-        _ask(folder, url, records=[record])
+        _ask(base, url, records=[record])

@@ -25,8 +25,9 @@ OTHER = entry("http://a/v1", name="InternVL2", model="n", max_tokens=60)
 
 def scripted(annotator: Annotator, answers: dict[str, Outcome]) -> Scripted:
     """One whose requests are the annotator's."""
-    stand_in = Scripted(annotator.model, answers, annotator.revision)
-    stand_in.name, stand_in.sampling = name_of(annotator), annotator.sampling
+    stand_in = Scripted(annotator.model, answers)
+    stand_in.name, stand_in.revision = name_of(annotator), annotator.revision
+    stand_in.sampling = annotator.sampling
     return stand_in
 
 
