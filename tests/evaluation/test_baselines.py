@@ -1,6 +1,7 @@
 """Language models behind servers as baselines, against a server process that misbehaves."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from fakevlm import cache
 from fakevlm.cache import Cache
 from fakevlm.config.params import Baseline, Params, PublishedExpert, Servers, load_params
+from fakevlm.data.corpora.ffpp import METHODS
 from fakevlm.data.records import Record, write_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import baselines, benchmarks, detectors
@@ -106,32 +108,19 @@ def test_failed_requests_are_no_answers_and_alone_are_asked_again(tmp_path: Path
     assert frame["verdict"].tolist() == ["fake", "real", "real", "fake"]
 
 
-def test_mistakes_name_the_entry_of_the_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VLM_KEY", raising=False)
-    spec = baseline_entry("http://127.0.0.1:1/v1", api_key_env="VLM_KEY")
-    with pytest.raises(UserError, match=r"evaluate\.baselines\[\]\.api_key_env"):
-        answers(tmp_path / "answers", spec, records(["fake"]))
-
-
 def ffpp() -> list[Record]:
-    """Frames of three manipulations and of originals; the server calls all but one by their names."""
-    from fakevlm.data.corpora import ffpp as corpus
-
+    """Frames of manipulations and of originals; the server calls all but one by their names."""
     frames = []
     for n in range(10):
-        method = (None, *corpus.METHODS)[n % 5]
+        method = (None, *METHODS)[n % 5]
         behaviour = "empty*1,fake" if n == 7 else "fake" if method else "real"
         data = image(behaviour, name=f"frame{n}")
         frames.append(Record(f"ff++/{n}.jpg", data, int(method is None), "ff++", f"{n}", "deepfake", method))
     return frames
 
 
-class Quarter:
-    """A detector that is never sure."""
-
-    @staticmethod
-    def predict(images: list) -> np.ndarray:
-        return np.full(len(images), 0.25)
+def unsure(images: list) -> np.ndarray:
+    return np.full(len(images), 0.25)
 
 
 @pytest.fixture
@@ -139,7 +128,7 @@ def params(project: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     (project / "artifacts/experts/cnnspot").mkdir(parents=True)
     (project / "artifacts/experts/cnnspot/config.json").write_text("{}")
     write_records(ffpp(), project / "artifacts/collect/benchmarks/ffpp")
-    monkeypatch.setattr(benchmarks, "_load", lambda method, folder, precision: Quarter)
+    monkeypatch.setattr(benchmarks, "_load", lambda *_: SimpleNamespace(predict=unsure))
     return load_params("mini")
 
 
@@ -166,13 +155,9 @@ def test_baselines_and_experts_are_methods_among_others(params: Params, project:
         assert len(requests(project / "log")) == 11, "a later run of the stage pays for nothing twice"
     assert frame.columns.tolist() == benchmarks.SCHEMA.names
     assert frame.groupby("method").size().to_dict() == {"CNNSpot": 10, "Qwen2-VL-7B": 10, "SRM": 10}
-    outcomes = frame.groupby("method")["outcome"].count().to_dict()
-    assert outcomes == {"CNNSpot": 0, "Qwen2-VL-7B": 10, "SRM": 0}
     values = scored.set_index(["method", "subset", "metric"])["value"]
-    assert values["Qwen2-VL-7B", "all", "acc"] == 0.9
-    assert values["Qwen2-VL-7B", "all", "unparsed"] == 0.1
-    assert values["Qwen2-VL-7B", "all", "acc_forced"] == 1.0
-    assert ("Qwen2-VL-7B", "all", "f1_macro") in values
+    shares = [values["Qwen2-VL-7B", "all", metric] for metric in ("acc", "unparsed", "acc_forced")]
+    assert shares == [0.9, 0.1, 1.0]
     assert values["SRM", "all", "auc"] == values["SRM", "all", "acc"] == 1.0
     assert values["CNNSpot", "generator=Deepfakes", "auc"] == 0.5
     assert not [key for key in values.index if key[0] == "Qwen2-VL-7B" and key[2] == "auc"]
@@ -194,17 +179,10 @@ def test_a_dry_run_counts_what_is_left_to_ask_and_asks_nothing(params: Params, p
         assert len(requests(project / "log")) == before
     assert (row.name, row.answered, row.requests) == ("Qwen2-VL-7B, ffpp", 7, 3), "one is a forced choice"
     assert row.cost == pytest.approx(2e-6 * row.tokens_in)
-    assert row.tokens_in > 3 * len(baselines.standard_prompt()) / 4
     assert evaluation(params) == []
 
 
-def test_a_missing_file_stops_before_anything_is_asked(params: Params) -> None:
-    expert = PublishedExpert(name="Gram-Net", kind="gramnet", weights="data/no-such.pth")
-    with pytest.raises(UserError, match=r"Gram-Net: no file data/no-such\.pth"):
-        evaluated(params, baselines=[baseline_entry("http://127.0.0.1:1/v1")], experts=[expert])
-
-
-def test_a_missing_key_stops_before_anything_is_asked(
+def test_a_missing_file_or_key_stops_before_anything_is_asked(
     params: Params, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("VLM_KEY", raising=False)
@@ -213,7 +191,9 @@ def test_a_missing_key_stops_before_anything_is_asked(
         raise LookupError(f"{desc} is asked")
 
     monkeypatch.setattr(detectors, "predict", refuse)
-
+    expert = PublishedExpert(name="Gram-Net", kind="gramnet", weights="data/no-such.pth")
+    with pytest.raises(UserError, match=r"Gram-Net: no file data/no-such\.pth"):
+        evaluated(params, experts=[expert])
     late = baseline_entry("http://127.0.0.1:1/v1", name="GPT-4o", api_key_env="VLM_KEY")
     with pytest.raises(UserError, match=r"evaluate\.baselines\[\], GPT-4o: .* VLM_KEY is not set"):
         evaluated(params, baselines=[late])

@@ -22,7 +22,6 @@ GROUND_TRUTH = {
 SMOOTH_AND_GRID = (
     "This is a fake image. Texture: the surface is overly smooth and waxy; a checkerboard grid is visible."
 )
-GRID = "This is a fake image. Texture: the surface is overly smooth and waxy; a checkerboard grid is visible."
 GRID = "This is a fake image. Texture: a checkerboard grid is visible, there is no halo."
 
 
