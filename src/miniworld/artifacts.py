@@ -139,8 +139,7 @@ def ringing(img: np.ndarray, soft: np.ndarray, rng: np.random.Generator, strengt
 
 def repeat(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
     rng = place.rng
-    tile = int(rng.integers(9, 13))
-    cols, rows = int(rng.integers(3, 5)), 3
+    tile, cols, rows = int(rng.integers(9, 13)), int(rng.integers(3, 5)), 3
     x, y, *_ = place.clip(*place.point(), tile, tile)
     patch = img[y : y + tile, x : x + tile].copy()
     patch = patch + (patch - patch.mean((0, 1))) * (0.6 + 0.4 * strength)  # the seams must show at this size
@@ -154,8 +153,7 @@ def repeat(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, 
 def duplicate(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray, PixelBox]:
     n, rng = place.size, place.rng
     x0, y0, x1, y1 = place.box(0.24, 0.34)
-    angle = rng.uniform(0, 2 * np.pi)
-    reach = rng.uniform(0.75, 1.05)
+    angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.75, 1.05)
     dx, dy = int(np.cos(angle) * (x1 - x0) * reach), int(np.sin(angle) * (y1 - y0) * reach)
     if not (x0 + dx >= 0 and x1 + dx <= n):
         dx = -dx
@@ -215,10 +213,8 @@ def floating(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarray
     x0, y0, x1, y1 = place.box(0.16, 0.24)
     tx = int(rng.integers(2, max(3, n - (x1 - x0) - 2)))
     ty = int(rng.integers(1, max(2, int(n * 0.2))))
-    moved = _moved(img, tx - x0, ty - y0)
     b = place.clip(tx, ty, x1 - x0, y1 - y0)
-    soft = _soft(n, b) * (0.8 + 0.2 * strength)
-    return _blend(img, moved, soft), b
+    return _blend(img, _moved(img, tx - x0, ty - y0), _soft(n, b) * (0.8 + 0.2 * strength)), b
 
 
 class Maker(NamedTuple):

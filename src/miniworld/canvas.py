@@ -16,7 +16,6 @@ Colour = tuple[float, float, float]
 Point = tuple[float, float]
 _SHIFT = 4  # fractional bits of cv2's sub-pixel coordinates
 
-
 # What a pixel shows.
 Part = IntEnum(
     "Part",
@@ -30,8 +29,7 @@ class Canvas:
     """Colours `rgb` (N, N, 3) and `parts` (N, N), uint8, N = 2 size. Coordinates are in 0..1, y downwards."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
-        self.n = 2 * size
+        self.size, self.n = size, 2 * size
         self.rgb = np.zeros((self.n, self.n, 3), np.uint8)
         self.parts = np.zeros((self.n, self.n), np.uint8)
 

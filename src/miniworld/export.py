@@ -43,9 +43,7 @@ def amounts(scale: float = 1.0) -> dict[str, int]:
 class Job(NamedTuple):
     """One picture or video to be drawn."""
 
-    # Where it is written below the export's folder; `{index}` and `{synset}` stand for the ImageNet class of
-    # what the picture shows, known once it is drawn.
-    file: str
+    file: str  # below the export's folder; `{index}` and `{synset}` are the ImageNet class of what is drawn
     path: str  # its record's, as the corpus's reader makes it; a video's has `{frame}` in it
     category: str
     seed: tuple[int, ...]  # of its own random generator
@@ -109,8 +107,7 @@ def loki_jobs(per_category: int, seed: int) -> Iterator[Job]:
             options: dict[str, Any] = {"style": "loki"}
             if i % 5 >= 2:
                 options |= {"fake": True, "kinds": tuple(KINDS), "strength": (0.5, 1.0)}
-            if category == "doc":
-                options["variant"] = STYLES[i % len(STYLES)]
+            options |= {"variant": STYLES[i % len(STYLES)]} if category == "doc" else {}
             path = f"loki/image/{folder}/{i:04d}.jpg"
             yield Job(path, path, category, (seed, 6, c, i), options)
 
@@ -119,13 +116,11 @@ def dmimage_jobs(fakes: int, reals: int, seed: int) -> Iterator[Job]:
     """Yield one folder a generator, three folders of photographs."""
     for kind, stream, n in (("fake", 7, fakes), ("real", 8, reals)):
         for g, (folder, entry) in enumerate(PLAN[f"dmimage_{kind}s"].items()):
-            options = {"style": "dmimage"}
-            if kind == "fake":
-                options |= {"fake": True, "kinds": entry["kinds"]}
+            flawed = {"fake": True, "kinds": entry["kinds"]} if kind == "fake" else {}
             for i in range(n):
                 file, category = f"{folder}/{i:05d}.jpg", entry["shows"][i % len(entry["shows"])]
-                path, job_seed = f"dmimage/{kind}/{file}", (seed, stream, g, i)
-                yield Job(f"dmimage/{file}", path, category, job_seed, options)
+                options, job_seed = {"style": "dmimage"} | flawed, (seed, stream, g, i)
+                yield Job(f"dmimage/{file}", f"dmimage/{kind}/{file}", category, job_seed, options)
 
 
 def jobs(n: Mapping[str, int], seed: int) -> list[Job]:
@@ -170,25 +165,20 @@ def video_jobs(videos: int, seed: int) -> list[Job]:
         folder = f"manipulated_sequences/{method}" if method else "original_sequences/youtube"
         for target in sorted(source):
             video = f"{target}_{source[target]}" if method else target
-            file, path = (
-                f"ffpp/{folder}/c23/videos/{video}.mp4",
-                ffpp.frame_id(method, video, "{frame:03d}.png"),
-            )
+            file = f"ffpp/{folder}/c23/videos/{video}.mp4"
+            path = ffpp.frame_id(method, video, "{frame:03d}.png")
             made.append(Job(file, path, "deepfake", (seed, 9, int(target)), {"manipulation": method}))
     return made
 
 
 def encode(frames: list[np.ndarray]) -> bytes:
-    """Return an MP4 of frames (H, W, 3) uint8: H.264, rate factor 23 (what "c23" means), 25 a second.
-
-    Without the encoder's own notes in the stream and in one thread, equal frames make equal bytes.
-    """
+    """Return an MP4 of frames (H, W, 3) uint8: H.264, rate factor 23 (what "c23" means), 25 a second."""
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=25, options=_H264)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
-        stream.thread_count = 1
+        stream.thread_count = 1  # with this, and without the encoder's notes, equal frames make equal bytes
         notes = av.bitstream.BitStreamFilterContext("filter_units=remove_types=6", stream)
         packets = [p for pixels in frames for p in stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24"))]
         for packet in [*packets, *stream.encode(None), None]:
@@ -300,14 +290,9 @@ def _spoil(out: Path, files: list[str], copies: int) -> None:
 
 
 def export(out: Path, seed: int, numbers: Mapping[str, int], workers: int = 1) -> dict[str, int]:
-    """Write all corpora and `truth.jsonl` below `out`, in place of old ones; other files are left alone.
+    """Write all corpora and `truth.jsonl` below `out`, in place of old ones; return bytes by corpus.
 
-    Args:
-        numbers: how many of what, as from `amounts`.
-        workers: processes; they change no byte.
-
-    Returns:
-        Bytes by corpus, and of the truth.
+    `numbers` says how many of what, as `amounts` does. The number of workers, processes, changes no byte.
     """
     for corpus in CORPORA:
         shutil.rmtree(out / corpus, ignore_errors=True)

@@ -66,14 +66,9 @@ def _reason(part: str, artifacts: Sequence[Artifact], rng: np.random.Generator) 
 
 
 def ddvqa_entry(truth: GroundTruth, people: int, rng: np.random.Generator) -> dict[str, dict]:
-    """Return the questions and answers about one video, numbered without gaps.
+    """Return {number: {question, answer}} about the video of a frame; `people` answer each question.
 
-    Args:
-        truth: of a frame of the video.
-        people: how many answer each question.
-
-    Returns:
-        number → {question, answer}. Questions about a fake name only the parts that are off, as in DD-VQA.
+    Questions about a fake name only the parts that are off, as in DD-VQA.
     """
     flaws = {part: [a for a in truth.artifacts if part in parts_touched(a)] for part in _FACE}
     parts = [part for part in _FACE if truth.label == REAL or flaws[part]]

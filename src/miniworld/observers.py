@@ -51,23 +51,15 @@ def plausible_kinds(category: str) -> list[str]:
 
 
 def sources_digest(ground_truth: Mapping[str, GroundTruth]) -> str:
-    """Return a short hash of all that captions depend on: this script, the clue lexicon and the ground truth.
-
-    It serves as the observers' model revision.
-    """
+    """Return a hash of all that captions depend on (script, clues, truth): the observers' model revision."""
     parts = [OBSERVERS, KINDS, QUALITIES, SUBJECTS, FITTING, sorted(ground_truth.items())]
     return hashlib.sha256(f"{code_version(__name__)}{parts}".encode()).hexdigest()[:12]
 
 
 class ScriptedAnnotator:
-    """A scripted observer as an annotator (`backend: observer`).
+    """The scripted observer that the name of an entry of `annotate.annotators` says (`backend: observer`).
 
-    Args:
-        spec: entry of `annotate.annotators`; its name says which observer.
-        ground_truth: by path.
-
-    Raises:
-        UserError: there is no ground truth.
+    Raises `UserError` if there is no ground truth.
     """
 
     def __init__(self, spec: Any, ground_truth: Mapping[str, GroundTruth], seed: int) -> None:
@@ -93,15 +85,8 @@ class ScriptedAnnotator:
 def describe(name: str, truth: GroundTruth, image_sha256: str, *, seed: int, tagged: bool) -> str | None:
     """Return what observer `name` writes about an image; None if it refuses.
 
-    Args:
-        name: key of `OBSERVERS`.
-        truth: of the image; its label is the prompt's prior knowledge.
-        image_sha256: hash of the image's bytes.
-        seed: the run's seed.
-        tagged: the prompt lets the observer say that it sees nothing.
-
-    Raises:
-        UserError: no such observer.
+    The truth's label is the prompt's prior knowledge; a `tagged` prompt lets the observer say that it sees
+    nothing. Raises `UserError` if there is no such observer.
     """
     observer = OBSERVERS.get(name)
     if observer is None:

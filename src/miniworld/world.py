@@ -18,7 +18,7 @@ from fakevlm.data.ground_truth import Artifact, GroundTruth
 from fakevlm.data.page_layout import jitter
 from fakevlm.data.records import FAKE, REAL
 from fakevlm.synthesis.jpeg import encode_jpeg
-from miniworld import artifacts, camera
+from miniworld import artifacts
 from miniworld.canvas import Canvas, Part, noise
 from miniworld.fitting import FITTING, MANIPULATIONS, OBJECTS
 from miniworld.scenes import bodies, page, places, thing
@@ -95,6 +95,50 @@ def _light_up(
     return img.astype(np.float32)
 
 
+def _expose(img: np.ndarray, rng: np.random.Generator, style: Style) -> np.ndarray:
+    """Apply exposure, white balance and vignette of the whole picture."""
+    gain = rng.uniform(0.5, 0.65) if rng.random() < style.night else rng.uniform(0.82, 1.12)
+    balance = np.float32(rng.normal(1.0, 0.035, 3))
+    img = img * (gain * balance)
+    if rng.random() < 0.5:
+        n = img.shape[0]
+        ys, xs = np.ogrid[0:n, 0:n]
+        d = ((xs / n - 0.5) ** 2 + (ys / n - 0.5) ** 2).astype(np.float32)
+        img = img * (1 - rng.uniform(0.1, 0.7) * d)[..., None]
+    return img.astype(np.float32)
+
+
+def _lens(
+    img: np.ndarray, subject: np.ndarray, rng: np.random.Generator, style: Style
+) -> tuple[np.ndarray, list[str]]:
+    """Blur the whole picture, or what lies behind the subject; return it and its qualities."""
+    qualities = []
+    sigma = rng.uniform(*style.blur)
+    if rng.random() < 0.12:
+        sigma += rng.uniform(0.25, 0.6)
+        qualities.append("blur")
+    if sigma > 0.25:
+        img = cv2.GaussianBlur(img, (0, 0), sigma)
+    if rng.random() < 0.18 and subject.any() and subject.mean() < 0.6:
+        near = cv2.GaussianBlur(subject.astype(np.float32), (0, 0), 1.5)[..., None]
+        img = img * near + cv2.GaussianBlur(img, (0, 0), rng.uniform(1.0, 2.2)) * (1 - near)
+        qualities.append("focus")
+    return img, qualities
+
+
+def _sense(img: np.ndarray, rng: np.random.Generator, style: Style) -> tuple[np.ndarray, list[str]]:
+    """Add sensor grain, partly shared by the channels; return the picture and its qualities."""
+    sigma = rng.uniform(*style.grain)
+    qualities = ["grain"]
+    if rng.random() < 0.12:
+        sigma += rng.uniform(4, 8)
+        qualities = ["noise"]
+    n = img.shape[0]
+    shared = noise(rng, "white", n) * 0.8 + noise(rng, "fine", n) * 0.6
+    colour = np.stack([noise(rng, "white", n) for _ in range(3)], -1)
+    return img + sigma * (shared[..., None] * 0.9 + colour * 0.45), qualities
+
+
 def _take(
     category: str, rng: np.random.Generator, style: Style, size: int, fake: bool, chosen: list[str],
     strength: tuple[float, float], artifact_rng: np.random.Generator, **wishes: Any,
@@ -122,9 +166,9 @@ def _take(
         return picture
 
     img = put(img, before_grain=True)
-    img = camera.expose(img, rng, style)
-    img, soft = camera.lens(img, subject, rng, style)
-    img, grain = camera.sense(img, rng, style)
+    img = _expose(img, rng, style)
+    img, soft = _lens(img, subject, rng, style)
+    img, grain = _sense(img, rng, style)
     pixels = put(np.clip(img, 0, 255), before_grain=False)
     visible = []
     for kind, region in regions.items():
@@ -139,17 +183,13 @@ def shoot(
     count: tuple[int, int] = (1, 3), strength: tuple[float, float] = (0.6, 1.0), style: str = "fakeclue",
     size: int = 96, layout: list | None = None, variant: str | None = None,
 ) -> Shot:  # fmt: skip
-    """Return one picture; a fake with count ≥ 1 shows at least one artifact.
+    """Return one picture of `size` pixels a side; a fake with count ≥ 1 shows at least one artifact.
 
     Args:
-        category: a key of `SCENES`.
-        fake: whether a flawed generator draws it.
-        kinds: artifact kinds that may occur; None: all that FakeClue-mini knows. Those that do not fit are
-            left out.
+        category, style: keys of `SCENES` and of `stagecraft.STYLES`.
+        kinds: artifacts that may occur, where they fit; None: all that FakeClue-mini knows.
         count: how many artifacts, (least, most); (0, 0) makes a fake that shows nothing.
         strength: range of the artifacts' strength, 0..1.
-        style: a key of `stagecraft.STYLES`.
-        size: pixels a side.
         layout: of a document, the blocks to set (`fakevlm.data.page_layout`).
         variant: kind of subject ("dog", "chair", "newspaper" …); None draws one by lot.
     """
@@ -169,8 +209,7 @@ def shoot(
 def shoot_video(rng: np.random.Generator, *, frames: int, manipulation: str | None = None) -> list[Shot]:
     """Return a clip of one face: the same identity, light and camera, slight motion of head and mouth.
 
-    Args:
-        manipulation: a key of `MANIPULATIONS`, whose artifacts stay through the clip; None for a real clip.
+    The artifacts of a `manipulation` (of `MANIPULATIONS`) stay through the clip; None makes a real clip.
     """
     identity, flaw_seed, motion = (int(rng.integers(2**31)) for _ in range(3))
     move = np.random.default_rng(motion)

@@ -12,15 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, Field, PositiveInt, ValidationError, model_validator
 
 from fakevlm import paths, plugins
 from fakevlm.errors import UserError
@@ -29,7 +21,7 @@ from fakevlm.errors import UserError
 class Section(BaseModel):
     """A section of params.yaml: no unknown key, no silent conversion, values that fit together."""
 
-    model_config = ConfigDict(strict=True, frozen=True)
+    model_config = {"strict": True, "frozen": True}
 
     @model_validator(mode="before")
     @classmethod
@@ -60,17 +52,11 @@ Width = Annotated[int, Field(ge=8, multiple_of=8)]
 
 
 def check_widths(network: str, *widths: int) -> None:
-    """Check the channels of a network that is about to be built (see `Width`).
-
-    Raises:
-        UserError: one is not a multiple of 8.
-    """
+    """Raise `UserError` if a layer of a network about to be built is no multiple of 8 (see `Width`)."""
     for width in widths:
         if width < 8 or width % 8:
-            raise UserError(
-                f"{network}: a layer of {width} channels can corrupt memory on processors with AVX2 alone",
-                "choose widths that are multiples of 8",
-            )
+            what = f"a layer of {width} channels can corrupt memory on processors with AVX2 alone"
+            raise UserError(f"{network}: {what}", "choose widths that are multiples of 8")
 
 
 class Cluster(Section):
@@ -106,8 +92,7 @@ class Corpora(Folders):
     cvusa: str | None
     vigor: str | None
     m6doc: str | None
-    # The release: then all that is trained and tested on; FF++ still serves its benchmarks.
-    fakeclue: str | None
+    fakeclue: str | None  # the release: all that is trained and tested on; FF++ serves its benchmarks
 
     def problems(self) -> Iterator[str]:
         beside = [key for key in self.folders() if key not in ("fakeclue", "ffpp")]
@@ -147,11 +132,6 @@ class GAN(Section):
     learning_rate: float = Field(gt=0)
     l1_weight: float = Field(ge=0)
 
-    @property
-    def multiple(self) -> int:
-        """What the sides of images and crops must be a multiple of."""
-        return 2**self.depth
-
 
 class Diffusion(Section):
     """Of the conditional DDPM (`synthesis.satellite.diffusion`)."""
@@ -166,11 +146,6 @@ class Diffusion(Section):
     learning_rate: float = Field(gt=0)
     sampling_steps: int = Field(ge=1, le=1000)
 
-    @property
-    def multiple(self) -> int:
-        """What the sides of images and crops must be a multiple of."""
-        return self.fold * 2 ** (len(self.widths) - 1)
-
 
 class Satellites(Section):
     image_size: int = Field(ge=32)
@@ -184,11 +159,13 @@ class Satellites(Section):
     diffusion: Diffusion
 
     def problems(self) -> Iterator[str]:
-        for name, section in (("gan", self.gan), ("diffusion", self.diffusion)):
-            step = math.lcm(self.cell, section.multiple)
-            if self.image_size % step or section.crop % step or section.crop > self.image_size:
+        gan, diffusion = self.gan, self.diffusion
+        folded = diffusion.fold * 2 ** (len(diffusion.widths) - 1)
+        for name, crop, halved in (("gan", gan.crop, 2**gan.depth), ("diffusion", diffusion.crop, folded)):
+            step = math.lcm(self.cell, halved)
+            if self.image_size % step or crop % step or crop > self.image_size:
                 yield (
-                    f"image_size {self.image_size} and {name}.crop {section.crop} must be multiples of "
+                    f"image_size {self.image_size} and {name}.crop {crop} must be multiples of "
                     f"{step} (of cell and of what the network halves), the crop no larger than the image"
                 )
         if self.jpeg[0] > self.jpeg[1]:
@@ -300,8 +277,7 @@ class Endpoint(Section):
     max_tokens: int = Field(ge=1)
     temperature: float = Field(ge=0.0, le=2.0)
     seed: int | None = None  # null: the profile's
-    # Over all replicas; null: annotate.concurrency.
-    concurrency: int | None = Field(default=None, ge=1, le=1000)
+    concurrency: int | None = Field(default=None, ge=1, le=1000)  # in all; null: annotate.concurrency
     timeout: float = Field(default=300.0, gt=0)  # seconds for one request
     retries: int = Field(default=5, ge=0)  # after the first attempt
     price_input: float | None = Field(default=None, ge=0)  # per million tokens, in whatever currency
@@ -371,8 +347,7 @@ class Released(Section):
     """FakeClue's texts and split are those of the release (`collect.corpora.fakeclue`): nobody is asked."""
 
     texts: Literal["released"]
-    # Of its training split, by item; the release has no validation split.
-    val_fraction: float = Field(ge=0.0, lt=1.0)
+    val_fraction: float = Field(ge=0.0, lt=1.0)  # of its training split, by item; it has none of its own
 
     @property
     def annotators(self) -> list[Annotator]:
@@ -392,8 +367,7 @@ class DeepSpeed(Section):
     offload: Literal["optimizer", "parameters"] | None = None
     processes: int = Field(ge=1)  # a node; one a GPU
     nodes: int = Field(default=1, ge=1)
-    # DeepSpeed's: a line `name slots=8` a node; null: this machine alone, or Slurm.
-    hostfile: str | None = None
+    hostfile: str | None = None  # a line `name slots=8` a node; null: this machine alone, or Slurm
 
     def problems(self) -> Iterator[str]:
         if self.offload == "parameters" and self.stage != 3:
@@ -426,10 +400,8 @@ class Training(Section):
 
     def problems(self) -> Iterator[str]:
         if self.vision_learning_rate is not None and not self.train_vision:
-            yield (
-                "vision_learning_rate is set, but the vision tower is frozen: "
-                "set train_vision: true, or vision_learning_rate: null"
-            )
+            cure = "set train_vision: true, or vision_learning_rate: null"
+            yield f"vision_learning_rate is set, but the vision tower is frozen: {cure}"
 
     @property
     def ranks(self) -> int:
@@ -612,16 +584,14 @@ class Params(Section):
 def load_params(profile: str | None = None, file: Path | None = None) -> Params:
     """Return the values of `profile` (default: the one that params.yaml names).
 
-    Raises:
-        UserError: the file is missing or not YAML, the profile unknown, a key unknown, mistyped or missing.
+    Raises `UserError` if the file is missing or not YAML, or the profile or a key unknown or mistyped.
     """
     file = file or paths.root() / "params.yaml"
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{file} is not readable YAML: {error}", "restore it with `git checkout params.yaml`"
-        ) from error
+        cure = "restore it with `git checkout params.yaml`"
+        raise UserError(f"{file} is not readable YAML: {error}", cure) from error
     content = content if isinstance(content, dict) else {}
     profiles = [name for name in content if name != "profile"]
     profile = profile or str(content.get("profile"))

@@ -17,7 +17,6 @@ SHOWS = {
     "experts": "training expert detectors (rows of Tables 2, 3 and 5)",
     "robustness": "the robustness study",
 }
-NOTE = "README.md"
 
 
 class LeftOut(Exception):
@@ -37,20 +36,15 @@ def left_out(params: Params) -> dict[str, str]:
 
 
 def begin(params: Params, stage: str, *place: str) -> dict[str, Any]:
-    """Return a stage's settings, to show at its notebook's top.
+    """Return a stage's section of params.yaml, to show at its notebook's top.
 
-    Args:
-        params: the profile.
-        stage: its section in params.yaml.
-        place: where below `artifacts/<stage>/` it writes.
-
-    Raises:
-        LeftOut: the profile leaves the stage out; its output folder then holds a note that says so.
+    Raises `LeftOut` if the profile leaves the stage out; its output folder (below `artifacts/<stage>/` the
+    `place`) then holds a note that says so.
     """
     sentence = left_out(params).get(stage)
     if sentence is None:
         return params.show(stage)
     folder = paths.artifacts(stage, *place)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / NOTE).write_text(sentence + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(sentence + "\n", encoding="utf-8")
     raise LeftOut(sentence)

@@ -162,11 +162,9 @@ class RecordWriter:
             self._end_shard()
 
 
-def write_records(
-    records: Iterable[Record], folder: Path, shard_rows: int = 2000, shard_bytes: int = 128 << 20
-) -> int:
-    """Write records into a folder of shards (see `RecordWriter`); return how many."""
-    with RecordWriter(folder, shard_rows, shard_bytes) as writer:
+def write_records(records: Iterable[Record], folder: Path, **limits: int) -> int:
+    """Write records into a folder of shards (limits as in `RecordWriter`); return how many."""
+    with RecordWriter(folder, **limits) as writer:
         for record in records:
             writer.write(record)
     return writer.total

@@ -25,15 +25,11 @@ class Renderer(Protocol):
     def document(self, page: Page, rng: np.random.Generator, path: str) -> tuple[bytes, GroundTruth | None]:
         """Return a page after `page.layout` as an encoded image, and its ground truth if that is known.
 
-        Args:
-            page: lends layout, style, and its width and height in pixels.
-            path: of the record; key of the ground truth.
+        The page also lends its style, and its width and height in pixels; `path` is the record's.
         """
-        ...
 
     def satellite(self, rng: np.random.Generator, path: str) -> tuple[bytes, GroundTruth | None]:
         """Return an aerial image. Only needed if `collect.synthetic_satellites` is more than 0."""
-        ...
 
 
 def synthesize_documents(
@@ -42,10 +38,7 @@ def synthesize_documents(
     """Yield `n` synthetic pages, each after one of `pages`, with their ground truth where it is known.
 
     The types of document take turns. A page has the `item` of the page that lent its layout: no split parts
-    the two.
-
-    Raises:
-        UserError: no page lends a layout, or there is no such renderer.
+    the two. Raises `UserError` if no page lends a layout, or there is no such renderer.
     """
     if not n:
         return
@@ -67,8 +60,7 @@ def synthesize_documents(
 def synthesize_satellites(n: int, seed: int, renderer: str) -> Iterator[tuple[Record, GroundTruth | None]]:
     """Yield `n` synthetic satellite images with their ground truth; image i depends on the seed and i alone.
 
-    Raises:
-        UserError: there is no such renderer, or it draws documents only.
+    Raises `UserError` if there is no such renderer, or it draws documents only.
     """
     if not n:
         return

@@ -30,8 +30,8 @@ class FontRenderer:
     """Renderer of documents (`collect.renderer: fonts`): real text in real fonts; no flaws are known."""
 
     def document(self, page: Page, rng: np.random.Generator, path: str) -> tuple[bytes, None]:
-        scale = LONG_SIDE / max(page.width, page.height)
-        size = (max(1, round(page.width * scale)), max(1, round(page.height * scale)))
+        longest = max(page.width, page.height)
+        size = tuple(max(1, round(side * LONG_SIDE / longest)) for side in (page.width, page.height))
         picture = render_page(jitter(page.layout, rng), rng, size=size)
         return encode(picture, "JPEG", quality=int(rng.integers(80, 96))), None
 
@@ -44,13 +44,7 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def render_page(layout: Sequence[Block], rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    """Return the page as an RGB image.
-
-    Args:
-        layout: the blocks; later ones are drawn over earlier ones.
-        rng: chooses words, colours, pictures.
-        size: width and height in pixels.
-    """
+    """Return the page as an RGB image of `size` (width, height); later blocks are drawn over earlier ones."""
     paper = tuple(int(v) for v in np.array([252, 251, 247]) - rng.integers(0, 14))
     page = Image.new("RGB", size, paper)
     typesetter = _Typesetter(page, rng)

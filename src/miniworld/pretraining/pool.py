@@ -32,21 +32,13 @@ PHRASES: dict[str, list[str]] = _WORDS["kinds"]
 
 @dataclass
 class Pool:
-    """Renders and their targets.
+    """N renders and their targets."""
 
-    Attributes:
-        pixels: (N, 96, 96, 3) uint8.
-        parts: (N, 144) uint32, bit p set where part p covers at least a sixth of the patch.
-        kinds: (N, 144) uint32, bit k set where an artifact of kind k can be seen in the patch.
-        facts: (N, 4) uint8: scene category, light from the right, film as bits, number of artifacts.
-        texts: (N,) pairs of question and answer.
-    """
-
-    pixels: np.ndarray
-    parts: np.ndarray
-    kinds: np.ndarray
-    facts: np.ndarray
-    texts: list[tuple[str, str]]
+    pixels: np.ndarray  # (N, 96, 96, 3) uint8
+    parts: np.ndarray  # (N, 144) uint32, bit p set where part p covers at least a sixth of the patch
+    kinds: np.ndarray  # (N, 144) uint32, bit k set where an artifact of kind k can be seen in the patch
+    facts: np.ndarray  # (N, 4) uint8: scene category, light from the right, film as bits, number of artifacts
+    texts: list[tuple[str, str]]  # question and answer
 
 
 def _patches(low: float, high: float) -> slice:

@@ -48,12 +48,9 @@ class DenseHeads(nn.Module):
     def loss(
         self, features: torch.Tensor, pixels: torch.Tensor, pool: Pool, rows: np.ndarray, flip: np.ndarray
     ) -> torch.Tensor:
-        """Return the dense loss of a batch.
+        """Return the dense loss of some rows of the pool.
 
-        Args:
-            features: (B, 144, d) of the patches.
-            pixels: (B, 3, 96, 96), normalised, already mirrored where `flip` (B,) is true.
-            rows: of the pool.
+        Features are (B, 144, d), pixels (B, 3, 96, 96), normalised and mirrored where `flip` (B,) is true.
         """
         # Before the patches: the order of sums decides how gradients are rounded.
         whole_image = pooled(features)
@@ -96,9 +93,7 @@ def _grain(pixels: torch.Tensor) -> torch.Tensor:
 def whiten_patches(tower: nn.Module, pixels: torch.Tensor) -> None:
     """Set the patch embedding to whitened principal components of image patches, and positions to 2-D sines.
 
-    Args:
-        tower: a `CLIPVisionModel`.
-        pixels: (N, 3, H, W) normalised images to take patches from.
+    The tower is a `CLIPVisionModel`; the patches are those of normalised images (N, 3, H, W).
     """
     embeddings = tower.vision_model.embeddings if hasattr(tower, "vision_model") else tower.embeddings
     conv = embeddings.patch_embedding

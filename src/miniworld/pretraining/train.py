@@ -103,10 +103,8 @@ def batches(count: int, batch: int, steps: int, seed: int) -> Iterator[np.ndarra
 class Trainer:
     """Trains the base and its dense heads on pools of renders.
 
-    Args:
-        recipe: all numbers.
-        pool: the first pool, for the tokenizer and the tower's first layer.
-        start: a finished base; None: random weights and a new tokenizer.
+    Without a finished base to `start` from, the weights are random, and the first pool makes the tokenizer
+    and the tower's first layer.
     """
 
     def __init__(self, recipe: Recipe, pool: Pool, start: Path | None) -> None:
@@ -131,11 +129,9 @@ class Trainer:
         self, loss: Callable[[np.ndarray], tuple[torch.Tensor, torch.Tensor]], groups: list[dict],
         pool: Pool, steps: int, decay: float, seed: int, title: str,
     ) -> None:  # fmt: skip
-        """Take `steps` of AdamW.
+        """Take `steps` of AdamW on groups of parameters, each with its `peak` learning rate.
 
-        Args:
-            loss: rows of the pool → (what to minimise, what the progress bar shows).
-            groups: of parameters, each with its `peak` learning rate.
+        `loss` takes rows of the pool and returns what to minimise and what the progress bar shows.
         """
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=decay, fused=True)
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
@@ -205,16 +201,10 @@ class Trainer:
 
 
 def pretrain(out: Path, recipe: Recipe, threads: int = 2, start: Path | None = None) -> None:
-    """Train the base and write it to `out` (16-bit safetensors, processor, model card).
+    """Train the base and write it to the folder `out` (16-bit safetensors, processor, model card).
 
-    Args:
-        out: the folder.
-        recipe: all numbers.
-        threads: of the renderer.
-        start: a finished base, to continue with the last round alone; None: all rounds from random weights.
-
-    Raises:
-        UserError: the tower fails the gate.
+    A finished base to `start` from is trained by the last round alone. `threads` are the renderer's. Raises
+    `UserError` if the tower fails the gate.
     """
     code, continued = code_version("miniworld", "fakevlm.model"), start is not None
     run = key(asdict(recipe), model_version(start) if start else None, code, threads)
@@ -232,11 +222,9 @@ def pretrain(out: Path, recipe: Recipe, threads: int = 2, start: Path | None = N
                 measure = partial(gate, trainer.tower, trainer.norm)
                 accuracy, auc = _once(values, key(run, name, "gate"), measure)
                 if plan is recipe.rounds[-1] and accuracy < GATE:
-                    raise UserError(
-                        f"the tower of {name}, tuned on labels, tells fake from real in {accuracy:.3f} of "
-                        f"renders; {GATE} is asked for",
-                        "give it more steps or images (src/miniworld/pretraining/recipe.yaml)",
-                    )
+                    what = f"the tower of {name}, tuned, tells fake from real in {accuracy:.3f} of renders"
+                    cure = "give it more steps or images (src/miniworld/pretraining/recipe.yaml)"
+                    raise UserError(f"{what}; {GATE} is asked for", cure)
                 gates.append((accuracy, auc))
     trainer.model.half().save_pretrained(out)
     publish_names(out)

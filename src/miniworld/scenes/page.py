@@ -15,9 +15,7 @@ def draw(c: Canvas, brief: Brief) -> Set:
     layout: list[Block] = brief.layout or sample_layout(brief.rng, style)
     c.fill(brief.colour((0.08, 0.16), (0.0, 0.14), (0.86, 0.99)), Part.PAPER)
     ink = shade((60, 58, 66), brief.uniform(0.4, 1.3))
-    texts = [
-        n for n, block in enumerate(layout) if block.kind in ("text", "table") and _area(block.box) > 0.03
-    ]
+    texts = [n for n, b in enumerate(layout) if b.kind in ("text", "table") and _area(b.box) > 0.03]
     texts = texts or list(range(len(layout)))
     garbled: list[int] = []
     if "garble" in brief.flaws:

@@ -51,13 +51,8 @@ def read(root: Path, ffpp_root: Path, frames_per_video: int, **options: Any) -> 
 
     Which frame a question shows is not published. Its authors take one frame a question, in order from the
     first; so does this reader, starting again at the first when a video has more questions than frames.
-
-    Args:
-        ffpp_root: FaceForensics++, where the frames come from. A video that it lacks is unusable.
-        frames_per_video, options: as in `ffpp.read`.
-
-    Raises:
-        UserError: the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.
+    The frames come from FaceForensics++, by the options of `ffpp.read`; a video that it lacks is unusable.
+    Raises `UserError` if the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.
     """
 
     def decode(entry: Entry) -> tuple[Entry, ffpp.Frames]:

@@ -111,10 +111,8 @@ def read(
     """Stream the records of the splits in the JSON's order; `references` holds the clue text.
 
     A row that is not FakeClue's is unusable, and so is one whose image is missing or damaged. The split is by
-    row, so frames of one FF++ video are in train and in test, with the same `item`.
-
-    Raises:
-        UserError: a JSON is missing or not a list, or the images of a split are missing altogether.
+    row, so frames of one FF++ video are in train and in test, with the same `item`. Raises `UserError` if a
+    JSON is missing or not a list, or the images of a split are missing altogether.
     """
     for split in splits:
         listed = rows(root, split)

@@ -111,11 +111,7 @@ def video_frames(
     not read, decoded or cropped. A missing or broken video is unusable, and so is a frame that has no face or
     does not come.
 
-    Args:
-        method: None for an original.
-        video: its id.
-        wanted: number of frames.
-        values: cache of the decoded frames.
+    `method` is None for an original; `wanted` is the number of frames, `values` caches the decoded ones.
     """
     place = _place(root, method)
     folder, file = place / "frames" / video, place / "videos" / f"{video}.mp4"
@@ -187,14 +183,8 @@ def read(
     """Stream the frames of the originals, then of each method, in the given splits.
 
     A video and its manipulations share one `item`, the target's id. The official split goes by pairs, so
-    neither target nor source of a test video occurs in training.
-
-    Args:
-        frames_per_video: evenly spaced.
-        options: of `video_frames`.
-
-    Raises:
-        UserError: a folder or a split file is missing, or a video is in no split.
+    neither target nor source of a test video occurs in training. Options are those of `video_frames`. Raises
+    `UserError` if a folder or a split file is missing, or a video is in no split.
     """
     official = read_splits(root)
 

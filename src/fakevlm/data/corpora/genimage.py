@@ -53,17 +53,14 @@ def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
     """Stream the images, generator by generator; the category is unknown until `categorize`.
 
     A photograph may be there under several generators. `ai` holds mostly PNG and `nature` JPEG, so in the
-    real corpus the file format alone gives the label away.
-
-    Raises:
-        UserError: there is no generator's folder with `train` or `val`.
+    real corpus the file format alone gives the label away. Raises `UserError` if there is no generator's
+    folder with `train` or `val`.
     """
     folders = split_folders(root)
     if not folders:
         raise SOURCES["genimage"].error(f"no <Generator>/{{train,val}} folder in {root}")
     kinds = (("ai", FAKE), ("nature", REAL))
-    for (generator, folder), split, (kind, label) in product(folders, ("train", "val"), kinds):
-        made_by = generator if label == FAKE else None
+    for (name, folder), split, (kind, label) in product(folders, ("train", "val"), kinds):
+        fields = {"label": label, "source": "genimage", "generator": name if label == FAKE else None}
         for file in images(folder / split / kind):
-            path = record_id(label, generator, file.name)
-            yield from load(file, path, drawn, label=label, source="genimage", generator=made_by)
+            yield from load(file, record_id(label, name, file.name), drawn, **fields)

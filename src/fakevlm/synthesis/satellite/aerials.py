@@ -26,12 +26,8 @@ def square(image: Image.Image, size: int) -> np.ndarray:
 def layout_map(pixels: np.ndarray, settings: Satellites) -> np.ndarray:
     """Return the coarse map of an aerial image: the mean colour of every cell, in few shades.
 
-    Args:
-        pixels: (h, w, 3) uint8; h and w multiples of the cell.
-        settings: side of a cell in pixels, number of shades a colour channel.
-
-    Returns:
-        (h / cell, w / cell, 3) uint8; every shade is the middle of the range that it replaces.
+    (h, w, 3) uint8, h and w multiples of the cell → (h / cell, w / cell, 3) uint8. Every shade is the middle
+    of the range that it replaces.
     """
     (h, w, _), cell = pixels.shape, settings.cell
     means = pixels.reshape(h // cell, cell, w // cell, cell, 3).mean((1, 3))
@@ -55,24 +51,15 @@ class Lender:
 
 
 class Aerials:
-    """Stores what the generators need of the aerial images that stream by.
-
-    Args:
-        file: for the pixels of the images to learn from; emptied, made with its folder.
-
-    Attributes:
-        count: images to learn from.
-        lenders: the other images.
-        digest: SHA-256 of the images to learn from, in order.
-    """
+    """Stores what the generators need of the aerial images that stream by, pixels to learn from in `file`."""
 
     def __init__(self, file: Path, settings: Satellites, seed: int) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"")
         self._file, self._settings, self._seed = file, settings, seed
-        self.digest = hashlib.sha256()
-        self.count = 0
-        self.lenders: list[Lender] = []
+        self.digest = hashlib.sha256()  # of the images to learn from, in order
+        self.count = 0  # of these images
+        self.lenders: list[Lender] = []  # the other images
 
     def _hashed(self, text: str) -> float:
         """Return a number in 0..1 that depends on the seed and a text."""
@@ -80,11 +67,7 @@ class Aerials:
         return int.from_bytes(digest, "big") / 2**64
 
     def add(self, record: Record, pixels: np.ndarray) -> None:
-        """Add one aerial image, to learn from or to lend its map; the former joins the train split.
-
-        Args:
-            pixels: its `square` of `image_size`.
-        """
+        """Add an image (`pixels` is its `square`), to learn from, in the train split, or to lend its map."""
         if self._hashed(record.item) < self._settings.learn_share:
             with self._file.open("ab") as stream:
                 stream.write(pixels.tobytes())
@@ -92,8 +75,7 @@ class Aerials:
             record.split = "train"
             self.count += 1
         else:
-            turn = self._hashed(f"turn|{record.item}")
-            layout = layout_map(pixels, self._settings)
+            turn, layout = self._hashed(f"turn|{record.item}"), layout_map(pixels, self._settings)
             self.lenders.append(Lender(record.id, record.item, turn, layout))
 
     def learned(self) -> np.ndarray:

@@ -30,12 +30,7 @@ def scale_of(pixels: np.ndarray, settings: Satellites) -> float:
 
 
 class DDPM(Learner):
-    """The U-Net and the noise schedule.
-
-    Args:
-        size: pixels a side of an image.
-        scale: of the differences (`scale_of`).
-    """
+    """The U-Net and the noise schedule; `size` is pixels a side of an image, `scale` that of `scale_of`."""
 
     def __init__(self, settings: Diffusion, size: int, scale: float, seed: int) -> None:
         from diffusers import DDPMScheduler, UNet2DModel
@@ -58,29 +53,22 @@ class DDPM(Learner):
         self.networks = {"unet": unet.to(device(), memory_format=torch.channels_last)}
         optimizer = torch.optim.AdamW(unet.parameters(), settings.learning_rate, weight_decay=0.0)
         self.optimizers = {"unet": optimizer}
-        self._schedule = DDPMScheduler(
-            num_train_timesteps=_TIMESTEPS,
-            beta_schedule="squaredcos_cap_v2",
-            prediction_type="sample",
-            clip_sample_range=6 * _SPREAD,
-        )
+        options = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"}
+        self._schedule = DDPMScheduler(_TIMESTEPS, **options, clip_sample_range=6 * _SPREAD)
 
     def _folded(self, images: Tensor) -> Tensor:
         """Turn squares of `fold` × `fold` pixels into channels."""
         return F.pixel_unshuffle(images, self.settings.fold)
 
     def step(self, images: Tensor, maps: Tensor, generator: torch.Generator, done: float) -> float:
-        """Update once; return the mean square error of the predicted difference.
-
-        The learning rate rises, then falls to zero like a cosine.
-        """
+        """Update once; return the mean square error of the predicted difference."""
         clean = self._folded((images - maps) * self._scale)
         noise = torch.randn(clean.shape, generator=generator, device=clean.device)
         times = torch.randint(_TIMESTEPS, (len(clean),), generator=generator, device=clean.device)
         noisy = self._schedule.add_noise(clean, noise, times)
         predicted = self.networks["unet"](torch.cat([noisy, self._folded(maps)], 1), times).sample
         loss = F.mse_loss(predicted, clean)
-        warmup = min(1.0, (done + 1e-3) / _WARMUP)
+        warmup = min(1.0, (done + 1e-3) / _WARMUP)  # then the rate falls to zero like a cosine
         rate = self.settings.learning_rate * warmup * (1 + math.cos(math.pi * done)) / 2
         self.update("unet", loss, rate, clip=1.0)
         return loss.item()

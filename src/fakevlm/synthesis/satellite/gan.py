@@ -23,9 +23,7 @@ def _norm(channels: int) -> nn.Module:
 class Generator(nn.Module):
     """The U-Net: (n, 3, h, w) maps and (n, 1, h, w) noise → (n, 3, h, w) images in −1..1.
 
-    Args:
-        width: channels of the first layer, a multiple of 8.
-        depth: how often the image is halved; h and w are multiples of 2 ** depth.
+    The first layer has `width` channels; h and w, multiples of 2 ** `depth`, are halved `depth` times.
     """
 
     def __init__(self, width: int, depth: int) -> None:
@@ -84,11 +82,8 @@ class Pix2Pix(Learner):
             self.optimizers[name] = torch.optim.Adam(weights, settings.learning_rate, betas=(0.5, 0.999))
 
     def step(self, images: Tensor, maps: Tensor, generator: torch.Generator, done: float) -> float:
-        """Update discriminator and generator once; return the L1 distance to the real images.
-
-        The learning rate falls to zero over the second half, as in pix2pix.
-        """
-        rate = self.settings.learning_rate * min(1.0, 2 * (1 - done))
+        """Update discriminator and generator once; return the L1 distance to the real images."""
+        rate = self.settings.learning_rate * min(1.0, 2 * (1 - done))  # falls over the second half
         n, _, h, w = maps.shape
         random = torch.randn(n, 1, h, w, generator=generator, device=maps.device)
         fakes = self.networks["generator"](maps, random)

@@ -50,15 +50,9 @@ def _trained(
 
 
 def need_aerials(learned: float, lending: float, settings: Satellites, about: str = "") -> None:
-    """Check that there are enough real aerial images.
+    """Raise `UserError` if too few real aerial images are there to learn from, or to lend maps.
 
-    Args:
-        learned: how many the generators learn from.
-        lending: how many lend a map.
-        about: "about " if the numbers are estimates.
-
-    Raises:
-        UserError: there are too few.
+    `about` is "about " if the numbers are estimates.
     """
     most = max(settings.gan.images, settings.diffusion.images)
     if most and (not learned or lending < most):
@@ -75,12 +69,7 @@ def generate(
 ) -> Iterator[tuple[Record, GroundTruth | None]]:
     """Yield the images of both generators, with measured ground truth if `measured` (see `measure`).
 
-    Args:
-        aerials: the real aerial images, all added.
-        values: cache of weights and sampled images, from which a killed run continues.
-
-    Raises:
-        UserError: there are too few aerial images to learn from or to lend maps.
+    A killed run continues from the weights and images cached in `values`. Raises as `need_aerials` does.
     """
     from fakevlm.synthesis.satellite.learning import signed, unsigned
 

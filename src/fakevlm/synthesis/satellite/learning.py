@@ -60,26 +60,18 @@ def seeded_noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
 
 
 class Learner(ABC):
-    """A generator of images: trained step by step, then sampled.
-
-    Attributes:
-        settings: of this generator.
-        networks: everything with weights, by name.
-        optimizers: of the networks, by the same names.
-    """
+    """A generator of images: trained step by step, then sampled."""
 
     settings: GAN | Diffusion
-    networks: dict[str, nn.Module]
-    optimizers: dict[str, torch.optim.Optimizer]
+    networks: dict[str, nn.Module]  # everything with weights, by name
+    optimizers: dict[str, torch.optim.Optimizer]  # of the networks, by the same names
 
     @abstractmethod
     def step(self, images: Tensor, maps: Tensor, generator: torch.Generator, done: float) -> float:
         """Update the weights once; return the loss that the progress bar shows.
 
-        Args:
-            images, maps: (n, 3, h, w) in −1..1.
-            generator: all randomness of the step.
-            done: share of the training that is finished, 0..1; sets the learning rate.
+        Images and maps are (n, 3, h, w) in −1..1. All randomness comes from `generator`; the share of the
+        training that is `done`, 0..1, sets the learning rate.
         """
 
     @abstractmethod
@@ -117,11 +109,7 @@ class Learner(ABC):
         return int(step)
 
     def fit(self, pixels: np.ndarray, settings: Satellites, seed: int, values: Cache, run: str) -> None:
-        """Train on images (n, size, size, 3) uint8, from the last cached state if there is one.
-
-        Args:
-            run: key of all that decides the weights.
-        """
+        """Train on images (n, size, size, 3) uint8, from the last state cached under `run` if any."""
         first, steps = self.restore(values, run), self.settings.steps
         with bar(steps, f"satellites: training {type(self).__name__}", unit="step") as progress:
             progress.update(first)

@@ -62,12 +62,10 @@ def _disorder(grey: np.ndarray) -> float:
 
 
 def measures(pixels: np.ndarray, layout: np.ndarray, cell: int) -> dict[str, np.ndarray]:
-    """Return how far each window of an image goes, by kind (keys of `PARTS`); higher is worse.
+    """Return how far each window of an image (size, size, 3) uint8 RGB goes, by kind; higher is worse.
 
-    Args:
-        pixels: (size, size, 3) uint8 RGB.
-        layout: the map that the image was made after, or a real image's own (see `aerials.layout_map`).
-        cell: pixels a side of a cell of the map.
+    The layout is the map that the image was made after, or a real image's own (`aerials.layout_map`), whose
+    cells are `cell` pixels a side.
     """
     image = pixels.astype(np.float32)
     grey = image.mean(-1)
@@ -96,10 +94,7 @@ def thresholds(pixels: np.ndarray, settings: Satellites) -> Thresholds:
     some = pixels[:: 1 + len(pixels) // 1000]
     results = [measures(image, layout_map(image, settings), settings.cell) for image in some]
     worst = {kind: [values[kind].max() for values in results] for kind in PARTS}
-    return {
-        kind: (float(np.percentile(values, PERCENTILE)), float(np.median(values)))
-        for kind, values in worst.items()
-    }
+    return {kind: (float(np.percentile(v, PERCENTILE)), float(np.median(v))) for kind, v in worst.items()}
 
 
 def artifacts(pixels: np.ndarray, layout: np.ndarray, cell: int, limits: Thresholds) -> list[Artifact]:
