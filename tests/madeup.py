@@ -112,7 +112,7 @@ def _predictions(records: list[Record], ground_truth: Truth, rng: np.random.Gene
             kinds = [a.kind for a in ground_truth[record.path].artifacts] or ["halo"]
             text = answer(judged, record.category or "object", kinds[:1], rng) if method in WRITERS else ""
             verdict = ("fake", "real")[judged]
-            if method == "LLaVA (untuned)" and rng.random() < 0.2:
+            if method == "LLaVA (untuned)" and rng.random() < 0.5:
                 text = "A picture with a <b>round</b> thing in the middle; it costs $5 or $6."
                 verdict = "unparsed"
             p_fake = float(np.clip(0.5 + (0.3 if judged == 0 else -0.3) + rng.normal(0, 0.1), 0, 1))

@@ -27,7 +27,6 @@ PUBLISHED = {
     "lnp5": ("lnp", "model"),
     "lnp3": ("lnp", "model"),
 }
-SIZES = ((150, 97), (64, 80), (301, 260))  # width, height of IMAGES
 
 
 def picture(width: int, height: int) -> Image.Image:
@@ -38,7 +37,7 @@ def picture(width: int, height: int) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-IMAGES = [picture(*size) for size in SIZES]
+IMAGES = [picture(*size) for size in ((150, 97), (64, 80), (301, 260))]
 
 
 def shapes(kind: str) -> dict[str, tuple[int, ...]]:
@@ -88,7 +87,7 @@ def weights(kind: str) -> dict[str, torch.Tensor]:
 
 
 def checkpoint(file: Path, content: Any) -> str:
-    """Saves as authors do; returns the file's name."""
+    """Save as authors do; return the file's name."""
     torch.save(content, file)
     return str(file)
 
@@ -104,11 +103,9 @@ def tiny_clip(folder: Path) -> Path:
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = CLIPConfig(
-            text_config={**sizes, "vocab_size": 50},
-            vision_config={**sizes, "image_size": 28, "patch_size": 14, "projection_dim": 768},
-            projection_dim=768,
-        )
+        vision = {**sizes, "image_size": 28, "patch_size": 14, "projection_dim": 768}
+        text = {**sizes, "vocab_size": 50}
+        config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=768)
         CLIPModel(config).save_pretrained(folder)
     return folder
 

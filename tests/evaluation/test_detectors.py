@@ -13,7 +13,6 @@ from fakevlm.config.params import PublishedExpert, load_params
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.evaluation import detectors
-from fakevlm.evaluation.detectors import lnp
 from fakevlm.evaluation.detectors.base import load_network
 from publishedweights import GOLDEN, IMAGES, PUBLISHED, checkpoint, denoiser, linear_layer, tiny_clip, weights
 
@@ -78,15 +77,13 @@ class Network(torch.nn.Module):
         (Network(), "no plain checkpoint"),
         (b"<html>Too many downloads</html>", "no plain checkpoint"),
         ({"epoch": 3}, "holds no state dict, neither bare nor under 'model'"),
-        ({"model": {"weight": "none"}}, "holds no state dict"),
         ([torch.ones(1)], "holds no state dict"),
-        ({}, "holds no state dict"),
         (
             {"model": {"fc1.weight": torch.ones(128, 2048), "fc.bias": torch.ones(2)}},
             "does not hold.*Missing.*bn1.*Unexpected.*fc1.weight.*mismatch for fc.bias",
         ),
     ],
-    ids=["pickled", "html", "epoch", "text", "list", "empty", "another method's"],
+    ids=["pickled", "html", "epoch", "list", "another method's"],
 )
 def test_what_is_no_checkpoint_is_named(content, message: str, tmp_path: Path) -> None:
     file = tmp_path / "model.pth"
@@ -108,17 +105,6 @@ def test_half_precision_and_several_gpus_come_out_the_same(zipped: bool, tmp_pat
     assert network.weight.dtype == torch.float32
 
 
-def test_the_pattern_is_stored_as_the_authors_scripts_store_it() -> None:
-    """Noise of 1/255, 2/255 and 0 in R, G, B is written as 255, 254 and 0 and read as B, G, R."""
-
-    def denoise(x: torch.Tensor) -> torch.Tensor:
-        return -torch.tensor([1 / 255, 2 / 255, -0.3])[:, None, None].expand_as(x)
-
-    pixels = np.asarray(lnp.patterns(denoise, [Image.new("RGB", (4, 3))])[0])
-    assert pixels.shape == (3, 4, 3)
-    assert (pixels == (0, 254, 255)).all()
-
-
 def answers(folder: Path, text: str, **changes) -> dict:
     """The answers of a CSV about two images, the second with two questions."""
     (folder / "scores.csv").write_text(text)
@@ -129,7 +115,7 @@ def answers(folder: Path, text: str, **changes) -> dict:
     return {name: list(columns[name]) for name in ("text", "p_fake", "verdict")}
 
 
-def test_probabilities_are_taken_as_they_are(tmp_path: Path, capsys) -> None:
+def test_probabilities_are_kept_and_scores_turn_at_the_threshold(tmp_path: Path, capsys) -> None:
     text = "id,p_fake,note\nff++/b.png,0.25,x\nff++/a.png,0.5,y\nff++/c.png,1,z\n"
     columns = answers(tmp_path, text)  # one row an image, whatever is asked about it
     assert columns["p_fake"] == [0.5, 0.25, 0.25]
@@ -137,8 +123,6 @@ def test_probabilities_are_taken_as_they_are(tmp_path: Path, capsys) -> None:
     assert "1 rows of" in capsys.readouterr().err
     assert answers(tmp_path, text, threshold=0.2)["verdict"] == ["fake"] * 3
 
-
-def test_scores_keep_their_order_and_turn_at_the_threshold(tmp_path: Path) -> None:
     text = "id,score\nff++/a.png,-120.5\nff++/b.png,3\nff++/b.png#1,900\n"
     columns = answers(tmp_path, text, threshold=3.0)
     assert columns["verdict"] == ["real", "fake", "fake"]

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from fakevlm.config.params import Params, load_params
 from fakevlm.data.ground_truth import Artifact, GroundTruth, write_ground_truth
 from fakevlm.data.records import Record, write_records
 from fakevlm.errors import UserError
-from fakevlm.evaluation import benchmarks, detectors
+from fakevlm.evaluation import benchmarks
 from fakevlm.evaluation.experts import load_expert, train_experts
 from fakevlm.evaluation.scores import COLUMNS
 from fakevlm.inference import generate
@@ -29,9 +30,8 @@ ANSWER = "This is a fake image. Texture: the surface is overly smooth and waxy."
 
 
 def _image(seed: int) -> bytes:
-    stream = io.BytesIO()
-    pixels = np.random.default_rng(seed).integers(0, 40 + 5 * seed, (32, 32, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(stream, "PNG")
+    stream, rng = io.BytesIO(), np.random.default_rng(seed)
+    Image.fromarray(rng.integers(0, 40 + 5 * seed, (32, 32, 3), dtype=np.uint8)).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -105,27 +105,25 @@ def _bytes(project: Path, benchmark: str) -> dict[str, bytes]:
 
 @pytest.mark.slow  # loads the sentence encoder
 def test_evaluates_every_method_and_writes_all_files(params: Params, project: Path) -> None:
-    predictions, scores = benchmarks.evaluate(params, "fakeclue")
+    predictions, _ = benchmarks.evaluate(params, "fakeclue")
     out = project / "artifacts/evaluate/fakeclue"
     assert set(_bytes(project, "fakeclue")) == {"metrics.json", "predictions.parquet", "scores.csv"}
     stored = pd.read_parquet(out / "predictions.parquet")
     pd.testing.assert_frame_equal(stored, predictions)
-    assert stored[["method", "id"]].apply(tuple, axis=1).is_monotonic_increasing
     methods = {name: frame.reset_index() for name, frame in stored.groupby("method")}
-    sizes = {name: len(frame) for name, frame in methods.items()}
-    assert sizes == {"CNNSpot": 12, "FakeVLM": 12, "LLaVA (untuned)": 12}
+    assert {len(frame) for frame in methods.values()} == {12}
     assert methods["CNNSpot"]["text"].isna().all()
-    assert methods["FakeVLM"]["text"].notna().all()
     assert set(stored["reference"]) == {f"{ANSWER}\nA second reference."}
     assert (methods["FakeVLM"]["p_fake"] != methods["LLaVA (untuned)"]["p_fake"]).any()
     table = pd.read_csv(out / "scores.csv")
     assert list(table.columns) == COLUMNS
-    assert len(table) == len(scores)
     values = table[table["subset"] == "all"].pivot(index="method", columns="metric", values="value")
     metrics = json.loads((out / "metrics.json").read_text())
     assert {"acc", "f1_real", "f1_fake", "f1_macro", "auc", "unparsed", "rouge_l", "css"} <= set(metrics)
     assert metrics == pytest.approx(values.loc["FakeVLM"].dropna().to_dict(), abs=1e-6)
     expert, frame = values.loc["CNNSpot"], methods["CNNSpot"]
+    shown = [record.pil() for record in sorted(FAKECLUE, key=attrgetter("id"))]
+    assert frame["p_fake"].to_numpy() == pytest.approx(Dark.predict(shown), abs=1e-6)
     assert expert["auc"] == pytest.approx(roc_auc_score(frame["label"] == 0, frame["p_fake"]), abs=1e-6)
     assert expert["acc"] == pytest.approx(((frame["p_fake"] < 0.5) == (frame["label"] == 1)).mean(), abs=1e-6)
 
@@ -170,11 +168,11 @@ def test_ddvqa_asks_each_record_its_own_question(params: Params, monkeypatch) ->
 
 
 def test_a_benchmark_that_the_profile_leaves_out_gives_empty_files(params: Params, project: Path) -> None:
-    predictions, scores = benchmarks.evaluate(params, "loki")
-    assert len(predictions) == len(scores) == 0
+    benchmarks.evaluate(params, "loki")
     out = project / "artifacts/evaluate/loki"
-    assert list(pd.read_csv(out / "scores.csv").columns) == COLUMNS
-    assert list(pd.read_parquet(out / "predictions.parquet").columns) == benchmarks.SCHEMA.names
+    scores, predictions = pd.read_csv(out / "scores.csv"), pd.read_parquet(out / "predictions.parquet")
+    assert (len(scores), list(scores.columns)) == (0, COLUMNS)
+    assert (len(predictions), list(predictions.columns)) == (0, benchmarks.SCHEMA.names)
 
 
 def test_sample_keeps_questions_together_and_grows_with_the_limit() -> None:
@@ -204,19 +202,6 @@ def test_what_is_missing_is_named_before_anything_runs(
     assert not (project / "artifacts/evaluate").exists()
 
 
-def test_detectors_see_each_image_once() -> None:
-    shown = []
-
-    class Counting:
-        def predict(self, images: list[Image.Image]) -> np.ndarray:
-            shown.extend(images)
-            return Dark.predict(images)
-
-    columns = detectors.detector("test", Counting, ["test"], load_params("mini"))(DDVQA, None)
-    assert len(shown) == 4
-    assert columns["p_fake"] == pytest.approx(Dark.predict([r.pil() for r in DDVQA]), abs=1e-6)
-
-
 @pytest.mark.slow
 def test_the_linear_head_and_an_expert_answer_as_they_do_by_themselves(
     params: Params, project: Path, weights: Path, monkeypatch
@@ -227,9 +212,9 @@ def test_the_linear_head_and_an_expert_answer_as_they_do_by_themselves(
     model = load_model(weights / "base", kind=LlavaForVerdict, new=("score.weight", "score.bias"))
     model.save_pretrained(head)
     load_processor(weights / "base").save_pretrained(head)
-    only = params.experts.model_copy(update={"train": ["frequency"]})
-    frequency = params.model_copy(update={"experts": only})
-    train_experts(frequency, FAKECLUE, FAKECLUE, project / "artifacts/experts")
+    frequency = params.experts.model_copy(update={"train": ["frequency"]})
+    only = params.model_copy(update={"experts": frequency})
+    train_experts(only, FAKECLUE, FAKECLUE, project / "artifacts/experts")
     images = [record.pil() for record in FAKECLUE]
     expected = {
         "LLaVA + Linear Head": load_head(head).predict(images),

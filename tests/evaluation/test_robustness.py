@@ -13,7 +13,7 @@ import tinyllava
 from fakevlm import paths
 from fakevlm.cache import Cache
 from fakevlm.config.params import Params, PublishedExpert, load_params
-from fakevlm.data.records import decode, write_records
+from fakevlm.data.records import write_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import detectors, experts, robustness
 from fakevlm.evaluation.robustness import perturb, perturbed, stratified, study
@@ -46,14 +46,12 @@ def test_perturbations_keep_the_size_and_grow_with_strength(kind, none, mild, st
 def test_strengths_are_sigmas_a_share_of_the_sides_and_a_quality(tmp_path: Path):
     flat = Image.new("RGB", (200, 200), (128, 128, 128))
     assert np.asarray(perturb(flat, "noise", 8, 3), float).std() == pytest.approx(8, rel=0.03)
-    point = np.zeros((61, 61, 3), np.uint8)
-    point[30, 30] = 255
-    spread = np.asarray(perturb(Image.fromarray(point), "blur", 1.5, 1), float)[..., 0].sum(axis=1)
+    point = Image.fromarray(np.pad(np.full((1, 1), 255, np.uint8), 30)).convert("RGB")
+    spread = np.asarray(perturb(point, "blur", 1.5, 1), float)[..., 0].sum(axis=1)
     deviation = np.average((np.arange(61) - 30.0) ** 2, weights=spread) ** 0.5
     assert deviation == pytest.approx(1.5, rel=0.1)
-    pixels = np.zeros((40, 40, 3), np.uint8)
-    pixels[10:30, 10:30] = (255, 0, 0)
-    assert (np.asarray(perturb(Image.fromarray(pixels), "crop", 0.5, 1)) == (255, 0, 0)).all()
+    centred = Image.fromarray(np.pad(np.full((20, 20), 255, np.uint8), 10)).convert("RGB")
+    assert (np.asarray(perturb(centred, "crop", 0.5, 1)) == 255).all()
     PHOTO.save(tmp_path / "a.jpg", quality=40)
     assert difference(perturb(PHOTO, "jpeg", 40, 1), Image.open(tmp_path / "a.jpg").convert("RGB")) == 0
 
@@ -61,11 +59,9 @@ def test_strengths_are_sigmas_a_share_of_the_sides_and_a_quality(tmp_path: Path)
 def test_noise_is_seeded_and_differs_between_images():
     assert difference(perturb(PHOTO, "noise", 9, 5), perturb(PHOTO, "noise", 9, 6)) > 1
     one, other = tinyllava.records(2)
-    again = perturbed(one, "noise", 9, 5)
-    assert again.encoded() == perturbed(one, "noise", 9, 5).encoded()
-    assert difference(decode(again.encoded()), again.pil()) == 0
-    assert again.sha256 != one.sha256
-    assert (again.id, again.label, again.references) == (one.id, one.label, one.references)
+    noisy = perturbed(one, "noise", 9, 5)
+    assert noisy.encoded() == perturbed(one, "noise", 9, 5).encoded()
+    assert (noisy.id, noisy.label, noisy.references) == (one.id, one.label, one.references)
     grain = [np.asarray(perturbed(r, "noise", 9, 5).pil(), int) - np.asarray(r.pil()) for r in (one, other)]
     assert np.abs(grain[0] - grain[1]).mean() > 1
 
@@ -78,7 +74,6 @@ def test_sample_keeps_the_shares():
     part = frame[frame.id.isin(chosen)].groupby(["label", "category"]).size()
     assert part[0].to_dict() == {"animal": 31, "doc": 8, "human": 1}
     assert part[1].to_dict() == {"animal": 10, "doc": 10}
-    assert chosen == sorted(chosen)
     assert chosen == stratified(frame, 60, 1) != stratified(frame, 60, 2)
     assert stratified(frame, 300, 1) == frame.id.tolist()
 
@@ -121,7 +116,6 @@ def test_study_scores_every_perturbation():
     accuracy = scored[scored.metric == "acc"]
     expected = [["none", 1.0, 12], ["jpeg=50", 1.0, 12], ["blur=1", 1.0, 12]]
     assert accuracy[["subset", "value", "n"]].values.tolist() == expected
-    assert {"acc", "auc", "f1_real", "f1_fake", "f1_macro", "unparsed"} == set(scored.metric)
     shown = records + [perturbed(r, *change, 0) for change in (("jpeg", 50), ("blur", 1.0)) for r in records]
     assert predicted.p_fake.tolist() == pytest.approx(darkness([r.pil() for r in shown]), abs=1e-5)
     with pytest.raises(UserError, match=r"evaluate\.methods"):
@@ -176,11 +170,9 @@ def test_the_stage_runs_fakevlm_and_an_expert(project: Path):
         robustness.run(params)
     out, splits = project / "artifacts/robustness", (tinyllava.records(20, 1), tinyllava.records(10, 2))
     experts.train_experts(params, *splits, project / "artifacts/experts")
-    predicted, scored = robustness.run(params)
+    predicted, _ = robustness.run(params)
     assert predicted.value_counts(["method", "subset"]).tolist() == [12] * 6
     assert predicted.method.unique().tolist() == ["FakeVLM", "Frequency"]
-    assert pd.read_csv(out / "scores.csv").columns.tolist() == scored.columns.tolist()
-    assert len(pd.read_parquet(out / "predictions.parquet")) == 72
     shutil.rmtree(paths.work())
     before = {file.name: file.read_bytes() for file in out.iterdir()}
     robustness.run(params)

@@ -16,7 +16,7 @@ from PIL import Image
 import madeup
 from fakevlm.config.params import load_params
 from fakevlm.reporting import dataset_figures, score_figures, style
-from fakevlm.reporting.case_figures import Case, cases, example, mark, resized, width, wrap
+from fakevlm.reporting.case_figures import Case, cases, example, mark, width, wrap
 from fakevlm.reporting.figures import draw_figures
 from fakevlm.reporting.inputs import Inputs, load_inputs
 from fakevlm.reporting.published import load_published
@@ -145,9 +145,8 @@ def test_robustness_orders_strengths_from_mild_to_strong() -> None:
 
 
 def test_bars_have_the_heights_of_the_scores_and_name_silence(inputs: Inputs) -> None:
-    scores = inputs.study
-    scores = pd.concat([scores, scores[scores.metric == "acc"].assign(metric="unparsed", value=0.3)])
-    picture = score_figures.paradigms(scores)
+    silent = inputs.study[inputs.study.metric == "acc"].assign(metric="unparsed", value=0.3)
+    picture = score_figures.paradigms(scores := pd.concat([inputs.study, silent]))
     axes = next(a for a in picture.axes if a.get_title(loc="left").startswith("LOKI"))
     accuracy = scores[(scores.benchmark == "loki") & (scores.metric == "acc")].set_index("method").value
     drawn = [patch.get_width() for patch in axes.patches[: len(accuracy)]]
@@ -164,13 +163,6 @@ def test_a_method_that_never_decides_is_named_and_not_drawn() -> None:
     assert picture.axes[0].get_ylim()[0] > 0.3
 
 
-def test_validation_losses_are_drawn_where_measured(inputs: Inputs) -> None:
-    log = inputs.logs["head"].copy()
-    assert "validation" not in words(score_figures.training_curves({"head": log}))
-    log["val_loss"] = np.where(log.step % 50 == 0, 0.4, np.nan)
-    assert "validation" in words(score_figures.training_curves({"head": log}))
-
-
 def test_cases_say_what_an_image_is_and_which_verdicts_are_right() -> None:
     assert replace(CASE, true_category="object", kinds=()).about() == "animals (in truth objects), fake"
     assert replace(CASE, category=None, kinds=()).about() == "fake"
@@ -178,15 +170,10 @@ def test_cases_say_what_an_image_is_and_which_verdicts_are_right() -> None:
     text = words(cases([CASE, replace(CASE, label=1)]))
     for part in ("✓ says fake", "✗ says fake", "animals, fake: extra part, halo", "$5 or $6"):
         assert part in text
-    assert resized(PHOTO, 330).size == (330, 330)  # enlarged
-    assert resized(Image.new("L", (1000, 500)), 330).size == (330, 165)
 
 
 def test_wrap_keeps_every_word_within_the_width() -> None:
     lines, first, pieces = wrap(LONG, 120, 7), wrap(LONG, 120, 7, lines=3), wrap("x" * 300, 100, 7)
     assert " ".join(lines).split() == LONG.split()
     assert max(width(line, 7) for line in (*lines, *first)) <= 121
-    assert len(first) == 3
-    assert first[-1].endswith(" …")
-    assert ("".join(pieces), len(pieces) > 2) == ("x" * 300, True)
-    assert (wrap("", 100, 7), wrap("a\nb\n", 100, 7)) == ([], ["a", "b"])
+    assert (len(first), first[-1][-2:], "".join(pieces)) == (3, " …", "x" * 300)

@@ -31,10 +31,11 @@ TABLES = {
 
 @pytest.fixture
 def figures(tmp_path: Path) -> Path:
-    for name, rows in TABLES.items():
-        (tmp_path / f"{name}.csv").write_text(HEAD + rows)
-    for name in ("fig3_paradigms.png", "fig3_paradigms.svg", "report.html"):
-        (tmp_path / name).write_text("")
+    files = {f"{name}.csv": HEAD + rows for name, rows in TABLES.items()}
+    for name, text in (
+        files | {"fig3_paradigms.png": "", "fig3_paradigms.svg": "", "report.html": ""}
+    ).items():
+        (tmp_path / name).write_text(text)
     return tmp_path
 
 
@@ -49,8 +50,6 @@ def test_numbers_of_whole_benchmarks_beside_the_papers(figures: Path) -> None:
     assert ("LOKI", "LLaVA + Linear Head", "accuracy", "–", "0.610 [0.550, 0.670]") in numbers
     assert len(numbers) == 6  # nothing else is in the tables; GPT-4o is no main number
 
-
-def test_text_names_the_profile_and_the_pictures(figures: Path) -> None:
     text = summary.render(figures)
     for part in ("this run (mini)", "fig3_paradigms.png", "report.html"):
         assert part in text
@@ -69,6 +68,5 @@ def test_missing_and_damaged_tables_are_named(figures: Path) -> None:
 
 def test_command_in_a_project_without_figures(project: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "fakevlm", "summary"], capture_output=True, text=True)
-    assert done.returncode == 1
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "table2_fakeclue_loki.csv" in done.stderr
-    assert "Traceback" not in done.stderr
