@@ -1,6 +1,5 @@
 """Judge your own images: `fakevlm detect PATH…`."""
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
@@ -10,7 +9,7 @@ from PIL import Image, ImageOps
 
 from fakevlm.config.params import Params
 from fakevlm.data.corpora.files import images
-from fakevlm.data.records import REAL, Record, rgb
+from fakevlm.data.records import REAL, Record, encode, rgb
 
 PORTION = 64  # images in memory at a time
 
@@ -65,12 +64,10 @@ def read_image(path: Path) -> Image.Image:
 
 
 def _record(path: Path) -> Record | Unreadable:
-    stream = io.BytesIO()
     try:
-        read_image(path).save(stream, "PNG")
+        return Record(id=str(path), image=encode(read_image(path), "PNG"), label=REAL, source="user")
     except ValueError as error:
         return Unreadable(str(path), str(error))
-    return Record(id=str(path), image=stream.getvalue(), label=REAL, source="user")
 
 
 def detect(

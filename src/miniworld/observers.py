@@ -1,10 +1,9 @@
 """Three scripted observers: the miniature's stand-ins for Qwen2-VL, InternVL2 and DeepSeek-VL2.
 
-Each looks at an image's ground truth and sees part of it: a strong artifact more surely than a weak one, some
-kinds better than others. Each also invents artifacts that are not there, more often if the prompt demands one
-and there is nothing to see. Each writes in its own style and picks its own words from the clue lexicon. They
-err independently (numbers: observers.yaml). A caption depends on nothing but the ground truth, the image's
-hash, the observer, the seed and whether the prompt lets it see nothing.
+Each sees part of an image's ground truth, strong artifacts more surely than weak ones, and invents others,
+more often if the prompt demands one and there is nothing to see. Each has its own style and words; they err
+independently (numbers: observers.yaml). A caption depends on nothing but the ground truth, the image's hash,
+the observer, the seed and whether the prompt lets it see nothing.
 """
 
 import hashlib

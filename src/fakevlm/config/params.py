@@ -164,10 +164,8 @@ class Satellites(Section):
         for name, crop, halved in (("gan", gan.crop, 2**gan.depth), ("diffusion", diffusion.crop, folded)):
             step = math.lcm(self.cell, halved)
             if self.image_size % step or crop % step or crop > self.image_size:
-                yield (
-                    f"image_size {self.image_size} and {name}.crop {crop} must be multiples of "
-                    f"{step} (of cell and of what the network halves), the crop no larger than the image"
-                )
+                sizes = f"image_size {self.image_size} and {name}.crop {crop} must be multiples of {step}"
+                yield f"{sizes} (of cell and of what the network halves), the crop no larger than the image"
         if self.jpeg[0] > self.jpeg[1]:
             yield "jpeg is the lowest quality, then the highest"
 
@@ -334,12 +332,9 @@ class Annotate(Section):
 
     def problems(self) -> Iterator[str]:
         if self.min_annotators > len(self.annotators):
-            yield (
-                f"min_annotators {self.min_annotators} is more than the {len(self.annotators)} annotators: "
-                "nothing but glaring artifacts would ever be named"
-            )
-        if self.val_fraction + self.test_fraction >= 1:
-            total = self.val_fraction + self.test_fraction
+            more = f"min_annotators {self.min_annotators} is more than the {len(self.annotators)} annotators"
+            yield f"{more}: nothing but glaring artifacts would ever be named"
+        if (total := self.val_fraction + self.test_fraction) >= 1:
             yield f"val_fraction and test_fraction make {total:g}: leave something to train on"
 
 

@@ -6,7 +6,6 @@ bootstrap draws: differences between methods and between strengths are none betw
 """
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -18,7 +17,7 @@ from PIL import Image
 from fakevlm import paths
 from fakevlm.cache import Cache, code_version, work
 from fakevlm.config.params import Params
-from fakevlm.data.records import Record, decode
+from fakevlm.data.records import Record, decode, encode
 from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
@@ -45,9 +44,7 @@ def perturb(image: Image.Image, kind: str, strength: float, seed: int) -> Image.
         seed: of the noise; the other kinds draw nothing.
     """
     if kind == "jpeg":
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=int(strength))
-        return Image.open(buffer).convert("RGB")
+        return decode(encode(image, "JPEG", quality=int(strength)))
     if kind == "blur":  # by cv2, because PIL's Gaussian is an approximation by boxes
         pixels = np.asarray(image)
         return Image.fromarray(cv2.GaussianBlur(pixels, (0, 0), strength) if strength > 0 else pixels)
@@ -75,9 +72,7 @@ class PerturbedRecord(Record):
 
     def encoded(self) -> bytes:
         """The perturbed image without further loss, as PNG."""
-        buffer = io.BytesIO()
-        self.pil().save(buffer, "PNG", compress_level=1)
-        return buffer.getvalue()
+        return encode(self.pil(), "PNG", compress_level=1)
 
 
 def perturbed(record: Record, kind: str, strength: float, seed: int) -> PerturbedRecord:

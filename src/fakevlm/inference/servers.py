@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from fakevlm.config.params import Endpoint, Servers
-from fakevlm.data.records import decode
+from fakevlm.data.records import decode, encode
 from fakevlm.errors import UserError
 from fakevlm.inference.ask import Outcome, Request
 from fakevlm.progress import say
@@ -101,10 +101,9 @@ def data_url(image: bytes) -> str:
             # A photograph with a second picture behind it is "MPO" to Pillow, and a JPEG to everybody else.
             mime = "image/jpeg" if opened.format == "MPO" else opened.get_format_mimetype()
         if not plain or mime is None:
-            pixels, png = decode(image), io.BytesIO()
+            pixels = decode(image)
             pixels.info = {}  # a transparent colour, which would be saved again
-            pixels.save(png, "PNG", compress_level=1)
-            mime, image = "image/png", png.getvalue()
+            mime, image = "image/png", encode(pixels, "PNG", compress_level=1)
     except OSError as error:
         raise ValueError(f"not an image: {error}") from error
     return f"data:{mime};base64,{base64.b64encode(image).decode()}"

@@ -1,7 +1,6 @@
 """Writes `figures/`: every table and figure, and `report.html`, one page that needs no other file."""
 
 import base64
-import io
 import re
 import shutil
 from collections import Counter
@@ -14,6 +13,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from fakevlm import paths
+from fakevlm.data.records import encode
 from fakevlm.progress import track
 from fakevlm.reporting import style
 from fakevlm.reporting.arithmetic import checks, mixtures
@@ -118,10 +118,8 @@ def data_uri(data: bytes, kind: str) -> str:
 
 def photograph(image: Image.Image) -> str:
     """Return an image as a data URI of a JPEG."""
-    out = io.BytesIO()
     image = resized(image, min(max(*image.size, SMALLEST), LARGEST))
-    image.save(out, "JPEG", quality=90, subsampling=0)
-    return data_uri(out.getvalue(), "jpeg")
+    return data_uri(encode(image, "JPEG", quality=90, subsampling=0), "jpeg")
 
 
 def code(text: str) -> Markup:
