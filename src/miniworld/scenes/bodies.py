@@ -86,9 +86,7 @@ def draw_human(c: Canvas, brief: Brief) -> Set:
     half = 0.095 * scale
 
     legs = [(x - half * 0.5, x - half * u(0.5, 1.1)), (x + half * 0.5, x + half * u(0.5, 1.1))]
-    extra = None
-    if "extra_part" in brief.flaws:
-        extra = "arm" if brief.chance(0.6) else "leg"
+    extra = ("arm" if brief.chance(0.6) else "leg") if "extra_part" in brief.flaws else ""
     if extra == "leg":
         side = brief.side()
         foot = (x + side * half * 2.3, feet - u(0.0, 0.05))
