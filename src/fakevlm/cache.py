@@ -37,8 +37,7 @@ def key(*parts: Any) -> str:
 class Cache:
     """Values by key in a SQLite file, safe against `kill -9`, for several threads and processes at once.
 
-    Args:
-        file: made with its folder if missing; None: a cache in memory.
+    The file is made with its folder if missing; without one (None) the cache is in memory.
 
     Raises:
         UserError: the file is no cache.
@@ -56,9 +55,8 @@ class Cache:
             self._db.execute("PRAGMA synchronous=NORMAL")  # a killed process loses nothing
             self._db.execute("CREATE TABLE IF NOT EXISTS cache (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
         except sqlite3.DatabaseError as error:
-            raise UserError(
-                f"{file} is no cache: {error}", "remove it, with -wal and -shm beside it"
-            ) from error
+            cure = "remove it, with -wal and -shm beside it"
+            raise UserError(f"{file} is no cache: {error}", cure) from error
 
     def _use_wal(self) -> None:
         """Write ahead. SQLite itself does not wait here while another process opens the new file too."""
@@ -111,16 +109,12 @@ class Cache:
         with self._lock:
             return self._db.execute("SELECT count(*) FROM cache").fetchone()[0]
 
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._db.close()
-
     def __enter__(self) -> "Cache":
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self.close()
+        with self._lock:
+            self._db.close()
 
 
 def work(*names: str) -> Cache:
@@ -129,11 +123,7 @@ def work(*names: str) -> Cache:
 
 
 def answers(make: bool = True) -> Cache:
-    """Return the answers of all servers, to all stages and runs.
-
-    Args:
-        make: whether to make the file if it is missing; a dry run leaves no trace.
-    """
+    """Return the answers of all servers, to all stages and runs; a dry run does not `make` a missing file."""
     file = paths.root() / "runs" / "answers.sqlite"
     cache = Cache(file if make or file.exists() else None)
     if make or cache.file is None:
@@ -186,7 +176,7 @@ def model_version(name: str | Path) -> str:
     """Return what identifies a model's weights: a digest of its folder, or its commit on the hub.
 
     Args:
-        name: a folder, a repository of the Hugging Face hub (`owner/name`), or a timm model (without `/`).
+        name: a folder, a repository of the hub (`owner/name`), or a timm model (without `/`).
 
     Raises:
         UserError: there is no such model.
@@ -205,10 +195,8 @@ def model_version(name: str | Path) -> str:
     try:
         file = hf_hub_download(repository, "config.json")
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"no model could be found under {str(name)!r}: {error}",
-            "name a folder in Hugging Face format or a model of the hub",
-        ) from error
+        cure = "name a folder in Hugging Face format or a model of the hub"
+        raise UserError(f"no model could be found under {str(name)!r}: {error}", cure) from error
     return Path(file).parent.name  # …/snapshots/<commit>/config.json
 
 
@@ -220,12 +208,9 @@ def file_digest(file: Path) -> str:
 
 @functools.cache
 def code_version(*names: str) -> str:
-    """Return a hash of what modules and packages (with all that is in them) compute.
+    """Return a hash of what modules (`fakevlm.inference.generate`) and whole packages compute.
 
     Comments, docstrings and what `raise` says do not count: an edited error message makes no value stale.
-
-    Args:
-        names: e.g. `fakevlm.model`, `fakevlm.inference.generate`.
     """
     digest = hashlib.sha256()
     for name in names:

@@ -77,7 +77,6 @@ def detect(
 
     Args:
         names: image files and folders.
-        params: the profile; `evaluate` says how the model is asked.
         model: folder or hub name of the weights; None: those that stage `finetune` made, or `evaluate.model`.
 
     Raises:
@@ -90,14 +89,9 @@ def detect(
     from fakevlm.inference.predict import predict
     from fakevlm.model.llava import DTYPES
 
-    settings = params.evaluate
-    llava = generate.predictor(
-        model,
-        DTYPES[settings.precision],
-        batch_size=settings.batch_size,
-        max_new_tokens=settings.max_new_tokens,
-        prompt=settings.prompt,
-    )
+    asked, precision = params.evaluate, DTYPES[params.evaluate.precision]
+    sizes = {"batch_size": asked.batch_size, "max_new_tokens": asked.max_new_tokens}
+    llava = generate.predictor(model, precision, **sizes, prompt=asked.prompt)
     files = image_files(names)
     while portion := list(islice(files, PORTION)):
         read = [_record(file) if isinstance(file, Path) else file for file in portion]

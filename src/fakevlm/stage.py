@@ -1,8 +1,7 @@
 """Run one notebook as one stage of the pipeline: `fakevlm stage 06_evaluate benchmark=loki`.
 
-papermill executes it in a new kernel; output appears live, and the raw run stays in `runs/notebooks/`. A
-normalised copy, with the same bytes at every run, goes to `artifacts/executed/`. A notebook whose stage the
-profile leaves out ends at its first cell; that counts as done.
+papermill executes it in a new kernel; the raw run stays in `runs/notebooks/`, and a normalised copy, with the
+same bytes at every run, goes to `artifacts/executed/`. A stage that the profile leaves out counts as done.
 """
 
 import contextlib
@@ -15,11 +14,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
-import papermill
-from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError, strip_color
-
 from fakevlm import paths
 from fakevlm.config.params import load_params
 from fakevlm.config.parts import LeftOut
@@ -27,6 +21,7 @@ from fakevlm.errors import UserError
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130  # exit codes
 TRACEBACK_LINES = 15
+ERROR_MARK, INJECTED = "papermill-error-cell-tag", "injected-parameters"  # tags of cells that papermill adds
 
 # Inherited by the kernel. Nothing here forbids the network: profiles that name models on a hub must reach it.
 ENVIRONMENT = {
@@ -60,13 +55,9 @@ def notebook_path(name: str) -> Path:
     return path
 
 
-def _tagged(cell: dict, tag: str) -> bool:
-    return tag in cell["metadata"].get("tags", [])
-
-
-def _without_marks(notebook: dict) -> list[dict]:
-    """Return the cells without those that papermill put in to point at the one that failed."""
-    return [cell for cell in notebook["cells"] if not _tagged(cell, "papermill-error-cell-tag")]
+def _without(notebook: dict, *tags: str) -> list[dict]:
+    """Return the cells that have none of the tags."""
+    return [cell for cell in notebook["cells"] if not {*tags} & {*cell["metadata"].get("tags", [])}]
 
 
 def normalise(notebook: dict) -> dict:
@@ -77,12 +68,12 @@ def normalise(notebook: dict) -> dict:
     results and pictures stay.
     """
     notebook["metadata"].pop("papermill", None)
-    notebook["cells"] = _without_marks(notebook)
+    notebook["cells"] = _without(notebook, ERROR_MARK)
     for cell in notebook["cells"]:
         for key in ("papermill", "execution"):
             cell["metadata"].pop(key, None)
-        if _tagged(cell, "injected-parameters"):
-            cell["id"] = "injected-parameters"
+        if INJECTED in cell["metadata"].get("tags", []):
+            cell["id"] = INJECTED
         if "outputs" in cell:
             cell["outputs"] = _lasting(cell["outputs"])
     return notebook
@@ -117,11 +108,9 @@ def _alone(label: str) -> Iterator[None]:
         yield
 
 
-def _label(notebook: str, parameters: dict[str, str]) -> str:
-    return "_".join([notebook.removesuffix(".ipynb"), *parameters.values()])
-
-
-def _raw(label: str) -> Path:
+def _raw(notebook: str, parameters: dict[str, str]) -> Path:
+    """Return the file of the raw run, whose stem names the run."""
+    label = "_".join([notebook.removesuffix(".ipynb"), *parameters.values()])
     return paths.runs("notebooks") / f"{label}.ipynb"
 
 
@@ -129,26 +118,30 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
     """Execute `notebooks/<name>.ipynb` and keep its normalised copy.
 
     Args:
-        name: the notebook's name without `.ipynb`.
+        name: the notebook's name.
         profile: the section of params.yaml; None: the one it names.
         extra: further parameters, e.g. `{"benchmark": "loki"}`; their values join the copy's name.
 
     Returns:
-        The normalised executed copy, in `artifacts/executed/`.
+        The copy's file, in `artifacts/executed/`.
 
     Raises:
         UserError: unknown notebook, profile or parameter, or params.yaml does not fit. Nothing has run then.
         PapermillExecutionError: a cell failed (also when it raised UserError: see `main`).
     """
     source, extra = notebook_path(name), extra or {}
-    params = load_params(profile)  # a typo in params.yaml stops here, before a kernel starts
+    params = load_params(profile)  # a typo in params.yaml stops here, before slow imports and a kernel
+    import nbformat
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
     parameters = ({"profile": profile} if profile else {}) | extra
     names = list(papermill.inspect_notebook(source))
     if unknown := [key for key in parameters if key not in names]:
         it_has = f"it has: {', '.join(names) or 'none at all'}"
         raise UserError(f"{source.name} has no parameter {unknown[0]!r}", it_has)
-    label = _label(source.stem, extra)
-    raw = _raw(label)
+    raw = _raw(source.stem, extra)
+    label = raw.stem
     os.environ.update(ENVIRONMENT)
     os.environ["IPYTHONDIR"] = str(paths.runs("ipython"))  # the user's start-up files do not count
     os.environ["FAKEVLM_STAGE"] = f"{params.profile}/{label}"  # where `paths.work` is, for the kernel too
@@ -174,7 +167,7 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
                 raise
             print(f"[{label}] {error.evalue}", file=sys.stderr)
             executed = nbformat.read(raw, as_version=4)
-        copy = paths.artifacts("executed", f"{label}.ipynb")
+        copy = paths.artifacts("executed", raw.name)
         copy.parent.mkdir(parents=True, exist_ok=True)
         part = copy.with_suffix(".part")
         part.write_text(nbformat.writes(normalise(executed)) + "\n", encoding="utf-8")
@@ -183,8 +176,14 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
     return copy
 
 
-def _explain(error: PapermillExecutionError | DeadKernelError, name: str, raw: Path) -> int:
-    """Say what went wrong in a notebook; return the exit code."""
+def _explain(error: Exception, name: str, raw: Path) -> int:
+    """Say what went wrong in a notebook, and return the exit code; raise what is no error of a notebook."""
+    import nbformat
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError, strip_color
+
+    if not isinstance(error, PapermillExecutionError | DeadKernelError):
+        raise error
     if isinstance(error, DeadKernelError):
         print(f"\n{name}: its kernel died ({error}). Short of memory?", file=sys.stderr)
     elif error.ename == UserError.__name__:
@@ -192,12 +191,10 @@ def _explain(error: PapermillExecutionError | DeadKernelError, name: str, raw: P
         return USER_ERROR
     else:
         # Counted as in the source notebook: papermill adds cells of its own to the raw run.
-        cells = _without_marks(nbformat.read(raw, as_version=4))
-        own = enumerate((cell for cell in cells if not _tagged(cell, "injected-parameters")), 1)
+        own = enumerate(_without(nbformat.read(raw, as_version=4), ERROR_MARK, INJECTED), 1)
         number, cell = next((n, cell) for n, cell in own if cell["metadata"]["papermill"]["exception"])
-        print(
-            f'\n{name} failed in cell {number} ("{cell["id"]}"); the end of its traceback:\n', file=sys.stderr
-        )
+        where = f'cell {number} ("{cell["id"]}")'
+        print(f"\n{name} failed in {where}; the end of its traceback:\n", file=sys.stderr)
         text = "\n".join(error.traceback)
         lines = (text if sys.stderr.isatty() else strip_color(text)).splitlines()
         print("\n".join([line for line in lines if line.strip()][-TRACEBACK_LINES:]), file=sys.stderr)
@@ -217,7 +214,7 @@ def main(notebook: str, profile: str | None, parameters: dict[str, str]) -> int:
     except KeyboardInterrupt:
         print(f"\n{label}: interrupted; `dvc repro` goes on from here", file=sys.stderr)
         return INTERRUPTED
-    except (PapermillExecutionError, DeadKernelError) as error:
-        return _explain(error, notebook, _raw(_label(notebook, parameters)))
+    except Exception as error:
+        return _explain(error, notebook, _raw(notebook, parameters))
     print(f"[{label}] {time.monotonic() - started:.0f} s → {copy.relative_to(paths.root())}", flush=True)
     return DONE

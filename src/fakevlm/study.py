@@ -1,8 +1,7 @@
 """Four ways to get a verdict out of a multimodal model (paper section 4.1, Fig. 3): asking the frozen base, a
 linear probe on its features, tuning it to answer "Fake" or "Real", and tuning it to explain its verdict.
 
-Both tunings have the same images in the same order, batch size, learning rate and number of steps. A probe's
-regularisation and pooling are chosen on the validation split.
+Both tunings have the same images in the same order, batch size, learning rate and number of steps.
 """
 
 import json
@@ -27,7 +26,7 @@ from fakevlm.config.params import Params
 from fakevlm.data.records import Record
 from fakevlm.data.shards import Records, columns_of
 from fakevlm.evaluation import metrics
-from fakevlm.evaluation.metrics import FAKE
+from fakevlm.evaluation.metrics import COLUMNS, FAKE
 from fakevlm.inference import generate, ray_cluster
 from fakevlm.inference.predict import Columns, Predictor, predict
 from fakevlm.model.collate import ask
@@ -43,7 +42,10 @@ METHODS = (FROZEN, VISION_PROBE, LMM_PROBE, *TUNED.values())
 POOLINGS = {VISION_PROBE: ("vision",), LMM_PROBE: ("last", "mean")}
 STRENGTHS = tuple(10.0**n for n in range(-5, 3))  # of the probes' inverse regularisation C
 PREDICTION_COLUMNS = ["method", "benchmark", "id", "item", "label", "category", "text", "p_fake", "verdict"]
-SCORE_COLUMNS = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
+
+Split = Sequence[Record]
+Tests = dict[str, Split]  # by benchmark
+Answers = dict[str, Columns]  # text, p_fake and verdict by benchmark
 
 
 @torch.inference_mode()
@@ -59,9 +61,8 @@ def features(model: torch.nn.Module, processor: Any, images: Sequence[Image.Imag
     if model.config.vision_feature_select_strategy == "default":
         patches = patches[:, 1:]  # without the class token
     # All prompts are equal, so nothing is padded and no mask is needed.
-    states = inner(
-        input_ids=inputs["input_ids"], mm_encoder_outputs={"image": vision}, use_cache=False
-    ).last_hidden_state
+    out = inner(input_ids=inputs["input_ids"], mm_encoder_outputs={"image": vision}, use_cache=False)
+    states = out.last_hidden_state
     pooled = {"vision": patches.mean(dim=1), "last": states[:, -1], "mean": states.mean(dim=1)}
     return {name: rows.float().cpu().numpy() for name, rows in pooled.items()}
 
@@ -90,58 +91,44 @@ def probe(
 
 
 def _probes(
-    params: Params,
-    train: Sequence[Record],
-    val: Sequence[Record],
-    tests: dict[str, Sequence[Record]],
-    cache: Cache,
-) -> tuple[dict[str, dict[str, Columns]], pd.DataFrame]:
-    """Return both probes' answers by method and benchmark, and what was chosen for them."""
+    params: Params, train: Split, val: Split, tests: Tests, cache: Cache
+) -> tuple[dict[str, Answers], pd.DataFrame]:
+    """Return both probes' answers by method, and what was chosen for them."""
     base, dtype = locate(params.base), DTYPES[params.evaluate.precision]
     code = code_version(__name__, "fakevlm.model.collate", "fakevlm.model.chat", "fakevlm.data.records")
     key = [model_version(base), dtype, code]
     predictor = Predictor(partial(load_features, base, dtype), key, params.evaluate.batch_size)
     parts = {"train": draw(train, params.study.probe_images, params.seed), "val": val, **tests}
     labels = {name: columns_of(records, ["label"])["label"].to_numpy(int) for name, records in parts.items()}
-    values = {
-        name: predict(predictor, records, cache, cluster=params.cluster, desc=f"features {name}")
-        for name, records in parts.items()
-    }
-    answers: dict[str, dict[str, Columns]] = {}
+    see = partial(predict, predictor, cache=cache, cluster=params.cluster)
+    values = {name: see(records, desc=f"features {name}") for name, records in parts.items()}
+    answers: dict[str, Answers] = {}
     chosen = []
     for method, poolings in POOLINGS.items():
         classifier, choice = probe(values["train"], labels["train"], values["val"], labels["val"], poolings)
         chosen.append({"method": method, **choice, "images": len(parts["train"])})
         column, answers[method] = list(classifier.classes_).index(FAKE), {}
         for name in tests:
-            p_fake = classifier.predict_proba(values[name][choice["pooling"]])[:, column]
-            p_fake = round_log_odds(p_fake.astype(float))
+            p_fake = classifier.predict_proba(values[name][choice["pooling"]])[:, column].astype(float)
+            p_fake = round_log_odds(p_fake)
             verdict = np.where(p_fake >= 0.5, "fake", "real")
             answers[method][name] = {"text": None, "p_fake": p_fake, "verdict": verdict}
     return answers, pd.DataFrame(chosen)
 
 
-def _words(
-    params: Params, weights: str | Path, method: str, tests: dict[str, Sequence[Record]], cache: Cache
-) -> dict[str, Columns]:
-    """Return a model's answers in words, by benchmark."""
+def _words(params: Params, weights: str | Path, method: str, tests: Tests, cache: Cache) -> Answers:
+    """Return a model's answers in words."""
     sizes = {"batch_size": params.evaluate.batch_size, "max_new_tokens": params.evaluate.max_new_tokens}
     llava = generate.predictor(weights, DTYPES[params.evaluate.precision], **sizes)
-    return {
-        benchmark: predict(llava, records, cache, cluster=params.cluster, desc=method)
-        for benchmark, records in tests.items()
-    }
+    ask_about = partial(predict, llava, cache=cache, cluster=params.cluster, desc=method)
+    return {benchmark: ask_about(records) for benchmark, records in tests.items()}
 
 
 def score(predictions: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
     """Return detection metrics of each method on each benchmark, with 95 % bootstrap intervals over items.
 
-    Subsets: `all`; `label=real`, `label=fake` and `category=…` with accuracy only.
-
-    Args:
-        predictions: as `run` makes them.
-        draws: bootstrap draws.
-        seed: of the draws; all methods are compared on the same ones.
+    Subsets: `all`; `label=real`, `label=fake` and `category=…` with accuracy only. All methods have the same
+    `draws`.
     """
     rows = []
     for (benchmark, method), frame in predictions.groupby(["benchmark", "method"], sort=False):
@@ -155,20 +142,15 @@ def score(predictions: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
             several = [metric for metric in several if subset == "all" or metric[0] == "acc"]
             estimates = metrics.estimates(several, label, pd.factorize(part["item"])[0], draws, seed)
             rows += [(method, benchmark, subset, *estimate) for estimate in estimates]
-    return pd.DataFrame(rows, columns=SCORE_COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def load_tests(params: Params) -> dict[str, Sequence[Record]]:
+def load_tests(params: Params) -> Tests:
     """Return FakeClue's test split and, if the profile has it, LOKI; at most `evaluate.limit` images."""
-    tests = {
-        "fakeclue": Records(paths.artifacts("annotate", "fakeclue", "test")),
-        "loki": Records(paths.artifacts("collect", "benchmarks", "loki")),
-    }
-    return {
-        name: draw(records, params.evaluate.limit or len(records), params.seed)
-        for name, records in tests.items()
-        if len(records)
-    }
+    folders = {"fakeclue": ("annotate", "fakeclue", "test"), "loki": ("collect", "benchmarks", "loki")}
+    tests = {name: Records(paths.artifacts(*parts)) for name, parts in folders.items()}
+    limit, seed = params.evaluate.limit, params.seed
+    return {name: draw(test, limit or len(test), seed) for name, test in tests.items() if len(test)}
 
 
 def _tuned(params: Params, objective: str, out: Path, work: Path) -> pd.DataFrame:
@@ -202,17 +184,11 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         log = _tuned(params, objective, work / objective, work / "checkpoints")
         logs.append(log.assign(objective=objective))
         answers[method] = _words(params, work / objective / "model", method, tests, cache)
-
-    predictions = pd.concat(
-        [
-            columns_of(records, ["id", "item", "label", "category"])
-            .astype({"label": int})
-            .assign(method=method, benchmark=name, **answers[method][name])[PREDICTION_COLUMNS]
-            for name, records in tests.items()
-            for method in METHODS
-        ],
-        ignore_index=True,
-    )
+    frames = []
+    for name, records in tests.items():
+        known = columns_of(records, ["id", "item", "label", "category"]).astype({"label": int})
+        frames += [known.assign(method=m, benchmark=name, **answers[m][name]) for m in METHODS]
+    predictions = pd.concat(frames, ignore_index=True)[PREDICTION_COLUMNS]
     scores = score(predictions, params.evaluate.bootstrap, params.seed)
     out = paths.artifacts("study")
     out.mkdir(parents=True, exist_ok=True)
@@ -220,9 +196,8 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     for name, frame in {"scores": scores, "probes": chosen, "log": pd.concat(logs)}.items():
         frame.to_csv(out / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
     accuracy = scores[(scores["subset"] == "all") & (scores["metric"] == "acc")]
-    by_method = {
-        name: dict(zip(part["method"], part["value"].round(6), strict=True))
-        for name, part in accuracy.groupby("benchmark", sort=False)
-    }  # for `dvc metrics`, `dvc exp show`
+    by_benchmark = accuracy.set_index("method").groupby("benchmark", sort=False)["value"]
+    by_method = {name: values.round(6).to_dict() for name, values in by_benchmark}
+    # For `dvc metrics` and `dvc exp show`.
     (out / "metrics.json").write_text(json.dumps(by_method, indent=1) + "\n", encoding="utf-8")
     return predictions, scores, chosen

@@ -1,7 +1,4 @@
-"""The main numbers of the last run beside the paper's, and where the pictures are (`fakevlm summary`).
-
-Reads the tidy tables of `figures/` (`table*.csv`; `source` is paper or run).
-"""
+"""The main numbers of the last run beside the paper's, and where the pictures are (`fakevlm summary`)."""
 
 import os
 from pathlib import Path
@@ -42,10 +39,8 @@ def render(folder: Path) -> str:
     numbers[names] = numbers[names].mask(numbers.duplicated(names), "")
     place = os.path.relpath(folder, paths.root())
     lines = [numbers.to_markdown(index=False, tablefmt="simple", disable_numparse=True), ""]
-    lines += [
-        "Pictures (each as .svg too):",
-        *(f"  {place}/{file.name}" for file in sorted(folder.glob("*.png"))),
-    ]
+    pictures = sorted(file.name for file in folder.glob("*.png"))
+    lines += ["Pictures (each as .svg too):", *(f"  {place}/{name}" for name in pictures)]
     if (folder / "report.html").is_file():
         lines += ["Everything on one page, this run beside the paper:", f"  {place}/report.html"]
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from fakevlm.evaluation import baselines, benchmarks, detectors
 from fakevlm.inference.ask import Request, Text, ask_all
 from fakevlm.inference.servers import Client
 from fakevlm.model import verdict
-from fakevlm.reporting.averages import average_auc
+from fakevlm.reporting.inputs import average_auc
 from misbehaving import image, requests, serving
 from served import baseline_entry
 

@@ -10,10 +10,10 @@ from sklearn.metrics import roc_auc_score
 
 import madeup
 from fakevlm.reporting import arithmetic
-from fakevlm.reporting.averages import MANIPULATIONS, average_auc
+from fakevlm.reporting.inputs import average_auc
 from fakevlm.reporting.published import FILE, TIDY, load_published
 from fakevlm.reporting.tables import ReportTable, build_table, markdown
-from fakevlm.reporting.texts import fmt, layout
+from fakevlm.reporting.texts import MANIPULATIONS, fmt, layout
 
 PUBLISHED = load_published()
 FRAMES = [madeup.scores(b, np.random.default_rng(i)) for i, b in enumerate(madeup.GENERATORS)]

@@ -13,6 +13,7 @@ import tinyllava
 from conftest import ROOT
 from fakevlm import paths, study
 from fakevlm.data.records import FAKE, REAL, write_records
+from fakevlm.evaluation import metrics
 from fakevlm.inference import generate
 from fakevlm.model.collate import ask
 from fakevlm.model.llava import load_model, load_processor
@@ -59,7 +60,7 @@ def predictions(verdicts, labels, p_fake=0.5):
 def test_unparsed_counts_as_wrong_and_one_class_has_no_auc():
     verdicts, labels = ["fake", "unparsed", "unparsed", "real"], [FAKE, FAKE, REAL, REAL]
     scores = study.score(predictions(verdicts, labels, [0.9, 0.6, 0.4, 0.1]), draws=50, seed=1)
-    assert list(scores.columns) == study.SCORE_COLUMNS
+    assert list(scores.columns) == metrics.COLUMNS
     scores = scores.set_index(["subset", "metric"])
     assert scores.loc["all", "value"][["acc", "unparsed", "auc"]].tolist() == [0.5, 0.5, 1.0]
     assert scores.loc[("label=fake", "acc"), ["value", "n"]].tolist() == [0.5, 2]

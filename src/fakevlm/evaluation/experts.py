@@ -46,17 +46,11 @@ Split = Sequence[Record]  # labelled, of both classes
 
 
 class Expert(ABC):
-    """A detector of generated images that is trained here.
+    """A detector of generated images that is trained here."""
 
-    Attributes:
-        name: its folder (`cnnspot`).
-        title: its name in tables (`CNNSpot`).
-        setting: the key of its settings in `config.json`.
-    """
-
-    name: ClassVar[str]
-    title: ClassVar[str]
-    setting: ClassVar[str]
+    name: ClassVar[str]  # its folder (`cnnspot`)
+    title: ClassVar[str]  # its name in tables (`CNNSpot`)
+    setting: ClassVar[str]  # the key of its settings in `config.json`
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
@@ -66,7 +60,6 @@ class Expert(ABC):
         """Train; choose epoch or regularisation on `val`, records of other source images.
 
         Args:
-            train, val: the splits.
             params: the profile; its seed decides weights, order and augmentation.
             cache: of work in progress; an interrupted training goes on from there.
             run: the key of all that decides the weights.
@@ -110,10 +103,8 @@ def targets(records: Sequence[Record]) -> np.ndarray:
     """
     fake = (columns_of(records, ["label"])["label"] == FAKE).to_numpy(np.float32)
     if not 0 < fake.sum() < len(fake):
-        raise UserError(
-            f"experts: {len(fake)} images, {int(fake.sum())} of them fake: both classes are needed",
-            "check the splits that annotate made",
-        )
+        what = f"experts: {len(fake)} images, {int(fake.sum())} of them fake: both classes are needed"
+        raise UserError(what, "check the splits that annotate made")
     return fake
 
 
@@ -151,7 +142,6 @@ def augment(pixels: np.ndarray, rng: np.random.Generator, chance: float, crop: i
     Args:
         pixels: (size, size, 3) uint8 RGB.
         chance: of blur, and independently of JPEG (0.5 in the paper).
-        crop: side of the crop, at most size.
     """
     if rng.random() < chance and (sigma := rng.uniform(*SIGMA)) > 0.05:
         pixels = cv2.GaussianBlur(pixels, (0, 0), sigma)
@@ -168,8 +158,7 @@ def build_resnet(settings: CNNSpotSettings, pretrained: bool) -> nn.Module:
     """Return CNNSpot's network, `settings.model` of timm or a small one; its one output is the logit of fake.
 
     Raises:
-        UserError: timm has no such model, its weights (`pretrained`) cannot be fetched, or a layer's width is
-            not a multiple of 8.
+        UserError: timm has no such model, its weights cannot be fetched, or a width is no multiple of 8.
     """
     if settings.model is None:
         widths = tuple(settings.width * 2**stage for stage in range(4))
@@ -179,10 +168,9 @@ def build_resnet(settings: CNNSpotSettings, pretrained: bool) -> nn.Module:
     try:
         model = timm.create_model(settings.model, pretrained=pretrained, num_classes=1)
     except Exception as error:  # timm and the hub raise many kinds for one mistake: a wrong name
-        raise UserError(
-            f"experts.cnnspot.model: {settings.model!r} cannot be made ({type(error).__name__}: {error})",
-            "name a model that timm.list_pretrained('resnet*') lists, such as resnet50.tv_in1k",
-        ) from error
+        what = f"experts.cnnspot.model: {settings.model!r} cannot be made ({type(error).__name__}: {error})"
+        cure = "name a model that timm.list_pretrained('resnet*') lists, such as resnet50.tv_in1k"
+        raise UserError(what, cure) from error
     check_widths(settings.model, *(m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d)))
     return model
 
@@ -190,8 +178,7 @@ def build_resnet(settings: CNNSpotSettings, pretrained: bool) -> nn.Module:
 class CNNSpot(Expert):
     """A ResNet trained to tell real from fake (Wang et al., CVPR 2020), of the epoch with the best AUC.
 
-    The paper's is a ResNet-50 pretrained on ImageNet. Augmentation is its Blur+JPEG (0.5), against reliance
-    on traces that compression erases.
+    The paper's is a ResNet-50 pretrained on ImageNet, with the augmentation Blur+JPEG (0.5).
     """
 
     name, title, setting = "cnnspot", "CNNSpot", "settings"
@@ -297,9 +284,7 @@ def fit_linear(
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """Return `logistic`'s float32 arrays with the best validation AUC among `STRENGTHS`, and the log of all.
 
-    Args:
-        train, val: (n, d) and (m, d) float32 features.
-        fake, val_fake: (n,) and (m,) float32, 1 for fake.
+    Features are (n, d) and (m, d) float32, `fake` and `val_fake` their `targets`.
     """
     mean, scale = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
     scale[scale < 1e-6] = 1.0  # a constant feature
@@ -347,9 +332,9 @@ class LinearExpert(Expert):
 class Frequency(LinearExpert):
     """On the spectrum, after Frank et al. (ICML 2020), "Leveraging Frequency Analysis for Deep Fake …".
 
-    The logarithm of the grey image's discrete cosine transform (DCT), averaged in square bins. Mean and
-    maximum over the spectra of its 8 × 8 blocks come with it: an artifact may cover a corner only. The
-    setting is the side of the centre crop in pixels, a multiple of BINS and BLOCK.
+    The logarithm of the grey image's discrete cosine transform (DCT), averaged in square bins, with mean and
+    maximum over the spectra of its 8 × 8 blocks: an artifact may cover a corner only. The setting is the side
+    of the centre crop in pixels, a multiple of BINS and BLOCK.
     """
 
     name, title, setting = "frequency", "Frequency", "size"
@@ -378,10 +363,9 @@ def _crop(image: Image.Image, size: int) -> Image.Image:
 class UnivFD(LinearExpert):
     """On a frozen CLIP vision tower, after Ojha et al. (CVPR 2023).
 
-    The tower is the base's own (LLaVA-1.5's is CLIP ViT-L/14 at 336 pixels, UnivFD's at 224), so that this
-    baseline and FakeVLM start from the same features. To the class token, as in UnivFD, come mean and
-    deviation of the patch tokens that the language model reads: the class token of a tower without
-    contrastive training tells little. The setting is the base, a LLaVA.
+    The tower is the base's own (LLaVA-1.5's is CLIP ViT-L/14 at 336 pixels, UnivFD's at 224): this baseline
+    and FakeVLM start from the same features. To UnivFD's class token come mean and deviation of the patch
+    tokens, for a tower without contrastive training has a poor class token. The setting is the base, a LLaVA.
     """
 
     name, title, setting = "univfd", "UnivFD", "base"
@@ -398,8 +382,7 @@ class UnivFD(LinearExpert):
         pixels = self.processor(list(images), return_tensors="pt")["pixel_values"].to(device())
         out = self.tower(pixels, output_hidden_states=True)
         patches = out.hidden_states[self.layer][:, 1:]
-        parts = [out.pooler_output, patches.mean(1), patches.std(1)]
-        return torch.cat(parts, 1).float().cpu().numpy()
+        return torch.cat([out.pooler_output, patches.mean(1), patches.std(1)], 1).float().cpu().numpy()
 
 
 EXPERTS: dict[str, type[Expert]] = {expert.name: expert for expert in (CNNSpot, UnivFD, Frequency)}
@@ -426,7 +409,6 @@ def train_experts(params: Params, train: Split, val: Split, out: Path) -> pd.Dat
     """Train `params.experts.train`, save each in `out/<name>/` and the log in `out/log.csv`; return the log.
 
     After a kill it goes on from the last epoch of CNNSpot and with the features that are computed already.
-    The log is that of `Expert.fit` with a column `expert` before the others.
     """
     experts = params.experts
     settings = {"cnnspot": experts.cnnspot, "univfd": params.base, "frequency": experts.spectrum_size}

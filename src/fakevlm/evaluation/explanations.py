@@ -43,8 +43,8 @@ def css(
 
     Args:
         texts: n answers; an empty one scores 0, for it explains nothing.
-        references: for each, at least one reference.
-        encode: maps sentences to unit rows (m, d), e.g. `functools.partial(encoder.encode, name=…)`.
+        references: for each, at least one.
+        encode: sentences → unit rows (m, d).
     """
     distinct = sorted({*texts, *(r for group in references for r in group)} - {""})
     scores = np.zeros(len(texts))
@@ -58,15 +58,10 @@ def css(
 def clue_tables(
     paths: Sequence[str], texts: Sequence[str], ground_truth: Mapping[str, GroundTruth]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the kinds of artifact in n images and in the texts about them.
+    """Return the kinds of artifact in n images (`Record.path`) and in the texts about them.
 
     Each kind counts at most once an image, on fakes with visible artifacts. A fake taken for real names
     nothing and loses recall; a kind that is not there costs precision.
-
-    Args:
-        paths: the images' (`Record.path`).
-        texts: an explanation of each.
-        ground_truth: by path.
 
     Returns:
         Bool arrays: (n,) the image is known to have visible artifacts; (n, kinds) it has the kind;

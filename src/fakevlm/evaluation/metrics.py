@@ -16,11 +16,12 @@ import pandas as pd
 
 FAKE, REAL = 0, 1
 VERDICTS = {"fake": FAKE, "real": REAL, "unparsed": -1}
-
+COLUMNS = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]  # of scores.csv
 SHARES = ("acc", "acc_forced", "unparsed")  # shares of the rows: with an exact bound where all rows are alike
+_PORTION = 2**22  # draws times rows that are computed at a time
 
 Array = np.ndarray
-_PORTION = 2**22  # draws times rows that are computed at a time
+Metric = tuple[str, Array, Callable[[Array | None], Array]]  # name, rows, weights → value
 
 
 def codes(verdicts: Array) -> Array:
@@ -90,9 +91,6 @@ def auc(labels: Array, p_fake: Array, weights: Array | None = None) -> Array:
     return _ratio((fakes * below).sum(axis=-1), fakes.sum(axis=-1) * reals.sum(axis=-1))
 
 
-Metric = tuple[str, Array, Callable[[Array | None], Array]]  # name, rows, weights → value
-
-
 def verdict_metrics(
     labels: Array, verdicts: Array, inside: Array, against: Array, suffix: str = ""
 ) -> Iterator[Metric]:
@@ -111,10 +109,7 @@ def detection(
 ) -> Iterator[Metric]:
     """Yield acc, f1_real, f1_fake, f1_macro, auc and unparsed, each where it is defined.
 
-    Args:
-        labels, verdicts, p_fake: (n,) of all rows.
-        inside: indices of the rows of accuracy and unparsed.
-        against: indices of the rows of F1 and AUC.
+    Accuracy and unparsed are of the rows (indices) `inside`, F1 and AUC of the rows `against`.
     """
     yield from verdict_metrics(labels, verdicts, inside, against)
     if len(set(labels[against])) == 2 and not np.isnan(p_fake[against]).any():
@@ -125,24 +120,20 @@ def detection(
 def subsets(frame: pd.DataFrame, families: Sequence[str]) -> Iterator[tuple[str, Array, Array]]:
     """Yield name, rows, and rows of AUC and F1 (for generators all real images too), as boolean masks.
 
-    Args:
-        frame: label, category and generator of each row.
-        families: of `all`, `label`, `category`, `generator`.
+    Families are `all`, `label`, `category` and `generator`; the last three are columns of the frame.
     """
     label = frame["label"].to_numpy()
+    real, fake = label == REAL, label == FAKE
     if "all" in families:
-        yield "all", label == label, label == label
+        yield "all", real | fake, real | fake
     if "label" in families:
-        yield "label=real", label == REAL, label == REAL
-        yield "label=fake", label == FAKE, label == FAKE
-    for family in ("category", "generator"):
-        if family in families:
-            for name in sorted(frame[family].dropna().unique()):
-                rows = (frame[family] == name).to_numpy()
-                if family == "generator":
-                    yield f"generator={name}", rows & (label == FAKE), rows | (label == REAL)
-                else:
-                    yield f"category={name}", rows, rows
+        yield "label=real", real, real
+        yield "label=fake", fake, fake
+    for family in [family for family in ("category", "generator") if family in families]:
+        for name in sorted(frame[family].dropna().unique()):
+            rows = (frame[family] == name).to_numpy()
+            both = (rows & fake, rows | real) if family == "generator" else (rows, rows)
+            yield f"{family}={name}", *both
 
 
 def draws(labels: Array, items: Array, count: int, seed: int) -> Array:
@@ -153,11 +144,9 @@ def draws(labels: Array, items: Array, count: int, seed: int) -> Array:
     how many reals and fakes it has, and no draw of a small subset may lack a class.
 
     Args:
-        labels: (n,) of the rows.
-        items: (n,) the item of each row.
+        labels, items: (n,) of the rows.
         count: number of draws.
-        seed: the same seed gives the same draws for every method, so that methods are compared on the same
-            images.
+        seed: with the same one all methods are compared on the same images.
     """
     generator = np.random.default_rng(seed)
     weights = np.zeros((count, len(labels)), dtype=np.float32)
@@ -193,26 +182,22 @@ def interval(
         metric: weights → value; None counts each row once.
         weights: from `draws`; None or empty gives NaN bounds.
         items: the number of items, if the metric is a share of their rows.
-
-    Returns:
-        Value, lower bound, upper bound.
     """
     value = float(metric(None))
+    unknown = value, float("nan"), float("nan")
     if weights is None or not len(weights) or np.isnan(value):
-        return value, float("nan"), float("nan")
+        return unknown
     # In portions, to avoid (draws, n) temporaries in double precision.
     portion = max(1, _PORTION // max(1, weights.shape[1]))
     values = np.concatenate([metric(weights[i : i + portion]) for i in range(0, len(weights), portion)])
     values = values[~np.isnan(values)]
-    if not len(values):
-        return value, float("nan"), float("nan")
-    if np.ptp(values) < 1e-9:
-        if items is None or value not in (0.0, 1.0):
-            return value, float("nan"), float("nan")
-        bound = 0.025 ** (1 / items)
-        return (value, bound, 1.0) if value else (value, 0.0, 1 - bound)
-    low, high = np.quantile(values, [0.025, 0.975])
-    return value, float(low), float(high)
+    if len(values) and np.ptp(values) >= 1e-9:
+        low, high = np.quantile(values, [0.025, 0.975])
+        return value, float(low), float(high)
+    if not len(values) or items is None or value not in (0.0, 1.0):
+        return unknown
+    bound = 0.025 ** (1 / items)
+    return (value, bound, 1.0) if value else (value, 0.0, 1 - bound)
 
 
 def estimates(
@@ -220,9 +205,7 @@ def estimates(
 ) -> Iterator[tuple[str, float, float, float, int]]:
     """Yield name, value, bounds of the 95 % interval and number of rows of each metric that has a value.
 
-    Args:
-        metrics: of one subset.
-        labels, items, count, seed: see `draws`.
+    `labels`, `items`, `count` and `seed` are those of `draws`.
     """
     drawn: dict[bytes, Array] = {}
     for name, rows, metric in metrics:

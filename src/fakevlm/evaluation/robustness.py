@@ -21,14 +21,12 @@ from fakevlm.data.records import Record, decode, encode
 from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
-from fakevlm.evaluation.benchmarks import EXPERTS, FAKEVLM, method
+from fakevlm.evaluation.benchmarks import EXPERTS, FAKEVLM, method, schema
 from fakevlm.evaluation.detectors import Answers, published
-from fakevlm.evaluation.scores import COLUMNS, score
+from fakevlm.evaluation.scores import score
 from fakevlm.inference import ray_cluster
 
-SCHEMA = benchmarks.schema(
-    "method", "subset", "id", "label", "category?", "text?", "p_fake", "verdict", "forced"
-)
+SCHEMA = schema("method", "subset", "id", "label", "category?", "text?", "p_fake", "verdict", "forced")
 KINDS = ("jpeg", "resize", "blur", "noise", "crop")
 
 
@@ -36,8 +34,7 @@ def perturb(image: Image.Image, kind: str, strength: float, seed: int) -> Image.
     """Return a perturbed copy of an RGB image, of the same size.
 
     Args:
-        image: RGB.
-        kind: what is done to it.
+        kind: of `KINDS`.
         strength: of `jpeg` the quality (1–100), of `resize` (down and up again) and `crop` (the centre,
             enlarged again) the share of each side, of Gaussian `blur` sigma in pixels, of Gaussian `noise`
             sigma in grey levels of 255.
@@ -85,13 +82,7 @@ def perturbed(record: Record, kind: str, strength: float, seed: int) -> Perturbe
 
 
 def stratified(frame: pd.DataFrame, count: int, seed: int) -> list[str]:
-    """Return ids of about `count` rows, in order, stratified by label and category, at least one of each.
-
-    Args:
-        frame: id, label, category.
-        count: how many; all if there are no more.
-        seed: of the draw.
-    """
+    """Return ids of about `count` rows, in order, stratified by label and category, at least one of each."""
     if len(frame) <= count:
         return frame.id.tolist()
     shuffled = frame.iloc[np.random.default_rng(seed).permutation(len(frame))]
@@ -115,12 +106,10 @@ def settings(params: Params) -> list[tuple[str, float]]:
 
 
 def tested(params: Params) -> dict[str, Answers]:
-    """Return who answers: FakeVLM, the experts, and all published detectors with weights.
-
-    Scores from a file do not cover perturbed images.
+    """Return who answers: FakeVLM, the experts, and the published detectors with weights (not with scores).
 
     Raises:
-        UserError: a model is not there yet; the message names the stage that makes it.
+        UserError: a model is not there yet; names the stage that makes it.
     """
     # The verdict stands in the first sentence; the explanation after it is not scored here.
     longest, asked = params.robustness.max_new_tokens, params.evaluate
@@ -134,17 +123,15 @@ def study(
     """Ask every method about all perturbations of the records at once, so that workers load each model once.
 
     Returns:
-        predictions (columns of `SCHEMA`) and scores (those of `evaluation.scores`, with `jpeg=70`, …, `none`
-        as subset), sorted as the methods and then the settings are.
+        predictions (columns of `SCHEMA`) and scores (of `evaluation.scores`, with `none`, `jpeg=70`, … as
+        subset), in the order of the methods and then of the settings.
 
     Raises:
         UserError: there is no method.
     """
     if not methods:
-        raise UserError(
-            f"{params.profile}.evaluate.methods names neither FakeVLM nor an expert",
-            f"list one of: {FAKEVLM}, {', '.join(EXPERTS)}",
-        )
+        what = f"{params.profile}.evaluate.methods names neither FakeVLM nor an expert"
+        raise UserError(what, f"list one of: {FAKEVLM}, {', '.join(EXPERTS)}")
     changes = settings(params)
     images = list(records)
     images += [perturbed(record, *change, params.seed) for change in changes for record in records]
@@ -154,12 +141,13 @@ def study(
     frames = [known.assign(method=name, **answers(images, cache)) for name, answers in methods.items()]
     frame = pd.concat(frames, ignore_index=True)
     # Detection only: without references and ground truth no explanation is scored.
-    groups = frame.assign(question=None, reference="").groupby(["method", "subset"], sort=False)
-    scored = [
-        score(part, {}, params, "fakeclue", families=("all",)).assign(subset=subset)
-        for (_, subset), part in groups
-    ]
-    return frame[SCHEMA.names], pd.concat(scored, ignore_index=True)[COLUMNS]
+    scored = []
+    for (_, subset), part in frame.assign(question=None, reference="").groupby(
+        ["method", "subset"], sort=False
+    ):
+        scores = score(part, {}, params, "fakeclue", families=("all",))
+        scored.append(scores.assign(subset=subset))
+    return frame[SCHEMA.names], pd.concat(scored, ignore_index=True)
 
 
 def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -168,7 +156,7 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     Interrupted, it goes on where it stopped: see `fakevlm.cache`.
 
     Raises:
-        UserError: records or a model are not there yet; the message names the stage that makes them.
+        UserError: records or a model are not there yet; names the stage that makes them.
     """
     with ray_cluster.connected(params.cluster), work() as cache:
         predictions, scores = study(params, sample(params), tested(params), cache)

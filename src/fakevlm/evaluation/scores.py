@@ -14,9 +14,8 @@ from fakevlm.config.params import Params
 from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.evaluation import metrics
 from fakevlm.evaluation.explanations import KIND_NAMES, clue_tables, css, rouge_l
-from fakevlm.evaluation.metrics import Metric
+from fakevlm.evaluation.metrics import COLUMNS, Metric
 
-COLUMNS = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
 FAMILIES = ("all", "label", "category", "generator", "kind")
 _PART = re.compile(r"\b(skin|eyebrows?|eyes?|nose|mouth|lips?|teeth|hair|ears?|cheeks?)\b", re.IGNORECASE)
 
@@ -95,13 +94,12 @@ def score(
     Args:
         predictions: rows of `predictions.parquet`.
         ground_truth: known artifacts by path; empty outside the miniature.
-        params: of these, `seed` and `evaluate`.
         benchmark: for the column of that name.
-        families: families of subsets to score, of `FAMILIES`.
+        families: of subsets, of `FAMILIES`.
         encode: sentences → unit rows for CSS; by default the encoder of `params.evaluate.encoder`.
 
     Returns:
-        One row a method, subset and metric, in the order of `predictions` and `FAMILIES`.
+        `COLUMNS`, a row for each method, subset and metric, in the order of `predictions` and `FAMILIES`.
     """
     if encode is None:
         from fakevlm.model import sentence_encoder
@@ -129,15 +127,12 @@ def overview(scores: pd.DataFrame, subset: str = "all") -> pd.DataFrame:
         for r in part.itertuples()
     ]
     table = part.assign(cell=cells).pivot(index="method", columns="metric", values="cell")
-    order = {key: list(dict.fromkeys(part[key])) for key in ("method", "metric")}
-    return table.reindex(index=order["method"], columns=order["metric"]).fillna("–")
+    return table.reindex(index=part["method"].unique(), columns=part["metric"].unique()).fillna("–")
 
 
 def by_subset(scores: pd.DataFrame, metric: str, family: str) -> pd.DataFrame:
     """Return one metric over a family of subsets (`category`, `generator`, …): methods × subsets."""
     part = scores[scores["subset"].str.startswith(f"{family}=") & (scores["metric"] == metric)]
     part = part.assign(column=part["subset"].str.removeprefix(f"{family}="))
-    order = {key: list(dict.fromkeys(part[key])) for key in ("method", "column")}
-    return part.pivot(index="method", columns="column", values="value").reindex(
-        index=order["method"], columns=order["column"]
-    )
+    table = part.pivot(index="method", columns="column", values="value")
+    return table.reindex(index=part["method"].unique(), columns=part["column"].unique())

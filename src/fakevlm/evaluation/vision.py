@@ -29,8 +29,8 @@ def load_clip(name: str, tower: bool = False) -> nn.Module:
 
     Args:
         name: a folder in Hugging Face format, or a name on the hub.
-        tower: `name` is a LLaVA, and its vision tower is wanted (the language model is not loaded); else it
-            is a CLIP, whose vision model comes with the projection, in float32.
+        tower: whether `name` is a LLaVA, of which only the vision tower is loaded; else it is a CLIP, whose
+            vision model comes with the projection, in float32.
 
     Raises:
         UserError: there is none, or it lacks weights.

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fakevlm.reporting.averages import MANIPULATIONS
 from fakevlm.reporting.published import Published
-from fakevlm.reporting.texts import METHOD, fill, layout
+from fakevlm.reporting.texts import MANIPULATIONS, METHOD, fill, layout
 
 SLACK = 1e-9  # 84.3 is not exact in binary
 # Whether the printed F1 fits F1(real), F1(fake) → its positive class.

@@ -3,7 +3,6 @@
 They are no part of the artifacts that other stages read, so that a better sentence retrains nothing.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pandas as pd
 import yaml
 
 from fakevlm import paths
+from fakevlm.cache import file_digest
 from fakevlm.config.params import Params
 from fakevlm.data.records import QUESTION, read_frame
 from fakevlm.reporting.inputs import OBJECTIVES, SPLITS
@@ -18,12 +18,7 @@ from fakevlm.reporting.texts import LABELS, render
 
 
 def write_cards(params: Params, folder: Path) -> list[Path]:
-    """Write the dataset's README.md and croissant.json and each trained model's README.md; return the files.
-
-    Args:
-        params: the profile.
-        folder: gets `dataset/` and `model_<objective>/`; made.
-    """
+    """Write `dataset/` (README.md, croissant.json) and `model_<objective>/README.md`; return the files."""
     shards = {split: paths.artifacts("annotate", "fakeclue", split) for split in SPLITS}
     facts = {"params": params, "counts": _counts(shards), "splits": SPLITS, "question": QUESTION}
     metrics = json.loads(paths.artifacts("annotate", "metrics.json").read_text(encoding="utf-8"))
@@ -61,7 +56,6 @@ def _croissant(shards: dict[str, Path]) -> str:
     files = []
     for split, shard in shards.items():
         for part in sorted(shard.glob("*.parquet")):
-            with part.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            files.append({"split": split, "name": part.name, "id": f"{split}-{part.stem}", "sha256": digest})
+            facts = {"id": f"{split}-{part.stem}", "sha256": file_digest(part)}
+            files.append({"split": split, "name": part.name, **facts})
     return json.dumps(yaml.safe_load(render("croissant.yaml.j2", files=files, splits=SPLITS)), indent=1)

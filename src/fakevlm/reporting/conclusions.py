@@ -9,10 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from fakevlm.reporting.averages import MANIPULATIONS
 from fakevlm.reporting.inputs import Inputs
 from fakevlm.reporting.published import Published
-from fakevlm.reporting.texts import METHOD, fill, layout
+from fakevlm.reporting.texts import MANIPULATIONS, METHOD, fill, layout
 
 AGREES, LEANS, SILENT = "agrees", "agrees, not clearly", "agrees, against silence"
 TIES, DIFFERS, UNKNOWN = "differs, not clearly", "differs", "not measured"

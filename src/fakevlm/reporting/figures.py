@@ -71,10 +71,8 @@ def draw_figures(inputs: Inputs, published: Published) -> list[Figure]:
 def annotated_example(inputs: Inputs) -> tuple[Case, dict[str, str], dict[str, Any]]:
     """Return a fake of the training split that every annotator captioned, drawn at random (paper Fig. 2).
 
-    Where the ground truth is known, a fake with visible artifacts.
-
-    Returns:
-        the case, the captions by annotator, and the numbers for the figure's caption.
+    Where the ground truth is known it has visible artifacts. With it come the captions by annotator, and the
+    numbers for the figure's caption.
     """
     names = [annotator.name for annotator in inputs.params.annotate.annotators]
     usable = inputs.candidates[inputs.candidates.outcome.isin(["ok", "truncated"])]
@@ -99,7 +97,6 @@ def draw_cases(
     """Draw images of a benchmark with FakeVLM's answers, a failure among them if there is one.
 
     Args:
-        benchmark: its name in params.yaml.
         seed: joins the run's, so that every figure draws its own.
         by: `category` or `truth` (fake or real).
         groups: values of `by`, drawn from in turn.
@@ -150,12 +147,8 @@ def sample(
 ) -> tuple[list[str], str | None, int]:
     """Draw cases - 1 rows at random, in turn from each group, and one more among the failures not drawn yet.
 
-    Args:
-        frame: id, right, and `by`, sorted by id.
-        groups: the values of `by`, in turn.
-
-    Returns:
-        ids in the order drawn, the id of the failure (None without one), the number of failures.
+    Of a frame with id (sorted), right and `by`, return the ids in the order drawn, the id of the failure
+    (None without one) and the number of failures.
     """
     pools = [rng.permutation(frame[frame[by] == group].id.to_numpy(dtype=object)) for group in groups]
     turns = [key for turn in zip_longest(*pools) for key in turn if key is not None]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from huggingface_hub import try_to_load_from_cache
 from safetensors import safe_open
@@ -16,12 +17,11 @@ from fakevlm.config.parts import left_out
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import read_frame
 from fakevlm.errors import UserError
-from fakevlm.reporting.averages import average_auc
-from fakevlm.reporting.texts import BENCHMARKS, fill, layout
+from fakevlm.evaluation.metrics import COLUMNS, auc, draws, interval
+from fakevlm.reporting.texts import BENCHMARKS, MANIPULATIONS, fill, layout
 
 SPLITS = ("train", "val", "test")
 OBJECTIVES = ("explanation", "head")
-SCORES = ["method", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
 PREDICTIONS = ["method", "id", "item", "label", "category", "generator"]
 PREDICTIONS += ["question", "text", "p_fake", "verdict", "reference"]
 TABLES = {  # of `Inputs`: stage, file, columns that must be there
@@ -33,8 +33,8 @@ TABLES = {  # of `Inputs`: stage, file, columns that must be there
     "candidates": ("annotate", "candidates.parquet", ["id", "annotator", "outcome", "text"]),
     "clue_quality": ("annotate", "clue_quality.csv", ["annotator", "precision", "recall", "f1", "n"]),
     "agreement": ("annotate", "agreement.csv", ["annotator_a", "annotator_b", "jaccard", "kappa", "n"]),
-    "study": ("study", "scores.csv", SCORES),
-    "robustness": ("robustness", "scores.csv", SCORES),
+    "study": ("study", "scores.csv", COLUMNS),
+    "robustness": ("robustness", "scores.csv", COLUMNS),
 }
 
 
@@ -61,7 +61,7 @@ class Inputs:
     logs: dict[str, pd.DataFrame]  # by objective
     scores: pd.DataFrame  # of all benchmarks, tidy
     predictions: dict[str, pd.DataFrame]  # by benchmark
-    average: pd.DataFrame  # Table 5's Average, tidy (`averages.average_auc`)
+    average: pd.DataFrame  # Table 5's Average, tidy (`average_auc`)
     robustness: pd.DataFrame
     weights: int | None  # how many FakeVLM has, None if its folder holds no safetensors
     config: dict[str, Any]  # its config.json, empty where it is not on this machine
@@ -114,6 +114,30 @@ def _model_folder(params: Params) -> Path | None:
     return Path(config).parent if isinstance(config, str) else None
 
 
+def average_auc(predictions: pd.DataFrame, bootstrap: int, seed: int) -> pd.DataFrame:
+    """Return Table 5's Average: each method's mean AUC over the manipulations, each against all real frames.
+
+    Its interval is its own, for the four share the real frames: `bootstrap` draws of videos (`item`). Scores
+    are tidy (ffpp, Average, auc; n counts frames); methods without P(fake) or a manipulation are left out.
+    """
+    rows = []
+    for method, frame in predictions.groupby("method", sort=True):
+        frame = frame.reset_index(drop=True)
+        label, p_fake = frame.label.to_numpy(), frame.p_fake.to_numpy(dtype=float)
+        masks = [(label == 1) | (frame.generator == name).to_numpy() for name in MANIPULATIONS.values()]
+        if np.isnan(p_fake).any() or not all(len(set(label[mask])) == 2 for mask in masks):
+            continue
+
+        def mean(weights: np.ndarray | None, label=label, p_fake=p_fake, masks=masks) -> np.ndarray:
+            parts = [auc(label[m], p_fake[m], None if weights is None else weights[..., m]) for m in masks]
+            return np.mean(parts, axis=0)
+
+        videos = pd.factorize(frame["item"])[0]
+        rows.append((method, *interval(mean, draws(label, videos, bootstrap, seed)), len(frame)))
+    scores = pd.DataFrame(rows, columns=["method", "value", "ci_low", "ci_high", "n"])
+    return scores.assign(benchmark="ffpp", subset="Average", metric="auc")
+
+
 def load_inputs(params: Params) -> Inputs:
     """Return every artifact that the report shows, of the stages that the profile has.
 
@@ -123,13 +147,11 @@ def load_inputs(params: Params) -> Inputs:
     scores, predictions, reasons = [], {}, left_out(params)
     for benchmark in BENCHMARKS:
         stage = f"evaluate@{benchmark}"
-        scores.append(table(stage, "scores.csv", SCORES))
+        scores.append(table(stage, "scores.csv", COLUMNS))
         predictions[benchmark] = table(stage, "predictions.parquet", PREDICTIONS)
         evaluated(benchmark)  # raises where it is missing
-    images = [
-        read_frame(need("annotate", "fakeclue", split), ["id", "label", "category"]).assign(split=split)
-        for split in SPLITS
-    ]
+    shards = {split: need("annotate", "fakeclue", split) for split in SPLITS}
+    images = [read_frame(f, ["id", "label", "category"]).assign(split=split) for split, f in shards.items()]
     tables = {
         name: pd.DataFrame(columns=columns) if stage in reasons else table(stage, file, columns)
         for name, (stage, file, columns) in TABLES.items()

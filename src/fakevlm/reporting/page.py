@@ -90,11 +90,10 @@ def _what_ran(inputs: Inputs, published: Published) -> dict[str, Any]:
         "sizes": {split: int((inputs.fakeclue.split == split).sum()) for split in SPLITS},
         "released": published.released().groupby("split").n.sum().to_dict(),
     }
-    rows = {
-        key: [[fill(text, **facts) for text in row] for row in layout()[key]]
-        for key in ("settings", "counts")
-    }
-    return rows | {"remarks": sentences(layout()["remarks"], **facts)}
+    remarks = sentences(layout()["remarks"], **facts)
+    tables = {key: layout()[key] for key in ("settings", "counts")}
+    filled = {key: [[fill(text, **facts) for text in row] for row in rows] for key, rows in tables.items()}
+    return {"remarks": remarks, **filled}
 
 
 def _tiles(tables: list[ReportTable]) -> list[dict[str, str]]:

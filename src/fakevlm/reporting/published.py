@@ -47,9 +47,8 @@ class Published:
     def contradictions(self) -> list[tuple[str, Entry]]:
         """Return where each contradiction stands and its entry, in the paper's order."""
         entries = [("Table 1", note) for note in self.datasets["notes"]]
-        entries += [
-            (name.replace("table", "Table "), note) for name in self.tables for note in self.notes(name)
-        ]
+        for name in self.tables:
+            entries += [(name.replace("table", "Table "), note) for note in self.notes(name)]
         entries += [(figure["where"], figure) for figure in self.figures]
         entries += [(f"Section {claim['section']}", claim) for claim in self.claims.values()]
         entries += [("Section 4.3", setting) for setting in self.training.values()]

@@ -21,13 +21,7 @@ def some(records: Sequence[Record], n: int) -> list[Record]:
 
 
 def samples(folder: Path, objective: str, records: Sequence[Record], precision: str) -> pd.DataFrame:
-    """Return id, label, reference and the answer of the model in `folder` (a linear head: P(fake)).
-
-    Args:
-        objective: that it was tuned for.
-        records: a few.
-        precision: of its weights, as params.yaml has it.
-    """
+    """Return id, label, reference and the answer of the model in `folder` (a linear head: P(fake))."""
     import torch  # pictures and tables load no torch
 
     from fakevlm.model.collate import Collator, Example, on_device
@@ -39,13 +33,12 @@ def samples(folder: Path, objective: str, records: Sequence[Record], precision: 
         answers = [f"P(fake) = {p:.2f}" for p in probabilities]
     else:
         model, processor = load_model(folder, dtype=DTYPES[precision]), load_processor(folder)
-        batch = Collator(processor, for_generation=True)([Example(r.pil(), r.question) for r in records])
-        batch = on_device(batch, model)
+        examples = [Example(r.pil(), r.question) for r in records]
+        batch = on_device(Collator(processor, for_generation=True)(examples), model)
         with torch.inference_mode():
             tokens = model.generate(**batch, max_new_tokens=96, do_sample=False)
         tokens = tokens[:, batch["input_ids"].shape[1] :]
         answers = [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
-    rows = [
-        (r.id, LABELS[r.label], a, "".join(r.references[:1])) for r, a in zip(records, answers, strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["id", "label", "answer", "reference"])
+    frame = columns_of(records, ["id", "label"]).assign(answer=answers)
+    references = ["".join(record.references[:1]) for record in records]
+    return frame.assign(label=frame.label.map(LABELS), reference=references)

@@ -66,11 +66,7 @@ def paradigms(scores: pd.DataFrame) -> Picture:
 
 @drawing
 def training_curves(logs: Mapping[str, pd.DataFrame]) -> Picture:
-    """Training loss of each objective, and the learning rate.
-
-    Args:
-        logs: objective → `finetune/<objective>/log.csv`; val_loss is drawn where it was measured.
-    """
+    """Loss of each objective (→ its `finetune/<objective>/log.csv`) on both splits, and the learning rate."""
     picture = Picture(style.WIDE, 2.1)
     *panels, rates = picture.subplots(1, len(logs) + 1)
     paints = ((style.BLUE, "-"), (style.ORANGE, "--"), (style.GREEN, ":"))
@@ -105,12 +101,7 @@ def _strengths(scores: pd.DataFrame) -> dict[str, list[str]]:
 
 @drawing
 def robustness(scores: pd.DataFrame) -> Picture:
-    """Accuracy and AUC against the strength of each perturbation, with 95 % bands.
-
-    Args:
-        scores: tidy, from `robustness/scores.csv`; subset is `none` (the untouched image) or
-            `<perturbation>=<strength>`.
-    """
+    """Accuracy and AUC by strength of each perturbation, with 95 % bands (`robustness/scores.csv`)."""
     metrics = [m for m in ("acc", "auc") if scores[scores.metric == m].value.notna().any()]
     kinds = _strengths(scores)
     picture = Picture(style.WIDE, 0.75 + 1.45 * max(len(metrics), 1))

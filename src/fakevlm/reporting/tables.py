@@ -12,20 +12,10 @@ from typing import Any
 import pandas as pd
 
 from fakevlm.data.records import read_frame
+from fakevlm.reporting import texts
 from fakevlm.reporting.inputs import SPLITS, Inputs, evaluated
 from fakevlm.reporting.published import TIDY, Published
-from fakevlm.reporting.texts import (
-    BENCHMARKS,
-    CATEGORY_NAMES,
-    METHOD,
-    METRICS,
-    count,
-    fill,
-    fmt,
-    layout,
-    render,
-    sentences,
-)
+from fakevlm.reporting.texts import BENCHMARKS, CATEGORY_NAMES, METHOD, METRICS, count, fmt, layout, sentences
 
 TRAINED = ("CNNSpot", "UnivFD", "Frequency")  # detectors of stage experts, as evaluate.methods names them
 STRONG = (METHOD, "LLaVA + Explanatory Text", "FakeClue", "all")  # rows of the paper's own method, and sums
@@ -84,15 +74,14 @@ def build_table(name: str, inputs: Inputs, published: Published) -> ReportTable:
 
 def markdown(table: ReportTable, profile: str) -> str:
     """Return a whole table as Markdown: heading, how to read it, its sheets, its notes."""
-    reading = fill(layout()["reading"], profile=profile, name=table.name)
-    return render("table.md.j2", table=table, reading=reading)
+    reading = texts.fill(layout()["reading"], profile=profile, name=table.name)
+    return texts.render("table.md.j2", table=table, reading=reading)
 
 
 def main_numbers(tidy: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the numbers that `main` in report.yaml names: benchmark, method, metric, paper, run.
+    """Return the numbers that `main` in report.yaml names: benchmark, method, metric, paper, run (as text).
 
-    Args:
-        tidy: the tables' tidy frames by the stem of their files; values come with intervals, as text.
+    `tidy` holds the tables' tidy frames by the stem of their files.
     """
     rows = []
     for main in layout()["main"]:
@@ -110,11 +99,9 @@ def _run_rows(scores: pd.DataFrame, spec: dict[str, Any]) -> pd.DataFrame:
     scores = scores[(scores.benchmark == spec["benchmark"]) & scores.metric.isin(METRICS)]
     f1 = scores[scores.metric == spec.get("f1", "f1_real")].assign(metric="f1")
     scores = pd.concat([scores, f1]).dropna(subset=["value"])
-    subsets = {
-        subset: name or subset
-        for pattern, name in spec["subsets"].items()
-        for subset in sorted(matching(scores.subset.unique(), pattern))
-    }
+    subsets: dict[str, str] = {}
+    for pattern, name in spec["subsets"].items():
+        subsets |= {subset: name or subset for subset in sorted(matching(scores.subset.unique(), pattern))}
     part = scores[scores.subset.isin(subsets)]
     if part.empty:
         return part.reindex(columns=TIDY)
@@ -130,9 +117,9 @@ def _run_rows(scores: pd.DataFrame, spec: dict[str, Any]) -> pd.DataFrame:
 
 def _texts(tidy: pd.DataFrame) -> pd.DataFrame:
     """Return a tidy frame with its cells as `text`, and `n`, the number of images, as one more metric."""
-    texts = [fmt(*row) for row in tidy[["value", "ci_low", "ci_high"]].itertuples(index=False)]
+    cells = [fmt(*row) for row in tidy[["value", "ci_low", "ci_high"]].itertuples(index=False)]
     sizes = tidy[(tidy.metric == "acc") & (tidy.source == "run")].assign(metric="n")
-    return pd.concat([tidy.assign(text=texts), sizes.assign(text=sizes.n.map(count))])
+    return pd.concat([tidy.assign(text=cells), sizes.assign(text=sizes.n.map(count))])
 
 
 def _rank(subset: str) -> tuple[bool, str, float, str]:
@@ -257,11 +244,8 @@ def _splits(tidy: pd.DataFrame, profile: str) -> Sheet:
     cells = cells.assign(text=cells.fake.map(count) + " / " + cells.real.map(count))
     table = cells.pivot(index="category", columns=["source", "split"], values="text")
     table = table.reindex(columns=pd.MultiIndex.from_tuples(columns)).fillna("–")
-    rows = [
-        [name, *table.loc[key]]
-        for key, name in {**CATEGORY_NAMES, "all": "all"}.items()
-        if key in table.index
-    ]
+    names = CATEGORY_NAMES | {"all": "all"}
+    rows = [[name, *table.loc[key]] for key, name in names.items() if key in table.index]
     owners = {"release": "release", "run": f"this run ({profile})"}
     head = ["Category", *(f"{split} fake / real, {owners[source]}" for source, split in columns)]
     return Sheet("FakeClue by category and split", head, ["key", *(c[0] for c in columns)], rows)

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 FILE, TEMPLATES = (Path(__file__).with_name(name) for name in ("report.yaml", "templates"))
 METHOD, UNTUNED = "FakeVLM", "LLaVA (untuned)"  # the paper's own method, and its base before tuning
 LABELS = {0: "fake", 1: "real"}
+MANIPULATIONS = {"FF-DF": "Deepfakes", "FF-F2F": "Face2Face", "FF-FS": "FaceSwap", "FF-NT": "NeuralTextures"}
 
 
 @cache

@@ -1,8 +1,8 @@
 """Unpack a corpus's archive (zip, tar, tar.gz, …) safely: `fakevlm unpack FILE FOLDER`.
 
-`zipfile` and `tarfile` (with `filter="data"`) do the work, in a hidden folder beside the wanted one, which is
-renamed when all files are there: a folder with its final name is complete, and an interrupted run goes on.
-Refused are paths and links out of the folder, devices, a name twice, and too many bytes (a "zip bomb").
+All is done in a hidden folder beside the wanted one, which is renamed when every file is there: a folder with
+its final name is complete, and an interrupted run goes on. Refused are paths and links out of the folder,
+devices, a name twice, and too many bytes (a "zip bomb").
 """
 
 import lzma
@@ -87,9 +87,8 @@ def _unpack(archive: Path, folder: Path, max_bytes: int, max_ratio: float) -> in
         if total > max_bytes:
             raise _Refused(f"unpacks to more than {max_bytes:,} bytes", "raise --max-bytes if it may")
         if total > max_packed:
-            raise _Refused(
-                f"unpacks to more than {max_ratio:g} times its size", "raise --max-ratio if it may"
-            )
+            why = f"unpacks to more than {max_ratio:g} times its size"
+            raise _Refused(why, "raise --max-ratio if it may")
         file = folder / name
         if not file.is_symlink() and file.is_file() and file.stat().st_size == size:
             continue  # from an earlier run; an interrupted file is shorter
@@ -103,17 +102,14 @@ def _unpack(archive: Path, folder: Path, max_bytes: int, max_ratio: float) -> in
 
 
 def _check_kind(archive: Path) -> None:
-    """Raise `UserError` if the archive is missing, a piece of several, or of an unknown kind."""
     if not archive.is_file():
         raise UserError(f"no archive {archive}", "name a file that is there")
     suffix = archive.suffix.lower()
     if (suffix.startswith(".z") and suffix[2:].isdigit()) or archive.with_suffix(".z01").exists():
         last = archive.with_suffix(".zip").name
-        raise UserError(
-            f"{archive} is one piece of a multi-part zip ({archive.stem}.z01, …, {last})",
-            f"with all pieces in one folder join them, `zip -s 0 {last} --out whole.zip`, "
-            "and unpack whole.zip",
-        )
+        what = f"{archive} is one piece of a multi-part zip ({archive.stem}.z01, …, {last})"
+        join = f"with all pieces in one folder join them, `zip -s 0 {last} --out whole.zip`"
+        raise UserError(what, f"{join}, and unpack whole.zip")
     if not archive.name.lower().endswith(SUFFIXES):
         raise UserError(f"{archive}: unknown kind of archive", f"one of: {', '.join(SUFFIXES)}")
 
@@ -122,14 +118,11 @@ def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_ratio: f
     """Unpack an archive into a new folder and return the number of files; a second call continues.
 
     Args:
-        archive: a zip or tar file.
         folder: must not exist, or be empty; may be a link to a folder.
-        max_bytes: limit of the bytes written.
-        max_ratio: limit of the bytes written, in multiples of the archive's size.
+        max_bytes, max_ratio: limits of the bytes written, the second in multiples of the archive's size.
 
     Raises:
-        UserError: the folder exists, the archive is missing, broken, of an unknown kind, a piece of several,
-            or refused.
+        UserError: the folder exists; the archive is missing, broken, of an unknown kind, a piece, or refused.
     """
     _check_kind(archive)
     folder = folder.resolve()  # the hidden folder is on the disk that a link leads to

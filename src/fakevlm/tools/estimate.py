@@ -62,13 +62,7 @@ class _UnansweredError(Exception):
 
 
 class Tally:
-    """Counts the requests that one model has yet to answer.
-
-    Args:
-        spec: its entry in params.yaml.
-        annotator: the model.
-        store: the cache.
-    """
+    """Counts the requests that one model, `spec` in params.yaml, has yet to answer."""
 
     def __init__(self, spec: Observer | Endpoint, annotator: Annotator, store: Cache) -> None:
         self.spec, self.annotator, self._store = spec, annotator, store
@@ -89,12 +83,12 @@ class Tally:
     async def _ask(self, request: Request) -> Outcome:
         request = request.to(self.annotator)
         outcome = stored(self._store, request)
-        if outcome is None and request.key in self._keys:
-            self.answered += 1
-            raise _UnansweredError
         if outcome is None:
-            self._keys.add(request.key)
-            self.add_unknown(request)
+            if request.key in self._keys:
+                self.answered += 1
+            else:
+                self._keys.add(request.key)
+                self.add_unknown(request)
             raise _UnansweredError
         self._answers += outcome.usable
         self._characters += len(outcome.text) * outcome.usable
@@ -139,7 +133,7 @@ def estimate(
     Args:
         records: what the models are asked about (`fakeclue.Requests`, a benchmark); walked through once.
         tallies: new, one an annotator.
-        rate: requests a second of one replica; None: each entry's `requests_per_second`.
+        rate: see `Tally.estimate`.
         aggregator: new; it is asked about the captions that the cache holds or will hold.
     """
     missing: Counter[str] = Counter()  # captions not written yet, by annotator
@@ -173,10 +167,8 @@ def annotation(params: Params, rate: float | None = None) -> list[Estimate]:
     """
     settings = params.annotate
     if not settings.annotators:
-        raise UserError(
-            f"profile {params.profile!r} asks nobody: its texts are the released ones",
-            "name a profile with annotate.annotators: --profile paper",
-        )
+        what = f"profile {params.profile!r} asks nobody: its texts are the released ones"
+        raise UserError(what, "name a profile with annotate.annotators: --profile paper")
     _, requests = planned(params)
     ground_truth = read_ground_truth(paths.artifacts("collect", "truth.jsonl"))
     annotators = make_annotators(settings.annotators, ground_truth, params.seed)
@@ -222,10 +214,6 @@ def table(estimates: Sequence[Estimate]) -> str:
         # Annotators run side by side, so the slowest decides; the aggregator follows.
         slowest = max(each.hours for each in estimates if not each.afterwards)
         sums["hours"] = slowest + sum(each.hours for each in estimates if each.afterwards)
-    lines = [
-        "| annotator | answered | to ask | tokens in | tokens out | cost | hours | GPU hours |",
-        "|---|---|---|---|---|---|---|---|",
-        *(row(each.name, (getattr(each, name) for name in names)) for each in estimates),
-        row("all", sums.values()),
-    ]
-    return "\n".join(lines)
+    head = "| annotator | answered | to ask | tokens in | tokens out | cost | hours | GPU hours |"
+    body = [row(each.name, (getattr(each, name) for name in names)) for each in estimates]
+    return "\n".join([head, "|---" * 8 + "|", *body, row("all", sums.values())])

@@ -27,10 +27,8 @@ def sweep(
     """Return similarity, precision, recall, f1 and n of the aggregate's clues, on fakes of the train split.
 
     Args:
-        params: the profile; `annotate.aggregator.similarity` is replaced by each value of `grid`.
-        annotated: folder of the stage `annotate`.
-        truth: `collect/truth.jsonl`.
-        grid: thresholds to try.
+        annotated, truth: the stage's folder, and `collect/truth.jsonl`.
+        grid: of `annotate.aggregator.similarity`.
         images: at most so many fakes, drawn with the run's seed.
 
     Raises:
@@ -38,10 +36,8 @@ def sweep(
     """
     spec = params.annotate.aggregator
     if not isinstance(spec, Embedding):
-        raise UserError(
-            f"profile {params.profile}: the aggregator {spec.backend} has no threshold",
-            "tune a profile whose aggregator is embedding",
-        )
+        what = f"profile {params.profile}: the aggregator {spec.backend} has no threshold"
+        raise UserError(what, "tune a profile whose aggregator is embedding")
     train = read_frame(annotated / "fakeclue" / "train", ["id", "label", "category"])
     ground_truth = read_ground_truth(truth)
     fakes = train[(train["label"] == FAKE) & train["id"].isin(ground_truth)].sort_values("id")

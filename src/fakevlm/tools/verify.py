@@ -1,8 +1,7 @@
 """Check that the corpora are complete: `fakevlm verify [--profile mini] [corpus | corpus=folder …]`
 
-Their folders are compared with catalogue.yaml and with the lists that they hold. Nothing is decoded: broken
-images are found by `collect`. Fewer images than the full corpus has are reported, and are no failure: a part
-of a corpus in the right layout can be used, and the miniature is one.
+Their folders are compared with catalogue.yaml and with the lists that they hold; nothing is decoded. Fewer
+images than the full corpus has are no failure: a part in the right layout, as the miniature, can be used.
 """
 
 import functools
@@ -125,7 +124,6 @@ def parts(key: str, root: Path, layout: list[Part]) -> Iterator[Item]:
 
 
 def _listed(root: Path, what: str, files: list[str], counts: dict[str, int]) -> Item:
-    """Compare a list with the files that are there."""
     missing = [name for name in files if not (root / name).is_file()]
     return Item(what, len(files) - len(missing), missing, counts=counts)
 
@@ -227,12 +225,12 @@ class Report:
 
 
 def verify(key: str, root: Path | None, faces: Path | None = None) -> Report:
-    """Compare one corpus's folder with the catalogue.
+    """Compare a corpus's folder with the catalogue.
 
     Args:
         key: its key in the catalogue.
         root: its folder; None where nobody names one.
-        faces: FaceForensics++'s folder, where DD-VQA's frames come from; None: those are not checked.
+        faces: that of FaceForensics++, where DD-VQA's frames come from; None: those are not checked.
     """
     report = Report(key, root)
     if root is not None and not root.is_dir():
@@ -279,8 +277,7 @@ def lines(report: Report) -> list[str]:
     if not report.complete:
         text.append(f"  cure     {SOURCES[report.key].get} ({corpus.url}; size: {corpus.size})")
         names = sorted(p.name for p in root.iterdir()) if root and root.is_dir() else []
-        packed = [name for name in names if name.lower().endswith(SUFFIXES) and not appledouble(name)]
-        if packed:
+        if packed := [n for n in names if n.lower().endswith(SUFFIXES) and not appledouble(n)]:
             text.append(f"  cure     still packed: {_some(packed)}; `fakevlm unpack FILE FOLDER`")
         if root is None:
             text.append(f"  cure     the profile leaves it out; check a folder with `{report.key}=FOLDER`")
@@ -290,9 +287,7 @@ def lines(report: Report) -> list[str]:
 def main(arguments: list[str], profile: str | None) -> int:
     """Print what is complete and what is missing; return 0 if all is complete, else 1.
 
-    Args:
-        arguments: `corpus` or `corpus=folder`; none: all corpora of the profile.
-        profile: section of params.yaml.
+    Arguments are `corpus` or `corpus=folder`; without any, all corpora of the profile are checked.
 
     Raises:
         UserError: there is no such corpus or profile.

@@ -21,9 +21,7 @@ def hypernyms(lines: Iterable[str]) -> dict[str, list[str]]:
         if line.startswith("  "):  # the licence
             continue
         cells = line.split(" | ")[0].split()
-        pointers = cells[
-            5 + 2 * int(cells[3], 16) :
-        ]  # after the words: symbol, synset, part of speech, words
+        pointers = cells[5 + 2 * int(cells[3], 16) :]  # symbol, synset, part of speech, words
         upwards = (n for n in range(0, len(pointers), 4) if pointers[n][0] == "@")
         above[f"n{cells[0]}"] = [f"n{pointers[n + 1]}" for n in upwards]
     return above

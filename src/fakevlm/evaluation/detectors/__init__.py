@@ -26,8 +26,8 @@ from fakevlm.model.verdict import round_log_odds
 Answers = Callable[[Sequence[Record], Cache | None], Mapping[str, Any]]
 
 DETECTORS = {
-    "cnnspot": "fakevlm.evaluation.detectors.plain:PublishedCNNSpot",
-    "univfd": "fakevlm.evaluation.detectors.plain:PublishedUnivFD",
+    "cnnspot": "fakevlm.evaluation.detectors.base:PublishedCNNSpot",
+    "univfd": "fakevlm.evaluation.detectors.base:PublishedUnivFD",
     "gramnet": "fakevlm.evaluation.detectors.gramnet:GramNet",
     "fusing": "fakevlm.evaluation.detectors.fusing:Fusing",
     "lnp": "fakevlm.evaluation.detectors.lnp:LNP",
@@ -38,7 +38,7 @@ def load_detector(spec: PublishedExpert) -> Any:
     """Return the detector of an entry with weights, or with a class of its own.
 
     Raises:
-        UserError: a file is missing, is no plain checkpoint, or holds other tensors than this kind has.
+        UserError: a file is missing, no plain checkpoint, or one of another kind.
     """
     files = [name for name in (spec.weights, spec.features) if name is not None]
     return plugins.load(spec.object or spec.kind, DETECTORS, "evaluate.experts[].object")(*files)
@@ -55,9 +55,8 @@ def published(spec: PublishedExpert, params: Params) -> Answers:
     for key, place in places.items():
         clip = key == "features" and spec.kind == "univfd"  # a folder, or a name on the hub
         if not clip and not place.is_file():
-            raise UserError(
-                f"expert {spec.name}: no file {files[key]}", f"get it, or correct evaluate.experts[].{key}"
-            )
+            cure = f"get it, or correct evaluate.experts[].{key}"
+            raise UserError(f"expert {spec.name}: no file {files[key]}", cure)
     if spec.scores is not None:
         return lambda records, cache: read_scores(spec, records)
     # Workers may run elsewhere: they get absolute paths.
@@ -76,7 +75,6 @@ def detector(name: str, load: Callable[[], Any], key: list[Any], params: Params)
         name: of the method.
         load: returns the detector; called once in each process that computes.
         key: what identifies the weights.
-        params: the profile; of it, cluster and evaluate.batch_size.
     """
     code = code_version(
         "fakevlm.evaluation.experts", "fakevlm.evaluation.detectors", "fakevlm.evaluation.vision",

@@ -28,25 +28,23 @@ def _read(spec: PublishedExpert) -> pd.Series:
         raise UserError(f"{where} is no readable CSV: {error}", "see evaluate.experts[].scores") from error
     columns = [column for column in ("p_fake", "score") if column in frame]
     if "id" not in frame or len(columns) != 1:
-        raise UserError(
-            f"{where} has the columns {', '.join(frame.columns)}", "give it `id` and one of `p_fake`, `score`"
-        )
+        cure = "give it `id` and one of `p_fake`, `score`"
+        raise UserError(f"{where} has the columns {', '.join(frame.columns)}", cure)
     values = pd.to_numeric(frame[columns[0]], errors="coerce").astype(float)
     probability = values.name == "p_fake"
     bad = ~np.isfinite(values) | frame["id"].isna() | (~values.between(0, 1) & probability)
     if bad.any():
-        raise UserError(
-            f"{where}, line {bad.argmax() + 2}: no id, or {values.name} is no number"  # the head is line 1
-            + " from 0 to 1" * probability,
-            f"{bad.sum()} such lines: correct them, or leave the images out of all methods",
+        number = "number from 0 to 1" if probability else "number"
+        what = (
+            f"{where}, line {bad.argmax() + 2}: no id, or {values.name} is no {number}"  # the head is line 1
         )
+        cure = f"{bad.sum()} such lines: correct them, or leave the images out of all methods"
+        raise UserError(what, cure)
     if twice := frame["id"][frame["id"].duplicated()].tolist():
         raise UserError(f"{where} names {twice[0]!r} twice", "keep one row an image")
     if not probability and spec.threshold is None:
-        raise UserError(
-            f"{where} has scores without a threshold",
-            "say in evaluate.experts[].threshold from which score on an image is fake",
-        )
+        cure = "say in evaluate.experts[].threshold from which score on an image is fake"
+        raise UserError(f"{where} has scores without a threshold", cure)
     return values.set_axis(frame["id"])
 
 

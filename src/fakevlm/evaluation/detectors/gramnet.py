@@ -53,9 +53,8 @@ class GramResNet(ResNet):
     def __init__(self, outputs: int) -> None:
         super().__init__(BasicBlock, (2, 2, 2, 2), num_classes=0)
         self.scale = nn.ParameterDict({"scale": torch.ones(1)})  # one factor for all branches
-        self.fcnewr = nn.Sequential(
-            nn.Linear(512 + 32 * len(BRANCHES), 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, outputs)
-        )
+        first = nn.Linear(512 + 32 * len(BRANCHES), 512)
+        self.fcnewr = nn.Sequential(first, nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, outputs))
         for name, channels, first, second in BRANCHES:
             setattr(self, f"conv_{name}_0", _reduce(channels, 32, 1))
             setattr(self, first, _reduce(1, 16, 2))

@@ -36,9 +36,8 @@ class _DualAttention(nn.Module):
         super().__init__()
         spatial = nn.ModuleDict({"conv": nn.Conv2d(2, 1, 3, padding=1, bias=False)})
         inner = CHANNELS // REDUCTION
-        conv_du = nn.Sequential(
-            nn.Conv2d(CHANNELS, inner, 1), nn.ReLU(), nn.Conv2d(inner, CHANNELS, 1), nn.Sigmoid()
-        )
+        squeeze, widen = nn.Conv2d(CHANNELS, inner, 1), nn.Conv2d(inner, CHANNELS, 1)
+        conv_du = nn.Sequential(squeeze, nn.ReLU(), widen, nn.Sigmoid())
         self.SA, self.CA = nn.ModuleDict({"spatial": spatial}), nn.ModuleDict({"conv_du": conv_du})
         self.body = nn.Sequential(_conv(CHANNELS, CHANNELS), activation, _conv(CHANNELS, CHANNELS))
         self.conv1x1 = nn.Conv2d(2 * CHANNELS, CHANNELS, 1)
@@ -62,10 +61,7 @@ class _Group(nn.Module):
 
 
 def make_denoiser() -> nn.Module:
-    """Return CycleISP's denoiser (Zamir et al., CVPR 2020), with the published tensors' names.
-
-    It gives the negative noise of sRGB images (n, 3, h, w) in 0–1.
-    """
+    """Return CycleISP's denoiser (Zamir et al., CVPR 2020): images (n, 3, h, w) in 0–1 → negative noise."""
     activation = nn.PReLU(CHANNELS)  # one for all layers, as published: its tensor appears under many names
     groups = [_Group(activation) for _ in range(GROUPS)]
     parts = {
@@ -90,10 +86,8 @@ def with_spectrum(x: Tensor) -> Tensor:
     amplitude = (spectrum.abs() + 1e-8) ** 0.8
     phase = torch.atan2(spectrum.imag + 1e-8, spectrum.real + 1e-8)
     weights = torch.tensor(GREY, device=x.device)[:, None, None]
-    grey = [
-        torch.fft.ifftshift((part * weights).sum(1, keepdim=True), dim=(2, 3)) for part in (amplitude, phase)
-    ]
-    return torch.cat([x, *grey], 1)
+    grey = [(part * weights).sum(1, keepdim=True) for part in (amplitude, phase)]
+    return torch.cat([x, *(torch.fft.ifftshift(part, dim=(2, 3)) for part in grey)], 1)
 
 
 class LNP(Detector):
