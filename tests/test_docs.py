@@ -1,28 +1,26 @@
 """README, docs, notebooks and settings name only commands, stages, modules and files that exist."""
 
-import json
 import pkgutil
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 from typer.main import get_command
 
+from conftest import ROOT
 from fakevlm import summary
 from fakevlm.cli import app
 from fakevlm.reporting.texts import layout
-from imports import ROOT
+from test_notebooks import NOTEBOOKS, STAGES, read
 
 COMMANDS = set(get_command(app).commands)
-STAGES = set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 RULES = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
 FOLDERS = "src|notebooks|tests|figures|benchmarks|integrations|docs|examples|embedded"
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "params.yaml", "dvc.yaml")),
     *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "notebooks").glob("*.ipynb")),
+    *NOTEBOOKS,
 ]
 
 
@@ -30,8 +28,7 @@ def prose(page: Path) -> str:
     """Return a page's text; of a notebook the Markdown cells."""
     if page.suffix != ".ipynb":
         return page.read_text()
-    cells = json.loads(page.read_text())["cells"]
-    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return "\n".join(cell.source for cell in read(page).cells if cell.cell_type == "markdown")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -44,7 +41,7 @@ def test_pages_name_only_what_exists(page: Path) -> None:
     commands = re.findall(r"(?:^|`|&& )fakevlm ([a-z][a-z-]*)", text, re.M)
     assert set(commands) <= COMMANDS
     assert set(re.findall(r"(?:^|`|&& )make ([a-z]+)", text, re.M)) <= RULES
-    assert set(re.findall(r"dvc repro (?:-f )?([a-z]+)", text)) <= STAGES
+    assert set(re.findall(r"dvc repro (?:-f )?([a-z]+)", text)) <= set(STAGES)
     for name in re.findall(r"`((?:fakevlm|miniworld)(?:\.\w+)+)", text):
         pkgutil.resolve_name(name)
 

@@ -7,15 +7,18 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
+import grimp
 import pytest
 import yaml
 
 from conftest import ROOT
+from fakevlm import plugins
 from fakevlm.config.params import Params
 from fakevlm.config.parts import SHOWS
-from imports import file_of, graph, reached
+from test_notebooks import read
 
 MB = 1_000_000
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -66,6 +69,40 @@ def test_make_lists_its_commands_and_says_what_to_do_without_python(tmp_path: Pa
     assert done.returncode != 0
     assert "FakeVLM needs Python 3.11" in done.stdout
     assert not (tmp_path / ".venv").exists()
+
+
+@cache
+def graph() -> grimp.ImportGraph:
+    """Return who imports whom. A module also imports its package, and what it loads by name."""
+    imports = grimp.build_graph("fakevlm", "miniworld")
+    for module in sorted(imports.modules):
+        if "." in module:
+            imports.add_import(importer=module, imported=module.rpartition(".")[0])
+    loaded = {"annotation.annotators": plugins.ANNOTATORS, "synthesis.rendered": plugins.RENDERERS}
+    for module, registered in loaded.items():
+        for reference in registered.values():
+            imports.add_import(importer=f"fakevlm.{module}", imported=reference.split(":")[0])
+    return imports
+
+
+def reached(notebook: Path) -> set[str]:
+    """Return the packages' modules that a notebook imports directly or through others."""
+    sources = [cell.source for cell in read(notebook).cells if cell.cell_type == "code"]
+    names = set()
+    for node in ast.walk(ast.parse(re.sub(r"(?m)^[%!].*$", "", "\n".join(sources)))):
+        if isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    direct = names & graph().modules
+    return direct.union(*(graph().find_upstream_modules(name) for name in direct))
+
+
+def file_of(module: str) -> Path:
+    """Return a module's file. A folder without `__init__.py` is no package: old checkouts may hold some."""
+    path = ROOT / "src" / module.replace(".", "/")
+    package = path / "__init__.py"
+    return package if package.is_file() else path.with_suffix(".py")
 
 
 def test_what_only_draws_or_starts_does_not_load_torch() -> None:
@@ -170,13 +207,6 @@ def test_a_setting_runs_only_the_stages_that_use_it(stages: dict[str, dict]) -> 
     assert stale("cluster.workers") == set(), "where models compute decides no number"
     for section in set(Params.model_fields) - {"profile", "cluster", "report"}:
         assert stale(section), f"no stage names {section}"
-
-
-def test_messages_tools_and_cards_run_no_stage_but_the_report(stages: dict[str, dict]) -> None:
-    tools = ("errors", "progress", "cli", "tools/verify", "reporting/cards", "config/params")
-    for file in (f"src/fakevlm/{name}.py" for name in tools):
-        users = [n for n, stage in stages.items() if any(under(file, dep) for dep in stage["deps"])]
-        assert users == (["report"] if "reporting" in file else []), file
 
 
 def test_data_is_an_import_that_needs_no_remote() -> None:

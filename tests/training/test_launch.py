@@ -16,8 +16,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-import slurmnodes
-import sshnodes
+import clusters
 import tinyllava
 from conftest import ROOT
 from fakevlm.config.params import DeepSpeed, load_params
@@ -192,14 +191,14 @@ def test_a_killed_notebooks_ranks_end_and_it_goes_on(tuned, project, runs):
 
 @pytest.fixture
 def nodes(project, monkeypatch):
-    with sshnodes.running(project / "ssh") as folder:
+    with clusters.over_ssh(project / "ssh") as folder:
         monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
         (project / ".deepspeed_env").write_text(f"FAKEVLM_ROOT={project}\n")  # ssh takes no variables along
         yield project
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sshnodes.READY, reason="needs openssh-server and pdsh")
+@pytest.mark.skipif(not clusters.HAS_SSH, reason="needs openssh-server and pdsh")
 def test_two_nodes_over_ssh_go_on_after_a_kill(tuned, nodes, runs):
     params = tuned({"stage": 2, "processes": 1, "nodes": 2, "hostfile": "hosts"}, **LONG)
     (nodes / "hosts").write_text("node1 slots=1\ngone slots=1\n")
@@ -230,7 +229,7 @@ def state(job: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not slurmnodes.READY, reason="needs slurm-wlm")
+@pytest.mark.skipif(not clusters.HAS_SLURM, reason="needs slurm-wlm")
 def test_a_cancelled_slurm_job_submitted_again_goes_on(tuned, project, runs, monkeypatch):
     params = tuned({"stage": 2, "processes": 1, "nodes": 2}, **LONG)
     (project / "runs").mkdir()
@@ -241,7 +240,7 @@ def test_a_cancelled_slurm_job_submitted_again_goes_on(tuned, project, runs, mon
         file = Path(f"runs/slurm-{job}.log")
         return file.read_text() if file.exists() else state(job)
 
-    with slurmnodes.running():
+    with clusters.under_slurm():
         job = slurm(*SUBMIT)
         until(lambda: list(runs.glob("*/checkpoint-*/complete")) or state(job) == "FAILED", lambda: log(job))
         slurm("scancel", job)
