@@ -23,10 +23,7 @@ from fakevlm.model.sentence_encoder import encode
 
 FAMILIES = ("texture", "geometry", "lighting")
 VERDICT = {FAKE: "This is a fake image.", REAL: "This is a real image."}
-NOTHING = {
-    FAKE: "No visible artifact explains it.",
-    REAL: "Nothing in it speaks against a photograph.",
-}
+NOTHING = {FAKE: "No visible artifact explains it.", REAL: "Nothing in it speaks against a photograph."}
 # A statement with words of polarity is a remark if it is nearer to a remark than to any clue by this margin.
 _REMARK_MARGIN = 0.1
 # A statement without such words is a clue if it is this similar to a description of the label's kind.
@@ -48,33 +45,23 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Clue:
-    """One observation in an answer.
-
-    Attributes:
-        critical: whether it was kept for being glaring although too few annotators made it.
-    """
+    """One observation in an answer."""
 
     family: str  # of `FAMILIES`
     statement: str
     annotators: int  # how many made it
-    critical: bool = False
+    critical: bool = False  # it is glaring, and was kept although too few annotators made it
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """The aggregate A of one image.
-
-    Attributes:
-        text: the answer in the fixed format; empty if there is none.
-        outcome: `ok`, else why there is no answer: the request's outcome, or `invalid` (not the schema).
-        problem: what was wrong, if `outcome` is not `ok`.
-    """
+    """The aggregate A of one image."""
 
     id: str
-    text: str
+    text: str  # the answer in the fixed format; empty if there is none
     clues: tuple[Clue, ...]
-    outcome: str = "ok"
-    problem: str = ""
+    outcome: str = "ok"  # else why there is no answer: the request's outcome, or `invalid` (not the schema)
+    problem: str = ""  # what was wrong, if `outcome` is not `ok`
 
 
 class Aggregator(Protocol):

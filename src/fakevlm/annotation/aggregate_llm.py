@@ -1,15 +1,9 @@
 """The aggregation A = M(A1, A2, A3) by a language model behind a server (paper section 3.2, Eq. 1).
 
 The model, which may see the image, is asked for JSON of a fixed schema: the verdict, and by family the clues
-with the annotators who make each. An answer that does not fit (no JSON, another verdict than the known label,
-an annotator who does not exist, cut off, empty) is asked for again with what was wrong, `attempts` times in
-all. Then the image is left out and listed with the reason. The rules are applied to an answer that fits: a
-clue needs `min_annotators` annotators, or one and to be critical, which on real images nothing is; statements
-of the verdict are dropped. Whether two annotators mean the same, and what is glaring, is the model's
-judgement.
-
-Captions are data: they are put as JSON strings, which no text can end. The verdict is that of the known
-label. Each attempt is a request of its own in the cache, so a change of the rules asks nothing anew.
+with the annotators who make each. An answer that does not fit is asked for again with what was wrong; after
+`attempts` the image is left out. `_clues` then applies the rules. Captions are put as JSON strings, which no
+text can end. Each attempt is a request of its own in the cache: a change of the rules asks nothing anew.
 """
 
 import json
@@ -21,7 +15,7 @@ from importlib import resources
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from fakevlm.annotation.aggregate import FAMILIES, Annotation, Candidates, Clue, answer, in_order
 from fakevlm.annotation.captions import is_verdict, split
@@ -46,17 +40,13 @@ _FENCE = re.compile(r"^\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
 
 # In the schema that the server gets: every key required, none more allowed, no limits of length, which not
 # all support.
-class _Clause(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class _Clause(BaseModel, extra="forbid", strict=True):
     statement: str
     annotators: list[int]
     critical: bool
 
 
-class _Reply(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class _Reply(BaseModel, extra="forbid", strict=True):
     verdict: Literal["fake", "real"]
     texture: list[_Clause]
     geometry: list[_Clause]
@@ -105,11 +95,7 @@ def again(first: str, attempt: int, last: str, problem: str) -> str:
 
 
 def _read(text: str, image: Candidates) -> _Reply:
-    """Return a reply that fits the schema, the label and the number of captions.
-
-    Raises:
-        _Unfit: it does not.
-    """
+    """Return a reply that fits the schema, the label and the number of captions, or raise `_Unfit`."""
     fenced = _FENCE.match(text)
     try:
         reply = _Reply.model_validate_json(fenced[1] if fenced else text)
@@ -130,7 +116,7 @@ def _read(text: str, image: Candidates) -> _Reply:
 
 
 def _clues(reply: _Reply, label: int, min_annotators: int) -> tuple[Clue, ...]:
-    """Return the clues of a reply that the rules keep."""
+    """Return the clues with `min_annotators`, or with one if critical, which on real images nothing is."""
     clues: dict[str, Clue] = {}
     for family in FAMILIES:
         for clause in getattr(reply, family):
@@ -146,14 +132,7 @@ def _clues(reply: _Reply, label: int, min_annotators: int) -> tuple[Clue, ...]:
 
 
 def judge(image: Candidates, outcome: Outcome, spec: ServedAggregator, min_annotators: int) -> Annotation:
-    """Return the aggregate that one answer is, or why it is none.
-
-    Args:
-        image: its captions.
-        outcome: how the request ended.
-        spec: the entry `annotate.aggregator`.
-        min_annotators: how many must name a clue that is not critical.
-    """
+    """Return the aggregate that one answer is, or why it is none."""
     problem = outcome.text
     if outcome.status == "ok":
         try:
@@ -174,7 +153,6 @@ class LLMAggregator(Client):
     Args:
         spec: the entry `annotate.aggregator`.
         min_annotators: how many must name a clue that is not critical.
-        seed: the profile's.
         store: the cache of answers.
         picture: returns an annotated image's encoded bytes by its id, if the model sees them.
         concurrency: requests under way at a time, if the entry does not say.

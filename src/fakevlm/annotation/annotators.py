@@ -45,8 +45,6 @@ def make_aggregator(
     """Return the aggregator of a profile: by sentence embeddings, or a language model behind servers.
 
     Args:
-        settings: the section `annotate`.
-        seed: the run's seed.
         store: the cache of a served model's answers.
         picture: returns an annotated image's encoded bytes by its id, for a model that sees them.
     """

@@ -46,9 +46,7 @@ def write_captions(out: Path, ids: pd.Series, answers: Mapping[str, Columns]) ->
     """Write all captions into `candidates.parquet`, image by image.
 
     Args:
-        out: the folder.
-        ids: of the images.
-        answers: by annotator, status and text of its answer about each image.
+        answers: by annotator, status and text of its answer about each image of `ids`.
     """
     tables = [
         pd.DataFrame({"id": ids, "annotator": name, "outcome": each["status"], "text": each["text"]})
@@ -61,11 +59,10 @@ def write_captions(out: Path, ids: pd.Series, answers: Mapping[str, Columns]) ->
 
 
 def write_images(out: Path, images: Iterable[Record]) -> None:
-    """Write images with split, category and answer as they come.
+    """Write images as shards, `fakeclue/<split>/`, and in the release's form, `data_json/<split>.json`.
 
     Args:
-        out: the folder for the shards, `fakeclue/<split>/`, and the release's form, `data_json/<split>.json`.
-        images: each with one reference, its answer.
+        images: each with split, category and one reference, its answer.
     """
     with ExitStack() as stack:
         shards = {split: stack.enter_context(RecordWriter(out / "fakeclue" / split)) for split in SPLITS}

@@ -49,11 +49,9 @@ def subject(category: str) -> str:
 
 
 def label_prompt(category: str, label: int, tagged: bool = False) -> Prompt:
-    """Return the prompt for an image of `category` known to be real (1) or fake (0).
+    """Return the prompt for an image of a category (`records.CATEGORIES`), known to be real (1) or fake (0).
 
     Args:
-        category: one of `records.CATEGORIES`.
-        label: 1 real, 0 fake.
         tagged: begin with the tag, for a fake that may show no artifact.
 
     Raises:

@@ -1,9 +1,8 @@
 """Choose and split the images of FakeClue (paper sections 3.1: a random split; 3.2: fake to real 1:1).
 
 Two things differ from the release on purpose. Images are split by source item (a video with its
-manipulations, a photograph with its reproductions): the release splits by row, with frames of one video in
-train and in test. And the 1:1 of section 3.2 holds within each category and split; the release is 65:35
-(`balance: false` keeps all).
+manipulations), where the release has frames of one video in train and in test. And the 1:1 of section
+3.2 holds within each category and split; the release is 65:35 (`balance: false` keeps all).
 """
 
 import zlib
@@ -28,7 +27,6 @@ def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: flo
     Args:
         records: columns id, label, category, item, split (None if there is none yet).
         val_fraction, test_fraction: shares of the records, those with a given split included.
-        seed: the run's seed.
 
     Raises:
         UserError: an item has two given splits, or the fractions leave nothing to train on.

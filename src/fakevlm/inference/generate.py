@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList
 
 from fakevlm.cache import code_version, model_version
 from fakevlm.data.records import Record
@@ -23,13 +23,8 @@ from fakevlm.model.collate import Collator, Encoded, Example, on_device
 from fakevlm.model.llava import load_model, load_processor, locate
 
 OPENING = "This is a"  # of every answer that the model is trained on; what P(fake) falls back on
-CODE = (
-    "fakevlm.model.chat",
-    "fakevlm.model.collate",
-    "fakevlm.model.verdict",
-    "fakevlm.data.records",
-    __name__,
-)
+_MODEL = [f"fakevlm.model.{name}" for name in ("chat", "collate", "verdict")]
+CODE = (*_MODEL, "fakevlm.data.records", __name__)
 
 
 def predictor(
@@ -40,7 +35,6 @@ def predictor(
     Args:
         name: a model's folder or its name on the hub.
         dtype: torch's name of the weights' type.
-        batch_size: images at a time.
         max_new_tokens: longest answer; longer ones are cut.
         prompt: in which form questions are put: the processor's chat template, or the authors' bare one.
 
@@ -72,13 +66,7 @@ def plan(
 
 
 class Llava:
-    """A LLaVA that answers batches of records.
-
-    Args:
-        model: a `LlavaForConditionalGeneration`.
-        processor: its processor.
-        max_new_tokens, prompt: see `predictor`.
-    """
+    """A `LlavaForConditionalGeneration` that answers batches of records; see `predictor`."""
 
     def __init__(
         self, model: Any, processor: Any, max_new_tokens: int, prompt: chat.Prompt = "template"
@@ -119,7 +107,12 @@ class Llava:
 
     def _generate(self, inputs: dict[str, torch.Tensor]) -> tuple[list[list[int]], list[list[float]]]:
         """Return each row's greedy tokens and logit differences, without its end-of-sequence token."""
-        tokenizer, differences = self.processor.tokenizer, _Differences(*self.words)
+        tokenizer, differences = self.processor.tokenizer, []
+
+        def note(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            differences.append(logit_difference(scores, *self.words))
+            return scores
+
         ends = self.model.generation_config.eos_token_id
         ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends)
@@ -131,10 +124,10 @@ class Llava:
             pad_token_id=pad,
         )
         output = self.model.generate(
-            **inputs, generation_config=settings, logits_processor=LogitsProcessorList([differences])
+            **inputs, generation_config=settings, logits_processor=LogitsProcessorList([note])
         )
         tokens = output[:, inputs["input_ids"].shape[1] :].tolist()
-        steps = torch.stack(differences.steps, dim=1).tolist()
+        steps = torch.stack(differences, dim=1).tolist()
         lengths = [next((n for n, token in enumerate(row) if token in ends), len(row)) for row in tokens]
         return (
             [row[:n] for row, n in zip(tokens, lengths, strict=True)],
@@ -153,18 +146,6 @@ class Llava:
         positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         logits = self.model(**inputs, position_ids=positions, logits_to_keep=1, use_cache=False).logits[:, -1]
         return logit_difference(logits, *self.words).tolist()
-
-
-class _Differences(LogitsProcessor):
-    """Keep, for each step, how much the fake words outweigh the real ones. Shape (batch,)."""
-
-    def __init__(self, fake: list[int], real: list[int]) -> None:
-        self.fake, self.real = fake, real
-        self.steps: list[torch.Tensor] = []
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.steps.append(logit_difference(scores, self.fake, self.real))
-        return scores
 
 
 def logit_difference(logits: torch.Tensor, fake: list[int], real: list[int]) -> torch.Tensor:

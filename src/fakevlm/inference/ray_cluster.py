@@ -1,12 +1,9 @@
 """Batches over the worker processes of a Ray cluster, on this machine or on many, by Ray Data.
 
-One pool of workers a run: each loads its model once. Only batches' numbers travel through Ray Data; a worker
-fetches a batch's records from a reader beside this process, decodes it while another is computed, and gives
-back its columns. So memory does not grow with the records, and no folder of images has to be visible
-elsewhere. A worker that dies is started again, and its batches are computed again.
-
-On several machines: the package installed and a model's folder visible under the same path on each, or a name
-on the hub.
+Each worker loads its model once. Only batches' numbers travel through Ray Data; a worker fetches the records
+from a reader beside this process, so that memory does not grow with them and no folder of images has to be
+visible elsewhere. A worker that dies is started again, with its batches. On several machines each needs the
+package, and the model's folder under the same path (or a name on the hub).
 """
 
 import contextlib
@@ -56,9 +53,9 @@ def connected(cluster: Cluster | None) -> Iterator[None]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if cluster.address is None:  # whatever RAY_ADDRESS says
         options |= {"address": "local", "num_cpus": cluster.workers, "object_store_memory": _STORE}
-        options |= {"include_dashboard": False}
+        options["include_dashboard"] = False
     else:
-        options |= {"address": cluster.address}
+        options["address"] = cluster.address
     _start(cluster, options)
     try:
         yield
@@ -114,7 +111,14 @@ def run(
         import torch
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        _check_gpus(cluster, ray.cluster_resources().get("GPU", 0))
+        there = ray.cluster_resources().get("GPU", 0)
+        wanted = cluster.workers * cluster.gpus_per_worker
+        if wanted > there:  # Ray would wait for them for ever
+            raise UserError(
+                f"the Ray cluster has {there:g} GPUs; {cluster.workers} workers with "
+                f"{cluster.gpus_per_worker:g} each need {wanted:g}",
+                "lower cluster.workers or gpus_per_worker, or add machines",
+            )
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, "scheduling_strategy": here, "max_restarts": -1, "max_task_retries": -1}
         reader = ray.remote(_Reader).options(**options).remote(ray.put(records), plan)
@@ -150,17 +154,6 @@ def run(
             ) from error
         finally:
             ray.kill(reader)
-
-
-def _check_gpus(cluster: Cluster, there: float) -> None:
-    """Refuse GPUs that no machine has; Ray would wait for them for ever."""
-    wanted = cluster.workers * cluster.gpus_per_worker
-    if wanted > there:
-        raise UserError(
-            f"the Ray cluster has {there:g} GPUs; {cluster.workers} workers with {cluster.gpus_per_worker:g} "
-            f"each need {wanted:g}",
-            "lower cluster.workers or gpus_per_worker, or add machines",
-        )
 
 
 class _Reader:

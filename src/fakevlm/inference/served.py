@@ -1,21 +1,15 @@
 """FakeVLM behind vLLM or SGLang servers: words, verdict and P(fake) from log-probabilities.
 
-One request a record, greedy, with the image as data. Verdict and place are found as in this process
-(`model.verdict`). P(fake) is the softmax over the words "fake" and "real" at that place, each word the sum
-over its spellings.
+One greedy request a record. Verdict and P(fake) are read as in this process (`model.verdict`). Servers round
+otherwise, so that a near tie may end in another word.
 
-* vLLM is asked for exactly these tokens (`logprob_token_ids`), so P(fake) is exact. Other servers give their
-  likeliest tokens. A word of which none is among them counts as likely as the last of them, which it cannot
-  exceed; the number of such places is printed.
-* Where the answer gives no verdict, or both words are missing, the record is asked again with the opening
-  "This is a" in the answer, and its row is marked `forced`. Both missing there too: P(fake) is one half.
-* Where a server tells the tokens of its prompt, they must be those that the model was trained on.
-
-Sums are rounded differently on a server, so that a near tie may end in another word.
+* vLLM is asked for exactly the tokens of "fake" and "real", so P(fake) is exact. Other servers give their
+  likeliest tokens; a word that is not among them counts as likely as the last, which it cannot exceed.
+* Without a verdict, or if both words are missing, the record is asked again with the opening "This is a" in
+  the answer, and its row is marked `forced`. Both missing there too: P(fake) is one half.
 """
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -24,6 +18,8 @@ from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from scipy.special import logsumexp
 
 from fakevlm.cache import Cache, answers, model_version
 from fakevlm.config.params import Endpoint, Servers
@@ -71,14 +67,12 @@ class Served(Client):
     """A model behind servers.
 
     Args:
-        servers: where.
         name: the method's name, for messages.
         weights: folder or hub name of the weights that are served.
         longest: answer, in tokens.
-        prompt: in which form questions are put; servers know only the template.
 
     Raises:
-        UserError: the servers' key is not set, or the prompt is to be another.
+        UserError: the servers' key is not set, or `prompt` is another than `template`.
     """
 
     def __init__(
@@ -189,10 +183,7 @@ class Served(Client):
         if outcome.status == "error":
             cure = "its log tells why; or give it more time by evaluate.servers.timeout"
         elif outcome.status == "rejected" and _LIMITS.search(outcome.text):
-            cure = (
-                "serve with larger limits (vLLM: --max-logprobs for the tokens, --max-model-len for prompt, "
-                "image and answer together)"
-            )
+            cure = "serve with larger limits (vLLM: --max-logprobs, --max-model-len for image and answer too)"
         else:
             cure = "the servers must give log-probabilities and token ids, as vLLM and SGLang do"
         raise UserError(
@@ -231,7 +222,7 @@ class Served(Client):
         likely = {(each["token"], each["logprob"]) for each in (place, *place.get("top_logprobs", ()))}
         words = [[value for token, value in likely if self._is(token, n)] for n in range(len(self._words))]
         least = min(value for _, value in likely)
-        fake, real = (_logsumexp(word or [least]) for word in words)
+        fake, real = (float(logsumexp(word or [least])) for word in words)
         return LogitDifference(fake - real, sum(not word for word in words))
 
     def _is(self, token: str, word: int) -> bool:
@@ -242,13 +233,11 @@ class Served(Client):
 
     def _prompt(self, question: Question) -> tuple[int, ...]:
         """Return the tokens that the model is to read: the prompt, or that and the opening of the answer."""
-        if not question.opening:
-            ids = self.tokenizer(chat.prompt(self.processor, question.question)).input_ids
-        else:
-            ids = self.tokenizer(
-                chat.conversation(self.processor, question.question, question.opening)
-            ).input_ids[:-1]
-        return _one_image(ids, self.processor)
+        text = chat.prompt(self.processor, question.question)
+        if question.opening:
+            text = chat.conversation(self.processor, question.question, question.opening)
+        ids = self.tokenizer(text).input_ids
+        return _one_image(ids[:-1] if question.opening else ids, self.processor)
 
     def _check_prompt(self, question: Question, outcome: Outcome) -> None:
         """Raise UserError if the server read another prompt than the model was trained on."""
@@ -268,8 +257,3 @@ def _one_image(ids: list[int], processor: Any) -> tuple[int, ...]:
         for number, run in groupby(ids)
         for token in ([number] if number == processor.image_token_id else run)
     )
-
-
-def _logsumexp(values: list[float]) -> float:
-    top = max(values)
-    return top + math.log(math.fsum(math.exp(value - top) for value in values))

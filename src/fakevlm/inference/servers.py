@@ -67,8 +67,7 @@ def need_key(spec: Endpoint | Servers, entry: str) -> str:
     """Return the key of an entry's servers, from the environment; empty if they need none.
 
     Args:
-        spec: the entry in params.yaml.
-        entry: its place there, for the error.
+        entry: its place in params.yaml, for the error.
 
     Raises:
         UserError: it is not set, or is none.
@@ -222,7 +221,6 @@ class Client:
     """A model behind OpenAI-compatible servers; an `ask.Annotator`.
 
     Args:
-        spec: the entry in params.yaml.
         seed: the profile's seed, used if the entry has none.
         sampling: more that goes into every request, such as `response_format`.
         entry: the entry's place in params.yaml, for errors.
@@ -328,12 +326,7 @@ class Client:
         return Pool([Replica(url, AsyncOpenAI(base_url=url, **options)) for url in self.spec.urls], self._who)
 
     async def _attempt(self, replica: Replica, messages: list[Any], sampling: Mapping[str, Any]) -> Outcome:
-        """Ask one replica once.
-
-        Raises:
-            _Failure: it may be repeated.
-            UserError: it is the user's mistake.
-        """
+        """Ask one replica once; raise `_Failure` where that may be repeated."""
         from openai import APIConnectionError, APIStatusError, Omit
 
         # The environment may hold a key and an organization for another service.
@@ -350,11 +343,9 @@ class Client:
         except APIStatusError as error:
             return self._refusal(replica, error)
         except APIConnectionError as error:
-            cause = error.__cause__
-            unreachable = type(cause).__name__ in ("ConnectError", "ConnectTimeout")
-            raise _Failure(
-                f"{replica.url}: {type(cause).__name__} {cause}", unreachable=unreachable
-            ) from error
+            kind = type(error.__cause__).__name__
+            unreachable = kind in ("ConnectError", "ConnectTimeout")
+            raise _Failure(f"{replica.url}: {kind} {error.__cause__}", unreachable=unreachable) from error
         except (ValueError, AttributeError, IndexError, TypeError) as error:
             raise _Failure(f"{replica.url}: no chat completion ({error})") from error
         usage = completion.usage
@@ -364,7 +355,6 @@ class Client:
         return outcome
 
     def _read(self, completion: "ChatCompletion") -> Outcome:
-        """Return the outcome that a completion is."""
         choice = completion.choices[0]
         text, refusal = (choice.message.content or "").strip(), choice.message.refusal
         if choice.finish_reason == "content_filter" or refusal:
@@ -384,10 +374,8 @@ class Client:
             404: f"{replica.url}/models lists what is served there; set {self._entry}.model or urls to match",
         }
         if status in cures:
-            raise UserError(
-                f"{self._who}: {replica.url} answers {status} for model {self.model!r}: {message}",
-                cures[status],
-            ) from error
+            text = f"{self._who}: {replica.url} answers {status} for model {self.model!r}: {message}"
+            raise UserError(text, cures[status]) from error
         if status in _RETRIED or status >= 500:
             raise _Failure(f"{replica.url}: {message}", _retry_after(error.response.headers)) from error
         return Outcome("refused" if error.code == "content_filter" else "rejected", message)
@@ -398,12 +386,11 @@ class Client:
         return message if len(message) <= _MESSAGE else message[:_MESSAGE] + "…"
 
     def _away(self, failure: _Failure) -> UserError:
-        what = "nothing but failures at"
-        cure = "the server's log tells why; once it works, a new run goes on from here"
+        what, cure = "nothing but failures at", "the server's log tells why"
         if failure.unreachable:
-            what = "no server can be reached at"
-            cure = f"start the servers, or correct {self._entry}.urls; a new run goes on from here"
-        return UserError(f"{self._who}: {what} {', '.join(self.spec.urls)} ({failure})", cure, away=True)
+            what, cure = "no server can be reached at", f"start the servers, or correct {self._entry}.urls"
+        text = f"{self._who}: {what} {', '.join(self.spec.urls)} ({failure})"
+        return UserError(text, f"{cure}; a new run goes on from here", away=True)
 
     def _stop_if_all_rejected(self, outcome: Outcome) -> None:
         """Stop the run if all requests are rejected: a hundred thousand would tell no more."""

@@ -71,9 +71,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
     backend.train_from_iterator([*texts, *verdicts], trainer=trainer)
     backend.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A",
-        pair=f"{BOS} $A {BOS} $B",
-        special_tokens=[(BOS, backend.token_to_id(BOS))],
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, backend.token_to_id(BOS))]
     )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -86,10 +84,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
     for word in (*VERDICT_WORDS, *(f" {word}" for word in VERDICT_WORDS)):
         if len(tokenizer.encode(word, add_special_tokens=False)) != 1:
-            raise UserError(
-                f"a vocabulary of {vocab_size} tokens has no room for {word!r}",
-                "use a vocab_size of 400 or more",
-            )
+            raise UserError(f"vocab_size {vocab_size} leaves no room for {word!r}", "use 400 or more")
     return tokenizer
 
 
@@ -122,12 +117,9 @@ def build_llava(
 
     Args:
         folder: made if missing.
-        texts: for the tokenizer.
-        vision: `hidden_size`, `layers`, `heads`, `mlp` of the CLIP vision tower.
-        text: the same of the Llama language model.
-        image_size: side of the square input, pixels.
-        patch_size: side of a patch, pixels; divides `image_size`.
-        vocab_size: the largest number of tokens.
+        texts, vocab_size: see `build_tokenizer`.
+        vision, text: `hidden_size`, `layers`, `heads`, `mlp` of the CLIP vision tower and of the Llama.
+        image_size, patch_size: sides of the square input and of a patch, pixels.
         seed: of the weights.
 
     Raises:

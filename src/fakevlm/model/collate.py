@@ -40,7 +40,6 @@ class Collator:
     """Batches examples for training (padded on the right) or for generation (padded on the left).
 
     Args:
-        processor: of the model.
         max_length: longest sequence, image tokens included; longer answers are cut. None: no limit.
         for_generation: prompts alone, padded on the left, no labels.
         prompt: the form of the question (`chat.Prompt`).
@@ -97,11 +96,9 @@ class Collator:
         return Encoded(pixels.to(torch.uint8).clone(), torch.tensor(ids[: self.max_length]), length)
 
     def pad(self, encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-        """Return a batch of N examples, T tokens long.
+        """Return `pixel_values` (N, 3, H, W) float32, `input_ids` and `attention_mask` (N, T) of N examples.
 
-        Returns:
-            `pixel_values` (N, 3, H, W) float32, `input_ids` and `attention_mask` (N, T); for training also
-            `labels` (N, T): the answer and its end-of-sequence token, −100 elsewhere.
+        For training also `labels` (N, T): the answer and its end-of-sequence token, −100 elsewhere.
         """
         side = "left" if self.for_generation else "right"
         pad = partial(pad_sequence, batch_first=True, padding_side=side)

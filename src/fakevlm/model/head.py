@@ -48,7 +48,6 @@ class LlavaForVerdict(LlavaForConditionalGeneration):
             input_ids: (N, T) prompts, padded on the left.
             pixel_values: (N, 3, H, W).
             attention_mask: (N, T), 0 on padding.
-            labels: 1 fake, 0 real.
         """
         padded = not bool(attention_mask.all())
         hidden = self.model(

@@ -49,12 +49,6 @@ def encode(texts: Sequence[str], name: str = "all-MiniLM-L6-v2", batch_size: int
     distinct = sorted(set(texts))
     if not distinct:
         return np.zeros((0, int(model.get_embedding_dimension())), dtype=np.float32)
-    rows = model.encode(
-        distinct,
-        batch_size=batch_size,
-        normalize_embeddings=True,
-        convert_to_numpy=True,
-        show_progress_bar=False,
-    ).astype(np.float32)
+    rows = model.encode(distinct, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
     row_of = {text: row for row, text in enumerate(distinct)}
-    return rows[[row_of[text] for text in texts]]
+    return rows.astype(np.float32)[[row_of[text] for text in texts]]

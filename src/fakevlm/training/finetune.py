@@ -195,12 +195,11 @@ def finetune(
     Killed and called again, it goes on from the last complete checkpoint; finished, it only exports again.
 
     Args:
-        params: a profile as params.yaml has it.
         out: the stage's folder.
-        objective, data, work, steps: see `Run`.
+        params, objective, data, work, steps: see `Run`.
 
     Raises:
-        UserError: nothing to train, no base model, no answers, a prompt too long, a hostfile too small, …
+        UserError: see `Run`, `Run.train` and `ranks.start`.
         RuntimeError: a rank failed.
     """
     run, deepspeed = Run(params, objective, data, work, steps), params.training.deepspeed

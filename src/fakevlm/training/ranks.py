@@ -80,11 +80,7 @@ def disconnect() -> None:
 
 
 def command(section: DeepSpeed, arguments: list[str]) -> list[str]:
-    """Return the launcher's command line.
-
-    Args:
-        section: `training.deepspeed`.
-        arguments: of `python -m fakevlm.training`.
+    """Return the launcher's command line for `python -m fakevlm.training` with `arguments`.
 
     Raises:
         UserError: the hostfile is missing, malformed or too small; a node does not answer; or several nodes
@@ -140,12 +136,7 @@ def _check_nodes(section: DeepSpeed, file: Path) -> None:
 def start(section: DeepSpeed, arguments: list[str], folder: Path) -> None:
     """Start the launcher and return when it has ended; the ranks end with this process, also if it is killed.
 
-    Progress lines are shown; all output goes to `ranks.log`.
-
-    Args:
-        section: `training.deepspeed`.
-        arguments: of `python -m fakevlm.training`.
-        folder: of the run.
+    Progress lines are shown; all output goes to `ranks.log` in `folder`, the run's.
 
     Raises:
         UserError: the launcher cannot start, or a rank found a mistake of the user.

@@ -83,7 +83,6 @@ def arguments(
     """Return the Trainer's arguments.
 
     Args:
-        training: the settings.
         folder: for the checkpoints.
         seed: of the order of the data and of all else that is drawn.
         workers: processes that prepare batches.
@@ -200,10 +199,8 @@ def train(
     Args:
         model: with the weights of `resume`, if given.
         train_set, val_set: what is learned, and what the validation loss is measured on.
-        training: the settings.
         args: from `arguments`.
         resume: a complete checkpoint, whose optimizer, schedule, step and random state are continued.
-        callbacks: further ones.
     """
     trainer = _Trainer(
         model=model,
