@@ -96,9 +96,7 @@ def pick(fakeclue: FakeClue, folder: Path, label: int = FAKE) -> tuple[Record, d
     hash decides, so that the example is typical, good or bad. None if nobody was asked (profile `released`).
 
     Args:
-        fakeclue: the results of the stage.
         folder: the stage's output.
-        label: 0 for a fake, 1 for a real image.
 
     Raises:
         UserError: no such image was captioned by all annotators.

@@ -29,9 +29,7 @@ def clue_quality(
     """Return precision, recall and F1 of each author's clues, over (image, kind of artifact) pairs.
 
     Args:
-        authors: the annotators and the aggregate.
-        named: (images, authors, kinds) bool, the kinds that each author names.
-        truth: (images, kinds) bool, the true kinds.
+        named, truth: (images, authors, kinds) and (images, kinds) bool, the kinds named and the true ones.
         labels: (images,) 1 real, 0 fake.
 
     Returns:
@@ -64,13 +62,8 @@ def _kappa(a: np.ndarray, b: np.ndarray) -> float:
 def agreement(annotators: Sequence[str], named: np.ndarray) -> pd.DataFrame:
     """Return the agreement of each pair of annotators in the kinds of artifact that they name in fakes.
 
-    Args:
-        annotators: their names.
-        named: (fakes, annotators, kinds) bool.
-
-    Returns:
-        A row a pair with `AGREEMENT_COLUMNS`: the mean Jaccard index over the `n` images of which one of the
-        two names something, and Cohen's kappa over all (image, kind) decisions.
+    A row a pair with `AGREEMENT_COLUMNS`: the mean Jaccard index over the `n` images of which one of the two
+    names something, and Cohen's kappa over all (image, kind) decisions of `named` (fakes, annotators, kinds).
     """
     rows = []
     for i, j in combinations(range(len(annotators)), 2):

@@ -72,7 +72,6 @@ def balance(records: pd.DataFrame, seed: int) -> pd.DataFrame:
 
     Args:
         records: columns id, label, category, split.
-        seed: draws the images that stay.
 
     Raises:
         UserError: a category has images of one label only.

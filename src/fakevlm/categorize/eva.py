@@ -1,8 +1,7 @@
 """EVA-02 classifiers of timm, with their classes mapped to the four categories.
 
-EVA-02 (Fang et al. 2024, the paper's reference [12]) is a vision transformer with SwiGLU feed-forward blocks,
-rotary position embeddings and a LayerNorm inside each block (sub-LN). params.yaml names a model, or `train`
-makes a small one from photographs whose file names state their class. Both are stored in timm's format.
+EVA-02 is Fang et al. 2024, the paper's reference [12]. params.yaml names a model, or `train` makes a small
+one from photographs whose file names state their class. Both are stored in timm's format.
 """
 
 from collections import Counter
@@ -169,17 +168,13 @@ def whiten(model: nn.Module, pixels: Tensor) -> None:
 def train(
     images: Sequence[Image.Image], categories: Sequence[str], params: Categorize, seed: int
 ) -> tuple[Classifier, pd.DataFrame]:
-    """Train a small classifier of the four categories on RGB photographs of any size.
+    """Return a small classifier of the four categories, trained on RGB photographs of any size, and its log.
+
+    The log has epoch, loss (training) and accuracy (on those that `split` holds out).
 
     Args:
-        images: the photographs.
-        categories: theirs, of `FOUR`.
-        params: sizes and settings.
+        categories: those of the images, of `FOUR`.
         seed: of weights, order and augmentation.
-
-    Returns:
-        The classifier after the last epoch, and its log: epoch, loss (training), accuracy (held out by
-            `split`).
 
     Raises:
         UserError: only one category, or fewer than two images of one.
@@ -207,8 +202,7 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, params.learning_rate, total_steps=max(steps, 2), pct_start=0.15
     )
-    generator = torch.Generator().manual_seed(seed)
-    log = []
+    generator, log = torch.Generator().manual_seed(seed), []
     with bar(params.epochs * len(fit), "categorize: training EVA-02") as progress:
         for epoch in range(params.epochs):
             model.train()
@@ -223,13 +217,9 @@ def train(
                 schedule.step()
                 total += loss.item() * len(rows)
                 progress.update(len(rows))
-            right = _predict(model, pixels[check], params.batch_size) == targets[check]
-            log.append((epoch + 1, total / len(fit), right.float().mean().item()))
-    model.eval()
+            model.eval()
+            with torch.inference_mode():
+                parts = pixels[check].split(params.batch_size)
+                said = torch.cat([model(part.to(device())).argmax(-1).cpu() for part in parts])
+            log.append((epoch + 1, total / len(fit), (said == targets[check]).float().mean().item()))
     return classifier, pd.DataFrame(log, columns=["epoch", "loss", "accuracy"])
-
-
-@torch.inference_mode()
-def _predict(model: nn.Module, pixels: Tensor, size: int) -> Tensor:
-    model.eval()
-    return torch.cat([model(part.to(device())).argmax(-1).cpu() for part in pixels.split(size)])

@@ -48,8 +48,7 @@ def detector(settings: Person) -> Judge:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"categorize.person.model: {settings.model!r} cannot be loaded ({type(error).__name__}: {error})",
-            "name a folder or a model on the hub with an object detector in safetensors, such as "
-            "facebook/detr-resnet-50",
+            "name an object detector in safetensors, by folder or hub name such as facebook/detr-resnet-50",
         ) from error
     labels = {str(label).lower(): int(number) for number, label in model.config.id2label.items()}
     if "person" not in labels:

@@ -77,10 +77,10 @@ def membership(labels: Sequence[str]) -> np.ndarray:
     """Return the matrix that sums class probabilities into category probabilities.
 
     Args:
-        labels: the classes of a model in order: synsets, or the four categories themselves.
+        labels: the n classes of a model in order: synsets, or the four categories themselves.
 
     Returns:
-        (len(labels), 4) float32, a single one in each row, else zeros; columns as in `FOUR`.
+        (n, 4) float32, a single one in each row, else zeros; columns as in `FOUR`.
     """
     categories = [label if label in FOUR else synset_category(label) for label in labels]
     return np.array([[category == name for name in FOUR] for category in categories], np.float32)

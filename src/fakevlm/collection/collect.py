@@ -43,10 +43,9 @@ class Inspected(NamedTuple):
 
 
 def inspect(record: Record | Unusable, corpus: str, aerial_size: int | None = None) -> Inspected | Unusable:
-    """Decode a record's image and compute what the collection needs of it. Called in worker threads.
+    """Decode a record's image, which sets its size, and compute what the collection needs of it.
 
     Args:
-        record: gets its width and height.
         corpus: its name in quarantine.csv.
         aerial_size: side of the aerial images that the generators learn from; None: there are no generators.
     """

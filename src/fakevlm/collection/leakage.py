@@ -1,8 +1,7 @@
 """Benchmark images that may also be trained on, by content or likeness. Reported, never dropped.
 
-Likeness is that of pHash, as the `imagehash` package computes it: grey, 32×32, discrete cosine transform, the
-8×8 lowest frequencies, one bit each: above their median or not. Re-encoding, resizing and slight changes of
-brightness or colour flip few bits.
+Likeness is that of pHash, as the `imagehash` package computes it: of the grey image at 32×32 the 8×8 lowest
+frequencies, one bit each: above their median or not. Re-encoding and resizing flip few bits.
 """
 
 from array import array
@@ -53,17 +52,11 @@ def nearest(references: np.ndarray, queries: np.ndarray, distance: int) -> tuple
 
 
 class Leakage:
-    """Collect the hashes of all images and compare them at the end.
-
-    Args:
-        distance: bits of 64 in which two perceptual hashes may differ.
-
-    Attributes:
-        flat: by benchmark or "training": images without contrast, which are compared by content alone.
-    """
+    """Collect the hashes of all images, and compare them at the end, up to `distance` of 64 bits apart."""
 
     def __init__(self, distance: int) -> None:
-        self.distance, self.flat = distance, Counter[str]()
+        self.distance = distance
+        self.flat = Counter[str]()  # by benchmark or "training": images compared by content alone
         self._content: dict[bytes, str] = {}  # path by content
         self._hashes, self._paths = array("Q"), []  # of the trainable images
         self._same: dict[tuple[str, str], str] = {}

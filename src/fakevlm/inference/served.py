@@ -55,14 +55,6 @@ class Question:
         return self.question + self.opening
 
 
-@dataclass(frozen=True, slots=True)
-class LogitDifference:
-    """How much "fake" outweighs "real" at a place; how many of the two words the server did not give."""
-
-    value: float
-    missing: int
-
-
 class Served(Client):
     """A model behind servers.
 
@@ -143,21 +135,20 @@ class Served(Client):
         question = record.question or chat.STANDARD
         request = Request(record.id, record.path, record.encoded(), Question(question))
         ids, places = self._generated(await ask(request))
-        located, negated = verdict.locate(ids, self.tokenizer), False
-        difference = self._difference(places[located[1]]) if located else None
-        forced = difference is None or difference.missing == 2
+        located = verdict.locate(ids, self.tokenizer)
+        difference, missing = self._difference(places[located[1]]) if located else (0.0, 2)
+        forced = missing == 2
         if forced:
             opened = replace(request, prompt=Question(question, OPENING), sampling=_OPENED)
-            difference = self._difference(self._generated(await ask(opened))[1][0])
-        else:
-            negated = located[0].negated
+            difference, missing = self._difference(self._generated(await ask(opened))[1][0])
+        negated = not forced and located[0].negated
         text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
         return {
             "text": text,
-            "p_fake": float(verdict.p_fake(difference.value, negated)),
+            "p_fake": float(verdict.p_fake(difference, negated)),
             "verdict": verdict.parse(text, question),
             "forced": forced,
-            "missing": difference.missing > 0,
+            "missing": missing > 0,
         }
 
     def messages(self, request: Request) -> list[dict[str, Any]]:
@@ -217,13 +208,14 @@ class Served(Client):
         end = self.tokenizer.eos_token_id
         return (ids[: ids.index(end)] if end in ids else ids), places
 
-    def _difference(self, place: dict[str, Any]) -> LogitDifference:
+    def _difference(self, place: dict[str, Any]) -> tuple[float, int]:
+        """Return how much "fake" outweighs "real" at a place, and how many of the two words are missing."""
         # A set: the token that was generated stands among the likeliest too, and is to count once.
         likely = {(each["token"], each["logprob"]) for each in (place, *place.get("top_logprobs", ()))}
         words = [[value for token, value in likely if self._is(token, n)] for n in range(len(self._words))]
         least = min(value for _, value in likely)
         fake, real = (float(logsumexp(word or [least])) for word in words)
-        return LogitDifference(fake - real, sum(not word for word in words))
+        return fake - real, sum(not word for word in words)
 
     def _is(self, token: str, word: int) -> bool:
         """Whether a token, as the server spells it, begins word 0 (fake) or 1 (real)."""
