@@ -144,15 +144,10 @@ def cluster(similarity: np.ndarray, threshold: float) -> list[list[int]]:
 
 @dataclass
 class EmbeddingAggregator:
-    """M by sentence embeddings and clustering; equal inputs give equal bytes.
-
-    Attributes:
-        spec: the entry `annotate.aggregator`.
-        min_annotators: distinct annotators that a clue needs, unless it is critical.
-    """
+    """M by sentence embeddings and clustering; equal inputs give equal bytes."""
 
     spec: Embedding
-    min_annotators: int
+    min_annotators: int  # distinct annotators that a clue needs, unless it is critical
 
     def aggregate(self, images: Iterable[Candidates]) -> Iterator[Annotation]:
         """Yield one annotation an image, in order; judge each distinct statement of a chunk once."""
@@ -178,9 +173,8 @@ class EmbeddingAggregator:
     def _judge(self, category: str, label: int, text: str, row: np.ndarray) -> tuple[Clue, np.ndarray] | None:
         """Return one annotator's statement as a clue and its centred unit embedding (d,); None if it is none.
 
-        A clue says what its label asks for: an artifact of a fake, plausibility of a real image. The
-        annotators know the label, so a statement without words of polarity counts, unless it is a remark or
-        resembles no description of the label's kind.
+        A clue says what its label asks for: an artifact of a fake, plausibility of a real image. Without
+        words of polarity it counts unless it is a remark or resembles no description of the label's kind.
         """
         about = _descriptions(category, self.spec.encoder)
         row = _unit(row - about.centre)

@@ -151,7 +151,6 @@ class LLMAggregator(Client):
     """M by a language model behind servers, told to answer in the schema.
 
     Args:
-        spec: the entry `annotate.aggregator`.
         min_annotators: how many must name a clue that is not critical.
         store: the cache of answers.
         picture: returns an annotated image's encoded bytes by its id, if the model sees them.

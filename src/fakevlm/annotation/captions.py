@@ -73,7 +73,6 @@ def split(caption: str, least_words: int = 3) -> list[str]:
     """Return the statements of a caption, normalised, in order, without repeats.
 
     Args:
-        caption: free text, perhaps Markdown.
         least_words: drop shorter pieces, which are headings or remainders.
     """
     statements: dict[str, None] = {}

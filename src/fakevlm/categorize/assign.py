@@ -35,8 +35,7 @@ class Outcome:
     Attributes:
         categories: id, category, confidence (the model's probability; 1 from a source), origin (source or
             model), sorted by id.
-        confusion: truth, predicted, n: all sixteen pairs, over images that the model judged, was not trained
-            on, and whose true category is known.
+        confusion: truth, predicted, n: all pairs, of judged images not trained on with a known category.
         metrics: accuracy, n and recall by category (of the confusion), n_model, n_source; of a model trained
             here accuracy_validation, n_validation, n_train; with `categorize.person` n_human_by_person, the
             images that the classifier took for something else.

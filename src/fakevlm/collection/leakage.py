@@ -32,14 +32,11 @@ def phash(image: Image.Image) -> int | None:
 
 
 def nearest(references: np.ndarray, queries: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray]:
-    """Compare all with all; return for every query the nearest reference, the first of several as near.
+    """Return each query's nearest reference, the first of several: (m,) indices, and (m,) bits that differ.
 
     Args:
         references, queries: (n,) and (m,) uint64 hashes.
-        distance: the most bits that may differ.
-
-    Returns:
-        (m,) index into `references` and (m,) bits that differ; −1 where no reference is near enough.
+        distance: the most bits that may differ; where all references are further both results are −1.
     """
     index, bits = np.full(len(queries), -1), np.full(len(queries), -1)
     rows = max(1, BLOCK // max(1, len(references)))

@@ -33,8 +33,7 @@ _ATTEMPTS = 4  # at one batch; one that ends so many workers would end them all
 def connected(cluster: Cluster | None) -> Iterator[None]:
     """Connect to Ray at `cluster.address`, or start it here; leave or end it afterwards.
 
-    Around several runs it spares starting Ray anew for each. Nothing happens where `cluster` is null, or Ray
-    is connected already.
+    Nothing happens where `cluster` is null, or Ray is connected already: for several runs Ray starts once.
 
     Raises:
         UserError: there is no cluster at that address.
@@ -94,7 +93,6 @@ def run(
 
     Args:
         load: returns the model (see `predict.Predictor`); called once in each worker.
-        records: n of them.
         plan: row numbers of each batch.
         numbers: of the batches to compute.
         cluster: where, how many workers, and GPUs for each.

@@ -1,9 +1,8 @@
 """Models behind OpenAI-compatible servers (vLLM, SGLang, a hosted API), one or several replicas of each.
 
-The `openai` client sends each attempt. Attempts are repeated here, because the next one goes to the least
-busy replica, and a replica that asks for a pause gets it from all requests. One that fails again and again,
-or cannot be reached, rests longer each time; then a single request probes it. While none can be reached all
-requests wait, which counts as no attempt. A wrong key or an unknown model stops the run.
+Attempts are repeated here, not by the `openai` client: the next one goes to the least busy replica, and one
+that asks for a pause gets it from all requests. One that keeps failing, or cannot be reached, rests longer
+each time; then one request probes it. While none can be reached all requests wait, which is no attempt.
 """
 
 import asyncio

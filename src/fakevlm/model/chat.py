@@ -36,7 +36,6 @@ def prompt(processor: "LlavaProcessor", question: str | None = None, kind: Promp
     """Return the text up to the answer: `USER: <image>\\n{question} ASSISTANT:` for LLaVA-1.5.
 
     Args:
-        processor: gives the chat template.
         question: None asks `standard(kind)`.
         kind: `template`, or `bare` for `<image>{question}`.
     """

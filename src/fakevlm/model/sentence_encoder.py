@@ -40,7 +40,6 @@ def encode(texts: Sequence[str], name: str = "all-MiniLM-L6-v2", batch_size: int
     Args:
         texts: n texts; may be empty.
         name: `all-MiniLM-L6-v2` (no network), a folder, or a name on the Hugging Face hub.
-        batch_size: texts a forward pass.
 
     Raises:
         UserError: no such encoder.

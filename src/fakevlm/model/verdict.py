@@ -183,9 +183,7 @@ def parse(text: str, question: str | None = None) -> Verdict:
 def locate(token_ids: Sequence[int], tokenizer: Any) -> tuple[Claim, int] | None:
     """Return the deciding claim of a generated text and the token in which its word begins; None without one.
 
-    Args:
-        token_ids: the generated tokens, without the prompt; special tokens are skipped, as in the text.
-        tokenizer: the model's tokenizer.
+    `token_ids` are the generated ones, without the prompt; special tokens are skipped, as in the text.
     """
     ids = [int(i) for i in token_ids]
     claim = find(tokenizer.decode(ids, skip_special_tokens=True))

@@ -47,17 +47,11 @@ class Examples(torch.utils.data.Dataset):
     """Records as items for one objective.
 
     Args:
-        records: n of them.
         collator: encodes; for the objective `head` one for generation (prompts only).
         objective: of `OBJECTIVES`.
-        in_memory: keep all items encoded (pixels as uint8 at the model's size) if they take no more bytes
-            than this.
-        desc: of the progress bar while encoding.
+        in_memory: bytes up to which all items are kept encoded (pixels as uint8 at the model's size).
         mirror: seed for flipping images left to right, each with chance one half and anew each `epoch`; None:
             no flips. No question or answer names sides, so the text stays true.
-
-    Attributes:
-        epoch: which pass over the records this is, from 0; the training loop sets it before each.
     """
 
     def __init__(
@@ -72,7 +66,8 @@ class Examples(torch.utils.data.Dataset):
         if not len(records):
             raise UserError("there are no records to train on", "check artifacts/annotate/fakeclue")
         self.records, self.collator, self.objective = records, collator, objective
-        self.mirror, self.epoch = mirror, 0
+        self.mirror = mirror
+        self.epoch = 0  # which pass over the records this is; the training loop sets it before each
         self.items: list[Item] | None = None
         if self._encode([records[0]])[0][0].pixels.numel() * len(records) <= in_memory:
             self.items = []

@@ -62,9 +62,8 @@ class Run:
     Args:
         params: the profile; of it `seed`, `base`, `training` and `finetune.epochs`.
         objective: `explanation` (answer: the first of `references`), `label` (`Fake` or `Real`) or `head`.
-        data: folder with the shards of `train` and `val`; None: FakeClue as stage `annotate` made it. Each
-            record is asked its own `question` or the standard one. The loss at checkpoints and at the end is
-            measured on `VAL_LIMIT` records of `val`, if there are more.
+        data: folder with the shards of `train` and `val`; None: FakeClue as stage `annotate` made it. The
+            validation loss is measured on `VAL_LIMIT` records of `val`, if there are more.
         work: folder for the run's own folder, which all nodes must see; None: the stage's.
         steps: optimizer steps; None: `finetune.epochs` decides.
 
