@@ -10,8 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache
-from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -28,6 +27,7 @@ from fakevlm.inference.ask import Ask, Outcome, Request, RequestPredictor, Text
 from fakevlm.inference.predict import predict
 from fakevlm.inference.servers import Client
 
+_TEXTS = yaml.safe_load(Path(__file__).with_name("aggregate.yaml").read_text(encoding="utf-8"))
 ENTRY = "annotate.aggregator"  # its place in params.yaml
 # The same would be refused or rejected again; errors had their retries.
 _ASKED_AGAIN = ("invalid", "truncated", "empty")
@@ -63,35 +63,30 @@ class _Unfit(ValueError):
     """What is wrong with an answer, in words that the model is told."""
 
 
-@lru_cache(maxsize=1)
-def _texts() -> dict:
-    return yaml.safe_load(resources.files(__package__).joinpath("aggregate.yaml").read_text(encoding="utf-8"))
-
-
 def question(image: Candidates, min_annotators: int, with_image: bool) -> str:
     """Return the first question about an image: the rules, and the captions numbered in the order of names.
 
     The names stay out: which model says a thing is no argument.
     """
-    texts, label = _texts(), LABELS[image.label]
+    label = LABELS[image.label]
     captions = [
         {"observer": n, "said": image.captions[name]} for n, name in enumerate(sorted(image.captions), 1)
     ]
-    return texts["instructions"].format(
+    return _TEXTS["instructions"].format(
         n=len(captions),
         subject=subject(image.category),
         verdict=label,
         min_annotators=min_annotators,
-        image=texts["with_image"] + "\n" if with_image else "",
+        image=_TEXTS["with_image"] + "\n" if with_image else "",
         captions="[\n" + ",\n".join(json.dumps(one, ensure_ascii=False) for one in captions) + "\n]",
-        **texts[label],
+        **_TEXTS[label],
     )
 
 
 def again(first: str, attempt: int, last: str, problem: str) -> str:
     """Return the question with the last answer and what was wrong with it. `attempt` makes texts differ."""
     shown = json.dumps(last if len(last) <= _SHOWN else last[:_SHOWN] + "…", ensure_ascii=False)
-    return _texts()["again"].format(question=first, attempt=attempt, answer=shown, problem=problem)
+    return _TEXTS["again"].format(question=first, attempt=attempt, answer=shown, problem=problem)
 
 
 def _read(text: str, image: Candidates) -> _Reply:

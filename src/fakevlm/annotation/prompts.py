@@ -4,7 +4,6 @@ prompts.yaml has the texts, and says what the paper fixes of them and what it le
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -13,6 +12,7 @@ from fakevlm.data.records import FAKE, REAL
 from fakevlm.errors import UserError
 
 LABELS = {FAKE: "fake", REAL: "real"}
+_TEXTS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,8 @@ class Prompt:
     tagged: bool = False  # whether the text lets the model refrain from explaining
 
 
-@lru_cache(maxsize=1)
-def _texts() -> dict:
-    return yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-
-
 def _group(category: str) -> tuple[str, dict]:
-    groups = _texts()["groups"]
+    groups = _TEXTS["groups"]
     for name, group in groups.items():
         if category in group["categories"]:
             return name, group
@@ -62,14 +57,14 @@ def label_prompt(category: str, label: int, tagged: bool = False) -> Prompt:
         raise ValueError("a real image is never tagged: the tag lets a model refrain from explaining a fake")
     (name, group), kind = _group(category), LABELS[label]
     cues = "\n".join(f"{n}. {cue}" for n, cue in enumerate(group[kind], 1))
-    text = _texts()["instructions"][kind].format(subject=group["subject"], cues=cues)
+    text = _TEXTS["instructions"][kind].format(subject=group["subject"], cues=cues)
     if tagged:
-        text = f"{_texts()['tag']}\n{text}"
+        text = f"{_TEXTS['tag']}\n{text}"
     return Prompt(f"{name}-{kind}", text, label, category, tagged)
 
 
 def prompt_types() -> dict[str, Prompt]:
     """Return the 12 types by name, each for the first category of its group, untagged."""
-    groups = _texts()["groups"].values()
+    groups = _TEXTS["groups"].values()
     prompts = [label_prompt(group["categories"][0], label) for group in groups for label in LABELS]
     return {prompt.name: prompt for prompt in prompts}
