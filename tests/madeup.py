@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from safetensors.numpy import save_file
 
 from fakevlm.config.params import Params
@@ -18,19 +19,15 @@ from fakevlm.reporting.page import write_report
 from fakevlm.reporting.published import load_published
 from fakevlm.reporting.tables import ReportTable, build_tables
 from miniworld.world import shoot
+from smallcorpora import put
 
-SKILL = {"CNNSpot": 0.8, "FakeVLM": 0.9, "Frequency": 0.65, "LLaVA (untuned)": 0.5}
-SKILL |= {"LLaVA + Linear Head": 0.86, "UnivFD": 0.75}
+ROOT = Path(__file__).resolve().parents[1]
+VALUES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+SKILL: dict[str, float] = VALUES["skill"]
+GENERATORS: dict[str, list[str]] = VALUES["generators"]
 METHODS = tuple(SKILL)
-Truth = dict[str, GroundTruth]
 WRITERS = ("FakeVLM", "LLaVA (untuned)")
-GENERATORS = {
-    "ffpp": ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures"),
-    "dmimage": ("progan", "glide"),
-    "loki": ("",),
-    "ddvqa": ("Deepfakes", "FaceSwap"),
-    "fakeclue": ("adm", "biggan"),
-}
+Truth = dict[str, GroundTruth]
 
 
 def picture(rng: np.random.Generator) -> bytes:
@@ -122,55 +119,10 @@ def _predictions(records: list[Record], ground_truth: Truth, rng: np.random.Gene
     return pd.DataFrame(rows).sort_values(["method", "id"], kind="stable", ignore_index=True)
 
 
-def _csv(file: Path, columns: str, rows: list[tuple] = ()) -> None:
-    """Write a table whose columns are given as one text."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(list(rows), columns=columns.split()).to_csv(file, index=False)
-
-
-def _collect(folder: Path, records: dict[str, list[Record]], ground_truth: Truth) -> None:
-    fakes = {"genimage": {"adm": 120, "biggan": 110}, "ff++": {"Deepfakes": 80, "FaceSwap": 80}}
-    fakes |= {"chameleon": {None: 50}, "satellite": {"gan": 70}, "doc": {"layout": 90}}
-    real = {"genimage": 230, "ff++": 60, "chameleon": 50, "satellite": 70, "doc": 40}
-    sources = [(s, 0, generator, n) for s, row in fakes.items() for generator, n in row.items()]
-    sources += [(source, 1, None, n) for source, n in real.items()]
-    _csv(folder / "sources.csv", "source label generator n", sources)
-    _csv(folder / "quarantine.csv", "corpus path reason", [("genimage", "a.png", "truncated")])
-    _csv(folder / "duplicates.csv", "sha256 kept dropped")
-    _csv(folder / "leakage.csv", "benchmark path train_path kind distance")
-    for name in records.keys() - {"fakeclue"}:
-        write_records(records[name], folder / "benchmarks" / name)
-    write_ground_truth(ground_truth.values(), folder / "truth.jsonl")
-
-
-def _annotate(folder: Path, fakeclue: list[Record]) -> None:
-    third = len(fakeclue) // 3
-    parts = {"train": fakeclue[:third], "val": fakeclue[third : third + 7], "test": fakeclue[third + 7 :]}
-    for split, part in parts.items():
-        write_records(part, folder / "fakeclue" / split)
-    a, b, c = names = ("DeepSeek-VL2 (scripted)", "InternVL2 (scripted)", "Qwen2-VL (scripted)")
-    rows = [(r.id, name, "ok", f"{name} notes: {r.references[0]}") for r in parts["train"] for name in names]
-    candidates = pd.DataFrame(rows, columns=["id", "annotator", "outcome", "text"])
-    candidates.to_parquet(folder / "candidates.parquet")
-    quality = [(name, 0.6, 0.5, 0.55, 90) for name in names] + [("aggregate", 0.8, 0.7, 0.75, 90)]
-    _csv(folder / "clue_quality.csv", "annotator precision recall f1 n", quality)
-    pairs = [(a, b, 0.4, 0.5, 90), (a, c, 0.5, 0.55, 90), (b, c, 0.45, 0.5, 90)]
-    _csv(folder / "agreement.csv", "annotator_a annotator_b jaccard kappa n", pairs)
-
-
-def _categorize(folder: Path) -> None:
-    kinds = ("animal", "human", "object", "scene")
-    cells = [(t, p, 40 if t == p else 3) for t in kinds for p in kinds]
-    _csv(folder / "confusion.csv", "truth predicted n", cells)
-    (folder / "metrics.json").write_text(json.dumps({"accuracy": 0.816}))
-
-
 def _study(folder: Path) -> None:
-    values = {"Frozen QA": 0.5, "Linear probe (vision tower)": 0.74, "Linear probe (LMM last layer)": 0.7}
-    values |= {"Direct real/fake QA": 0.81, "Explanatory VQA": 0.86}
     rows = [
         _score(method, benchmark, "all", metric, value - (0.1 if benchmark == "loki" else 0.0), 300)
-        for method, value in values.items()
+        for method, value in VALUES["study"].items()
         for benchmark in ("fakeclue", "loki")
         for metric in ("acc", "f1_real", "auc")
     ]
@@ -196,9 +148,8 @@ def _training(folder: Path, rng: np.random.Generator) -> None:
 
 def robustness() -> pd.DataFrame:
     """The robustness study's scores.csv."""
-    strengths = {"jpeg": (90, 70, 50), "resize": (0.75, 0.5), "blur": (0.5, 1.0)}
-    strengths |= {"noise": (4, 8, 16), "crop": (0.9, 0.8)}
-    subsets = [("none", 0)] + [(f"{k}={s}", i + 1) for k, row in strengths.items() for i, s in enumerate(row)]
+    strengths = VALUES["strengths"].items()
+    subsets = [("none", 0)] + [(f"{k}={s}", i + 1) for k, row in strengths for i, s in enumerate(row)]
     rows = [
         _score(method, "fakeclue", subset, metric, SKILL[method] - 0.06 * harm, 240)
         for method in ("FakeVLM", "CNNSpot", "LLaVA + Linear Head")
@@ -209,32 +160,34 @@ def robustness() -> pd.DataFrame:
 
 
 def make(root: Path, seed: int = 5, images: int = 84) -> Path:
-    """Write every artifact the report reads under `root`/artifacts; return that folder."""
+    """Write params.yaml and, under `root`/artifacts, all that the report reads; return that folder."""
     rng = np.random.default_rng(seed)
-    artifacts = root / "artifacts"
+    artifacts = put(root / "artifacts", VALUES["files"])
+    put(root, {"params.yaml": (ROOT / "params.yaml").read_bytes()})
     ground_truth: Truth = {}
     records = {name: _records(name, images, rng, ground_truth) for name in GENERATORS}
-    _collect(artifacts / "collect", records, ground_truth)
-    _categorize(artifacts / "categorize")
-    _annotate(artifacts / "annotate", records["fakeclue"])
+    for name in GENERATORS.keys() - {"fakeclue"}:
+        write_records(records[name], artifacts / "collect/benchmarks" / name)
+    write_ground_truth(ground_truth.values(), artifacts / "collect/truth.jsonl")
+    fakeclue, third = records["fakeclue"], images // 3
+    parts = {"train": fakeclue[:third], "val": fakeclue[third : third + 7], "test": fakeclue[third + 7 :]}
+    for split, part in parts.items():
+        write_records(part, artifacts / "annotate/fakeclue" / split)
+    names = ("DeepSeek-VL2 (scripted)", "InternVL2 (scripted)", "Qwen2-VL (scripted)")
+    rows = [(r.id, name, "ok", f"{name} notes: {r.references[0]}") for r in parts["train"] for name in names]
+    candidates = pd.DataFrame(rows, columns=["id", "annotator", "outcome", "text"])
+    candidates.to_parquet(artifacts / "annotate/candidates.parquet")
     _study(artifacts / "study")
     _training(artifacts / "finetune", rng)
     (artifacts / "robustness").mkdir()
     robustness().to_csv(artifacts / "robustness/scores.csv", index=False)
     for name, part in records.items():
-        tested = part if name != "fakeclue" else part[len(part) // 3 + 7 :]
+        tested = part if name != "fakeclue" else parts["test"]
         folder = artifacts / "evaluate" / name
         folder.mkdir(parents=True)
         _predictions(tested, ground_truth, rng).to_parquet(folder / "predictions.parquet")
         scores(name, rng).to_csv(folder / "scores.csv", index=False)
     return artifacts
-
-
-def params(root: Path) -> None:
-    """Copy the checkout's params.yaml under `root`, so that FAKEVLM_ROOT may point there."""
-    root.mkdir(parents=True, exist_ok=True)
-    source = Path(__file__).resolve().parents[1] / "params.yaml"
-    (root / "params.yaml").write_bytes(source.read_bytes())
 
 
 def report(params: Params) -> tuple[list[ReportTable], list[Figure]]:

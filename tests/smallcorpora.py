@@ -7,12 +7,15 @@ from typing import Any
 
 import av
 import numpy as np
+import yaml
 from PIL import Image
 
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.corpora import faces, ffpp, m6doc
 from fakevlm.data.corpora.files import Unusable
 from fakevlm.data.records import Record, encode
+
+VALUES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
 
 
 def picture(seed: int, form: str = "JPEG", size: tuple[int, int] = (30, 20)) -> bytes:
@@ -51,55 +54,33 @@ def settings(**changes: Any) -> Params:
 
 def loki_tree(root: Path) -> Path:
     """Four images asked about both ways, one of them missing, two of them described."""
-    images = {"image/sence/1.jpg": "fake", "./image/animals/2.png": "real"}
-    images |= {"image/medicine/3.jpg": "real", "image/person/4.jpg": "fake"}
     rows = [
         {"image_path": path, "question_type": f"image_tf_image_{label}_ask_{way}_{path.split('/')[-2]}"}
-        for path, label in images.items()
+        for path, label in VALUES["loki"]["labels"].items()
         for way in ("real", "fake")
     ]
-    regional = [{"region": [1, 2, 3, 4], "desc": "Six fingers."}, {"region": [0, 0, 1, 1], "desc": ""}]
-    problems = {"global": [{"desc": "Das Ganze wirkt künstlich"}], "regional": regional}
-    nothing = {"global": [{"desc": ""}], "regional": []}
-    described = [{"image_path": "image/sence/1.jpg", "problems": problems}]
-    described.append({"image_path": "image/person/4.jpg", "problems": nothing})
-    folder = "data_json/image"
-    files: dict[str, bytes | str] = {f"{folder}/true_or_false.json": json.dumps(rows)}
-    files[f"{folder}/open_ended_vqa.json"] = json.dumps(described, ensure_ascii=False).encode("utf-16")
-    files |= {"image/sence/1.jpg": picture(1), "image/animals/2.png": picture(2, "PNG")}
-    return put(root, files | {"image/person/4.jpg": picture(4)})
+    described = json.dumps(VALUES["loki"]["described"], ensure_ascii=False).encode("utf-16")
+    put(root / "data_json/image", {"true_or_false.json": json.dumps(rows), "open_ended_vqa.json": described})
+    images = {"sence/1.jpg": picture(1), "animals/2.png": picture(2, "PNG"), "person/4.jpg": picture(4)}
+    return put(root / "image", images).parent
 
 
 def m6doc_tree(root: Path) -> Path:
-    """Four pages: a newspaper's, an exam's, a magazine's, and a newspaper's whose image is missing.
-
-    A newspaper has also a speck and, under the class "bill", a crowd region.
-    """
-    categories = [{"id": n, "name": name} for n, name in enumerate(m6doc.CATEGORIES)]
-
-    def coco(pages: dict[str, list[tuple[str, list[float]]]]) -> str:
-        images, annotations = [], []
-        for n, (name, boxes) in enumerate(pages.items(), 1):
-            images.append({"id": n, "file_name": name, "width": 200, "height": 400})
-            numbers = [m6doc.CATEGORIES.index(kind) for kind, _ in boxes]
-            rows = zip(numbers, boxes, strict=True)
-            annotations += [
-                {"image_id": n, "category_id": k, "bbox": box, "iscrowd": int(kind == "bill")}
-                for k, (kind, box) in rows
-            ]
-        return json.dumps({"images": images, "annotations": annotations, "categories": categories})
-
-    news = [("headline", [20, 40, 160, 40]), ("figure", [20, 100, 80, 100])]
-    news += [("unordered list", [110, 100, 180, 200]), ("paragraph", [9, 9, 0.4, 0.4])]
-    news.append(("bill", [0, 0, 200, 400]))
-    exam = [("first-level question number", [0, 0, 9, 9]), ("option", [9, 9, 90, 9])]
-    exam.append(("headline", [0, 50, 90, 9]))
-    splits = {"train": {"0001.jpg": news, "0002.jpg": exam}, "test": {"0003.jpg": news}}
-    splits["val"] = {"magazine_7.jpg": [("paragraph", [0, 0, 9, 9])]}
-    (root / "test2017").mkdir(parents=True)
-    put(root, {f"annotations/instances_{split}2017.json": coco(pages) for split, pages in splits.items()})
-    images = ("train2017/0001.jpg", "train2017/0002.jpg", "val2017/magazine_7.jpg")
-    return put(root, {file: picture(n) for n, file in enumerate(images, 1)})
+    """Four pages: a newspaper's, an exam's, a magazine's, and a newspaper's whose image is missing."""
+    names, size = m6doc.CATEGORIES, {"width": 200, "height": 400}
+    for split, pages in VALUES["m6doc"].items():
+        images = [{"id": n, "file_name": name, **size} for n, name in enumerate(pages, 1)]
+        annotations = [
+            {"image_id": n, "category_id": names.index(name), "bbox": box, "iscrowd": int(name == "bill")}
+            for n, boxes in enumerate(pages.values(), 1)
+            for name, box in boxes
+        ]
+        categories = [{"id": n, "name": name} for n, name in enumerate(names)]
+        coco = {"images": images, "annotations": annotations, "categories": categories}
+        put(root, {f"annotations/instances_{split}2017.json": json.dumps(coco)})
+    (root / "test2017").mkdir()
+    files = ("train2017/0001.jpg", "train2017/0002.jpg", "val2017/magazine_7.jpg")
+    return put(root, {file: picture(n) for n, file in enumerate(files, 1)})
 
 
 def film(file: Path, n: int, colour: int = 0) -> None:
@@ -129,15 +110,7 @@ def ffpp_tree(root: Path) -> Path:
 
 def ddvqa_tree(root: Path) -> Path:
     """Questions about `ffpp_tree`'s test videos, and about one that is not there."""
-    answers = {n: [f"The image looks fake. A{n}.", "The image looks fake. B."] for n in (0, 1, 2, 10)}
-    entry = {str(n): {"question": f"Q{n}?", "answer": answer} for n, answer in answers.items()}
-    content = {
-        "Deepfakes": {"0_007_002": entry},
-        "FaceShifter": {"2_007_002": {"0": entry["0"]}},
-        "Neuraltexture": {"6_007_002": {"0": entry["0"]}},
-        "Original": {"5_002": {"0": {"question": "Q?", "answer": ["The image looks real."]}}},
-    }
-    return put(root, {f"test_set/{m}/{m}.json": json.dumps(entries) for m, entries in content.items()})
+    return put(root, {f"test_set/{m}/{m}.json": json.dumps(rows) for m, rows in VALUES["ddvqa"].items()})
 
 
 def posed(angle: float, zoom: float, right: float, down: float, size: int = 256) -> np.ndarray:

@@ -1,24 +1,41 @@
-"""The collect stage on tiny corpora: quarantine, duplicates, leakage, ground truth, counts, draws, errors."""
+"""The collect stage on tiny corpora: quarantine, duplicates, leakage, ground truth, draws, kills."""
 
-import json
+import shutil
+import threading
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from fakevlm import paths
+from fakevlm.cache import Cache
 from fakevlm.collection import collect as stage
 from fakevlm.collection.amounts import drawn
 from fakevlm.collection.collect import Filter, collect
 from fakevlm.collection.preview import contact_sheet, sample
+from fakevlm.config.params import FaceCrop
 from fakevlm.data.corpora import ffpp
 from fakevlm.data.corpora.faces import make_cropper
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth, write_ground_truth
 from fakevlm.data.records import FAKE, REAL, Record, read_frame, read_records
 from fakevlm.errors import UserError
-from smallcorpora import ddvqa_tree, ffpp_tree, landmarks_tree, m6doc_tree, parted, picture, put, settings
+from fakevlm.prefetch import prefetch
+from smallcorpora import (
+    ddvqa_tree,
+    ffpp_tree,
+    film,
+    landmarks_tree,
+    m6doc_tree,
+    parted,
+    picture,
+    put,
+    settings,
+)
 from smallworld import content
 
 GOOD, COPY = "genimage/real/glide/n02099601_1.JPEG", "genimage/real/adm/n02099601_1.JPEG"
+FAKED = "genimage/fake/adm/1_adm_1.PNG"
 
 
 @pytest.fixture
@@ -38,9 +55,8 @@ def test_collect_checks_counts_and_compares(tmp_path: Path, genimage: Path) -> N
     files = {f"{name}.jpg": picture(seed) for name, seed in names.items()}
     dmimage, out = put(tmp_path / "dmimage", files | {"dalle_2/e.jpg": b"gone"}), tmp_path / "out"
     results = collect(settings(genimage=genimage, dmimage=dmimage), out)
-    assert [(r.id, r.width, r.height, r.image) for r in read_records(out / "records")] == [
-        (GOOD, 30, 20, picture(3)), ("genimage/fake/adm/1_adm_1.PNG", 30, 20, picture(1))
-    ]  # fmt: skip
+    expected = [(GOOD, 30, 20, picture(3)), (FAKED, 30, 20, picture(1))]
+    assert [(r.id, r.width, r.height, r.image) for r in read_records(out / "records")] == expected
     quarantine = pd.read_csv(out / "quarantine.csv")
     assert "truncated" in quarantine["reason"][1].lower()
     assert quarantine.values.tolist() == [
@@ -61,21 +77,19 @@ def test_collect_checks_counts_and_compares(tmp_path: Path, genimage: Path) -> N
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_quarantine_is_in_the_order_of_the_records(tmp_path: Path, monkeypatch, threads: int) -> None:
-    """Whether the reader or the check finds the problem, and whatever the number of threads."""
     rows = "".join(f"bingmap/19/{n:07d}.jpg\n" for n in range(8))
     files = {f"bingmap/19/{n:07d}.jpg": b"broken" for n in range(0, 8, 2)}
     put(tmp_path / "cvusa", files | {"splits/train-19zl.csv": rows, "bingmap/19/0000002.jpg": picture(1)})
-    prefetch = stage.prefetch
     monkeypatch.setattr(stage, "prefetch", lambda function, items: prefetch(function, items, threads))
     quarantine = collect(settings(cvusa=tmp_path / "cvusa"), tmp_path / "out").quarantine
     assert [path[-11:-4] for path in quarantine["path"]] == [f"{n:07d}" for n in (0, 1, 3, 4, 5, 6, 7)]
 
 
 def test_truth_of_kept_images_is_passed_on(tmp_path: Path, genimage: Path) -> None:
-    truth, good = tmp_path / "truth.jsonl", "genimage/fake/adm/1_adm_1.PNG"
-    write_ground_truth([GroundTruth(good, FAKE, "animal"), GroundTruth(COPY, REAL, "animal")], truth)
+    truth = tmp_path / "truth.jsonl"
+    write_ground_truth([GroundTruth(FAKED, FAKE, "animal"), GroundTruth(COPY, REAL, "animal")], truth)
     collect(settings(genimage=genimage, truth=truth), tmp_path / "out")
-    assert list(read_ground_truth(tmp_path / "out/truth.jsonl")) == [good]
+    assert list(read_ground_truth(tmp_path / "out/truth.jsonl")) == [FAKED]
     truth.write_text('{"path": "a"}\n')
     with pytest.raises(UserError, match=r"truth\.jsonl, line 1: not a line of ground truth"):
         read_ground_truth(truth)
@@ -149,13 +163,12 @@ def test_unusable_profiles_are_named(tmp_path: Path) -> None:
 def test_a_benchmark_alone_is_enough_and_empty_tables_have_headers(tmp_path: Path) -> None:
     root = put(tmp_path / "dmimage", {"real_ucid/a.jpg": picture(3), "dalle_2/c.jpg": picture(5)})
     assert collect(settings(dmimage=root), tmp_path / "out").benchmarks == {"dmimage": 2}
-    tables = ["quarantine", "duplicates", "leakage"]
-    assert [(tmp_path / "out" / f"{name}.csv").read_text() for name in tables] == [
-        "corpus,path,reason\n", "sha256,kept,dropped\n", "benchmark,path,train_path,kind,distance\n"
-    ]  # fmt: skip
+    headers = {"quarantine": "corpus,path,reason", "duplicates": "sha256,kept,dropped"}
+    headers["leakage"] = "benchmark,path,train_path,kind,distance"
+    assert {name: (tmp_path / "out" / f"{name}.csv").read_text().strip() for name in headers} == headers
 
 
-def test_one_image_with_two_labels_is_quarantined_and_two_images_of_one_name_get_two_ids() -> None:
+def test_one_image_with_two_labels_is_quarantined_and_images_of_one_name_get_ids_of_their_own() -> None:
     unique = Filter()
     records = [Record("x/a.jpg", picture(1), REAL, "x"), Record("x/b.jpg", picture(1), FAKE, "x")]
     assert kept(unique, records) == ["x/a.jpg"]
@@ -187,13 +200,11 @@ def test_the_sheet_shows_every_source_and_label() -> None:
     assert contact_sheet(iter(stream), per_row=3, seed=1).size == (132 + 3 * 100, 4 * 100)
 
 
-# By corpus, the paths of its images.
 PATTERNS = {
     "genimage": ["ADM/train/ai/{0}_adm_{0}.PNG", "ADM/train/nature/n02099601_{0}.JPEG"],
     "chameleon": ["test/0_real/{0}.jpg", "test/1_fake/deep/{0}.jpg"],
     "cvusa": ["bingmap/19/{0:07d}.jpg"],
     "vigor": ["Chicago/satellite/satellite_41.{0:03d}_-87.1.png"],
-    "m6doc": ["val2017/newspaper_{0}.jpg"],
 }
 
 
@@ -202,29 +213,92 @@ def test_thinning_draws_by_id_and_seed(tmp_path: Path, monkeypatch, corpus: str)
     root, reads, read = tmp_path / corpus, [], Path.read_bytes
     patterns = enumerate(PATTERNS[corpus])
     put(root, {name.format(n): picture(100 * k + n) for k, name in patterns for n in range(30)})
-    if corpus == "m6doc":
-        pages = [{"id": n, "file_name": f"newspaper_{n}.jpg", "width": 30, "height": 20} for n in range(31)]
-        coco = json.dumps({"images": pages, "annotations": [], "categories": []})
-        put(root, {"annotations/instances_val2017.json": coco})
-
-    def noted(file: Path) -> bytes:
-        reads.extend([file] * (file.suffix != ".json"))
-        return read(file)
 
     def collected(at_most: dict[str, int], seed: int = 17) -> list[str]:
         params = settings(**{corpus: root}, at_most=at_most).model_copy(update={"seed": seed})
-        results = collect(params, tmp_path / "out")
-        missing = results.quarantine["path"].tolist()
-        assert missing == (["val2017/newspaper_30.jpg"] if corpus == "m6doc" else []), "drawn or not"
+        collect(params, tmp_path / "out")
         return list(read_frame(tmp_path / "out" / "records")["id"])
 
-    monkeypatch.setattr(Path, "read_bytes", noted)
+    monkeypatch.setattr(Path, "read_bytes", lambda file: reads.append(file) or read(file))
     everything = collected({})
-    total = len(everything) + (corpus == "m6doc")  # with the page that is named and missing
-    assert collected({corpus: total}) == collected({"ffpp": 1}) == everything
+    assert collected({corpus: len(everything)}) == collected({"ffpp": 1}) == everything
     reads.clear()
     few = collected({corpus: 9})
-    assert few == [id for id in everything if drawn(id, 9 / total, 17)]
+    assert few == [id for id in everything if drawn(id, 9 / len(everything), 17)]
     assert len(reads) == len(few) < len(everything), "only drawn images are read"
     assert set(few) < set(collected({corpus: 20})), "more of them hold the fewer"
     assert collected({corpus: 9}, seed=4) != few
+
+
+def test_prefetch_keeps_the_order_takes_no_more_than_it_needs_and_raises_an_error_in_its_turn() -> None:
+    taken, slow = [], threading.Event()
+
+    def items():
+        for n in range(1000):
+            taken.append(n)
+            yield n
+
+    def work(n: int) -> float:
+        if n == 0:
+            assert slow.wait(10), "the others are done meanwhile"
+        if n == 2:
+            slow.set()
+        return 1 / (n - 6)
+
+    results = prefetch(work, items(), threads=3)
+    assert next(results) == -1 / 6
+    assert taken == [0, 1, 2, 3]
+    assert [next(results) for _ in range(5)] == [1 / (n - 6) for n in range(1, 6)]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert len(taken) < 15
+
+
+def test_a_killed_collection_decodes_no_video_twice(project: Path, tmp_path: Path, monkeypatch) -> None:
+    folders = {"ffpp": ffpp_tree(tmp_path / "ffpp"), "ddvqa": ddvqa_tree(tmp_path / "ddvqa")}
+    params = settings(**folders, frames_per_video=2)
+    collect(params, tmp_path / "expected")
+    assert (paths.work() / "collect.sqlite").is_file(), "the rest of the notebook may fail"
+    shutil.rmtree(paths.work())
+    decode, decoded = ffpp.frames, []
+
+    def frames(file: Path, chosen: list[int]):
+        if len(decoded) == 7 and not killed:
+            killed.append(True)
+            raise KeyboardInterrupt
+        decoded.append(file)
+        return decode(file, chosen)
+
+    killed: list[bool] = []
+    monkeypatch.setattr(ffpp, "frames", frames)
+    with pytest.raises(KeyboardInterrupt):
+        collect(params, tmp_path / "out")
+    collect(params, tmp_path / "out")
+    assert len(decoded) == len(set(decoded)) == len(list((tmp_path / "ffpp").rglob("*.mp4")))
+    assert content(tmp_path / "out") == content(tmp_path / "expected")
+
+
+def test_frames_are_decoded_again_if_anything_changed_or_was_missing(tmp_path: Path) -> None:
+    videos = ffpp_tree(tmp_path) / "original_sequences/youtube/c23/videos"
+    landmarks = landmarks_tree(videos, "000", (0, 8))
+    values = Cache(None)
+    crop = make_cropper(FaceCrop(detector="landmarks", score=0.9, size=16, scale=1.3))
+
+    def read(wanted: int, **options) -> tuple[list[str], int, int]:
+        """Names of the frames, how many are unusable, how many videos are in the cache."""
+        pictures, unusable = ffpp.video_frames(tmp_path, None, "000", wanted, values=values, **options)
+        return [name for name, _ in pictures], len(unusable), len(values)
+
+    assert read(3, crop=crop) == (["000.png", "008.png"], 1, 0), "frame 4 may get its landmarks yet"
+    shutil.copy(landmarks / "000.npy", landmarks / "004.npy")
+    for _ in range(2):
+        assert read(3, crop=crop) == (["000.png", "004.png", "008.png"], 0, 1)
+    np.save(landmarks / "004.npy", np.load(landmarks / "004.npy") + 1)
+    (landmarks / "004.npy").touch()
+    assert read(3, crop=crop)[2] == 2
+    other = make_cropper(FaceCrop(detector="landmarks", score=0.9, size=32, scale=1.3))
+    assert read(3, crop=other)[2] == 3
+    assert read(2)[2] == 4
+    assert read(3) == (["000.png", "004.png", "008.png"], 0, 5)
+    film(videos / "000.mp4", 5)
+    assert read(3) == (["000.png", "002.png", "004.png"], 0, 6)

@@ -31,8 +31,8 @@ def row(path: str, label: int, category: str, seed: int) -> dict:
 
 def release(root: Path, prefix: str = "", zipped: bool = True, method: int = zipfile.ZIP_STORED) -> Path:
     for split, images in SPLITS.items():
-        rows = [row(*image, seed) for seed, image in enumerate(images)]
-        files = {prefix + path: picture(seed, "PNG") for seed, (path, _, _) in enumerate(images)}
+        rows, folder = [row(*image, seed) for seed, image in enumerate(images)], prefix.format(split=split)
+        files = {folder + path: picture(seed, "PNG") for seed, (path, _, _) in enumerate(images)}
         put(root, {f"data_json/{split}.json": json.dumps(rows)} | ({} if zipped else files))
         if zipped:
             with zipfile.ZipFile(root / f"{split}.zip", "w", method) as archive:
@@ -57,10 +57,9 @@ def test_records_of_both_splits_straight_from_the_zips(tmp_path: Path) -> None:
     assert records[1].references == ["This is a real image. Clue 1; another"]
     assert {(r.width, r.height, r.question) for r in records} == {(30, 20, FAKECLUE_QUESTION)}
     assert [(r.source, r.generator, r.item) for r in records[:3]] == [
-        ("ff++", "Deepfakes", "033"),
-        ("ff++", None, "033"),
+        ("ff++", "Deepfakes", "033"), ("ff++", None, "033"),
         ("genimage", "adm", "genimage/fake/416_adm_45.PNG"),
-    ]
+    ]  # fmt: skip
     assert [r.id for r in fakeclue.read(tmp_path, splits=["test"])] == [path for path, _, _ in TEST]
     written = [to_fakeclue_row(r, r.references[0]) for r in records if r.split == "train"]
     assert written == json.loads((tmp_path / "data_json/train.json").read_text()), "annotate writes the same"
@@ -70,13 +69,9 @@ def test_images_in_a_folder_of_the_zip_or_unpacked_give_the_same_records(tmp_pat
     expected = list(fakeclue.read(release(tmp_path / "zipped")))
     for prefix in ("train/", "FakeClue/images/"):
         assert list(fakeclue.read(release(tmp_path / prefix, prefix))) == expected
-    root = release(tmp_path / "folder", zipped=False)
-    assert list(fakeclue.read(root)) == expected
-    for split, images in SPLITS.items():
-        for path, _, _ in images:
-            (root / split / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).rename(root / split / path)
-    assert list(fakeclue.read(root)) == expected
+    for prefix in ("", "{split}/"):
+        root = release(tmp_path / f"unpacked {len(prefix)}", prefix, zipped=False)
+        assert list(fakeclue.read(root)) == expected
     put(tmp_path / "zipped/train", {TRAIN[0][0]: PICTURES[0]})
     assert list(fakeclue.read(tmp_path / "zipped")) == expected, "an interrupted unpacking hides no zip"
     put(tmp_path, {"secret.png": PICTURES[0]})

@@ -1,18 +1,33 @@
-"""FaceForensics++ and DD-VQA: videos, extracted frames, official splits, questions about frames."""
+"""FaceForensics++ and DD-VQA: videos, extracted frames, official splits, face crops, questions."""
 
 import io
 import json
 from pathlib import Path
 from unittest.mock import Mock
 
+import cv2
+import numpy as np
 import pytest
 from PIL import Image
 
-from fakevlm.data.corpora import ddvqa, ffpp
+from fakevlm.config.params import FaceCrop
+from fakevlm.data.corpora import ddvqa, faces, ffpp
+from fakevlm.data.corpora.faces import Cropper, Face, make_cropper
 from fakevlm.data.corpora.ffpp import frames, numbers, spaced
+from fakevlm.data.corpora.files import BadImage
 from fakevlm.data.records import FAKE, REAL, encode
 from fakevlm.errors import UserError
-from smallcorpora import ddvqa_tree, ffpp_tree, film, parted, put
+from smallcorpora import (
+    ddvqa_tree,
+    dlib_points,
+    ffpp_tree,
+    film,
+    landmarks_tree,
+    parted,
+    posed,
+    put,
+    settings,
+)
 
 VIDEOS = "original_sequences/youtube/c23/videos"
 FRAMES = "original_sequences/youtube/c23/frames"
@@ -51,10 +66,10 @@ def test_ffpp_reads_videos_methods_and_splits(tmp_path: Path) -> None:
     records, unusable = parted(ffpp.read(tmp_path, 2))
     assert len(records) == 2 * (4 + 4 * 2)
     assert unusable == []
-    assert [(r.id, r.label, r.item, r.split, r.generator) for r in (records[0], records[-1])] == [
-        ("ff++/real/youtube/c23/frames/000/000.png", REAL, "000", "train", None),
-        ("ff++/fake/NeuralTextures/c23/frames/007_002/004.png", FAKE, "007", "test", "NeuralTextures"),
-    ]
+    first, last = ((r.id, r.label, r.item, r.split, r.generator) for r in (records[0], records[-1]))
+    assert first == ("ff++/real/youtube/c23/frames/000/000.png", REAL, "000", "train", None)
+    name = "ff++/fake/NeuralTextures/c23/frames/007_002/004.png"
+    assert last == (name, FAKE, "007", "test", "NeuralTextures")
     assert {r.category for r in records} == {"deepfake"}
     assert all(Image.open(io.BytesIO(r.image)).format == "PNG" for r in records)
     extracted = [r for r in records if r.item == "003"]
@@ -104,8 +119,8 @@ def test_ffpp_names_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_ddvqa_asks_one_question_a_frame_in_order(tmp_path: Path) -> None:
-    faces = ffpp_tree(tmp_path / "ffpp")
-    records, unusable = parted(ddvqa.read(ddvqa_tree(tmp_path / "ddvqa"), faces, 3))
+    videos = ffpp_tree(tmp_path / "ffpp")
+    records, unusable = parted(ddvqa.read(ddvqa_tree(tmp_path / "ddvqa"), videos, 3))
     fake = "ff++/fake/Deepfakes/c23/frames/007_002"
     assert [r.id for r in records] == [
         f"{fake}/000.png#0",
@@ -119,12 +134,12 @@ def test_ddvqa_asks_one_question_a_frame_in_order(tmp_path: Path) -> None:
     assert records[1].references == ["The image looks fake. A1.", "The image looks fake. B."]
     assert [r.label for r in records] == [FAKE] * 5 + [REAL]
     assert [r.generator for r in records[-2:]] == ["NeuralTextures", None]
-    frame = {r.id: r.image for r in ffpp.read(faces, 3)}
+    frame = {r.id: r.image for r in ffpp.read(videos, 3)}
     assert all(frame[r.path] == r.image for r in records)
     missing = "manipulated_sequences/FaceShifter/c23/videos/007_002.mp4"
     assert [row[1:] for row in unusable] == [(missing, "video missing")]
     moved = ddvqa_tree(tmp_path / "repository/DQ_FF++").parent
-    assert parted(ddvqa.read(moved, faces, 3))[0] == records
+    assert parted(ddvqa.read(moved, videos, 3))[0] == records
 
 
 def test_ddvqa_names_a_bad_entry(tmp_path: Path) -> None:
@@ -136,3 +151,122 @@ def test_ddvqa_names_a_bad_entry(tmp_path: Path) -> None:
             list(ddvqa.read(root, tmp_path / "ffpp", 1))
     with pytest.raises(UserError, match="train_set"):
         list(ddvqa.entries(root, "train"))
+
+
+FRAME = np.zeros((480, 640, 3), np.uint8)
+
+
+def face_crop(detector: str = "landmarks", size: int = 16, model: Path | None = None) -> FaceCrop:
+    name = None if model is None else str(model)
+    return FaceCrop(detector=detector, model=name, score=0.9, size=size, scale=1.3)
+
+
+def test_template_is_that_of_deepfakebench() -> None:
+    # By hand from its script: (30.2946 + 8) · 256/112 = 87.5305; + 38.4 margin; · 256 / 332.8 = 96.8696.
+    assert faces.template(256, 1.3)[0] == pytest.approx([96.8696, 120.4340], abs=1e-3)
+    assert faces.template(256, 1.3)[4] == pytest.approx([153.8987, 191.6556], abs=1e-3)
+
+
+def test_the_crop_shows_the_largest_face_where_the_template_has_it() -> None:
+    points = posed(-0.3, 1.4, 150, 120)
+    frame = np.zeros((600, 700, 3), np.uint8)
+    for n, (x, y) in enumerate(points):
+        cv2.circle(frame, (round(x), round(y)), 6, (255, 40 * n, 0), -1)
+    boxes = [Face(50.0, posed(0, 0.5, 50, 50)), Face(900.0, points), Face(60.0, posed(0, 0.6, 9, 9))]
+    crop = Cropper(lambda *_: boxes, 256, 1.3)(frame, Path())
+    assert crop.shape == (256, 256, 3)
+    for n, (x, y) in enumerate(faces.template(256, 1.3)):
+        assert crop[round(y), round(x)].tolist() == [255, 40 * n, 0]
+    assert (crop[:5, :5] == 0).all()
+    for found, problem in (([], "no face"), ([Face(1.0, np.full((5, 2), 7.0))], "one spot")):
+        with pytest.raises(BadImage, match=problem):
+            Cropper(lambda *_, found=found: found, 256, 1.3)(frame, Path())
+
+
+@pytest.mark.parametrize("count", [5, 68, 81])
+def test_landmarks_are_read_in_the_order_of_dlib(tmp_path: Path, count: int) -> None:
+    points = posed(0.1, 2, 30, 40)
+    np.save(tmp_path / "a.npy", points if count == 5 else dlib_points(points, count))
+    (face,) = faces.read_landmarks(FRAME, tmp_path / "a.npy")
+    assert face.points == pytest.approx(points)
+
+
+def test_broken_landmarks_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "a.npy"
+    assert faces.read_landmarks(FRAME, file) == []
+    pickled = np.array([{"a": 1}], dtype=object)  # never opened
+    for content in (np.zeros((7, 2)), np.full((5, 2), np.nan), pickled):
+        np.save(file, content)
+        problem = "not readable" if content is pickled else "not 5, 68 or 81 points"
+        with pytest.raises(BadImage, match=problem):
+            faces.read_landmarks(FRAME, file)
+    file.write_bytes(b"")
+    with pytest.raises(BadImage, match="not readable"):
+        faces.read_landmarks(FRAME, file)
+
+
+def test_landmarks_of_a_crop_do_not_crop_a_frame(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", dlib_points(np.round(posed(0.02, 1.01, 1, -2))))
+    cropper = make_cropper(face_crop(size=256))
+    with pytest.raises(BadImage, match="landmarks of a crop"):
+        cropper(FRAME, tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", dlib_points(posed(0.02, 1.01, 150, 60)))
+    assert cropper(FRAME, tmp_path / "a.npy").shape == (256, 256, 3)
+
+
+def test_videos_become_crops_and_frames_without_a_face_are_unusable(tmp_path: Path) -> None:
+    ffpp_tree(tmp_path)
+    folder = landmarks_tree(tmp_path / VIDEOS, "000", (0, 8))  # of the three frames taken, 4 has no face
+    cropper = make_cropper(face_crop())
+    crops, unusable = ffpp.video_frames(tmp_path, None, "000", 3, crop=cropper)
+    frames = dict(ffpp.video_frames(tmp_path, None, "000", 3)[0])
+    assert [name for name, _ in crops] == ["000.png", "008.png"]
+    for name, data in crops:
+        frame, crop = (np.asarray(Image.open(io.BytesIO(image))) for image in (frames[name], data))
+        np.testing.assert_array_equal(crop, cropper(frame, folder / f"{name[:3]}.npy"))
+    assert unusable == [("ff++", f"{VIDEOS}/000.mp4#004", "no face found")]
+    assert len(ffpp.video_frames(tmp_path, None, "003", 2, crop=cropper)[1]) == 2, "the video itself is good"
+    put(tmp_path, {"original_sequences/youtube/c23/frames/000/012.png": b"a crop"})
+    assert ffpp.video_frames(tmp_path, None, "000", 3, crop=cropper) == ([("012.png", b"a crop")], [])
+
+
+class Net:
+    """Stands in for OpenCV's network: answers in the rows of FaceDetectorYN, of two faces."""
+
+    small, large = posed(0.1, 0.3, 10, 10), posed(-0.1, 0.6, 150, 60)
+    rows = ((10, 10, 40, 40, *small.ravel(), 0.99), (150, 60, 90, 90, *large.ravel(), 0.91))
+
+    def setInputSize(self, size: tuple[int, int]) -> None:
+        assert size == (400, 300)
+
+    def detect(self, image: np.ndarray) -> tuple[int, np.ndarray | None]:
+        assert image[0, 0].tolist() == [3, 2, 1], "BGR"
+        return 1, None if self.rows is None else np.array(self.rows, np.float32)
+
+
+def test_rows_of_yunet_become_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "yunet.onnx").write_bytes(b"x")
+    net = Net()
+    monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *_: net)
+    cropper = make_cropper(face_crop("opencv", 256, tmp_path / "yunet.onnx"))
+    frame = np.full((300, 400, 3), (1, 2, 3), np.uint8)
+    boxes = cropper.find(frame, Path())
+    assert [face.area for face in boxes] == [1600, 8100]
+    assert boxes[1].points == pytest.approx(Net.large, abs=1e-4)
+    largest = Cropper(lambda *_: boxes[1:], 256, 1.3)(frame, Path())
+    np.testing.assert_array_equal(cropper(frame, Path()), largest, "not the most certain one")
+    net.rows = None
+    with pytest.raises(BadImage, match="no face"):
+        cropper(frame, Path())
+
+
+def test_yunet_needs_its_model(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file") as error:
+        make_cropper(face_crop("opencv", model=tmp_path / "none.onnx"))
+    assert "opencv_zoo" in error.value.cure
+    (tmp_path / "bad.onnx").write_bytes(b"<html>")
+    with pytest.raises(UserError, match="is no YuNet model"):
+        make_cropper(face_crop("opencv", model=tmp_path / "bad.onnx"))
+    for wrong in ({"detector": "opencv"}, {"detector": "landmarks", "model": "x.onnx"}):
+        with pytest.raises(ValueError, match="needs model"):
+            settings(face_crop={**wrong, "score": 0.9, "size": 256, "scale": 1.3})

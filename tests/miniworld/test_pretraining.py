@@ -57,7 +57,7 @@ def test_a_base_that_fails_the_gate_is_refused(project: Path, monkeypatch: pytes
 
 
 @pytest.mark.slow
-def test_a_killed_pretraining_repeats_no_phase_and_ships_what_loads(
+def test_a_killed_pretraining_repeats_no_phase_ships_what_loads_and_can_be_continued(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     phases = []
@@ -83,12 +83,7 @@ def test_a_killed_pretraining_repeats_no_phase_and_ships_what_loads(
     card = (project / "base/README.md").read_text()
     assert "0.950 (AUC 0.990) as shipped here" in card
     assert "went on from" not in card
-
-
-@pytest.mark.slow
-def test_the_last_round_continues_a_finished_base(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "gate", lambda *_: (0.95, 0.99))
-    train.pretrain(project / "first", TINY, threads=2)
+    # The last round goes on from the finished base.
     calls, dense = [], Trainer.dense
 
     def watched(self, pool, steps, rate, *, only_heads=False) -> None:
@@ -97,11 +92,11 @@ def test_the_last_round_continues_a_finished_base(project: Path, monkeypatch: py
         calls.append((only_heads, all(map(torch.equal, before, self.tower.parameters())), pool.texts[0]))
 
     monkeypatch.setattr(Trainer, "dense", watched)
-    train.pretrain(project / "second", TINY, threads=2, start=project / "first")
+    train.pretrain(project / "second", TINY, threads=2, start=project / "base")
     # First the new heads alone, the tower untouched; then both; on renders that the first round did not see.
     assert [call[:2] for call in calls] == [(True, True), (False, False)]
     assert calls[0][2] == render(24, 1, 1).texts[0]
-    one, two = (load_file(project / name / "model.safetensors") for name in ("first", "second"))
+    one, two = (load_file(project / name / "model.safetensors") for name in ("base", "second"))
     assert one.keys() == two.keys()
     assert not all(torch.equal(one[name], two[name]) for name in one)
     assert "went on from" in (project / "second/README.md").read_text()

@@ -23,15 +23,6 @@ def test_agrees_with_a_person(part: str) -> None:
     assert len(wrong) <= 0.03 * len(rows), wrong
 
 
-def test_the_claim_points_at_its_word() -> None:
-    for row in ANSWERS:
-        if claim := verdict.find(row["text"]):
-            word = row["text"][slice(*claim.word)].lower()
-            words = ("real", "authentic", "genuine", "natural", "una", "une", "taken", "capt")
-            real = word.strip('"').startswith(words)
-            assert (claim.verdict == "real") == (real != claim.negated), row
-
-
 def test_yes_and_no_need_a_question_about_one_of_the_words() -> None:
     assert verdict.parse("No.") == "unparsed"
     assert verdict.parse("Yes.", "Is it a deepfake?") == "fake"

@@ -51,7 +51,6 @@ DRAWN = {
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     root = tmp_path_factory.mktemp("root")
     madeup.make(root)
-    madeup.params(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAKEVLM_ROOT", str(root))
         inputs = load_inputs(load_params("mini"))

@@ -34,7 +34,6 @@ CASES = {name: spec["cases"] for name, spec in layout()["figures"].items() if "c
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkout")
-    madeup.params(folder)
     madeup.make(folder)
     return folder
 

@@ -83,13 +83,6 @@ def test_finer_classes_are_set_in_their_own_way() -> None:
     assert len({render_page([block], rng(2), (600, 800)).tobytes() for block in blocks}) == len(blocks)
 
 
-def test_small_text_is_greeked_large_text_is_set() -> None:
-    """Greeked bars are runs of one grey; letters are not."""
-    column = [Block("text", (0.1, 0.1, 0.9, 0.9))]
-    assert len(render_page(column, rng(1), (96, 96)).convert("L").getcolors()) <= 3
-    assert len(render_page(column, rng(1), (800, 1000)).convert("L").getcolors()) > 20
-
-
 def page(name: str, style: str = "magazine") -> Page:
     return Page(Path(name), 300, 400, style, tuple(sample_layout(rng(1), style)))
 
