@@ -1,5 +1,4 @@
-"""A LLaVA of a few thousand random weights and records that it can learn by heart, for the tests of training
-and the study."""
+"""A LLaVA of a few thousand random weights, and records that it can learn by heart."""
 
 import io
 from pathlib import Path
@@ -10,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from fakevlm.config.params import Params, load_params
-from fakevlm.data.records import FAKE, REAL, Record, write_records
+from fakevlm.data.records import FAKE, QUESTION, REAL, Record, write_records
 
 ANSWERS = {FAKE: "This is a fake image. Texture: waxy.", REAL: "This is a real image. Texture: fine grain."}
 _SMALL = {"hidden_size": 16, "layers": 2, "heads": 2, "mlp": 32}
@@ -26,7 +25,6 @@ PUBLISHED_NAMES = (
 
 
 def build(folder: Path, seed: int = 5) -> Path:
-    from fakevlm.data.records import QUESTION
     from fakevlm.model.build import build_llava
 
     build_llava(folder, [*ANSWERS.values(), QUESTION] * 4, **SIZES, vocab_size=450, seed=seed)
@@ -58,8 +56,7 @@ def frame(records: list[Record], columns: dict[str, np.ndarray]) -> pd.DataFrame
 def params(
     base: Path, study: dict[str, Any] | None = None, evaluate: dict[str, Any] | None = None, **tune: Any
 ) -> Params:
-    """The mini profile's parameters with a tiny base and short training; `tune`: epochs and the section
-    training."""
+    """The mini profile with a tiny base and short training; `tune`: epochs and the section training."""
     loaded, epochs = load_params("mini"), tune.pop("epochs", 2.0)
     parts = dict.fromkeys(("train_vision", "train_projector", "train_llm"), True)
     short = {"batch_size": 4, "gradient_accumulation": 1, "learning_rate": 1e-2, "precision": "fp32"}
@@ -97,8 +94,7 @@ def run(
 
 
 def scripted(model: Any, processor: Any, answers: list[str]) -> Any:
-    """`model.generate`, made to write `answers[k]`, k taken from the image's first pixel; what it watches are
-    its own logits."""
+    """`model.generate`, made to write `answers[k]` by an image's first pixel; it watches its own logits."""
     plain, tokenizer = model.generate, processor.tokenizer
     end = tokenizer.eos_token_id
     tokens = [[*tokenizer.encode(" " + text, add_special_tokens=False), end] for text in answers]

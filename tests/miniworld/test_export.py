@@ -1,7 +1,6 @@
 """The miniature on disk: the readers of the real corpora read it, its truth fits, its bytes repeat."""
 
 import re
-from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from smallworld import content
 
 COUNTS = {"genimage": 64, "chameleon": 28, "cvusa": 5, "vigor": 4, "m6doc": 10}
 NUMBERS = COUNTS | {"videos": 8, "loki": 10, "dmimage_fakes": 1, "dmimage_reals": 2, "copies": 2}
-BROKEN = ["fake/adm/416_adm_45.JPEG", "real/glide/n02099601_503.JPEG", "real/wukong/n02099601_404.JPEG"]
-BROKEN = [f"genimage/{name}" for name in BROKEN]
+BROKEN = ["genimage/fake/adm/416_adm_45.JPEG", "genimage/real/glide/n02099601_503.JPEG"]
+BROKEN.append("genimage/real/wukong/n02099601_404.JPEG")
 Records = dict[str, list[Record]]
 Truth = dict[str, GroundTruth]
 
@@ -87,7 +86,6 @@ def test_file_names_state_the_class_of_what_they_show(records: Records, ground_t
 
 def test_pairs_share_a_split_and_both_videos_exist(exported: Path, records: Records) -> None:
     splits = ffpp.read_splits(exported / "ffpp")
-    assert len(splits) == 8
     assert set(splits.values()) == {"train", "val", "test"}
     for r in records["ffpp"]:
         if r.label == FAKE:
@@ -120,9 +118,6 @@ def test_ddvqa_answers(records: Records) -> None:
         for answer in r.references:
             assert re.match(rf"(The image looks|The person's \w+ looks?) {word}\. ", answer), answer
         assert not r.id.endswith("#0") or r.question == "Does the image looks real/fake?"
-    real = Counter(r.question for r in records["ddvqa"] if r.label == REAL)
-    assert len(real) == 6
-    assert len(set(real.values())) == 1, "the whole image and five parts"
 
 
 def test_people_use_other_words_than_the_lexicon_and_name_one_kind() -> None:
