@@ -1,9 +1,10 @@
-"""The miniature on disk: the readers of the real corpora read it, its truth fits, its bytes repeat."""
+"""The miniature: what is drawn; what lies on disk: read as the real corpora are, with a truth that fits."""
 
 import re
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import ROOT
@@ -13,9 +14,11 @@ from fakevlm.data.clues import KINDS, SEEN_KINDS, kinds_named
 from fakevlm.data.corpora import ffpp, genimage
 from fakevlm.data.corpora.files import BadImage, decoded
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
-from fakevlm.data.records import FAKE, REAL, Record
+from fakevlm.data.records import CATEGORIES, FAKE, REAL, Record
 from miniworld import export, export_words
 from miniworld.export import PLAN
+from miniworld.fitting import FITTING, MANIPULATIONS
+from miniworld.world import shoot, shoot_video
 from smallworld import content
 
 COUNTS = {"genimage": 64, "chameleon": 28, "cvusa": 5, "vigor": 4, "m6doc": 10}
@@ -137,3 +140,42 @@ def test_the_export_repeats_byte_for_byte_with_more_processes(exported: Path, tm
         (tmp_path / name).write_bytes(b"old")
     export.export(tmp_path, 17, NUMBERS, workers=2)
     assert content(tmp_path) == content(exported) | {"base/model.safetensors": b"old"}
+
+
+def rng(*seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_real_images_carry_no_artifact_and_fakes_carry_those_asked_for(category: str):
+    real = shoot(category, rng(1))
+    assert (real.label, real.artifacts) == (REAL, [])
+    assert "structure" in real.qualities
+    for n in range(12):
+        fake = shoot(category, rng(2, n), fake=True, count=(1, 3))
+        assert (fake.label, fake.qualities) == (FAKE, [])
+        assert 1 <= len(fake.artifacts) <= 3
+        assert {artifact.kind for artifact in fake.artifacts} <= set(FITTING[category])
+        for x0, y0, x1, y1 in (artifact.region for artifact in fake.artifacts):
+            assert 0 <= x0 < x1 <= 1
+            assert 0 <= y0 < y1 <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_can_be_made_wherever_it_fits(kind: str):
+    for category in [c for c, kinds in FITTING.items() if kind in kinds] or CATEGORIES:
+        shots = [shoot(category, rng(7, n), fake=True, kinds=[kind], count=(1, 1)) for n in range(6)]
+        showing = [shot for shot in shots if any(a.kind == kind for a in shot.artifacts)]
+        assert len(showing) >= 4, f"{kind} hardly ever shows on {category}"
+
+
+@pytest.mark.parametrize("manipulation", [None, *MANIPULATIONS])
+def test_a_clip_keeps_its_identity_and_its_manipulation(manipulation: str | None):
+    clip = shoot_video(rng(4), frames=4, manipulation=manipulation)
+    assert [shot.label for shot in clip] == [FAKE if manipulation else REAL] * 4
+    means = [shot.pixels.reshape(-1, 3).mean(0) for shot in clip]
+    assert np.abs(np.diff(means, axis=0)).max() < 25  # one person in one light
+    assert len({shot.pixels.tobytes() for shot in clip}) == 4  # who moves
+    kinds = set(MANIPULATIONS[manipulation]) if manipulation else set()
+    assert all({a.kind for a in shot.artifacts} <= kinds for shot in clip)
+    assert all(bool(shot.artifacts) == bool(manipulation) for shot in clip)
