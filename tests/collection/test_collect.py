@@ -21,6 +21,7 @@ from fakevlm.data.ground_truth import GroundTruth, read_ground_truth, write_grou
 from fakevlm.data.records import FAKE, REAL, Record, read_frame, read_records
 from fakevlm.errors import UserError
 from fakevlm.prefetch import prefetch
+from killing import killed_after
 from smallcorpora import (
     ddvqa_tree,
     ffpp_tree,
@@ -253,17 +254,8 @@ def test_a_killed_collection_decodes_no_video_twice(project: Path, tmp_path: Pat
     assert (paths.work() / "collect.sqlite").is_file(), "the rest of the notebook may fail"
     shutil.rmtree(paths.work())
     decode, decoded = ffpp.frames, []
-
-    def frames(file: Path, chosen: list[int]):
-        if len(decoded) == 7 and not killed:
-            killed.append(True)
-            raise KeyboardInterrupt
-        decoded.append(file)
-        return decode(file, chosen)
-
-    killed: list[bool] = []
-    monkeypatch.setattr(ffpp, "frames", frames)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(ffpp, "frames", lambda file, chosen: decoded.append(file) or decode(file, chosen))
+    with killed_after(7, ffpp, "frames"):
         collect(params, tmp_path / "out")
     collect(params, tmp_path / "out")
     assert len(decoded) == len(set(decoded)) == len(list((tmp_path / "ffpp").rglob("*.mp4")))
