@@ -14,6 +14,7 @@ import tinyllava
 from fakevlm.config.params import DeepSpeed
 from fakevlm.training import ranks
 from fakevlm.training.data import Examples
+from killing import killed_after
 
 STEPS = 6  # of 3 an epoch; checkpoints every 2 steps fall into and between epochs
 KILLED_AFTER = 14  # batches, those of validation included: after the second checkpoint, within an epoch
@@ -27,10 +28,6 @@ TUNES: dict[str, dict[str, Any]] = {
 KILLED = "zero3-bf16"
 
 
-class Killed(BaseException):
-    pass
-
-
 def run(base: Path, name: str, work: Path, **tune: Any) -> Any:
     """The training called `name`; its batches are those of one process with `batch_size` 8."""
     settings = {"batch_size": 2, "gradient_accumulation": 2, **SETTINGS, **TUNES.get(name, {}), **tune}
@@ -41,23 +38,11 @@ def run(base: Path, name: str, work: Path, **tune: Any) -> Any:
 
 def main(base: Path, folder: Path) -> None:
     ranks.connect()
-    collate, left = Examples.collate, KILLED_AFTER
-
-    def dying(self: Examples, items: Any) -> dict[str, Any]:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise Killed
-        return collate(self, items)
-
     for name in TUNES:
         run(base, name, folder / name).train()
-    Examples.collate = dying
-    try:
+    with killed_after(KILLED_AFTER, Examples, "collate"):
         run(base, KILLED, folder / "killed").train()
-    except Killed:
-        ranks.wait()
-    Examples.collate = collate
+    ranks.wait()
     if ranks.rank() == 0:
         (folder / "reached").write_text(str(len(list(folder.glob("killed/*/checkpoint-*/complete")))))
     ranks.wait()

@@ -21,13 +21,10 @@ from fakevlm.model.head import LlavaForVerdict, load_head
 from fakevlm.model.llava import load_model, load_processor
 from fakevlm.training import finetune, trainer
 from fakevlm.training.data import Examples, answer, draw
+from killing import killed_after
 from smallworld import content
 
 QUESTIONS = (None, "Does the person's nose look real or fake, and why?")
-
-
-class Killed(BaseException):
-    pass
 
 
 def tuned(base, folder, *args, **options):
@@ -235,21 +232,6 @@ def test_a_linear_probe_may_freeze_all_but_the_head(base):
     finetune.freeze(head, tinyllava.params(base, **FROZEN).training)
 
 
-def killed_after(batches: int, patch: pytest.MonkeyPatch, *args, **options) -> None:
-    """A training of 12 steps that dies when it asks for the batch after so many."""
-    left, collate = iter(range(batches)), Examples.collate
-
-    def dying(self, items):
-        if next(left, None) is None:
-            raise Killed
-        return collate(self, items)
-
-    with patch.context() as dies:
-        dies.setattr(Examples, "collate", dying)
-        with pytest.raises(Killed):
-            tuned(*args, steps=12, **options)
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -257,10 +239,11 @@ def killed_after(batches: int, patch: pytest.MonkeyPatch, *args, **options) -> N
         {"mirror": True, "vision_learning_rate": 2e-3, "checkpoint_every": 3},
     ],
 )
-def test_it_goes_on_where_it_was(base, tmp_path, monkeypatch, options):
+def test_it_goes_on_where_it_was(base, tmp_path, options):
     options["batch_size"] = 2
     tuned(base, tmp_path / "a", steps=12, **options)
-    killed_after(17, monkeypatch, base, tmp_path / "b", **options)
+    with killed_after(17, Examples, "collate"):
+        tuned(base, tmp_path / "b", steps=12, **options)
     (run,) = (tmp_path / "b/work").iterdir()
     reached = int(trainer.last(run).name.split("-")[1])
     assert 0 < reached < 12
