@@ -47,9 +47,7 @@ def test_detect_answers_files_and_folders(project: Path, base: Path, photo: Path
     assert not (project / "runs").exists()
 
 
-def test_detect_names_bad_files_and_answers_the_others(
-    project: Path, base: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_detect_names_bad_files_and_answers_the_others(project, base, photo, monkeypatch) -> None:
     monkeypatch.chdir(photo.parent)
     Path("broken.jpg").write_text("not an image")
     Path("empty").mkdir()
@@ -67,9 +65,9 @@ def test_detect_names_bad_files_and_answers_the_others(
 
 
 def test_detect_says_that_weights_do_not_fit_or_are_not_there(
-    project: Path, base: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    project, base, photo, monkeypatch, capsys
 ) -> None:
-    damaged = shutil.copytree(base, tmp_path / "damaged")
+    damaged = shutil.copytree(base, project / "damaged")
     tensors = load_file(damaged / "model.safetensors")
     tensors["strange.weight"] = tensors.pop(next(name for name in tensors if "projector" in name))
     save_file(tensors, damaged / "model.safetensors", metadata={"format": "pt"})
@@ -85,17 +83,14 @@ def test_detect_says_that_weights_do_not_fit_or_are_not_there(
 
 
 def test_photographs_are_turned_upright(tmp_path: Path) -> None:
-    image = Image.new("RGB", (40, 20), "red")
-    exif = image.getexif()
+    exif = Image.Exif()
     exif[0x0112] = 6  # held on its side
-    image.save(tmp_path / "side.jpg", exif=exif)
+    Image.new("RGB", (40, 20)).save(tmp_path / "side.jpg", exif=exif)
     assert read_image(tmp_path / "side.jpg").size == (20, 40)
 
 
 @pytest.mark.parametrize("arguments", [["verify", "nonsense"], ["estimate", "annotate", "--rate", "-1"]])
-def test_a_mistake_ends_in_one_sentence(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys, arguments: list[str]
-) -> None:
+def test_a_mistake_ends_in_one_sentence(project, monkeypatch, capsys, arguments: list[str]) -> None:
     assert call(monkeypatch, *arguments) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ")

@@ -1,7 +1,6 @@
 """Corpora, annotators, detectors, renderers from outside the package: the code of docs/extending.md."""
 
 import asyncio
-import io
 import re
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from fakevlm.annotation.annotators import make_annotators
 from fakevlm.collection.collect import collect
 from fakevlm.config.params import PublishedExpert, load_params
 from fakevlm.data.corpora.m6doc import Page
+from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.page_layout import Block
 from fakevlm.data.records import FAKE, read_frame
 from fakevlm.errors import UserError
@@ -90,28 +90,21 @@ def test_a_detector(project: Path, modules: Path) -> None:
     assert answers["verdict"].tolist() == ["fake" if value >= 0.5 else "real" for value in brightness]
 
 
-STRANGER = """
-import io
-from PIL import Image
-from fakevlm.data.ground_truth import GroundTruth
+class Strange:
+    """A renderer of pages only."""
 
-class Renderer:
-    def document(self, page, rng, path):
-        out = io.BytesIO()
-        Image.new("RGB", (page.width, page.height)).save(out, "JPEG")
-        return out.getvalue(), GroundTruth(path, 0, "doc")
-"""
+    def document(self, page: Page, rng: np.random.Generator, path: str) -> tuple[bytes, GroundTruth]:
+        return tinyllava.records(1)[0].image, GroundTruth(path, FAKE, "doc")
 
 
-def test_a_renderer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "stranger.py").write_text(STRANGER)
-    monkeypatch.syspath_prepend(tmp_path)
+def test_a_renderer() -> None:
+    own = f"{__name__}:Strange"
     page = Page(Path("a.jpg"), 30, 40, "paper", (Block("text", (0.1, 0.1, 0.9, 0.9)),))
-    ((record, truth),) = synthesize_documents([page], 1, 17, "stranger:Renderer")
-    assert Image.open(io.BytesIO(record.image)).size == (30, 40)
+    ((record, truth),) = synthesize_documents([page], 1, 17, own)
+    assert record.image == tinyllava.records(1)[0].image
     assert (record.id, truth.label) == (truth.path, FAKE)
     with pytest.raises(UserError, match="draws documents only"):
-        list(synthesize_satellites(1, 17, "stranger:Renderer"))
+        list(synthesize_satellites(1, 17, own))
 
 
 @pytest.mark.parametrize("name", ["crayons", "no_such_module:Renderer", "fakevlm.plugins:nothing"])

@@ -14,15 +14,12 @@ from fakevlm.errors import UserError
 SPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 LIVELY = """\
 import sys
+import matplotlib.pyplot as plt
 print(f"profile {profile}, benchmark {benchmark}, {object()}")
 print("half way", file=sys.stderr)
 print("[2026-01-02 03:04:05,678] [WARNING] [x.py:2:f] as DeepSpeed logs")
 print("again, 0x10")
 object()
-"""
-DRAWING = """\
-import matplotlib.pyplot as plt
-plt.plot([1, 3, 2]);
 """
 
 
@@ -42,7 +39,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 def test_two_runs_leave_the_same_bytes(project: Path) -> None:
-    write(project, LIVELY, DRAWING)
+    write(project, LIVELY, "plt.plot([1, 3, 2]);")
     copies = []
     for _ in range(2):
         done = command("tiny", "--profile", "mini", "benchmark=loki")
@@ -66,20 +63,16 @@ def test_two_runs_leave_the_same_bytes(project: Path) -> None:
     assert "papermill" not in copies[0].replace("papermill.record", "")
 
 
+MISTAKE = ["from fakevlm.errors import UserError", "raise UserError('no images in x', 'fetch them')"]
+ENDS = {
+    "a user's mistake": (MISTAKE, stage.USER_ERROR, "\ntiny: no images in x\n  → fetch them\n"),
+    "a failing cell": (["x = 0", "print('before')\n1 / x"], stage.FAILED, 'tiny failed in cell 4 ("step-1")'),
+    "a dying kernel": (["import os\nos.kill(os.getpid(), 9)"], stage.FAILED, "its kernel died"),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("sources", "code", "error"),
-    [
-        (
-            ["from fakevlm.errors import UserError", "raise UserError('no images in x', 'fetch them')"],
-            stage.USER_ERROR,
-            "\ntiny: no images in x\n  → fetch them\n",
-        ),
-        (["x = 0", "print('before')\n1 / x"], stage.FAILED, 'tiny failed in cell 4 ("step-1")'),
-        (["import os\nos.kill(os.getpid(), 9)"], stage.FAILED, "its kernel died"),
-    ],
-    ids=["a user's mistake", "a failing cell", "a dying kernel"],
-)
+@pytest.mark.parametrize(("sources", "code", "error"), ENDS.values(), ids=ENDS)
 def test_what_goes_wrong_is_told(project: Path, sources: list[str], code: int, error: str) -> None:
     write(project, *sources)
     done = command("tiny", "benchmark=loki")
@@ -96,11 +89,9 @@ def test_what_goes_wrong_is_told(project: Path, sources: list[str], code: int, e
 
 def test_mistakes_stop_before_a_kernel_starts(project: Path) -> None:
     write(project)
-    for arguments, error in [
-        (["tinny"], "choose one of: tiny"),
-        (["tiny", "papper"], "no profile 'papper'"),
-        (["tiny", None, {"benchmrk": "loki"}], "it has: profile, benchmark"),
-    ]:
+    mistakes = {"choose one of: tiny": ["tinny"], "no profile 'papper'": ["tiny", "papper"]}
+    mistakes["it has: profile, benchmark"] = ["tiny", None, {"benchmrk": "loki"}]
+    for error, arguments in mistakes.items():
         with pytest.raises(UserError, match=error):
             stage.run(*arguments)
     params = project / "params.yaml"

@@ -17,26 +17,17 @@ def script():
     return imported(SCRIPT)
 
 
-@pytest.fixture(scope="module")
-def large(script):
+def test_shapes_are_llava_1_5s_and_flops_are_six_a_weight_and_token_and_little_more(script):
     special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 32001}
     with torch.device("meta"):
-        return LlavaForConditionalGeneration(script.configuration("7b", 32000, special))
-
-
-def test_the_shapes_are_those_of_llava_1_5_7b(script, large):
+        large = LlavaForConditionalGeneration(script.configuration("7b", 32000, special))
     sizes = script.weights(large)
     assert sizes["all"] == 7_063_427_072  # as the hub counts llava-hf/llava-1.5-7b-hf
     assert sizes["text"] + 2 * sizes["head"] == 6_738_939_904  # Vicuna's, and 64 tokens more
     assert large.config.image_seq_length == 576
-
-
-def test_flops_are_six_a_weight_and_token_and_little_more(script, large):
-    sizes = script.weights(large)
     found = script.flops(large.config, sizes, 700, 120, 577)
     by_hand = 6 * 700 * 32 * (4 * 4096**2 + 3 * 4096 * 11008)  # the linear layers of the language model
     assert by_hand < found < 1.1 * by_hand
-    assert script.flops(large.config, sizes, 1400, 120, 577) > 1.9 * found
 
 
 @pytest.mark.slow

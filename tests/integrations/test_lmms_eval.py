@@ -1,7 +1,4 @@
-"""The lmms-eval task folder: its YAML, its functions on made-up documents, its data as `datasets` loads it.
-
-lmms-eval itself is not installed here. integrations/lmms_eval/compare.py compares its answers with ours.
-"""
+"""The lmms-eval task folder, without lmms-eval: its YAML, its functions, its data as `datasets` loads it."""
 
 import json
 import math
@@ -25,8 +22,6 @@ from smallcorpora import put
 
 FOLDER = ROOT / "integrations/lmms_eval/fakeclue"
 TASKS = ("fakeclue", "fakeclue_released")
-
-
 utils, convert = (imported(FOLDER / f"{name}.py") for name in ("utils", "convert"))
 
 
@@ -49,7 +44,7 @@ def doc(label: int, references: list[str] | None = None, question: str | None = 
     return document | {"label": label, "references": references}
 
 
-# Document, answer, verdict (-1: none).
+# Document, answer, verdict (-1: none)
 ANSWERED = [
     (doc(0), "This is a fake image. Texture: waxy.", 0),
     (doc(0), "This unrealistic image is fake.", 0),
@@ -89,11 +84,10 @@ def test_css_is_the_cosine_of_answer_and_reference() -> None:
 
 
 def test_questions_and_messages() -> None:
-    image = Image.new("RGBA", (8, 8))
     assert utils.doc_to_text(doc(0)) == QUESTION
     around = {"pre_prompt": "<", "post_prompt": ">"}
     assert utils.doc_to_text(doc(0, question="Is it fake?"), around) == "<Is it fake?>"
-    (message,) = utils.doc_to_messages({**doc(0), "image": image}, around)
+    (message,) = utils.doc_to_messages({**doc(0), "image": Image.new("RGBA", (8, 8))}, around)
     assert [part["type"] for part in message["content"]] == ["image", "text"]
     assert message["content"][0]["url"].mode == "RGB"
     assert utils.doc_to_target(doc(1)) == tinyllava.ANSWERS[1]
