@@ -104,3 +104,11 @@ def test_no_default_decides_a_number() -> None:
     for section in classes:
         for name, field in section.model_fields.items():
             assert field.is_required() or field.default is None or name in free, f"{section.__name__}.{name}"
+
+
+def test_the_paper_profile_has_enough_aerial_images_to_lend_maps() -> None:
+    collect = load_params("paper").collect
+    aerials = sum(collect.at_most[corpus] for corpus in ("cvusa", "vigor"))
+    lenders, settings = (1 - collect.satellites.learn_share) * aerials, collect.satellites
+    # Drawn by lot: five standard deviations and more.
+    assert lenders - 5 * lenders**0.5 > max(settings.gan.images, settings.diffusion.images)
