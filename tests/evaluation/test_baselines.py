@@ -58,12 +58,11 @@ def test_every_image_has_one_outcome_and_the_verdict_that_its_text_claims(tmp_pa
         rows = frame[["outcome", "verdict", "verdict_forced", "text"]].astype(object).replace({np.nan: None})
         assert [tuple(row) for row in rows.itertuples(index=False)] == list(EXPECTED.values())
         assert frame["p_fake"].isna().all()
-        assert not frame["forced"].any()
         forced = [r for r in requests(tmp_path / "log") if "response_format" in r["asked"]]
         assert len({request["image"] for request in forced}) == 3, "only where there is no verdict"
-        for request in forced:
-            assert (request["asked"]["temperature"], request["asked"]["max_tokens"]) == (0.0, 20)
-            assert request["prompt"] == [baselines.standard_prompt() + baselines.CHOICE]
+        assert {request["prompt"][0] for request in forced} == {
+            baselines.standard_prompt() + baselines.CHOICE
+        }
         before = len(requests(tmp_path / "log"))
         again = answers(tmp_path / "answers", baseline_entry(url), wanted)
         assert len(requests(tmp_path / "log")) == before, "what was answered, however, is not asked again"
@@ -111,8 +110,7 @@ def test_failed_requests_are_no_answers_and_alone_are_asked_again(tmp_path: Path
 def ffpp() -> list[Record]:
     """Frames of manipulations and of originals; the server calls all but one by their names."""
     frames = []
-    for n in range(10):
-        method = (None, *METHODS)[n % 5]
+    for n, method in enumerate([None, *METHODS] * 2):
         behaviour = "empty*1,fake" if n == 7 else "fake" if method else "real"
         data = image(behaviour, name=f"frame{n}")
         frames.append(Record(f"ff++/{n}.jpg", data, int(method is None), "ff++", f"{n}", "deepfake", method))

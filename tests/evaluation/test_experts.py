@@ -46,10 +46,7 @@ def test_linear_is_scikit_learns_on_standardised_features():
     chosen = float(log.setting[log.chosen].item().removeprefix("C="))
     z = StandardScaler().fit(x[:200]).transform(x)
     expected = LogisticRegression(C=chosen, max_iter=500).fit(z[:200], y[:200]).predict_proba(z)[:, 1]
-    p = experts.logistic(x, **model)
-    np.testing.assert_allclose(p, expected, atol=1e-5)
-    parts = [experts.logistic(part, **model) for part in (x[:7], x[7:])]
-    np.testing.assert_array_equal(p, np.concatenate(parts))
+    np.testing.assert_allclose(experts.logistic(x, **model), expected, atol=1e-5)
 
 
 def test_the_best_row_has_the_highest_auc_then_the_lowest_loss():
@@ -82,20 +79,18 @@ def test_spectrum_puts_a_wave_into_its_bin_and_crops():
 
 def test_augmentation_blurs_recompresses_crops_and_mirrors():
     pixels = np.random.default_rng(3).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-    flat = np.full((16, 16, 3), (200, 100, 50), np.uint8)
 
-    def changed(image: np.ndarray, chance: float, crop: int) -> list[np.ndarray]:
-        return [experts.augment(image, np.random.default_rng(n), chance, crop) for n in range(40)]
+    def changed(chance: float, crop: int) -> list[np.ndarray]:
+        return [experts.augment(pixels, np.random.default_rng(n), chance, crop) for n in range(40)]
 
-    untouched = changed(pixels, 0.0, 40)
-    mirrored = [np.array_equal(image, pixels[:, ::-1]) for image in untouched]
-    assert all(m or np.array_equal(image, pixels) for m, image in zip(mirrored, untouched, strict=True))
+    uncropped = changed(0.0, 40)
+    mirrored = [np.array_equal(image, pixels[:, ::-1]) for image in uncropped]
+    assert all(m or np.array_equal(image, pixels) for m, image in zip(mirrored, uncropped, strict=True))
     assert 8 < sum(mirrored) < 32
-    both = changed(pixels, 1.0, 24)
+    both = changed(1.0, 24)
     assert {image.shape for image in both} == {(24, 24, 3)}
     assert np.mean([image.std() for image in both]) < 0.5 * pixels.std()
-    assert max(np.abs(image.astype(int) - flat[0, 0]).max() for image in changed(flat, 1.0, 16)) < 10
-    assert 4 <= [image.sum() for image in changed(pixels, 0.5, 40)].count(pixels.sum()) <= 18  # a quarter
+    assert 4 <= [image.sum() for image in changed(0.5, 40)].count(pixels.sum()) <= 18  # a quarter
 
 
 def test_univfd_sees_what_the_llava_sees(base: Path, tmp_path: Path):
@@ -113,18 +108,14 @@ def test_univfd_sees_what_the_llava_sees(base: Path, tmp_path: Path):
 
 
 def test_train_save_and_load(params: Params, tmp_path: Path):
-    """Bright against dark: each expert learns it and loads as it was saved."""
     train, val, test = (tinyllava.records(n, seed) for n, seed in ((48, 1), (24, 2), (13, 3)))
     with pytest.raises(UserError, match="both classes"):
         experts.train_experts(params, train[::2], val, tmp_path / "fakes alone")
     log = experts.train_experts(params, train, val, tmp_path / "a")
-    scores = ["train_loss", "val_loss", "val_accuracy", "val_auc"]
-    assert list(log.columns) == ["expert", "setting", *scores, "chosen"]
     assert log.groupby("expert").chosen.sum().to_dict() == {"CNNSpot": 1, "UnivFD": 1, "Frequency": 1}
     for name in experts.EXPERTS:
         expert = experts.load_expert(tmp_path / "a" / name)
         p = expert.p_fake(test, batch_size=5)
-        assert ((p >= 0) & (p <= 1)).all()
         assert experts.validation_scores(experts.targets(test), p)["val_auc"] > 0.85, name
         np.testing.assert_allclose(p, expert.predict([record.pil() for record in test]), atol=1e-5)
 
@@ -178,9 +169,9 @@ def test_cnnspot_keeps_the_best_epoch_and_not_the_last(params: Params, monkeypat
 
 
 def test_errors_name_what_is_wrong(params: Params, tmp_path: Path):
-    configs = b'{"expert": "gramnet"}', b'{"expert": "frequency", "size": 32}'
-    files = [("config.json", config) for config in configs]
-    for file, content in [("notes.txt", b""), *files, ("model.safetensors", b"broken")]:
+    unknown, known = b'{"expert": "gramnet"}', b'{"expert": "frequency", "size": 32}'
+    files = [("config.json", unknown), ("config.json", known), ("model.safetensors", b"broken")]
+    for file, content in [("notes.txt", b""), *files]:
         (tmp_path / file).write_bytes(content)
         with pytest.raises(UserError, match="no expert in") as caught:
             experts.load_expert(tmp_path)
