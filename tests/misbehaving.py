@@ -48,15 +48,7 @@ def say(text: str, finish: str = "stop") -> str:
 def serving(
     log: Path | None, latency: float = 0.0, capacity: int = 0, good: bool = False, port: int = 0
 ) -> Iterator[str]:
-    """A server process; yields its address.
-
-    Args:
-        log: gets each request as a line of JSON.
-        latency: seconds before an answer.
-        capacity: requests answered at a time; 0: any number.
-        good: whether it behaves, whatever the images say.
-        port: 0: any that is free.
-    """
+    """A server process, with so many seconds and requests at a time (0: any number); yields its address."""
     with running(__file__, json.dumps([log and str(log), latency, capacity, good, port])) as port:
         yield f"http://127.0.0.1:{port}/v1"
 

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from fakevlm.annotation.fakeclue import FakeClue, build
+from fakevlm.cache import Cache
+from fakevlm.config.params import load_params
 from fakevlm.data.ground_truth import GroundTruth, write_ground_truth
 from fakevlm.data.records import FAKE, REAL, Record, write_records
 from fakevlm.inference.ask import Outcome, Request
@@ -15,8 +18,8 @@ from miniworld.world import shoot
 GENERATED = ("animal", "object", "human", "scene")
 
 
-def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5) -> tuple[Path, Path]:
-    """Write `collect/` and `categorize/` of images as GenImage, Chameleon and FF++ have; return both."""
+def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5) -> Path:
+    """Write `collect/` and `categorize/` with images of three sources to a folder; return it."""
     rng = np.random.default_rng(seed)
     records, ground_truth, categories = [], [], []
 
@@ -48,7 +51,15 @@ def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5
     (folder / "categorize").mkdir(parents=True)
     table = pd.DataFrame(categories, columns=["id", "category"]).assign(confidence=1.0, origin="model")
     table.to_parquet(folder / "categorize" / "categories.parquet", index=False)
-    return folder / "collect", folder / "categorize"
+    return folder
+
+
+def annotate(world: Path, out: Path, store: Cache, scripted: list | None = None, **changes) -> FakeClue:
+    """Run the stage with the miniature's section `annotate` changed, or with scripted annotators."""
+    params = load_params("mini")
+    params = params.model_copy(update={"annotate": params.annotate.model_copy(update=changes)})
+    folders = {"collected": world / "collect", "categorized": world / "categorize", "out": out}
+    return build(params, **folders, store=store, annotators=scripted)
 
 
 class Scripted:

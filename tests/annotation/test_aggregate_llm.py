@@ -12,7 +12,7 @@ import yaml
 
 from fakevlm.annotation.aggregate import NOTHING, VERDICT, Annotation, Candidates, EmbeddingAggregator
 from fakevlm.annotation.aggregate_llm import RESPONSE_FORMAT, again, judge, question
-from fakevlm.annotation.fakeclue import FakeClue, build
+from fakevlm.annotation.fakeclue import FakeClue
 from fakevlm.annotation.splits import SPLITS
 from fakevlm.cache import Cache
 from fakevlm.config.params import load_params
@@ -22,7 +22,7 @@ from fakevlm.inference.ask import Outcome
 from fakevlm.model.verdict import parse
 from misbehaving import image, mark, requests, say
 from served import aggregate, aggregator_entry, answered, clause, entry, reply
-from smallworld import Scripted, content, make_world
+from smallworld import Scripted, annotate, content, make_world
 
 pytestmark = pytest.mark.usefixtures("quick_servers")
 
@@ -65,9 +65,7 @@ def test_captions_are_numbered_by_name_quoted_as_data_and_their_names_stay_out()
     ("text", "problem"),
     [
         ("The fur is waxy.", "Invalid JSON"),
-        ("[]", "object"),
         (reply("real"), "the image is fake, and the verdict says real"),
-        (reply("FAKE"), "verdict"),
         (json.dumps({"verdict": "fake", "texture": []}), "geometry: Field required"),
         (reply("fake", colour=[]), "colour"),
         (reply("fake", texture=[clause(WAXY, "1", "2")]), "texture.0.annotators.0"),
@@ -108,9 +106,7 @@ AGREED = [("texture", WAXY, 2, False)]
         (REAL, [1], True, []),
     ],
 )
-def test_a_clue_needs_two_annotators_or_to_be_critical(
-    label: int, annotators: list, critical: bool, clues: list
-) -> None:
+def test_a_clue_needs_two_annotators_or_to_be_critical(label, annotators, critical, clues) -> None:
     assert kept(label, texture=[clause(WAXY, *annotators, critical=critical)]) == clues
 
 
@@ -170,15 +166,11 @@ REAL_VERDICT = say(reply("real", texture=[clause(WAXY, 1, 2)]))
 CUT = say('{"verdict": "fake", "texture": [{"statement": "the fu', "length")
 # What the server does, how the image ends, how many questions about it are answered.
 CASES = [
-    ([GOOD], "ok", 1),
-    (["ok*1", GOOD], "ok", 2),
+    (["ok*1", f"{CUT}*1", GOOD], "ok", 3),
+    (["empty*1", f"{REAL_VERDICT}*1", GOOD], "ok", 3),
     (["ok"], "invalid", 3),
-    ([f"{REAL_VERDICT}*1", GOOD], "ok", 2),
-    ([f"{CUT}*2", GOOD], "ok", 3),
     ([CUT], "truncated", 3),
-    (["empty*1", GOOD], "ok", 2),
     (["empty"], "empty", 3),
-    ([f"{CUT}*1", "ok*1", REAL_VERDICT], "invalid", 3),
     (["refusal"], "refused", 1),
     (["400"], "rejected", 1),
     (["500*1", "ok*1", "reset*2", GOOD], "ok", 2),
@@ -235,14 +227,11 @@ def test_if_no_answer_fits_the_run_stops_early(url: str, log: Path) -> None:
 @pytest.fixture
 def stage(tmp_path: Path) -> Callable[..., FakeClue]:
     """A function that runs the stage with entries of `annotate` replaced."""
-    collected, categorized = make_world(tmp_path, per_label=8, videos=4)
-    params = load_params("mini")
+    make_world(tmp_path, per_label=8, videos=4)
 
     def run(scripted: list[Scripted] | None = None, out: str = "out", **entries: Any) -> FakeClue:
-        changed = params.model_copy(update={"annotate": params.annotate.model_copy(update=entries)})
-        folders = {"collected": collected, "categorized": categorized, "out": tmp_path / out}
         with Cache(tmp_path / "answers") as store:
-            return build(changed, store=store, annotators=scripted, **folders)
+            return annotate(tmp_path, tmp_path / out, store, scripted, **entries)
 
     return run
 
@@ -271,10 +260,8 @@ def test_the_stage_with_a_served_aggregator(stage, url: str, log: Path, tmp_path
     assert lost["problem"].str.contains("Invalid JSON").all()
     assert first.metrics["left_out_not_aggregated"] == {"invalid": len(lost)}
     written = [r for s in SPLITS for r in read_records(tmp_path / "out/fakeclue" / s)]
-    assert {record.id: record.references for record in written} == {
-        key: [f"This is a {NAMES[label[key]]} image. Texture: seen in {plain(key)}."]
-        for key in candidates - bad
-    }
+    answers = {key: f"This is a {NAMES[label[key]]} image. Texture: seen in {plain(key)}." for key in label}
+    assert {r.id: r.references for r in written} == {key: [answers[key]] for key in candidates - bad}
     assert "aggregate" in set(first.quality["annotator"]), "measured like any other"
 
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from fakevlm.annotation.dataset import pick
-from fakevlm.annotation.fakeclue import FakeClue, build
+from fakevlm.annotation.fakeclue import FakeClue
 from fakevlm.annotation.splits import SPLITS
 from fakevlm.cache import Cache
-from fakevlm.config.params import Params, load_params
+from fakevlm.config.params import load_params
 from fakevlm.data.corpora import fakeclue as release
 from fakevlm.data.records import FAKE, QUESTION, REAL, read_frame, read_records
 from fakevlm.errors import UserError
@@ -19,24 +19,17 @@ from fakevlm.inference.ask import Outcome
 from fakevlm.tools.threshold import sweep
 from miniworld.observers import OBSERVERS
 from smallcorpora import put
-from smallworld import Scripted, make_world
-
-
-def run(world: Path, out: Path, params: Params | None = None, **options) -> FakeClue:
-    folders = {"collected": world / "collect", "categorized": world / "categorize", "out": out}
-    return build(params or load_params("mini"), **folders, store=Cache(None), **options)
+from smallworld import Scripted, annotate, make_world
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    make_world(folder, per_label=48, videos=8)
-    return folder
+    return make_world(tmp_path_factory.mktemp("world"), per_label=48, videos=8)
 
 
 @pytest.fixture(scope="module")
 def built(world: Path) -> tuple[FakeClue, Path]:
-    return run(world, world / "annotate"), world / "annotate"
+    return annotate(world, world / "annotate", Cache(None)), world / "annotate"
 
 
 @pytest.mark.slow
@@ -106,9 +99,8 @@ def test_prompts_by_label_and_tag_and_images_without_caption_are_left_out(world,
             return self.answers.get(request.id, Outcome("ok", "the surface is waxy"))
 
     silent = {"genimage/real/000.jpg": Outcome("refused"), "chameleon/fake/0.jpg": Outcome("empty")}
-    params = load_params("mini")
-    params = params.model_copy(update={"annotate": params.annotate.model_copy(update={"balance": False})})
-    fakeclue = run(world, tmp_path, params, annotators=[Watching("a", silent), Watching("b", silent)])
+    annotators = [Watching("a", silent), Watching("b", silent)]
+    fakeclue = annotate(world, tmp_path, Cache(None), annotators, balance=False)
     records = read_frame(world / "collect" / "records", ["id", "label"]).set_index("id")
     assert {key: prompt.label for key, prompt in prompts.items()} == records["label"].to_dict()
     assert {key for key, prompt in prompts.items() if prompt.tagged} == {"chameleon/fake/0.jpg"}
@@ -119,7 +111,7 @@ def test_prompts_by_label_and_tag_and_images_without_caption_are_left_out(world,
 
 def test_missing_stages_are_named(world: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="dvc repro"):
-        run(tmp_path, tmp_path / "out")
+        annotate(tmp_path, tmp_path / "out", Cache(None))
     (tmp_path / "collect").symlink_to(world / "collect")
     with pytest.raises(UserError, match="dvc repro categorize"):
-        run(tmp_path, tmp_path / "out")
+        annotate(tmp_path, tmp_path / "out", Cache(None))

@@ -46,8 +46,7 @@ def test_the_tag_lets_them_refrain_and_real_images_get_qualities(name: str) -> N
     assert excused < 0.45 * pressed, "insisting on artifacts makes them up"
     assert sum("no visible artifact" in t.lower() for t in texts(name, nothing, 100, tagged=True)) > 60
     page = GroundTruth("x", REAL, "doc", [], ["grain", "lines", "light", "structure"])
-    assert 0.02 < np.mean([bool(kinds_named(t)) for t in texts(name, page, 400)]) < 0.2
-    assert sum("light" in t or "shad" in t for t in texts(name, page, 100)) > 40
+    assert np.mean([bool(kinds_named(t)) for t in texts(name, page, 400)]) < 0.2
 
 
 def test_captions_depend_on_image_observer_seed_and_tag_alone() -> None:

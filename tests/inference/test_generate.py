@@ -1,6 +1,5 @@
 """One pass gives words, verdict and P(fake), at every batch size. A tiny random model."""
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -21,10 +20,6 @@ from fakevlm.model.llava import load_model, load_processor
 QUESTIONS = (None, "Does the person's skin look real/fake?", "Is it?")
 
 
-def records_of(count: int) -> list[Record]:
-    return tinyllava.records(count, questions=QUESTIONS)
-
-
 @pytest.fixture(scope="session")
 def loaded(base):
     return load_model(base, device="cpu"), load_processor(base)
@@ -39,7 +34,7 @@ def predict(model, processor, records, *, batch_size: int, max_new_tokens: int, 
 
 def test_text_and_probability_come_out_in_order(loaded) -> None:
     assert predict(*loaded, [], batch_size=4, max_new_tokens=4).empty
-    records = records_of(9)
+    records = tinyllava.records(9, questions=QUESTIONS)
     frame = predict(*loaded, records, batch_size=4, max_new_tokens=8)
     assert list(frame.columns) == ["id", "text", "p_fake", "verdict", "forced"]
     assert frame["id"].tolist() == [record.id for record in records]
@@ -85,7 +80,7 @@ def _expected(model, processor, record: Record, answer: str) -> float:
 )
 def test_p_fake_is_read_at_the_verdict_word(loaded, monkeypatch, before: str, word: str) -> None:
     model, processor = loaded
-    records = records_of(5)
+    records = tinyllava.records(5, questions=QUESTIONS)
     monkeypatch.setattr(model, "generate", tinyllava.scripted(model, processor, [before + word]))
     frame = predict(model, processor, records, batch_size=3, max_new_tokens=40)
     assert set(frame["text"]) == {before + word}
@@ -98,7 +93,7 @@ def test_p_fake_is_read_at_the_verdict_word(loaded, monkeypatch, before: str, wo
 
 def test_an_answer_without_verdict_is_scored_by_a_forced_opening(loaded, monkeypatch) -> None:
     model, processor = loaded
-    records = records_of(6)
+    records = tinyllava.records(6, questions=QUESTIONS)
     answers = ["This is a fake image.", "A dog on a sofa.", ""]
     monkeypatch.setattr(model, "generate", tinyllava.scripted(model, processor, answers))
     frame = predict(model, processor, records, batch_size=6, max_new_tokens=40)
@@ -112,14 +107,15 @@ def test_an_answer_without_verdict_is_scored_by_a_forced_opening(loaded, monkeyp
 
 def test_yes_counts_only_for_the_question_that_was_asked(loaded, monkeypatch) -> None:
     monkeypatch.setattr(loaded[0], "generate", tinyllava.scripted(*loaded, ["Yes."]))
-    records = records_of(2)
+    records = tinyllava.records(2, questions=QUESTIONS)
     records[0].question = "Is this image fake?"
     frame = predict(*loaded, records, batch_size=2, max_new_tokens=5)
     assert frame["verdict"].tolist() == ["fake", "unparsed"]
 
 
 def test_only_what_decides_an_answer_makes_it_stale(base, monkeypatch) -> None:
-    records, cache, computed, call = records_of(5), Cache(None), [], generate.Llava.__call__
+    records, cache, computed = tinyllava.records(5, questions=QUESTIONS), Cache(None), []
+    call = generate.Llava.__call__
     monkeypatch.setattr(generate.Llava, "__call__", lambda *inputs: computed.append(1) or call(*inputs))
 
     def frame(dtype: str = "float32", **changes) -> pd.DataFrame:
@@ -139,7 +135,7 @@ def test_only_what_decides_an_answer_makes_it_stale(base, monkeypatch) -> None:
 
 def test_the_forced_opening_follows_the_prompt(loaded) -> None:
     model, processor = loaded
-    record = replace(records_of(1)[0], question="Is it?")
+    (record,) = tinyllava.records(1, questions=("Is it?",))
     words, example = verdict.word_ids(processor.tokenizer), generate.Example(record.pil(), record.question)
     for kind in ("template", "bare"):
         scores = generate.Llava(model, processor, 1, kind).forced_choice([example])
