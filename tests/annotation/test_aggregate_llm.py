@@ -61,6 +61,14 @@ def test_captions_are_numbered_by_name_quoted_as_data_and_their_names_stay_out()
     assert question(turned, 2, with_image=False) == text
 
 
+def test_the_schema_is_one_that_every_server_takes() -> None:
+    schema = RESPONSE_FORMAT["json_schema"]["schema"]
+    for part in (schema, *schema["$defs"].values()):
+        assert part["additionalProperties"] is False
+        assert set(part["required"]) == set(part["properties"])
+    assert not re.search(r'"(m(in|ax)(Length|Items|imum)|pattern|default)":', json.dumps(schema))
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
