@@ -26,6 +26,7 @@ from fakevlm import paths
 from fakevlm.errors import UserError
 
 _WAIT = 60.0  # seconds for another process that writes
+_PARSING = threading.Lock()  # Python 3.11's parser fails where several threads are in it
 _JSON = ".json"  # ends the name of a column that is stored as JSON
 
 
@@ -218,7 +219,8 @@ def code_version(*names: str) -> str:
         package = origin.name == "__init__.py"
         for file in sorted(origin.parent.rglob("*.py")) if package else [origin]:
             where = f"{name}/{file.relative_to(origin.parent)}" if package else name
-            tree = _Computing().visit(ast.parse(file.read_bytes()))
+            with _PARSING:
+                tree = _Computing().visit(ast.parse(file.read_bytes()))
             digest.update(f"{where}\0{ast.dump(tree)}\0".encode())
     return digest.hexdigest()
 
