@@ -21,7 +21,7 @@ from fakevlm.data.records import Record, write_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
 from fakevlm.evaluation.experts import load_expert, train_experts
-from fakevlm.evaluation.scores import COLUMNS
+from fakevlm.evaluation.metrics import COLUMNS
 from fakevlm.inference import generate
 from fakevlm.model.head import LlavaForVerdict, load_head
 from fakevlm.model.llava import load_model, load_processor

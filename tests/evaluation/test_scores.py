@@ -9,9 +9,9 @@ import pytest
 
 from fakevlm.config.params import load_params
 from fakevlm.data.ground_truth import Artifact, GroundTruth
-from fakevlm.evaluation import scores
-from fakevlm.evaluation.benchmarks import forced_verdicts
+from fakevlm.evaluation.benchmarks import forced_verdicts, score
 from fakevlm.evaluation.explanations import clue_tables
+from fakevlm.evaluation.metrics import by_subset, overview
 
 KINDS = {"a": ("smooth", "halo"), "b": ("grid",), "c": (), "d": (), "e": ("tint",)}
 BOX = (0.1, 0.1, 0.4, 0.4)
@@ -57,7 +57,7 @@ def _encode(sentences) -> np.ndarray:
 def scored() -> pd.DataFrame:
     frame = _frame()
     frame["verdict_forced"] = forced_verdicts(frame)
-    return scores.score(frame, GROUND_TRUTH, load_params(), "fakeclue", encode=_encode)
+    return score(frame, GROUND_TRUTH, load_params(), "fakeclue", encode=_encode)
 
 
 def _value(frame: pd.DataFrame, subset: str, metric: str) -> tuple[float, int]:
@@ -77,7 +77,7 @@ def test_a_forced_choice_decides_only_where_the_text_gives_no_verdict() -> None:
     assert forced_verdicts(frame).tolist() == frame["verdict"].replace("unparsed", "fake").tolist()
     frame["verdict_forced"] = forced_verdicts(frame.assign(p_fake=float("nan")))
     assert (frame["verdict_forced"].isna() == (frame["verdict"] == "unparsed")).all()
-    scored = scores.score(frame, GROUND_TRUTH, load_params(), "fakeclue", encode=_encode)
+    scored = score(frame, GROUND_TRUTH, load_params(), "fakeclue", encode=_encode)
     assert not scored["metric"].str.endswith("_forced").any(), "without P(fake) there was no choice"
 
 
@@ -103,7 +103,7 @@ def test_ddvqa_decides_on_the_image_and_explains_every_question() -> None:
     frame = pd.DataFrame(rows, columns=["id", "label", "question", "text", "verdict", "reference"])
     frame = frame.assign(method="FakeVLM", category="deepfake", generator=None, p_fake=[0.9, 0.1, 0.2])
     frame["item"] = ["v1", "v1", "v2"]
-    scored = scores.score(frame, {}, load_params(), "ddvqa", families=("all",), encode=_encode)
+    scored = score(frame, {}, load_params(), "ddvqa", families=("all",), encode=_encode)
     assert set(scored["subset"]) == {"all"}
     assert _value(scored, "all", "acc") == (1.0, 2)
     assert _value(scored, "all", "rouge_l") == (2 / 3, 3)
@@ -111,13 +111,13 @@ def test_ddvqa_decides_on_the_image_and_explains_every_question() -> None:
 
 def test_methods_are_scored_apart_and_detectors_have_no_words() -> None:
     frame = pd.concat([_frame(), _frame("CNNSpot").assign(text=None, verdict_forced="fake")])
-    scored = scores.score(frame, GROUND_TRUTH, load_params(), "fakeclue", encode=_encode)
+    scored = score(frame, GROUND_TRUTH, load_params(), "fakeclue", encode=_encode)
     metrics = set(scored[scored["method"] == "CNNSpot"]["metric"])
     assert metrics == {"acc", "f1_real", "f1_fake", "f1_macro", "auc", "unparsed"}
-    table = scores.overview(scored)
+    table = overview(scored)
     assert list(table.index) == ["FakeVLM", "CNNSpot"]
     assert table.loc["FakeVLM", "acc"].startswith("0.667 [")
     assert table.loc["CNNSpot", "rouge_l"] == "–"
-    by_generator = scores.by_subset(scored, "auc", "generator")
+    by_generator = by_subset(scored, "auc", "generator")
     assert by_generator.loc["CNNSpot"].to_dict() == {"adm": 1.0, "glide": 0.75}
-    assert scores.by_subset(scored, "auc", "kind").empty
+    assert by_subset(scored, "auc", "kind").empty

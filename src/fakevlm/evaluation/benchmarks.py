@@ -13,7 +13,7 @@ variant of Table 6 and the experts) give P(fake) alone: their verdict is fake fr
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,15 @@ import pyarrow.parquet as pq
 from fakevlm import paths
 from fakevlm.cache import model_version, work
 from fakevlm.config.params import Method, Params
-from fakevlm.data.ground_truth import read_ground_truth
+from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import Record
 from fakevlm.data.shards import Records, columns_of, take, without_images
 from fakevlm.errors import UserError
+from fakevlm.evaluation import metrics
 from fakevlm.evaluation.baselines import baseline
 from fakevlm.evaluation.detectors import Answers, detector, published
-from fakevlm.evaluation.scores import COLUMNS as SCORE_COLUMNS
-from fakevlm.evaluation.scores import score
+from fakevlm.evaluation.explanations import KIND_NAMES, asks_about_part, clue_tables, css, rouge_l
+from fakevlm.evaluation.metrics import Metric
 from fakevlm.inference import ray_cluster
 from fakevlm.inference.predict import predict
 
@@ -41,7 +42,9 @@ BENCHMARKS = ("fakeclue", "loki", "dmimage", "ddvqa", "ffpp")
 FAKEVLM, UNTUNED, HEAD = "FakeVLM", "LLaVA (untuned)", "LLaVA + Linear Head"
 # FakeVLM once more, asked as its authors ask their released weights, whatever `evaluate.prompt` says.
 AUTHORS = "FakeVLM (authors' prompt)"
+FAMILIES = ("all", "label", "category", "generator", "kind")  # of subsets that are scored
 EXPERTS = {"CNNSpot": "cnnspot", "UnivFD": "univfd", "Frequency": "frequency"}
+Encode = Callable[[list[str]], np.ndarray]
 _TYPES = {"label": pa.int8(), "p_fake": pa.float64(), "forced": pa.bool_()}  # all other columns are text
 
 
@@ -202,6 +205,98 @@ def forced_verdicts(answered: pd.DataFrame) -> pd.Series:
     return answered["verdict"].where(answered["verdict"] != "unparsed", choice)
 
 
+def references(cell: str | None) -> list[str]:
+    """Return the references in a cell of the column `reference`, one a line."""
+    return [line for line in (cell or "").split("\n") if line.strip()]
+
+
+class _Scorer:
+    """One method's answers, prepared once and scored on any rows."""
+
+    def __init__(self, frame: pd.DataFrame, ground_truth: Mapping[str, GroundTruth], encode: Encode) -> None:
+        has_text = frame["text"].notna().to_numpy()
+        texts = frame["text"].where(has_text, "").tolist()
+        self.label, self.p_fake = frame["label"].to_numpy(), frame["p_fake"].to_numpy(dtype=float)
+        self.verdict, self.forced = metrics.codes(frame["verdict"].to_numpy()), None
+        if "verdict_forced" in frame and has_text.any() and frame["verdict_forced"].notna().all():
+            self.forced = metrics.codes(frame["verdict_forced"].to_numpy())
+        self.decides = ~frame["question"].fillna("").map(asks_about_part).to_numpy(dtype=bool)
+        groups = [references(cell) for cell in frame["reference"]]
+        self.explains = has_text & np.array([bool(group) for group in groups], dtype=bool)
+        self.rouge, self.css = np.zeros(len(frame)), np.zeros(len(frame))
+        rows = np.flatnonzero(self.explains)
+        if len(rows):
+            self.rouge[rows] = [rouge_l(texts[n], groups[n]) for n in rows]
+            self.css[rows] = css([texts[n] for n in rows], [groups[n] for n in rows], encode)
+        paths = frame["id"].str.split("#").str[0].tolist()
+        annotated, self.true, self.named = clue_tables(paths, texts, ground_truth)
+        self.has_clues, self.hits = annotated & has_text & self.decides, self.true & self.named
+
+    def metrics(self, rows: np.ndarray, against: np.ndarray) -> Iterator[Metric]:
+        """Yield the metrics of a subset; see `metrics.subsets`."""
+        inside, both = np.flatnonzero(rows & self.decides), np.flatnonzero(against & self.decides)
+        if len(inside):
+            yield from metrics.detection(self.label, self.verdict, self.p_fake, inside, both)
+            if self.forced is not None:
+                yield from metrics.verdict_metrics(self.label, self.forced, inside, both, "_forced")
+        inside = np.flatnonzero(rows & self.explains)
+        if len(inside):
+            yield "rouge_l", inside, partial(metrics.mean, self.rouge[inside])
+            yield "css", inside, partial(metrics.mean, self.css[inside])
+        inside = np.flatnonzero(rows & self.has_clues)
+        if len(inside):
+            hits, named, true = (table[inside].sum(axis=1) for table in (self.hits, self.named, self.true))
+            yield "clue_precision", inside, partial(metrics.ratio, hits, named)
+            yield "clue_recall", inside, partial(metrics.ratio, hits, true)
+            yield "clue_f1", inside, partial(metrics.ratio, 2 * hits, named + true)
+
+    def kind_metrics(self, column: int) -> Iterator[Metric]:
+        """Yield recall and precision of the clues of one kind."""
+        for name, table in ("clue_recall", self.true), ("clue_precision", self.named):
+            inside = np.flatnonzero(self.has_clues & table[:, column])
+            if len(inside):
+                yield name, inside, partial(metrics.mean, self.hits[inside, column])
+
+
+def score(
+    predictions: pd.DataFrame,
+    ground_truth: Mapping[str, GroundTruth],
+    params: Params,
+    benchmark: str,
+    *,
+    families: tuple[str, ...] = FAMILIES,
+    encode: Encode | None = None,
+) -> pd.DataFrame:
+    """Return all metrics of all methods, with 95 % intervals from `params.evaluate.bootstrap` draws.
+
+    Args:
+        predictions: rows of `predictions.parquet`.
+        ground_truth: known artifacts by path; empty outside the miniature.
+        benchmark: for the column of that name.
+        families: of subsets, of `FAMILIES`.
+        encode: sentences → unit rows for CSS; by default the encoder of `params.evaluate.encoder`.
+
+    Returns:
+        `metrics.COLUMNS`, a row for each method, subset and metric, as `predictions` and `FAMILIES` order.
+    """
+    if encode is None:
+        from fakevlm.model import sentence_encoder
+
+        encode = partial(sentence_encoder.encode, name=params.evaluate.encoder)
+    rows: list[tuple] = []
+    for method, frame in predictions.groupby("method", sort=False):
+        scorer = _Scorer(frame, ground_truth, encode)
+        items = pd.factorize(frame["item"])[0]
+        parts = [(name, scorer.metrics(*masks)) for name, *masks in metrics.subsets(frame, families)]
+        if "kind" in families:
+            parts += [(f"kind={kind}", scorer.kind_metrics(n)) for n, kind in enumerate(KIND_NAMES)]
+        for subset, several in parts:
+            draws = params.evaluate.bootstrap, params.seed
+            estimates = metrics.estimates(several, scorer.label, items, *draws)
+            rows += [(method, benchmark, subset, *estimate) for estimate in estimates]
+    return pd.DataFrame(rows, columns=metrics.COLUMNS)
+
+
 def write(out: Path, schema: pa.Schema, predictions: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """Write `predictions.parquet` and `scores.csv` to a folder; return the predictions as stored."""
     out.mkdir(parents=True, exist_ok=True)
@@ -224,7 +319,7 @@ def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame
     """
     records, settings = load(params, benchmark), params.evaluate
     predictions = SCHEMA.empty_table().to_pandas()
-    scores = pd.DataFrame(columns=SCORE_COLUMNS)
+    scores = pd.DataFrame(columns=metrics.COLUMNS)
     if len(records):
         with work() as cache, ray_cluster.connected(params.cluster):
             # A missing model, file or key is known before any method answers.
@@ -244,6 +339,6 @@ def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame
     stored = write(out, SCHEMA, predictions, scores)
     rows = scores[(scores["method"] == FAKEVLM) & (scores["subset"] == "all")]
     # For `dvc metrics` and `dvc exp show`.
-    metrics = {row.metric: round(row.value, 6) for row in rows.itertuples()}
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    values = {row.metric: round(row.value, 6) for row in rows.itertuples()}
+    (out / "metrics.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     return stored, scores

@@ -15,6 +15,12 @@ from fakevlm.data.clues import KINDS, kinds_named
 from fakevlm.data.ground_truth import GroundTruth
 
 KIND_NAMES = tuple(KINDS)
+_PART = re.compile(r"\b(skin|eyebrows?|eyes?|nose|mouth|lips?|teeth|hair|ears?|cheeks?)\b", re.IGNORECASE)
+
+
+def asks_about_part(question: str | None) -> bool:
+    """Return whether a question (DD-VQA) is about a part of the face and not the image."""
+    return bool(question and _PART.search(question))
 
 
 def tokens(text: str) -> list[str]:

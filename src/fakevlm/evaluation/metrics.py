@@ -216,3 +216,22 @@ def estimates(
         value, low, high = interval(metric, drawn[key], len(np.unique(item)) if name in SHARES else None)
         if not np.isnan(value):  # e.g. precision of clues where none was named
             yield name, value, low, high, len(rows)
+
+
+def overview(scores: pd.DataFrame, subset: str = "all") -> pd.DataFrame:
+    """Return scores of one subset to read: methods × metrics, "value [low, high]" or "–"."""
+    part = scores[scores["subset"] == subset]
+    cells = [
+        f"{r.value:.3f}" + ("" if np.isnan(r.ci_low) else f" [{r.ci_low:.3f}, {r.ci_high:.3f}]")
+        for r in part.itertuples()
+    ]
+    table = part.assign(cell=cells).pivot(index="method", columns="metric", values="cell")
+    return table.reindex(index=part["method"].unique(), columns=part["metric"].unique()).fillna("–")
+
+
+def by_subset(scores: pd.DataFrame, metric: str, family: str) -> pd.DataFrame:
+    """Return one metric over a family of subsets (`category`, `generator`, …): methods × subsets."""
+    part = scores[scores["subset"].str.startswith(f"{family}=") & (scores["metric"] == metric)]
+    part = part.assign(column=part["subset"].str.removeprefix(f"{family}="))
+    table = part.pivot(index="method", columns="column", values="value")
+    return table.reindex(index=part["method"].unique(), columns=part["column"].unique())

@@ -21,9 +21,8 @@ from fakevlm.data.records import Record, decode, encode
 from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
-from fakevlm.evaluation.benchmarks import EXPERTS, FAKEVLM, method, schema
+from fakevlm.evaluation.benchmarks import EXPERTS, FAKEVLM, method, schema, score
 from fakevlm.evaluation.detectors import Answers, published
-from fakevlm.evaluation.scores import score
 from fakevlm.inference import ray_cluster
 
 SCHEMA = schema("method", "subset", "id", "label", "category?", "text?", "p_fake", "verdict", "forced")
@@ -123,7 +122,7 @@ def study(
     """Ask every method about all perturbations of the records at once, so that workers load each model once.
 
     Returns:
-        predictions (columns of `SCHEMA`) and scores (of `evaluation.scores`, with `none`, `jpeg=70`, … as
+        predictions (columns of `SCHEMA`) and scores (of `benchmarks.score`, with `none`, `jpeg=70`, … as
         subset), in the order of the methods and then of the settings.
 
     Raises:

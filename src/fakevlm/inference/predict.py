@@ -95,7 +95,7 @@ def predict(
         desc: of the progress bar.
 
     Raises:
-        UserError: see `cluster.run`; and whatever the model raises.
+        UserError: see `ray_cluster.run`; and whatever the model raises.
     """
     plan, keys = predictor.batches(records)
     columns: Columns = {}

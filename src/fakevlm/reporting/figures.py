@@ -10,7 +10,7 @@ import pandas as pd
 
 from fakevlm.data.shards import fetch
 from fakevlm.errors import UserError
-from fakevlm.evaluation.scores import asks_about_part
+from fakevlm.evaluation.explanations import asks_about_part
 from fakevlm.reporting import dataset_figures, score_figures
 from fakevlm.reporting.case_figures import Case, cases, example
 from fakevlm.reporting.inputs import Inputs, evaluated
