@@ -283,9 +283,16 @@ def score(
         from fakevlm.model import sentence_encoder
 
         encode = partial(sentence_encoder.encode, name=params.evaluate.encoder)
+    vectors: dict[str, np.ndarray] = {}  # all methods have the same references
+
+    def encode_once(sentences: list[str]) -> np.ndarray:
+        new = [sentence for sentence in sentences if sentence not in vectors]
+        vectors.update(zip(new, encode(new), strict=True))
+        return np.array([vectors[sentence] for sentence in sentences])
+
     rows: list[tuple] = []
     for method, frame in predictions.groupby("method", sort=False):
-        scorer = _Scorer(frame, ground_truth, encode)
+        scorer = _Scorer(frame, ground_truth, encode_once)
         items = pd.factorize(frame["item"])[0]
         parts = [(name, scorer.metrics(*masks)) for name, *masks in metrics.subsets(frame, families)]
         if "kind" in families:

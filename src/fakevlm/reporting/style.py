@@ -98,7 +98,7 @@ def drawing(function: Callable[..., Picture]) -> Callable[..., Picture]:
             # Lay out once and keep it: another pass or resolution would move things by a hair, and the
             # bytes of a file would depend on what was saved before it.
             picture.draw_without_rendering()
-            picture.set_layout_engine("none")
+            picture.set_layout_engine(None)
             return picture
 
     return styled
