@@ -8,8 +8,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from fakevlm.config import params
-from fakevlm.config.params import Params, Section, load_params
+from fakevlm.config.params import Params, load_params
 from fakevlm.config.parts import SHOWS, LeftOut, begin, left_out
 from fakevlm.errors import UserError
 from rehearse import changed, located
@@ -95,15 +94,6 @@ def test_a_section_that_is_null_leaves_its_stage_out(project: Path) -> None:
             begin(load_params("released"), *place)
         note = project.joinpath("artifacts", *place, "README.md").read_text()
         assert "Not part of profile `released`" in note
-
-
-def test_no_default_decides_a_number() -> None:
-    """What is left out in params.yaml is nothing (null), or how long and how often a server is asked."""
-    free = {"concurrency", "timeout", "retries", "gpus", "nodes", "options"}
-    classes = [each for each in vars(params).values() if isinstance(each, type) and issubclass(each, Section)]
-    for section in classes:
-        for name, field in section.model_fields.items():
-            assert field.is_required() or field.default is None or name in free, f"{section.__name__}.{name}"
 
 
 def test_the_paper_profile_has_enough_aerial_images_to_lend_maps() -> None:

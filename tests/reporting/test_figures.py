@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from PIL import Image
 import madeup
 from fakevlm.config.params import load_params
 from fakevlm.reporting import dataset_figures, score_figures, style
-from fakevlm.reporting.case_figures import Case, cases, example, mark, width, wrap
+from fakevlm.reporting.case_figures import Case, cases, example, mark
 from fakevlm.reporting.figures import draw_figures
 from fakevlm.reporting.inputs import Inputs, load_inputs
 from fakevlm.reporting.published import load_published
@@ -108,14 +107,6 @@ def test_a_photograph_that_would_be_too_large_gets_fewer_dots(tmp_path: Path) ->
     assert Image.open(tmp_path / "noise.png").info["dpi"][0] < 299
 
 
-def test_drawing_leaves_the_readers_own_settings_alone(inputs: Inputs) -> None:
-    with matplotlib.rc_context({"font.size": 31.0, "axes.grid": False}):
-        svg = dataset_figures.confusion(inputs.confusion).svg
-        assert matplotlib.rcParams["font.size"] == 31.0
-    assert svg == DRAWN["fig2_confusion"].svg
-    assert "matplotlib.pyplot" not in vars(sys.modules["fakevlm.reporting.style"])
-
-
 def test_figures_without_data_say_why() -> None:
     scores = madeup.scores("loki", np.random.default_rng(0))
     none = scores[scores.subset == "all"]
@@ -131,15 +122,6 @@ def test_figures_without_data_say_why() -> None:
         (cases([]), "not evaluated"),
     ):
         assert reason in words(picture)
-
-
-def test_robustness_orders_strengths_from_mild_to_strong() -> None:
-    subsets = ["none", "jpeg=30", "jpeg=90", "noise=16", "noise=4", "blur=1.5", "blur=0.5"]
-    frame = pd.DataFrame({"subset": subsets, "method": "FakeVLM", "metric": "acc"})
-    panels = score_figures.robustness(frame.assign(value=0.9, ci_low=0.8, ci_high=1.0)).axes
-    ticks = {axes.get_xlabel(): [label.get_text() for label in axes.get_xticklabels()] for axes in panels}
-    for kind, strengths in (("jpeg", ["90", "30"]), ("noise", ["4", "16"]), ("blur", ["0.5", "1.5"])):
-        assert ticks[score_figures.PERTURBATIONS[kind]] == ["–", *strengths]
 
 
 def test_bars_have_the_heights_of_the_scores_and_name_silence(inputs: Inputs) -> None:
@@ -168,10 +150,3 @@ def test_cases_say_what_an_image_is_and_which_verdicts_are_right() -> None:
     text = words(cases([CASE, replace(CASE, label=1)]))
     for part in ("✓ says fake", "✗ says fake", "animals, fake: extra part, halo", "$5 or $6"):
         assert part in text
-
-
-def test_wrap_keeps_every_word_within_the_width() -> None:
-    lines, first, pieces = wrap(LONG, 120, 7), wrap(LONG, 120, 7, lines=3), wrap("x" * 300, 100, 7)
-    assert " ".join(lines).split() == LONG.split()
-    assert max(width(line, 7) for line in (*lines, *first)) <= 121
-    assert (len(first), first[-1][-2:], "".join(pieces)) == (3, " …", "x" * 300)

@@ -13,7 +13,7 @@ from fakevlm.reporting import arithmetic
 from fakevlm.reporting.inputs import average_auc
 from fakevlm.reporting.published import FILE, TIDY, load_published
 from fakevlm.reporting.tables import ReportTable, build_table, markdown
-from fakevlm.reporting.texts import MANIPULATIONS, fmt, layout
+from fakevlm.reporting.texts import MANIPULATIONS, layout
 
 PUBLISHED = load_published()
 FRAMES = [madeup.scores(b, np.random.default_rng(i)) for i, b in enumerate(madeup.GENERATORS)]
@@ -137,17 +137,6 @@ def test_rows_of_perturbations_are_in_order_of_strength() -> None:
     rows = [row[0] for row in ALL["table7"].sheets[0].rows]
     assert rows[0] == "none"
     assert [row for row in rows if row.startswith("noise")] == [f"noise {n}" for n in (4, 5, 8, 10, 16)]
-
-
-def test_a_column_that_the_paper_lacks_is_this_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    sheet = layout()["tables"]["table4"]["sheets"][0]
-    monkeypatch.setitem(sheet, "columns", {**sheet["columns"], "all/auc": "AUC"})
-    assert build("table4").sheets[0].head[-2:] == ["CSS, this run (mini)", "AUC, this run (mini)"]
-
-
-def test_fmt() -> None:
-    assert fmt(0.90514, 0.8806, 0.92743) == "0.905 [0.881, 0.927]"
-    assert [fmt(0.5, None, np.nan), fmt(None), fmt(np.nan)] == ["0.500", "–", "–"]
 
 
 def test_average_auc_is_the_mean_of_the_four_with_its_own_interval() -> None:
