@@ -52,3 +52,4 @@ def main(base: Path, folder: Path) -> None:
 
 if __name__ == "__main__":
     main(*map(Path, sys.argv[1:]))
+    ranks.leave(0)
