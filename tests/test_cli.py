@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -95,9 +94,3 @@ def test_a_mistake_ends_in_one_sentence(project, monkeypatch, capsys, arguments:
     message = capsys.readouterr().err
     assert message.startswith("error: ")
     assert "Traceback" not in message
-
-
-def test_help_lists_the_commands_of_every_package() -> None:
-    done = subprocess.run([sys.executable, "-m", "fakevlm", "--help"], capture_output=True, text=True)
-    listed = {line.split()[0] for line in done.stdout.split("Commands:")[1].splitlines() if line.strip()}
-    assert {"detect", "stage", "verify", "unpack", "estimate", "summary", "world", "base"} <= listed

@@ -18,7 +18,7 @@ from conftest import ROOT
 from fakevlm import plugins
 from fakevlm.config.params import Params
 from fakevlm.config.parts import SHOWS
-from test_notebooks import read
+from test_docs import read
 
 MB = 1_000_000
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -207,12 +207,3 @@ def test_a_setting_runs_only_the_stages_that_use_it(stages: dict[str, dict]) -> 
     assert stale("cluster.workers") == set(), "where models compute decides no number"
     for section in set(Params.model_fields) - {"profile", "cluster", "report"}:
         assert stale(section), f"no stage names {section}"
-
-
-def test_data_is_an_import_that_needs_no_remote() -> None:
-    data = yaml.safe_load((ROOT / "data.dvc").read_text())
-    assert [dep["path"] for dep in data["deps"]] == ["embedded"]
-    assert [out["path"] for out in data["outs"]] == ["data"]
-    assert not data.get("frozen"), "frozen: a fresh clone would look for a remote"
-    settings = (ROOT / ".dvc/config").read_text()
-    assert ("analytics = false" in settings, "url" in settings) == (True, False)

@@ -1,6 +1,5 @@
 """One benchmark evaluated from records to files. Tiny random models, a throwaway project."""
 
-import io
 import json
 import shutil
 from operator import attrgetter
@@ -17,22 +16,22 @@ import tinyllava
 from fakevlm import paths
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.ground_truth import Artifact, GroundTruth, write_ground_truth
-from fakevlm.data.records import Record, write_records
+from fakevlm.data.records import Record, encode, write_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
-from fakevlm.evaluation.experts import load_expert, train_experts
 from fakevlm.evaluation.metrics import COLUMNS
 from fakevlm.inference import generate
 from fakevlm.model.head import LlavaForVerdict, load_head
 from fakevlm.model.llava import load_model, load_processor
+from killing import killed_after
+from smallworld import content
 
 ANSWER = "This is a fake image. Texture: the surface is overly smooth and waxy."
 
 
 def _image(seed: int) -> bytes:
-    stream, rng = io.BytesIO(), np.random.default_rng(seed)
-    Image.fromarray(rng.integers(0, 40 + 5 * seed, (32, 32, 3), dtype=np.uint8)).save(stream, "PNG")
-    return stream.getvalue()
+    pixels = np.random.default_rng(seed).integers(0, 40 + 5 * seed, (32, 32, 3), dtype=np.uint8)
+    return encode(Image.fromarray(pixels), "PNG")
 
 
 FAKECLUE = [
@@ -99,15 +98,11 @@ def detector(monkeypatch) -> None:
     monkeypatch.setattr(benchmarks, "_load", lambda method, folder, precision: Dark)
 
 
-def _bytes(project: Path, benchmark: str) -> dict[str, bytes]:
-    return {f.name: f.read_bytes() for f in (project / "artifacts/evaluate" / benchmark).iterdir()}
-
-
 @pytest.mark.slow  # loads the sentence encoder
 def test_evaluates_every_method_and_writes_all_files(params: Params, project: Path) -> None:
     predictions, _ = benchmarks.evaluate(params, "fakeclue")
     out = project / "artifacts/evaluate/fakeclue"
-    assert set(_bytes(project, "fakeclue")) == {"metrics.json", "predictions.parquet", "scores.csv"}
+    assert set(content(out)) == {"metrics.json", "predictions.parquet", "scores.csv"}
     stored = pd.read_parquet(out / "predictions.parquet")
     pd.testing.assert_frame_equal(stored, predictions)
     methods = {name: frame.reset_index() for name, frame in stored.groupby("method")}
@@ -128,37 +123,33 @@ def test_evaluates_every_method_and_writes_all_files(params: Params, project: Pa
     assert expert["acc"] == pytest.approx(((frame["p_fake"] < 0.5) == (frame["label"] == 1)).mean(), abs=1e-6)
 
 
-def _questions(monkeypatch, dies_at: int | None = None) -> list[list[str | None]]:
+@pytest.fixture
+def batches(monkeypatch) -> list[list[str | None]]:
     """The questions of each batch that a LLaVA answers."""
-    batches: list[list[str | None]] = []
-    plain = generate.Llava.__call__
+    asked, plain = [], generate.Llava.__call__
 
     def call(self, prepared):
-        batches.append([example.question for example in prepared[0]])
-        if len(batches) == dies_at:
-            raise KeyboardInterrupt
+        asked.append([example.question for example in prepared[0]])
         return plain(self, prepared)
 
     monkeypatch.setattr(generate.Llava, "__call__", call)
-    return batches
+    return asked
 
 
-def test_killed_between_batches_it_asks_nothing_twice(params: Params, project: Path, monkeypatch) -> None:
-    batches = _questions(monkeypatch, dies_at=5)  # the second batch of the second model
-    with pytest.raises(KeyboardInterrupt):
+def test_killed_between_batches_it_asks_nothing_twice(params: Params, project: Path, batches: list) -> None:
+    with killed_after(4, generate.Llava, "__call__"):  # in the second batch of the second model
         benchmarks.evaluate(params, "fakeclue")
     assert not (project / "artifacts/evaluate").exists()
     benchmarks.evaluate(params, "fakeclue")
-    resumed = _bytes(project, "fakeclue")
-    assert len(batches) == 7  # 2 models × 3 batches, one of them begun twice
+    resumed = content(project / "artifacts/evaluate")
+    assert len(batches) == 6  # 2 models × 3 batches
     shutil.rmtree(paths.work())
     benchmarks.evaluate(params, "fakeclue")
-    assert len(batches) == 13
-    assert _bytes(project, "fakeclue") == resumed, "the cache changes nothing"
+    assert len(batches) == 12
+    assert content(project / "artifacts/evaluate") == resumed, "the cache changes nothing"
 
 
-def test_ddvqa_asks_each_record_its_own_question(params: Params, monkeypatch) -> None:
-    batches = _questions(monkeypatch)
+def test_ddvqa_asks_each_record_its_own_question(params: Params, batches: list) -> None:
     predictions, _ = benchmarks.evaluate(params, "ddvqa")
     questions = [question for batch in batches for question in batch]
     assert sorted(questions) == sorted(2 * [record.question for record in DDVQA])
@@ -202,8 +193,7 @@ def test_what_is_missing_is_named_before_anything_runs(
     assert not (project / "artifacts/evaluate").exists()
 
 
-@pytest.mark.slow
-def test_the_linear_head_and_an_expert_answer_as_they_do_by_themselves(
+def test_the_linear_head_answers_as_it_does_by_itself(
     params: Params, project: Path, weights: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(benchmarks, "_load", REAL_DETECTORS)
@@ -212,16 +202,8 @@ def test_the_linear_head_and_an_expert_answer_as_they_do_by_themselves(
     model = load_model(weights / "base", kind=LlavaForVerdict, new=("score.weight", "score.bias"))
     model.save_pretrained(head)
     load_processor(weights / "base").save_pretrained(head)
-    frequency = params.experts.model_copy(update={"train": ["frequency"]})
-    only = params.model_copy(update={"experts": frequency})
-    train_experts(only, FAKECLUE, FAKECLUE, project / "artifacts/experts")
-    images = [record.pil() for record in FAKECLUE]
-    expected = {
-        "LLaVA + Linear Head": load_head(head).predict(images),
-        "Frequency": load_expert(project / "artifacts/experts/frequency").predict(images),
-    }
-    for method, values in expected.items():
-        answers = benchmarks.method(method, params)(FAKECLUE, None)
-        assert answers["p_fake"] == pytest.approx(values, abs=1e-5)
-        assert np.ptp(answers["p_fake"]) > 0
-        assert (answers["verdict"] == np.where(answers["p_fake"] >= 0.5, "fake", "real")).all()
+    answers = benchmarks.method("LLaVA + Linear Head", params)(FAKECLUE, None)
+    expected = load_head(head).predict([record.pil() for record in FAKECLUE])
+    assert answers["p_fake"] == pytest.approx(expected, abs=1e-5)
+    assert np.ptp(answers["p_fake"]) > 0
+    assert (answers["verdict"] == np.where(answers["p_fake"] >= 0.5, "fake", "real")).all()

@@ -17,7 +17,7 @@ from fakevlm.data.records import write_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import detectors, experts, robustness
 from fakevlm.evaluation.robustness import perturb, perturbed, stratified, study
-from publishedweights import checkpoint, weights
+from killing import killed_after
 
 Y, X = np.mgrid[0:48, 0:36]
 PHOTO = np.stack([5 * Y, 255 - 5 * X, 100 + 40 * ((X // 6 + Y // 6) % 2)], -1)
@@ -93,18 +93,19 @@ def darkness(images: list[Image.Image]) -> np.ndarray:
     return np.array([1 - np.asarray(image).mean() / 255 for image in images])
 
 
-def dark(sizes: list[int], key: str = "k", killed_after: int | None = None) -> dict[str, Any]:
-    """A method that takes dark images for fakes, five at a time, and notes how many it was shown."""
+class Dark:
+    """Takes dark images for fakes, and notes how many it was shown at once."""
 
-    class Model:
-        @staticmethod
-        def predict(images: list[Image.Image]) -> np.ndarray:
-            if len(sizes) == killed_after:
-                raise KeyboardInterrupt
-            sizes.append(len(images))
-            return darkness(images)
+    def __init__(self, sizes: list[int] | None = None) -> None:
+        self.sizes = [] if sizes is None else sizes
 
-    return {"CNNSpot": detectors.detector("CNNSpot", Model, [key], settings())}
+    def predict(self, images: list[Image.Image]) -> np.ndarray:
+        self.sizes.append(len(images))
+        return darkness(images)
+
+
+def dark(sizes: list[int], key: str = "k") -> dict[str, Any]:
+    return {"CNNSpot": detectors.detector("CNNSpot", lambda: Dark(sizes), [key], settings())}
 
 
 def test_study_scores_every_perturbation():
@@ -124,8 +125,8 @@ def test_study_scores_every_perturbation():
 
 def test_study_goes_on_where_it_stopped_and_only_what_changes_an_image_makes_it_stale(monkeypatch):
     records, params, sizes, cache = tinyllava.records(12), settings(), [], Cache(None)
-    with pytest.raises(KeyboardInterrupt):
-        study(params, records, dark(sizes, killed_after=2), cache)
+    with killed_after(2, Dark, "predict"):
+        study(params, records, dark(sizes), cache)
     resumed = study(params, records, dark(sizes), cache)
     assert sum(sizes) == 36  # nothing computed twice
     for frame, undisturbed in zip(resumed, study(params, records, dark([])), strict=True):
@@ -148,9 +149,10 @@ def test_study_goes_on_where_it_stopped_and_only_what_changes_an_image_makes_it_
 
 
 def test_published_detectors_are_tested_whatever_benchmarks_they_name(project: Path):
-    file = checkpoint(project / "cnnspot.pth", {"model": weights("cnnspot")})
     entries = [
-        PublishedExpert(name="By its authors", kind="cnnspot", weights=file, benchmarks=["dmimage"]),
+        PublishedExpert(
+            name="By its authors", object=f"{__name__}:Dark", revision="1", benchmarks=["dmimage"]
+        ),
         PublishedExpert(name="By a file", scores=str(project / "scores.csv")),
     ]
     params = changed(settings(), "evaluate", methods=["LLaVA (untuned)"], experts=entries)

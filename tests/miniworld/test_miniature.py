@@ -11,7 +11,7 @@ from conftest import ROOT
 from fakevlm.categorize.synsets import generated_category, nature_category, table
 from fakevlm.collection.amounts import READERS
 from fakevlm.data.clues import KINDS, SEEN_KINDS, kinds_named
-from fakevlm.data.corpora import ffpp, genimage
+from fakevlm.data.corpora import genimage
 from fakevlm.data.corpora.files import BadImage, decoded
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import CATEGORIES, FAKE, REAL, Record
@@ -85,15 +85,6 @@ def test_file_names_state_the_class_of_what_they_show(records: Records, ground_t
             assert category == ground_truth[r.path].category, r.path
     for classes in PLAN["classes"].values():
         assert all(table()[index]["synset"] == synset for index, synset in classes), "ImageNet's own"
-
-
-def test_pairs_share_a_split_and_both_videos_exist(exported: Path, records: Records) -> None:
-    splits = ffpp.read_splits(exported / "ffpp")
-    assert set(splits.values()) == {"train", "val", "test"}
-    for r in records["ffpp"]:
-        if r.label == FAKE:
-            target, source = r.id.split("/")[5].split("_")
-            assert splits[target] == splits[source] == r.split
 
 
 def test_loki_is_utf16_and_described(exported: Path, records: Records, ground_truth: Truth) -> None:

@@ -77,12 +77,6 @@ def test_every_m6doc_class_is_set_within_its_box(name: str, size: tuple[int, int
         assert BOX[0] - edge <= xs.min() <= xs.max() <= BOX[2] + edge
 
 
-def test_finer_classes_are_set_in_their_own_way() -> None:
-    names = ["paragraph", "unordered list", "ordered list", "formula", "algorithm", "drop cap", "footnote"]
-    blocks = [Block(block_kind(name), BOX, name) for name in (*names, "qr code", "barcode")]
-    assert len({render_page([block], rng(2), (600, 800)).tobytes() for block in blocks}) == len(blocks)
-
-
 def page(name: str, style: str = "magazine") -> Page:
     return Page(Path(name), 300, 400, style, tuple(sample_layout(rng(1), style)))
 
