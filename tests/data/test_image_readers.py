@@ -9,23 +9,15 @@ import yaml
 
 from conftest import ROOT
 from fakevlm.collection.amounts import READERS, count
-from fakevlm.data.corpora import ffpp, genimage, loki, m6doc
+from fakevlm.data.corpora import ffpp, loki, m6doc
 from fakevlm.data.corpora.files import BadImage, Source, count_images, decoded, images
-from fakevlm.data.corpora.imagefolders import read_chameleon, read_cvusa, read_dmimage
+from fakevlm.data.corpora.imagefolders import read_chameleon, read_cvusa
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
 from fakevlm.tools import verify
 from smallcorpora import loki_tree, m6doc_tree, parted, picture, put
 
 TREES = yaml.safe_load(Path(__file__).with_name("corpora.yaml").read_text())
-# Official and unpacked names of GenImage's folders.
-FOLDERS = {
-    "midjourney": ["Midjourney", "imagenet_midjourney"], "vqdm": ["VQDM", "imagenet_ai_0419_vqdm"],
-    "wukong": ["Wukong", "imagenet_ai_0424_wukong"], "glide": ["GLIDE", "imagenet_glide"],
-    "sdv1.4": ["Stable Diffusion V1.4", "stable_diffusion_v_1_4", "imagenet_ai_0419_sdv4"],
-    "sdv1.5": ["Stable Diffusion V1.5", "imagenet_ai_0424_sdv5"], None: ["train"],
-    "biggan": ["BigGAN", "imagenet_ai_0419_biggan"], "adm": ["ADM", "imagenet_ai_0508_adm"],
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("corpus", TREES)
@@ -41,16 +33,9 @@ def test_files_become_records(tmp_path: Path, corpus: str) -> None:
     assert [r.item for r in records] == [neighbours.get(r.id, r.id) for r in records]
 
 
-def test_genimage_understands_official_and_unpacked_folder_names() -> None:
-    for generator, names in FOLDERS.items():
-        assert {genimage.generator_of(name) for name in names} == {generator}
-
-
-def test_chameleons_test_folder_may_be_named_itself_and_dmimage_needs_photographs(tmp_path: Path) -> None:
+def test_chameleons_test_folder_may_be_named_itself(tmp_path: Path) -> None:
     put(tmp_path, {"test/0_real/b.jpg": picture(1), "test/1_fake/c.png": picture(2)})
     assert list(read_chameleon(tmp_path / "test")) == list(read_chameleon(tmp_path))
-    with pytest.raises(UserError, match=r"no real_\* folder"):
-        list(read_dmimage(tmp_path))
 
 
 def test_cvusa_reads_what_its_splits_list_or_the_folder(tmp_path: Path) -> None:

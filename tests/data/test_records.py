@@ -90,9 +90,7 @@ def test_a_folder_without_shards_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("in_memory", "reads"), [(0, 22), (5000, 22), (1 << 20, 11)])
-def test_by_number_as_in_the_stream(
-    stored: tuple[list[Record], Path], group_reads: list, in_memory: int, reads: int
-) -> None:
+def test_by_number_as_in_the_stream(stored, group_reads, in_memory, reads) -> None:
     rows, folder = stored
     by_number = Records(folder, in_memory)
     assert len(by_number) == 30

@@ -180,9 +180,7 @@ def test_a_dry_run_counts_what_is_left_to_ask_and_asks_nothing(params: Params, p
     assert evaluation(params) == []
 
 
-def test_a_missing_file_or_key_stops_before_anything_is_asked(
-    params: Params, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_file_or_key_stops_before_anything_is_asked(params, project, monkeypatch) -> None:
     monkeypatch.delenv("VLM_KEY", raising=False)
 
     def refuse(*_: Any, desc: str, **__: Any) -> None:

@@ -185,17 +185,13 @@ def test_sample_keeps_questions_together_and_grows_with_the_limit() -> None:
         ("imagenet", {}, "choose one of: fakeclue, loki"),
     ],
 )
-def test_what_is_missing_is_named_before_anything_runs(
-    params: Params, project: Path, benchmark: str, changes: dict, message: str
-) -> None:
+def test_what_is_missing_is_named_before_anything_runs(params, project, benchmark, changes, message) -> None:
     with pytest.raises(UserError, match=message):
         benchmarks.evaluate(_changed(params, **changes), benchmark)
     assert not (project / "artifacts/evaluate").exists()
 
 
-def test_the_linear_head_answers_as_it_does_by_itself(
-    params: Params, project: Path, weights: Path, monkeypatch
-) -> None:
+def test_the_linear_head_answers_as_it_does_by_itself(params, project, weights, monkeypatch) -> None:
     monkeypatch.setattr(benchmarks, "_load", REAL_DETECTORS)
     head = project / "artifacts/finetune/head/model"
     torch.manual_seed(0)

@@ -35,6 +35,7 @@ finetune(load_params(), "explanation", paths.artifacts("finetune", "explanation"
 DATA = tinyllava.records(20), tinyllava.records(8, 1)
 TUNE = {"batch_size": 2, "epochs": 4.0, "checkpoint_every": 3}
 LONG = TUNE | {"epochs": 12.0}  # else it is over before anything can be killed
+SBATCH = ROOT / "examples/finetune.sbatch"
 
 
 @pytest.fixture
@@ -121,12 +122,9 @@ def test_nodes_without_a_hostfile_are_slurms(project):
     with pytest.raises(UserError, match=r"nodes is 2.*no hostfile") as caught:
         ranks.command(DeepSpeed(stage=2, processes=8, nodes=2), ["--objective=label", "--work=my runs"])
     assert caught.value.cure.endswith("sbatch examples/finetune.sbatch --objective=label '--work=my runs'")
-    script = ROOT / "examples/finetune.sbatch"
-    assert subprocess.run(["bash", "-n", script]).returncode == 0
-    arguments = script.read_text().split("-m fakevlm.training")[1].replace('"', "").split()
-    assert arguments.pop() == "$@", "arguments of `sbatch examples/finetune.sbatch` reach the training"
+    *arguments, others = SBATCH.read_text().split("-m fakevlm.training")[1].replace('"', "").split()
     parsed = child.parse(arguments)
-    assert (parsed.profile, parsed.objective) == ("$PROFILE", "$OBJECTIVE")
+    assert (parsed.profile, parsed.objective, others) == ("$PROFILE", "$OBJECTIVE", "$@")
 
 
 @pytest.fixture
@@ -217,7 +215,7 @@ def test_two_nodes_over_ssh_go_on_after_a_kill(tuned, nodes, runs):
     goes_on(params, nodes, runs, **LONG)
 
 
-SUBMIT = ("sbatch", "--parsable", "--export=ALL,PROFILE=mini,GPUS=1", ROOT / "examples/finetune.sbatch")
+SUBMIT = ("sbatch", "--parsable", "--export=ALL,PROFILE=mini,GPUS=1", SBATCH)
 
 
 def slurm(*command: str | Path) -> str:
