@@ -1,8 +1,7 @@
 """Checkpoints of published detectors in their authors' layout, with weights made from the tensors' names.
 
-`golden/detectors.json` holds the names and shapes of the tensors in each detector's own network, and what its
-authors' code says about `IMAGES` with the recipe's weights: their repositories were run once to write it.
-ResNet-50s have the names of torchvision's, as the authors' copies of it do.
+`golden/detectors.json` holds names and shapes of each network's tensors, and what its authors' code,
+run once, says about `IMAGES`. ResNet-50s have torchvision's names, as the authors' copies do.
 """
 
 import json
@@ -101,11 +100,10 @@ def denoiser(folder: Path) -> str:
 def tiny_clip(folder: Path) -> Path:
     """A CLIP of the real class with the real number of features, otherwise tiny."""
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {**sizes, "image_size": 28, "patch_size": 14, "projection_dim": 768}
+    config = CLIPConfig({**sizes, "vocab_size": 50}, vision, projection_dim=768)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        vision = {**sizes, "image_size": 28, "patch_size": 14, "projection_dim": 768}
-        text = {**sizes, "vocab_size": 50}
-        config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=768)
         CLIPModel(config).save_pretrained(folder)
     return folder
 

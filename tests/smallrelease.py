@@ -21,8 +21,7 @@ def rows(split: str, count: int) -> list[tuple[dict, bytes]]:
     pairs = []
     for n, picture in enumerate(records(count, seed=len(split))):
         pattern, places, category = KINDS[n * len(KINDS) // count]
-        # Two frames a video; the test split has frames of the first two training videos: the release's
-        # leakage.
+        # Two frames a video; the test split has frames of training videos, as the release has.
         path = pattern.format(places[picture.label], n // 4, n if split == "train" else 900 + n)
         record = Record(path, picture.image, picture.label, "x", path, category, width=32, height=32)
         pairs.append((to_fakeclue_row(record, ANSWERS[picture.label]), picture.image))
@@ -46,9 +45,7 @@ def make_release(root: Path, train: int = 36, test: int = 12) -> None:
 def released(root: Path, base: Path, **benchmarks: Path) -> Params:
     """Profile `released` on a made-up release in `root`, with a tiny model for both models."""
     values = load_params("released").model_dump() | {"base": str(base)}
-    folders = {"ffpp": None, "loki": None, "ddvqa": None} | {
-        key: str(path) for key, path in benchmarks.items()
-    }
+    folders = dict.fromkeys(("ffpp", "loki", "ddvqa")) | {key: str(path) for key, path in benchmarks.items()}
     values["collect"]["corpora"] |= {"fakeclue": str(root), "ffpp": folders.pop("ffpp")}
     values["collect"]["benchmarks"] |= folders
     values["collect"]["frames_per_video"] = 3

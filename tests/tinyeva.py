@@ -1,7 +1,5 @@
-"""Tiny classifiers and detectors, and a collected folder of plain pictures, for the tests of categorize; the
-sizes of a tiny ResNet, for those of CNNSpot."""
+"""Tiny classifiers and detectors, and records of plain pictures."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,7 @@ from PIL import Image
 
 from fakevlm.categorize import assign, eva, synsets
 from fakevlm.config.params import Categorize, CNNSpotSettings, load_params
-from fakevlm.data.records import Record, write_records
+from fakevlm.data.records import Record, encode, write_records
 
 TINY = Categorize(
     model=None, person=None, image_size=16, patch_size=4, width=16, depth=1, heads=2, epochs=12,
@@ -25,9 +23,7 @@ def picture(category: str, seed: int, size: int = 16) -> bytes:
     """A PNG of the category's colour with noise."""
     noise = np.random.default_rng(seed).normal(0, 25, (size, size, 3))
     pixels = np.clip(np.array(COLOURS[category]) + noise, 0, 255).astype(np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
-    return out.getvalue()
+    return encode(Image.fromarray(pixels), "PNG")
 
 
 def collected(n: int = 24) -> list[Record]:

@@ -1,6 +1,5 @@
 """A LLaVA of a few thousand random weights, and records that it can learn by heart."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from fakevlm.config.params import Params, load_params
-from fakevlm.data.records import FAKE, QUESTION, REAL, Record, write_records
+from fakevlm.data.records import FAKE, QUESTION, REAL, Record, encode, write_records
 
 ANSWERS = {FAKE: "This is a fake image. Texture: waxy.", REAL: "This is a real image. Texture: fine grain."}
 _SMALL = {"hidden_size": 16, "layers": 2, "heads": 2, "mlp": 32}
@@ -39,9 +38,10 @@ def records(
     rows = []
     for i in range(n):
         label = FAKE if i % 2 == 0 else REAL
-        low, buffer = (0 if label == FAKE else 128), io.BytesIO()
-        Image.fromarray(rng.integers(low, low + 128, (size, size, 3), dtype=np.uint8)).save(buffer, "PNG")
-        record = Record(f"made/{seed}/{i}.png", buffer.getvalue(), label, "made", f"{seed}/{i}")
+        low = 0 if label == FAKE else 128
+        pixels = rng.integers(low, low + 128, (size, size, 3), dtype=np.uint8)
+        image = encode(Image.fromarray(pixels), "PNG")
+        record = Record(f"made/{seed}/{i}.png", image, label, "made", f"{seed}/{i}")
         record.category, record.question = CATEGORIES[i // 2 % 2], questions[i % len(questions)]
         record.generator, record.references = ("adm" if label == FAKE else None), [ANSWERS[label]]
         rows.append(record)

@@ -1,10 +1,4 @@
-"""One of two ranks, started by the tests through torchrun: trains tiny LLaVAs one after the other, so that
-all share the start.
-
-    python -m torch.distributed.run --nproc-per-node=2 tests/tworanks.py BASE FOLDER
-
-Leaves in FOLDER/<name> the run's checkpoints.
-"""
+"""One of two ranks that torchrun starts: `tworanks.py BASE FOLDER` leaves checkpoints in FOLDER/<name>."""
 
 import sys
 from pathlib import Path
@@ -42,10 +36,8 @@ def main(base: Path, folder: Path) -> None:
         run(base, name, folder / name).train()
     with killed_after(KILLED_AFTER, Examples, "collate"):
         run(base, KILLED, folder / "killed").train()
-    ranks.wait()
-    if ranks.rank() == 0:
-        (folder / "reached").write_text(str(len(list(folder.glob("killed/*/checkpoint-*/complete")))))
-    ranks.wait()
+    complete = ranks.agree(lambda: len(list(folder.glob("killed/*/checkpoint-*/complete"))))
+    (folder / "reached").write_text(str(complete))
     run(base, KILLED, folder / "killed").train()
     ranks.disconnect()
 
