@@ -16,8 +16,8 @@ from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import CATEGORIES, FAKE, REAL, Record
 from miniworld import export, export_words
 from miniworld.export import PLAN
-from miniworld.fitting import FITTING, MANIPULATIONS
-from miniworld.world import shoot, shoot_video
+from miniworld.fitting import FITTING
+from miniworld.world import shoot
 from smallworld import content
 
 COUNTS = {"genimage": 64, "chameleon": 28, "cvusa": 5, "vigor": 4, "m6doc": 10}
@@ -147,15 +147,3 @@ def test_every_kind_can_be_made_wherever_it_fits(kind: str):
         shots = [shoot(category, rng(7, n), fake=True, kinds=[kind], count=(1, 1)) for n in range(6)]
         showing = [shot for shot in shots if any(a.kind == kind for a in shot.artifacts)]
         assert len(showing) >= 4, f"{kind} hardly ever shows on {category}"
-
-
-@pytest.mark.parametrize("manipulation", [None, *MANIPULATIONS])
-def test_a_clip_keeps_its_identity_and_its_manipulation(manipulation: str | None):
-    clip = shoot_video(rng(4), frames=4, manipulation=manipulation)
-    assert [shot.label for shot in clip] == [FAKE if manipulation else REAL] * 4
-    means = [shot.pixels.reshape(-1, 3).mean(0) for shot in clip]
-    assert np.abs(np.diff(means, axis=0)).max() < 25  # one person in one light
-    assert len({shot.pixels.tobytes() for shot in clip}) == 4  # who moves
-    kinds = set(MANIPULATIONS[manipulation]) if manipulation else set()
-    assert all({a.kind for a in shot.artifacts} <= kinds for shot in clip)
-    assert all(bool(shot.artifacts) == bool(manipulation) for shot in clip)

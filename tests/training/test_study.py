@@ -13,7 +13,6 @@ import tinyllava
 from conftest import ROOT
 from fakevlm import paths, study
 from fakevlm.data.records import FAKE, REAL, write_records
-from fakevlm.evaluation import metrics
 from fakevlm.inference import generate
 from fakevlm.model.collate import ask
 from fakevlm.model.llava import load_model, load_processor
@@ -50,24 +49,6 @@ def test_probe_takes_the_pooling_that_tells_the_classes_apart():
     blind = {"last": np.zeros((120, 2))}
     _, chosen = study.probe(blind, labels, blind, labels, ("last",))
     assert chosen == {"pooling": "last", "C": study.STRENGTHS[0], "val_acc": 0.5}
-
-
-def predictions(verdicts, labels, p_fake=0.5):
-    columns = {"label": labels, "p_fake": p_fake, "verdict": verdicts, "category": ["animal", None] * 2}
-    frame = pd.DataFrame(columns).assign(method="Frozen QA", benchmark="loki", text="")
-    return frame.assign(id=frame.index.astype(str), item=frame.index.astype(str))
-
-
-def test_unparsed_counts_as_wrong_and_one_class_has_no_auc():
-    verdicts, labels = ["fake", "unparsed", "unparsed", "real"], [FAKE, FAKE, REAL, REAL]
-    scores = study.score(predictions(verdicts, labels, [0.9, 0.6, 0.4, 0.1]), draws=50, seed=1)
-    assert list(scores.columns) == metrics.COLUMNS
-    scores = scores.set_index(["subset", "metric"])
-    assert scores.loc["all", "value"][["acc", "unparsed", "auc"]].tolist() == [0.5, 0.5, 1.0]
-    assert scores.loc[("label=fake", "acc"), ["value", "n"]].tolist() == [0.5, 2]
-    assert scores.loc[("category=animal", "acc"), "n"] == 2
-    scores = study.score(predictions(["fake"] * 4, [FAKE] * 4), draws=20, seed=1)
-    assert "auc" not in set(scores["metric"])
 
 
 @pytest.fixture
