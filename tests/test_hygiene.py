@@ -59,10 +59,7 @@ def test_the_lock_pins_everything_names_no_host_and_serves_conda() -> None:
     assert {"pip": ["-r requirements.lock"]} in conda
 
 
-def test_make_lists_its_commands_and_says_what_to_do_without_python(tmp_path: Path) -> None:
-    done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True)
-    rules = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
-    assert [rule for rule in rules if f"make {rule}" not in re.sub(r"\x1b\[\d*m", "", done.stdout)] == []
+def test_make_says_what_to_do_without_python(tmp_path: Path) -> None:
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     done = subprocess.run(["make", "setup", "PYTHON="], cwd=tmp_path, capture_output=True, text=True)

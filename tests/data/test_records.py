@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -131,11 +132,9 @@ def test_without_images(stored: tuple[list[Record], Path], group_reads: list) ->
 
 
 def test_datasets_reads_the_shards(tmp_path: Path) -> None:
-    import datasets
-
     rows = tinyllava.records(5)
     write_records(rows, tmp_path / "shards", shard_rows=2)
-    files = sorted(str(file) for file in (tmp_path / "shards").iterdir())
+    files = sorted(map(str, (tmp_path / "shards").iterdir()))
     loaded = datasets.Dataset.from_parquet(files, cache_dir=str(tmp_path / "cache"))
     assert isinstance(loaded.features["image"], datasets.Image)
     assert [row["id"] for row in loaded] == [r.id for r in rows]
@@ -147,7 +146,7 @@ def test_memory_does_not_grow_with_the_records(tmp_path: Path) -> None:
         command = [sys.executable, "-c", WALK, str(count), str(tmp_path / str(count))]
         return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
-    few, many = peak(200), peak(800)  # 60 and 240 MB of images
+    few, many = peak(100), peak(400)  # 30 and 120 MB of images
     assert many < few + 40
 
 

@@ -60,9 +60,8 @@ def test_every_image_has_one_outcome_and_the_verdict_that_its_text_claims(tmp_pa
         assert frame["p_fake"].isna().all()
         forced = [r for r in requests(tmp_path / "log") if "response_format" in r["asked"]]
         assert len({request["image"] for request in forced}) == 3, "only where there is no verdict"
-        assert {request["prompt"][0] for request in forced} == {
-            baselines.standard_prompt() + baselines.CHOICE
-        }
+        prompt = baselines.standard_prompt() + baselines.CHOICE
+        assert {request["prompt"][0] for request in forced} == {prompt}
         before = len(requests(tmp_path / "log"))
         again = answers(tmp_path / "answers", baseline_entry(url), wanted)
         assert len(requests(tmp_path / "log")) == before, "what was answered, however, is not asked again"
@@ -138,15 +137,11 @@ def evaluated(params: Params, **changes: Any) -> tuple[pd.DataFrame, pd.DataFram
 def test_baselines_and_experts_are_methods_among_others(params: Params, project: Path) -> None:
     scores = project / "srm.csv"
     scores.write_text("id,score\n" + "".join(f"{r.id},{-r.label * 5}\n" for r in ffpp()))
+    here = PublishedExpert(name="SRM", scores=str(scores), threshold=-1.0, benchmarks=["ffpp"])
+    elsewhere = PublishedExpert(name="LNP", kind="lnp", weights="no", features="no", benchmarks=["dmimage"])
     with serving(project / "log") as url:
-        settings = {
-            "baselines": [baseline_entry(url), baseline_entry(url, name="GPT-4o", benchmarks=["fakeclue"])],
-            "experts": [
-                PublishedExpert(name="SRM", scores=str(scores), threshold=-1.0, benchmarks=["ffpp"]),
-                PublishedExpert(name="LNP", kind="lnp", weights="no", features="no", benchmarks=["dmimage"]),
-            ],
-            "bootstrap": 20,
-        }
+        asked = [baseline_entry(url), baseline_entry(url, name="GPT-4o", benchmarks=["fakeclue"])]
+        settings = {"baselines": asked, "experts": [here, elsewhere], "bootstrap": 20}
         frame, scored = evaluated(params, **settings)
         assert len(requests(project / "log")) == 11, "ten questions and a forced choice"
         assert evaluated(params, **settings)[0].equals(frame)
@@ -188,14 +183,15 @@ def test_a_missing_file_or_key_stops_before_anything_is_asked(params, project, m
 
     monkeypatch.setattr(detectors, "predict", refuse)
     expert = PublishedExpert(name="Gram-Net", kind="gramnet", weights="data/no-such.pth")
-    with pytest.raises(UserError, match=r"Gram-Net: no file data/no-such\.pth"):
-        evaluated(params, experts=[expert])
     late = baseline_entry("http://127.0.0.1:1/v1", name="GPT-4o", api_key_env="VLM_KEY")
-    with pytest.raises(UserError, match=r"evaluate\.baselines\[\], GPT-4o: .* VLM_KEY is not set"):
-        evaluated(params, baselines=[late])
     servers = Servers(urls=["http://127.0.0.1:1/v1"], model="fakevlm", top_logprobs=20, api_key_env="VLM_KEY")
-    with pytest.raises(UserError, match=r"evaluate\.servers, fakevlm: .* VLM_KEY is not set"):
-        evaluated(params, methods=["CNNSpot", "FakeVLM"], servers=servers, model=str(project))
+    served = {"methods": ["CNNSpot", "FakeVLM"], "servers": servers, "model": str(project)}
+    mistakes = {r"Gram-Net: no file data/no-such\.pth": {"experts": [expert]}}
+    mistakes[r"evaluate\.baselines\[\], GPT-4o: .* VLM_KEY is not set"] = {"baselines": [late]}
+    mistakes[r"evaluate\.servers, fakevlm: .* VLM_KEY is not set"] = served
+    for message, changes in mistakes.items():
+        with pytest.raises(UserError, match=message):
+            evaluated(params, **changes)
     late = late.model_copy(update={"benchmarks": ["loki"]})
     with pytest.raises(LookupError, match="CNNSpot is asked"):  # neither is for this benchmark and method
         evaluated(params, servers=servers, baselines=[late])

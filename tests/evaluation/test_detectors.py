@@ -71,20 +71,17 @@ class Network(torch.nn.Module):
     """A network as Gram-Net's authors pickle it."""
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (Network(), "no plain checkpoint"),
-        (b"<html>Too many downloads</html>", "no plain checkpoint"),
-        ({"epoch": 3}, "holds no state dict, neither bare nor under 'model'"),
-        ([torch.ones(1)], "holds no state dict"),
-        (
-            {"model": {"fc1.weight": torch.ones(128, 2048), "fc.bias": torch.ones(2)}},
-            "does not hold.*Missing.*bn1.*Unexpected.*fc1.weight.*mismatch for fc.bias",
-        ),
-    ],
-    ids=["pickled", "html", "epoch", "list", "another method's"],
-)
+OTHERS = {"model": {"fc1.weight": torch.ones(128, 2048), "fc.bias": torch.ones(2)}}
+NO_CHECKPOINTS = {
+    "pickled": (Network(), "no plain checkpoint"),
+    "html": (b"<html>Too many downloads</html>", "no plain checkpoint"),
+    "epoch": ({"epoch": 3}, "holds no state dict, neither bare nor under 'model'"),
+    "list": ([torch.ones(1)], "holds no state dict"),
+    "another method's": (OTHERS, "does not hold.*Missing.*bn1.*Unexpected.*fc1.weight.*mismatch for fc.bias"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), NO_CHECKPOINTS.values(), ids=NO_CHECKPOINTS)
 def test_what_is_no_checkpoint_is_named(content, message: str, tmp_path: Path) -> None:
     file = tmp_path / "model.pth"
     torch.save(content, file)
@@ -151,11 +148,12 @@ def test_a_csv_that_does_not_fit(text: str, message: str, tmp_path: Path) -> Non
 def test_files_are_looked_for_before_anything_runs(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the hub does not have it
     here = checkpoint(tmp_path / "there.pth", {})
-    for spec, message in (
-        (entry("cnnspot", "no/such.pth"), r"experts\[\]\.weights"),
-        (entry("lnp", here, "no/sidd.pth"), r"experts\[\]\.features"),
-        (PublishedExpert(name="SRM", scores="no/such.csv"), r"experts\[\]\.scores"),
-        (entry("univfd", here, "no/clip"), "no model could be found under 'no/clip'"),
-    ):
+    missing = {
+        r"experts\[\]\.weights": entry("cnnspot", "no/such.pth"),
+        r"experts\[\]\.features": entry("lnp", here, "no/sidd.pth"),
+        r"experts\[\]\.scores": PublishedExpert(name="SRM", scores="no/such.csv"),
+        "no model could be found under 'no/clip'": entry("univfd", here, "no/clip"),
+    }
+    for message, spec in missing.items():
         with pytest.raises(UserError, match=message):
             detectors.published(spec, PARAMS)

@@ -138,14 +138,11 @@ def pretend(project, monkeypatch):
     return pretended
 
 
-def test_progress_is_shown_and_everything_is_logged(pretend, project, capfd):
+def test_progress_and_failures_of_ranks_arrive_and_everything_is_logged(pretend, project, capfd):
     lines = ["finetune label:  50%|#####     | 1/2 [00:01<00:01]", "[2026-01-01 00:00:00,000] [INFO] noise"]
     pretend(f"print({lines[0]!r}); print({lines[1]!r})")
     assert capfd.readouterr().err.strip().splitlines() == [lines[0]]
     assert (project / ranks.LOG).read_text().splitlines() == lines
-
-
-def test_failures_of_ranks_arrive(pretend, project):
     mistake = ["a prompt takes 30 tokens", "raise max_length"]
     file = project / ranks.ERROR
     with pytest.raises(UserError) as caught:
