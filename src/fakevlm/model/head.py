@@ -57,6 +57,7 @@ class LlavaForVerdict(LlavaForConditionalGeneration):
             attention_mask=attention_mask if padded else None,
             position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0) if padded else None,
             use_cache=False,
+            last_positions=1,
         ).last_hidden_state
         logits = self.score(hidden[:, -1]).squeeze(-1).float()
         loss = None

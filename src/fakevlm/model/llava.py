@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.utils import logging
 
 from fakevlm import paths
@@ -41,6 +42,21 @@ def _cannot_load(what: str, name: str | Path, error: Exception | str) -> UserErr
         "name a folder in Hugging Face format (`dvc repro` makes one) or a model of the hub such as "
         "llava-hf/llava-1.5-7b-hf",
     )
+
+
+class LastLayer(LlamaDecoderLayer):
+    """The language model's last layer, which can leave out what nobody reads.
+
+    Earlier positions of the last layer serve attention alone; most of them are an image's.
+    """
+
+    def forward(  # type: ignore[override]
+        self, hidden_states: torch.Tensor, last_positions: int = 0, **options: Any
+    ) -> torch.Tensor:
+        """Return the hidden states (N, `last_positions`, width) of the last positions; 0 means of all."""
+        attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **options)
+        hidden = (hidden_states + attended)[:, -last_positions:]
+        return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
 
 def load_model(
@@ -89,6 +105,9 @@ def load_model(
             f"the weights in {str(name_or_folder)!r} do not fit the model: {'; '.join(listed)}",
             "the folder is damaged or holds another kind of model: make or fetch it again",
         )
+    last = model.model.language_model.layers[-1]
+    if type(last) is LlamaDecoderLayer:
+        last.__class__ = LastLayer
     if is_deepspeed_zero3_enabled():
         # On saving, the library reverts the renaming of weights that it did on loading. With ZeRO-3 it
         # would also revert renamings that it never did, and save names that nobody can load.

@@ -96,7 +96,7 @@ class Examples(torch.utils.data.Dataset):
         """Return items as the model's arguments: the `collate_fn` of a `torch.utils.data.DataLoader`.
 
         Text is padded on the right and attention is causal, so no attention mask is needed (fast kernels take
-        none). Logits are computed only from the last prompt token on.
+        none). The last layer and the logits are computed only from the last prompt token on.
         """
         encoded = [encoded for encoded, _ in items]
         batch: dict[str, Any] = self.collator.pad(encoded)
@@ -104,4 +104,5 @@ class Examples(torch.utils.data.Dataset):
             return {**batch, "labels": torch.tensor([target for _, target in items])}
         keep = batch["input_ids"].shape[1] - min(e.prompt for e in encoded) + 1
         del batch["attention_mask"]
-        return batch | {"labels": batch["labels"][:, -keep:], "logits_to_keep": keep, "use_cache": False}
+        read = {"labels": batch["labels"][:, -keep:], "logits_to_keep": keep, "last_positions": keep}
+        return batch | read | {"use_cache": False}

@@ -5,6 +5,7 @@ A checkpoint counts once it is marked complete, which is written last.
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 
 from fakevlm import progress
 from fakevlm.config.params import DeepSpeed, Training
-from fakevlm.training import ranks
+from fakevlm.training import precision, ranks
 from fakevlm.training.data import Examples
 
 LOG_EVERY = 10  # steps, at most
@@ -193,7 +194,7 @@ def train(
 ) -> None:
     """Train `model` in place.
 
-    `bf16` on a CPU rounds only the factors of matrix products to 16 bits: twice as fast with bf16
+    `bf16` on a CPU rounds only the factors of the linear layers' products to 16 bits: twice as fast with bf16
     instructions, where autocast would be slower than `fp32`.
 
     Args:
@@ -213,10 +214,8 @@ def train(
     trainer.vision_learning_rate = training.vision_learning_rate
     trainer.remove_callback(PrinterCallback)
     del model.config.use_cache  # the Trainer's; batches carry it instead
-    precision = torch.get_float32_matmul_precision()
-    if training.precision == "bf16" and not torch.cuda.is_available():
-        torch.set_float32_matmul_precision("medium")
-    try:
+    rounded = training.precision == "bf16" and not torch.cuda.is_available()
+    if rounded:
+        model.set_attn_implementation(precision.ATTENTION)
+    with precision.factors("medium") if rounded else nullcontext():
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    finally:
-        torch.set_float32_matmul_precision(precision)
