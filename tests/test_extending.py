@@ -87,7 +87,6 @@ def test_a_detector(project: Path, modules: Path) -> None:
     answers = detectors.published(spec, load_params("mini"))(records, None)
     brightness = [np.asarray(record.pil()).mean() / 255 for record in records]
     assert answers["p_fake"] == pytest.approx(brightness, abs=1e-4)
-    assert answers["verdict"].tolist() == ["fake" if value >= 0.5 else "real" for value in brightness]
 
 
 class Strange:

@@ -180,11 +180,8 @@ def test_broken_landmarks_are_named(tmp_path: Path) -> None:
 
 def test_landmarks_of_a_crop_do_not_crop_a_frame(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", dlib_points(np.round(posed(0.02, 1.01, 1, -2))))
-    cropper = make_cropper(face_crop(size=256))
     with pytest.raises(BadImage, match="landmarks of a crop"):
-        cropper(FRAME, tmp_path / "a.npy")
-    np.save(tmp_path / "a.npy", dlib_points(posed(0.02, 1.01, 150, 60)))
-    assert cropper(FRAME, tmp_path / "a.npy").shape == (256, 256, 3)
+        make_cropper(face_crop(size=256))(FRAME, tmp_path / "a.npy")
 
 
 def test_videos_become_crops_and_frames_without_a_face_are_unusable(tmp_path: Path) -> None:
