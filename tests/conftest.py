@@ -3,8 +3,10 @@
 import importlib.util
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -14,11 +16,26 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def imported(script: Path) -> ModuleType:
-    """A file outside the package as a module."""
     spec = importlib.util.spec_from_file_location(script.stem, script)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def killed_after(calls: int, owner: Any, name: str) -> Iterator[None]:
+    """What runs within is killed when it calls a function of `owner` once more than so many times."""
+    function, left = getattr(owner, name), iter(range(calls))
+
+    def dying(*args: Any, **options: Any) -> Any:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return function(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, dying)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -86,7 +86,6 @@ def weights(kind: str) -> dict[str, torch.Tensor]:
 
 
 def checkpoint(file: Path, content: Any) -> str:
-    """Save as authors do; return the file's name."""
     torch.save(content, file)
     return str(file)
 

@@ -51,7 +51,7 @@ def located(value: Any, address: str, models: Path) -> Any:
 def make_models(folder: Path) -> None:
     """Write tiny models under the names that rehearsal.yaml uses, and a made-up release."""
     import tinyllava
-    from smallrelease import make_release
+    from smallcorpora import make_release
     from tinyeva import tiny_detector, tiny_head
 
     folder.mkdir(parents=True)

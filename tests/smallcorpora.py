@@ -1,6 +1,7 @@
 """Tiny corpora in the layouts and file formats of the real ones, for the tests."""
 
 import json
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,16 @@ import numpy as np
 import yaml
 from PIL import Image
 
+import tinyllava
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.corpora import faces, ffpp, m6doc
 from fakevlm.data.corpora.files import Unusable
-from fakevlm.data.records import Record, encode
+from fakevlm.data.records import Record, encode, to_fakeclue_row
 
 VALUES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
 
 
 def picture(seed: int, form: str = "JPEG", size: tuple[int, int] = (30, 20)) -> bytes:
-    """An encoded image of noise."""
     pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     return encode(Image.fromarray(pixels), form)
 
@@ -133,3 +134,50 @@ def landmarks_tree(videos: Path, video: str, numbers: tuple[int, ...]) -> Path:
     for number in numbers:
         np.save(folder / f"{number:03d}.npy", dlib_points(posed(0.2, 0.8, 12, 4, size=16)))
     return folder
+
+
+# Folder of a fake and of a real image as the release names them, and their category.
+RELEASE = (
+    ("ff++/{}/c23/frames/{:03d}/{:03d}.png", ("fake/Deepfakes", "real/youtube"), "deepfake"),
+    ("satellite/{}/{:03d}{:04d}.png", ("fake", "real"), "satellite"),
+    ("doc/{}/magazine_en_{}/{}.png", ("fake", "real"), "doc"),
+)
+
+
+def release_rows(split: str, count: int) -> list[tuple[dict, bytes]]:
+    """Rows of one split's JSON, clustered by kind as in the release, each with its image."""
+    pairs = []
+    for n, shown in enumerate(tinyllava.records(count, seed=len(split))):
+        pattern, places, category = RELEASE[n * len(RELEASE) // count]
+        # Two frames a video; the test split has frames of training videos, as the release has.
+        path = pattern.format(places[shown.label], n // 4, n if split == "train" else 900 + n)
+        record = Record(path, shown.image, shown.label, "x", path, category, width=32, height=32)
+        pairs.append((to_fakeclue_row(record, tinyllava.ANSWERS[shown.label]), shown.image))
+    return pairs
+
+
+def make_release(root: Path, train: int = 36, test: int = 12) -> None:
+    """Write the JSONs and the zips; one image is in train and in test, byte for byte."""
+    (root / "data_json").mkdir(parents=True)
+    for split, count in (("train", train), ("test", test)):
+        listed = release_rows(split, count)
+        if split == "test":
+            (twin, _), (_, image) = listed[-1], release_rows("train", train)[-1]
+            listed[-1] = (twin, image)
+        (root / f"data_json/{split}.json").write_text(json.dumps([row for row, _ in listed]))
+        with zipfile.ZipFile(root / f"{split}.zip", "w") as archive:
+            for row, image in listed:
+                archive.writestr(row["image"], image)
+
+
+def released(root: Path, base: Path, **benchmarks: Path) -> Params:
+    """Profile `released` on a made-up release in `root`, with a tiny model for both models."""
+    values = load_params("released").model_dump() | {"base": str(base)}
+    folders = dict.fromkeys(("ffpp", "loki", "ddvqa")) | {key: str(path) for key, path in benchmarks.items()}
+    values["collect"]["corpora"] |= {"fakeclue": str(root), "ffpp": folders.pop("ffpp")}
+    values["collect"]["benchmarks"] |= folders
+    values["collect"]["frames_per_video"] = 3
+    values["annotate"]["val_fraction"] = 0.2
+    values["evaluate"] |= {"model": str(base), "precision": "fp32", "batch_size": 8, "max_new_tokens": 4}
+    values["evaluate"]["bootstrap"] = 20
+    return Params(**values)

@@ -90,8 +90,6 @@ def test_a_detector(project: Path, modules: Path) -> None:
 
 
 class Strange:
-    """A renderer of pages only."""
-
     def document(self, page: Page, rng: np.random.Generator, path: str) -> tuple[bytes, GroundTruth]:
         return tinyllava.records(1)[0].image, GroundTruth(path, FAKE, "doc")
 

@@ -24,7 +24,6 @@ object()
 
 
 def write(project: Path, *sources: str) -> None:
-    """Write the notebook `tiny`."""
     parameters, tags = 'profile = None\nbenchmark = "fakeclue"', {"tags": ["parameters"]}
     cells = [new_markdown_cell("# A test", id="title"), new_code_cell(parameters, id="params", metadata=tags)]
     cells += [new_code_cell(source, id=f"step-{i}") for i, source in enumerate(sources)]

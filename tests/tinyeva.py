@@ -20,7 +20,6 @@ SYNSETS = {"animal": "n02099601", "human": "n10148035", "object": "n03063599", "
 
 
 def picture(category: str, seed: int, size: int = 16) -> bytes:
-    """A PNG of the category's colour with noise."""
     noise = np.random.default_rng(seed).normal(0, 25, (size, size, 3))
     pixels = np.clip(np.array(COLOURS[category]) + noise, 0, 255).astype(np.uint8)
     return encode(Image.fromarray(pixels), "PNG")
@@ -51,7 +50,6 @@ def assigned(
 
 
 def tiny_model(folder: Path) -> Path:
-    """Save an untrained classifier of the four categories."""
     eva.save(eva.wrap(eva.build(TINY, 3), synsets.FOUR), folder)
     return folder
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import tinyllava
+from conftest import killed_after
 from fakevlm.config.params import DeepSpeed
 from fakevlm.training import ranks
 from fakevlm.training.data import Examples
-from killing import killed_after
 
 STEPS = 6  # of 3 an epoch; checkpoints every 2 steps fall into and between epochs
 KILLED_AFTER = 14  # batches, those of validation included: after the second checkpoint, within an epoch

@@ -18,8 +18,7 @@ from fakevlm.data.records import FAKECLUE_QUESTION, read_frame, read_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
 from fakevlm.tools.estimate import annotation
-from smallcorpora import ddvqa_tree, ffpp_tree, loki_tree
-from smallrelease import make_release, released
+from smallcorpora import ddvqa_tree, ffpp_tree, loki_tree, make_release, released
 from smallworld import content
 from tinyllava import build as tiny
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import killed_after
 from fakevlm import paths
 from fakevlm.cache import Cache
 from fakevlm.collection.amounts import drawn
@@ -20,7 +21,6 @@ from fakevlm.data.ground_truth import GroundTruth, read_ground_truth, write_grou
 from fakevlm.data.records import FAKE, REAL, Record, read_frame, read_records
 from fakevlm.errors import UserError
 from fakevlm.prefetch import prefetch
-from killing import killed_after
 from smallcorpora import (
     ddvqa_tree,
     ffpp_tree,

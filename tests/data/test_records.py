@@ -46,7 +46,6 @@ def some(count: int, size: int = 100) -> list[Record]:
 
 
 def sizes(folder: Path) -> list[int]:
-    """The number of rows of each shard."""
     return [pq.read_metadata(part).num_rows for part in sorted(folder.glob("part-*.parquet"))]
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 import tinyllava
+from conftest import killed_after
 from fakevlm import paths
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.ground_truth import Artifact, GroundTruth, write_ground_truth
@@ -23,7 +24,6 @@ from fakevlm.evaluation.metrics import COLUMNS
 from fakevlm.inference import generate
 from fakevlm.model.head import LlavaForVerdict, load_head
 from fakevlm.model.llava import load_model, load_processor
-from killing import killed_after
 from smallworld import content
 
 ANSWER = "This is a fake image. Texture: the surface is overly smooth and waxy."
@@ -83,8 +83,6 @@ def _changed(params: Params, **changes) -> Params:
 
 
 class Dark:
-    """Takes dark images for fake."""
-
     @staticmethod
     def predict(images: list[Image.Image]) -> np.ndarray:
         return np.array([1 - np.asarray(image).mean() / 255 for image in images])

@@ -10,13 +10,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 import tinyllava
+from conftest import killed_after
 from fakevlm import paths
 from fakevlm.cache import Cache
 from fakevlm.config.params import Experts, Params
 from fakevlm.errors import UserError
 from fakevlm.evaluation import experts
 from fakevlm.model.llava import load_model, load_processor
-from killing import killed_after
 from smallworld import content
 from tinyeva import RESNET
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import tinyllava
+from conftest import killed_after
 from fakevlm import paths
 from fakevlm.cache import Cache
 from fakevlm.config.params import Params, PublishedExpert, load_params
@@ -17,7 +18,6 @@ from fakevlm.data.records import write_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import detectors, experts, robustness
 from fakevlm.evaluation.robustness import perturb, perturbed, stratified, study
-from killing import killed_after
 
 Y, X = np.mgrid[0:48, 0:36]
 PHOTO = np.stack([5 * Y, 255 - 5 * X, 100 + 40 * ((X // 6 + Y // 6) % 2)], -1)
@@ -79,7 +79,6 @@ def test_sample_keeps_the_shares():
 
 
 def changed(params: Params, section: str, **changes) -> Params:
-    """The parameters with a section's values changed."""
     return params.model_copy(update={section: getattr(params, section).model_copy(update=changes)})
 
 
@@ -162,7 +161,6 @@ def test_published_detectors_are_tested_whatever_benchmarks_they_name(project: P
 
 
 def test_the_stage_runs_fakevlm_and_an_expert(project: Path):
-    """Random weights, three perturbations, all from files as in the pipeline; twice, the same bytes."""
     base = tinyllava.build(project / "artifacts/finetune/explanation/model")
     write_records(tinyllava.records(40), project / "artifacts/annotate/fakeclue/test")
     params = changed(settings(), "experts", spectrum_size=32, train=["frequency"])

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from conftest import killed_after
 from fakevlm.data.clues import KINDS, kinds_named
 from fakevlm.errors import UserError
 from fakevlm.model.llava import load_model, load_processor
-from killing import killed_after
 from miniworld.pretraining import train
 from miniworld.pretraining.pool import GRID, PHRASES, ask, render
 from miniworld.pretraining.train import RECIPE, Trainer

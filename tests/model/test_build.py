@@ -48,7 +48,6 @@ def test_weights_have_the_names_of_llava_1_5(folder: Path) -> None:
 
 
 def test_publishing_names_leaves_the_weights(folder: Path, tmp_path: Path) -> None:
-    """Of a large model's many files."""
     model = LlavaForConditionalGeneration.from_pretrained(folder)
     model.save_pretrained(tmp_path, max_shard_size="40KB")
     shards = sorted(tmp_path.glob("model-*.safetensors"))

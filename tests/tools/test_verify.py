@@ -13,7 +13,7 @@ from fakevlm.data.corpora import ffpp
 from fakevlm.data.corpora.files import SOURCES
 from fakevlm.errors import UserError
 from fakevlm.tools.verify import COMPLETE, INCOMPLETE, LISTS, Report, catalogue, lines, main, verify
-from smallrelease import make_release
+from smallcorpora import make_release
 
 
 @pytest.fixture

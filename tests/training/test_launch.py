@@ -56,7 +56,6 @@ def tuned(project, base):
 
 @pytest.fixture
 def runs(project):
-    """The folder of the trainings' runs."""
     return project / "runs/work/mini/05_finetune_explanation"
 
 

@@ -44,7 +44,6 @@ def last(folder: Path) -> Path:
 
 
 def difference(one: Path, other: Path) -> float:
-    """The largest difference of a weight."""
     a, b = (load_file(folder / "model.safetensors") for folder in (one, other))
     return max(float((a[name].float() - b[name].float()).abs().max()) for name in a)
 

@@ -10,13 +10,12 @@ import torch
 import yaml
 
 import tinyllava
-from conftest import ROOT
+from conftest import ROOT, killed_after
 from fakevlm import paths, study
 from fakevlm.data.records import FAKE, REAL, write_records
 from fakevlm.inference import generate
 from fakevlm.model.collate import ask
 from fakevlm.model.llava import load_model, load_processor
-from killing import killed_after
 
 
 def test_features_are_those_of_the_model(base):
@@ -53,7 +52,6 @@ def test_probe_takes_the_pooling_that_tells_the_classes_apart():
 
 @pytest.fixture
 def world(project):
-    """The artifacts that the study reads."""
     places = ("annotate/fakeclue/train", 16), ("annotate/fakeclue/val", 6), ("annotate/fakeclue/test", 8)
     for seed, (place, n) in enumerate((*places, ("collect/benchmarks/loki", 6))):
         write_records(tinyllava.records(n, seed), project / "artifacts" / place)

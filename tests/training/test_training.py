@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AttentionInterface
 
 import tinyllava
-from conftest import ROOT
+from conftest import ROOT, killed_after
 from fakevlm.config.params import DeepSpeed
 from fakevlm.data.records import FAKE, REAL, write_records
 from fakevlm.data.shards import Records
@@ -22,7 +22,6 @@ from fakevlm.model.head import load_head
 from fakevlm.model.llava import load_model, load_processor
 from fakevlm.training import finetune, precision, trainer
 from fakevlm.training.data import Examples, answer, draw
-from killing import killed_after
 from smallworld import content
 
 QUESTIONS = (None, "Does the person's nose look real or fake, and why?")
