@@ -1,4 +1,4 @@
-"""Verdicts are read from texts as a person reads them, and P(fake) where the verdict's word begins."""
+"""Verdicts and clues are read from texts as by a person, and P(fake) where the verdict's word begins."""
 
 import json
 import time
@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fakevlm.data.clues import KINDS, QUALITIES, kinds_named
 from fakevlm.model import verdict
 
-# Answers in the manner of vision-language models, with the verdict that a person gives. The parser was tuned
-# on the sets "kept" and "new" alone.
-FILE = Path(__file__).with_name("verdicts.jsonl")
-ANSWERS = [json.loads(line) for line in FILE.read_text("utf-8").splitlines()]
+
+def lines(name: str) -> list[dict]:
+    return [json.loads(line) for line in Path(__file__).with_name(name).read_text("utf-8").splitlines()]
+
+
+# Answers in the manner of vision-language models, with the verdict that a person gives; sentences, with the
+# kinds that a person finds asserted. The readers were tuned on the sets "kept" and "new", and "tuned", alone.
+ANSWERS, SENTENCES = lines("verdicts.jsonl"), lines("clue_sentences.jsonl")
 
 
 @pytest.mark.parametrize("part", ["kept", "new", "held out"])
@@ -100,3 +105,20 @@ def test_p_fake_ranks_sure_answers_and_drops_the_machines_noise() -> None:
     assert verdict.p_fake(1.23456) == verdict.p_fake(1.23456 + 3e-6)
     p_fake = np.array([0.2, 0.7])
     assert verdict.round_log_odds(p_fake).tolist() == verdict.round_log_odds(p_fake + 1e-7).tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_phrase_names_its_kind_and_no_other(kind: str):
+    for phrase in KINDS[kind].phrases:
+        assert kinds_named(phrase.format(s="the animal")) == {kind}
+
+
+def test_praise_names_nothing():
+    for quality in QUALITIES.values():
+        for phrase in quality.phrases:
+            assert kinds_named(phrase.format(s="the page")) == set()
+
+
+@pytest.mark.parametrize("row", SENTENCES, ids=lambda row: row["text"][:40])
+def test_negation_is_read_as_by_a_person(row: dict):
+    assert kinds_named(row["text"]) == set(row["kinds"])
