@@ -43,11 +43,10 @@ setup:  ## make .venv with the pinned packages; nothing to do: returns at once
 	    echo "  → the set-up did not finish; \`make setup\` goes on from there. Behind a mirror, name it:"; \
 	    echo "    PIP_INDEX_URL=… UV_DEFAULT_INDEX=… make setup"; exit 1; }
 
-repro: setup  ## every stage that is out of date, then the main numbers beside the paper's (ARGS: for `dvc repro`)
+repro: setup  ## every stage that is out of date, then the main numbers beside the paper's (ARGS=evaluate@loki: up to there)
 	@$(INSIDE) ready=$$(date +%s); \
-	dvc repro $(ARGS) || { echo; echo "The pipeline stopped. Cure what is said above; \`make repro\` then goes on from there."; exit 1; }; \
+	fakevlm repro $(ARGS) || { echo; echo "The pipeline stopped. Cure what is said above; \`make repro\` then goes on from there."; exit 1; }; \
 	end=$$(date +%s); \
-	fakevlm summary || exit 1; \
 	minutes() { echo "$$(($$1 / 60)) min $$(($$1 % 60)) s"; }; \
 	echo; echo "Set-up $$(minutes $$((ready - $(START)))), pipeline $$(minutes $$((end - ready)))."
 

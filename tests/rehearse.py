@@ -1,4 +1,4 @@
-"""Run the whole pipeline by `dvc repro` in a copy of the repository, on few images.
+"""Run the whole pipeline by `fakevlm repro` in a copy of the repository, on few images.
 
     python tests/rehearse.py paper        or `make rehearse`: profile `paper` or `released`
     python tests/rehearse.py smoke        or `make smoke`: the miniature at a twentieth of everything
@@ -93,7 +93,7 @@ def write_params(profile: str, folder: Path, address: str) -> None:
 
 
 def rehearse(profile: str, folder: Path) -> int:
-    """Run the pipeline in `folder`; return dvc's exit status."""
+    """Run the pipeline in `folder`; return its exit status."""
     with serving(lambda path, body: completion(reply(body))) as address:
         copy_checkout(folder)
         write_params(profile, folder, address)
@@ -108,10 +108,10 @@ def rehearse(profile: str, folder: Path) -> int:
         }
         options: dict[str, Any] = {"cwd": folder, "env": environment, "stdout": subprocess.PIPE, "text": True}
         seconds = {}
-        with subprocess.Popen(["dvc", "repro"], **options) as run:
+        with subprocess.Popen(["fakevlm", "repro"], **options) as run:
             for line in run.stdout:
                 print(line, end="", flush=True)
-                if stage := re.match(r"\[(.+)\] (\d+) s", line):
+                if stage := re.search(r"│ \[(.+)\] (\d+) s", line):
                     seconds[stage[1]] = int(stage[2])
         print("".join(f"{count:5} s  {stage}\n" for stage, count in seconds.items()), end="")
         return run.returncode

@@ -60,6 +60,20 @@ def detect(
 
 
 @app.command()
+def repro(
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Up to which stages.", show_default="all")
+    ] = None,
+) -> None:
+    """Run every stage that is out of date, several at once, then print the main numbers."""
+    from fakevlm.repro import main
+
+    if not main(stages or []):
+        raise typer.Exit(1)
+    summary()
+
+
+@app.command()
 def stage(
     notebook: Annotated[str, typer.Argument(help="Name of a notebook, such as 06_evaluate.")],
     parameters: Annotated[

@@ -1,0 +1,124 @@
+"""Run the stages that are out of date, as many at once as there are cores (`fakevlm repro`, `make repro`).
+
+DVC decides what is out of date, runs each stage (`dvc repro --single-item`) and keeps the records; here a
+stage starts when those that it needs are done. Every stage computes in one thread (`fakevlm.stage`), so its
+numbers are the same whatever runs beside it.
+"""
+
+import functools
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from graphlib import TopologicalSorter
+
+import networkx
+from dvc.exceptions import DvcException
+from dvc.repo import Repo, lock_repo
+from dvc.repo.reproduce import collect_stages, plan_repro
+from dvc.utils import serialize
+
+from fakevlm import paths
+from fakevlm.errors import UserError
+
+MOST, MEMORY = 4, 2 * 2**30  # stages at once; bytes that a stage of the miniature takes at most
+GPUS = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # a stage has all GPUs for itself
+
+
+def at_once() -> int:
+    """Return how many stages this machine runs at once: one where it has a GPU."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    most = 1 if any(map(os.path.exists, GPUS)) else min(MOST, memory // MEMORY)
+    return max(1, min(most, os.cpu_count() or 1))
+
+
+def out_of_date(targets: list[str]) -> dict[str, set[str]]:
+    """Return the stages that are out of date, or depend on one that is, with those of them that each needs.
+
+    Stages that many others depend on come first. `targets` limits all to these stages and what they need.
+
+    Raises:
+        UserError: DVC knows no such stage, cannot read its files, or runs one of them already.
+    """
+    # DVC parses params.yaml once for every stage.
+    serialize.LOADERS[".yaml"] = functools.cache(serialize.load_yaml)
+    stale: dict[str, tuple[int, set[str]]] = {}
+    try:
+        with lock_repo(repo := Repo(str(paths.root()), _wait_for_lock=True)):
+            graph = repo.index.graph
+            for stage in plan_repro(graph, collect_stages(repo, targets)):  # those it needs come before it
+                needs = {need.addressing for need in graph.successors(stage)} & stale.keys()
+                if needs or stage.changed():
+                    stale[stage.addressing] = (len(networkx.ancestors(graph, stage)), needs)
+    except DvcException as error:
+        cure = "docs/troubleshooting.md has the usual causes; `dvc stage list` names the stages"
+        raise UserError(f"DVC: {error}", cure) from error
+    return {name: stale[name][1] for name in sorted(stale, key=lambda name: -stale[name][0])}
+
+
+def _start(name: str) -> subprocess.Popen[str]:
+    """Start a stage in a process group of its own, which one signal stops."""
+    # setpriv, of util-linux: it ends when this process is killed.
+    command = ["setpriv", "--pdeathsig=TERM"] if shutil.which("setpriv") else []
+    command += [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
+    return subprocess.Popen(
+        command,
+        cwd=paths.root(),
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+
+
+def run(needs: dict[str, set[str]], limit: int) -> bool:
+    """Run stages, at most `limit` at once, and return whether all succeeded.
+
+    A failure or Ctrl-C stops those that run beside; the next run goes on from there.
+    """
+    sorter = TopologicalSorter(needs)
+    sorter.prepare()
+    ready: list[str] = []
+    running: dict[str, subprocess.Popen[str]] = {}
+    ended: queue.Queue[str] = queue.Queue()
+
+    def show(name: str, lines: Iterable[str]) -> None:
+        for line in lines:
+            if line.strip() and name in running:
+                print(f"{name} │ {line}", end="", flush=True)
+        ended.put(name)
+
+    try:
+        while sorter.is_active():
+            ready = sorted([*ready, *sorter.get_ready()], key=[*needs].index)
+            while ready and len(running) < limit:
+                process = running[ready[0]] = _start(ready[0])
+                threading.Thread(target=show, args=(ready.pop(0), process.stdout), daemon=True).start()
+            name = ended.get()
+            if running.pop(name).wait():
+                return False
+            sorter.done(name)
+        return True
+    finally:
+        left = [*running.values()]
+        running.clear()  # what they say when they are stopped would hide why
+        for process in left:
+            os.killpg(process.pid, signal.SIGINT)
+        for process in left:
+            process.wait()
+
+
+def main(targets: list[str]) -> bool:
+    """Bring stages up to date (by default all), and return whether that succeeded."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the stages end too
+        signal.signal(number, signal.default_int_handler)
+    if not (needs := out_of_date(targets)):
+        print("Every stage is up to date.")
+    return run(needs, at_once())

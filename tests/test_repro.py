@@ -1,0 +1,41 @@
+"""Stages side by side, in a throwaway project that DVC runs for real."""
+
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+
+from fakevlm import repro
+from fakevlm.errors import UserError
+
+# `left` and `right` each wait until the other has begun.
+PIPELINE = """
+stages:
+  first: {cmd: echo 1 > first, outs: [first]}
+  left: {cmd: "touch l; until ls r; do sleep .1; done; cp first left", deps: [first], outs: [left]}
+  right: {cmd: "touch r; until ls l; do sleep .1; done; cp first right", deps: [first], outs: [right]}
+  last: {cmd: cat left right > last, deps: [left, right], outs: [last]}
+"""
+
+
+@pytest.mark.slow
+def test_stages_run_side_by_side_and_a_failure_stops_the_rest(project: Path, monkeypatch, capfd) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(project / "site"))
+    Repo.init(no_scm=True)
+    file = project / "dvc.yaml"
+    file.write_text(PIPELINE)
+    needs = repro.out_of_date([])
+    assert next(iter(needs)) == "first"
+    assert needs == {"first": set(), "left": {"first"}, "right": {"first"}, "last": {"left", "right"}}
+    assert repro.run(needs, 2)
+    assert (project / "last").read_text() == "1\n1\n"
+    assert repro.out_of_date([]) == {}
+    file.write_text(PIPELINE.replace("touch l", "sleep 200").replace("touch r", "sleep 5; exit 3"))
+    assert repro.out_of_date(["left"]) == {"left": set()}
+    capfd.readouterr()
+    assert not repro.run(repro.out_of_date([]), 2)
+    assert not (project / "left").exists()  # it was stopped
+    assert capfd.readouterr().out.splitlines()[-1].startswith("right │ ERROR: failed to reproduce 'right'")
+    with pytest.raises(UserError, match="nonsense"):
+        repro.out_of_date(["nonsense"])
