@@ -13,9 +13,9 @@ from fakevlm.errors import UserError
 
 SPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 LIVELY = """\
-import sys
+import os, sys
 import matplotlib.pyplot as plt
-print(f"profile {profile}, benchmark {benchmark}, {object()}")
+print(f"profile {profile}, benchmark {benchmark}, {os.environ['OMP_NUM_THREADS']} thread, {object()}")
 print("half way", file=sys.stderr)
 print("[2026-01-02 03:04:05,678] [WARNING] [x.py:2:f] as DeepSpeed logs")
 print("again, 0x10")
@@ -56,7 +56,7 @@ def test_two_runs_leave_the_same_bytes(project: Path) -> None:
     cells = {cell.id: cell for cell in executed.cells}
     assert set(cells) == {"title", "params", "injected-parameters", "step-0", "step-1"}
     output, result = cells["step-0"].outputs
-    assert output.text == "profile mini, benchmark loki, <object object at 0x…>\nagain, 0x10\n"
+    assert output.text == "profile mini, benchmark loki, 1 thread, <object object at 0x…>\nagain, 0x10\n"
     assert result.data == {"text/plain": "<object at 0x…>"}
     assert "image/png" in cells["step-1"].outputs[0].data
     assert "papermill" not in copies[0].replace("papermill.record", "")
