@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro smoke test lab lint lock world base rehearse
+.PHONY: help setup repro smoke test lab lint lock world base weights rehearse
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -74,6 +74,9 @@ world: setup  ## draw the miniature's raw corpora anew into embedded/ (a side br
 
 base: setup  ## pretrain the miniature's base model anew into embedded/base (two hours; a side branch as well)
 	@$(INSIDE) fakevlm base $(ARGS)
+
+weights: setup  ## train the small EVA-02 and the satellite generators anew into embedded/ (minutes; a side branch too)
+	@$(INSIDE) fakevlm weights $(ARGS)
 
 rehearse: setup  ## profile `paper` from data to report on tiny models and a stand-in server (ARGS=released: that profile)
 	@$(INSIDE) python tests/rehearse.py $(or $(ARGS),paper)

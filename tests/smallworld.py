@@ -57,7 +57,8 @@ def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5
 def annotate(world: Path, out: Path, store: Cache, scripted: list | None = None, **changes) -> FakeClue:
     """Run the stage with the miniature's section `annotate` changed, or with scripted annotators."""
     params = load_params("mini")
-    params = params.model_copy(update={"annotate": params.annotate.model_copy(update=changes)})
+    section = params.annotate.model_copy(update={"expected": None} | changes)
+    params = params.model_copy(update={"annotate": section})
     folders = {"collected": world / "collect", "categorized": world / "categorize", "out": out}
     return build(params, **folders, store=store, annotators=scripted)
 

@@ -36,7 +36,7 @@ def tracked() -> list[Path]:
 def test_nothing_large_made_or_private_in_git() -> None:
     sizes = {file: file.stat().st_size for file in tracked()}
     assert [str(file) for file, size in sizes.items() if size > 20 * MB] == []
-    assert sum(size for file, size in sizes.items() if file.is_relative_to(ROOT / "embedded")) < 20 * MB
+    assert sum(size for file, size in sizes.items() if file.is_relative_to(ROOT / "embedded")) < 26 * MB
     folders = r"(^|/)(__pycache__|\.ipynb_checkpoints|\.venv)/|^(runs|artifacts|data)/"
     made = re.compile(folders + r"|\.(pyc|log|tmp)$|(^|/)\.env$")
     assert [file for file in sizes if made.search(str(file.relative_to(ROOT)))] == []

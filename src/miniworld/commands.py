@@ -1,6 +1,8 @@
 """Subcommands that the miniature adds to `fakevlm` (entry points `fakevlm.commands` in pyproject.toml)."""
 
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -18,6 +20,27 @@ def world(
     weights = export(out, seed, amounts(scale), workers)
     for name, weight in {**weights, "together": sum(weights.values())}.items():
         print(f"{name:12s} {weight / 1e6:7.2f} MB")
+
+
+def weights(
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("embedded"),
+) -> None:
+    """Train the miniature's small EVA-02 and its satellite generators anew. Takes minutes on two cores."""
+    from fakevlm.categorize.assign import assign
+    from fakevlm.collection.collect import collect
+    from fakevlm.config.params import Params, load_params
+    from fakevlm.paths import resolve, runs
+
+    values = load_params("mini").model_dump()
+    values["categorize"]["model"] = values["collect"]["satellites"]["weights"] = None  # the stages train them
+    params = Params(**values)
+    with TemporaryDirectory(dir=runs()) as folder:
+        made = Path(folder)
+        collect(params, made)
+        assign(params, made / "records", made / "truth.jsonl", made / "categorize")
+        for source, name in ((made / "categorize/model", "eva02"), (made / "satellites", "satellites")):
+            cards = shutil.ignore_patterns("*.md")  # those that are there stay
+            shutil.copytree(source, resolve(out) / name, dirs_exist_ok=True, ignore=cards)
 
 
 def base(

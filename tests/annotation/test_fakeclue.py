@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fakevlm.annotation.dataset import pick
+from fakevlm.annotation.dataset import compare_ids, pick
 from fakevlm.annotation.fakeclue import FakeClue
 from fakevlm.annotation.splits import SPLITS
 from fakevlm.cache import Cache
@@ -107,6 +107,19 @@ def test_prompts_by_label_and_tag_and_images_without_caption_are_left_out(world,
     assert set(records.index) - set(fakeclue.images["id"]) == set(silent)
     assert fakeclue.metrics["left_out_without_caption"] == 2
     assert fakeclue.metrics["outcomes"] == {"empty": 2, "ok": 2 * len(records) - 4, "refused": 2}
+
+
+def test_ids_unlike_those_listed_are_named(built, tmp_path: Path) -> None:
+    listed, file = pd.read_csv(built[1] / "ids.csv"), tmp_path / "list.csv"
+    listed.to_csv(file, index=False)
+    assert f"are exactly the {len(listed)} of list.csv" in compare_ids(built[0].images, file, tmp_path)
+    here = listed.drop(index=0)
+    here.loc[1, "split"] = "none"
+    said = compare_ids(here, file, tmp_path)
+    assert "2 are missing, new or in another split" in said
+    rows = pd.read_csv(tmp_path / "differing_ids.csv").set_index("id").loc[listed.id[:2]]
+    assert rows.to_numpy().tolist() == [[listed.split[0], "absent"], [listed.split[1], "none"]]
+    assert f"{listed.id[0]} ({listed.split[0]} → absent)" in said
 
 
 def test_missing_stages_are_named(world: Path, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from PIL import Image
 
 import smallcorpora
 from fakevlm.cache import Cache
+from fakevlm.categorize import eva
+from fakevlm.categorize.synsets import FOUR
 from fakevlm.collection.collect import collect
 from fakevlm.collection.preview import generated_sheet
 from fakevlm.config.params import Satellites
@@ -24,9 +26,11 @@ from fakevlm.synthesis.satellite.diffusion import DDPM
 from fakevlm.synthesis.satellite.gan import Pix2Pix
 from fakevlm.synthesis.satellite.generate import generate
 from miniworld import artifacts as makers
+from miniworld.commands import weights
 from miniworld.stagecraft import Set
 from miniworld.world import shoot
 from smallcorpora import put
+from tinyeva import SYNSETS, TINY, picture
 
 SEED = 5
 
@@ -37,7 +41,7 @@ def settings(**changes) -> Satellites:
     gan = both | {"images": 3, "width": 8, "depth": 2, "l1_weight": 20.0}
     diffusion = both | {"images": 2, "widths": [8, 16], "fold": 2, "attention": False, "sampling_steps": 3}
     values = {"image_size": 32, "cell": 4, "levels": 4, "learn_share": 0.5, "checkpoint_every": 2}
-    values |= {"sampled_at_once": 2, "jpeg": [80, 90], "gan": gan, "diffusion": diffusion}
+    values |= {"weights": None, "sampled_at_once": 2, "jpeg": [80, 90], "gan": gan, "diffusion": diffusion}
     for key, value in changes.items():
         section, _, name = key.rpartition("__")
         (values[section] if section else values)[name] = value
@@ -56,6 +60,11 @@ def taken_in(file: Path, given: Satellites, n: int = 16) -> tuple[Aerials, list[
     for record in records:
         aerials.add(record, square(record.pil(), given.image_size))
     return aerials, records
+
+
+def sampled(aerials: Aerials, given: Satellites, kept: Path, **changes) -> list:
+    options = {"measured": False, "values": Cache(None), "kept": kept} | changes
+    return list(generate(aerials, given, SEED, **options))
 
 
 PIXELS = np.stack([square(aerial(n).pil(), 32) for n in range(6)])
@@ -113,7 +122,7 @@ def test_training_brings_both_generators_nearer_to_the_image(name: str) -> None:
 
 def test_generated_images_are_records_that_inherit_their_item(tmp_path: Path) -> None:
     aerials, _ = taken_in(tmp_path / "aerials", settings())
-    generated = list(generate(aerials, settings(), SEED, measured=True, values=Cache(None)))
+    generated = sampled(aerials, settings(), tmp_path, measured=True)
     assert [(r.label, r.category, r.source) for r, _ in generated] == [(FAKE, "satellite", "satellite")] * 5
     assert [r.generator for r, _ in generated] == ["pix2pix"] * 3 + ["ddpm"] * 2
     lenders = aerials.lent(3)
@@ -122,7 +131,7 @@ def test_generated_images_are_records_that_inherit_their_item(tmp_path: Path) ->
         assert record.id == f"satellite/fake/{Path(record.item).stem}_{record.generator}_fake_B.jpg"
         assert record.pil().size == (32, 32)
         assert (truth.path, truth.label, truth.qualities) == (record.id, FAKE, [])
-    again = list(generate(aerials, settings(), SEED, measured=False, values=Cache(None)))
+    again = sampled(aerials, settings(), tmp_path)
     assert [(r.id, r.sha256, truth) for r, truth in again] == [(r.id, r.sha256, None) for r, _ in generated]
 
 
@@ -135,7 +144,7 @@ def test_a_killed_run_makes_the_same_images_and_repeats_little(
     def images(data: Aerials = aerials, **changes) -> list[str]:
         calls.clear()
         given = settings(sampled_at_once=1, **changes)
-        return [r.sha256 for r, _ in generate(data, given, SEED, measured=False, values=values)]
+        return [r.sha256 for r, _ in sampled(data, given, tmp_path, values=values)]
 
     def mortal(function: Callable) -> Callable:
         def call(self, *arguments):
@@ -173,13 +182,13 @@ def test_too_few_aerial_images_stop_with_the_cure(tmp_path: Path) -> None:
     given = settings(gan__images=12)
     aerials, _ = taken_in(tmp_path / "aerials", given, 6)
     with pytest.raises(UserError, match="too few for 12") as error:
-        list(generate(aerials, given, SEED, measured=False, values=Cache(None)))
+        sampled(aerials, given, tmp_path)
     assert "collect.satellites.learn_share" in error.value.cure
     none = settings(gan__images=0, diffusion__images=0)
-    assert list(generate(aerials, none, SEED, measured=False, values=Cache(None))) == []
+    assert sampled(aerials, none, tmp_path) == []
 
 
-def test_the_stage_collects_them(tmp_path: Path, project: Path) -> None:
+def test_the_stage_collects_them(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {f"cvusa/bingmap/19/{n:07d}.jpg": aerial(n).image for n in range(16)}
     files["cvusa/bingmap/19/0000099.jpg"] = aerial(3).image  # a copy: neither learned from nor lending
     put(tmp_path, files | {"truth.jsonl": ""})
@@ -187,6 +196,17 @@ def test_the_stage_collects_them(tmp_path: Path, project: Path) -> None:
     params = smallcorpora.settings(cvusa=tmp_path / "cvusa", synthetic_satellites=1, **options)
     collect(params, tmp_path / "out")
     records = list(read_records(tmp_path / "out" / "records"))
+    # Weights that were trained and saved serve a later run, unless they know an image that lends its map.
+    options["satellites"] |= {"weights": str(tmp_path / "out/satellites")}
+    monkeypatch.setattr(learning.Learner, "fit", None)
+    params = smallcorpora.settings(cvusa=tmp_path / "cvusa", synthetic_satellites=1, **options)
+    collect(params, tmp_path / "again")
+    assert list(read_records(tmp_path / "again" / "records")) == records
+    with pytest.raises(UserError, match="which is to lend its map"):
+        collect(params.model_copy(update={"seed": SEED}), tmp_path / "leaking")
+    (tmp_path / "out/satellites/pix2pix/model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="holds no weights of a Pix2Pix of these sizes"):
+        collect(params, tmp_path / "broken")
     fakes = [r for r in records if r.label == FAKE]
     assert sorted(r.generator for r in fakes) == ["ddpm"] * 2 + ["painter"] + ["pix2pix"] * 3
     splits = {r.item: r.split for r in records if r.label == REAL}
@@ -197,6 +217,24 @@ def test_the_stage_collects_them(tmp_path: Path, project: Path) -> None:
     sheet = generated_sheet(iter(records), settings(), columns=4)
     assert sheet.size == (132 + 2 * 36, 4 * 36)
     assert np.asarray(sheet.crop((132, 0, 164, 32))).std() > 5
+
+
+def test_the_command_writes_weights_that_the_stages_load(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"cvusa/bingmap/19/{n:07d}.jpg": aerial(n).image for n in range(16)}
+    for n, (category, synset) in enumerate([*SYNSETS.items()] * 2):
+        files[f"genimage/ADM/train/nature/{synset}_{n}.JPEG"] = picture(category, n)
+    put(tmp_path, files)
+    corpora = {name: tmp_path / name for name in ("cvusa", "genimage")}
+    params = smallcorpora.settings(satellites=settings().model_dump(), **corpora)
+    short = {"categorize": TINY.model_copy(update={"epochs": 1})}
+    monkeypatch.setattr("fakevlm.config.params.load_params", lambda _: params.model_copy(update=short))
+    weights(put(tmp_path, {"made/eva02/README.md": "a card"}) / "made")
+    assert eva.load(tmp_path / "made/eva02").labels == list(FOUR)
+    assert (tmp_path / "made/eva02/README.md").read_text() == "a card"
+    for learner, name in (("gan", "pix2pix"), ("ddpm", "ddpm")):
+        LEARNERS[learner](settings()).load(tmp_path / "made/satellites" / name)
 
 
 MEASURED = Satellites.model_construct(cell=4, levels=6)

@@ -42,6 +42,25 @@ class FakeClue:
     metrics: dict
 
 
+def compare_ids(images: pd.DataFrame, expected: Path, out: Path) -> str:
+    """Return a sentence: whether FakeClue's ids and splits are those that a CSV lists.
+
+    What differs goes to `differing_ids.csv`: id, split_listed, split_here. Raises `UserError` without a list.
+    """
+    if not expected.is_file():
+        raise UserError(f"annotate.expected: {expected} is missing", "set it to null, or copy ids.csv there")
+    listed = pd.read_csv(expected)
+    both = listed.merge(images[["id", "split"]], "outer", "id", suffixes=("_listed", "_here"))
+    differing = both.fillna("absent").query("split_listed != split_here")
+    differing.to_csv(out / "differing_ids.csv", index=False)
+    here, there = f"FakeClue's {len(images):,} images", f"the {len(listed):,} of {expected.name}"
+    if differing.empty:
+        return f"{here} are exactly {there}, each in its split."
+    first = ", ".join(f"{key} ({a} → {b})" for key, a, b in differing.head(3).to_numpy())
+    what = f"{here} are not {there}: {len(differing):,} are missing, new or in another split"
+    return f"{what}, first (listed → here) {first}. All are in {out.name}/differing_ids.csv."
+
+
 def write_captions(out: Path, ids: pd.Series, answers: Mapping[str, Columns]) -> None:
     """Write all captions into `candidates.parquet`, image by image.
 

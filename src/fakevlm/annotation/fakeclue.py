@@ -18,7 +18,7 @@ from fakevlm import paths
 from fakevlm.annotation import released
 from fakevlm.annotation.aggregate import Aggregator, Annotation, Candidates
 from fakevlm.annotation.annotators import make_aggregator, make_annotators
-from fakevlm.annotation.dataset import FakeClue, counts, write_captions, write_images
+from fakevlm.annotation.dataset import FakeClue, compare_ids, counts, write_captions, write_images
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.annotation.quality import AGGREGATE, agreement, clue_quality, kinds_row
 from fakevlm.annotation.splits import plan
@@ -80,7 +80,7 @@ def build(
         families=[one.text.count(": ") if one else 0 for one in annotations],
     )
     write_images(out, _with_answers(requests.records, chosen, annotations))
-    return _measure(out, chosen, answered, captions, annotations, ground_truth)
+    return _measure(out, settings.expected, chosen, answered, captions, annotations, ground_truth)
 
 
 def _need_keys(annotators: Sequence[Any], aggregator: Any) -> None:
@@ -176,6 +176,7 @@ def _with_answers(
 
 def _measure(
     out: Path,
+    expected: str | None,
     chosen: pd.DataFrame,
     answered: Mapping[str, Columns],
     captions: list[dict[str, str]],
@@ -185,7 +186,7 @@ def _measure(
     """Write the tables and metrics.
 
     Raises:
-        UserError: no image was aggregated.
+        UserError: no image was aggregated, or there is no list of expected ids.
     """
     ok = (chosen["status"] == "ok").to_numpy()
     rows = [(one.id, one.outcome, one.problem) for one in annotations if one and one.outcome != "ok"]
@@ -197,6 +198,7 @@ def _measure(
         )
     failures.to_csv(out / "not_aggregated.csv", index=False)
     images = chosen[ok].drop(columns="status").reset_index(drop=True)
+    images[["id", "split"]].to_csv(out / "ids.csv", index=False)
     answers = [one for one in annotations if one and one.outcome == "ok"]
     names, authors = list(answered), [*answered, AGGREGATE]
     truths = [ground_truth.get(key) for key in images["id"]]
@@ -220,6 +222,7 @@ def _measure(
     clues = np.array([len(one.clues) for one in answers], int)
     metrics = {
         **counts(images),
+        **({"ids": compare_ids(images, paths.resolve(expected), out)} if expected else {}),
         "outcomes": {status: int(n) for status, n in outcomes.sum().items()},
         "left_out_without_caption": int((chosen["status"] == "no caption").sum()),
         "left_out_not_aggregated": failures["outcome"].value_counts().sort_index().to_dict(),

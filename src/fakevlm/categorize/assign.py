@@ -36,10 +36,10 @@ class Outcome:
         categories: id, category, confidence (the model's probability; 1 from a source), origin (source or
             model), sorted by id.
         confusion: truth, predicted, n: all pairs, of judged images not trained on with a known category.
-        metrics: accuracy, n and recall by category (of the confusion), n_model, n_source; of a model trained
-            here accuracy_validation, n_validation, n_train; with `categorize.person` n_human_by_person, the
-            images that the classifier took for something else.
-        log: epoch, loss, accuracy of a model trained here; else empty.
+        metrics: accuracy, n and recall by category (of the confusion), n_model, n_source; of a model that
+            `eva.train` made accuracy_validation, n_validation, n_train; with `categorize.person`
+            n_human_by_person, the images that the classifier took for something else.
+        log: epoch, loss, accuracy of a model that `eva.train` made; else empty.
     """
 
     categories: pd.DataFrame
@@ -118,13 +118,18 @@ def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outco
         named = [(r, category) for r in read_records(folder) if (category := nature_category(r))]
         names = [category for _, category in named]
         classifier, log = eva.train([r.pil() for r, _ in named], names, settings, params.seed)
-        held = eva.split(names, params.seed)
-        trained_on = {r.id for (r, _), out_of_it in zip(named, held, strict=True) if not out_of_it}
+        photographs = {"id": [r.id for r, _ in named], "held_out": eva.split(names, params.seed)}
         model = out / "model"  # classify with what is stored
         eva.save(classifier, model)
+        log.to_csv(model / "log.csv", index=False)
+        pd.DataFrame(photographs).to_csv(model / "photographs.csv", index=False)
+    if (file := paths.resolve(model) / "photographs.csv").is_file():
+        log = pd.read_csv(file.with_name("log.csv"), float_precision="round_trip")
+        photographs = pd.read_csv(file)
+        trained_on = set(photographs.id[~photographs.held_out])
         metrics = {
             "accuracy_validation": float(log.accuracy.iloc[-1]),
-            "n_validation": int(held.sum()),
+            "n_validation": int(photographs.held_out.sum()),
             "n_train": len(trained_on),
         }
 

@@ -81,9 +81,9 @@ def build(params: Categorize, seed: int) -> nn.Module:
 
 
 def save(classifier: Classifier, folder: Path) -> None:
-    """Write `model.safetensors` and `config.json` (sizes, preprocessing, class names)."""
+    """Write `model.safetensors` (16 bit) and `config.json` (sizes, preprocessing, class names)."""
     config = {"label_names": classifier.labels}
-    save_for_hf(classifier.model.cpu(), folder, model_config=config, safe_serialization=True)
+    save_for_hf(classifier.model.cpu().half(), folder, model_config=config, safe_serialization=True)
 
 
 def load(name: str | Path) -> Classifier:

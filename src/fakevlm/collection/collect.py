@@ -160,15 +160,15 @@ def _benchmarks(params: Params, collected: Path, videos: dict[str, Any]) -> Iter
 
 
 def _synthetic(
-    params: Params, ground_truth: dict[str, GroundTruth], aerials: Aerials | None, values: cache.Cache
+    params: Params, truths: dict[str, GroundTruth], aerials: Aerials | None, values: cache.Cache, kept: Path
 ) -> Iterator[tuple[str, Iterable[Record]]]:
-    """Yield (corpus, records) of the synthesized images; add their ground truth to `ground_truth`."""
+    """Yield (corpus, records) of the synthesized images; add their ground truth to `truths`."""
     settings, renderer = params.collect, params.collect.renderer
 
     def remember(pairs: Iterable[tuple[Record, GroundTruth | None]]) -> Iterator[Record]:
         for record, truth in pairs:
             if truth is not None:
-                ground_truth[truth.path] = truth
+                truths[truth.path] = truth
             yield record
 
     root = amounts.folders(params).get("m6doc")
@@ -177,8 +177,8 @@ def _synthetic(
     yield "documents", remember(documents)
     yield "satellites", remember(synthesize_satellites(settings.synthetic_satellites, params.seed, renderer))
     if aerials is not None:
-        measured = settings.truth is not None
-        images = generate(aerials, settings.satellites, params.seed, measured=measured, values=values)
+        options = {"measured": settings.truth is not None, "values": values, "kept": kept}
+        images = generate(aerials, settings.satellites, params.seed, **options)
         yield "satellites", remember(images)
 
 
@@ -193,8 +193,8 @@ def collect(params: Params, out: Path | None = None) -> Collected:
             texts, its split and every image that it lists.
         out: where to write; `artifacts/collect` by default: `records/`, the training corpora and the
             synthesized images; `benchmarks/<name>/`, empty for one that is left out (`ffpp` repeats the
-            records of FF++'s test split); `truth.jsonl`, the ground truth where there is one; the tables of
-            `Collected` as CSV.
+            records of FF++'s test split); `satellites/`, generators trained here; `truth.jsonl`, the ground
+            truth where there is one; the tables of `Collected` as CSV.
 
     Raises:
         UserError: a corpus is missing or not in its layout, or no corpus is named at all.
@@ -226,7 +226,7 @@ def collect(params: Params, out: Path | None = None) -> Collected:
         }
 
         def trained() -> Iterator[Record]:
-            synthetic = _synthetic(params, ground_truth, aerials, satellites)
+            synthetic = _synthetic(params, ground_truth, aerials, satellites, out / "satellites")
             for corpus, records in chain(_training(params, corpora, videos), synthetic):
                 size = models.image_size if models is not None else None
                 for record, hashed, aerial in training.kept(corpus, records, size):

@@ -148,6 +148,7 @@ class Diffusion(Section):
 
 
 class Satellites(Section):
+    weights: str | None  # a folder with trained generators; null: they are trained
     image_size: int = Field(ge=32)
     cell: int = Field(ge=2)
     levels: int = Field(ge=2, le=256)
@@ -222,8 +223,6 @@ class Categorize(Section):
     learning_rate: float = Field(gt=0)
 
     def problems(self) -> Iterator[str]:
-        if self.model is not None:  # then these sizes are its own affair
-            return
         if self.image_size % self.patch_size:
             yield f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}"
         # Rotary embeddings take a head's channels by fours: sine and cosine of two directions.
@@ -326,6 +325,7 @@ class Annotate(Section):
     min_annotators: int = Field(ge=1)
     concurrency: int = Field(ge=1)
     tagged_sources: list[Source]
+    expected: str | None  # a CSV of ids and splits that the result is compared with
     balance: bool
     val_fraction: float = Fraction
     test_fraction: float = Fraction

@@ -55,6 +55,7 @@ class Inputs:
     confusion: pd.DataFrame
     fakeclue: pd.DataFrame  # id, label, category, split of every image
     candidates: pd.DataFrame
+    annotation: dict[str, Any]  # metrics.json of stage annotate
     clue_quality: pd.DataFrame
     agreement: pd.DataFrame
     study: pd.DataFrame
@@ -173,6 +174,7 @@ def load_inputs(params: Params) -> Inputs:
         params=params,
         left_out=reasons,
         ground_truth=ground_truth,
+        annotation=json.loads(need("annotate", "metrics.json").read_text(encoding="utf-8")),
         fakeclue=pd.concat(images, ignore_index=True),
         logs=logs,
         scores=pd.concat(scores, ignore_index=True),

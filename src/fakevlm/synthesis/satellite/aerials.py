@@ -58,7 +58,7 @@ class Aerials:
         file.write_bytes(b"")
         self._file, self._settings, self._seed = file, settings, seed
         self.digest = hashlib.sha256()  # of the images to learn from, in order
-        self.count = 0  # of these images
+        self.learned_from: list[str] = []  # their items
         self.lenders: list[Lender] = []  # the other images
 
     def _hashed(self, text: str) -> float:
@@ -73,15 +73,15 @@ class Aerials:
                 stream.write(pixels.tobytes())
             self.digest.update(record.sha256.encode())
             record.split = "train"
-            self.count += 1
+            self.learned_from.append(record.item)
         else:
             turn, layout = self._hashed(f"turn|{record.item}"), layout_map(pixels, self._settings)
             self.lenders.append(Lender(record.id, record.item, turn, layout))
 
     def learned(self) -> np.ndarray:
-        """Return the images to learn from, (count, size, size, 3) uint8, mapped from disk."""
+        """Return the images to learn from, (n, size, size, 3) uint8, mapped from disk."""
         size = self._settings.image_size
-        return np.memmap(self._file, np.uint8, "r", shape=(self.count, size, size, 3))
+        return np.memmap(self._file, np.uint8, "r", shape=(len(self.learned_from), size, size, 3))
 
     def lent(self, n: int) -> list[Lender]:
         """Return the first `n` lenders by turn."""

@@ -35,7 +35,7 @@ class DDPM(Learner):
     def __init__(self, settings: Diffusion, size: int, scale: float, seed: int) -> None:
         from diffusers import DDPMScheduler, UNet2DModel
 
-        self.settings, self._scale = settings, scale
+        self.settings = settings
         blocks = [""] * (len(settings.widths) - 1) + ["Attn" if settings.attention else ""]
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -50,6 +50,7 @@ class DDPM(Learner):
                 norm_num_groups=_GROUPS,
                 add_attention=settings.attention,
             )
+        unet.register_buffer("scale", torch.tensor(scale))  # so that it is stored with the weights
         self.networks = {"unet": unet.to(device(), memory_format=torch.channels_last)}
         optimizer = torch.optim.AdamW(unet.parameters(), settings.learning_rate, weight_decay=0.0)
         self.optimizers = {"unet": optimizer}
@@ -62,7 +63,7 @@ class DDPM(Learner):
 
     def step(self, images: Tensor, maps: Tensor, generator: torch.Generator, done: float) -> float:
         """Update once; return the mean square error of the predicted difference."""
-        clean = self._folded((images - maps) * self._scale)
+        clean = self._folded((images - maps) * self.networks["unet"].scale)
         noise = torch.randn(clean.shape, generator=generator, device=clean.device)
         times = torch.randint(_TIMESTEPS, (len(clean),), generator=generator, device=clean.device)
         noisy = self._schedule.add_noise(clean, noise, times)
@@ -83,4 +84,4 @@ class DDPM(Learner):
         x = seeded_noise(condition.shape[1:], seeds)
         for time in schedule.timesteps:
             x = schedule.step(unet(torch.cat([x, condition], 1), time).sample, time, x).prev_sample
-        return maps + F.pixel_shuffle(x, self.settings.fold) / self._scale
+        return maps + F.pixel_shuffle(x, self.settings.fold) / unet.scale

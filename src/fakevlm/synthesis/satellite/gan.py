@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from fakevlm.config.params import GAN
@@ -20,7 +21,7 @@ def _norm(channels: int) -> nn.Module:
     return nn.InstanceNorm2d(channels, affine=True)
 
 
-class Generator(nn.Module):
+class Generator(nn.Module, PyTorchModelHubMixin):
     """The U-Net: (n, 3, h, w) maps and (n, 1, h, w) noise → (n, 3, h, w) images in −1..1.
 
     The first layer has `width` channels; h and w, multiples of 2 ** `depth`, are halved `depth` times.

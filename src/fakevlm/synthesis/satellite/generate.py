@@ -1,4 +1,4 @@
-"""Satellite images by the GAN and the diffusion model, trained here and then sampled (paper section 3.2).
+"""Satellite images by the GAN and the diffusion model, named or trained here (paper section 3.2).
 
 Both learn from the same part of the aerial images, which joins the train split: no generator has seen an
 image that a model is tested on. The other aerial images lend their maps to both generators. A generated image
@@ -7,12 +7,12 @@ has the `item` of the aerial image that lent its map, so no split parts the two.
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fakevlm import cache
+from fakevlm import cache, paths
 from fakevlm.config.params import Satellites
 from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.records import FAKE, Record
@@ -31,21 +31,32 @@ _CODE = tuple(f"fakevlm.synthesis.satellite.{name}" for name in ("gan", "diffusi
 
 
 def _trained(
-    method: str, aerials: Aerials, settings: Satellites, seed: int, values: cache.Cache
+    method: str, aerials: Aerials, settings: Satellites, seed: int, values: cache.Cache, kept: Path
 ) -> "tuple[Learner, str]":
-    """Return a trained generator, and the key of everything that decides its weights."""
+    """Return a generator, named or trained here and saved to `kept`, and the key of what decides it."""
     from fakevlm.synthesis.satellite.diffusion import DDPM, scale_of
     from fakevlm.synthesis.satellite.gan import Pix2Pix
 
-    section, pixels = getattr(settings, method), aerials.learned()
+    section, pixels, name = getattr(settings, method), aerials.learned(), GENERATORS[method]
     options = section.model_dump(exclude={"images", "sampling_steps"})
     sizes = [settings.image_size, settings.cell, settings.levels]
-    run = cache.key(method, aerials.digest.hexdigest(), sizes, options, seed, cache.code_version(*_CODE))
+    named = settings.weights and paths.resolve(settings.weights) / name
+    origin = cache.model_version(named) if named else aerials.digest.hexdigest()
+    run = cache.key(method, origin, sizes, options, seed, cache.code_version(*_CODE))
     if method == "gan":
         learner = Pix2Pix(section, seed)
     else:
         learner = DDPM(section, settings.image_size, scale_of(pixels, settings), seed)
-    learner.fit(pixels, settings, seed, values, run)
+    if named:
+        learner.load(named)
+        seen = set((named / "learned.txt").read_text(encoding="utf-8").splitlines())
+        if both := seen & {lender.item for lender in aerials.lenders}:
+            what = f"{named} has learned from {min(both)}, which is to lend its map (another seed?)"
+            raise UserError(what, "set collect.satellites.weights to null: then the generators are trained")
+    else:
+        learner.fit(pixels, settings, seed, values, run)
+        learner.save(kept / name)
+        (kept / name / "learned.txt").write_text("\n".join([*aerials.learned_from, ""]), encoding="utf-8")
     return learner, run
 
 
@@ -65,15 +76,16 @@ def need_aerials(learned: float, lending: float, settings: Satellites, about: st
 
 
 def generate(
-    aerials: Aerials, settings: Satellites, seed: int, *, measured: bool, values: cache.Cache
+    aerials: Aerials, settings: Satellites, seed: int, *, measured: bool, values: cache.Cache, kept: Path
 ) -> Iterator[tuple[Record, GroundTruth | None]]:
     """Yield the images of both generators, with measured ground truth if `measured` (see `measure`).
 
-    A killed run continues from the weights and images cached in `values`. Raises as `need_aerials` does.
+    Generators trained here are saved to the folder `kept`, which `settings.weights` may name. A killed run
+    continues from the weights and images cached in `values`. Raises as `need_aerials` does.
     """
     from fakevlm.synthesis.satellite.learning import signed, unsigned
 
-    need_aerials(aerials.count, len(aerials.lenders), settings)
+    need_aerials(len(aerials.learned_from), len(aerials.lenders), settings)
     limits = None
     for number, (method, name) in enumerate(GENERATORS.items()):
         section = getattr(settings, method)
@@ -81,7 +93,7 @@ def generate(
             continue
         if measured and limits is None:
             limits = thresholds(aerials.learned(), settings)
-        learner, run = _trained(method, aerials, settings, seed, values)
+        learner, run = _trained(method, aerials, settings, seed, values, kept)
         lenders = aerials.lent(section.images)
         maps = np.stack([lender.layout for lender in lenders])
         rngs = [np.random.default_rng([seed, _STREAM, number, i]) for i in range(len(lenders))]

@@ -7,13 +7,17 @@ killed training continues to the same weights.
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from fakevlm.cache import Cache, key
 from fakevlm.config.params import GAN, Diffusion, Satellites
+from fakevlm.errors import UserError
 from fakevlm.progress import bar
 from fakevlm.synthesis.satellite.aerials import enlarged, layout_map
 
@@ -63,7 +67,7 @@ class Learner(ABC):
     """A generator of images: trained step by step, then sampled."""
 
     settings: GAN | Diffusion
-    networks: dict[str, nn.Module]  # everything with weights, by name
+    networks: dict[str, nn.Module]  # everything with weights, by name; the first one samples
     optimizers: dict[str, torch.optim.Optimizer]  # of the networks, by the same names
 
     @abstractmethod
@@ -77,6 +81,18 @@ class Learner(ABC):
     @abstractmethod
     def sample(self, maps: Tensor, seeds: list[int]) -> Tensor:
         """Return images (n, 3, h, w) in −1..1; image i depends on map i and seed i alone."""
+
+    def save(self, folder: Path) -> None:
+        """Write sizes and weights of the network that samples (config.json, safetensors)."""
+        next(iter(self.networks.values())).save_pretrained(folder)
+
+    def load(self, folder: Path) -> None:
+        """Load what `save` wrote, to sample with. Raises `UserError` if it is missing or has other sizes."""
+        try:
+            load_model(next(iter(self.networks.values())), next(folder.glob("*.safetensors")))
+        except (StopIteration, RuntimeError, SafetensorError) as error:
+            what = f"{folder} holds no weights of a {type(self).__name__} of these sizes: {error}"
+            raise UserError(what, "set collect.satellites.weights to null: then it is trained") from error
 
     def update(self, name: str, loss: Tensor, rate: float, clip: float = float("inf")) -> None:
         """Take one step of a network's optimizer; `clip` is the largest norm of its gradient."""
