@@ -3,6 +3,7 @@
 `label` follows the released FakeClue: **1 = real, 0 = fake**.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -15,7 +16,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from fakevlm.errors import UserError
 
@@ -42,11 +42,14 @@ SCHEMA = pa.schema(
 )
 WITHOUT_IMAGE = [name for name in SCHEMA.names if name != "image"]
 
-# Phone cameras take 200 megapixels. Pillow warns above this number and refuses above twice as many.
-Image.MAX_IMAGE_PIXELS = 250_000_000
+with contextlib.suppress(ImportError):  # benchmarks/gpu.py has no images, and runs without Pillow
+    from PIL import Image
+
+    # Phone cameras take 200 megapixels. Pillow warns above this number and refuses above twice as many.
+    Image.MAX_IMAGE_PIXELS = 250_000_000
 
 
-def rgb(image: Image.Image) -> Image.Image:
+def rgb(image: "Image.Image") -> "Image.Image":
     """Return an opened image of any mode as RGB; of 16 bits a channel the upper eight.
 
     Raises `ValueError` if its pixels are floating-point numbers, of no known range.
@@ -58,12 +61,12 @@ def rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def decode(image: bytes) -> Image.Image:
+def decode(image: bytes) -> "Image.Image":
     """Return an encoded image (JPEG, PNG, …) as RGB."""
     return rgb(Image.open(io.BytesIO(image)))
 
 
-def encode(image: Image.Image, form: str, **options: Any) -> bytes:
+def encode(image: "Image.Image", form: str, **options: Any) -> bytes:
     """Return an image as a file of a form (`PNG`, `JPEG`); options are those of Pillow's writer."""
     out = io.BytesIO()
     image.save(out, form, **options)
@@ -97,7 +100,7 @@ class Record:
         """The image's path below the image root, as in FakeClue's JSON (`genimage/fake/416_adm_45.PNG`)."""
         return self.id.split("#")[0]
 
-    def pil(self) -> Image.Image:
+    def pil(self) -> "Image.Image":
         """Return the decoded image, RGB."""
         return decode(self.image)
 

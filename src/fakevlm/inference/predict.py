@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fakevlm import progress
 from fakevlm.cache import Cache, key, pack, unpack
-from fakevlm.config.params import Cluster
 from fakevlm.data.records import Record
 from fakevlm.data.shards import columns_of, take
 from fakevlm.prefetch import prefetch
+
+if TYPE_CHECKING:
+    from fakevlm.config.params import Cluster
 
 Columns = dict[str, np.ndarray]
 _THREADS = 2  # batches prepared while the model computes
@@ -81,7 +83,7 @@ def predict(
     records: Sequence[Any],
     cache: Cache | None = None,
     *,
-    cluster: Cluster | None = None,
+    cluster: "Cluster | None" = None,
     desc: str = "predict",
 ) -> Columns:
     """Return the model's columns for n records, n rows in their order; no columns without records.

@@ -6,13 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 
 from fakevlm.errors import UserError
 from fakevlm.model import chat
 
 if TYPE_CHECKING:
+    from PIL import Image
     from transformers import LlavaProcessor
 
 IGNORE = -100  # the label that the loss leaves out
@@ -22,7 +22,7 @@ IGNORE = -100  # the label that the loss leaves out
 class Example:
     """An image, its question (None: the standard one) and its answer (None: to be generated)."""
 
-    image: Image.Image
+    image: "Image.Image"
     question: str | None = None
     answer: str | None = None
 
@@ -122,7 +122,7 @@ def on_device(batch: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Ten
     return {name: tensor.to(model.device) for name, tensor in (batch | {"pixel_values": pixels}).items()}
 
 
-def ask(model: Any, processor: "LlavaProcessor", images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+def ask(model: Any, processor: "LlavaProcessor", images: Sequence["Image.Image"]) -> dict[str, torch.Tensor]:
     """Return a model's inputs for the standard question about each image, on its device."""
     examples = [Example(image) for image in images]
     return on_device(Collator(processor, for_generation=True)(examples), model)

@@ -9,13 +9,13 @@ r"""Read a verdict from a text ("fake", "real" or "unparsed"), and P(fake) from 
 
 import bisect
 import itertools
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import expit, logit
 
 # Decimals of the log-odds of fake that count: machines and batch sizes differ beyond. Decimals of P(fake)
 # itself would tie most answers of a model that is very sure, and ties are half an error each in the AUC.
@@ -202,11 +202,14 @@ def p_fake(difference: float, negated: bool = False) -> float:
         difference: log-sum-exp of the logits of "fake" minus that of "real", each over its `word_ids`.
         negated: the word stands under a negation ("is not …"), so the verdict is its opposite.
     """
-    return float(expit(round(-difference if negated else difference, DIGITS)))
+    odds = round(-difference if negated else difference, DIGITS)
+    return 1 / (1 + math.exp(min(-odds, 700)))  # scipy's expit, bit for bit
 
 
 def round_log_odds(p_fake: np.ndarray) -> np.ndarray:
     """Return P(fake) of other models, (n,) float64, with its log-odds rounded as in `p_fake`."""
+    from scipy.special import expit, logit
+
     with np.errstate(divide="ignore"):
         return expit(np.round(logit(p_fake), DIGITS))
 

@@ -16,14 +16,16 @@ from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import torch
 from torch import distributed
 
 from fakevlm import paths
-from fakevlm.config.params import DeepSpeed
 from fakevlm.errors import UserError
+
+if TYPE_CHECKING:
+    from fakevlm.config.params import DeepSpeed
 
 T = TypeVar("T")
 
@@ -90,7 +92,7 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def command(section: DeepSpeed, arguments: list[str]) -> list[str]:
+def command(section: "DeepSpeed", arguments: list[str]) -> list[str]:
     """Return the launcher's command line for `python -m fakevlm.training` with `arguments`.
 
     Raises:
@@ -117,7 +119,7 @@ def command(section: DeepSpeed, arguments: list[str]) -> list[str]:
     return [sys.executable, "-m", *torchrun, "-m", *module]
 
 
-def _check_nodes(section: DeepSpeed, file: Path) -> None:
+def _check_nodes(section: "DeepSpeed", file: Path) -> None:
     """Check a hostfile, and that ssh reaches its nodes: else all would wait an hour for a missing one."""
     from deepspeed.launcher.runner import fetch_hostfile
 
@@ -144,7 +146,7 @@ def _check_nodes(section: DeepSpeed, file: Path) -> None:
             )
 
 
-def start(section: DeepSpeed, arguments: list[str], folder: Path) -> None:
+def start(section: "DeepSpeed", arguments: list[str], folder: Path) -> None:
     """Start the launcher and return when it has ended; the ranks end with this process, also if it is killed.
 
     Progress lines are shown; all output goes to `ranks.log` in `folder`, the run's.

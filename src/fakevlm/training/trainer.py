@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -15,12 +15,17 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from fakevlm import progress
-from fakevlm.config.params import DeepSpeed, Training
 from fakevlm.training import precision, ranks
 from fakevlm.training.data import Examples
 
+if TYPE_CHECKING:
+    from fakevlm.config.params import DeepSpeed, Training
+
 LOG_EVERY = 10  # steps, at most
 COMPLETE = "complete"  # the file that marks a checkpoint
+# How the Trainer calls it; transformers 5.17 has the older name.
+_NEW, _OLD = "activation_checkpointing", "gradient_checkpointing"
+_CHECKPOINTING = _NEW if hasattr(TrainingArguments, _NEW) else _OLD
 
 
 def last(run: Path) -> Path | None:
@@ -48,7 +53,7 @@ def read_log(checkpoint: Path) -> pd.DataFrame:
     return log.rename(columns={"eval_loss": "val_loss"}).astype({"step": int})
 
 
-def zero(section: DeepSpeed) -> dict[str, Any]:
+def zero(section: "DeepSpeed") -> dict[str, Any]:
     """Return DeepSpeed's configuration; the Trainer fills in what is "auto".
 
     The optimizer is torch's, also where its state is offloaded, so that no rank has to compile DeepSpeed's.
@@ -79,7 +84,7 @@ def zero(section: DeepSpeed) -> dict[str, Any]:
 
 
 def arguments(
-    training: Training, folder: Path, *, seed: int, workers: int, **length: float
+    training: "Training", folder: Path, *, seed: int, workers: int, **length: float
 ) -> TrainingArguments:
     """Return the Trainer's arguments.
 
@@ -106,7 +111,7 @@ def arguments(
         # Under DeepSpeed weights are 16-bit on CPUs too: tests there run what GPUs run.
         bf16=training.precision == "bf16" and (on_gpu or training.deepspeed is not None),
         use_cpu=not on_gpu,
-        activation_checkpointing=training.gradient_checkpointing or None,
+        **{_CHECKPOINTING: training.gradient_checkpointing or None},
         deepspeed=zero(training.deepspeed) if training.deepspeed else None,
         seed=seed,
         data_seed=seed,
@@ -187,7 +192,7 @@ def train(
     model: torch.nn.Module,
     train_set: Examples,
     val_set: Examples,
-    training: Training,
+    training: "Training",
     args: TrainingArguments,
     resume: Path | None = None,
     callbacks: Sequence[TrainerCallback] = (),
