@@ -4,8 +4,9 @@ Runs on a bare machine with Python 3.12, torch 2.11, transformers 5.17, accelera
 pyarrow; installs and downloads nothing (EVA-02 needs timm, and is left out without it). It times what the
 stages call, and imports of this project only `fakevlm.{cache,errors,paths,prefetch,progress}`,
 `fakevlm.data.{records,shards}`, `fakevlm.model.{build,chat,collate,llava,verdict}`,
-`fakevlm.inference.{generate,predict}` and `fakevlm.training.{data,ranks,trainer}`. Each part ends within four
-minutes and writes each row when it has it. `--tiny`, the default without a GPU, only tries the script.
+`fakevlm.inference.{generate,predict}` and `fakevlm.training.{data,precision,ranks,trainer}`. Each part ends
+within four minutes and writes each row when it has it. `--tiny`, the default without a GPU, only tries the
+script.
 
 Shapes are LLaVA-1.5-7B's, weights are random, images are ready pixels. Answers have 118 ± 34 tokens, as
 FakeClue's: in `recite` the model learns by heart which token follows which.
@@ -60,6 +61,7 @@ from fakevlm.data.records import FAKE, FAKECLUE_QUESTION, REAL, Record
 from fakevlm.inference.generate import Llava
 from fakevlm.inference.predict import Columns, Predictor, predict
 from fakevlm.model.collate import Collator, Example, on_device
+from fakevlm.model.llava import skip_unread
 from fakevlm.training import trainer
 from fakevlm.training.data import Examples, Item
 
@@ -156,7 +158,9 @@ def model(shape: Shape, dtype: torch.dtype) -> LlavaForConditionalGeneration:
     """Return a LLaVA of random weights on the device."""
     torch.manual_seed(0)
     with torch.device(device()):
-        return LlavaForConditionalGeneration._from_config(configuration(shape), dtype=dtype).eval()
+        llava = LlavaForConditionalGeneration._from_config(configuration(shape), dtype=dtype).eval()
+    skip_unread(llava)  # as `load_model` does; nothing changes where training does not ask for it
+    return llava
 
 
 @torch.no_grad()

@@ -59,6 +59,13 @@ class LastLayer(LlamaDecoderLayer):
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
 
+def skip_unread(model: LlavaForConditionalGeneration) -> None:
+    """Make a LLaVA's last layer a `LastLayer`, unless its language model is no Llama."""
+    last = model.model.language_model.layers[-1]
+    if type(last) is LlamaDecoderLayer:
+        last.__class__ = LastLayer
+
+
 def load_model(
     name_or_folder: str | Path,
     *,
@@ -105,9 +112,7 @@ def load_model(
             f"the weights in {str(name_or_folder)!r} do not fit the model: {'; '.join(listed)}",
             "the folder is damaged or holds another kind of model: make or fetch it again",
         )
-    last = model.model.language_model.layers[-1]
-    if type(last) is LlamaDecoderLayer:
-        last.__class__ = LastLayer
+    skip_unread(model)
     if is_deepspeed_zero3_enabled():
         # On saving, the library reverts the renaming of weights that it did on loading. With ZeRO-3 it
         # would also revert renamings that it never did, and save names that nobody can load.
