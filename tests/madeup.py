@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from safetensors.numpy import save_file
 
 from fakevlm.config.params import Params
-from fakevlm.data.clues import KINDS, SEEN_KINDS, SUBJECTS
+from fakevlm.data.clues import KINDS, SEEN_KINDS
 from fakevlm.data.ground_truth import Artifact, GroundTruth, write_ground_truth
 from fakevlm.data.records import CATEGORIES, Record, write_records
 from fakevlm.reporting.conclusions import draw_conclusions
@@ -30,23 +29,11 @@ WRITERS = ("FakeVLM", "LLaVA (untuned)")
 Truth = dict[str, GroundTruth]
 
 
-def picture(rng: np.random.Generator) -> bytes:
-    """A JPEG of 96 pixels a side."""
-    return shoot("object", rng).jpeg
-
-
-def answer(label: int, category: str, kinds: list[str], rng: np.random.Generator) -> str:
-    subject = SUBJECTS.get(category, "the image")
+def answer(label: int, kinds: list[str]) -> str:
     if label == 1:
-        texture = f"natural fine grain lies over {subject}"
-        return f"This is a real image. Texture: {texture}; Lighting: the colours of {subject} are balanced."
-    if not kinds:
-        return "This is a fake image. No visible artifact explains it."
-    clues = []
-    for kind in map(KINDS.get, kinds):
-        phrase = kind.phrases[rng.integers(len(kind.phrases))]
-        clues.append(f"{kind.family.title()}: {phrase.format(s=subject)}")
-    return f"This is a fake image. {'; '.join(clues)}."
+        return "This is a real image. Texture: natural fine grain; Lighting: the colours are balanced."
+    clues = [f"{KINDS[k].family.title()}: {KINDS[k].phrases[0].format(s='the subject')}" for k in kinds]
+    return f"This is a fake image. {'; '.join(clues) or 'No visible artifact explains it'}."
 
 
 def _records(name: str, n: int, rng: np.random.Generator, ground_truth: Truth) -> list[Record]:
@@ -61,12 +48,12 @@ def _records(name: str, n: int, rng: np.random.Generator, ground_truth: Truth) -
         kinds = [] if clear else list(dict.fromkeys(SEEN_KINDS[k % len(SEEN_KINDS)] for k in (i, 3 * i + 1)))
         artifacts = [Artifact(kind, (0.2, 0.25, 0.6, 0.7), 0.9) for kind in kinds]
         ground_truth[path] = GroundTruth(path, label, category, artifacts)
-        record = Record(path, picture(rng), label, name, path, category, width=96, height=96)
+        record = Record(path, shoot("object", rng).jpeg, label, name, path, category, width=96, height=96)
         if not label:
             record.generator = generators[(i // 5) % len(generators)] or None
         if name == "ddvqa":
             record.id, record.question = f"{path}#{i % 6}", questions[i % 2]
-        record.references = [answer(label, category, kinds, rng)]
+        record.references = [answer(label, kinds)]
         records.append(record)
     return records
 
@@ -107,7 +94,7 @@ def _predictions(records: list[Record], ground_truth: Truth, rng: np.random.Gene
         for record in records:
             judged = record.label if rng.random() < SKILL[method] else 1 - record.label
             kinds = [a.kind for a in ground_truth[record.path].artifacts] or ["halo"]
-            text = answer(judged, record.category or "object", kinds[:1], rng) if method in WRITERS else ""
+            text = answer(judged, kinds[:1]) if method in WRITERS else ""
             verdict = ("fake", "real")[judged]
             if method == "LLaVA (untuned)" and rng.random() < 0.5:
                 text = "A picture with a <b>round</b> thing in the middle; it costs $5 or $6."
@@ -140,8 +127,6 @@ def _training(folder: Path, rng: np.random.Generator) -> None:
         loss = (start * np.exp(-steps / 60) + 0.2 + rng.normal(0, 0.03, len(steps))).round(4)
         log = {"step": steps, "epoch": steps / 50, "loss": loss, "learning_rate": rate}
         pd.DataFrame(log).to_csv(folder / objective / "log.csv", index=False)
-    weights = {"a": np.zeros((1000, 300), np.float32), "b": np.zeros(7, np.float32)}
-    save_file(weights, model / "model.safetensors")
     config = {"vision_config": {"image_size": 96, "patch_size": 8}, "text_config": {"hidden_size": 128}}
     (model / "config.json").write_text(json.dumps(config))
 
@@ -159,9 +144,9 @@ def robustness() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def make(root: Path, seed: int = 5, images: int = 84) -> Path:
+def make(root: Path, images: int = 84) -> Path:
     """Write params.yaml and, under `root`/artifacts, all that the report reads; return that folder."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(6)
     artifacts = put(root / "artifacts", VALUES["files"])
     put(root, {"params.yaml": (ROOT / "params.yaml").read_bytes()})
     ground_truth: Truth = {}

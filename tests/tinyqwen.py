@@ -1,6 +1,5 @@
-"""A Qwen2-VL of a few thousand random weights with its processor, for the tests against real servers."""
+"""A Qwen2-VL of a few thousand random weights with its processor, for the tests against vLLM."""
 
-import string
 from pathlib import Path
 
 # The part of Qwen2-VL's own template that a turn with an image and a text needs.
@@ -16,14 +15,8 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<
 PADS = ("<|image_pad|>", "<|video_pad|>")
 
 
-def build(folder: Path, likes: str = "") -> Path:
-    """Writes the model to `folder`, as `from_pretrained` reads it.
-
-    Args:
-        folder: to be made.
-        likes: letters that it would rather say than any other, the likeliest first; and then it never stops
-            by itself. With none it says one small letter and stops.
-    """
+def build(folder: Path, likes: str) -> Path:
+    """Write a model that never stops by itself; it rather says letters of `likes`, the likeliest first."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import (
@@ -65,15 +58,9 @@ def build(folder: Path, likes: str = "") -> Path:
     )
     torch.manual_seed(3)
     model = Qwen2VLForConditionalGeneration(config)
-    small = [tokenizer.convert_tokens_to_ids(letter) for letter in string.ascii_lowercase]
     with torch.no_grad():
-        if likes:
-            _prefer(model, [tokenizer.convert_tokens_to_ids(letter) for letter in likes])
-        else:  # so that its answers are whole ones: no other row of the head can win
-            others = torch.ones(len(tokenizer), dtype=torch.bool)
-            others[small] = False
-            model.lm_head.weight[others] = 0.0
-    model.generation_config.eos_token_id = [ids["<|im_end|>"], *([] if likes else small)]
+        _prefer(model, tokenizer.convert_tokens_to_ids(list(likes)))
+    model.generation_config.eos_token_id = [ids["<|im_end|>"]]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
     model.save_pretrained(folder)
     parts = (Qwen2VLImageProcessor(), tokenizer, Qwen2VLVideoProcessor())

@@ -6,12 +6,8 @@ import contextlib
 import hashlib
 import io
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +16,10 @@ import pytest
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-import tinyqwen
 from fakevlm.data.records import decode
 from fakevlm.errors import UserError
 from fakevlm.inference.ask import Outcome, Request
-from fakevlm.inference.servers import Client, Pool, Replica, _Failure, _retry_after, data_url
+from fakevlm.inference.servers import Client, Pool, Replica, _Failure, data_url
 from misbehaving import requests, serving
 from served import PROMPT, answered, ask, entry, free_port, images, statuses
 
@@ -242,48 +237,6 @@ def test_a_server_that_dies_of_each_request_and_is_started_anew_is_given_up(monk
         assert pool.hopeless(), "a quarter of an hour after it was first found away"
 
     asyncio.run(go())
-
-
-SOON = datetime.now(UTC) + timedelta(seconds=590)
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [("7", 7.0), (format_datetime(SOON, usegmt=True), pytest.approx(320, abs=280)), ("1e9", 600.0)]
-    + [(nothing, 0.0) for nothing in ("", "soon", "-3", "nan")],
-)
-def test_retry_after_in_all_its_forms(value: str, seconds: float) -> None:
-    assert _retry_after({"retry-after": value}) == seconds
-    assert _retry_after({"retry-after-ms": "250", "retry-after": value}) == 0.25
-
-
-SERVE = "import sys; from transformers.cli.transformers import main\n"
-SERVE += "sys.argv[:1] = ['transformers', 'serve']; main()"
-
-
-@pytest.mark.slow
-def test_transformers_serve_answers_but_gives_no_log_probabilities(tmp_path: Path, monkeypatch) -> None:
-    class Completions(Client):
-        def _read(self, completion: Any) -> Outcome:
-            assert completion.choices[0].logprobs is None, "why `evaluate.servers` wants vLLM or SGLang"
-            return super()._read(completion)
-
-    model, port = str(tinyqwen.build(tmp_path / "qwen")), free_port()
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("fakevlm.inference.servers._NONE_YET", 180.0)
-    options = [model, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen([sys.executable, "-c", SERVE, *options], stdout=log, stderr=log)
-    try:
-        spec = entry(f"http://127.0.0.1:{port}/v1", model=model, timeout=120.0)
-        client = Completions(spec, 17, {"logprobs": True})
-        outcomes = ask(None, images(["", "", "ok"]), client, concurrency=2)
-    finally:
-        server.kill()
-        server.wait()
-    assert statuses(outcomes) == ["ok"] * 3, (tmp_path / "log").read_text()
-    assert all(len(outcome.text) == 1 and outcome.text.islower() for outcome in outcomes)
-    assert client.tokens_in > 3 * 100, "the prompt was read"
 
 
 def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:

@@ -1,7 +1,8 @@
-"""Every figure, drawn from made-up data: no words over one another, nothing that differs from run to run."""
+"""The report and its figures from made-up data: complete, the same bytes twice, no words over one another."""
 
-import io
 import itertools
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,16 +17,16 @@ import madeup
 from fakevlm.config.params import load_params
 from fakevlm.reporting import dataset_figures, score_figures, style
 from fakevlm.reporting.case_figures import Case, cases, example, mark
-from fakevlm.reporting.figures import draw_figures
-from fakevlm.reporting.inputs import Inputs, load_inputs
 from fakevlm.reporting.published import load_published
 from fakevlm.reporting.style import Picture
 from fakevlm.reporting.texts import layout
+from miniworld.world import shoot
+from smallcorpora import put
 
 LONG = "Texture: the surface of the animal is overly smooth and waxy, like plastic without any grain; " * 12
 QUESTION = "Do the eyes of the person look real/fake? "
 CAPTIONS = {"Qwen2-VL": "A short one.", "InternVL2": LONG, "DeepSeek-VL2": "Fake: $halo$ over it."}
-PHOTO = Image.open(io.BytesIO(madeup.picture(np.random.default_rng(0))))
+PHOTO = Image.fromarray(shoot("object", np.random.default_rng(0)).pixels)
 CASE = Case(
     *("a.jpg", PHOTO, 0, "animal"),
     words="This is a fake image. It costs $5 or $6 and <b>more</b>.",
@@ -38,7 +39,6 @@ CASE = Case(
 )
 OTHERS = [replace(CASE, label=1, words=LONG, reference=""), replace(CASE, base_words=None, base_verdict=None)]
 
-
 DRAWN = {
     "example": example(replace(CASE, reference=LONG), CAPTIONS),
     "cases": cases([CASE, *OTHERS]),
@@ -47,14 +47,43 @@ DRAWN = {
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project whose report is drawn."""
     root = tmp_path_factory.mktemp("root")
     madeup.make(root)
+    put(root / "figures", {"fig9_old.png": b"what an earlier run drew", "README": "mine"})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAKEVLM_ROOT", str(root))
-        inputs = load_inputs(load_params("mini"))
-        DRAWN.update({figure.name: figure.picture for figure in draw_figures(inputs, load_published())})
-    return inputs
+        _, figures = madeup.report(load_params("mini"))
+        DRAWN.update({figure.name: figure.picture for figure in figures})
+        yield root
+
+
+@pytest.mark.slow
+def test_the_report_is_complete_and_the_same_twice(root: Path) -> None:
+    first = {file.name: file.read_bytes() for file in (root / "figures").iterdir()}
+    madeup.report(load_params("mini"))
+    assert first == {file.name: file.read_bytes() for file in (root / "figures").iterdir()}
+    tables = ["table1_datasets", *(table["file"] for table in layout()["tables"].values())]
+    figures = list(layout()["figures"])
+    files = {f"{table}.{suffix}" for table in tables for suffix in ("csv", "md")}
+    files |= {f"{figure}.{suffix}" for figure in figures for suffix in ("png", "svg")}
+    assert set(first) == files | {"report.html", "README"}
+    assert max(len(file) for name, file in first.items() if name.endswith(".png")) <= style.MAX_PNG
+    # The page stands alone, shows everything, and says what is whose.
+    text = first["report.html"].decode("utf-8")
+    sources = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert [s for s in sources if not s.startswith(("data:image/", "#")) and "/" in s] == []
+    assert [name for name in (*tables, *figures) if f'id="{name}"' not in text] == []
+    text = re.sub(r"data:image/[^\"]*", "", text)
+    assert "http" not in text.replace("http://www.w3.org", "")
+    assert not re.search(r"\b20\d\d-\d\d-\d\d\b|\d\d:\d\d:\d\d", text)
+    assert str(root) not in text
+    for part in ("this run (mini)", "FakeVLM never names", "1 is new", "&lt;b&gt;round&lt;/b&gt;"):
+        assert part in text
+    assert "<b>round</b>" not in text  # a model's words are words
+    for _, entry in load_published().contradictions():
+        assert entry["note"].split("`")[0].replace("'", "&#39;")[:60] in text
 
 
 def shown(picture: Picture) -> list[Text]:
@@ -76,8 +105,9 @@ def words(picture: Picture) -> str:
 @pytest.mark.parametrize(
     "name", [*DRAWN, *(n for n, spec in layout()["figures"].items() if "cases" not in spec)]
 )
-def test_no_words_over_one_another_or_off_the_page(name: str, inputs: Inputs) -> None:
+def test_no_words_over_one_another_or_off_the_page(name: str, root: Path) -> None:
     picture = DRAWN[name]
+    picture.draw_without_rendering()  # once saved, texts lie where the file had them
     page = picture.bbox
     boxes = [(text.get_text(), text.get_window_extent()) for text in shown(picture)]
     assert boxes
@@ -124,9 +154,10 @@ def test_figures_without_data_say_why() -> None:
         assert reason in words(picture)
 
 
-def test_bars_have_the_heights_of_the_scores_and_name_silence(inputs: Inputs) -> None:
-    silent = inputs.study[inputs.study.metric == "acc"].assign(metric="unparsed", value=0.3)
-    picture = score_figures.paradigms(scores := pd.concat([inputs.study, silent]))
+def test_bars_have_the_heights_of_the_scores_and_name_silence(root: Path) -> None:
+    scores = pd.read_csv(root / "artifacts/study/scores.csv")
+    scores = pd.concat([scores, scores[scores.metric == "acc"].assign(metric="unparsed", value=0.3)])
+    picture = score_figures.paradigms(scores)
     axes = next(a for a in picture.axes if a.get_title(loc="left").startswith("LOKI"))
     accuracy = scores[(scores.benchmark == "loki") & (scores.metric == "acc")].set_index("method").value
     drawn = [patch.get_width() for patch in axes.patches[: len(accuracy)]]
