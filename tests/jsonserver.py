@@ -1,8 +1,6 @@
-"""Stand-in servers: JSON answered with JSON in a thread, or a script's process; the frame of a completion."""
+"""A stand-in server that answers JSON with JSON, in a thread; the frame of a completion."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,17 +17,6 @@ def completion(text: str | None, finish: str | None = "stop", **message: Any) ->
     usage = {"prompt_tokens": 300, "completion_tokens": 40, "total_tokens": 340}
     head = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
     return {**head, "choices": [choice], "usage": usage}
-
-
-@contextmanager
-def running(script: str, *arguments: str) -> Iterator[int]:
-    """Start a server process that prints its port; yield the port."""
-    command = [sys.executable, script, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()
 
 
 class _Server(ThreadingHTTPServer):

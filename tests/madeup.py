@@ -1,6 +1,5 @@
 """Small made-up artifacts in the layout that the stages write. No number here means anything."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -106,29 +105,22 @@ def _predictions(records: list[Record], ground_truth: Truth, rng: np.random.Gene
     return pd.DataFrame(rows).sort_values(["method", "id"], kind="stable", ignore_index=True)
 
 
-def _study(folder: Path) -> None:
+def study() -> pd.DataFrame:
     rows = [
         _score(method, benchmark, "all", metric, value - (0.1 if benchmark == "loki" else 0.0), 300)
         for method, value in VALUES["study"].items()
         for benchmark in ("fakeclue", "loki")
         for metric in ("acc", "f1_real", "auc")
     ]
-    folder.mkdir(parents=True)
-    pd.DataFrame(rows).to_csv(folder / "scores.csv", index=False)
+    return pd.DataFrame(rows)
 
 
-def _training(folder: Path, rng: np.random.Generator) -> None:
+def log(start: float, rng: np.random.Generator) -> pd.DataFrame:
+    """A training's log.csv; its loss falls from `start`."""
     steps = np.arange(1, 201)
     rate = 5e-4 * np.minimum(steps / 6, 0.5 * (1 + np.cos(np.pi * steps / 200)))
-    model = folder / "explanation/model"
-    model.mkdir(parents=True)
-    (folder / "head").mkdir()
-    for objective, start in (("explanation", 4.0), ("head", 0.7)):
-        loss = (start * np.exp(-steps / 60) + 0.2 + rng.normal(0, 0.03, len(steps))).round(4)
-        log = {"step": steps, "epoch": steps / 50, "loss": loss, "learning_rate": rate}
-        pd.DataFrame(log).to_csv(folder / objective / "log.csv", index=False)
-    config = {"vision_config": {"image_size": 96, "patch_size": 8}, "text_config": {"hidden_size": 128}}
-    (model / "config.json").write_text(json.dumps(config))
+    loss = (start * np.exp(-steps / 60) + 0.2 + rng.normal(0, 0.03, len(steps))).round(4)
+    return pd.DataFrame({"step": steps, "epoch": steps / 50, "loss": loss, "learning_rate": rate})
 
 
 def robustness() -> pd.DataFrame:
@@ -162,16 +154,13 @@ def make(root: Path, images: int = 84) -> Path:
     rows = [(r.id, name, "ok", f"{name} notes: {r.references[0]}") for r in parts["train"] for name in names]
     candidates = pd.DataFrame(rows, columns=["id", "annotator", "outcome", "text"])
     candidates.to_parquet(artifacts / "annotate/candidates.parquet")
-    _study(artifacts / "study")
-    _training(artifacts / "finetune", rng)
-    (artifacts / "robustness").mkdir()
-    robustness().to_csv(artifacts / "robustness/scores.csv", index=False)
-    for name, part in records.items():
-        tested = part if name != "fakeclue" else parts["test"]
-        folder = artifacts / "evaluate" / name
-        folder.mkdir(parents=True)
-        _predictions(tested, ground_truth, rng).to_parquet(folder / "predictions.parquet")
-        scores(name, rng).to_csv(folder / "scores.csv", index=False)
+    frames = {"study/scores": study(), "robustness/scores": robustness()}
+    frames |= {"finetune/explanation/log": log(4.0, rng), "finetune/head/log": log(0.7, rng)}
+    frames |= {f"evaluate/{name}/scores": scores(name, rng) for name in records}
+    put(artifacts, {f"{name}.csv": frame.to_csv(index=False) for name, frame in frames.items()})
+    for name, part in (records | {"fakeclue": parts["test"]}).items():
+        file = artifacts / "evaluate" / name / "predictions.parquet"
+        _predictions(part, ground_truth, rng).to_parquet(file)
     return artifacts
 
 

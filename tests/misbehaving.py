@@ -12,6 +12,7 @@ import io
 import json
 import re
 import struct
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jsonserver import completion, running
+from jsonserver import completion
 
 MARK = b"#behave:"
 _IN_TEXT = re.compile(r"#behave:([^#]*)#\w*")
@@ -49,8 +50,12 @@ def serving(
     log: Path | None, latency: float = 0.0, capacity: int = 0, good: bool = False, port: int = 0
 ) -> Iterator[str]:
     """A server process, with so many seconds and requests at a time (0: any number); yields its address."""
-    with running(__file__, json.dumps([log and str(log), latency, capacity, good, port])) as port:
-        yield f"http://127.0.0.1:{port}/v1"
+    settings = json.dumps([log and str(log), latency, capacity, good, port])
+    with subprocess.Popen([sys.executable, __file__, settings], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+        finally:
+            process.kill()
 
 
 def requests(log: Path) -> list[dict]:

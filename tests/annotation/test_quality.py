@@ -45,12 +45,6 @@ def test_agreement_counts_images_that_one_of_the_two_explains() -> None:
     assert row["kappa"] == pytest.approx(((total - 4) / total - chance) / (1 - chance))
     same = pair(named(ONE[:2], ONE[:2]))
     assert (same["jaccard"], same["kappa"], same["n"]) == (1, 1, 1)
-
-
-@pytest.mark.parametrize("images", [0, 2])
-def test_agreement_of_the_silent_is_undefined(images: int) -> None:
-    nothing = np.zeros((images, 2, len(KINDS)), bool)
-    row = pair(nothing)
-    assert (row["jaccard"], row["n"]) == (0, 0)
-    assert math.isnan(row["kappa"])
-    assert agreement(["a"], nothing[:, :1]).empty
+    silent = pair(named(NONE, NONE))
+    assert (silent["jaccard"], silent["n"], math.isnan(silent["kappa"])) == (0, 0, True)
+    assert agreement(["a"], named(ONE)).empty

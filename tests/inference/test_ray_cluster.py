@@ -57,7 +57,7 @@ def _run(load, count: int, where: Cluster) -> dict[int, dict]:
     ("fault", "message"), [("refuses", "this one not\n  → leave it out"), ("dies", "died again and again")]
 )
 def test_what_a_worker_refuses_or_dies_of_is_told(ray, monkeypatch, fault: str, message: str) -> None:
-    monkeypatch.setattr(ray_cluster, "_ATTEMPTS", 2)
+    monkeypatch.setattr(ray_cluster, "_ATTEMPTS", 1)
     with pytest.raises(UserError, match=message):
         _run(_faulty(fault), 3, ONE)
 

@@ -157,21 +157,13 @@ def test_a_replica_that_asks_to_wait_rests_and_the_other_works_on(tmp_path: Path
     assert sum(r["time"] < first[1]["time"] for r in second) >= 5, "the other works on meanwhile"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "nobody.invalid"])
-def test_nobody_there_stops_the_run(tmp_path: Path, host: str) -> None:
-    spec = entry(f"http://{host}:{free_port()}/v1", retries=0)
-    with pytest.raises(UserError, match="no server can be reached at") as caught:
-        ask(tmp_path / "answers", images(["ok"] * 200), spec)
-    assert "start the servers" in str(caught.value)
-    assert answered(tmp_path / "answers") == 0, "it is no image's fault"
-
-
 def test_models_may_be_served_one_after_another(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("fakevlm.inference.servers._NONE_YET", 0.2)
     wanted, port, file = images(["ok"] * 30), free_port(), tmp_path / "answers"
     away = entry(f"http://127.0.0.1:{port}/v1", name="InternVL2", model="internvl")
     with serving(tmp_path / "a", latency=0.15) as url:
-        with pytest.raises(UserError, match="annotator InternVL2: no server can be reached at"):
+        message = r"annotator InternVL2: no server can be reached at (.|\n)*start the servers"
+        with pytest.raises(UserError, match=message):
             ask(file, wanted, entry(url), away, concurrency=2)
         assert len(requests(tmp_path / "a")) == 30, "whoever is there finishes"
     messages = capsys.readouterr().err

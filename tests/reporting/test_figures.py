@@ -130,13 +130,6 @@ def test_files_carry_no_fonts_dates_or_versions(tmp_path: Path) -> None:
     assert not any(mark in svg for mark in ("<dc:date>", matplotlib.__version__))
 
 
-def test_a_photograph_that_would_be_too_large_gets_fewer_dots(tmp_path: Path) -> None:
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (400, 400, 3), dtype=np.uint8))
-    style.save(cases([replace(CASE, image=noise)] * 6), tmp_path, "noise")
-    assert (tmp_path / "noise.png").stat().st_size <= style.MAX_PNG
-    assert Image.open(tmp_path / "noise.png").info["dpi"][0] < 299
-
-
 def test_figures_without_data_say_why() -> None:
     scores = madeup.scores("loki", np.random.default_rng(0))
     none = scores[scores.subset == "all"]
