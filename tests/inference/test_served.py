@@ -23,7 +23,7 @@ from served import free_port
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_servers")]
 
 QUESTIONS = (None, "Does the person's skin look real/fake?", "Is this image fake?")
-RECORDS = tinyllava.records(20, questions=QUESTIONS)
+RECORDS = tinyllava.records(12, questions=QUESTIONS)
 ANSWERS = ["This is a fake image. Texture: waxy.", "This is a real image.", "This image is not real."]
 ANSWERS += ["A dog on a sofa.", "Yes.", ""]
 LONGEST = 24

@@ -193,8 +193,8 @@ def test_a_server_that_is_started_anew_is_waited_for(tmp_path: Path, monkeypatch
     assert killed(tmp_path / "answers", tmp_path / "heir") == ["ok"] * 60
     assert 40 <= len(requests(tmp_path / "heir")) < 60
     messages = capsys.readouterr().err
-    assert messages.count("cannot be reached; all requests wait, 30 s at most") == 1
-    assert messages.count("can be reached again") == 1
+    away = messages.count("cannot be reached; all requests wait, 30 s at most")
+    assert 1 <= away == messages.count("can be reached again") <= 3, "told at a change, not at each request"
 
 
 def test_a_server_that_does_not_come_back_stops_the_run(tmp_path: Path, monkeypatch) -> None:
