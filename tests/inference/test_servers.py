@@ -8,6 +8,8 @@ import io
 import re
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from tqdm import tqdm
 from fakevlm.data.records import decode
 from fakevlm.errors import UserError
 from fakevlm.inference.ask import Outcome, Request
-from fakevlm.inference.servers import Client, Pool, Replica, _Failure, data_url
+from fakevlm.inference.servers import Client, Pool, Replica, _Failure, _retry_after, data_url
 from misbehaving import requests, serving
 from served import PROMPT, answered, ask, entry, free_port, images, statuses
 
@@ -276,3 +278,10 @@ def test_a_server_sees_the_pixels_that_a_model_here_sees() -> None:
         theirs = ImageOps.exif_transpose(Image.open(io.BytesIO(bytes_sent)))
         assert (theirs.mode, theirs.has_transparency_data) == ("RGB", False)
         assert np.array_equal(np.asarray(theirs), np.asarray(decode(picture)))
+
+
+def test_retry_after_in_all_its_forms() -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=590), usegmt=True)
+    for text, seconds in ("7", 7), (soon, pytest.approx(320, abs=280)), ("1e9", 600), ("soon", 0), ("-3", 0):
+        assert _retry_after({"retry-after": text}) == seconds
+    assert _retry_after({"retry-after-ms": "250", "retry-after": "7"}) == 0.25
