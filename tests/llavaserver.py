@@ -18,24 +18,21 @@ import torch
 from PIL import Image
 
 import jsonserver
-import tinyllava
 from fakevlm.model.llava import load_model, load_processor
 
 
-def serving(folder: Path, answers: list[str] | None = None) -> AbstractContextManager[str]:
-    """Serve a model, or `answers` in its name; yield the address without the style."""
-    model = Model(folder, answers)
+def serving(folder: Path) -> AbstractContextManager[str]:
+    """Serve a model; yield the address without the style."""
+    model = Model(folder)
     return jsonserver.serving(lambda path, body: model.complete(path.split("/")[1], body))
 
 
 class Model:
     """Greedy answers to request bodies, one at a time."""
 
-    def __init__(self, folder: Path, answers: list[str] | None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.lock = threading.Lock()
         self.model, self.processor = load_model(folder, device="cpu"), load_processor(folder)
-        if answers:
-            self.model.generate = tinyllava.scripted(self.model, self.processor, answers)
 
     def complete(self, style: str, body: dict[str, Any]) -> jsonserver.Reply:
         if style == "limited":

@@ -30,11 +30,14 @@ LONGEST = 24
 
 
 @pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tinyllava.taught(tmp_path_factory.mktemp("taught"), RECORDS, ANSWERS)
+
+
+@pytest.fixture(scope="module")
 def alone(base: Path) -> pd.DataFrame:
-    """The answers of one process: scripted words, its own logits."""
-    model, processor = load_model(base, device="cpu"), load_processor(base)
-    model.generate = tinyllava.scripted(model, processor, ANSWERS)
-    llava = generate.Llava(model, processor, LONGEST)
+    """The answers of one process."""
+    llava = generate.Llava(load_model(base, device="cpu"), load_processor(base), LONGEST)
     frame = tinyllava.frame(RECORDS, predict(Predictor(lambda: llava, None, 4), RECORDS))
     assert set(frame["verdict"]) == {"fake", "real", "unparsed"}
     assert set(frame["forced"]) == {True, False}
@@ -44,7 +47,7 @@ def alone(base: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def server(base: Path) -> Iterator[str]:
-    with serving(base, ANSWERS) as address:
+    with serving(base) as address:
         yield address
 
 

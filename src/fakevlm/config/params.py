@@ -503,6 +503,7 @@ class Evaluate(Section):
     baselines: list[Baseline]
     experts: list[PublishedExpert]
     precision: Literal["fp32", "bf16"]
+    compile: bool  # steps of language models
     batch_size: int = Field(ge=1)
     max_new_tokens: int = Field(ge=1)
     encoder: str

@@ -168,7 +168,7 @@ def method(name: Method, params: Params, max_new_tokens: int | None = None) -> A
         served = Served(settings.servers, name, weights, longest, prompt)
         return lambda records, cache: served.predict(records)
     sizes = {"batch_size": settings.batch_size, "max_new_tokens": longest}
-    llava = generate.predictor(weights, precision, **sizes, prompt=prompt)
+    llava = generate.predictor(weights, precision, **sizes, prompt=prompt, compiled=settings.compile)
     return partial(predict, llava, cluster=params.cluster, desc=name)
 
 
