@@ -22,9 +22,7 @@ def world(
         print(f"{name:12s} {weight / 1e6:7.2f} MB")
 
 
-def weights(
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("embedded"),
-) -> None:
+def weights(out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("embedded")) -> None:
     """Train the miniature's small EVA-02 and its satellite generators anew. Takes minutes on two cores."""
     from fakevlm.categorize.assign import assign
     from fakevlm.collection.collect import collect
@@ -46,10 +44,7 @@ def weights(
 def base(
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("embedded/base"),
     threads: Annotated[int, typer.Option(help="Threads; other numbers round differently.")] = 2,
-    start: Annotated[
-        Path | None,
-        typer.Option(help="A finished base, to continue from with the recipe's last round alone."),
-    ] = None,
+    start: Annotated[Path | None, typer.Option(help="A finished base: run only the last round.")] = None,
 ) -> None:
     """Pretrain the miniature's base model anew. Takes about two hours on two cores."""
     import torch

@@ -66,10 +66,7 @@ def _reason(part: str, artifacts: Sequence[Artifact], rng: np.random.Generator) 
 
 
 def ddvqa_entry(truth: GroundTruth, people: int, rng: np.random.Generator) -> dict[str, dict]:
-    """Return {number: {question, answer}} about the video of a frame; `people` answer each question.
-
-    Questions about a fake name only the parts that are off, as in DD-VQA.
-    """
+    """Return {number: {question, answer}} of `people` about a video; of a fake, only about what is off."""
     flaws = {part: [a for a in truth.artifacts if part in parts_touched(a)] for part in _FACE}
     parts = [part for part in _FACE if truth.label == REAL or flaws[part]]
     answers: dict[str | None, list[str]] = {None: []} | {part: [] for part in parts}

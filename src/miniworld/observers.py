@@ -1,9 +1,8 @@
 """Three scripted observers: the miniature's stand-ins for Qwen2-VL, InternVL2 and DeepSeek-VL2.
 
 Each sees part of an image's ground truth, strong artifacts more surely than weak ones, and invents others,
-more often if the prompt demands one and there is nothing to see. Each has its own style and words; they err
-independently (numbers: observers.yaml). A caption depends on nothing but the ground truth, the image's hash,
-the observer, the seed and whether the prompt lets it see nothing.
+more often if the prompt demands one. They err independently (numbers: observers.yaml). A caption depends on
+the ground truth, the image's hash, the observer, the seed and whether the prompt lets it see nothing.
 """
 
 import hashlib
@@ -56,17 +55,13 @@ def sources_digest(ground_truth: Mapping[str, GroundTruth]) -> str:
 
 
 class ScriptedAnnotator:
-    """The scripted observer that the name of an entry of `annotate.annotators` says (`backend: observer`).
-
-    Raises `UserError` if there is no ground truth.
-    """
+    """The observer that an entry of `annotate.annotators` names. Raises `UserError` without ground truth."""
 
     def __init__(self, spec: Any, ground_truth: Mapping[str, GroundTruth], seed: int) -> None:
         if not ground_truth:
-            raise UserError(
-                f"annotator {spec.name}: scripted observers need ground truth, and there is none",
-                "set collect.truth, or another back end (annotate.annotators[].backend)",
-            )
+            cure = "set collect.truth, or another back end (annotate.annotators[].backend)"
+            what = "scripted observers need ground truth, and there is none"
+            raise UserError(f"annotator {spec.name}: {what}", cure)
         self.model, self.revision, self.sampling = spec.name, sources_digest(ground_truth), {"seed": seed}
         self._ground_truth = ground_truth
 
@@ -89,9 +84,8 @@ def describe(name: str, truth: GroundTruth, image_sha256: str, *, seed: int, tag
     """
     observer = OBSERVERS.get(name)
     if observer is None:
-        raise UserError(
-            f"no scripted observer is called {name!r}", f"annotate.annotators: use {', '.join(OBSERVERS)}"
-        )
+        cure = f"annotate.annotators: use {', '.join(OBSERVERS)}"
+        raise UserError(f"no scripted observer is called {name!r}", cure)
     key = hashlib.sha256(f"{image_sha256}|{name}|{seed}|{int(tagged)}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(key[:8], "little"))
     if truth.category in ("human", "deepfake") and rng.random() < observer.refuse:

@@ -1,9 +1,8 @@
 """The aggregation A = M(A1, A2, A3) by a language model behind a server (paper section 3.2, Eq. 1).
 
-The model, which may see the image, is asked for JSON of a fixed schema: the verdict, and by family the clues
-with the annotators who make each. An answer that does not fit is asked for again with what was wrong; after
-`attempts` the image is left out. `_clues` then applies the rules. Captions are put as JSON strings, which no
-text can end. Each attempt is a request of its own in the cache: a change of the rules asks nothing anew.
+The model, which may see the image, is asked for JSON of a fixed schema. An answer that does not fit is asked
+for again with what was wrong; after `attempts` the image is left out. Each attempt is a request of its own in
+the cache: a change of the rules in `_clues` asks nothing anew.
 """
 
 import json
@@ -29,8 +28,7 @@ from fakevlm.inference.servers import Client
 
 _TEXTS = yaml.safe_load(Path(__file__).with_name("aggregate.yaml").read_text(encoding="utf-8"))
 ENTRY = "annotate.aggregator"  # its place in params.yaml
-# The same would be refused or rejected again; errors had their retries.
-_ASKED_AGAIN = ("invalid", "truncated", "empty")
+_ASKED_AGAIN = ("invalid", "truncated", "empty")  # the same would be refused again; errors had their retries
 _ALL_UNFIT = 100  # first answers of a run, none of which fits
 _SHOWN = 2000  # characters of an unfit answer that the model is shown again
 _LEAST_WORDS = 2  # of a statement; what is shorter is a heading
@@ -38,8 +36,7 @@ _LEAST_WORDS = 2  # of a statement; what is shorter is a heading
 _FENCE = re.compile(r"^\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
 
 
-# In the schema that the server gets: every key required, none more allowed, no limits of length, which not
-# all support.
+# The server's schema: every key required, none more allowed, no limits of length, which not all support.
 class _Clause(BaseModel, extra="forbid", strict=True):
     statement: str
     annotators: list[int]
@@ -66,12 +63,10 @@ class _Unfit(ValueError):
 def question(image: Candidates, min_annotators: int, with_image: bool) -> str:
     """Return the first question about an image: the rules, and the captions numbered in the order of names.
 
-    The names stay out: which model says a thing is no argument.
+    The names stay out: which model says a thing is no argument. No text can end a caption: it is in JSON.
     """
-    label = LABELS[image.label]
-    captions = [
-        {"observer": n, "said": image.captions[name]} for n, name in enumerate(sorted(image.captions), 1)
-    ]
+    label, texts = LABELS[image.label], [image.captions[name] for name in sorted(image.captions)]
+    captions = [{"observer": n, "said": text} for n, text in enumerate(texts, 1)]
     return _TEXTS["instructions"].format(
         n=len(captions),
         subject=subject(image.category),
@@ -95,10 +90,8 @@ def _read(text: str, image: Candidates) -> _Reply:
     try:
         reply = _Reply.model_validate_json(fenced[1] if fenced else text)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, problem['loc'])) or 'the answer'}: {problem['msg']}"
-            for problem in error.errors()
-        ]
+        places = [(".".join(map(str, found["loc"])), found["msg"]) for found in error.errors()]
+        problems = [f"{place or 'the answer'}: {message}" for place, message in places]
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise _Unfit("; ".join(problems[:3]) + more) from error
     if reply.verdict != LABELS[image.label]:
@@ -145,22 +138,14 @@ def judge(image: Candidates, outcome: Outcome, spec: ServedAggregator, min_annot
 class LLMAggregator(Client):
     """M by a language model behind servers, told to answer in the schema.
 
-    Args:
-        min_annotators: how many must name a clue that is not critical.
-        store: the cache of answers.
-        picture: returns an annotated image's encoded bytes by its id, if the model sees them.
-        concurrency: requests under way at a time, if the entry does not say.
+    `min_annotators` must name a clue that is not critical. `store` caches answers; `picture` returns an
+    image's encoded bytes by its id, if the model sees them; `concurrency` goes where the entry says none.
     """
 
     def __init__(
-        self,
-        spec: ServedAggregator,
-        min_annotators: int,
-        seed: int,
-        store: Cache,
-        picture: Callable[[str], bytes],
-        concurrency: int = 8,
-    ) -> None:
+        self, spec: ServedAggregator, min_annotators: int, seed: int, store: Cache,
+        picture: Callable[[str], bytes], concurrency: int = 8,
+    ) -> None:  # fmt: skip
         super().__init__(spec, seed, {"response_format": RESPONSE_FORMAT}, ENTRY, "aggregator")
         self._min, self.picture = min_annotators, picture
         self._predictor = RequestPredictor(self, store, concurrency)
@@ -169,8 +154,7 @@ class LLMAggregator(Client):
     def aggregate(self, images: Iterable[Candidates]) -> Iterator[Annotation]:
         """Return one annotation an image, in order, also where there is no answer (see `Annotation.outcome`).
 
-        Raises:
-            UserError: as `Client.annotate`; and if none of the first answers fits.
+        Raises `UserError` as `Client.annotate` does, and if none of the first answers fits.
         """
         images = list(images)
         columns = predict(self._predictor, images, desc=f"aggregate {self.name}") if images else {}
@@ -200,10 +184,7 @@ class LLMAggregator(Client):
 
     def _stop_if_none_fits(self, problem: str) -> None:
         if self._unfit >= _ALL_UNFIT and not self._fit:
-            raise UserError(
-                f"aggregator {self.name}: none of the first {self._unfit} answers fits the schema; "
-                f"the last: {problem}",
-                f"serve the model with structured outputs, raise {ENTRY}.max_tokens, or name a model that "
-                "follows instructions; what was answered is kept and will be asked only with another model "
-                "or revision",
-            )
+            what = f"none of the first {self._unfit} answers fits the schema; the last: {problem}"
+            cure = f"serve the model with structured outputs, raise {ENTRY}.max_tokens, or name a model that "
+            cure += "follows instructions; what was answered is kept and will be asked only with another "
+            raise UserError(f"aggregator {self.name}: {what}", f"{cure}model or revision")

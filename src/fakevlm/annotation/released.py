@@ -1,8 +1,7 @@
 """FakeClue as released, in the form of the stage `annotate`: its texts and its test split.
 
 The release has no validation split: one is drawn from its training images by source item. The test images
-stay exactly the released ones, so that numbers are comparable. The released split is by image, so frames of
-one video are in train and in test, here too.
+stay the released ones, so frames of one video are in train and in test, here too.
 """
 
 import json
@@ -23,19 +22,14 @@ from fakevlm.errors import UserError
 def plan(records: pd.DataFrame, val_fraction: float, seed: int) -> pd.DataFrame:
     """Return the released images with their splits, in their order.
 
-    Args:
-        records: columns id, label, category, item, split (train or test), references and others.
-        val_fraction: share of the training images that becomes the validation split, by item.
-
-    Raises:
-        UserError: a record has no text, or no split of the release.
+    `records` have the columns id, label, category, item, split (train or test), references and others;
+    `val_fraction` is the share of the training images that becomes the validation split, by item. Raises
+    `UserError` if a record has no text, or no split of the release.
     """
     strange = records[~records["split"].isin(["train", "test"]) | (records["references"].str.len() != 1)]
     if len(strange):
-        raise UserError(
-            f"{strange['id'].iloc[0]} is no image of the released FakeClue",
-            "rerun collect with collect.corpora.fakeclue alone: `dvc repro -f collect`",
-        )
+        cure = "rerun collect with collect.corpora.fakeclue alone: `dvc repro -f collect`"
+        raise UserError(f"{strange['id'].iloc[0]} is no image of the released FakeClue", cure)
     # Only training images are split, so that an item on both sides keeps its training frames in train.
     train = records[records["split"] == "train"]
     drawn = assign_splits(train.assign(split=None), val_fraction, 0.0, seed)
@@ -47,12 +41,7 @@ def plan(records: pd.DataFrame, val_fraction: float, seed: int) -> pd.DataFrame:
 def build(params: Params, *, collected: Path | None = None, out: Path | None = None) -> FakeClue:
     """Run the stage `annotate` on the release: write what `fakeclue.build` writes, without captions.
 
-    Args:
-        params: the profile, whose `annotate` is `Released`.
-        collected, out: stage folders; default `artifacts/{collect,annotate}`.
-
-    Raises:
-        UserError: the collected records are not the release's.
+    Stage folders default to `artifacts/{collect,annotate}`. Raises `UserError` as `plan` does.
     """
     records = (collected or paths.artifacts("collect")) / "records"
     out = out or paths.artifacts("annotate")

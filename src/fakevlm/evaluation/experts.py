@@ -57,15 +57,10 @@ class Expert(ABC):
 
     @abstractmethod
     def fit(self, train: Split, val: Split, params: Params, cache: Cache, run: str) -> pd.DataFrame:
-        """Train; choose epoch or regularisation on `val`, records of other source images.
+        """Train, choose epoch or regularisation on `val` (other source images), and return the log.
 
-        Args:
-            params: the profile; its seed decides weights, order and augmentation.
-            cache: of work in progress; an interrupted training goes on from there.
-            run: the key of all that decides the weights.
-
-        Returns:
-            The log: setting (epoch or regularisation), train_loss, val_loss, val_accuracy, val_auc, chosen.
+        The log has setting (epoch or regularisation), train_loss, val_loss, val_accuracy, val_auc, chosen.
+        `cache` holds work in progress under `run`, the key of all that decides the weights.
         """
 
     @abstractmethod
@@ -85,8 +80,7 @@ class Expert(ABC):
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.cpu().contiguous() for name, tensor in self.weights().items()}
         save_file(weights, folder / "model.safetensors")
-        config = {"expert": self.name, self.setting: self.settings}
-        text = json.dumps(config, indent=1, default=dict)
+        text = json.dumps({"expert": self.name, self.setting: self.settings}, indent=1, default=dict)
         (folder / "config.json").write_text(text + "\n", encoding="utf-8")
 
     def p_fake(self, records: Sequence[Record], batch_size: int = 64) -> np.ndarray:
@@ -96,11 +90,7 @@ class Expert(ABC):
 
 
 def targets(records: Sequence[Record]) -> np.ndarray:
-    """Return 1 for fake, 0 for real (a record's label is the other way round): (n,) float32.
-
-    Raises:
-        UserError: only one class is there.
-    """
+    """Return 1 for fake, 0 for real: (n,) float32. Raises `UserError` if only one class is there."""
     fake = (columns_of(records, ["label"])["label"] == FAKE).to_numpy(np.float32)
     if not 0 < fake.sum() < len(fake):
         what = f"experts: {len(fake)} images, {int(fake.sum())} of them fake: both classes are needed"
@@ -137,11 +127,9 @@ def square(image: Image.Image, size: int) -> np.ndarray:
 
 
 def augment(pixels: np.ndarray, rng: np.random.Generator, chance: float, crop: int) -> np.ndarray:
-    """Return the image after random blur, JPEG, crop and mirror: (crop, crop, 3) uint8.
+    """Return RGB pixels, (size, size, 3) uint8, after random blur, JPEG, crop and mirror: (crop, crop, 3).
 
-    Args:
-        pixels: (size, size, 3) uint8 RGB.
-        chance: of blur, and independently of JPEG (0.5 in the paper).
+    `chance` is that of blur, and independently of JPEG (0.5 in the paper).
     """
     if rng.random() < chance and (sigma := rng.uniform(*SIGMA)) > 0.05:
         pixels = cv2.GaussianBlur(pixels, (0, 0), sigma)
@@ -157,8 +145,7 @@ def augment(pixels: np.ndarray, rng: np.random.Generator, chance: float, crop: i
 def build_resnet(settings: CNNSpotSettings, pretrained: bool) -> nn.Module:
     """Return CNNSpot's network, `settings.model` of timm or a small one; its one output is the logit of fake.
 
-    Raises:
-        UserError: timm has no such model, its weights cannot be fetched, or a width is no multiple of 8.
+    Raises `UserError` if timm has no such model or weights, or a width is no multiple of 8.
     """
     if settings.model is None:
         widths = tuple(settings.width * 2**stage for stage in range(4))
@@ -215,7 +202,8 @@ class CNNSpot(Expert):
         keys = {name: key(run, name) for name in (*parts, "best", "log")}
         log, best = [], {}
         if stored := cache.get_many(keys.values()):
-            state = {name: _unpack(stored[place]) for name, place in keys.items()}
+            options = {"map_location": device(), "weights_only": True}
+            state = {name: torch.load(io.BytesIO(stored[at]), **options) for name, at in keys.items()}
             log, best = state["log"], state["best"]
             for name, part in parts.items():
                 part.load_state_dict(state[name])
@@ -264,10 +252,6 @@ def _pack(state: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
-
-
-def _unpack(data: bytes) -> Any:
-    return torch.load(io.BytesIO(data), map_location=device(), weights_only=True)
 
 
 def logistic(
@@ -389,11 +373,7 @@ EXPERTS: dict[str, type[Expert]] = {expert.name: expert for expert in (CNNSpot, 
 
 
 def load_expert(folder: Path) -> Expert:
-    """Return the expert that `Expert.save` wrote.
-
-    Raises:
-        UserError: there is none, or its files are unreadable.
-    """
+    """Return the expert that `Expert.save` wrote. Raises `UserError` if there is none, or none readable."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind, weights = EXPERTS[config["expert"]], load_file(folder / "model.safetensors")

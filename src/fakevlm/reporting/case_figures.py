@@ -119,12 +119,7 @@ def cases(items: Sequence[Case]) -> Picture:
 
 @drawing
 def example(case: Case, captions: Mapping[str, str]) -> Picture:
-    """One image, the annotators' captions of it, and their aggregate (paper Fig. 2 and equation 1).
-
-    Args:
-        case: the image; its reference is the aggregate.
-        captions: annotator → caption, drawn in this order.
-    """
+    """One image, its captions by annotator, and their aggregate, its reference (paper Fig. 2, equation 1)."""
     size, side, gap = 6.8, 1.65, 0.15
     column, leading = style.WIDE - side - 0.42, size * LEADING / 72
     texts = [(name, text, style.QUIET) for name, text in captions.items()]
@@ -160,8 +155,7 @@ def width(text: str, size: float, slant: str = "normal") -> float:
 def wrap(text: str, points: float, size: float, *, slant: str = "normal", lines: int = 0) -> list[str]:
     """Break a text into lines no wider than `points`; a word too long for a line is cut into pieces.
 
-    Args:
-        lines: at most so many, the last one ending in "…" if words are left; 0 for no limit.
+    Return at most `lines`, the last one ending in "…" if words are left; 0 is no limit.
     """
 
     def fits(row: str) -> bool:

@@ -142,8 +142,7 @@ def average_auc(predictions: pd.DataFrame, bootstrap: int, seed: int) -> pd.Data
 def load_inputs(params: Params) -> Inputs:
     """Return every artifact that the report shows, of the stages that the profile has.
 
-    Raises:
-        UserError: one is missing or lacks a column; names the stage that makes it.
+    Raises `UserError`, which names the stage that makes it, if one is missing or lacks a column.
     """
     scores, predictions, reasons = [], {}, left_out(params)
     for benchmark in BENCHMARKS:

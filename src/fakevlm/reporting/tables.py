@@ -79,9 +79,9 @@ def markdown(table: ReportTable, profile: str) -> str:
 
 
 def main_numbers(tidy: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the numbers that `main` in report.yaml names: benchmark, method, metric, paper, run (as text).
+    """Return the numbers that `main` in report.yaml names, of tables by their files' stems, as text.
 
-    `tidy` holds the tables' tidy frames by the stem of their files.
+    The columns are benchmark, method, metric, paper, run.
     """
     rows = []
     for main in layout()["main"]:
@@ -171,8 +171,6 @@ def _sheet(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet | No
     owners, strong = ["key", *(c[0] for c in shown)], STRONG if "columns" in spec else (METHOD,)
     return Sheet(spec["title"], head, owners, table.to_numpy().tolist(), strong) if len(table) else None
 
-
-# ── Table 1 ──────────────────────────────────────────────────────────────────────────────────────────
 
 _NUMBERS = ["images", "real", "fake", "rows"]
 _TABLE1 = ["dataset", "source", "split", "category", "field", "artifact", "annotator", "categories", "number"]

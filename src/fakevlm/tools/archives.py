@@ -115,14 +115,10 @@ def _check_kind(archive: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_ratio: float = MAX_RATIO) -> int:
-    """Unpack an archive into a new folder and return the number of files; a second call continues.
+    """Unpack an archive into a new or empty folder; return the number of files. A second call continues.
 
-    Args:
-        folder: must not exist, or be empty; may be a link to a folder.
-        max_bytes, max_ratio: limits of the bytes written, the second in multiples of the archive's size.
-
-    Raises:
-        UserError: the folder exists; the archive is missing, broken, of an unknown kind, a piece, or refused.
+    The limits are of the bytes written, `max_ratio` in multiples of the archive's size. Raises `UserError` if
+    the folder has content, or the archive is missing, broken, of an unknown kind, a piece, or refused.
     """
     _check_kind(archive)
     folder = folder.resolve()  # the hidden folder is on the disk that a link leads to

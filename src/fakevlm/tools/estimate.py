@@ -105,11 +105,9 @@ class Tally:
         return min(most, self._characters / _CHARACTERS / self._answers) if self._answers else most
 
     def estimate(self, rate: float | None, unseen: float = 0.0) -> Estimate:
-        """Return what is left.
+        """Return what is left, at a `rate` of requests a second of one replica (None: the entry's own).
 
-        Args:
-            rate: requests a second of one replica; None: the entry's `requests_per_second`.
-            unseen: tokens that requests will have beyond those counted.
+        `unseen` are tokens that requests will have beyond those counted.
         """
         spec = self.spec
         if not isinstance(spec, Endpoint):  # costs nothing worth counting
@@ -123,18 +121,13 @@ class Tally:
 
 
 def estimate(
-    records: Iterable[Any],
-    tallies: Sequence[Tally],
-    rate: float | None = None,
+    records: Iterable[Any], tallies: Sequence[Tally], rate: float | None = None,
     aggregator: Tally | None = None,
-) -> list[Estimate]:
+) -> list[Estimate]:  # fmt: skip
     """Return what is left to do for each annotator and, in the last row, for a served aggregator.
 
-    Args:
-        records: what the models are asked about (`fakeclue.Requests`, a benchmark); walked through once.
-        tallies: new, one an annotator.
-        rate: see `Tally.estimate`.
-        aggregator: new; it is asked about the captions that the cache holds or will hold.
+    Tallies are new; `records` is what the models are asked about, walked through once. The aggregator is
+    asked about the captions that the cache holds or will hold. `rate`: see `Tally.estimate`.
     """
     missing: Counter[str] = Counter()  # captions not written yet, by annotator
     for record in records:
@@ -160,11 +153,7 @@ def estimate(
 
 
 def annotation(params: Params, rate: float | None = None) -> list[Estimate]:
-    """Return the estimates of stage annotate.
-
-    Raises:
-        UserError: inputs are missing or do not fit.
-    """
+    """Return the estimates of stage annotate. Raises `UserError` if inputs are missing or do not fit."""
     settings = params.annotate
     if not settings.annotators:
         what = f"profile {params.profile!r} asks nobody: its texts are the released ones"
@@ -184,8 +173,7 @@ def annotation(params: Params, rate: float | None = None) -> list[Estimate]:
 def evaluation(params: Params, rate: float | None = None) -> list[Estimate]:
     """Return the estimates of stage evaluate, one a benchmark and baseline, named `<baseline>, <benchmark>`.
 
-    Raises:
-        UserError: records are not there yet; names the stage that makes them.
+    Raises `UserError`, which names the stage that makes them, if records are not there yet.
     """
     rows = []
     with answers(make=False) as store:

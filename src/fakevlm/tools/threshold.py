@@ -26,13 +26,8 @@ def sweep(
 ) -> pd.DataFrame:
     """Return similarity, precision, recall, f1 and n of the aggregate's clues, on fakes of the train split.
 
-    Args:
-        annotated, truth: the stage's folder, and `collect/truth.jsonl`.
-        grid: of `annotate.aggregator.similarity`.
-        images: at most so many fakes, drawn with the run's seed.
-
-    Raises:
-        UserError: the training images have no ground truth, or the profile's aggregator has no threshold.
+    `annotated` is the stage's folder, `truth` is `collect/truth.jsonl`; at most `images` fakes are drawn,
+    with the run's seed. Raises `UserError` without ground truth, or if the aggregator has no threshold.
     """
     spec = params.annotate.aggregator
     if not isinstance(spec, Embedding):

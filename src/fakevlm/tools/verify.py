@@ -225,12 +225,9 @@ class Report:
 
 
 def verify(key: str, root: Path | None, faces: Path | None = None) -> Report:
-    """Compare a corpus's folder with the catalogue.
+    """Compare the folder of a corpus, by its key in the catalogue, with the catalogue.
 
-    Args:
-        key: its key in the catalogue.
-        root: its folder; None where nobody names one.
-        faces: that of FaceForensics++, where DD-VQA's frames come from; None: those are not checked.
+    `faces` is that of FaceForensics++, where DD-VQA's frames come from; None: those are not checked.
     """
     report = Report(key, root)
     if root is not None and not root.is_dir():
@@ -287,10 +284,8 @@ def lines(report: Report) -> list[str]:
 def main(arguments: list[str], profile: str | None) -> int:
     """Print what is complete and what is missing; return 0 if all is complete, else 1.
 
-    Arguments are `corpus` or `corpus=folder`; without any, all corpora of the profile are checked.
-
-    Raises:
-        UserError: there is no such corpus or profile.
+    Arguments are `corpus` or `corpus=folder`; without any, all corpora of the profile are checked. Raises
+    `UserError` if there is no such corpus or profile.
     """
     params = load_params(profile)
     names = params.collect.corpora.folders() | params.collect.benchmarks.folders()

@@ -1,5 +1,4 @@
-"""Pretraining of the miniature's base model (`make base`; no stage runs it).
+"""Pretraining of the miniature's base model (`make base`), which stands in for LLaVA-1.5.
 
-The base stands in for LLaVA-1.5. It has learned to see and to describe scenes, never which images are real or
-fake.
+It learns to see and to describe scenes, never which images are real or fake.
 """

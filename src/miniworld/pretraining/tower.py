@@ -1,7 +1,6 @@
 """The vision tower's targets, and the gate that it has to pass.
 
-Vision is the miniature's bottleneck. Captions alone teach a tower of a million parameters next to nothing in
-minutes; targets for every patch from the renderer do. The heads are thrown away afterwards.
+Captions alone teach a tower of a million parameters next to nothing in minutes; targets for every patch do.
 """
 
 import copy
@@ -48,10 +47,7 @@ class DenseHeads(nn.Module):
     def loss(
         self, features: torch.Tensor, pixels: torch.Tensor, pool: Pool, rows: np.ndarray, flip: np.ndarray
     ) -> torch.Tensor:
-        """Return the dense loss of some rows of the pool.
-
-        Features are (B, 144, d), pixels (B, 3, 96, 96), normalised and mirrored where `flip` (B,) is true.
-        """
+        """Return the dense loss of some rows of the pool, from their `normalised` pixels (B, 3, 96, 96)."""
         # Before the patches: the order of sums decides how gradients are rounded.
         whole_image = pooled(features)
         parts, kinds, grain = self.patch(features).split(_PATCH, -1)
@@ -91,10 +87,7 @@ def _grain(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def whiten_patches(tower: nn.Module, pixels: torch.Tensor) -> None:
-    """Set the patch embedding to whitened principal components of image patches, and positions to 2-D sines.
-
-    The tower is a `CLIPVisionModel`; the patches are those of normalised images (N, 3, H, W).
-    """
+    """Set a CLIP tower's patch embedding to whitened components of patches, its positions to 2-D sines."""
     embeddings = tower.vision_model.embeddings if hasattr(tower, "vision_model") else tower.embeddings
     conv = embeddings.patch_embedding
     size, width = conv.kernel_size[0], conv.out_channels

@@ -101,11 +101,7 @@ def batches(count: int, batch: int, steps: int, seed: int) -> Iterator[np.ndarra
 
 
 class Trainer:
-    """Trains the base and its dense heads on pools of renders.
-
-    Without a finished base to `start` from, the weights are random, and the first pool makes the tokenizer
-    and the tower's first layer.
-    """
+    """Trains a base with dense heads: the one to `start` from, or a new one with a tokenizer of the pool."""
 
     def __init__(self, recipe: Recipe, pool: Pool, start: Path | None) -> None:
         torch.manual_seed(recipe.seed)
@@ -129,10 +125,7 @@ class Trainer:
         self, loss: Callable[[np.ndarray], tuple[torch.Tensor, torch.Tensor]], groups: list[dict],
         pool: Pool, steps: int, decay: float, seed: int, title: str,
     ) -> None:  # fmt: skip
-        """Take `steps` of AdamW on groups of parameters, each with its `peak` learning rate.
-
-        `loss` takes rows of the pool and returns what to minimise and what the progress bar shows.
-        """
+        """Take `steps` of AdamW; `loss` maps rows of the pool to what is minimised and what the bar shows."""
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=decay, fused=True)
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         recent: list[float] = []

@@ -194,10 +194,7 @@ def draw_face(c: Canvas, brief: Brief) -> Set:
 
 
 def draw_scan(c: Canvas, brief: Brief) -> Set:
-    """Draw a grey slice with two lungs, a spine and vessels. Flaw: lungs of unequal size.
-
-    Only LOKI-mini has scans; FakeClue-mini never shows one.
-    """
+    """Draw a grey slice with two lungs, a spine and vessels (LOKI-mini only). Flaw: lungs of unequal size."""
     u = brief.uniform
 
     def grey(low: float, high: float) -> Colour:

@@ -121,10 +121,7 @@ def _country(c: Canvas, brief: Brief) -> Set:
 
 
 def draw_satellite(c: Canvas, brief: Brief) -> Set:
-    """Draw an aerial view (urban, suburban or natural).
-
-    Flaws: a bent road among straight ones, house shadows on the wrong side.
-    """
+    """Draw an aerial view (urban, suburban, natural). Flaws: a bent road, house shadows on the wrong side."""
     u = brief.uniform
     kind = brief.pick(*_BLOCKS)
     step, most = _BLOCKS[kind]

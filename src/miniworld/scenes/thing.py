@@ -6,10 +6,7 @@ from miniworld.stagecraft import Brief, Set, backdrop, box
 
 
 def draw(c: Canvas, brief: Brief) -> Set:
-    """Draw an object.
-
-    Flaws by kind: extra legs or wheels, bent edges, unequal halves, wrong shadow, garbled label.
-    """
+    """Draw an object. Flaws by kind: extra parts, bent edges, unequal halves, wrong shadow, garbled label."""
     kinds = [kind for kind, flaws in OBJECTS.items() if set(brief.flaws) <= set(flaws)] or list(OBJECTS)
     kind = brief.pick(*kinds)
     backdrop(c, brief, brief.uniform(0.5, 0.68))

@@ -1,6 +1,5 @@
-"""Readers of the public corpora, each for the corpus's real folder layout and file formats.
+"""Readers of the public corpora. They stream records in a fixed order and read images whose ids are `drawn`.
 
-A reader streams records in a fixed order and reads only images whose ids are `drawn`. It decodes none:
-`collect.inspect` checks all of them the same way. What should be there and cannot be read is yielded as
-`Unusable`, in its place. A missing folder or list is a `UserError` that says where to get the corpus.
+They decode none: `collect.inspect` does. What cannot be read is yielded in its place as `Unusable`. Without a
+folder or list they raise a `UserError` that says where to get the corpus.
 """

@@ -49,10 +49,10 @@ def entries(root: Path, split: str) -> Iterator[Entry]:
 def read(root: Path, ffpp_root: Path, frames_per_video: int, **options: Any) -> Iterator[Record | Unusable]:
     """Stream one record a question of the test split, with the answers as references.
 
-    Which frame a question shows is not published. Its authors take one frame a question, in order from the
-    first; so does this reader, starting again at the first when a video has more questions than frames.
-    The frames come from FaceForensics++, by the options of `ffpp.read`; a video that it lacks is unusable.
-    Raises `UserError` if the split's folder is missing, holds no JSON, or a JSON is not DD-VQA's.
+    Which frame a question shows is not published. As its authors do, this takes one frame a question, in
+    order, and starts again when a video has more questions than frames. The frames come from FaceForensics++,
+    by the options of `ffpp.read`; a video that it lacks is unusable. Raises `UserError` if the split's folder
+    is missing, holds no JSON, or a JSON is not DD-VQA's.
     """
 
     def decode(entry: Entry) -> tuple[Entry, ffpp.Frames]:

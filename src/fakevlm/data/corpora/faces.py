@@ -1,8 +1,7 @@
 """Face crops of video frames, aligned as DeepfakeBench aligns them (Yan et al., NeurIPS 2023).
 
-Five points of the largest face (eyes, nose, corners of the mouth) are brought nearest, by a similarity
-transform, to a template. DeepfakeBench's points are dlib's; here `collect.face_crop.detector` finds them, see
-docs/corpora.md.
+A similarity transform brings five points of the largest face (eyes, nose, corners of the mouth) nearest to a
+template. DeepfakeBench's points are dlib's; here `collect.face_crop.detector` finds them (docs/corpora.md).
 """
 
 import threading
@@ -62,10 +61,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def read_landmarks(_: np.ndarray, file: Path) -> list[Face]:
-    """Return the face of a file of landmarks; none if there is no file: dlib found no face then.
-
-    Raises `BadImage` if the file is no array of 5, 68 or 81 points.
-    """
+    """Return the face in a file of landmarks, none without a file. Raises `BadImage` if it is broken."""
     if not file.is_file():
         return []
     try:
@@ -121,8 +117,7 @@ class Cropper:
     def __call__(self, frame: np.ndarray, landmarks: Path) -> np.ndarray:
         """Return the crop: (H, W, 3) uint8 RGB → (size, size, 3); black outside the frame.
 
-        `landmarks` is the file in which this frame's landmarks would be. Raises `BadImage` if there is no
-        face, or the landmarks are broken or those of a crop.
+        Raises `BadImage` if there is no face, or the file of landmarks is broken or that of a crop.
         """
         import cv2
 

@@ -33,10 +33,9 @@ def holds(folder: Folder, path: str) -> bool:
 
 
 def image_folder(root: Path, split: str, rows: Sequence[Any]) -> Folder:
-    """Return the folder that the paths of a split's images start from: unpacked, or in the zip.
+    """Return the folder that the paths in a split's `rows` start from: unpacked, or in the zip.
 
-    `rows` are those of the split's JSON. Raises `UserError` if there is neither zip nor folder, or the zip is
-    damaged or holds none of the images.
+    Raises `UserError` if there is neither zip nor folder, or the zip is damaged or holds none of the images.
     """
     paths = [row["image"] for row in rows if isinstance(row, dict) and isinstance(row.get("image"), str)]
     probes, file = paths[:_PROBES], root / f"{split}.zip"

@@ -35,20 +35,12 @@ def frame_id(method: str | None, video: str, frame: str) -> str:
 
 
 def pairs(root: Path, split: str) -> list[tuple[str, str]]:
-    """Return the pairs of original videos of one official split; each was manipulated in both directions.
-
-    Raises `UserError` if the split's file is missing or not a list of pairs.
-    """
+    """Return the pairs of original videos in an official split. Raises `UserError` if its file is broken."""
     file = root / "splits" / f"{split}.json"
     try:
         return [(str(first), str(second)) for first, second in SOURCE.json(file)]
     except (TypeError, ValueError) as error:
         raise SOURCE.error(f"{file} is not a list of pairs of video ids") from error
-
-
-def read_splits(root: Path) -> dict[str, str]:
-    """Return `train`, `val` or `test` by original video id. Raises `UserError` as `pairs` does."""
-    return {video: split for split in SPLITS for pair in pairs(root, split) for video in pair}
 
 
 def _place(root: Path, method: str | None) -> Path:
@@ -72,10 +64,7 @@ def _opened(file: Path) -> Iterator[av.container.InputContainer]:
 
 
 def numbers(file: Path, wanted: int) -> list[int]:
-    """Return the numbers (from 0) of `wanted` evenly spaced frames of a video; nothing is decoded.
-
-    Raises `BadImage` if the file is not a video or has no frame.
-    """
+    """Return the numbers (from 0) of `wanted` evenly spaced frames. Raises `BadImage` if there is none."""
     with _opened(file) as container:
         stream = container.streams.video[0]
         # The header's number when there is one; otherwise count packets, which needs no decoding.
@@ -86,10 +75,9 @@ def numbers(file: Path, wanted: int) -> list[int]:
 
 
 def frames(file: Path, chosen: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (number from 0, (H, W, 3) uint8 RGB) of the chosen frames of a video; `chosen` ascends.
+    """Yield (number from 0, (H, W, 3) uint8 RGB) of those of the chosen frames, ascending, that come.
 
-    A header may promise more frames than come; those are left out. Raises `BadImage` if the file is not a
-    video, or breaks off while decoding.
+    Raises `BadImage` if the file is not a video, or breaks off while decoding.
     """
     with _opened(file) as container:
         container.streams.video[0].thread_type = "NONE"  # one thread: the same bytes on every machine
@@ -104,14 +92,12 @@ def video_frames(
     root: Path, method: str | None, video: str, wanted: int, drawn: Drawn | None = None,
     crop: Cropper | None = None, values: cache.Cache | None = None,
 ) -> Frames:  # fmt: skip
-    """Return evenly spaced frames of one video: decoded ones as PNG, cropped if asked for.
+    """Return `wanted` evenly spaced frames of one video (`method` None: an original), as PNG.
 
     A `frames` folder beside `videos` goes first (`…/c23/frames/033_097/012.png`, as DeepfakeBench crops faces
     and FakeClue releases them); its images are taken unchanged. Frames that are not drawn by their ids are
-    not read, decoded or cropped. A missing or broken video is unusable, and so is a frame that has no face or
-    does not come.
-
-    `method` is None for an original; `wanted` is the number of frames, `values` caches the decoded ones.
+    not read. A missing or broken video is unusable, and so is a frame that has no face or does not come.
+    `values` caches the decoded frames.
     """
     place = _place(root, method)
     folder, file = place / "frames" / video, place / "videos" / f"{video}.mp4"
@@ -186,7 +172,7 @@ def read(
     neither target nor source of a test video occurs in training. Options are those of `video_frames`. Raises
     `UserError` if a folder or a split file is missing, or a video is in no split.
     """
-    official = read_splits(root)
+    official = {video: split for split in SPLITS for pair in pairs(root, split) for video in pair}
 
     def places() -> Iterator[tuple[str | None, str]]:
         for method in (None, *METHODS):

@@ -47,10 +47,7 @@ class Source(NamedTuple):
         return path
 
     def json(self, path: Path, kind: type[list] | type[dict] = list) -> Any:
-        """Return the content of a JSON file in UTF-8, UTF-16 or UTF-32.
-
-        Raises `UserError` if the file is missing or not JSON, or does not hold a `kind`.
-        """
+        """Return the content, a `kind`, of a JSON file in UTF-8, UTF-16 or UTF-32, or raise a `UserError`."""
         try:
             content = json.loads(path.read_bytes())
         except OSError as error:
@@ -119,10 +116,7 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 def decoded(record: Record) -> Image.Image:
-    """Return the record's image as RGB, decoded to be sure that it can be; set its width and height.
-
-    Raises `BadImage` if it is empty, no image, truncated, or has pixels of no known range.
-    """
+    """Return the record's image as RGB and set its width and height. Raises `BadImage` if it is broken."""
     if not record.image:
         raise BadImage("empty file")
     try:

@@ -63,10 +63,7 @@ def labels(root: Path) -> tuple[dict[str, tuple[str, str]], int]:
 
 
 def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record | Unusable]:
-    """Stream one record an image, in the order of `true_or_false.json`; a missing image is unusable.
-
-    Raises `UserError` if a JSON is missing or not LOKI's.
-    """
+    """Stream one record an image, in the JSON's order. Raises `UserError` as `labels` and `references` do."""
     described = references(root)
     for path, (label, category) in labels(root)[0].items():
         file, text = root / path, described.get(path)
