@@ -202,8 +202,8 @@ class CNNSpot(Expert):
         keys = {name: key(run, name) for name in (*parts, "best", "log")}
         log, best = [], {}
         if stored := cache.get_many(keys.values()):
-            options = {"map_location": device(), "weights_only": True}
-            state = {name: torch.load(io.BytesIO(stored[at]), **options) for name, at in keys.items()}
+            files = {name: io.BytesIO(stored[place]) for name, place in keys.items()}
+            state = {n: torch.load(f, map_location=device(), weights_only=True) for n, f in files.items()}
             log, best = state["log"], state["best"]
             for name, part in parts.items():
                 part.load_state_dict(state[name])
