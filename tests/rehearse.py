@@ -1,4 +1,4 @@
-"""Run the whole pipeline by `fakevlm repro` in a copy of the repository, on few images.
+"""Run the whole pipeline by DVC in a copy of the repository, on few images.
 
     python tests/rehearse.py paper        or `make rehearse`: profile `paper` or `released`
     python tests/rehearse.py smoke        or `make smoke`: the miniature at a twentieth of everything
@@ -137,10 +137,11 @@ def rehearse(profile: str, folder: Path) -> int:
         }
         options: dict[str, Any] = {"cwd": folder, "env": environment, "stdout": subprocess.PIPE, "text": True}
         seconds = {}
-        with subprocess.Popen(["fakevlm", "repro"], **options) as run:
+        # `paper` and `released` need GPUs: there, too, one stage runs after the other.
+        with subprocess.Popen(["fakevlm" if profile == "smoke" else "dvc", "repro"], **options) as run:
             for line in run.stdout:
                 print(line, end="", flush=True)
-                if stage := re.search(r"│ \[(.+)\] (\d+) s", line):
+                if stage := re.search(r"\[(.+)\] (\d+) s →", line):
                     seconds[stage[1]] = int(stage[2])
         print("".join(f"{count:5} s  {stage}\n" for stage, count in seconds.items()), end="")
         return run.returncode
