@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
 from graphlib import TopologicalSorter
+from typing import Any
 
 import networkx
 from dvc.exceptions import DvcException
@@ -29,13 +29,6 @@ MOST, MEMORY = 4, 2 * 2**30  # stages at once; bytes that a stage of the miniatu
 GPUS = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # a stage has all GPUs for itself
 
 
-def at_once() -> int:
-    """Return how many stages this machine runs at once: one where it has a GPU."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    most = 1 if any(map(os.path.exists, GPUS)) else min(MOST, memory // MEMORY)
-    return max(1, min(most, os.cpu_count() or 1))
-
-
 def out_of_date(targets: list[str]) -> dict[str, set[str]]:
     """Return the stages that are out of date, or depend on one that is, with those of them that each needs.
 
@@ -44,8 +37,7 @@ def out_of_date(targets: list[str]) -> dict[str, set[str]]:
     Raises:
         UserError: DVC knows no such stage, cannot read its files, or runs one of them already.
     """
-    # DVC parses params.yaml once for every stage.
-    serialize.LOADERS[".yaml"] = functools.cache(serialize.load_yaml)
+    serialize.LOADERS[".yaml"] = functools.cache(serialize.load_yaml)  # else a parse of params.yaml a stage
     stale: dict[str, tuple[int, set[str]]] = {}
     try:
         with lock_repo(repo := Repo(str(paths.root()), _wait_for_lock=True)):
@@ -53,11 +45,11 @@ def out_of_date(targets: list[str]) -> dict[str, set[str]]:
             for stage in plan_repro(graph, collect_stages(repo, targets)):  # those it needs come before it
                 needs = {need.addressing for need in graph.successors(stage)} & stale.keys()
                 if needs or stage.changed():
-                    stale[stage.addressing] = (len(networkx.ancestors(graph, stage)), needs)
+                    stale[stage.addressing] = (-len(networkx.ancestors(graph, stage)), needs)
     except DvcException as error:
         cure = "docs/troubleshooting.md has the usual causes; `dvc stage list` names the stages"
         raise UserError(f"DVC: {error}", cure) from error
-    return {name: stale[name][1] for name in sorted(stale, key=lambda name: -stale[name][0])}
+    return {name: stale[name][1] for name in sorted(stale, key=lambda name: stale[name][0])}
 
 
 def _start(name: str) -> subprocess.Popen[str]:
@@ -65,17 +57,9 @@ def _start(name: str) -> subprocess.Popen[str]:
     # setpriv, of util-linux: it ends when this process is killed.
     command = ["setpriv", "--pdeathsig=TERM"] if shutil.which("setpriv") else []
     command += [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
-    return subprocess.Popen(
-        command,
-        cwd=paths.root(),
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "errors": "replace"}
+    options |= {"env": os.environ | {"PYTHONUNBUFFERED": "1"}, "cwd": paths.root(), "start_new_session": True}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
 def run(needs: dict[str, set[str]], limit: int) -> bool:
@@ -89,8 +73,8 @@ def run(needs: dict[str, set[str]], limit: int) -> bool:
     running: dict[str, subprocess.Popen[str]] = {}
     ended: queue.Queue[str] = queue.Queue()
 
-    def show(name: str, lines: Iterable[str]) -> None:
-        for line in lines:
+    def show(name: str, process: subprocess.Popen[str]) -> None:
+        for line in process.stdout or ():
             if line.strip() and name in running:
                 print(f"{name} │ {line}", end="", flush=True)
         ended.put(name)
@@ -100,18 +84,17 @@ def run(needs: dict[str, set[str]], limit: int) -> bool:
             ready = sorted([*ready, *sorter.get_ready()], key=[*needs].index)
             while ready and len(running) < limit:
                 process = running[ready[0]] = _start(ready[0])
-                threading.Thread(target=show, args=(ready.pop(0), process.stdout), daemon=True).start()
+                threading.Thread(target=show, args=(ready.pop(0), process), daemon=True).start()
             name = ended.get()
             if running.pop(name).wait():
                 return False
             sorter.done(name)
         return True
     finally:
-        left = [*running.values()]
-        running.clear()  # what they say when they are stopped would hide why
-        for process in left:
+        stopped, running = running, {}  # what they say when they are stopped would hide why
+        for process in stopped.values():
             os.killpg(process.pid, signal.SIGINT)
-        for process in left:
+        for process in stopped.values():
             process.wait()
 
 
@@ -121,4 +104,6 @@ def main(targets: list[str]) -> bool:
         signal.signal(number, signal.default_int_handler)
     if not (needs := out_of_date(targets)):
         print("Every stage is up to date.")
-    return run(needs, at_once())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    most = 1 if any(map(os.path.exists, GPUS)) else min(MOST, os.cpu_count() or 1, memory // MEMORY)
+    return run(needs, max(1, most))

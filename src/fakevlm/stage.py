@@ -6,6 +6,7 @@ same bytes at every run, goes to `artifacts/executed/`. A stage that the profile
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -132,15 +133,19 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
     """
     source, extra = notebook_path(name), extra or {}
     params = load_params(profile)  # a typo in params.yaml stops here, before slow imports and a kernel
+    parameters = ({"profile": profile} if profile else {}) | extra
+    cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
+    (cell,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    names = re.findall(r"^(\w+) *=", "".join(cell["source"]), re.MULTILINE)
+    if unknown := [key for key in parameters if key not in names]:
+        it_has = f"it has: {', '.join(names) or 'none at all'}"
+        raise UserError(f"{source.name} has no parameter {unknown[0]!r}", it_has)
+    # jsonschema, which nbformat uses, parses a grammar of addresses (1.2 s) that no notebook needs.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    parameters = ({"profile": profile} if profile else {}) | extra
-    names = list(papermill.inspect_notebook(source))
-    if unknown := [key for key in parameters if key not in names]:
-        it_has = f"it has: {', '.join(names) or 'none at all'}"
-        raise UserError(f"{source.name} has no parameter {unknown[0]!r}", it_has)
     raw = _raw(source.stem, extra)
     label = raw.stem
     os.environ.update(ENVIRONMENT)

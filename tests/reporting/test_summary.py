@@ -36,7 +36,7 @@ def figures(tmp_path: Path) -> Path:
 
 
 def test_numbers_of_whole_benchmarks_beside_the_papers(figures: Path) -> None:
-    numbers = list(summary.main_numbers(figures).itertuples(index=False, name=None))
+    numbers = [tuple(row) for row in summary.main_numbers(figures)]
     assert numbers[:2] == [
         ("FakeClue", "FakeVLM", "accuracy", "0.986", "0.901 [0.880, 0.920]"),
         ("FakeClue", "FakeVLM", "AUC", "–", "0.950"),

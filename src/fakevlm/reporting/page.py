@@ -22,8 +22,8 @@ from fakevlm.reporting.conclusions import VERDICTS, Conclusion, order
 from fakevlm.reporting.figures import Figure
 from fakevlm.reporting.inputs import SPLITS, Inputs
 from fakevlm.reporting.published import Published
-from fakevlm.reporting.tables import ReportTable, annotators, main_numbers, markdown
-from fakevlm.reporting.texts import BENCHMARKS, METHOD, TEMPLATES, environment, fill, layout, sentences
+from fakevlm.reporting.tables import ReportTable, annotators, markdown
+from fakevlm.reporting.texts import METHOD, TEMPLATES, environment, fill, layout, main_numbers, sentences
 
 SUFFIXES = (".csv", ".md", ".png", ".svg", ".html")
 SMALLEST, LARGEST = 288, 640  # pixels of an inlined photograph's longer side; browsers differ in enlarging
@@ -57,7 +57,7 @@ def write_report(
         left_out=list(inputs.left_out.values()),
         conclusions=conclusions,
         tally={verdict: verdicts[verdict] for verdict in VERDICTS if verdicts[verdict]},
-        orders={BENCHMARKS[name]: order(inputs.study, name) for name in BENCHMARKS},
+        orders={shown: order(inputs.study, name) for name, shown in layout()["names"]["benchmarks"].items()},
         never_named=_never_named(inputs.scores),
         contradictions=published.contradictions(),
         checks=checks(published),
@@ -98,9 +98,9 @@ def _what_ran(inputs: Inputs, published: Published) -> dict[str, Any]:
 
 def _tiles(tables: list[ReportTable]) -> list[dict[str, str]]:
     """Return FakeVLM's main numbers (name, run, paper), as far as this run measured them."""
-    numbers = main_numbers({table.name: table.tidy for table in tables})
-    numbers = numbers[numbers.method == METHOD].set_index(["benchmark", "metric"])[["paper", "run"]]
-    tiles = [{"name": name, **numbers.loc[tuple(key.split("/"))]} for key, name in layout()["tiles"].items()]
+    rows = main_numbers({table.name: table.tidy.to_dict("records") for table in tables})
+    numbers = {f"{row['benchmark']}/{row['metric']}": row for row in rows if row["method"] == METHOD}
+    tiles = [numbers[key] | {"name": name} for key, name in layout()["tiles"].items()]
     return [tile for tile in tiles if tile["run"] != "–"]
 
 

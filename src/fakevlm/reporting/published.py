@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from fakevlm.reporting.texts import TIDY
+
 FILE = Path(__file__).with_name("published.yaml")
-TIDY = ["method", "source", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
 Entry = dict[str, Any]
 
 

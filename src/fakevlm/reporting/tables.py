@@ -4,7 +4,6 @@ Which scores, columns and notes a table has is data: `tables` in report.yaml. A 
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import filter as matching
 from typing import Any
@@ -76,22 +75,6 @@ def markdown(table: ReportTable, profile: str) -> str:
     """Return a whole table as Markdown: heading, how to read it, its sheets, its notes."""
     reading = texts.fill(layout()["reading"], profile=profile, name=table.name)
     return texts.render("table.md.j2", table=table, reading=reading)
-
-
-def main_numbers(tidy: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the numbers that `main` in report.yaml names, of tables by their files' stems, as text.
-
-    The columns are benchmark, method, metric, paper, run.
-    """
-    rows = []
-    for main in layout()["main"]:
-        table, where = tidy[main["table"]], {key: main[key] for key in ("benchmark", "subset", "method")}
-        table = table[(table[list(where)] == pd.Series(where)).all(axis=1)]
-        cells = {(r.metric, r.source): fmt(r.value, r.ci_low, r.ci_high) for r in table.itertuples()}
-        for metric in main["metrics"]:
-            row = {"benchmark": main["benchmark"], "method": main["method"], "metric": metric}
-            rows.append(row | {source: cells.get((metric, source), "–") for source in ("paper", "run")})
-    return pd.DataFrame(rows)
 
 
 def _run_rows(scores: pd.DataFrame, spec: dict[str, Any]) -> pd.DataFrame:

@@ -1,15 +1,18 @@
 """report.yaml: the report's layout, its sentences (Jinja templates) and the names of things in print."""
 
+import math
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 FILE, TEMPLATES = (Path(__file__).with_name(name) for name in ("report.yaml", "templates"))
 METHOD, UNTUNED = "FakeVLM", "LLaVA (untuned)"  # the paper's own method, and its base before tuning
+TIDY = ["method", "source", "benchmark", "subset", "metric", "value", "ci_low", "ci_high", "n"]
+VALUE = ("value", "ci_low", "ci_high")
 LABELS = {0: "fake", 1: "real"}
 MANIPULATIONS = {"FF-DF": "Deepfakes", "FF-F2F": "Face2Face", "FF-FS": "FaceSwap", "FF-NT": "NeuralTextures"}
 
@@ -37,9 +40,26 @@ def count(number: int | float) -> str:
 
 def fmt(value: float | None, low: float | None = None, high: float | None = None) -> str:
     """0.9051 → `0.905`, with its interval `0.905 [0.881, 0.927]`; a dash for nothing."""
-    if pd.isna(value):
+    value, low, high = (math.nan if number is None else number for number in (value, low, high))
+    if math.isnan(value):
         return "–"
-    return f"{value:.3f}" if pd.isna(low) or pd.isna(high) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{value:.3f}" if math.isnan(low + high) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def main_numbers(tidy: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, str]]:
+    """Return the numbers that `main` in report.yaml names, as text; `tidy` has rows by their files' stems.
+
+    The keys are benchmark, method, metric, paper, run.
+    """
+    numbers = []
+    for main in layout()["main"]:
+        where = {key: main[key] for key in ("benchmark", "subset", "method")}
+        rows = [row for row in tidy[main["table"]] if where.items() <= row.items()]
+        cells = {(row["metric"], row["source"]): fmt(*(row[key] for key in VALUE)) for row in rows}
+        for metric in main["metrics"]:
+            number = {"benchmark": main["benchmark"], "method": main["method"], "metric": metric}
+            numbers.append(number | {source: cells.get((metric, source), "–") for source in ("paper", "run")})
+    return numbers
 
 
 def listed(names: list[str]) -> str:
