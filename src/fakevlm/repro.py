@@ -26,6 +26,8 @@ from fakevlm import paths
 from fakevlm.errors import UserError
 
 MOST, MEMORY = 4, 2 * 2**30  # stages at once; bytes that a stage of the miniature takes at most
+# What DVC says after each stage, about git and remotes.
+ADVICE = ("To track", "\tgit add", "To enable", "\tdvc config", "Use `dvc push`", "Updating", "Generating")
 GPUS = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # a stage has all GPUs for itself
 
 
@@ -76,7 +78,7 @@ def run(needs: dict[str, set[str]], limit: int) -> bool:
 
     def show(name: str, process: subprocess.Popen[str]) -> None:
         for line in process.stdout or ():
-            if line.strip() and name in running:
+            if line.strip() and name in running and not line.startswith(ADVICE):
                 print(f"{name} │ {line}", end="", flush=True)
         ended.put(name)
 
