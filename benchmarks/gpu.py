@@ -251,7 +251,7 @@ def train_ours(llava: Any, examples: Examples, micro: int, checkpointing: bool, 
     settings: Any = SimpleNamespace(
         batch_size=micro, gradient_accumulation=len(examples) // micro, gradient_checkpointing=checkpointing,
         learning_rate=2e-5, vision_learning_rate=None, warmup_ratio=0.03, weight_decay=0.0, precision="fp32",
-        deepspeed=None, checkpoint_every=1,
+        deepspeed=None, checkpoint_every=1, compile=False,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         args = trainer.arguments(settings, Path(folder), seed=1, workers=0, max_steps=steps)

@@ -390,6 +390,7 @@ class Training(Section):
     train_llm: bool
     mirror: bool
     gradient_checkpointing: bool
+    compile: bool  # the language model's layers, by torch.compile
     checkpoint_every: int = Field(ge=1)
     deepspeed: DeepSpeed | None  # null: in one process
 

@@ -1,4 +1,7 @@
-"""Clue quality of the aggregate by `annotate.aggregator.similarity`, after annotate: `fakevlm threshold`."""
+"""Clue quality of the aggregate by `annotate.aggregator.similarity`, on training images: `fakevlm threshold`.
+
+Run it after `dvc repro annotate`, in a profile with ground truth.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -9,7 +9,7 @@ import torch
 
 from fakevlm import progress
 from fakevlm.data.records import FAKE, Record
-from fakevlm.data.shards import IN_MEMORY, take
+from fakevlm.data.shards import IN_MEMORY, take, without_images
 from fakevlm.errors import UserError
 from fakevlm.model.collate import Collator, Encoded, Example
 from fakevlm.training import ranks
@@ -67,6 +67,8 @@ class Examples(torch.utils.data.Dataset):
             raise UserError("there are no records to train on", "check artifacts/annotate/fakeclue")
         self.records, self.collator, self.objective = records, collator, objective
         self.mirror = mirror
+        # Characters of each answer, in lieu of its tokens.
+        self.lengths = [len(answer(record, objective) or "") for record in without_images(records)]
         self.epoch = 0  # which pass over the records this is; the training loop sets it before each
         self.items: list[Item] | None = None
         if self._encode([records[0]])[0][0].pixels.numel() * len(records) <= in_memory:

@@ -6,6 +6,7 @@ Three objectives with the same loop: `explanation` (the paper's), `label` (bare 
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from importlib.metadata import version
@@ -26,7 +27,10 @@ from fakevlm.model.llava import load_model, load_processor
 from fakevlm.training import ranks, trainer
 from fakevlm.training.data import OBJECTIVES, Examples, draw
 
-VAL_LIMIT = 1000  # validation records that the loss is measured on
+VAL_LIMIT, VAL_SHARE = (
+    1000,
+    0.05,
+)  # validation records that the loss is measured on: in all, to one trained on
 MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
 # The code that decides the weights: what stage `finetune` depends on in dvc.yaml.
 _MODEL = [f"fakevlm.model.{name}" for name in ("build", "chat", "collate", "head", "llava")]
@@ -63,7 +67,8 @@ class Run:
         params: the profile; of it `seed`, `base`, `training` and `finetune.epochs`.
         objective: `explanation` (answer: the first of `references`), `label` (`Fake` or `Real`) or `head`.
         data: folder with the shards of `train` and `val`; None: FakeClue as stage `annotate` made it. The
-            validation loss is measured on `VAL_LIMIT` records of `val`, if there are more.
+            validation loss is measured on at most `VAL_LIMIT` records of `val`, and `VAL_SHARE` for each of
+            `train`.
         work: folder for the run's own folder, which all nodes must see; None: the stage's.
         steps: optimizer steps; None: `finetune.epochs` decides.
 
@@ -87,7 +92,8 @@ class Run:
         # The stage runner removes it once the stage has succeeded, whoever trained: notebook, ranks or Slurm.
         work = work or paths.runs("work", params.profile, f"05_finetune_{objective}")
         self.train_records = Records(data / "train")
-        self.val_records = draw(Records(data / "val"), VAL_LIMIT, params.seed)
+        limit = min(VAL_LIMIT, math.ceil(VAL_SHARE * len(self.train_records)))
+        self.val_records = draw(Records(data / "val"), limit, params.seed)
         self.folder = ranks.agree(lambda: work / f"{objective}-{self._key()}")
         self.folder.mkdir(parents=True, exist_ok=True)
 

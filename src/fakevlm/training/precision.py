@@ -43,6 +43,7 @@ class _Attention(torch.autograd.Function):
             return None, None, *torch.autograd.grad(ctx.output, ctx.inputs, gradient)
 
 
+@torch.compiler.disable
 def _attend(
     module: torch.nn.Module,
     query: torch.Tensor,

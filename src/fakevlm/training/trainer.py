@@ -4,7 +4,7 @@ A checkpoint counts once it is marked complete, which is written last.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,10 +166,33 @@ class _Callback(TrainerCallback):
         self.bar.close()
 
 
+class _Order(torch.utils.data.Sampler[int]):
+    """The examples in random order; those of a step are sorted by length, so that batches hold less padding.
+
+    A step's examples are what they would be anyway, and so are its gradients.
+    """
+
+    def __init__(self, examples: Examples, step: int, seed: int) -> None:
+        self.examples, self.step, self.seed = examples, step, seed
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.examples.epoch)
+        for step in torch.randperm(len(self), generator=generator).split(self.step):
+            yield from sorted(step.tolist(), key=self.examples.lengths.__getitem__)
+
+
 class _Trainer(Trainer):
-    """A Trainer whose vision tower may have its own learning rate."""
+    """A Trainer whose vision tower may have its own learning rate, and whose batches hold like lengths."""
 
     vision_learning_rate: float | None = None
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> _Order:
+        args, examples = self.args, train_dataset or self.train_dataset
+        step = args.train_batch_size * args.gradient_accumulation_steps * ranks.count()
+        return _Order(examples, step, args.seed)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Do nothing: the model has the weights. The Trainer finds none by LLaVA's published names, and only
@@ -219,6 +242,9 @@ def train(
     trainer.vision_learning_rate = training.vision_learning_rate
     trainer.remove_callback(PrinterCallback)
     del model.config.use_cache  # the Trainer's; batches carry it instead
+    if training.compile:
+        for layer in model.model.language_model.layers:
+            layer.compile(dynamic=True)
     rounded = training.precision == "bf16" and not torch.cuda.is_available()
     if rounded:
         model.set_attn_implementation(precision.ATTENTION)
