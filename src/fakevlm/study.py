@@ -118,9 +118,9 @@ def _probes(
 
 def _words(params: Params, weights: str | Path, method: str, tests: Tests, cache: Cache) -> Answers:
     """Return a model's answers in words."""
-    asked = params.evaluate
-    sizes = {"batch_size": asked.batch_size, "max_new_tokens": asked.max_new_tokens}
-    llava = generate.predictor(weights, DTYPES[asked.precision], **sizes, compiled=asked.compile)
+    sizes = {"batch_size": params.evaluate.batch_size, "max_new_tokens": params.evaluate.max_new_tokens}
+    dtype, compiled = DTYPES[params.evaluate.precision], params.evaluate.compile
+    llava = generate.predictor(weights, dtype, **sizes, compiled=compiled)
     ask_about = partial(predict, llava, cache=cache, cluster=params.cluster, desc=method)
     return {benchmark: ask_about(records) for benchmark, records in tests.items()}
 
