@@ -156,11 +156,11 @@ def make(root: Path, images: int = 84) -> Path:
     candidates.to_parquet(artifacts / "annotate/candidates.parquet")
     frames = {"study/scores": study(), "robustness/scores": robustness()}
     frames |= {"finetune/explanation/log": log(4.0, rng), "finetune/head/log": log(0.7, rng)}
-    frames |= {f"evaluate/{name}/scores": scores(name, rng) for name in records}
-    put(artifacts, {f"{name}.csv": frame.to_csv(index=False) for name, frame in frames.items()})
     for name, part in (records | {"fakeclue": parts["test"]}).items():
-        file = artifacts / "evaluate" / name / "predictions.parquet"
-        _predictions(part, ground_truth, rng).to_parquet(file)
+        (artifacts / "evaluate" / name).mkdir(parents=True)
+        _predictions(part, ground_truth, rng).to_parquet(artifacts / f"evaluate/{name}/predictions.parquet")
+        frames[f"evaluate/{name}/scores"] = scores(name, rng)
+    put(artifacts, {f"{name}.csv": frame.to_csv(index=False) for name, frame in frames.items()})
     return artifacts
 
 

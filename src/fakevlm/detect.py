@@ -90,8 +90,8 @@ def detect(
     from fakevlm.model.llava import DTYPES
 
     asked, precision = params.evaluate, DTYPES[params.evaluate.precision]
-    sizes = {"batch_size": asked.batch_size, "max_new_tokens": asked.max_new_tokens}
-    llava = generate.predictor(model, precision, **sizes, prompt=asked.prompt)
+    size, longest = asked.batch_size, asked.max_new_tokens
+    llava = generate.predictor(model, precision, batch_size=size, max_new_tokens=longest, prompt=asked.prompt)
     files = image_files(names)
     while portion := list(islice(files, PORTION)):
         read = [_record(file) if isinstance(file, Path) else file for file in portion]

@@ -26,6 +26,8 @@ from fakevlm import paths
 from fakevlm.errors import UserError
 
 MOST, MEMORY = 4, 2 * 2**30  # stages at once; bytes that a stage of the miniature takes at most
+# What DVC says after each stage, about git and remotes.
+ADVICE = ("To track", "\tgit add", "To enable", "\tdvc config", "Use `dvc push`", "Updating", "Generating")
 GPUS = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # a stage has all GPUs for itself
 
 
@@ -37,10 +39,11 @@ def out_of_date(targets: list[str]) -> dict[str, set[str]]:
     Raises:
         UserError: DVC knows no such stage, cannot read its files, or runs one of them already.
     """
+    os.chdir(paths.root())  # DVC names a stage as seen from here
     serialize.LOADERS[".yaml"] = functools.cache(serialize.load_yaml)  # else a parse of params.yaml a stage
     stale: dict[str, tuple[int, set[str]]] = {}
     try:
-        with lock_repo(repo := Repo(str(paths.root()), _wait_for_lock=True)):
+        with lock_repo(repo := Repo(_wait_for_lock=True)):
             graph = repo.index.graph
             for stage in plan_repro(graph, collect_stages(repo, targets)):  # those it needs come before it
                 needs = {need.addressing for need in graph.successors(stage)} & stale.keys()
@@ -58,7 +61,7 @@ def _start(name: str) -> subprocess.Popen[str]:
     command = ["setpriv", "--pdeathsig=TERM"] if shutil.which("setpriv") else []
     command += [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
     options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "errors": "replace"}
-    options |= {"env": os.environ | {"PYTHONUNBUFFERED": "1"}, "cwd": paths.root(), "start_new_session": True}
+    options |= {"env": os.environ | {"PYTHONUNBUFFERED": "1"}, "start_new_session": True}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
@@ -75,7 +78,7 @@ def run(needs: dict[str, set[str]], limit: int) -> bool:
 
     def show(name: str, process: subprocess.Popen[str]) -> None:
         for line in process.stdout or ():
-            if line.strip() and name in running:
+            if line.strip() and name in running and not line.startswith(ADVICE):
                 print(f"{name} │ {line}", end="", flush=True)
         ended.put(name)
 

@@ -16,8 +16,7 @@ Colour = tuple[float, float, float]
 Point = tuple[float, float]
 _SHIFT = 4  # fractional bits of cv2's sub-pixel coordinates
 
-# What a pixel shows.
-Part = IntEnum(
+Part = IntEnum(  # what a pixel shows
     "Part",
     "BACKGROUND SKY GROUND SHADOW BODY HEAD LIMB EYE MOUTH HAIR CLOTH WALL OPENING ROOF TREE POLE ROAD FIELD "
     "WATER PAPER TEXT TITLE FIGURE THING DETAIL LABEL SKIN MOUNTAIN",

@@ -17,8 +17,7 @@ from miniworld.stagecraft import pick
 _WORDS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 PHRASES: dict[str, list[str]] = _WORDS["phrases"]
 _FACE: dict[str, list[str]] = _WORDS["face"]  # by part of the face, in the order in which DD-VQA asks
-# Heights of the parts of a face (fractions of the image) as the miniature draws its faces.
-_HEIGHTS = {"eyebrows": 0.40, "eyes": 0.47, "nose": 0.57, "mouth": 0.68}
+_HEIGHTS = {"eyebrows": 0.40, "eyes": 0.47, "nose": 0.57, "mouth": 0.68}  # where the miniature draws them
 _SURFACE = {"smooth", "tint", "glare", "speckle", "grid", "halo", "smear"}
 
 

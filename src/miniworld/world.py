@@ -35,8 +35,7 @@ SCENES = {
     "medicine": bodies.draw_scan,
 }
 TEXTURES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-# Put in before the camera, as part of the scene's light; the others come behind it.
-_BEFORE_GRAIN = ("melt", "halo", "tint", "glare")
+_BEFORE_GRAIN = ("melt", "halo", "tint", "glare")  # part of the scene's light; others come behind the camera
 _ALWAYS = ["structure", "lines", "light", "colour"]  # qualities of every real image
 
 

@@ -32,8 +32,7 @@ _ASKED_AGAIN = ("invalid", "truncated", "empty")  # the same would be refused ag
 _ALL_UNFIT = 100  # first answers of a run, none of which fits
 _SHOWN = 2000  # characters of an unfit answer that the model is shown again
 _LEAST_WORDS = 2  # of a statement; what is shorter is a heading
-# How models wrap JSON unless decoding is guided.
-_FENCE = re.compile(r"^\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
+_FENCE = re.compile(r"^\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)  # how models wrap JSON unguided
 
 
 # The server's schema: every key required, none more allowed, no limits of length, which not all support.
@@ -121,18 +120,14 @@ def _clues(reply: _Reply, label: int, min_annotators: int) -> tuple[Clue, ...]:
 
 def judge(image: Candidates, outcome: Outcome, spec: ServedAggregator, min_annotators: int) -> Annotation:
     """Return the aggregate that one answer is, or why it is none."""
-    problem = outcome.text
     if outcome.status == "ok":
         try:
             clues = _clues(_read(outcome.text, image), image.label, min_annotators)
             return Annotation(image.id, answer(image.label, clues), clues)
         except _Unfit as unfit:
             return Annotation(image.id, "", (), "invalid", str(unfit))
-    if outcome.status == "truncated":
-        problem = f"it was cut off at {spec.max_tokens} tokens; be shorter"
-    elif outcome.status == "empty":
-        problem = "it was empty"
-    return Annotation(image.id, "", (), outcome.status, problem)
+    known = {"truncated": f"it was cut off at {spec.max_tokens} tokens; be shorter", "empty": "it was empty"}
+    return Annotation(image.id, "", (), outcome.status, known.get(outcome.status, outcome.text))
 
 
 class LLMAggregator(Client):

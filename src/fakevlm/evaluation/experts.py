@@ -277,10 +277,9 @@ def fit_linear(
     for strength in STRENGTHS:
         fitted = LogisticRegression(C=strength, max_iter=500).fit((train - mean) / scale, fake)
         model = {"mean": mean, "scale": scale, "weight": fitted.coef_[0], "bias": fitted.intercept_}
-        model = {name: values.astype(np.float32) for name, values in model.items()}
-        models.append(model)
-        loss = validation_scores(fake, logistic(train, **model))["val_loss"]
-        scores = validation_scores(val_fake, logistic(val, **model))
+        models.append({name: values.astype(np.float32) for name, values in model.items()})
+        loss = validation_scores(fake, logistic(train, **models[-1]))["val_loss"]
+        scores = validation_scores(val_fake, logistic(val, **models[-1]))
         log.append({"setting": f"C={strength:g}", "train_loss": loss, **scores})
     table = mark_best(log)
     return models[int(table.chosen.argmax())], table

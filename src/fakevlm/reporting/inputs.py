@@ -40,10 +40,7 @@ TABLES = {  # of `Inputs`: stage, file, columns that must be there
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything the report is drawn from; images stay on disk.
-
-    A table of a stage that the profile leaves out has no rows.
-    """
+    """Everything the report is drawn from; a table of a stage that the profile leaves out has no rows."""
 
     params: Params
     left_out: dict[str, str]  # what is missing (stage, benchmark, `annotators`, `ground_truth`) → a sentence

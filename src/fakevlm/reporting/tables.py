@@ -127,11 +127,7 @@ def _columns(spec: dict[str, Any], profile: str) -> dict[tuple[str, str, str], s
 
 
 def _sheet(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet | None:
-    """Return one sheet as report.yaml lays it out, None if it has no rows.
-
-    Rows are methods or, with `by`, the subsets of FakeVLM that begin so. Columns without a value are left
-    out, except this run's beside the paper's.
-    """
+    """Return a sheet of methods or, with `by`, of FakeVLM's subsets that begin so; None if it has no rows."""
     columns, prefix = _columns(spec, profile), spec.get("by", "")
     tidy = tidy[(tidy.benchmark == spec["benchmark"]) & tidy.source.isin({source for source, *_ in columns})]
     if "by" in spec:
@@ -144,6 +140,7 @@ def _sheet(tidy: pd.DataFrame, spec: dict[str, Any], profile: str) -> Sheet | No
             tidy = tidy[tidy.method.isin(tidy[tidy.metric == spec["having"]].method)]
         rows = list(tidy.method.unique())
     table = _texts(tidy).pivot(index=key, columns=["source", other, "metric"], values="text")
+    # A column without values is left out, except this run's beside the paper's.
     shown = [c for c in columns if c in table or ("columns" in spec and c[0] == "run")]
     if not shown:
         return None

@@ -22,8 +22,7 @@ NO_DANGER = 10_000_000  # bytes below which the ratio is not checked: a small te
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 
-# Path and size of a file, and the function that writes it.
-Entry = tuple[PurePosixPath, int, Callable[[], object]]
+Entry = tuple[PurePosixPath, int, Callable[[], object]]  # path and size of a file, and what writes it
 
 
 class _Refused(Exception):

@@ -1,7 +1,4 @@
-"""Clue quality of the aggregate by `annotate.aggregator.similarity`, on training images: `fakevlm threshold`.
-
-Run it after `dvc repro annotate`, in a profile with ground truth.
-"""
+"""Clue quality of the aggregate by `annotate.aggregator.similarity`, after annotate: `fakevlm threshold`."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,9 +1,7 @@
 """Write `categorize/persons.txt`, ImageNet-22k's classes of people: `fakevlm persons <dict>/data.noun`
 
-ImageNet's class names are WordNet 3.0 synsets (`n` and the offset in `data.noun`). A class is a person if
-"person" (n00007846) is among its hypernyms or instance hypernyms, at any height. The file comes from
-WordNet 3.0 (Princeton University, free for any use with its notice; Debian's package wordnet-base 1:3.0-37)
-and timm's 21,843 synsets. Only numbers are kept: some of WordNet's words for people are insults.
+A class is a synset of WordNet 3.0 (Princeton University, free for any use with its notice; Debian's package
+wordnet-base 1:3.0-37). Only the numbers of synsets are kept: some words for people are insults.
 """
 
 from collections.abc import Iterable

@@ -52,20 +52,17 @@ class DenseHeads(nn.Module):
         whole_image = pooled(features)
         parts, kinds, grain = self.patch(features).split(_PATCH, -1)
         scene, light, film, image_kinds = self.image(whole_image).split(_IMAGE, -1)
-        true_parts, true_kinds = (
-            _bits(_mirrored(targets[rows], flip), count)
-            for targets, count in zip((pool.parts, pool.kinds), _PATCH[:2], strict=True)
-        )
+        true_parts = _bits(_mirrored(pool.parts[rows], flip), len(Part))
+        true_kinds = _bits(_mirrored(pool.kinds[rows], flip), len(KIND_NAMES))
         facts = pool.facts[rows]
         true_light = torch.from_numpy((facts[:, 1].astype(bool) ^ flip).astype(np.float32))
-        true_film = _bits(facts[:, 2], len(FILM_NAMES))
         bce, weight = F.binary_cross_entropy_with_logits, torch.full((len(KIND_NAMES),), 4.0)
         total = 0.5 * bce(parts, true_parts)
         total = total + 2.0 * bce(kinds, true_kinds, pos_weight=weight)
         total = total + 0.05 * F.mse_loss(grain[..., 0], _grain(pixels))
         total = total + 0.1 * F.cross_entropy(scene, torch.from_numpy(facts[:, 0].astype(np.int64)))
         total = total + 0.1 * bce(light[:, 0], true_light)
-        total = total + 0.1 * bce(film, true_film)
+        total = total + 0.1 * bce(film, _bits(facts[:, 2], len(FILM_NAMES)))
         return total + 2.0 * bce(image_kinds, true_kinds.amax(1), pos_weight=weight)
 
 
@@ -122,10 +119,7 @@ def gate_set(images: int, first: int) -> tuple[np.ndarray, np.ndarray]:
 def gate(
     tower: nn.Module, norm: Norm, *, train: int = 3000, test: int = 1000, epochs: int = 6
 ) -> tuple[float, float]:
-    """Return accuracy and AUC of a copy of the tower tuned on labels, on images it was not tuned on.
-
-    The copy is thrown away. The images are neither the pool's nor the corpora's.
-    """
+    """Return accuracy and AUC of a copy of the tower tuned on labels, all on images made for this alone."""
     tower = copy.deepcopy(tower)
     head = nn.Linear(2 * tower.config.hidden_size, 2)
     x, y = gate_set(train, 0)

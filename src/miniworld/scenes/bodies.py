@@ -23,11 +23,9 @@ def draw_animal(c: Canvas, brief: Brief) -> Set:
     dark = shade(coat, 0.72)
     brief.cast_shadow(c, x, ground - 0.005, rx * 1.05)
 
-    # legs, spread so that each can be counted
     width = (0.028 if bird else u(0.036, 0.05)) * max(scale, 0.9)
-    legs = []
-    for s in (-0.45, 0.45) if bird else (-0.82, -0.45, 0.45, 0.82):
-        legs.append([(x + s * rx, y + ry * 0.6), (x + s * rx + u(-0.015, 0.015), ground)])
+    spread = (-0.45, 0.45) if bird else (-0.82, -0.45, 0.45, 0.82)  # so that each leg can be counted
+    legs = [[(x + s * rx, y + ry * 0.6), (x + s * rx + u(-0.015, 0.015), ground)] for s in spread]
     if "extra_part" in brief.flaws:
         if brief.chance(0.15):  # between the others
             s = u(-0.12, 0.12)

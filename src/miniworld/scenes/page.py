@@ -15,7 +15,8 @@ def draw(c: Canvas, brief: Brief) -> Set:
     layout: list[Block] = brief.layout or sample_layout(brief.rng, style)
     c.fill(brief.colour((0.08, 0.16), (0.0, 0.14), (0.86, 0.99)), Part.PAPER)
     ink = shade((60, 58, 66), brief.uniform(0.4, 1.3))
-    texts = [n for n, b in enumerate(layout) if b.kind in ("text", "table") and _area(b.box) > 0.03]
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (block.box for block in layout)]
+    texts = [n for n, block in enumerate(layout) if block.kind in ("text", "table") and areas[n] > 0.03]
     texts = texts or list(range(len(layout)))
     garbled: list[int] = []
     if "garble" in brief.flaws:
@@ -52,10 +53,6 @@ def draw(c: Canvas, brief: Brief) -> Set:
             brief.flawed["bent"] = box(first, last, pad=0.02)
     parts = (Part.PAPER, Part.TEXT, Part.TITLE, Part.FIGURE)
     return Set(parts, (0.5, 0.5, 0.4, 0.42), anchors, {"subject": style}, paper=True)
-
-
-def _area(b: Box) -> float:
-    return (b[2] - b[0]) * (b[3] - b[1])
 
 
 def _rows(c: Canvas, brief: Brief, b: Box, ink: Colour, *, garbled: bool, waved: bool) -> None:

@@ -24,8 +24,7 @@ SOURCE = SOURCES["ffpp"]
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 SPLITS = ("train", "val", "test")
 
-# Frames of a video as (file name, bytes), and what could not be used.
-Frames = tuple[list[tuple[str, bytes]], list[Unusable]]
+Frames = tuple[list[tuple[str, bytes]], list[Unusable]]  # (file name, bytes) of each, and what is unusable
 
 
 def frame_id(method: str | None, video: str, frame: str) -> str:

@@ -52,9 +52,8 @@ def split_folders(root: Path) -> list[tuple[str, Path]]:
 def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
     """Stream the images, generator by generator; the category is unknown until `categorize`.
 
-    A photograph may be there under several generators. `ai` holds mostly PNG and `nature` JPEG, so in the
-    real corpus the file format alone gives the label away. Raises `UserError` if there is no generator's
-    folder with `train` or `val`.
+    A photograph may be there under several generators. `ai` holds mostly PNG and `nature` JPEG: the format
+    alone gives the label away. Raises `UserError` if no generator's folder holds `train` or `val`.
     """
     folders = split_folders(root)
     if not folders:

@@ -15,9 +15,7 @@ def read_chameleon(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
     """Stream Chameleon (Yan et al., ICLR 2025), fakes that people took for photographs: real, then fake.
 
     `<root>/test/{0_real,1_fake}/<file>.jpg`; `<root>` may also be the `test` folder. Neither generator nor
-    category is known. FakeClue names its images `chameleon/{real,fake}/<file>`.
-
-    Raises `UserError` if a folder is missing.
+    category is known. Ids are `chameleon/{real,fake}/<file>`. Raises `UserError` if a folder is missing.
     """
     base = root / "test" if (root / "test").is_dir() else root
     for name, kind, label in (("0_real", "real", REAL), ("1_fake", "fake", FAKE)):
@@ -31,8 +29,7 @@ def read_dmimage(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
     """Stream DMimage (Corvi et al., ICASSP 2023): 30 generators, about 1,000 images each. A benchmark only.
 
     `<root>/real_ucid/…`, `<root>/biggan_256/…`: a folder whose name starts with `real` is real, every other
-    one a generator, whose name it gives. Images may be in subfolders. Raises `UserError` if real or generated
-    images are missing altogether.
+    one a generator, whose name it gives. Raises `UserError` if there are no real or no generated images.
     """
     folders = sorted(folder for folder in root.glob("[!.]*") if folder.is_dir())
     generators = [folder for folder in folders if not folder.name.startswith("real")]
@@ -78,8 +75,7 @@ def read_vigor(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
     """Stream the aerial images, all real, of VIGOR (Zhu et al., CVPR 2021), city by city.
 
     `<root>/<City>/satellite/satellite_41.87337787840_-87.69119741060.png`. Neighbouring images overlap, so
-    those of a square of about a kilometre are one `item`. Raises `UserError` if no city has a `satellite`
-    folder.
+    those of a square of about a kilometre are one `item`. Raises `UserError` if no city's folder is there.
     """
     folders = sorted(p for p in root.glob("*/satellite") if p.is_dir())
     if not folders:
