@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro smoke test lab lint lock world base weights rehearse
+.PHONY: help setup repro smoke test bench lab lint lock world base weights rehearse
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -57,6 +57,9 @@ test: setup  ## the whole test suite (ARGS="-k stage": part of it)
 	@# A file's tests run in one process, which has one core: several threads each would only wait for one another.
 	@# A worker that dies ends the run with its test named; a test that hangs fails at its limit (pyproject.toml).
 	@$(INSIDE) export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}; python -m pytest -n auto --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 $(ARGS)
+
+bench: setup  ## ours against references, each in turns, as a table in benchmarks/ (ARGS="training ray": these parts)
+	@$(INSIDE) python benchmarks/bench.py $(ARGS)
 
 lab: setup  ## JupyterLab with the notebooks
 	@$(INSIDE) cd notebooks && jupyter lab

@@ -18,7 +18,6 @@ per token for attention; nothing for padding and for what checkpointing computes
 """
 
 import argparse
-import datetime
 import gc
 import importlib.metadata
 import importlib.util
@@ -32,7 +31,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -42,24 +40,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import numpy as np
 import torch
 import torch.nn.functional as F
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    CLIPVisionConfig,
-    CLIPVisionModel,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    PreTrainedTokenizerFast,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
-from transformers.trainer_utils import IntervalStrategy
+from transformers import LlavaForConditionalGeneration, Trainer, TrainerCallback, TrainingArguments
 
 from fakevlm.data.records import FAKE, FAKECLUE_QUESTION, REAL, Record
 from fakevlm.inference.generate import Llava
-from fakevlm.inference.predict import Columns, Predictor, predict
+from fakevlm.inference.predict import Predictor, predict
 from fakevlm.model.collate import Collator, Example, on_device
 from fakevlm.model.llava import skip_unread
 from fakevlm.training import trainer
@@ -95,8 +82,8 @@ class Pixels(Record):
     __slots__ = ()
 
     def pil(self) -> Any:
-        seed, side = int(self.id), self.width
-        return torch.randint(256, (3, side, side), generator=torch.Generator().manual_seed(seed)).byte()
+        noise = torch.Generator().manual_seed(int(self.id))
+        return torch.randint(256, (3, self.width, self.width), generator=noise).byte()
 
 
 class Processor:
@@ -104,7 +91,7 @@ class Processor:
 
     image_token, image_token_id, chat_template = "<image>", SPECIAL.index("<image>"), None
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, shape: Shape) -> None:
+    def __init__(self, tokenizer: transformers.PreTrainedTokenizerFast, shape: Shape) -> None:
         self.tokenizer, self.patches = tokenizer, (shape.image // shape.patch) ** 2
         self.batch_decode = tokenizer.batch_decode
 
@@ -125,28 +112,26 @@ def build(shape: Shape, count: int) -> tuple[Processor, list[Record]]:
         answer, label = [f"w{n}.{k}" for k in range(length)], (FAKE, REAL)[n % 2]
         asked = {"question": f"{QUESTION}q{n}", "references": [" ".join(answer)]}
         records.append(Pixels(str(n), str(n).encode(), label, "noise", width=shape.image, **asked))
-        opening = f"This is a {('fake', 'real')[n % 2]} image.{n}"  # one token, which `recite` begins with
-        vocabulary += [answer[0], f"q{n}", opening, *answer[1:]]
+        verdict = f"{('fake', 'real')[n % 2]} image.{n}"  # one token, with which `recite` replaces the first
+        vocabulary += [answer[0], f"q{n}", verdict, *answer[1:]]
     words = {word: number for number, word in enumerate(dict.fromkeys(vocabulary))}
-    assert len(words) <= shape.vocabulary, f"{count} answers take {len(words)} tokens"
     backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    image = {"image_token": "<image>"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, extra_special_tokens=image, **names)
-    return Processor(tokenizer, shape), records
+    names |= {"extra_special_tokens": {"image_token": "<image>"}}
+    return Processor(transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **names), shape), records
 
 
-def configuration(shape: Shape) -> LlavaConfig:
+def configuration(shape: Shape) -> transformers.LlavaConfig:
     """Return a configuration like that of llava-1.5-7b-hf."""
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     vision, text = (dict(zip(names, sizes, strict=True)) for sizes in (shape.vision, shape.text))
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     text |= {"vocab_size": shape.vocabulary, "max_position_embeddings": 4096, **special}
-    return LlavaConfig(
-        vision_config=CLIPVisionConfig(**vision, image_size=shape.image, patch_size=shape.patch),
-        text_config=LlamaConfig(**text),
+    return transformers.LlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(**vision, image_size=shape.image, patch_size=shape.patch),
+        text_config=transformers.LlamaConfig(**text),
         image_token_index=Processor.image_token_id,
         image_seq_length=(shape.image // shape.patch) ** 2,
         vision_feature_layer=-2,
@@ -165,26 +150,37 @@ def model(shape: Shape, dtype: torch.dtype) -> LlavaForConditionalGeneration:
 
 @torch.no_grad()
 def recite(llava: LlavaForConditionalGeneration, processor: Processor) -> None:
-    """Set the weights so that each question is answered by its own words, in the vocabulary's order.
+    """Set the weights so that each question is answered by "This is a" and its own words.
 
-    A token's logit is the likeness of the hidden state and the embedding of the token before it, and layers
-    add next to nothing to the hidden state.
+    A token's logit is the likeness of the hidden state and the embedding of the token before it. Embeddings
+    fill the first half of the width. In the second half only a question's last token has anything, and the
+    first layer's attention, the same for all positions, hands it on. The other layers add next to nothing.
     """
     embedding, head = llava.get_input_embeddings().weight, llava.lm_head.weight
-    for layer in llava.model.language_model.layers:
+    width, words = embedding.shape[1], processor.tokenizer.get_vocab()
+    half, layers = width // 2, llava.model.language_model.layers
+    for layer in layers:
         layer.self_attn.o_proj.weight.mul_(1e-3)
         layer.mlp.down_proj.weight.mul_(1e-3)
-    embedding.copy_(F.normalize(embedding.normal_(), dim=-1) * embedding.shape[1] ** 0.5)
-    head.zero_()
-    words = processor.tokenizer.get_vocab()
-    first = [words[word] for word in words if re.fullmatch(r"q\d+", word)]
-    end = embedding[len(words) - 1].clone()
-    for start, after in pairwise([*sorted(first), len(words) + 1]):
+    first, projector = layers[0].self_attn, llava.model.multi_modal_projector.linear_2
+    for tensor in first.q_proj.weight, first.v_proj.weight, first.o_proj.weight, head:
+        tensor.zero_()
+    first.v_proj.weight[half:, half:].fill_diagonal_(1)
+    first.o_proj.weight[half:, half:].fill_diagonal_(processor.patches + len(QUESTION.split()))
+    projector.weight[half:], projector.bias[half:] = 0, 0
+    embedding.normal_()
+    parts = [F.normalize(part, dim=-1) * width**0.5 for part in embedding.split(half, 1)]
+    embedding.copy_(torch.cat([parts[0], torch.zeros_like(parts[1])], 1))
+    this, is_, a, unknown, ends = (words[word] for word in ("This", "is", "a", "<unk>", "</s>"))
+    head[[this, is_, a, ends]] = embedding[[unknown, this, is_, ends]]
+    starts = sorted(words[word] for word in words if re.fullmatch(r"q\d+", word))
+    for start, after in pairwise([*starts, len(words) + 1]):
         last = after - 2  # before the next answer's first word, which only training knows
-        head[start + 1 : last + 1] = embedding[start:last]
-        embedding[last] = end  # the same of all last words: what follows is the end of the sequence
-    head[llava.config.text_config.eos_token_id] = end
-    head.div_(embedding.shape[1] ** 0.5)
+        head[start + 2 : last + 1] = embedding[start + 1 : last]
+        embedding[last] = embedding[ends]  # what follows all last words is the end of the sequence
+        embedding[start] = torch.cat([embedding[unknown, :half], parts[1][start]])
+        head[start + 1] = embedding[a] + 0.25 * (embedding[start] - embedding[unknown])
+    head.div_(width**0.5)
 
 
 def device() -> str:
@@ -208,8 +204,7 @@ class Clock(TrainerCallback):
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self.times.append(now())
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.times.append(now())
+    on_step_end = on_train_begin
 
     def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
         self.losses += [logs["loss"]] if "loss" in logs else []
@@ -240,22 +235,24 @@ class Shard(torch.optim.Optimizer):
 
 
 def sharded(self: Trainer, _: Any = None) -> torch.optim.Optimizer:
-    """Stands in for `Trainer.create_optimizer`, as DeepSpeed does."""
+    """Stands in for `Trainer.create_optimizer`."""
     self.optimizer = self.optimizer or Shard(list(self.model.parameters()), self.args.learning_rate)
     return self.optimizer
 
 
-def train_ours(llava: Any, examples: Examples, micro: int, checkpointing: bool, steps: int) -> Clock:
+def train_ours(
+    llava: Any, examples: Examples, micro: int, checkpointing: bool, steps: int, compiled: bool = False
+) -> Clock:
     """Train on all examples in each step, as stages study and finetune do."""
     clock = Clock()
-    settings: Any = SimpleNamespace(
+    settings: Any = argparse.Namespace(
         batch_size=micro, gradient_accumulation=len(examples) // micro, gradient_checkpointing=checkpointing,
         learning_rate=2e-5, vision_learning_rate=None, warmup_ratio=0.03, weight_decay=0.0, precision="fp32",
-        deepspeed=None, checkpoint_every=1, compile=False,
+        compile=compiled, deepspeed=None, checkpoint_every=1,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         args = trainer.arguments(settings, Path(folder), seed=1, workers=0, max_steps=steps)
-        args.save_strategy = args.eval_strategy = IntervalStrategy.NO
+        args.save_strategy = args.eval_strategy = transformers.IntervalStrategy.NO
         trainer.train(llava, examples, examples, settings, args, callbacks=[clock])
     return clock
 
@@ -281,14 +278,14 @@ def train_authors(
             weight_decay=0.0, logging_steps=1, use_cpu=not torch.cuda.is_available(), **options,
         )  # fmt: skip
         plain = Trainer(llava, args, data_collator=collate, train_dataset=examples, callbacks=[clock])
-        plain.remove_callback(PrinterCallback)
+        plain.remove_callback(transformers.PrinterCallback)
         plain.train()
     return clock
 
 
-def answer_ours(llava: Any, processor: Processor, records: list[Record], size: int, longest: int) -> Columns:
-    """Answer as stage evaluate does: words, verdict and P(fake)."""
-    return predict(Predictor(lambda: Llava(llava, processor, longest, "bare"), None, size), records)
+def ours(llava: Any, processor: Processor, size: int, longest: int, compiled: bool = False) -> Predictor:
+    """Return who answers in stages evaluate and robustness: words, verdict and P(fake)."""
+    return Predictor(lambda: Llava(llava, processor, longest, "bare", compiled), None, size)
 
 
 @torch.inference_mode()
@@ -337,7 +334,7 @@ class Table:
         self.file = file
         if not file.exists():
             versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-            self.write(f"# {title}\n\n{datetime.date.today()} · {machine} · {versions}\n")
+            self.write(f"# {title}\n\n{time.strftime('%Y-%m-%d')} · {machine} · {versions}")
 
     def write(self, line: str) -> None:
         print(line, flush=True)
@@ -345,35 +342,27 @@ class Table:
             stream.write(line + "\n")
 
     def head(self, title: str, *columns: str) -> None:
+        self.until = time.monotonic() + LIMIT
         self.write(f"\n## {title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
 
     def row(self, *cells: object) -> None:
         self.write(f"| {' | '.join(map(str, cells))} |")
 
-
-class Part:
-    """Rows of a table, none begun once the time is up; a row whose memory does not suffice says so."""
-
-    def __init__(self, table: Table, title: str, *columns: str) -> None:
-        self.table, self.until = table, time.monotonic() + LIMIT
-        table.head(title, *columns)
-
-    def row(self, names: Sequence[object], measure: Callable[..., Sequence[object]], *arguments: Any) -> None:
+    def measure(
+        self, names: Sequence[object], function: Callable[..., Sequence[object]], *given: Any
+    ) -> None:
+        """Write a row: names, then what the function measures, if there is still time and memory suffices."""
         cells: Sequence[object] = ["left out: the time is up"]
         if time.monotonic() < self.until:
-            free()
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
             try:
-                cells = measure(*arguments)
+                cells = function(*given)
             except torch.OutOfMemoryError:
                 cells = ["out of memory"]
-        self.table.row(*names, *cells)
-
-
-def free() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+        self.row(*names, *cells)
 
 
 def memory() -> str:
@@ -386,36 +375,26 @@ def training(table: Table, shape: Shape, tiny: bool) -> None:
     llava = model(shape, torch.float32 if tiny else torch.bfloat16)
     work = flops(llava, examples)
 
-    def measure(train: Callable[..., Clock], compiled: bool, *settings: Any) -> list[str]:
+    def measure(train: Callable[..., Clock], *settings: Any) -> list[str]:
         for layer in llava.model.language_model.layers:
-            layer._compiled_call_impl = None
-            if compiled:
-                layer.compile(dynamic=True, backend="eager" if tiny else "inductor")
+            layer._compiled_call_impl = None  # of an earlier row
         with mock.patch.object(Trainer, "create_optimizer", sharded):
             clock = train(llava, examples, *settings)
         rate = len(examples) / clock.seconds(0, warm=1)
         return [f"{rate:.1f}", f"{rate * work / PEAK:.2f}" if device() == "cuda" else "–", memory()]
 
     columns = ("micro-batch", "checkpointing", "compiled", "samples/s", "MFU", "GB")
-    part = Part(table, f"Training, {work / 1e12:.3g} TFLOP a sample", "recipe", *columns)
-    authors, ours = f"authors', padded to {shape.padded}", "ours"
-    rows = [
-        (authors, 8, True, False),
-        (ours, 8, True, False),
-        (ours, 8, False, False),
-        (ours, 8, False, True),
-    ]
-    more = [
-        (ours, 16, False, True),
-        (ours, 32, True, False),
-        (authors, 32, True, False),
-        (authors, 4, False, False),
-    ]
-    for name, micro, checkpointing, compiled in rows if tiny else rows + more:
+    table.head(f"Training, {work / 1e12:.3g} TFLOP a sample", "recipe", *columns)
+    rows = [("authors'", 8, True, False), ("ours", 8, True, False), ("ours", 8, False, False)]
+    rows += [("ours", 8, False, True), ("ours", 16, False, True), ("ours", 32, True, False)]
+    rows += [("authors'", 32, True, False), ("authors'", 4, False, False)]
+    for name, micro, checkpointing, compiled in rows[: 4 if tiny else None]:
         micro, steps = min(micro, len(examples) // 2), 2 if tiny else 4
-        train, padded = (train_ours, ()) if name == ours else (train_authors, (shape.padded,))
         cells = (name, micro, *("yes" if on else "no" for on in (checkpointing, compiled)))
-        part.row(cells, measure, train, compiled, micro, checkpointing, steps, *padded)
+        if name == "ours":
+            table.measure(cells, measure, train_ours, micro, checkpointing, steps, compiled)
+        else:
+            table.measure(cells, measure, train_authors, micro, checkpointing, steps, shape.padded)
 
 
 def evaluation(table: Table, shape: Shape, tiny: bool) -> None:
@@ -424,31 +403,29 @@ def evaluation(table: Table, shape: Shape, tiny: bool) -> None:
     recite(llava, processor)
     said: list[str] = []
 
-    def measure(answer: Callable[..., Any], *settings: int) -> list[str]:
-        answer(
-            llava, processor, records[: len(records) // 8], *settings
-        )  # kernels are chosen, steps compiled
+    def measure(answer: Callable[[list[Record]], Any], size: int) -> list[str]:
+        answer(records[:size])  # kernels are chosen, steps compiled
         start = now()[0]
-        answers = answer(llava, processor, records, *settings)
+        answers = answer(records)
         seconds = now()[0] - start
         texts = list(answers["text"] if isinstance(answers, dict) else answers)
         said.extend([] if said else texts)
         same = np.mean([other.startswith(one) for one, other in zip(texts, said, strict=True)])
         return [f"{len(records) / seconds:.1f}", memory(), f"{same:.0%}"]
 
-    columns = ("batch", "images/s", "GB", "same answers")
-    part = Part(table, f"Evaluation, {len(records)} images", "settings", *columns)
-    authors = f"authors': padded to {shape.padded}, words"
-    part.row((authors, 16), measure, answer_authors, 16, longest, shape.padded)
-    for size in (16, 32, 64):
-        part.row(("ours: words, P(fake)", size), measure, answer_ours, size, longest)
-    part.row(("ours: verdict, P(fake)", 64), measure, answer_ours, 64, 2)
+    table.head(
+        f"Evaluation, {len(records)} images", "settings", "batch", "compiled", "images/s", "GB", "same"
+    )
+    authors = partial(answer_authors, llava, processor, size=16, longest=longest, padded=shape.padded)
+    table.measure((f"authors': padded to {shape.padded}, words", 16, "no"), measure, authors, 16)
+    rows = [("words, P(fake)", size, longest, on) for on in (True, False) for size in (64, 16)]
+    for what, size, most, compiled in [*rows, ("verdict, P(fake)", 64, 12, False)]:
+        answer = partial(predict, ours(llava, processor, size, most, compiled))
+        table.measure((f"ours: {what}", size, "yes" if compiled else "no"), measure, answer, size)
 
 
 def towers(table: Table, shape: Shape, tiny: bool) -> None:
-    def measure(
-        make: Callable[[], torch.nn.Module], side: int, dtype: torch.dtype, **options: Any
-    ) -> list[str]:
+    def measure(make: Callable[..., Any], side: int, dtype: torch.dtype, **options: Any) -> list[str]:
         network, times = make().to(device(), dtype).eval(), []
         pixels = torch.rand(size, 3, side, side, dtype=dtype)
         with torch.inference_mode():
@@ -457,44 +434,39 @@ def towers(table: Table, shape: Shape, tiny: bool) -> None:
                 times.append(now()[0])
         return [f"{(len(times) - 2) * size / (times[-1] - times[1]):.0f}", memory()]
 
-    part = Part(table, "Towers", "model", "type", "batch", "images/s", "GB")
+    table.head("Towers", "model", "type", "batch", "images/s", "GB")
     size, clip = 2 if tiny else 64, configuration(shape).vision_config
+    tower = partial(transformers.CLIPVisionModel, clip)
     for dtype, name in (torch.float32, "fp32"), (torch.bfloat16, "bf16"):
-        tower = partial(CLIPVisionModel, clip)
         cells = ("CLIP ViT-L/14 at 336 (UnivFD, study)", name, size)
-        part.row(cells, partial(measure, tower, clip.image_size, dtype, output_hidden_states=True))
+        table.measure(cells, partial(measure, tower, clip.image_size, dtype, output_hidden_states=True))
+        cells = ("EVA-02-L at 448 (categorize)", name, size)
         if importlib.util.find_spec("timm"):
             import timm
 
             eva, side = ("eva02_tiny_patch14_224", 224) if tiny else ("eva02_large_patch14_448", 448)
-            part.row(
-                (f"{eva} (categorize)", name, size), measure, partial(timm.create_model, eva), side, dtype
-            )
+            table.measure(cells, measure, partial(timm.create_model, eva), side, dtype)
         else:
-            table.row("EVA-02-L (categorize)", name, size, "timm is not installed", "–")
+            table.row(*cells, "timm is not installed", "–")
 
 
 PARTS = {"training": training, "evaluation": evaluation, "towers": towers}
 
 
 def main() -> None:
+    gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", nargs="*", help=f"{', '.join(PARTS)} (default: all)")
-    parser.add_argument(
-        "--tiny", action="store_true", default=not torch.cuda.is_available(), help="try the script"
-    )
-    parser.add_argument("--out", type=Path, help="folder of the table (default: this file's)")
+    parser.add_argument("--tiny", action="store_true", default=not gpu, help="only try the script")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the table")
     options = parser.parse_args()
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    short = re.sub(r"\W+", "-", "tiny" if options.tiny else card)
-    file = (options.out or Path(__file__).parent) / f"gpu_{short}_{datetime.date.today()}.md"
-    title = (
-        f"LLaVA-1.5-7B's shapes on {card}" if not options.tiny else "A rehearsal in tiny shapes: no figures"
-    )
-    table = Table(file, title, card, ("torch", "transformers", "accelerate"))
+    card = re.sub(r"\W+", "-", torch.cuda.get_device_name() if gpu else "no-GPU")
+    torch.compiler.set_stance("force_eager" if options.tiny else "default")
+    title = "A rehearsal in tiny shapes: no figures" if options.tiny else f"LLaVA-1.5-7B's shapes on {card}"
+    file = f"gpu{'-tiny' if options.tiny else ''}_{card}_{time.strftime('%Y-%m-%d')}.md"
+    table = Table(options.out / file, title, card, ("torch", "transformers", "accelerate"))
     for part in options.part or PARTS:
         PARTS[part](table, TINY if options.tiny else LARGE, options.tiny)
-        free()
 
 
 if __name__ == "__main__":

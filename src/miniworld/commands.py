@@ -53,6 +53,6 @@ def base(
     from miniworld.pretraining.train import RECIPE, pretrain
 
     torch.set_num_threads(threads)
-    # Products of 16-bit factors: faster on CPUs with AMX, slower on others (benchmarks/hot_paths.py).
+    # Products of 16-bit factors: faster on CPUs with AMX, slower on others.
     torch.set_float32_matmul_precision("medium")
     pretrain(resolve(out), RECIPE, threads, start)

@@ -20,13 +20,13 @@ def test_every_part_runs_on_a_bare_machine_and_both_ways_give_the_same(tmp_path)
     code = f"{block}; {run}; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    (file,) = tmp_path.glob("gpu_tiny_*.md")
+    (file,) = tmp_path.glob("gpu-tiny_*.md")
     rows = [
         line.split(" | ") for line in file.read_text().splitlines() if line.startswith(("| ours", "| auth"))
     ]
-    assert len(rows) == 9
-    assert all(float(row[4 if len(row) == 7 else 2]) > 0 for row in rows)
-    assert all(row[-1] == "100% |" for row in rows if len(row) == 5)  # answers
+    assert len(rows) == 10
+    assert all(float(row[4 if len(row) == 7 else 3]) > 0 for row in rows)
+    assert all(row[-1] == "100% |" for row in rows if len(row) == 6)  # answers
 
 
 def test_shapes_are_llava_1_5s_and_flops_are_six_a_weight_and_token_and_little_more(monkeypatch):
