@@ -27,10 +27,8 @@ from fakevlm.model.llava import load_model, load_processor
 from fakevlm.training import ranks, trainer
 from fakevlm.training.data import OBJECTIVES, Examples, draw
 
-VAL_LIMIT, VAL_SHARE = (
-    1000,
-    0.05,
-)  # validation records that the loss is measured on: in all, to one trained on
+VAL_LIMIT = 1000  # validation records that the loss is measured on, at most
+VAL_SHARE = 0.05  # the same, for each training record
 MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
 # The code that decides the weights: what stage `finetune` depends on in dvc.yaml.
 _MODEL = [f"fakevlm.model.{name}" for name in ("build", "chat", "collate", "head", "llava")]
