@@ -44,6 +44,8 @@ def connected(cluster: Cluster | None) -> Iterator[None]:
     # Read when Ray starts: it is to report nothing to its makers, nor warn about its own inner workings.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # At Ray's own niceness of 15 its workers starve beside other work.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
     if ray.is_initialized():
