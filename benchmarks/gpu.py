@@ -197,7 +197,8 @@ def now() -> tuple[float, float]:
 class Clock(TrainerCallback):
     """The times at the start and after each step, and the losses."""
 
-    def __init__(self) -> None:
+    def __init__(self, llava: Any) -> None:
+        getattr(llava, f"{trainer._CHECKPOINTING}_disable")()  # an earlier training's
         self.times: list[tuple[float, float]] = []
         self.losses: list[float] = []
 
@@ -244,7 +245,7 @@ def train_ours(
     llava: Any, examples: Examples, micro: int, checkpointing: bool, steps: int, compiled: bool = False
 ) -> Clock:
     """Train on all examples in each step, as stages study and finetune do."""
-    clock = Clock()
+    clock = Clock(llava)
     settings: Any = argparse.Namespace(
         batch_size=micro, gradient_accumulation=len(examples) // micro, gradient_checkpointing=checkpointing,
         learning_rate=2e-5, vision_learning_rate=None, warmup_ratio=0.03, weight_decay=0.0, precision="fp32",
@@ -261,7 +262,7 @@ def train_authors(
     llava: Any, examples: Examples, micro: int, checkpointing: bool, steps: int, padded: int
 ) -> Clock:
     """Train likewise by the authors' settings, with transformers alone: samples padded to `padded` tokens."""
-    clock = Clock()
+    clock = Clock(llava)
 
     def collate(items: Sequence[Item]) -> dict[str, torch.Tensor]:
         batch = examples.collator.pad([encoded for encoded, _ in items])
