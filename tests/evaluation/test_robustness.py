@@ -13,7 +13,7 @@ import tinyllava
 from conftest import killed_after
 from fakevlm import paths
 from fakevlm.cache import Cache
-from fakevlm.config.params import Params, PublishedExpert, load_params
+from fakevlm.config.params import Params, load_params
 from fakevlm.data.records import write_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import detectors, experts, robustness
@@ -145,19 +145,6 @@ def test_study_goes_on_where_it_stopped_and_only_what_changes_an_image_makes_it_
     assert computed(noisy.model_copy(update={"seed": noisy.seed + 1})) > 0
     monkeypatch.setattr(robustness, "code_version", lambda *names: "repaired")
     assert computed() > 0
-
-
-def test_published_detectors_are_tested_whatever_benchmarks_they_name(project: Path):
-    entries = [
-        PublishedExpert(
-            name="By its authors", object=f"{__name__}:Dark", revision="1", benchmarks=["dmimage"]
-        ),
-        PublishedExpert(name="By a file", scores=str(project / "scores.csv")),
-    ]
-    params = changed(settings(), "evaluate", methods=["LLaVA (untuned)"], experts=entries)
-    ((name, answers),) = robustness.tested(params).items()
-    assert name == "By its authors"
-    assert len(set(answers(tinyllava.records(3), None)["p_fake"])) == 3
 
 
 def test_the_stage_runs_fakevlm_and_an_expert(project: Path):

@@ -12,7 +12,7 @@ from fakevlm.annotation.prompts import label_prompt
 from fakevlm.cache import Cache, answers
 from fakevlm.errors import UserError
 from fakevlm.inference.ask import Outcome, Request, ask_all
-from served import PROMPT, answered, ask, statuses
+from served import PROMPT, answered, ask
 from smallworld import Scripted, annotate, content, make_world
 
 
@@ -109,18 +109,6 @@ def test_killed_in_the_middle_the_stage_resumes_and_ends_with_the_same_bytes(tmp
     assert len(stage(file, world, out)) == len(undisturbed) - before, "the rest is asked, and no more"
     assert stage(file, world, out) == [], "a rerun asks nothing"
     assert content(out) == content(calm / "out")
-
-
-def test_a_rerun_asks_only_what_failed(tmp_path: Path) -> None:
-    broken = Scripted("a", {"2.jpg": Outcome("error", "reset"), "0.jpg": Outcome("rejected", "too small")})
-    assert ask(tmp_path / "c", requests(4), broken)[2] == Outcome("error", "reset")
-    mended, other = Scripted("a"), Scripted("a")
-    other.revision = "2"
-    outcomes = ask(tmp_path / "c", requests(4), mended)
-    assert mended.asked == ["2.jpg"]
-    assert statuses(outcomes) == ["rejected", "ok", "ok", "ok"]
-    ask(tmp_path / "c", requests(4), other)
-    assert len(other.asked) == 4, "another revision is another question"
 
 
 def test_requests_overlap_up_to_the_limit_and_images_are_read_as_needed() -> None:

@@ -34,7 +34,6 @@ needs_vllm = pytest.mark.skipif(not VLLM, reason="needs VLLM, the path of a vllm
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_servers")]
 LONGEST = 8
 
-
 check = imported(ROOT / "integrations/vllm/check.py")
 
 

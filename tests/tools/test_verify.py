@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from fakevlm.collection.amounts import READERS
-from fakevlm.config.params import load_params
 from fakevlm.data.corpora import ffpp
 from fakevlm.data.corpora.files import SOURCES
 from fakevlm.errors import UserError
-from fakevlm.tools.verify import COMPLETE, INCOMPLETE, LISTS, Report, catalogue, lines, main, verify
+from fakevlm.tools.verify import COMPLETE, INCOMPLETE, Report, catalogue, lines, main, verify
 from smallcorpora import make_release
 
 
@@ -38,13 +36,6 @@ def report(key: str, data: Path) -> Report:
 
 def text(key: str, data: Path) -> str:
     return "\n".join(lines(report(key, data)))
-
-
-def test_the_catalogue_has_every_corpus() -> None:
-    corpora, collect = catalogue(), load_params("mini").collect
-    assert {*collect.corpora.folders(), *collect.benchmarks.folders(), *LISTS} <= set(corpora) == set(READERS)
-    for key, corpus in corpora.items():
-        assert corpus.url in SOURCES[key].get, "the catalogue and the reader name the same address"
 
 
 def test_the_miniature_is_complete_and_everything_is_counted(data: Path, capsys) -> None:
