@@ -56,7 +56,7 @@ smoke: setup  ## the whole pipeline at a twentieth, in a folder of its own; same
 test: setup  ## the whole test suite (ARGS="-k stage": part of it)
 	@# A file's tests run in one process, which has one core: several threads each would only wait for one another.
 	@# A worker that dies ends the run with its test named; a test that hangs fails at its limit (pyproject.toml).
-	@$(INSIDE) export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}; python -m pytest -n auto --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 $(ARGS)
+	@$(INSIDE) export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}; python -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 $(ARGS)
 
 bench: setup  ## ours against references, each in turns, as a table in benchmarks/ (ARGS="training ray": these parts)
 	@$(INSIDE) python benchmarks/bench.py $(ARGS)
