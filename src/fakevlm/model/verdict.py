@@ -24,8 +24,9 @@ DIGITS = 5
 Verdict = Literal["fake", "real", "unparsed"]
 
 _IMAGE = (
-    r"(?:image|picture|photo\w*|shot|snapshot|frame|video|one|face|person|human|man|woman|portrait|selfie|scan"
-    r"|scene|document|page|newspaper|magazine|article|paper|map|view|content|art|artwork|creation)s?(?![\w-])"
+    r"(?:image|picture|photo\w*|shot|snapshot|frame|video|one|face|person|human|man|woman|portrait|selfie"
+    r"|scan|scene|document|page|newspaper|magazine|article|paper|map|view|content|art|artwork"
+    r"|creation)s?(?![\w-])"
 )
 _MADE = r"(?:generated|created|made|produced|rendered|synthesi[sz]ed|altered|edited|manipulated|enhanced)"
 _FAKE = (
@@ -44,9 +45,9 @@ _REAL = (
 )
 # After the word: the end, punctuation, a noun for the image, or a word that begins something new.
 _AFTER = (
-    r"(?![\w'-])(?=\s*$|\s*[^\w\s'-]|\s+(?:and|or|but|because|as|since|due|with|in|to|by|from|overall|at|rather"
-    r"|than|for|that|which|not|on|based|given|when|using|instead|so|through|while|though|although|about|is|are"
-    rf"|around)\b|\s+(?:(?!of\b|with\b|in\b|on\b|at\b)[\w'-]+\s+){{0,2}}?{_IMAGE})"
+    r"(?![\w'-])(?=\s*$|\s*[^\w\s'-]|\s+(?:and|or|but|because|as|since|due|with|in|to|by|from|overall|at"
+    r"|rather|than|for|that|which|not|on|based|given|when|using|instead|so|through|while|though|although|about"
+    rf"|is|are|around)\b|\s+(?:(?!of\b|with\b|in\b|on\b|at\b)[\w'-]+\s+){{0,2}}?{_IMAGE})"
 )
 _WORD = re.compile(rf"(?i)(?<![\w-])(?:(?P<fake>{_FAKE})|(?P<real>{_REAL})){_AFTER}")
 _NOT = re.compile(
@@ -66,8 +67,8 @@ _CONCLUSION = re.compile(
 )
 _LOOKS = re.compile(r"(?i)\b(?:look|appear|seem|feel)(?:s|ed)?\b")
 _VERB = re.compile(
-    rf"{_LOOKS.pattern}|\b(?:(?:is|was|are|were)(?:n't)?|be|been|being|as|has|have|had|shows?|contains?)(?!\w)"
-    r"|(?<=\w)'s\b"
+    rf"{_LOOKS.pattern}|\b(?:(?:is|was|are|were)(?:n't)?|be|been|being|as|has|have|had"
+    r"|shows?|contains?)(?!\w)|(?<=\w)'s\b"
 )
 _OPENING = re.compile(r"(?i)(?:\W|\b(?:not|also|most|likely|more|to|an?|the|100%|\w+ly)\b)*")
 _SUBJECT = re.compile(

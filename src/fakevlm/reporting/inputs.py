@@ -97,7 +97,8 @@ def parameters(folder: Path) -> int | None:
     total = 0
     for file in folder.glob("*.safetensors"):
         with safe_open(file, "numpy") as weights:
-            total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+            names = weights.keys()  # it cannot be iterated itself
+            total += sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
     return total or None
 
 
