@@ -46,7 +46,8 @@ _REAL = (
 # After the word: the end, punctuation, a noun for the image, or a word that begins something new.
 _AFTER = (
     r"(?![\w'-])(?=\s*$|\s*[^\w\s'-]|\s+(?:and|or|but|because|as|since|due|with|in|to|by|from|overall|at"
-    r"|rather|than|for|that|which|not|on|based|given|when|using|instead|so|through|while|though|although|about"
+    r"|rather|than|for|that|which|not|on|based|given|when|using|instead|so|through"
+    r"|while|though|although|about"
     rf"|is|are|around)\b|\s+(?:(?!of\b|with\b|in\b|on\b|at\b)[\w'-]+\s+){{0,2}}?{_IMAGE})"
 )
 _WORD = re.compile(rf"(?i)(?<![\w-])(?:(?P<fake>{_FAKE})|(?P<real>{_REAL})){_AFTER}")
