@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import datasets
@@ -104,6 +105,15 @@ def test_by_number_as_in_the_stream(stored, group_reads, in_memory, reads) -> No
         assert by_number[part] == rows[part]
     with pytest.raises(IndexError):
         by_number[30]
+
+
+def test_several_threads_read_the_same_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "GROUP_BYTES", 30_000)
+    rows = some(300, 10_000)
+    write_records(rows, tmp_path)
+    shared = Records(tmp_path, in_memory=0)
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(lambda n: shared[n] == rows[n], [*range(0, 300, 7)] * 40))
 
 
 def test_taken_records_are_records(stored: tuple[list[Record], Path]) -> None:

@@ -17,14 +17,15 @@ from fakevlm.data.records import SCHEMA, WITHOUT_IMAGE, Record, read_frame, shar
 from fakevlm.errors import UserError
 
 IN_MEMORY = 128 << 20  # bytes of images that a process may keep, here as encoded in their files
-OPEN_FILES = 16  # each with its footer, about 1 MB
+FOOTERS = 16  # of shards, kept: about 1 MB each
 
 
 class Records(Sequence[Record]):
     """The records of a folder written by `records.write_records`, read when they are indexed or iterated.
 
     The row groups (about 1 MB each) read last are kept, about `in_memory` bytes of them and at least one, so
-    small folders are read once. A slice is a list. Can be pickled, and used after a fork.
+    small folders are read once. A slice is a list. Can be pickled, used after a fork, and read by several
+    threads at once.
     """
 
     def __init__(self, folder: Path, in_memory: int = IN_MEMORY) -> None:
@@ -41,15 +42,15 @@ class Records(Sequence[Record]):
         self._cached_groups = max(1, in_memory * len(sizes) // max(1, sum(sizes)))
 
     @cached_property
-    def _file(self) -> Any:
-        return lru_cache(OPEN_FILES)(lambda shard: pq.ParquetFile(self._shards[shard]))
+    def _footer(self) -> Any:
+        return lru_cache(FOOTERS)(lambda shard: pq.read_metadata(self._shards[shard]))
 
     @cached_property
     def _group(self) -> Any:
         return lru_cache(self._cached_groups)(self._read_group)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_file", "_group")}
+        return {name: value for name, value in vars(self).items() if name not in ("_footer", "_group")}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -91,8 +92,10 @@ class Records(Sequence[Record]):
 
     def _read_group(self, group: int, columns: list[str] | None = None) -> pa.Table:
         shard, number = self._places[group].tolist()
-        # Without threads, so that a DataLoader's forked workers can read too.
-        return self._file(shard).read_row_group(number, columns=columns, use_threads=False)
+        # The file is opened anew, since two threads must not read from one ParquetFile; and it is read
+        # without threads of its own, so that a DataLoader's forked workers can read too.
+        with pq.ParquetFile(self._shards[shard], metadata=self._footer(shard)) as file:
+            return file.read_row_group(number, columns=columns, use_threads=False)
 
 
 def take(records: Sequence[Record], rows: Sequence[int] | np.ndarray) -> Sequence[Record]:
