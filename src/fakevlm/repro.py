@@ -70,6 +70,7 @@ def run(needs: dict[str, set[str]], limit: int) -> bool:
 
     A failure or Ctrl-C stops those that run beside; the next run goes on from there.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # `make repro &` ignores it, and so would the stages
     sorter = TopologicalSorter(needs)
     sorter.prepare()
     ready: list[str] = []
@@ -104,7 +105,8 @@ def run(needs: dict[str, set[str]], limit: int) -> bool:
 def main(targets: list[str]) -> bool:
     """Bring stages up to date (by default all), and return whether that succeeded."""
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the stages end too
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, signal.default_int_handler)
     if not (needs := out_of_date(targets)):
         print("Every stage is up to date.")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
