@@ -20,6 +20,8 @@ INSIDE := export PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)";
 # DVC keeps its bookkeeping outside the checkout by default; here it goes away with it.
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.dvc/tmp/site
 export DVC_NO_ANALYTICS := 1
+# Large arrays in pages of 2 MB, hence few page faults, which some virtual machines are slow at (stages: src/fakevlm/stage.py).
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 help:  ## list these commands
 	@echo "FakeVLM, from raw images to every table and figure:"

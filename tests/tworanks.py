@@ -10,8 +10,8 @@ from fakevlm.config.params import DeepSpeed
 from fakevlm.training import ranks
 from fakevlm.training.data import Examples
 
-STEPS = 6  # of 3 an epoch; checkpoints every 2 steps fall into and between epochs
-KILLED_AFTER = 12  # batches, those of validation included: after the second checkpoint, within an epoch
+STEPS = 4  # of 3 an epoch; checkpoints every 2 steps fall into and between epochs
+KILLED_AFTER = 7  # batches, those of validation included: after the first checkpoint, within an epoch
 SETTINGS: dict[str, Any] = {"checkpoint_every": 2, "mirror": True, "vision_learning_rate": 5e-3}
 TUNES: dict[str, dict[str, Any]] = {
     "zero2": {"deepspeed": DeepSpeed(stage=2, processes=2)},

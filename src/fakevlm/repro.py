@@ -70,7 +70,7 @@ def run(needs: dict[str, set[str]], limit: int) -> bool:
 
     A failure or Ctrl-C stops those that run beside; the next run goes on from there.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # `make repro &` ignores it, and so would the stages
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else `make repro &` ignores it
     sorter = TopologicalSorter(needs)
     sorter.prepare()
     ready: list[str] = []

@@ -32,6 +32,8 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    # Large arrays in pages of 2 MB (glibc), hence few page faults, which some virtual machines are slow at.
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what CUDA needs for deterministic matrix products
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # Agg into the notebook
     "HF_HUB_DISABLE_TELEMETRY": "1",

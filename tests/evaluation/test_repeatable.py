@@ -18,6 +18,8 @@ from fakevlm.synthesis.satellite.diffusion import DDPM
 from fakevlm.synthesis.satellite.gan import Pix2Pix
 from tinyeva import RESNET, TINY
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:

@@ -15,6 +15,7 @@ from fakevlm.inference.predict import predict as run
 from fakevlm.model import chat, verdict
 from fakevlm.model.llava import load_model, load_processor
 
+pytestmark = pytest.mark.slow
 QUESTIONS = (None, "Does the person's skin look real/fake?", "Is this image fake?")
 RECORDS = tinyllava.records(33, questions=QUESTIONS)  # of different length: padded at the left
 ANSWERS = ["This is a fake image. Texture: waxy.", "This is a real image.", "This image is not real."]
@@ -59,12 +60,8 @@ def test_words_and_probabilities_are_those_of_the_plain_way(tmp_path, monkeypatc
     assert set(expected["verdict"]) == {"fake", "real", "unparsed"}
     assert set(expected["forced"]) == {True, False}
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # steps of fixed size
-    for settings in (
-        {"batch_size": 1},
-        {"batch_size": 7},
-        {"batch_size": 32},
-        {"batch_size": 7, "compiled": True},
-    ):
+    ways = [{"batch_size": 1}, {"batch_size": 7}, {"batch_size": 32}, {"batch_size": 7, "compiled": True}]
+    for settings in ways if prompt == "template" else ways[:2]:
         frame = predict(model, processor, RECORDS, prompt=prompt, **settings)
         pd.testing.assert_frame_equal(frame.drop(columns="p_fake"), expected.drop(columns="p_fake"))
         assert np.abs(frame["p_fake"] - expected["p_fake"]).max() <= 1e-5

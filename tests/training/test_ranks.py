@@ -59,7 +59,7 @@ def test_two_ranks_learn_what_one_process_learns(base, one, two, name, tolerance
 
 
 def test_killed_they_go_on_where_they_were(two):
-    assert int((two / "reached").read_text()) == 2
+    assert int((two / "reached").read_text()) == 1
     resumed, undisturbed = last(two / "killed"), last(two / tworanks.KILLED)
     columns = ["step", "loss", "val_loss", "learning_rate"]
     assert read_log(resumed)[columns].equals(read_log(undisturbed)[columns])

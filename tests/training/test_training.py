@@ -26,6 +26,7 @@ from fakevlm.training import finetune, precision, trainer
 from fakevlm.training.data import Examples, answer, draw
 from smallworld import content
 
+pytestmark = pytest.mark.slow
 QUESTIONS = (None, "Does the person's nose look real or fake, and why?")
 
 
@@ -210,16 +211,14 @@ def test_only_what_is_switched_on_moves(base, tmp_path, part, names):
 @pytest.mark.parametrize(
     ("tune", "tolerance"),
     [
-        ({"gradient_checkpointing": True}, 1e-5),
-        ({"batch_size": 2, "gradient_accumulation": 2}, 1e-4),
-        ({"compile": True}, 1e-4),
-        ({"precision": "bf16"}, 0.05),
+        ({"gradient_checkpointing": True}, 1e-5), ({"batch_size": 2, "gradient_accumulation": 2}, 1e-4),
+        ({"compile": True}, 1e-4), ({"precision": "bf16"}, 0.05),
     ],
-)
+)  # fmt: skip
 def test_cheaper_ways_reach_about_the_same_loss(base, explained, tmp_path, tune, tolerance, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     # Inductor's kernels are torch's own matter, and take minutes to build on a CPU.
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     before = torch.get_float32_matmul_precision()
     logs = explained[1], tuned(base, tmp_path, epochs=8.0, **tune)
     plain, cheap = (log["val_loss"].dropna().iloc[-1] for log in logs)
