@@ -63,11 +63,14 @@ def test_detect_names_bad_files_and_answers_the_others(project, base, photo, mon
         assert f"{name}: {row['error']}" in done.stderr
 
 
-def test_detect_says_that_weights_do_not_fit_or_are_not_there(
-    project, base, photo, monkeypatch, capsys
-) -> None:
+def test_detect_says_that_weights_are_not_right(project, base, photo, monkeypatch, capsys) -> None:
     damaged = shutil.copytree(base, project / "damaged")
     tensors = load_file(damaged / "model.safetensors")
+    name = "language_model.lm_head.weight"
+    broken = tensors | {name: tensors[name] * float("nan")}
+    save_file(broken, damaged / "model.safetensors", metadata={"format": "pt"})
+    assert call(monkeypatch, "detect", str(photo), "--model", str(damaged)) == 1
+    assert "hold inf or nan, the first lm_head.weight" in capsys.readouterr().err
     tensors["strange.weight"] = tensors.pop(next(name for name in tensors if "projector" in name))
     save_file(tensors, damaged / "model.safetensors", metadata={"format": "pt"})
     assert call(monkeypatch, "detect", str(photo), "--model", str(damaged)) == 1

@@ -248,6 +248,10 @@ def test_the_vision_tower_has_its_own_rate(base, tmp_path):
 
 
 FROZEN = dict.fromkeys(("train_vision", "train_projector", "train_llm"), False)
+DIVERGES = {"learning_rate": 1e30, "epochs": 4.0}  # the first step's rate is 0
+DIVERGED = (
+    r"loss is nan for the records made/0/\d.png, made/0/\d.png after 2 steps, at learning rate \d\.\d+e\+29"
+)
 
 
 @pytest.mark.parametrize(
@@ -256,6 +260,7 @@ FROZEN = dict.fromkeys(("train_vision", "train_projector", "train_llm"), False)
         ("labels", 2, {}, "no objective 'labels'"), ("label", 0, {}, "no records to train on"),
         ("label", 2, {"deepspeed": DeepSpeed(stage=2, processes=2)}, r"says 2 process.*, and 1 were"),
         ("label", 2, {"max_length": 20}, "max_length is 20"), ("label", 2, FROZEN, "all frozen"),
+        ("label", 2, DIVERGES, DIVERGED), ("head", 2, DIVERGES | {"checkpoint_every": 2}, "validation loss"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(base, tmp_path, objective, train, tune, message):

@@ -118,7 +118,13 @@ def load_model(
         # would also revert renamings that it never did, and save names that nobody can load.
         model._weight_conversions = [change for change in model._weight_conversions if change.was_used()]
         return model.eval()  # its weights lie on the ranks' devices
-    return model.to(_best_device() if device is None else device).eval()
+    model = model.to(_best_device() if device is None else device).eval()
+    if damaged := [name for name, weights in model.named_parameters() if not weights.isfinite().all()]:
+        raise UserError(
+            f"{len(damaged)} tensors in {str(name_or_folder)!r} hold inf or nan, the first {damaged[0]}",
+            "the training that made them diverged, or the file is damaged: make or fetch the folder again",
+        )
+    return model
 
 
 def load_processor(name_or_folder: str | Path) -> LlavaProcessor:

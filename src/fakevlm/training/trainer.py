@@ -4,6 +4,7 @@ A checkpoint counts once it is marked complete, which is written last.
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,6 +16,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from fakevlm import progress
+from fakevlm.data.shards import columns_of, take
+from fakevlm.errors import UserError
 from fakevlm.training import precision, ranks
 from fakevlm.training.data import Examples
 
@@ -127,6 +130,7 @@ def arguments(
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",
+        logging_nan_inf_filter=False,  # it would log 0; see `_diverged`
         log_level="error",
     )
 
@@ -147,6 +151,11 @@ class _Callback(TrainerCallback):
 
     def on_epoch_begin(self, args, state, control, **_: Any) -> None:
         self.examples.epoch = int(state.epoch or 0)
+
+    def on_pre_optimizer_step(self, args, state, control, model: Any, lr_scheduler: Any, **_: Any) -> None:
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]  # DeepSpeed keeps its own
+        if gradients and not (norm := torch.nn.utils.get_total_norm(gradients)).isfinite():
+            raise _diverged(f"the gradient's norm is {norm}", args, state, lr_scheduler, self.examples)
 
     def on_step_end(self, args, state, control, **_: Any) -> None:
         self.bar.update()
@@ -184,6 +193,20 @@ class _Order(torch.utils.data.Sampler[int]):
             yield from sorted(step.tolist(), key=self.examples.lengths.__getitem__)
 
 
+def _diverged(what: str, args: Any, state: Any, schedule: Any, examples: Examples | None) -> UserError:
+    """Return the error of a loss or gradient that is no number; `examples` are named unless in validation."""
+    if examples is not None:
+        size = args.train_batch_size * args.gradient_accumulation_steps * ranks.count()
+        start = state.global_step % math.ceil(len(examples) / size) * size
+        rows = list(_Order(examples, size, args.seed))[start : start + size]
+        ids = columns_of(take(examples.records, rows), ["id"])["id"]
+        what += f" for the records {', '.join(ids[:8])}{', …' if len(ids) > 8 else ''}"
+    return UserError(
+        f"{what} after {state.global_step} steps, at learning rate {schedule.get_last_lr()[0]:.3g}",
+        "lower training.learning_rate, which begins the training anew, or take a damaged record out",
+    )
+
+
 class _Trainer(Trainer):
     """A Trainer whose vision tower may have its own learning rate, and whose batches hold like lengths."""
 
@@ -197,6 +220,15 @@ class _Trainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Do nothing: the model has the weights. The Trainer finds none by LLaVA's published names, and only
         warns (huggingface/transformers#43701); DeepSpeed loads them from its own files."""
+
+    def compute_loss(self, model: Any, inputs: Any, *flags: Any, **options: Any) -> Any:
+        result = super().compute_loss(model, inputs, *flags, **options)
+        loss = result[0] if isinstance(result, tuple) else result
+        if not loss.isfinite():
+            what = f"the {'loss' if model.training else 'validation loss'} is {loss.item()}"
+            examples = self.train_dataset if model.training else None
+            raise _diverged(what, self.args, self.state, self.lr_scheduler, examples)
+        return result
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         first = self.optimizer is None
