@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from fakevlm.cli import app, main
+from fakevlm.data.records import decode
 from fakevlm.detect import read_image
 
 RUNNER = CliRunner()
@@ -89,6 +90,7 @@ def test_photographs_are_turned_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6  # held on its side
     Image.new("RGB", (40, 20)).save(tmp_path / "side.jpg", exif=exif)
     assert read_image(tmp_path / "side.jpg").size == (20, 40)
+    assert decode((tmp_path / "side.jpg").read_bytes()).size == (20, 40)
 
 
 @pytest.mark.parametrize("arguments", [["verify", "nonsense"], ["estimate", "annotate", "--rate", "-1"]])

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fakevlm.config.params import Params
 from fakevlm.data.corpora.files import images
-from fakevlm.data.records import REAL, Record, encode, rgb
+from fakevlm.data.records import REAL, Record, encode, open_image, rgb
 
 PORTION = 64  # images in memory at a time
 
@@ -49,14 +49,14 @@ def image_files(names: Iterable[str]) -> Iterator[Path | Unreadable]:
 
 
 def read_image(path: Path) -> Image.Image:
-    """Return an image file as upright RGB (cameras note the rotation beside the pixels).
+    """Return an image file as upright RGB.
 
     Raises:
         ValueError: it cannot be read; the message says why.
     """
     try:
-        with Image.open(path) as image:
-            return rgb(ImageOps.exif_transpose(image))
+        with open_image(path) as image:
+            return rgb(image)
     except FileNotFoundError as error:
         raise ValueError("no such file") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -164,5 +164,8 @@ def test_sixteen_bits_a_pixel_are_read_by_their_upper_eight_and_pixels_of_no_kno
     for kind in ("PNG", "TIFF"):
         read = decode(encode(Image.fromarray(grey * 257), kind))
         assert np.array_equal(np.asarray(read), np.stack([grey] * 3, -1))
-    with pytest.raises(BadImage, match="no known range"):
-        decoded(Record("a.tif", encode(Image.new("F", (8, 8), 0.5), "TIFF"), 1, "x"))
+    for mode in "F", "I":
+        with pytest.raises(BadImage, match="no known range"):
+            decoded(Record("a.tif", encode(Image.new(mode, (8, 8), 1), "TIFF"), 1, "x"))
+    with pytest.raises(BadImage, match="not a known image format"):  # Pillow would start Ghostscript
+        decoded(Record("a.jpg", encode(Image.new("RGB", (8, 8)), "EPS"), 1, "x"))

@@ -43,8 +43,10 @@ def detector(settings: Person) -> Judge:
     folder = paths.resolve(settings.model)
     name = str(folder) if folder.is_dir() else settings.model
     try:
-        processor = AutoImageProcessor.from_pretrained(name)
-        model = AutoModelForObjectDetection.from_pretrained(name, use_safetensors=True)
+        processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
+        model = AutoModelForObjectDetection.from_pretrained(
+            name, use_safetensors=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"categorize.person.model: {settings.model!r} cannot be loaded ({type(error).__name__}: {error})",

@@ -43,27 +43,38 @@ SCHEMA = pa.schema(
 WITHOUT_IMAGE = [name for name in SCHEMA.names if name != "image"]
 
 with contextlib.suppress(ImportError):  # benchmarks/gpu.py has no images, and runs without Pillow
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     # Phone cameras take 200 megapixels. Pillow warns above this number and refuses above twice as many.
     Image.MAX_IMAGE_PIXELS = 250_000_000
 
 
-def rgb(image: "Image.Image") -> "Image.Image":
-    """Return an opened image of any mode as RGB; of 16 bits a channel the upper eight.
+# What cameras and generators write. Pillow knows more, and starts Ghostscript for an EPS named .jpg.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
-    Raises `ValueError` if its pixels are floating-point numbers, of no known range.
+
+def open_image(source: bytes | Path) -> "Image.Image":
+    """Open an image file, or its bytes. Its pixels are not read yet; see `rgb`."""
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+
+
+def rgb(image: "Image.Image") -> "Image.Image":
+    """Return an opened image of any mode as upright RGB; of 16 bits a channel the upper eight.
+
+    Cameras note the rotation beside the pixels. Raises `ValueError` if the pixels are floating-point or
+    32-bit numbers, of no known range.
     """
+    if image.mode == "F" or (image.mode, image.format) == ("I", "TIFF"):
+        raise ValueError("floating-point or 32-bit pixels of no known range")
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # Pillow's own conversion makes all white that is above 255
         return Image.fromarray((np.clip(np.asarray(image), 0, 0xFFFF) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating-point pixels of no known range")
     return image.convert("RGB")
 
 
 def decode(image: bytes) -> "Image.Image":
-    """Return an encoded image (JPEG, PNG, …) as RGB."""
-    return rgb(Image.open(io.BytesIO(image)))
+    """Return an encoded image (JPEG, PNG, …) as upright RGB."""
+    return rgb(open_image(image))
 
 
 def encode(image: "Image.Image", form: str, **options: Any) -> bytes:

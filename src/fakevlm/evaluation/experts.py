@@ -356,7 +356,7 @@ class UnivFD(LinearExpert):
     def __init__(self, base: str) -> None:
         super().__init__(base)
         self.tower = load_clip(base, tower=True)
-        self.layer = AutoConfig.from_pretrained(locate(base)).vision_feature_layer
+        self.layer = AutoConfig.from_pretrained(locate(base), trust_remote_code=False).vision_feature_layer
         self.processor = load_processor(base).image_processor
 
     @torch.inference_mode()

@@ -44,7 +44,7 @@ def load_clip(name: str, tower: bool = False) -> nn.Module:
         kind, options = CLIPVisionModelWithProjection, {"dtype": "float32"}
         if tower:
             names = {r"^(model\.)?vision_tower\.(vision_model\.)?": ""}
-            config = AutoConfig.from_pretrained(locate(name)).vision_config
+            config = AutoConfig.from_pretrained(locate(name), trust_remote_code=False).vision_config
             kind, options = CLIPVisionModel, {"config": config, "key_mapping": names}
         model, report = kind.from_pretrained(locate(name), output_loading_info=True, **options)
         if missing := report["missing_keys"]:

@@ -8,7 +8,6 @@ each time; then one request probes it. While none can be reached all requests wa
 import asyncio
 import base64
 import contextlib
-import io
 import math
 import os
 import random
@@ -18,10 +17,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from fakevlm.config.params import Endpoint, Servers
-from fakevlm.data.records import decode, encode
+from fakevlm.data.records import decode, encode, open_image
 from fakevlm.errors import UserError
 from fakevlm.inference.ask import Outcome, Request
 from fakevlm.progress import say
@@ -93,7 +90,7 @@ def data_url(image: bytes) -> str:
         ValueError: the bytes are no image.
     """
     try:
-        with Image.open(io.BytesIO(image)) as opened:
+        with open_image(image) as opened:
             upright = opened.getexif().get(_ORIENTATION, 1) == 1
             plain = opened.mode in _ALIKE and upright and not opened.has_transparency_data
             # A photograph with a second picture behind it is "MPO" to Pillow, and a JPEG to everybody else.

@@ -134,7 +134,7 @@ def load_processor(name_or_folder: str | Path) -> LlavaProcessor:
         UserError: there is none, or it is not a LLaVA's.
     """
     try:
-        processor = AutoProcessor.from_pretrained(locate(name_or_folder))
+        processor = AutoProcessor.from_pretrained(locate(name_or_folder), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _cannot_load("processor", name_or_folder, error) from error
     if not isinstance(processor, LlavaProcessor):
@@ -143,7 +143,7 @@ def load_processor(name_or_folder: str | Path) -> LlavaProcessor:
         processor.chat_template = CHAT_TEMPLATE
     # What decides an image's number of tokens; processors saved before transformers 4.48 lack it.
     if processor.patch_size is None or processor.vision_feature_select_strategy is None:
-        config = AutoConfig.from_pretrained(locate(name_or_folder))
+        config = AutoConfig.from_pretrained(locate(name_or_folder), trust_remote_code=False)
         processor.patch_size = config.vision_config.patch_size
         processor.vision_feature_select_strategy = config.vision_feature_select_strategy
     class_token = int(processor.vision_feature_select_strategy == "default")

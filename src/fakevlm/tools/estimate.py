@@ -5,14 +5,11 @@ pixels; answers as long as those in the cache, or, before there are any, as long
 second request about an image (another attempt, a forced choice) counts where the first answer calls for it.
 """
 
-import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-from PIL import Image
 
 from fakevlm import paths
 from fakevlm.annotation.aggregate import Candidates
@@ -22,6 +19,7 @@ from fakevlm.annotation.fakeclue import planned, usable
 from fakevlm.cache import Cache, answers
 from fakevlm.config.params import Endpoint, Observer, Params, ServedAggregator
 from fakevlm.data.ground_truth import read_ground_truth
+from fakevlm.data.records import open_image
 from fakevlm.errors import UserError
 from fakevlm.evaluation import baselines, benchmarks
 from fakevlm.evaluation.benchmarks import meant_for
@@ -51,7 +49,7 @@ class Estimate:
 def image_tokens(image: bytes | None) -> int:
     """Return about how many tokens an image is; 0 if there is none, or none that can be read."""
     try:
-        with Image.open(io.BytesIO(image or b"")) as opened:
+        with open_image(image or b"") as opened:
             return math.prod(math.ceil(side / _PATCH) for side in opened.size)
     except OSError:
         return 0

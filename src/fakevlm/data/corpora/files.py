@@ -1,6 +1,5 @@
 """What the readers share: finding folders and images, reading JSON, and naming what cannot be read."""
 
-import io
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 from PIL import Image
 
-from fakevlm.data.records import Record, rgb
+from fakevlm.data.records import Record, decode
 from fakevlm.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -120,10 +119,9 @@ def decoded(record: Record) -> Image.Image:
     if not record.image:
         raise BadImage("empty file")
     try:
-        with Image.open(io.BytesIO(record.image)) as image:
-            image.load()
-            record.width, record.height = image.size
-            return rgb(image)
+        image = decode(record.image)
+        record.width, record.height = image.size
+        return image
     except Image.DecompressionBombError as error:
         raise BadImage(f"too many pixels: {error}") from error
     except MemoryError:
