@@ -95,7 +95,9 @@ OTHERS = {
     "filtered": (400, _error("flagged", "content_filter")),
     "400": (400, _error("the image is too small")),
     "401": (401, _error("wrong key sk-secret-of-ours")),
+    "402": (402, _error("no credit left")),
     "404": (404, _error("no such model")),
+    "307": (307, _error("over there")),
     "413": (413, b"too large"),
     "429": (429, _error("slow down")),
     "429after": (429, _error("slow down")),
@@ -163,6 +165,7 @@ class Server:
         kind = b"text/html" if body.startswith(b"<") else b"application/json"
         head = b"HTTP/1.1 %d X\r\nContent-Type: %s\r\nContent-Length: %d\r\n" % (status, kind, len(body))
         head += b"Retry-After: 1\r\n" if due == "429after" else b""
+        head += b"Location: /v1/elsewhere\r\n" if due == "307" else b""
         writer.write(head + b"\r\n")
         if due not in ("cut", "drip"):
             writer.write(body)

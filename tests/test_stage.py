@@ -1,5 +1,6 @@
 """The stage runner, with tiny notebooks executed for real in a throwaway project."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from conftest import ROOT
 from fakevlm import stage
 from fakevlm.errors import UserError
 
@@ -60,6 +62,18 @@ def test_two_runs_leave_the_same_bytes(project: Path) -> None:
     assert result.data == {"text/plain": "<object at 0x…>"}
     assert "image/png" in cells["step-1"].outputs[0].data
     assert "papermill" not in copies[0].replace("papermill.record", "")
+
+
+@pytest.mark.slow
+def test_a_worktree_runs_its_own_code_and_writes_its_own_files(project: Path, monkeypatch) -> None:
+    shutil.copytree(ROOT / "src/fakevlm", project / "src/fakevlm")
+    (project / "src/fakevlm/plugins.py").write_text("MINE = 5")
+    monkeypatch.delenv("FAKEVLM_ROOT")
+    monkeypatch.chdir(project / "notebooks")
+    write(project, "from fakevlm import paths, plugins\nprint(plugins.MINE, paths.root())")
+    done = command("tiny", "benchmark=loki")
+    assert f"5 {project}" in done.stdout, done.stderr
+    assert (project / "artifacts/executed/tiny_loki.ipynb").exists()
 
 
 MISTAKE = ["from fakevlm.errors import UserError", "raise UserError('no images in x', 'fetch them')"]

@@ -5,11 +5,17 @@ from pathlib import Path
 
 from fakevlm.errors import UserError
 
+INSTALLED = Path(__file__).resolve().parents[2]  # the checkout that this package is installed from (editable)
+
 
 def root() -> Path:
-    """The repository's root: `$FAKEVLM_ROOT`, or the checkout this package is installed from (editable)."""
-    named = os.environ.get("FAKEVLM_ROOT")
-    path = Path(named).resolve() if named else Path(__file__).resolve().parents[2]
+    """The repository's root: `$FAKEVLM_ROOT`, or the checkout one stands in, or else the installed one.
+
+    So git worktrees and DVC's temporary workspaces read and write their own files.
+    """
+    named, here = os.environ.get("FAKEVLM_ROOT"), Path.cwd()
+    checkouts = (folder for folder in (here, *here.parents) if (folder / "src/fakevlm/paths.py").is_file())
+    path = Path(named).resolve() if named else next(checkouts, INSTALLED)
     if not (path / "params.yaml").is_file():
         cure = "install the checkout in place (`make setup`) or set FAKEVLM_ROOT to the repository's folder"
         raise UserError(f"no params.yaml in {path}", cure)

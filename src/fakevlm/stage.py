@@ -152,6 +152,8 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
     label = raw.stem
     os.environ.update(ENVIRONMENT)
     os.environ["IPYTHONDIR"] = str(paths.runs("ipython"))  # the user's start-up files do not count
+    if (own := paths.root() / "src").is_dir():  # a worktree's notebook runs the worktree's code
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(own), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ["FAKEVLM_STAGE"] = f"{params.profile}/{label}"  # where `paths.work` is, for the kernel too
     with _alone(label):
         raw.unlink(missing_ok=True)  # a failure must not leave an older run looking like this one

@@ -44,6 +44,13 @@ def test_every_profile_loads_and_the_file_names_the_default() -> None:
         load_params().seed = 3
 
 
+def test_the_file_is_read_as_dvc_reads_and_writes_it(tmp_path: Path) -> None:
+    file = edited(tmp_path, "mini.training.learning_rate", "2e-05")
+    assert load_params("mini", file).training.learning_rate == 2e-5
+    file.write_text(f"{file.read_text()}profile: mini\n")
+    assert 'found duplicate key "profile"' in message(file)
+
+
 @pytest.mark.parametrize("profile", ["paper", "released", "smoke"])
 def test_the_rehearsals_values_fit(tmp_path: Path, profile: str) -> None:
     changes = yaml.safe_load((ROOT / "tests/rehearsal.yaml").read_text())[profile]

@@ -87,7 +87,10 @@ def test_what_is_no_image_is_rejected_without_asking(url: str, log: Path) -> Non
     assert requests(log) == []
 
 
-@pytest.mark.parametrize(("status", "cure"), [("401", "VLM_KEY"), ("404", "/models")])
+CURES = [("401", "VLM_KEY"), ("404", "/models"), ("402", "goes on from here"), ("307", "goes on from here")]
+
+
+@pytest.mark.parametrize(("status", "cure"), CURES)
 def test_a_users_mistake_stops_the_run_and_is_not_kept(url, log, tmp_path, monkeypatch, status, cure) -> None:
     monkeypatch.setenv("VLM_KEY", "sk-secret-of-ours")
     file = tmp_path / "answers"

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import AfterValidator, BaseModel, Field, PositiveInt, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from fakevlm import paths, plugins
 from fakevlm.errors import UserError
@@ -21,7 +22,7 @@ from fakevlm.errors import UserError
 class Section(BaseModel):
     """A section of params.yaml: no unknown key, no silent conversion, values that fit together."""
 
-    model_config = {"strict": True, "frozen": True}
+    model_config = {"strict": True, "frozen": True, "allow_inf_nan": False}
 
     @model_validator(mode="before")
     @classmethod
@@ -585,8 +586,9 @@ def load_params(profile: str | None = None, file: Path | None = None) -> Params:
     """
     file = file or paths.root() / "params.yaml"
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        # As DVC reads and writes it (YAML 1.2): 2e-05 is a number, 1:30 is none, no key stands twice.
+        content = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, YAMLError) as error:
         cure = "restore it with `git checkout params.yaml`"
         raise UserError(f"{file} is not readable YAML: {error}", cure) from error
     content = content if isinstance(content, dict) else {}
@@ -618,5 +620,4 @@ def _explain(problem: Any, profile: str, section: Any) -> str:
     given = problem.get("input")
     if problem["type"] in ("value_error", "missing") or isinstance(given, dict | list):
         return text
-    reading = isinstance(given, str) and problem["type"].startswith("float")
-    return f"{text}, got {given!r}" + (" (YAML reads 2e-5 as text: write 2.0e-5)" if reading else "")
+    return f"{text}, got {given!r}"

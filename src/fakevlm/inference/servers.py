@@ -28,7 +28,8 @@ if TYPE_CHECKING:  # the miniature pays nothing for it
     from openai.types.chat import ChatCompletion
 
 _WHOLE = ("stop", "eos_token", "stop_sequence")  # finish reasons of an answer that the model ended itself
-_RETRIED = (408, 409, 429)  # of the 4xx; all from 500 on too
+_RETRIED = (408, 409, 425, 429)  # of the 4xx; all from 500 on too
+_REJECTED = (400, 413, 415, 422)  # these are about one request; all others about the account or the server
 _ALL_REJECTED = 100  # in a row, without one answer: all others will be too
 _MESSAGE = 500  # characters of a server's message that are kept
 _CONNECT_SECONDS = 10.0
@@ -314,12 +315,18 @@ class Client:
             await replica.client.close()
 
     def _connect(self) -> Pool:
-        from openai import AsyncOpenAI, Timeout
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
         self._key = need_key(self.spec, self._entry)
         timeout = Timeout(self.spec.timeout, connect=min(_CONNECT_SECONDS, self.spec.timeout))
         options = {"api_key": self._key or "none", "max_retries": 0, "timeout": timeout}
-        return Pool([Replica(url, AsyncOpenAI(base_url=url, **options)) for url in self.spec.urls], self._who)
+
+        def replica(url: str) -> Replica:
+            # A redirect would send key, image and prompt to another host.
+            http = DefaultAsyncHttpxClient(follow_redirects=False, timeout=timeout)
+            return Replica(url, AsyncOpenAI(base_url=url, http_client=http, **options))
+
+        return Pool([replica(url) for url in self.spec.urls], self._who)
 
     async def _attempt(self, replica: Replica, messages: list[Any], sampling: Mapping[str, Any]) -> Outcome:
         """Ask one replica once; raise `_Failure` where that may be repeated."""
@@ -369,11 +376,11 @@ class Client:
             403: f"ask for access to this model, or use another key ({self._entry}.api_key_env)",
             404: f"{replica.url}/models lists what is served there; set {self._entry}.model or urls to match",
         }
-        if status in cures:
-            text = f"{self._who}: {replica.url} answers {status} for model {self.model!r}: {message}"
-            raise UserError(text, cures[status]) from error
         if status in _RETRIED or status >= 500:
             raise _Failure(f"{replica.url}: {message}", _retry_after(error.response.headers)) from error
+        if status not in _REJECTED:
+            text = f"{self._who}: {replica.url} answers {status} for model {self.model!r}: {message}"
+            raise UserError(text, cures.get(status, "cure that; a new run goes on from here")) from error
         return Outcome("refused" if error.code == "content_filter" else "rejected", message)
 
     def _clean(self, message: str) -> str:
