@@ -12,8 +12,6 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from fakevlm.cli import app, main
-from fakevlm.data.records import decode
-from fakevlm.detect import read_image
 
 RUNNER = CliRunner()
 
@@ -83,14 +81,6 @@ def test_detect_says_that_weights_are_not_right(project, base, photo, monkeypatc
     assert "no model could be loaded" in capsys.readouterr().err
     assert call(monkeypatch, "detect", str(photo)) == 1
     assert "dvc repro finetune@explanation" in capsys.readouterr().err
-
-
-def test_photographs_are_turned_upright(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # held on its side
-    Image.new("RGB", (40, 20)).save(tmp_path / "side.jpg", exif=exif)
-    assert read_image(tmp_path / "side.jpg").size == (20, 40)
-    assert decode((tmp_path / "side.jpg").read_bytes()).size == (20, 40)
 
 
 @pytest.mark.parametrize("arguments", [["verify", "nonsense"], ["estimate", "annotate", "--rate", "-1"]])

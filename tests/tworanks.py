@@ -5,13 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import tinyllava
-from conftest import killed_after
 from fakevlm.config.params import DeepSpeed
 from fakevlm.training import ranks
-from fakevlm.training.data import Examples
 
 STEPS = 4  # of 3 an epoch; checkpoints every 2 steps fall into and between epochs
-KILLED_AFTER = 7  # batches, those of validation included: after the first checkpoint, within an epoch
 SETTINGS: dict[str, Any] = {"checkpoint_every": 2, "mirror": True, "vision_learning_rate": 5e-3}
 TUNES: dict[str, dict[str, Any]] = {
     "zero2": {"deepspeed": DeepSpeed(stage=2, processes=2)},
@@ -19,7 +16,6 @@ TUNES: dict[str, dict[str, Any]] = {
     "zero3-bf16": {"deepspeed": DeepSpeed(stage=3, processes=2), "precision": "bf16"},
     "head": {"deepspeed": DeepSpeed(stage=3, processes=2)},
 }
-KILLED = "zero3-bf16"
 
 
 def run(base: Path, name: str, work: Path, **tune: Any) -> Any:
@@ -34,11 +30,6 @@ def main(base: Path, folder: Path) -> None:
     ranks.connect()
     for name in TUNES:
         run(base, name, folder / name).train()
-    with killed_after(KILLED_AFTER, Examples, "collate"):
-        run(base, KILLED, folder / "killed").train()
-    complete = ranks.agree(lambda: len(list(folder.glob("killed/*/checkpoint-*/complete"))))
-    (folder / "reached").write_text(str(complete))
-    run(base, KILLED, folder / "killed").train()
     ranks.disconnect()
 
 

@@ -72,8 +72,7 @@ def test_the_schema_is_one_that_every_server_takes() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("The fur is waxy.", "Invalid JSON"),
-        (reply("real"), "the image is fake, and the verdict says real"),
+        ("The fur is waxy.", "Invalid JSON"), (reply("real"), "the image is fake, and the verdict says real"),
         (json.dumps({"verdict": "fake", "texture": []}), "geometry: Field required"),
         (reply("fake", colour=[]), "colour"),
         (reply("fake", texture=[clause(WAXY, "1", "2")]), "texture.0.annotators.0"),
@@ -83,7 +82,7 @@ def test_the_schema_is_one_that_every_server_takes() -> None:
         (f"Sure! Here it is:\n{reply('fake')}", "Invalid JSON"),
         (reply("fake", texture=[{}] * 50), "(and 147 more)"),
     ],
-)
+)  # fmt: skip
 def test_what_does_not_fit_is_invalid_and_says_why(text: str, problem: str) -> None:
     annotation = judged(text)
     assert (annotation.outcome, annotation.text, annotation.clues) == ("invalid", "", ())
@@ -105,15 +104,13 @@ AGREED = [("texture", WAXY, 2, False)]
 @pytest.mark.parametrize(
     ("label", "annotators", "critical", "clues"),
     [
-        (FAKE, [1, 2], False, AGREED),
-        (FAKE, [1], False, []),
+        (FAKE, [1, 2], False, AGREED), (FAKE, [1], False, []),
         (FAKE, [2], True, [("texture", WAXY, 1, True)]),
         (FAKE, [2, 2, 2], False, []),  # one annotator three times is one
         (FAKE, [], True, []),  # critical, but nobody says so
-        (FAKE, [1, 2], True, AGREED),
-        (REAL, [1], True, []),
+        (FAKE, [1, 2], True, AGREED), (REAL, [1], True, []),
     ],
-)
+)  # fmt: skip
 def test_a_clue_needs_two_annotators_or_to_be_critical(label, annotators, critical, clues) -> None:
     assert kept(label, texture=[clause(WAXY, *annotators, critical=critical)]) == clues
 

@@ -34,12 +34,11 @@ def apart(first: Image.Image, second: Image.Image) -> int:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda image: jpeg(image, 60),
-        lambda image: image.resize((64, 64)),
+        lambda image: jpeg(image, 60), lambda image: image.resize((64, 64)),
         lambda image: image.resize((300, 300)).convert("L"),
         lambda image: ImageEnhance.Brightness(image).enhance(0.9),
     ],
-)
+)  # fmt: skip
 def test_copies_of_an_image_are_near_and_other_images_far(change) -> None:
     images = [drawn(seed) for seed in range(6)]
     assert max(apart(image, change(image)) for image in images) <= 4

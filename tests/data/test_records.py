@@ -18,6 +18,7 @@ from fakevlm.data import records
 from fakevlm.data.corpora.files import BadImage, decoded
 from fakevlm.data.records import Record, decode, encode, read_records, write_records
 from fakevlm.data.shards import Records, columns_of, take, without_images
+from fakevlm.detect import read_image
 from fakevlm.errors import UserError
 
 WALK = """
@@ -157,6 +158,13 @@ def test_memory_does_not_grow_with_the_records(tmp_path: Path) -> None:
 
     few, many = peak(100), peak(400)  # 30 and 120 MB of images
     assert many < few + 40
+
+
+def test_photographs_are_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # held on its side
+    (tmp_path / "side.jpg").write_bytes(side := encode(Image.new("RGB", (40, 20)), "JPEG", exif=exif))
+    assert read_image(tmp_path / "side.jpg").size == decode(side).size == (20, 40)
 
 
 def test_sixteen_bits_a_pixel_are_read_by_their_upper_eight_and_pixels_of_no_known_range_not() -> None:

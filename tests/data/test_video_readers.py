@@ -65,9 +65,7 @@ def test_broken_and_missing_videos_are_unusable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("only", [None, "010", "005"])
-def test_a_frame_that_the_header_promises_and_that_does_not_come_is_unusable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: str | None
-) -> None:
+def test_a_promised_frame_that_does_not_come_is_unusable(tmp_path: Path, monkeypatch, only: str | None):
     film(tmp_path / VIDEOS / "000.mp4", 9)
     monkeypatch.setattr(ffpp, "numbers", lambda file, wanted: spaced(11, wanted))
     drawn = (lambda id: id == ffpp.frame_id(None, "000", f"{only}.png")) if only else None

@@ -135,10 +135,9 @@ def test_probabilities_are_kept_and_scores_turn_at_the_threshold(tmp_path: Path,
         ("id,p_fake\nff++/a.png,1\nff++/a.png,1\nff++/b.png,1\n", "names 'ff\\+\\+/a.png' twice"),
         ("id,score\nff++/a.png,1\nff++/b.png,1\n", "without a threshold"),
         ("image,p_fake\nff++/a.png,1\n", "has the columns image, p_fake"),
-        ("id,p_fake,score\nff++/a.png,1,1\n", "has the columns id, p_fake, score"),
-        ("", "no readable CSV"),
+        ("id,p_fake,score\nff++/a.png,1,1\n", "has the columns id, p_fake, score"), ("", "no readable CSV"),
     ],
-)
+)  # fmt: skip
 def test_a_csv_that_does_not_fit(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         answers(tmp_path, text)

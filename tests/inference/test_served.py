@@ -86,11 +86,10 @@ def test_servers_that_give_the_likeliest_tokens(server, base, alone, style, caps
 @pytest.mark.parametrize(
     ("style", "message"),
     [
-        ("bare", "serve it with vLLM or SGLang"),
-        ("other", r"HUMAN.*trained on.*USER"),
+        ("bare", "serve it with vLLM or SGLang"), ("other", r"HUMAN.*trained on.*USER"),
         ("limited", r"greater than max allowed[\s\S]*--max-logprobs[\s\S]*--max-model-len"),
     ],
-)
+)  # fmt: skip
 def test_what_a_server_lacks_is_named(server, base, style: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         _ask(base, f"{server}/{style}/v1")

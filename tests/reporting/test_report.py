@@ -56,13 +56,11 @@ def own(root: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("stage", "path"),
     [
-        ("collect", "collect/truth.jsonl"),
-        ("collect", "collect/benchmarks/loki"),
-        ("annotate", "annotate/fakeclue/test"),
-        ("finetune@head", "finetune/head/log.csv"),
+        ("collect", "collect/truth.jsonl"), ("collect", "collect/benchmarks/loki"),
+        ("annotate", "annotate/fakeclue/test"), ("finetune@head", "finetune/head/log.csv"),
         ("evaluate@ddvqa", "evaluate/ddvqa/predictions.parquet"),
     ],
-)
+)  # fmt: skip
 def test_a_missing_artifact_names_its_stage(stage: str, path: str, own: Path, params: Params) -> None:
     shutil.move(own / path, own / "away")
     with pytest.raises(UserError, match=rf"stage {stage} (.|\n)*dvc repro {stage}"):
@@ -162,17 +160,13 @@ WIDE, CERTAIN = Score("d", 0.8, 0.75, 0.88), Score("e", 1.0, np.nan, np.nan)
 @pytest.mark.parametrize(
     ("better", "other", "verdict", "on_a_par"),
     [
-        (HIGH, LOW, AGREES, AGREES),
-        (HIGH, MIDDLE, LEANS, AGREES),
-        (WIDE, MIDDLE, TIES, LEANS),
-        (LOW, MIDDLE, DIFFERS, DIFFERS),
-        (None, MIDDLE, UNKNOWN, UNKNOWN),
+        (HIGH, LOW, AGREES, AGREES), (HIGH, MIDDLE, LEANS, AGREES), (WIDE, MIDDLE, TIES, LEANS),
+        (LOW, MIDDLE, DIFFERS, DIFFERS), (None, MIDDLE, UNKNOWN, UNKNOWN),
         (HIGH, Score("b", 0.1, 0.0, 0.2, unparsed=1.0), SILENT, SILENT),
-        (HIGH, Score("b", 0.0, np.nan, np.nan), SILENT, SILENT),
-        (CERTAIN, WIDE, LEANS, AGREES),
+        (HIGH, Score("b", 0.0, np.nan, np.nan), SILENT, SILENT), (CERTAIN, WIDE, LEANS, AGREES),
         (WIDE, CERTAIN, TIES, LEANS),
     ],
-)
+)  # fmt: skip
 def test_verdicts_follow_the_intervals(better, other, verdict: str, on_a_par: str) -> None:
     assert compare(better, other) == verdict
     assert compare(better, other, on_a_par=True) == on_a_par

@@ -46,16 +46,14 @@ def test_notes_and_corrections_name_columns_that_exist_and_ids_are_unique() -> N
     ("words", "following"),
     [
         ("2a/(1+a)", ["CNNSpot, Fake", "Gram-Net, Fake", "LNP, Fake", "FakeVLM, Real", "FakeVLM, Fake"]),
-        ("average of the four", ["CDFA", "FakeVLM"]),
-        ("Qwen2-VL-72B", []),
-        ("LOKI ", []),
+        ("average of the four", ["CDFA", "FakeVLM"]), ("Qwen2-VL-72B", []), ("LOKI ", []),
         ("patches an image", ["patches an image"]),
         (
             "released weights' answers",
             ["FakeVLM's F1 on FakeClue as F1(real) of the released weights' answers"],
         ),
     ],
-)
+)  # fmt: skip
 def test_which_claims_follow(words: str, following: list[str]) -> None:
     checks = [check for check in arithmetic.checks(PUBLISHED) if words in check.what]
     assert checks
@@ -114,9 +112,7 @@ def test_the_paper_is_unchanged_and_the_run_beside_it(name: str) -> None:
         ("table6", "LLaVA + Explanatory Text", "loki", ("all", "acc"), ("all", "acc")),
     ],
 )
-def test_run_values_are_the_scores(
-    table: str, method: str, benchmark: str, cell: tuple, score: tuple
-) -> None:
+def test_run_values_are_the_scores(table: str, method: str, benchmark: str, cell: tuple, score: tuple):
     shown, scored = ({"benchmark": benchmark, "subset": s, "metric": m} for s, m in (cell, score))
     method_scored = method.replace("LLaVA + Explanatory Text", "FakeVLM")
     expected = value(SCORES, method=method_scored, **scored)

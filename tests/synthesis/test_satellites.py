@@ -135,9 +135,7 @@ def test_generated_images_are_records_that_inherit_their_item(tmp_path: Path) ->
     assert [(r.id, r.sha256, truth) for r, truth in again] == [(r.id, r.sha256, None) for r, _ in generated]
 
 
-def test_a_killed_run_makes_the_same_images_and_repeats_little(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_run_makes_the_same_images_and_repeats_little(tmp_path: Path, monkeypatch) -> None:
     aerials, _ = taken_in(tmp_path / "a", settings())
     before, values, calls, most = torch.random.get_rng_state(), Cache(None), [], 99
 
@@ -219,9 +217,7 @@ def test_the_stage_collects_them(tmp_path: Path, project: Path, monkeypatch: pyt
     assert np.asarray(sheet.crop((132, 0, 164, 32))).std() > 5
 
 
-def test_the_command_writes_weights_that_the_stages_load(
-    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_writes_weights_that_the_stages_load(tmp_path: Path, project: Path, monkeypatch) -> None:
     files = {f"cvusa/bingmap/19/{n:07d}.jpg": aerial(n).image for n in range(16)}
     for n, (category, synset) in enumerate([*SYNSETS.items()] * 2):
         files[f"genimage/ADM/train/nature/{synset}_{n}.JPEG"] = picture(category, n)
