@@ -51,6 +51,7 @@ def test_detect_names_bad_files_and_answers_the_others(project, base, photo, mon
     Path("empty").mkdir()
     errors = {"broken.jpg": "not a readable image", "none.png": "no such file", " ": "name is empty"}
     errors |= {"https://example.com/a.jpg": "download the image", "empty": "holds no image"}
+    errors["red\x1b[31m"] = "no such file"
     arguments = ["detect", *errors, str(photo), "--model", str(base)]
     done = RUNNER.invoke(app, arguments)
     assert done.exit_code == 2
@@ -59,7 +60,7 @@ def test_detect_names_bad_files_and_answers_the_others(project, base, photo, mon
     assert answer["path"] == str(photo)
     for row, (name, error) in zip(refused, errors.items(), strict=True):
         assert (row.keys(), row["path"], error in row["error"]) == ({"path", "error"}, name, True)
-        assert f"{name}: {row['error']}" in done.stderr
+        assert f"{name}: {row['error']}".replace("\x1b", "\ufffd") in done.stderr
 
 
 def test_detect_says_that_weights_are_not_right(project, base, photo, monkeypatch, capsys) -> None:

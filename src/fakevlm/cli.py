@@ -1,5 +1,6 @@
 """The command `fakevlm`. Each subcommand imports what it needs, so that `--help` is quick."""
 
+import io
 import json
 import sys
 from dataclasses import asdict
@@ -22,6 +23,11 @@ app = typer.Typer(
 Profile = Annotated[
     str | None, typer.Option(help="Section of params.yaml.", show_default="the one the file names")
 ]
+
+
+def _shown(text: str) -> str:
+    """Return names and words from outside without control characters, which a terminal would obey."""
+    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
 @app.command()
@@ -50,11 +56,11 @@ def detect(
         if as_json:
             print(json.dumps(asdict(result), ensure_ascii=False), flush=True)
         elif isinstance(result, Unreadable):
-            print(f"{result.path}: {result.error}", file=sys.stderr)
+            print(_shown(f"{result.path}: {result.error}"), file=sys.stderr)
         else:
             verdict = "NO VERDICT" if result.verdict == "unparsed" else result.verdict.upper()
-            print(f"{result.path}: {verdict}, P(fake) = {result.p_fake:.3f}", flush=True)
-            print(f"  {result.text or '(no words)'}", flush=True)
+            print(_shown(f"{result.path}: {verdict}, P(fake) = {result.p_fake:.3f}"), flush=True)
+            print(_shown(f"  {result.text or '(no words)'}"), flush=True)
     if unreadable:
         raise typer.Exit(2)
 
@@ -184,10 +190,13 @@ def main() -> None:
     """Run the command line. A mistake that the user can fix is printed without a traceback; exit code 1."""
     for entry in entry_points(group="fakevlm.commands"):
         app.command(entry.name)(entry.load())
+    for stream in (sys.stdout, sys.stderr):  # LANG=C, or a file name that is no UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:  # also a full disk, a folder without rights
+        print(_shown(f"error: {error}"), file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
