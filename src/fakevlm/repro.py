@@ -34,25 +34,29 @@ GPUS = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # a stage has all GPUs for itse
 def out_of_date(targets: list[str]) -> dict[str, set[str]]:
     """Return the stages that are out of date, or depend on one that is, with those of them that each needs.
 
-    Stages that many others depend on come first. `targets` limits all to these stages and what they need.
+    Stages that many others depend on come first, then long ones (dvc.yaml: meta.seconds). `targets` limits
+    all to these stages and what they need.
 
     Raises:
         UserError: DVC knows no such stage, cannot read its files, or runs one of them already.
     """
     os.chdir(paths.root())  # DVC names a stage as seen from here
     serialize.LOADERS[".yaml"] = functools.cache(serialize.load_yaml)  # else a parse of params.yaml a stage
-    stale: dict[str, tuple[int, set[str]]] = {}
+    stale: dict[str, set[str]] = {}
+    rank: dict[str, tuple[int, float]] = {}
     try:
         with lock_repo(repo := Repo(_wait_for_lock=True)):
             graph = repo.index.graph
             for stage in plan_repro(graph, collect_stages(repo, targets)):  # those it needs come before it
                 needs = {need.addressing for need in graph.successors(stage)} & stale.keys()
                 if needs or stage.changed():
-                    stale[stage.addressing] = (-len(networkx.ancestors(graph, stage)), needs)
+                    seconds = (getattr(stage, "meta", None) or {}).get("seconds", 0)
+                    rank[stage.addressing] = (-len(networkx.ancestors(graph, stage)), -seconds)
+                    stale[stage.addressing] = needs
     except DvcException as error:
         cure = "docs/troubleshooting.md has the usual causes; `dvc stage list` names the stages"
         raise UserError(f"DVC: {error}", cure) from error
-    return {name: stale[name][1] for name in sorted(stale, key=lambda name: stale[name][0])}
+    return {name: stale[name] for name in sorted(stale, key=rank.__getitem__)}
 
 
 def _start(name: str) -> subprocess.Popen[str]:
