@@ -87,7 +87,7 @@ def scores(benchmark: str, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _predictions(records: list[Record], ground_truth: Truth, rng: np.random.Generator) -> pd.DataFrame:
-    columns = ("id", "item", "label", "category", "generator", "question")
+    columns = ("id", "group", "label", "category", "generator", "question")
     rows = []
     for method in METHODS:
         for record in records:

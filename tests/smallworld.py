@@ -23,12 +23,12 @@ def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5
     rng = np.random.default_rng(seed)
     records, ground_truth, categories = [], [], []
 
-    def add(key: str, category: str, item: str, split: str | None = None, **options) -> None:
+    def add(key: str, category: str, group: str, split: str | None = None, **options) -> None:
         source, kind = key.split("/")[:2]
         label = FAKE if kind == "fake" else REAL
         shot = shoot(category, rng, fake=label == FAKE, size=64, **options)
         given = category if source == "ff++" else None
-        record = Record(key, shot.jpeg, label, source, item, given, split=split)
+        record = Record(key, shot.jpeg, label, source, group, given, split=split)
         record.height, record.width = shot.pixels.shape[:2]
         records.append(record)
         ground_truth.append(GroundTruth(key, label, category, shot.artifacts, shot.qualities))

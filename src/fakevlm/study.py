@@ -41,7 +41,7 @@ METHODS = (FROZEN, VISION_PROBE, LMM_PROBE, *TUNED.values())
 # Features that each probe may use; the better one on the validation split counts.
 POOLINGS = {VISION_PROBE: ("vision",), LMM_PROBE: ("last", "mean")}
 STRENGTHS = tuple(10.0**n for n in range(-5, 3))  # of the probes' inverse regularisation C
-PREDICTION_COLUMNS = ["method", "benchmark", "id", "item", "label", "category", "text", "p_fake", "verdict"]
+PREDICTION_COLUMNS = ["method", "benchmark", "id", "group", "label", "category", "text", "p_fake", "verdict"]
 
 Split = Sequence[Record]
 Tests = dict[str, Split]  # by benchmark
@@ -126,7 +126,7 @@ def _words(params: Params, weights: str | Path, method: str, tests: Tests, cache
 
 
 def score(predictions: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
-    """Return detection metrics of each method on each benchmark, with 95 % bootstrap intervals over items.
+    """Return detection metrics of each method on each benchmark, with 95 % bootstrap intervals over groups.
 
     Subsets: `all`; `label=real`, `label=fake` and `category=…` with accuracy only. All methods have the same
     `draws`.
@@ -141,7 +141,7 @@ def score(predictions: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
             verdicts, p_fake = metrics.codes(part["verdict"].to_numpy()), part["p_fake"].to_numpy()
             several = metrics.detection(label, verdicts, p_fake, everything, everything)
             several = [metric for metric in several if subset == "all" or metric[0] == "acc"]
-            estimates = metrics.estimates(several, label, pd.factorize(part["item"])[0], draws, seed)
+            estimates = metrics.estimates(several, label, pd.factorize(part["group"])[0], draws, seed)
             rows += [(method, benchmark, subset, *estimate) for estimate in estimates]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -187,7 +187,7 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         answers[method] = _words(params, work / objective / "model", method, tests, cache)
     frames = []
     for name, records in tests.items():
-        known = columns_of(records, ["id", "item", "label", "category"]).astype({"label": int})
+        known = columns_of(records, ["id", "group", "label", "category"]).astype({"label": int})
         frames += [known.assign(method=m, benchmark=name, **answers[m][name]) for m in METHODS]
     predictions = pd.concat(frames, ignore_index=True)[PREDICTION_COLUMNS]
     scores = score(predictions, params.evaluate.bootstrap, params.seed)

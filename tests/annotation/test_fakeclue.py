@@ -48,7 +48,7 @@ def test_records_and_the_releases_json_say_the_same(built, world: Path, tmp_path
             (answer,) = record.references
             assert answer.startswith(f"This is a {'real' if record.label == REAL else 'fake'} image. ")
     assert sorted(ids) == sorted(fakeclue.images["id"])
-    assert fakeclue.images.groupby("item")["split"].nunique().max() == 1
+    assert fakeclue.images.groupby("group")["split"].nunique().max() == 1
     assert QUESTION not in (out / "data_json" / "test.json").read_text(), "the release spells it otherwise"
     columns = operator.attrgetter("id", "image", "label", "category", "references")
     read_back = release.read(tmp_path, splits=["test"])

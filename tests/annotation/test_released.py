@@ -46,7 +46,7 @@ def test_images_texts_and_test_split_are_the_releases(release: Path, project: Pa
     assert built.metrics["images"] == {"train": len(train), "val": len(val), "test": 12}
     assert len(train) + len(val) == 36
     assert 4 <= len(val) <= 12
-    assert not set(train["item"]) & set(val["item"])
+    assert not set(train["group"]) & set(val["group"])
     assert set(val["category"]) == {"deepfake", "satellite", "doc"}
     assert pd.read_parquet(out / "candidates.parquet").columns.tolist() == CANDIDATES.names
     before = content(out)
@@ -59,11 +59,11 @@ def test_images_texts_and_test_split_are_the_releases(release: Path, project: Pa
 
 
 def test_an_item_on_both_sides_stays_where_the_release_has_it(release: Path) -> None:
-    names = ["id", "label", "category", "item", "split", "references"]
+    names = ["id", "label", "category", "group", "split", "references"]
     read = map(operator.attrgetter(*names), fakeclue.read(release / "fakeclue"))
     records = pd.DataFrame(read, columns=names)
     test = records["split"] == "test"
-    assert set(records[test]["item"]) & set(records[~test]["item"]), "as in the real release"
+    assert set(records[test]["group"]) & set(records[~test]["group"]), "as in the real release"
     split = plan(records, 0.2, 3)["split"]
     assert (split[test] == "test").all()
     assert (split != plan(records, 0.2, 4)["split"]).any()
@@ -79,7 +79,7 @@ def test_ffpp_beside_the_release_serves_the_benchmarks_alone(release: Path, proj
     assert len(read_frame(project / "artifacts/collect/records")) == 48
     frames = read_frame(project / "artifacts/collect/benchmarks/ffpp")
     assert set(frames["split"]) == {"test"}
-    assert set(frames["item"]) == {"002", "007"}  # FF++'s own test videos, not the release's frames
+    assert set(frames["group"]) == {"002", "007"}  # FF++'s own test videos, not the release's frames
     assert counts.benchmarks == {"ddvqa": 6, "ffpp": len(frames)}
 
 

@@ -1,4 +1,4 @@
-"""Which images make FakeClue: balanced, split by item, reproducible."""
+"""Which images make FakeClue: balanced, split by group, reproducible."""
 
 import pandas as pd
 import pytest
@@ -8,7 +8,7 @@ from fakevlm.errors import UserError
 
 
 def table(rows: list[tuple]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["id", "label", "category", "item", "split"])
+    return pd.DataFrame(rows, columns=["id", "label", "category", "group", "split"])
 
 
 def many(category: str, fakes: int, reals: int) -> list[tuple]:
@@ -34,7 +34,7 @@ def test_items_stay_together_and_official_splits_are_kept() -> None:
     records = table(frames() + [(f"s/{n}", n % 2, "satellite", f"photo{n // 2}", None) for n in range(60)])
     official = records["split"]
     records["split"] = assign_splits(records, 0.1, 0.3, seed=3)
-    assert records.groupby("item")["split"].nunique().max() == 1
+    assert records.groupby("group")["split"].nunique().max() == 1
     assert (records["split"] == official)[official.notna()].all()
     assert set(records.loc[records["category"] == "satellite", "split"]) == set(SPLITS)
 
@@ -81,6 +81,6 @@ def test_errors_name_the_cause() -> None:
     with pytest.raises(UserError, match="one label only"):
         planned(many("doc", 4, 0))
     torn = table([("a", 0, "doc", "x", "train"), ("b", 1, "doc", "x", "test")])
-    for share, message in ((0.1, "item x"), (0.5, "train on")):
+    for share, message in ((0.1, "group x"), (0.5, "train on")):
         with pytest.raises(UserError, match=message):
             assign_splits(torn, share, share, seed=1)

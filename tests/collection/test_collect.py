@@ -93,7 +93,7 @@ def test_the_same_inputs_make_the_same_bytes_and_synthesized_images_join(tmp_pat
     assert content(tmp_path / "a") == content(tmp_path / "b")
     fakes = read_frame(tmp_path / "a/records").query("label == 0 and source != 'genimage'")
     assert fakes["category"].value_counts().to_dict() == {"doc": 4, "satellite": 3}
-    assert set(fakes.query("category == 'doc'")["item"]) <= {"doc/real/0001.jpg", "doc/real/0003.jpg"}
+    assert set(fakes.query("category == 'doc'")["group"]) <= {"doc/real/0001.jpg", "doc/real/0003.jpg"}
     ground_truth = read_ground_truth(tmp_path / "a/truth.jsonl")
     assert set(ground_truth) == set(fakes["id"])
     assert all(truth.artifacts for truth in ground_truth.values())

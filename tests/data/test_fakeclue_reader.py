@@ -56,7 +56,7 @@ def test_records_of_both_splits_straight_from_the_zips(tmp_path: Path) -> None:
     assert [r.image for r in records] == PICTURES
     assert records[1].references == ["This is a real image. Clue 1; another"]
     assert {(r.width, r.height, r.question) for r in records} == {(30, 20, FAKECLUE_QUESTION)}
-    assert [(r.source, r.generator, r.item) for r in records[:3]] == [
+    assert [(r.source, r.generator, r.group) for r in records[:3]] == [
         ("ff++", "Deepfakes", "033"), ("ff++", None, "033"),
         ("genimage", "adm", "genimage/fake/416_adm_45.PNG"),
     ]  # fmt: skip

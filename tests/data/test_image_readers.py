@@ -30,7 +30,7 @@ def test_files_become_records(tmp_path: Path, corpus: str) -> None:
     assert {r.category for r in records} == {"satellite" if corpus == "vigor" else None}
     assert [r.image for r in records] == [(tmp_path / file).read_bytes() for file in expected]
     neighbours = {"satellite/real/satellite_41.873_-87.69.png": "vigor/Chicago/41.87,-87.69"}
-    assert [r.item for r in records] == [neighbours.get(r.id, r.id) for r in records]
+    assert [r.group for r in records] == [neighbours.get(r.id, r.id) for r in records]
 
 
 def test_chameleons_test_folder_may_be_named_itself(tmp_path: Path) -> None:

@@ -45,13 +45,13 @@ def test_ffpp_reads_videos_methods_and_splits(tmp_path: Path) -> None:
     records, unusable = parted(ffpp.read(ffpp_tree(tmp_path), 2))
     assert len(records) == 2 * (4 + 4 * 2)
     assert unusable == []
-    first, last = ((r.id, r.label, r.item, r.split, r.generator) for r in (records[0], records[-1]))
+    first, last = ((r.id, r.label, r.group, r.split, r.generator) for r in (records[0], records[-1]))
     assert first == ("ff++/real/youtube/c23/frames/000/000.png", REAL, "000", "train", None)
     name = "ff++/fake/NeuralTextures/c23/frames/007_002/004.png"
     assert last == (name, FAKE, "007", "test", "NeuralTextures")
     assert {r.category for r in records} == {"deepfake"}
     assert all(Image.open(io.BytesIO(r.image)).format == "PNG" for r in records)
-    assert {r.item for r in ffpp.read(tmp_path, 2, splits=("test",))} == {"007", "002"}
+    assert {r.group for r in ffpp.read(tmp_path, 2, splits=("test",))} == {"007", "002"}
 
 
 def test_broken_and_missing_videos_are_unusable(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_broken_and_missing_videos_are_unusable(tmp_path: Path) -> None:
     (videos / "000.mp4").write_bytes((videos / "000.mp4").read_bytes()[:300])
     (videos / "003.mp4").write_bytes(b"")
     records, unusable = parted(ffpp.read(tmp_path, 2))
-    assert {r.item for r in records if r.label == REAL} == {"002", "007"}
+    assert {r.group for r in records if r.label == REAL} == {"002", "007"}
     assert [row.path for row in unusable] == [f"{VIDEOS}/000.mp4", f"{VIDEOS}/003.mp4"]
     assert ffpp.video_frames(tmp_path, None, "999", 2)[1] == [("ff++", f"{VIDEOS}/999.mp4", "video missing")]
 

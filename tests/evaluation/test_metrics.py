@@ -78,16 +78,16 @@ def test_weights_are_repetitions() -> None:
 def test_draws_keep_classes_and_items_together() -> None:
     """Apart, an AUC over frames of one video would be taken for one over strangers."""
     label = np.array([FAKE] * 6 + [REAL] * 3 + [REAL, FAKE, FAKE] * 12)
-    item = np.array([0, 0, 1, 1, 2, 2, 3, 4, 5, *np.repeat(np.arange(6, 18), 3)])
-    weights = metrics.draws(label, item, 200, seed=3)
+    group = np.array([0, 0, 1, 1, 2, 2, 3, 4, 5, *np.repeat(np.arange(6, 18), 3)])
+    weights = metrics.draws(label, group, 200, seed=3)
     assert weights.shape == (200, 45)
     assert (weights[:, 0:6:2] == weights[:, 1:6:2]).all()  # frames of one video are drawn together
     assert (weights[:, 9::3] == weights[:, 10::3]).all()  # and a video with its manipulations
     assert (weights[:, 9::3] == weights[:, 11::3]).all()
     for stratum, total in ((slice(0, 6), 6), (slice(6, 9), 3), (slice(9, 45), 36)):
         assert (weights[:, stratum].sum(axis=1) == total).all()
-    assert (weights == metrics.draws(label, item, 200, seed=3)).all()
-    assert not (weights == metrics.draws(label, item, 200, seed=4)).all()
+    assert (weights == metrics.draws(label, group, 200, seed=3)).all()
+    assert not (weights == metrics.draws(label, group, 200, seed=4)).all()
     assert not (weights[:, 0] == weights[:, 6]).all()  # the strata are drawn apart
 
 
@@ -95,13 +95,13 @@ def test_what_never_varies_is_not_certain() -> None:
     label = np.array([REAL] * 9 + [FAKE] * 9)
     weights = metrics.draws(label, np.arange(18), 200, seed=0)
     for hits, verdict in ((18, label), (0, 1 - label)):
-        interval = metrics.interval(partial(metrics.accuracy, label, verdict), weights, items=18)
+        interval = metrics.interval(partial(metrics.accuracy, label, verdict), weights, groups=18)
         exact = binomtest(hits, 18).proportion_ci(method="exact")
         assert interval == pytest.approx((hits / 18, exact.low, exact.high))
-    # No share of items, or neither all nor nothing (one label always right, the other never): not known.
+    # No share of groups, or neither all nor nothing (one label always right, the other never): not known.
     assert np.isnan(metrics.interval(partial(metrics.accuracy, label, label), weights)[1:]).all()
     fakes = partial(metrics.accuracy, label, np.ones(18))
-    assert np.isnan(metrics.interval(fakes, weights, items=18)[1:]).all()
+    assert np.isnan(metrics.interval(fakes, weights, groups=18)[1:]).all()
 
 
 def test_interval_matches_theory_and_is_wider_for_clusters() -> None:
@@ -192,7 +192,7 @@ def _frame(method: str = "FakeVLM") -> pd.DataFrame:
         ("f", 1, "animal", None, None, "This is a real image.", 0.2, "real", ""),
     ]
     frame = pd.DataFrame(rows, columns=columns)
-    return frame.assign(method=method, item=frame["id"])
+    return frame.assign(method=method, group=frame["id"])
 
 
 def _encode(sentences) -> np.ndarray:
@@ -245,7 +245,7 @@ def test_ddvqa_decides_on_the_image_and_explains_every_question() -> None:
     ]
     frame = pd.DataFrame(rows, columns=["id", "label", "question", "text", "verdict", "reference"])
     frame = frame.assign(method="FakeVLM", category="deepfake", generator=None, p_fake=[0.9, 0.1, 0.2])
-    frame["item"] = ["v1", "v1", "v2"]
+    frame["group"] = ["v1", "v1", "v2"]
     scored = score(frame, {}, load_params(), "ddvqa", families=("all",), encode=_encode)
     assert set(scored["subset"]) == {"all"}
     assert _value(scored, "all", "acc") == (1.0, 2)

@@ -40,7 +40,7 @@ def load(task: str) -> dict[str, Any]:
 
 def doc(label: int, references: list[str] | None = None, question: str | None = None) -> dict[str, Any]:
     references = [tinyllava.ANSWERS[label]] if references is None else references
-    document = {"id": "genimage/1.png", "item": "1", "category": "animal", "question": question}
+    document = {"id": "genimage/1.png", "group": "1", "category": "animal", "question": question}
     return document | {"label": label, "references": references}
 
 

@@ -26,7 +26,7 @@ def build(name: str, scores: pd.DataFrame = SCORES, methods: tuple = (), videos:
     """A table from made-up scores."""
     params = SimpleNamespace(profile="mini", evaluate=SimpleNamespace(methods=methods))
     frames = {"scores": scores, "robustness": scores[:0], "average": AVERAGE}
-    predictions = {"ffpp": pd.DataFrame({"item": range(videos)})}
+    predictions = {"ffpp": pd.DataFrame({"group": range(videos)})}
     return build_table(name, SimpleNamespace(params=params, predictions=predictions, **frames), PUBLISHED)
 
 
@@ -137,8 +137,8 @@ def test_rows_of_perturbations_are_in_order_of_strength() -> None:
 
 def test_average_auc_is_the_mean_of_the_four_with_its_own_interval() -> None:
     rng, names = np.random.default_rng(0), np.array(list(MANIPULATIONS.values()))
-    frame = pd.DataFrame({"method": "FakeVLM", "item": np.arange(400), "label": np.arange(400) % 2})
-    frame["generator"] = np.where(frame.label == 1, None, names[frame.item // 2 % 4])
+    frame = pd.DataFrame({"method": "FakeVLM", "group": np.arange(400), "label": np.arange(400) % 2})
+    frame["generator"] = np.where(frame.label == 1, None, names[frame.group // 2 % 4])
     frame["p_fake"] = rng.normal(0.4 + 0.2 * (frame.label == 0), 0.2)
     pooled = average_auc(frame, bootstrap=200, seed=1)
     parts = [frame[(frame.label == 1) | (frame.generator == name)] for name in names]

@@ -88,7 +88,7 @@ def test_documents_in_fonts_have_the_pages_shape() -> None:
     assert Image.open(io.BytesIO(record.image)).size == (768, 1024)
     assert (record.label, record.category, record.source) == (FAKE, "doc", "doc")
     assert [r.id.split("/")[2].split("_")[0] for r, _ in drawn] == ["magazine", "paper"]
-    assert [r.item for r, _ in drawn] == ["doc/real/a.jpg", "doc/real/b.jpg"]
+    assert [r.group for r, _ in drawn] == ["doc/real/a.jpg", "doc/real/b.jpg"]
 
 
 def test_the_miniatures_documents_and_aerial_images_come_with_ground_truth() -> None:

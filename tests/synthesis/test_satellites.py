@@ -89,14 +89,14 @@ def test_a_map_has_the_cells_mean_colours_in_few_shades() -> None:
 def test_some_images_are_learned_from_and_the_others_lend_maps(tmp_path: Path) -> None:
     aerials, records = taken_in(tmp_path / "some", settings())
     learned = [record for record in records if record.split == "train"]
-    others = {record.item: square(record.pil(), 32) for record in records if record.split is None}
+    others = {record.group: square(record.pil(), 32) for record in records if record.split is None}
     assert (aerials.learned() == np.stack([square(record.pil(), 32) for record in learned])).all()
     assert len(aerials.lent(3)) == 3
-    assert {lender.item for lender in aerials.lent(99)} == set(others)
-    assert all((one.layout == layout_map(others[one.item], settings())).all() for one in aerials.lent(99))
+    assert {lender.group for lender in aerials.lent(99)} == set(others)
+    assert all((one.layout == layout_map(others[one.group], settings())).all() for one in aerials.lent(99))
     fewer, _ = taken_in(tmp_path / "fewer", settings(), 15)
-    rest = [lender.item for lender in aerials.lent(99) if lender.item != records[15].item]
-    assert [lender.item for lender in fewer.lent(99)] == rest, "one image less changes no other's turn"
+    rest = [lender.group for lender in aerials.lent(99) if lender.group != records[15].group]
+    assert [lender.group for lender in fewer.lent(99)] == rest, "one image less changes no other's turn"
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -126,9 +126,9 @@ def test_generated_images_are_records_that_inherit_their_item(tmp_path: Path) ->
     assert [(r.label, r.category, r.source) for r, _ in generated] == [(FAKE, "satellite", "satellite")] * 5
     assert [r.generator for r, _ in generated] == ["pix2pix"] * 3 + ["ddpm"] * 2
     lenders = aerials.lent(3)
-    assert [r.item for r, _ in generated] == [lender.item for lender in (*lenders, *lenders[:2])]
+    assert [r.group for r, _ in generated] == [lender.group for lender in (*lenders, *lenders[:2])]
     for record, truth in generated:
-        assert record.id == f"satellite/fake/{Path(record.item).stem}_{record.generator}_fake_B.jpg"
+        assert record.id == f"satellite/fake/{Path(record.group).stem}_{record.generator}_fake_B.jpg"
         assert record.pil().size == (32, 32)
         assert (truth.path, truth.label, truth.qualities) == (record.id, FAKE, [])
     again = sampled(aerials, settings(), tmp_path)
@@ -207,9 +207,9 @@ def test_the_stage_collects_them(tmp_path: Path, project: Path, monkeypatch: pyt
         collect(params, tmp_path / "broken")
     fakes = [r for r in records if r.label == FAKE]
     assert sorted(r.generator for r in fakes) == ["ddpm"] * 2 + ["painter"] + ["pix2pix"] * 3
-    splits = {r.item: r.split for r in records if r.label == REAL}
+    splits = {r.group: r.split for r in records if r.label == REAL}
     assert set(splits.values()) == {"train", None}
-    assert all(splits[r.item] is None for r in fakes if r.generator != "painter")
+    assert all(splits[r.group] is None for r in fakes if r.generator != "painter")
     lines = (tmp_path / "out" / "truth.jsonl").read_text().splitlines()
     assert [json.loads(line)["path"] for line in lines] == sorted(r.id for r in fakes)
     sheet = generated_sheet(iter(records), settings(), columns=4)

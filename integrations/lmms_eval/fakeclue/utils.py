@@ -51,7 +51,7 @@ def process_results(doc: Row, results: list[str]) -> dict[str, Row]:
     answered = verdict.parse(results[0], _question(doc))
     row = {
         "id": doc["id"],
-        "item": doc["item"],
+        "group": doc["group"],
         "category": doc["category"],
         "label": doc["label"],
         "verdict": answered,

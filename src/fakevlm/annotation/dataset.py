@@ -27,7 +27,7 @@ class FakeClue:
 
     Attributes:
         images: one row an image of FakeClue, in the order of collection: id, label, category, source,
-            generator, item, split, sha256; `annotators`, how many captioned it (outcome ok); `families`, how
+            generator, group, split, sha256; `annotators`, how many captioned it (outcome ok); `families`, how
             many the answer names.
         outcomes: number of requests by annotator (rows) and outcome (columns); empty if nobody was asked.
         quality: see `quality.clue_quality`; empty without ground truth.

@@ -34,7 +34,7 @@ from fakevlm.inference.predict import Columns
 from fakevlm.inference.servers import need_key
 from fakevlm.progress import track
 
-_COLUMNS = ["id", "label", "category", "source", "generator", "item", "split", "sha256"]
+_COLUMNS = ["id", "label", "category", "source", "generator", "group", "split", "sha256"]
 
 
 def build(

@@ -1,6 +1,6 @@
 """FakeClue as released, in the form of the stage `annotate`: its texts and its test split.
 
-The release has no validation split: one is drawn from its training images by source item. The test images
+The release has no validation split: one is drawn from its training images by group. The test images
 stay the released ones, so frames of one video are in train and in test, here too.
 """
 
@@ -22,15 +22,15 @@ from fakevlm.errors import UserError
 def plan(records: pd.DataFrame, val_fraction: float, seed: int) -> pd.DataFrame:
     """Return the released images with their splits, in their order.
 
-    `records` have the columns id, label, category, item, split (train or test), references and others;
-    `val_fraction` is the share of the training images that becomes the validation split, by item. Raises
+    `records` have the columns id, label, category, group, split (train or test), references and others;
+    `val_fraction` is the share of the training images that becomes the validation split, by group. Raises
     `UserError` if a record has no text, or no split of the release.
     """
     strange = records[~records["split"].isin(["train", "test"]) | (records["references"].str.len() != 1)]
     if len(strange):
         cure = "rerun collect with collect.corpora.fakeclue alone: `dvc repro -f collect`"
         raise UserError(f"{strange['id'].iloc[0]} is no image of the released FakeClue", cure)
-    # Only training images are split, so that an item on both sides keeps its training frames in train.
+    # Only training images are split, so that a group on both sides keeps its training frames in train.
     train = records[records["split"] == "train"]
     drawn = assign_splits(train.assign(split=None), val_fraction, 0.0, seed)
     split = records["split"].where(records["split"] == "test", drawn.reindex(records.index))

@@ -1,6 +1,6 @@
 """Choose and split the images of FakeClue (paper sections 3.1: a random split; 3.2: fake to real 1:1).
 
-Two things differ from the release on purpose. Images are split by source item (a video with its
+Two things differ from the release on purpose. Images are split by group (a video with its
 manipulations), where the release has frames of one video in train and in test. And the 1:1 of section
 3.2 holds within each category and split; the release is 65:35 (`balance: false` keeps all).
 """
@@ -20,24 +20,24 @@ def _rng(seed: int, *names: object) -> np.random.Generator:
 
 
 def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: float, seed: int) -> pd.Series:
-    """Return every record's split, `train`, `val` or `test`; an item stays whole.
+    """Return every record's split, `train`, `val` or `test`; a group stays whole.
 
     Given splits are kept, others drawn within category and label.
 
     Args:
-        records: columns id, label, category, item, split (None if there is none yet).
+        records: columns id, label, category, group, split (None if there is none yet).
         val_fraction, test_fraction: shares of the records, those with a given split included.
 
     Raises:
-        UserError: an item has two given splits, or the fractions leave nothing to train on.
+        UserError: a group has two given splits, or the fractions leave nothing to train on.
     """
     if val_fraction + test_fraction >= 1:
         raise UserError(
             f"annotate.val_fraction + annotate.test_fraction = {val_fraction + test_fraction:g}",
             "leave something to train on",
         )
-    by_item = records.sort_values("id").groupby("item")
-    items = by_item.agg(
+    by_group = records.sort_values("id").groupby("group")
+    groups = by_group.agg(
         size=("id", "size"),
         category=("category", "first"),
         low=("label", "min"),
@@ -45,26 +45,26 @@ def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: flo
         split=("split", "first"),
         splits=("split", "nunique"),
     )
-    if len(torn := items.index[items["splits"] > 1]):
-        splits = sorted(records["split"][records["item"] == torn[0]].dropna().unique())
+    if len(torn := groups.index[groups["splits"] > 1]):
+        splits = sorted(records["split"][records["group"] == torn[0]].dropna().unique())
         raise UserError(
-            f"item {torn[0]} is in the corpus's splits {', '.join(splits)} at once",
+            f"group {torn[0]} is in the corpus's splits {', '.join(splits)} at once",
             "check the corpus's split files",
         )
-    items["split"] = items["split"].astype(object)
-    for (category, low, high), item in items.groupby(["category", "low", "high"]):
+    groups["split"] = groups["split"].astype(object)
+    for (category, low, high), group in groups.groupby(["category", "low", "high"]):
         rng = _rng(seed, "split", category, sorted({int(low), int(high)}))
-        total = item["size"].sum()
-        free = item.index[item["split"].isna()]
+        total = group["size"].sum()
+        free = group.index[group["split"].isna()]
         order = free[rng.permutation(len(free))]
-        test = test_fraction - item["size"][item["split"] == "test"].sum() / total
-        val = val_fraction - item["size"][item["split"] == "val"].sum() / total
-        # The share of records before an item decides its split: this works for items of any size.
-        sizes = item["size"][order].to_numpy()
+        test = test_fraction - group["size"][group["split"] == "test"].sum() / total
+        val = val_fraction - group["size"][group["split"] == "val"].sum() / total
+        # The share of records before a group decides its split: this works for groups of any size.
+        sizes = group["size"][order].to_numpy()
         before = (sizes.cumsum() - sizes) / total
         drawn = np.where(before < test - 1e-9, 2, np.where(before < max(test, 0) + val - 1e-9, 1, 0))
-        items.loc[order, "split"] = np.array(SPLITS, object)[drawn]
-    return records["item"].map(items["split"]).astype("str")
+        groups.loc[order, "split"] = np.array(SPLITS, object)[drawn]
+    return records["group"].map(groups["split"]).astype("str")
 
 
 def balance(records: pd.DataFrame, seed: int) -> pd.DataFrame:

@@ -58,22 +58,22 @@ def generated_sheet(records: Iterable[Record], settings: Satellites, columns: in
     """Draw a column for each aerial image: the image, its map, and what each generator made from the map.
 
     Args:
-        records: collected records; a generated image comes after the aerial image of its item.
+        records: collected records; a generated image comes after the aerial image of its group.
         columns: aerial images at most, the first by path of those that all generators used.
     """
     reals: dict[str, Record] = {}
     generated: dict[str, dict[str, Record]] = defaultdict(dict)
     for record in records:
         if record.source == "satellite" and record.label == REAL and record.split is None:
-            reals[record.item] = record
+            reals[record.group] = record
         elif record.generator in GENERATORS.values():
-            generated[record.item][record.generator] = record
+            generated[record.group][record.generator] = record
     used = [name for name in GENERATORS.values() if any(name in made for made in generated.values())]
-    items = sorted(item for item, made in generated.items() if len(made) == len(used))[:columns]
+    groups = sorted(group for group, made in generated.items() if len(made) == len(used))[:columns]
     size = settings.image_size
-    aerials = [square(reals[item].pil(), size) for item in items]
+    aerials = [square(reals[group].pil(), size) for group in groups]
     maps = [enlarged(layout_map(pixels, settings), settings.cell) for pixels in aerials]
     rows = [("aerial image", aerials), ("its map", maps)]
-    rows += [(name, [square(generated[item][name].pil(), size) for item in items]) for name in used]
+    rows += [(name, [square(generated[group][name].pil(), size) for group in groups]) for name in used]
     pictures = [(label, [Image.fromarray(pixels) for pixels in row]) for label, row in rows]
-    return _sheet(pictures, max(1, len(items)), size)
+    return _sheet(pictures, max(1, len(groups)), size)

@@ -343,7 +343,7 @@ class Released(Section):
     """FakeClue's texts and split are those of the release (`collect.corpora.fakeclue`): nobody is asked."""
 
     texts: Literal["released"]
-    val_fraction: float = Field(ge=0.0, lt=1.0)  # of its training split, by item; it has none of its own
+    val_fraction: float = Field(ge=0.0, lt=1.0)  # of its training split, by group; it has none of its own
 
     @property
     def annotators(self) -> list[Annotator]:

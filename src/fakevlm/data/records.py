@@ -28,10 +28,10 @@ GROUP_BYTES = 1 << 20  # of images in a row group, about: what is read to get at
 
 _TYPES = {"id": pa.string(), "image": pa.struct({"bytes": pa.binary(), "path": pa.string()})}
 _TYPES |= {"label": pa.int8()}
-_TYPES |= dict.fromkeys(("category", "source", "generator", "item", "split"), pa.string())
+_TYPES |= dict.fromkeys(("category", "source", "generator", "group", "split"), pa.string())
 _TYPES |= {"width": pa.int32(), "height": pa.int32(), "sha256": pa.string(), "question": pa.string()}
 _TYPES |= {"references": pa.list_(pa.string())}
-_REQUIRED = {"id", "label", "source", "item", "sha256"}
+_REQUIRED = {"id", "label", "source", "group", "sha256"}
 # With these metadata `datasets` reads the image column as an Image feature.
 _FEATURES = {name: {"dtype": str(kind), "_type": "Value"} for name, kind in _TYPES.items()}
 _FEATURES |= {"image": {"_type": "Image"}}
@@ -92,7 +92,7 @@ class Record:
     image: bytes  # the encoded file (JPEG, PNG, …), byte for byte
     label: int  # 1 real, 0 fake
     source: str  # the corpus (`genimage`, `ff++`, `chameleon`, `satellite`, `doc`, `loki`, …)
-    item: str = ""  # what a split must keep together (the video of a frame); by default the image alone
+    group: str = ""  # what a split must keep together (the video of a frame); by default the image alone
     category: str | None = None  # of `CATEGORIES` or a benchmark's own; None until known
     generator: str | None = None  # of a fake (`adm`, `Deepfakes`, …), None for real images
     split: str | None = None  # the corpus's own (`train`, `val`, `test`), None where it has none
@@ -103,7 +103,7 @@ class Record:
     references: list[str] = field(default_factory=list)  # answers or explanations written by others
 
     def __post_init__(self) -> None:
-        self.item = self.item or self.id
+        self.group = self.group or self.id
         self.sha256 = self.sha256 or hashlib.sha256(self.image).hexdigest()
 
     @property

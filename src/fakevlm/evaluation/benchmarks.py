@@ -54,13 +54,13 @@ def schema(*names: str) -> pa.Schema:
     return pa.schema([pa.field(name, _TYPES.get(name, pa.string()), nullable) for name, nullable in columns])
 
 
-# The columns of predictions.parquet: one row a method and record. `item` is what the bootstrap draws; `text`
+# The columns of predictions.parquet: one row a method and record. `group` is what the bootstrap draws; `text`
 # is null for detectors, `question` where it is the standard one; `p_fake` is null for models behind servers,
 # who give words alone, and `outcome` (ok, refused, …) for all others; `verdict_forced` is the forced choice
 # where the text gives no verdict (null if there was none), else the verdict; `forced` marks a P(fake) that
 # the text itself does not give; `reference` holds the references, one a line.
 SCHEMA = schema(
-    "method", "id", "item", "label", "category?", "generator?", "question?", "text?", "p_fake?", "verdict",
+    "method", "id", "group", "label", "category?", "generator?", "question?", "text?", "p_fake?", "verdict",
     "verdict_forced?", "forced", "outcome?", "reference",
 )  # fmt: skip
 
@@ -191,7 +191,7 @@ def table(records: Sequence[Record], answers: Mapping[str, Any]) -> pd.DataFrame
         answers: n values each, in their order: text, p_fake, verdict, forced, perhaps verdict_forced and
             outcome.
     """
-    frame = columns_of(records, ["id", "item", "label", "category", "generator", "question"])
+    frame = columns_of(records, ["id", "group", "label", "category", "generator", "question"])
     lines = ("\n".join(" ".join(r.split()) for r in record.references) for record in without_images(records))
     frame["reference"] = pa.array(lines, pa.string(), size=len(records)).to_pandas()
     frame = frame.astype({"label": int}).assign(**({"outcome": None} | dict(answers)))
@@ -293,13 +293,13 @@ def score(
     rows: list[tuple] = []
     for method, frame in predictions.groupby("method", sort=False):
         scorer = _Scorer(frame, ground_truth, encode_once)
-        items = pd.factorize(frame["item"])[0]
+        groups = pd.factorize(frame["group"])[0]
         parts = [(name, scorer.metrics(*masks)) for name, *masks in metrics.subsets(frame, families)]
         if "kind" in families:
             parts += [(f"kind={kind}", scorer.kind_metrics(n)) for n, kind in enumerate(KIND_NAMES)]
         for subset, several in parts:
             draws = params.evaluate.bootstrap, params.seed
-            estimates = metrics.estimates(several, scorer.label, items, *draws)
+            estimates = metrics.estimates(several, scorer.label, groups, *draws)
             rows += [(method, benchmark, subset, *estimate) for estimate in estimates]
     return pd.DataFrame(rows, columns=metrics.COLUMNS)
 

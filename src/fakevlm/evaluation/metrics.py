@@ -136,15 +136,15 @@ def subsets(frame: pd.DataFrame, families: Sequence[str]) -> Iterator[tuple[str,
             yield f"{family}={name}", *both
 
 
-def draws(labels: Array, items: Array, count: int, seed: int) -> Array:
+def draws(labels: Array, groups: Array, count: int, seed: int) -> Array:
     """Return bootstrap weights: how often each row is drawn. Shape (count, n), float32.
 
-    Whole *items* (a video, an image) are drawn, because frames of a video, its manipulations and questions
-    about one image are not independent. Drawing is stratified by the labels in an item: a benchmark fixes
+    Whole *groups* (a video, an image) are drawn, because frames of a video, its manipulations and questions
+    about one image are not independent. Drawing is stratified by the labels in a group: a benchmark fixes
     how many reals and fakes it has, and no draw of a small subset may lack a class.
 
     Args:
-        labels, items: (n,) of the rows.
+        labels, groups: (n,) of the rows.
         count: number of draws.
         seed: with the same one all methods are compared on the same images.
     """
@@ -153,13 +153,13 @@ def draws(labels: Array, items: Array, count: int, seed: int) -> Array:
     if not len(labels):
         return weights
     names, codes = np.unique(labels, return_inverse=True)
-    _, items = np.unique(items, return_inverse=True)
-    holds = np.zeros((len(names), items.max() + 1), bool)
-    holds[codes, items] = True
+    _, groups = np.unique(groups, return_inverse=True)
+    holds = np.zeros((len(names), groups.max() + 1), bool)
+    holds[codes, groups] = True
     _, strata = np.unique(holds, axis=1, return_inverse=True)
     for stratum in np.unique(strata):
-        rows = np.flatnonzero(strata[items] == stratum)
-        _, inverse = np.unique(items[rows], return_inverse=True)
+        rows = np.flatnonzero(strata[groups] == stratum)
+        _, inverse = np.unique(groups[rows], return_inverse=True)
         size = int(inverse.max()) + 1
         portion = max(1, _PORTION // len(rows))
         for start in range(0, count, portion):
@@ -171,17 +171,17 @@ def draws(labels: Array, items: Array, count: int, seed: int) -> Array:
 
 
 def interval(
-    metric: Callable[[Array | None], Array], weights: Array | None, items: int | None = None
+    metric: Callable[[Array | None], Array], weights: Array | None, groups: int | None = None
 ) -> tuple[float, float, float]:
     """Return a metric's value and its 95 % percentile bootstrap interval.
 
     Where all draws give the same value, as when all answers are right, the bootstrap has no interval. A
-    share then gets the exact (Clopper-Pearson) bound of `items` independent items; other metrics get none.
+    share then gets the exact (Clopper-Pearson) bound of `groups` independent groups; other metrics get none.
 
     Args:
         metric: weights → value; None counts each row once.
         weights: from `draws`; None or empty gives NaN bounds.
-        items: the number of items, if the metric is a share of their rows.
+        groups: the number of groups, if the metric is a share of their rows.
     """
     value = float(metric(None))
     unknown = value, float("nan"), float("nan")
@@ -194,26 +194,26 @@ def interval(
     if len(values) and np.ptp(values) >= 1e-9:
         low, high = np.quantile(values, [0.025, 0.975])
         return value, float(low), float(high)
-    if not len(values) or items is None or value not in (0.0, 1.0):
+    if not len(values) or groups is None or value not in (0.0, 1.0):
         return unknown
-    bound = 0.025 ** (1 / items)
+    bound = 0.025 ** (1 / groups)
     return (value, bound, 1.0) if value else (value, 0.0, 1 - bound)
 
 
 def estimates(
-    metrics: Iterable[Metric], labels: Array, items: Array, count: int, seed: int
+    metrics: Iterable[Metric], labels: Array, groups: Array, count: int, seed: int
 ) -> Iterator[tuple[str, float, float, float, int]]:
     """Yield name, value, bounds of the 95 % interval and number of rows of each metric that has a value.
 
-    `labels`, `items`, `count` and `seed` are those of `draws`.
+    `labels`, `groups`, `count` and `seed` are those of `draws`.
     """
     drawn: dict[bytes, Array] = {}
     for name, rows, metric in metrics:
-        label, item = labels[rows], items[rows]
-        key = label.tobytes() + item.tobytes()
+        label, group = labels[rows], groups[rows]
+        key = label.tobytes() + group.tobytes()
         if key not in drawn:
-            drawn[key] = draws(label, item, count, seed)
-        value, low, high = interval(metric, drawn[key], len(np.unique(item)) if name in SHARES else None)
+            drawn[key] = draws(label, group, count, seed)
+        value, low, high = interval(metric, drawn[key], len(np.unique(group)) if name in SHARES else None)
         if not np.isnan(value):  # e.g. precision of clues where none was named
             yield name, value, low, high, len(rows)
 

@@ -135,7 +135,7 @@ def study(
     images = list(records)
     images += [perturbed(record, *change, params.seed) for change in changes for record in records]
     subsets = ["none", *(f"{kind}={strength:g}" for kind, strength in changes)]
-    known = columns_of(images, ["id", "label", "category", "item"]).astype({"label": int})
+    known = columns_of(images, ["id", "label", "category", "group"]).astype({"label": int})
     known["subset"] = np.repeat(subsets, len(records))
     frames = [known.assign(method=name, **answers(images, cache)) for name, answers in methods.items()]
     frame = pd.concat(frames, ignore_index=True)

@@ -22,7 +22,7 @@ from fakevlm.reporting.texts import BENCHMARKS, MANIPULATIONS, fill, layout
 
 SPLITS = ("train", "val", "test")
 OBJECTIVES = ("explanation", "head")
-PREDICTIONS = ["method", "id", "item", "label", "category", "generator"]
+PREDICTIONS = ["method", "id", "group", "label", "category", "generator"]
 PREDICTIONS += ["question", "text", "p_fake", "verdict", "reference"]
 TABLES = {  # of `Inputs`: stage, file, columns that must be there
     "sources": ("collect", "sources.csv", ["source", "label", "generator", "n"]),
@@ -116,7 +116,7 @@ def _model_folder(params: Params) -> Path | None:
 def average_auc(predictions: pd.DataFrame, bootstrap: int, seed: int) -> pd.DataFrame:
     """Return Table 5's Average: each method's mean AUC over the manipulations, each against all real frames.
 
-    Its interval is its own, for the four share the real frames: `bootstrap` draws of videos (`item`). Scores
+    Its interval is its own, for the four share the real frames: `bootstrap` draws of videos (`group`). Scores
     are tidy (ffpp, Average, auc; n counts frames); methods without P(fake) or a manipulation are left out.
     """
     rows = []
@@ -131,7 +131,7 @@ def average_auc(predictions: pd.DataFrame, bootstrap: int, seed: int) -> pd.Data
             parts = [auc(label[m], p_fake[m], None if weights is None else weights[..., m]) for m in masks]
             return np.mean(parts, axis=0)
 
-        videos = pd.factorize(frame["item"])[0]
+        videos = pd.factorize(frame["group"])[0]
         rows.append((method, *interval(mean, draws(label, videos, bootstrap, seed)), len(frame)))
     scores = pd.DataFrame(rows, columns=["method", "value", "ci_low", "ci_high", "n"])
     return scores.assign(benchmark="ffpp", subset="Average", metric="auc")

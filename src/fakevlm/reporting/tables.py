@@ -63,7 +63,7 @@ def build_table(name: str, inputs: Inputs, published: Published) -> ReportTable:
     sheets = filter(None, (_sheet(everything, sheet, inputs.params.profile) for sheet in spec["sheets"]))
     facts = {
         "trained": [method for method in inputs.params.evaluate.methods if method in TRAINED],
-        "videos": inputs.predictions["ffpp"]["item"].nunique(),
+        "videos": inputs.predictions["ffpp"]["group"].nunique(),
         "measured": (tidy.source == "run").any(),
     }
     notes = [note["note"] for note in published.notes(name)] + sentences(spec["notes"], **facts)

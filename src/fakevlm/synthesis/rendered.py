@@ -37,7 +37,7 @@ def synthesize_documents(
 ) -> Iterator[tuple[Record, GroundTruth | None]]:
     """Yield `n` synthetic pages, each after one of `pages`, with their ground truth where it is known.
 
-    The types of document take turns. A page has the `item` of the page that lent its layout: no split parts
+    The types of document take turns. A page has the `group` of the page that lent its layout: no split parts
     the two. Raises `UserError` if no page lends a layout, or there is no such renderer.
     """
     if not n:

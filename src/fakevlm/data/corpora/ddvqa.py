@@ -60,7 +60,7 @@ def read(root: Path, ffpp_root: Path, frames_per_video: int, **options: Any) -> 
 
     for (method, video, questions), (pictures, unusable) in prefetch(decode, entries(root, "test")):
         yield from unusable
-        fields = {"label": FAKE if method else REAL, "source": "ddvqa", "item": video.split("_")[0]}
+        fields = {"label": FAKE if method else REAL, "source": "ddvqa", "group": video.split("_")[0]}
         fields |= {"category": "deepfake", "generator": method, "split": "test"}
         for (number, question, answers), (name, image) in zip(questions, cycle(pictures), strict=False):
             path = f"{ffpp.frame_id(method, video, name)}#{number}"

@@ -80,11 +80,11 @@ def rows(root: Path, split: str) -> list[Any]:
 
 
 def _origin(path: str, label: int) -> dict[str, str | None]:
-    """Return source, generator and item as far as an image's path says."""
+    """Return source, generator and group as far as an image's path says."""
     parts = PurePosixPath(path).parts
     origin: dict[str, str | None] = {"source": parts[0]}
     if parts[0] == "ff++" and len(parts) >= 3:
-        origin["item"] = parts[-2].split("_")[0]  # the target video: all manipulations of it belong together
+        origin["group"] = parts[-2].split("_")[0]  # the target video: all manipulations of it belong together
         origin["generator"] = parts[2] if label == FAKE else None
     elif parts[0] == "genimage" and label == FAKE:
         origin["generator"] = genimage.generator_of(parts[-1])  # 416_adm_45.PNG
@@ -110,7 +110,7 @@ def read(
     """Stream the records of the splits in the JSON's order; `references` holds the clue text.
 
     A row that is not FakeClue's is unusable, and so is one whose image is missing or damaged. The split is by
-    row, so frames of one FF++ video are in train and in test, with the same `item`. Raises `UserError` if a
+    row, so frames of one FF++ video are in train and in test, with the same `group`. Raises `UserError` if a
     JSON is missing or not a list, or the images of a split are missing altogether.
     """
     for split in splits:

@@ -167,7 +167,7 @@ def read(
 ) -> Iterator[Record | Unusable]:
     """Stream the frames of the originals, then of each method, in the given splits.
 
-    A video and its manipulations share one `item`, the target's id. The official split goes by pairs, so
+    A video and its manipulations share one `group`, the target's id. The official split goes by pairs, so
     neither target nor source of a test video occurs in training. Options are those of `video_frames`. Raises
     `UserError` if a folder or a split file is missing, or a video is in no split.
     """
@@ -187,7 +187,7 @@ def read(
     for method, video, (pictures, unusable) in prefetch(decode, places()):
         yield from unusable
         target = video.split("_")[0]
-        fields = {"label": FAKE if method else REAL, "source": "ff++", "item": target, "category": "deepfake"}
+        fields = {"label": FAKE if method else REAL, "source": "ff++", "group": target, "category": "deepfake"}
         fields |= {"generator": method, "split": official[target]}
         for name, image in pictures:
             yield Record(id=frame_id(method, video, name), image=image, **fields)

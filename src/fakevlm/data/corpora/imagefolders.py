@@ -75,7 +75,7 @@ def read_vigor(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
     """Stream the aerial images, all real, of VIGOR (Zhu et al., CVPR 2021), city by city.
 
     `<root>/<City>/satellite/satellite_41.87337787840_-87.69119741060.png`. Neighbouring images overlap, so
-    those of a square of about a kilometre are one `item`. Raises `UserError` if no city's folder is there.
+    those of a square of about a kilometre are one `group`. Raises `UserError` if no city's folder is there.
     """
     folders = sorted(p for p in root.glob("*/satellite") if p.is_dir())
     if not folders:
@@ -83,6 +83,6 @@ def read_vigor(root: Path, drawn: Drawn | None = None) -> Iterator[Record]:
     for folder in folders:
         for file in images(folder):
             at = re.fullmatch(r"satellite_(-?\d+\.\d+)_(-?\d+\.\d+)", file.stem)
-            item = f"vigor/{folder.parent.name}/{float(at[1]):.2f},{float(at[2]):.2f}" if at else ""
-            fields = {"label": REAL, "source": "satellite", "category": "satellite", "item": item}
+            group = f"vigor/{folder.parent.name}/{float(at[1]):.2f},{float(at[2]):.2f}" if at else ""
+            fields = {"label": REAL, "source": "satellite", "category": "satellite", "group": group}
             yield from load(file, f"satellite/real/{file.name}", drawn, **fields)

@@ -45,7 +45,7 @@ class Lender:
     """An aerial image that lends its map."""
 
     id: str  # of the record
-    item: str
+    group: str
     turn: float  # the lowest are used first
     layout: np.ndarray  # the map, (size / cell, size / cell, 3) uint8
 
@@ -58,7 +58,7 @@ class Aerials:
         file.write_bytes(b"")
         self._file, self._settings, self._seed = file, settings, seed
         self.digest = hashlib.sha256()  # of the images to learn from, in order
-        self.learned_from: list[str] = []  # their items
+        self.learned_from: list[str] = []  # their groups
         self.lenders: list[Lender] = []  # the other images
 
     def _hashed(self, text: str) -> float:
@@ -68,15 +68,15 @@ class Aerials:
 
     def add(self, record: Record, pixels: np.ndarray) -> None:
         """Add an image (`pixels` is its `square`), to learn from, in the train split, or to lend its map."""
-        if self._hashed(record.item) < self._settings.learn_share:
+        if self._hashed(record.group) < self._settings.learn_share:
             with self._file.open("ab") as stream:
                 stream.write(pixels.tobytes())
             self.digest.update(record.sha256.encode())
             record.split = "train"
-            self.learned_from.append(record.item)
+            self.learned_from.append(record.group)
         else:
-            turn, layout = self._hashed(f"turn|{record.item}"), layout_map(pixels, self._settings)
-            self.lenders.append(Lender(record.id, record.item, turn, layout))
+            turn, layout = self._hashed(f"turn|{record.group}"), layout_map(pixels, self._settings)
+            self.lenders.append(Lender(record.id, record.group, turn, layout))
 
     def learned(self) -> np.ndarray:
         """Return the images to learn from, (n, size, size, 3) uint8, mapped from disk."""

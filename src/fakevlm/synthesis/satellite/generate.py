@@ -2,7 +2,7 @@
 
 Both learn from the same part of the aerial images, which joins the train split: no generator has seen an
 image that a model is tested on. The other aerial images lend their maps to both generators. A generated image
-has the `item` of the aerial image that lent its map, so no split parts the two.
+has the `group` of the aerial image that lent its map, so no split parts the two.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ def _trained(
     if named:
         learner.load(named)
         seen = set((named / "learned.txt").read_text(encoding="utf-8").splitlines())
-        if both := seen & {lender.item for lender in aerials.lenders}:
+        if both := seen & {lender.group for lender in aerials.lenders}:
             what = f"{named} has learned from {min(both)}, which is to lend its map (another seed?)"
             raise UserError(what, "set collect.satellites.weights to null: then the generators are trained")
     else:
@@ -112,7 +112,7 @@ def generate(
                 for lender, rng, pixels in zip(lenders[rows], rngs[rows], images, strict=True):
                     jpeg, _ = encode_jpeg(pixels, rng, tuple(settings.jpeg))
                     path = f"satellite/fake/{PurePosixPath(lender.id).stem}_{name}_fake_B.jpg"
-                    record = Record(path, jpeg, FAKE, "satellite", lender.item, "satellite", name)
+                    record = Record(path, jpeg, FAKE, "satellite", lender.group, "satellite", name)
                     truth = None
                     if limits is not None:
                         decoded = square(record.pil(), settings.image_size)
