@@ -152,8 +152,9 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
     label = raw.stem
     os.environ.update(ENVIRONMENT)
     os.environ["IPYTHONDIR"] = str(paths.runs("ipython"))  # the user's start-up files do not count
-    if (own := paths.root() / "src").is_dir():  # a worktree's notebook runs the worktree's code
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(own), *filter(None, [os.environ.get("PYTHONPATH")])])
+    if (code := paths.root() / "src").is_dir():  # a worktree's notebook runs the worktree's code
+        paths_before = filter(None, [os.environ.get("PYTHONPATH")])
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(code), *paths_before])
     os.environ["FAKEVLM_STAGE"] = f"{params.profile}/{label}"  # where `paths.work` is, for the kernel too
     with _alone(label):
         raw.unlink(missing_ok=True)  # a failure must not leave an older run looking like this one
@@ -201,8 +202,8 @@ def _explain(error: Exception, name: str, raw: Path) -> int:
         return USER_ERROR
     else:
         # Counted as in the source notebook: papermill adds cells of its own to the raw run.
-        own = enumerate(_without(nbformat.read(raw, as_version=4), ERROR_MARK, INJECTED), 1)
-        number, cell = next((n, cell) for n, cell in own if cell["metadata"]["papermill"]["exception"])
+        cells = enumerate(_without(nbformat.read(raw, as_version=4), ERROR_MARK, INJECTED), 1)
+        number, cell = next((n, cell) for n, cell in cells if cell["metadata"]["papermill"]["exception"])
         where = f'cell {number} ("{cell["id"]}")'
         print(f"\n{name} failed in {where}; the end of its traceback:\n", file=sys.stderr)
         text = "\n".join(error.traceback)

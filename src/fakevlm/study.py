@@ -32,7 +32,7 @@ from fakevlm.inference.predict import Columns, Predictor, predict
 from fakevlm.model.collate import ask
 from fakevlm.model.llava import DTYPES, load_model, load_processor, locate
 from fakevlm.model.verdict import round_log_odds
-from fakevlm.training.data import draw
+from fakevlm.training.data import random_subset
 from fakevlm.training.finetune import Run, finetune
 
 FROZEN, VISION_PROBE, LMM_PROBE = "Frozen QA", "Linear probe (vision tower)", "Linear probe (LMM last layer)"
@@ -98,7 +98,7 @@ def _probes(
     code = code_version(__name__, "fakevlm.model.collate", "fakevlm.model.chat", "fakevlm.data.records")
     key = [model_version(base), dtype, code]
     predictor = Predictor(partial(load_features, base, dtype), key, params.evaluate.batch_size)
-    parts = {"train": draw(train, params.study.probe_images, params.seed), "val": val, **tests}
+    parts = {"train": random_subset(train, params.study.probe_images, params.seed), "val": val, **tests}
     labels = {name: columns_of(records, ["label"])["label"].to_numpy(int) for name, records in parts.items()}
     see = partial(predict, predictor, cache=cache, cluster=params.cluster)
     values = {name: see(records, desc=f"features {name}") for name, records in parts.items()}
@@ -151,7 +151,7 @@ def load_tests(params: Params) -> Tests:
     folders = {"fakeclue": ("annotate", "fakeclue", "test"), "loki": ("collect", "benchmarks", "loki")}
     tests = {name: Records(paths.artifacts(*parts)) for name, parts in folders.items()}
     limit, seed = params.evaluate.limit, params.seed
-    return {name: draw(test, limit or len(test), seed) for name, test in tests.items() if len(test)}
+    return {name: random_subset(test, limit or len(test), seed) for name, test in tests.items() if len(test)}
 
 
 def _tuned(params: Params, objective: str, out: Path, work: Path) -> pd.DataFrame:
@@ -187,8 +187,8 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         answers[method] = _words(params, work / objective / "model", method, tests, cache)
     frames = []
     for name, records in tests.items():
-        known = columns_of(records, ["id", "group", "label", "category"]).astype({"label": int})
-        frames += [known.assign(method=m, benchmark=name, **answers[m][name]) for m in METHODS]
+        rows = columns_of(records, ["id", "group", "label", "category"]).astype({"label": int})
+        frames += [rows.assign(method=m, benchmark=name, **answers[m][name]) for m in METHODS]
     predictions = pd.concat(frames, ignore_index=True)[PREDICTION_COLUMNS]
     scores = score(predictions, params.evaluate.bootstrap, params.seed)
     out = paths.artifacts("study")

@@ -33,10 +33,10 @@ def weights(out: Annotated[Path, typer.Option(help="Folder to write to.")] = Pat
     values["categorize"]["model"] = values["collect"]["satellites"]["weights"] = None  # the stages train them
     params = Params(**values)
     with TemporaryDirectory(dir=runs()) as folder:
-        made = Path(folder)
-        collect(params, made)
-        assign(params, made / "records", made / "truth.jsonl", made / "categorize")
-        for source, name in ((made / "categorize/model", "eva02"), (made / "satellites", "satellites")):
+        work = Path(folder)
+        collect(params, work)
+        assign(params, work / "records", work / "truth.jsonl", work / "categorize")
+        for source, name in ((work / "categorize/model", "eva02"), (work / "satellites", "satellites")):
             cards = shutil.ignore_patterns("*.md")  # those that are there stay
             shutil.copytree(source, resolve(out) / name, dirs_exist_ok=True, ignore=cards)
 

@@ -160,15 +160,15 @@ def video_jobs(videos: int, seed: int) -> list[Job]:
     """Return every original and its four manipulations, with the target's person, light and movement."""
     swaps = [pair for split in pairs(videos, seed).values() for pair in split]
     source = dict([*swaps, *(reversed(pair) for pair in swaps)])
-    made = []
+    jobs = []
     for method in (None, *ffpp.METHODS):
         folder = f"manipulated_sequences/{method}" if method else "original_sequences/youtube"
         for target in sorted(source):
             video = f"{target}_{source[target]}" if method else target
             file = f"ffpp/{folder}/c23/videos/{video}.mp4"
             path = ffpp.frame_id(method, video, "{frame:03d}.png")
-            made.append(Job(file, path, "deepfake", (seed, 9, int(target)), {"manipulation": method}))
-    return made
+            jobs.append(Job(file, path, "deepfake", (seed, 9, int(target)), {"manipulation": method}))
+    return jobs
 
 
 def encode(frames: list[np.ndarray]) -> bytes:

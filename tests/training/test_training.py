@@ -23,7 +23,7 @@ from fakevlm.model.collate import IGNORE, Collator
 from fakevlm.model.head import load_head
 from fakevlm.model.llava import load_model, load_processor
 from fakevlm.training import finetune, precision, trainer
-from fakevlm.training.data import Examples, answer, draw
+from fakevlm.training.data import Examples, answer, random_subset
 from smallworld import content
 
 pytestmark = pytest.mark.slow
@@ -173,12 +173,12 @@ def test_mirror_flips_half_of_the_images_anew_each_epoch_whether_kept_or_decoded
 
 def test_draw_is_seeded_and_keeps_order(tmp_path):
     records = tinyllava.records(20)
-    drawn = draw(records, 7, 3)
-    assert drawn == draw(records, 7, 3) != draw(records, 7, 4)
+    drawn = random_subset(records, 7, 3)
+    assert drawn == random_subset(records, 7, 3) != random_subset(records, 7, 4)
     assert [records.index(r) for r in drawn] == sorted(records.index(r) for r in drawn)
-    assert draw(records, 20, 3) == records
+    assert random_subset(records, 20, 3) == records
     write_records(records, tmp_path, shard_rows=6)
-    assert list(draw(Records(tmp_path), 7, 3)) == drawn
+    assert list(random_subset(Records(tmp_path), 7, 3)) == drawn
 
 
 def test_a_step_has_random_examples_and_its_batches_like_lengths(base):

@@ -89,7 +89,7 @@ def _read(text: str, image: Candidates) -> _Reply:
     try:
         reply = _Reply.model_validate_json(fenced[1] if fenced else text)
     except ValidationError as error:
-        places = [(".".join(map(str, found["loc"])), found["msg"]) for found in error.errors()]
+        places = [(".".join(map(str, problem["loc"])), problem["msg"]) for problem in error.errors()]
         problems = [f"{place or 'the answer'}: {message}" for place, message in places]
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise _Unfit("; ".join(problems[:3]) + more) from error
@@ -126,8 +126,8 @@ def judge(image: Candidates, outcome: Outcome, spec: ServedAggregator, min_annot
             return Annotation(image.id, answer(image.label, clues), clues)
         except _Unfit as unfit:
             return Annotation(image.id, "", (), "invalid", str(unfit))
-    known = {"truncated": f"it was cut off at {spec.max_tokens} tokens; be shorter", "empty": "it was empty"}
-    return Annotation(image.id, "", (), outcome.status, known.get(outcome.status, outcome.text))
+    why = {"truncated": f"it was cut off at {spec.max_tokens} tokens; be shorter", "empty": "it was empty"}
+    return Annotation(image.id, "", (), outcome.status, why.get(outcome.status, outcome.text))
 
 
 class LLMAggregator(Client):

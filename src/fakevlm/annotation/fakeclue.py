@@ -158,7 +158,9 @@ def _aggregate(
 ) -> list[Annotation | None]:
     """Return each image's annotation; None without captions: there is nothing to explain."""
     rows = zip(chosen["id"], chosen["category"], chosen["label"], captions, strict=True)
-    candidates = [Candidates(key, category, int(label), said) for key, category, label, said in rows if said]
+    candidates = [
+        Candidates(key, category, int(label), texts) for key, category, label, texts in rows if texts
+    ]
     aggregates = track(aggregator.aggregate(candidates), "aggregate", len(candidates))
     annotations = {one.id: one for one in aggregates}
     return [annotations.get(key) for key in chosen["id"]]

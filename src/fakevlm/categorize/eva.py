@@ -220,6 +220,6 @@ def train(
             model.eval()
             with torch.inference_mode():
                 parts = pixels[check].split(params.batch_size)
-                said = torch.cat([model(part.to(device())).argmax(-1).cpu() for part in parts])
-            log.append((epoch + 1, total / len(fit), (said == targets[check]).float().mean().item()))
+                predicted = torch.cat([model(part.to(device())).argmax(-1).cpu() for part in parts])
+            log.append((epoch + 1, total / len(fit), (predicted == targets[check]).float().mean().item()))
     return classifier, pd.DataFrame(log, columns=["epoch", "loss", "accuracy"])

@@ -68,8 +68,8 @@ def generated_sheet(records: Iterable[Record], settings: Satellites, columns: in
             reals[record.group] = record
         elif record.generator in GENERATORS.values():
             generated[record.group][record.generator] = record
-    used = [name for name in GENERATORS.values() if any(name in made for made in generated.values())]
-    groups = sorted(group for group, made in generated.items() if len(made) == len(used))[:columns]
+    used = [name for name in GENERATORS.values() if any(name in images for images in generated.values())]
+    groups = sorted(group for group, images in generated.items() if len(images) == len(used))[:columns]
     size = settings.image_size
     aerials = [square(reals[group].pil(), size) for group in groups]
     maps = [enlarged(layout_map(pixels, settings), settings.cell) for pixels in aerials]

@@ -74,7 +74,7 @@ def clue_tables(
         (n, kinds) the text names it. Columns are `KIND_NAMES`; rows without known artifacts are empty.
     """
     kinds = [ground_truth[path].kinds if path in ground_truth else set() for path in paths]
-    named = [kinds_named(text) if own else set() for text, own in zip(texts, kinds, strict=True)]
+    named = [kinds_named(text) if there else set() for text, there in zip(texts, kinds, strict=True)]
     columns = MultiLabelBinarizer(classes=KIND_NAMES)
     true, claimed = (columns.fit_transform(rows).astype(bool) for rows in (kinds, named))
     return true.any(axis=1), true, claimed

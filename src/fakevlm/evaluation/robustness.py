@@ -135,9 +135,9 @@ def study(
     images = list(records)
     images += [perturbed(record, *change, params.seed) for change in changes for record in records]
     subsets = ["none", *(f"{kind}={strength:g}" for kind, strength in changes)]
-    known = columns_of(images, ["id", "label", "category", "group"]).astype({"label": int})
-    known["subset"] = np.repeat(subsets, len(records))
-    frames = [known.assign(method=name, **answers(images, cache)) for name, answers in methods.items()]
+    rows = columns_of(images, ["id", "label", "category", "group"]).astype({"label": int})
+    rows["subset"] = np.repeat(subsets, len(records))
+    frames = [rows.assign(method=name, **answers(images, cache)) for name, answers in methods.items()]
     frame = pd.concat(frames, ignore_index=True)
     # Detection only: without references and ground truth no explanation is scored.
     scored = []

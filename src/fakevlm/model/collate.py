@@ -83,10 +83,10 @@ class Collator:
 
     def _encoded(self, prompt: list[int], ids: list[int], pixels: torch.Tensor) -> Encoded:
         image = self.processor.image_token_id
-        asked, said = ([token for token in row if token != image] for row in (prompt, ids))
-        if said[: len(asked)] != asked:
+        prompt_tokens, tokens = ([token for token in row if token != image] for row in (prompt, ids))
+        if tokens[: len(prompt_tokens)] != prompt_tokens:
             raise ValueError(f"the tokens of the prompt {prompt} depend on the answer")
-        length = len(asked) + ids.count(image)
+        length = len(prompt_tokens) + ids.count(image)
         if self.max_length is not None and length >= self.max_length:
             raise UserError(
                 f"a prompt takes {length} tokens, and training.max_length is {self.max_length}",

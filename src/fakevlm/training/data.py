@@ -18,7 +18,7 @@ OBJECTIVES = ("explanation", "label", "head")
 Item = tuple[Encoded, float]  # the float is 1 for fake, 0 for real: what the linear head learns
 
 
-def draw(records: Sequence[Record], limit: int, seed: int) -> Sequence[Record]:
+def random_subset(records: Sequence[Record], limit: int, seed: int) -> Sequence[Record]:
     """Return at most `limit` records, drawn at random, in their old order."""
     if len(records) <= limit:
         return records

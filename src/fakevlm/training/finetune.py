@@ -25,7 +25,7 @@ from fakevlm.model.collate import Collator
 from fakevlm.model.head import LlavaForVerdict
 from fakevlm.model.llava import load_model, load_processor
 from fakevlm.training import ranks, trainer
-from fakevlm.training.data import OBJECTIVES, Examples, draw
+from fakevlm.training.data import OBJECTIVES, Examples, random_subset
 
 VAL_LIMIT = 1000  # validation records that the loss is measured on, at most
 VAL_SHARE = 0.05  # the same, for each training record
@@ -91,7 +91,7 @@ class Run:
         work = work or paths.runs("work", params.profile, f"05_finetune_{objective}")
         self.train_records = Records(data / "train")
         limit = min(VAL_LIMIT, math.ceil(VAL_SHARE * len(self.train_records)))
-        self.val_records = draw(Records(data / "val"), limit, params.seed)
+        self.val_records = random_subset(Records(data / "val"), limit, params.seed)
         self.folder = ranks.agree(lambda: work / f"{objective}-{self._key()}")
         self.folder.mkdir(parents=True, exist_ok=True)
 

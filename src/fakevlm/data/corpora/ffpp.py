@@ -187,7 +187,7 @@ def read(
     for method, video, (pictures, unusable) in prefetch(decode, places()):
         yield from unusable
         target = video.split("_")[0]
-        fields = {"label": FAKE if method else REAL, "source": "ff++", "group": target, "category": "deepfake"}
-        fields |= {"generator": method, "split": official[target]}
+        fields = {"label": FAKE if method else REAL, "source": "ff++", "category": "deepfake"}
+        fields |= {"group": target, "generator": method, "split": official[target]}
         for name, image in pictures:
             yield Record(id=frame_id(method, video, name), image=image, **fields)
