@@ -35,8 +35,8 @@ def answer(label: int, kinds: list[str]) -> str:
     return f"This is a fake image. {'; '.join(clues) or 'No visible artifact explains it'}."
 
 
-def _records(name: str, n: int, rng: np.random.Generator, ground_truth: Truth) -> list[Record]:
-    """A benchmark's records; their ground truth is added to `ground_truth`."""
+def _records(name: str, n: int, rng: np.random.Generator, ground_truths: Truth) -> list[Record]:
+    """A benchmark's records; their ground truth is added to `ground_truths`."""
     records, generators = [], GENERATORS[name]
     questions = ("Does the image look real/fake?", "Do the eyes of the person look real/fake?")
     for i in range(n):
@@ -46,7 +46,7 @@ def _records(name: str, n: int, rng: np.random.Generator, ground_truth: Truth) -
         clear = label or i % 9 == 0  # without artifacts
         kinds = [] if clear else list(dict.fromkeys(SEEN_KINDS[k % len(SEEN_KINDS)] for k in (i, 3 * i + 1)))
         artifacts = [Artifact(kind, (0.2, 0.25, 0.6, 0.7), 0.9) for kind in kinds]
-        ground_truth[path] = GroundTruth(path, label, category, artifacts)
+        ground_truths[path] = GroundTruth(path, label, category, artifacts)
         record = Record(path, shoot("object", rng).jpeg, label, name, path, category, width=96, height=96)
         if not label:
             record.generator = generators[(i // 5) % len(generators)] or None
@@ -86,13 +86,13 @@ def scores(benchmark: str, rng: np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _predictions(records: list[Record], ground_truth: Truth, rng: np.random.Generator) -> pd.DataFrame:
+def _predictions(records: list[Record], ground_truths: Truth, rng: np.random.Generator) -> pd.DataFrame:
     columns = ("id", "group", "label", "category", "generator", "question")
     rows = []
     for method in METHODS:
         for record in records:
             judged = record.label if rng.random() < SKILL[method] else 1 - record.label
-            kinds = [a.kind for a in ground_truth[record.path].artifacts] or ["halo"]
+            kinds = [a.kind for a in ground_truths[record.path].artifacts] or ["halo"]
             text = answer(judged, kinds[:1]) if method in WRITERS else ""
             verdict = ("fake", "real")[judged]
             if method == "LLaVA (untuned)" and rng.random() < 0.5:
@@ -141,11 +141,11 @@ def make(root: Path, images: int = 84) -> Path:
     rng = np.random.default_rng(6)
     artifacts = put(root / "artifacts", VALUES["files"])
     put(root, {"params.yaml": (ROOT / "params.yaml").read_bytes()})
-    ground_truth: Truth = {}
-    records = {name: _records(name, images, rng, ground_truth) for name in GENERATORS}
+    ground_truths: Truth = {}
+    records = {name: _records(name, images, rng, ground_truths) for name in GENERATORS}
     for name in GENERATORS.keys() - {"fakeclue"}:
         write_records(records[name], artifacts / "collect/benchmarks" / name)
-    write_ground_truth(ground_truth.values(), artifacts / "collect/truth.jsonl")
+    write_ground_truth(ground_truths.values(), artifacts / "collect/ground_truth.jsonl")
     fakeclue, third = records["fakeclue"], images // 3
     parts = {"train": fakeclue[:third], "val": fakeclue[third : third + 7], "test": fakeclue[third + 7 :]}
     for split, part in parts.items():
@@ -158,7 +158,7 @@ def make(root: Path, images: int = 84) -> Path:
     frames |= {"finetune/explanation/log": log(4.0, rng), "finetune/head/log": log(0.7, rng)}
     for name, part in (records | {"fakeclue": parts["test"]}).items():
         (artifacts / "evaluate" / name).mkdir(parents=True)
-        _predictions(part, ground_truth, rng).to_parquet(artifacts / f"evaluate/{name}/predictions.parquet")
+        _predictions(part, ground_truths, rng).to_parquet(artifacts / f"evaluate/{name}/predictions.parquet")
         frames[f"evaluate/{name}/scores"] = scores(name, rng)
     put(artifacts, {f"{name}.csv": frame.to_csv(index=False) for name, frame in frames.items()})
     return artifacts

@@ -45,7 +45,7 @@ def settings(**changes: Any) -> Params:
     section = values["collect"]
     section["corpora"] = dict.fromkeys(section["corpora"])
     section["benchmarks"] = dict.fromkeys(section["benchmarks"])
-    section |= {"truth": None, "synthetic_documents": 0, "synthetic_satellites": 0, "satellites": None}
+    section |= {"ground_truth": None, "synthetic_documents": 0, "synthetic_satellites": 0, "satellites": None}
     section["renderer"] = "miniature"
     for key, value in changes.items():
         place = next((section[s] for s in ("corpora", "benchmarks") if key in section[s]), section)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fakevlm.annotation.fakeclue import FakeClue, build
+from fakevlm.annotation.build import FakeClue, build
 from fakevlm.cache import Cache
 from fakevlm.config.params import load_params
 from fakevlm.data.ground_truth import GroundTruth, write_ground_truth
@@ -21,7 +21,7 @@ GENERATED = ("animal", "object", "human", "scene")
 def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5) -> Path:
     """Write `collect/` and `categorize/` with images of three sources to a folder; return it."""
     rng = np.random.default_rng(seed)
-    records, ground_truth, categories = [], [], []
+    records, ground_truths, categories = [], [], []
 
     def add(key: str, category: str, group: str, split: str | None = None, **options) -> None:
         source, kind = key.split("/")[:2]
@@ -31,7 +31,7 @@ def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5
         record = Record(key, shot.jpeg, label, source, group, given, split=split)
         record.height, record.width = shot.pixels.shape[:2]
         records.append(record)
-        ground_truth.append(GroundTruth(key, label, category, shot.artifacts, shot.qualities))
+        ground_truths.append(GroundTruth(key, label, category, shot.artifacts, shot.qualities))
         categories.append((key, category))
 
     for n in range(per_label):
@@ -47,7 +47,7 @@ def make_world(folder: Path, per_label: int = 12, videos: int = 6, seed: int = 5
             for kind in ("real", "fake/Deepfakes", "fake/FaceSwap"):
                 add(f"ff++/{kind}/{v:03d}/{n}.png", "deepfake", f"{v:03d}", split)
     write_records(records, folder / "collect" / "records", shard_rows=25)
-    write_ground_truth(ground_truth, folder / "collect" / "truth.jsonl")
+    write_ground_truth(ground_truths, folder / "collect" / "ground_truth.jsonl")
     (folder / "categorize").mkdir(parents=True)
     table = pd.DataFrame(categories, columns=["id", "category"]).assign(confidence=1.0, origin="model")
     table.to_parquet(folder / "categorize" / "categories.parquet", index=False)

@@ -97,9 +97,9 @@ class Strange:
 def test_a_renderer() -> None:
     own = f"{__name__}:Strange"
     page = Page(Path("a.jpg"), 30, 40, "paper", (Block("text", (0.1, 0.1, 0.9, 0.9)),))
-    ((record, truth),) = synthesize_documents([page], 1, 17, own)
+    ((record, ground_truth),) = synthesize_documents([page], 1, 17, own)
     assert record.image == tinyllava.records(1)[0].image
-    assert (record.id, truth.label) == (truth.path, FAKE)
+    assert (record.id, ground_truth.label) == (ground_truth.path, FAKE)
     with pytest.raises(UserError, match="draws documents only"):
         list(synthesize_satellites(1, 17, own))
 

@@ -40,13 +40,13 @@ def collected(n: int = 24) -> list[Record]:
 
 
 def assigned(
-    rows: list[Record], folder: Path, name: str = "out", truth: Path | None = None, **changes: object
+    rows: list[Record], folder: Path, name: str = "out", ground_truth: Path | None = None, **changes: object
 ) -> assign.Outcome:
     """Run the stage on records with the tiny settings, changed as named."""
     if not (folder / "records").exists():
         write_records(rows, folder / "records")
     params = load_params("mini").model_copy(update={"categorize": TINY.model_copy(update=changes)})
-    return assign.assign(params, folder / "records", truth, folder / name)
+    return assign.assign(params, folder / "records", ground_truth, folder / name)
 
 
 def tiny_model(folder: Path) -> Path:

@@ -174,7 +174,7 @@ def threshold(profile: Profile = None) -> None:
     from fakevlm.paths import artifacts
     from fakevlm.tools.threshold import sweep
 
-    table = sweep(load_params(profile), artifacts("annotate"), artifacts("collect", "truth.jsonl"))
+    table = sweep(load_params(profile), artifacts("annotate"), artifacts("collect", "ground_truth.jsonl"))
     print(table.round(3).to_string(index=False))
 
 

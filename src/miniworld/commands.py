@@ -35,7 +35,7 @@ def weights(out: Annotated[Path, typer.Option(help="Folder to write to.")] = Pat
     with TemporaryDirectory(dir=runs()) as folder:
         work = Path(folder)
         collect(params, work)
-        assign(params, work / "records", work / "truth.jsonl", work / "categorize")
+        assign(params, work / "records", work / "ground_truth.jsonl", work / "categorize")
         for source, name in ((work / "categorize/model", "eva02"), (work / "satellites", "satellites")):
             cards = shutil.ignore_patterns("*.md")  # those that are there stay
             shutil.copytree(source, resolve(out) / name, dirs_exist_ok=True, ignore=cards)

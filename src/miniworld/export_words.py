@@ -27,13 +27,13 @@ def describe(kind: str, category: str, rng: np.random.Generator) -> str:
     return text[0].upper() + text[1:]
 
 
-def loki_problems(truth: GroundTruth, size: int, rng: np.random.Generator) -> dict[str, list[dict]]:
+def loki_problems(ground_truth: GroundTruth, size: int, rng: np.random.Generator) -> dict[str, list[dict]]:
     """Return the `problems` of a row of LOKI's `open_ended_vqa.json`; the global one may be empty."""
     overall = pick(rng, _WORDS["overall"]) if rng.random() < 0.6 else ""
     regional = []
-    for artifact in truth.artifacts:
+    for artifact in ground_truth.artifacts:
         x0, y0, x1, y1 = (round(v * size) for v in artifact.region)
-        text = describe(artifact.kind, truth.category, rng)
+        text = describe(artifact.kind, ground_truth.category, rng)
         regional.append({"region": [x0, y0, x1 - x0, y1 - y0], "desc": text})
     return {"global": [{"desc": overall}], "regional": regional}
 
@@ -64,13 +64,13 @@ def _reason(part: str, artifacts: Sequence[Artifact], rng: np.random.Generator) 
     return " ".join([_verdict(part, degree), *(describe(a.kind, "deepfake", rng) for a in artifacts)])
 
 
-def ddvqa_entry(truth: GroundTruth, people: int, rng: np.random.Generator) -> dict[str, dict]:
+def ddvqa_entry(ground_truth: GroundTruth, people: int, rng: np.random.Generator) -> dict[str, dict]:
     """Return {number: {question, answer}} of `people` about a video; of a fake, only about what is off."""
-    flaws = {part: [a for a in truth.artifacts if part in parts_touched(a)] for part in _FACE}
-    parts = [part for part in _FACE if truth.label == REAL or flaws[part]]
+    flaws = {part: [a for a in ground_truth.artifacts if part in parts_touched(a)] for part in _FACE}
+    parts = [part for part in _FACE if ground_truth.label == REAL or flaws[part]]
     answers: dict[str | None, list[str]] = {None: []} | {part: [] for part in parts}
     for _ in range(people):
-        if truth.label == REAL:
+        if ground_truth.label == REAL:
             looks = {part: pick(rng, adjectives) for part, adjectives in _FACE.items()}
             listed = ", ".join(f"{adjective} {part}" for part, adjective in looks.items())
             overall = "The image looks real. Nothing about the person is off."

@@ -48,38 +48,40 @@ def plausible_kinds(category: str) -> list[str]:
     return [kind for kind in SEEN_KINDS if kind in FITTING.get(category, SEEN_KINDS)]
 
 
-def sources_digest(ground_truth: Mapping[str, GroundTruth]) -> str:
-    """Return a hash of all that captions depend on (script, clues, truth): the observers' model revision."""
-    parts = [OBSERVERS, KINDS, QUALITIES, SUBJECTS, FITTING, sorted(ground_truth.items())]
+def sources_digest(ground_truths: Mapping[str, GroundTruth]) -> str:
+    """Return a hash of all that captions depend on (script, clues, ground truth): the observers' revision."""
+    parts = [OBSERVERS, KINDS, QUALITIES, SUBJECTS, FITTING, sorted(ground_truths.items())]
     return hashlib.sha256(f"{code_version(__name__)}{parts}".encode()).hexdigest()[:12]
 
 
 class ScriptedAnnotator:
     """The observer that an entry of `annotate.annotators` names. Raises `UserError` without ground truth."""
 
-    def __init__(self, spec: Any, ground_truth: Mapping[str, GroundTruth], seed: int) -> None:
-        if not ground_truth:
-            cure = "set collect.truth, or another back end (annotate.annotators[].backend)"
+    def __init__(self, spec: Any, ground_truths: Mapping[str, GroundTruth], seed: int) -> None:
+        if not ground_truths:
+            cure = "set collect.ground_truth, or another back end (annotate.annotators[].backend)"
             what = "scripted observers need ground truth, and there is none"
             raise UserError(f"annotator {spec.name}: {what}", cure)
-        self.model, self.revision, self.sampling = spec.name, sources_digest(ground_truth), {"seed": seed}
-        self._ground_truth = ground_truth
+        self.model, self.revision, self.sampling = spec.name, sources_digest(ground_truths), {"seed": seed}
+        self._ground_truths = ground_truths
 
     async def annotate(self, request: Request) -> Outcome:
-        truth = self._ground_truth.get(request.path)
-        if truth is None:
+        ground_truth = self._ground_truths.get(request.path)
+        if ground_truth is None:
             return Outcome("error", f"no ground truth for {request.path}")
         seed, tagged = request.sampling["seed"], request.prompt.tagged
-        text = describe(self.model, truth, request.image_sha256, seed=seed, tagged=tagged)
+        text = describe(self.model, ground_truth, request.image_sha256, seed=seed, tagged=tagged)
         if text is None:
             return Outcome("refused", "I cannot help with judging images of people.")
         return Outcome("ok", text)
 
 
-def describe(name: str, truth: GroundTruth, image_sha256: str, *, seed: int, tagged: bool) -> str | None:
+def describe(
+    name: str, ground_truth: GroundTruth, image_sha256: str, *, seed: int, tagged: bool
+) -> str | None:
     """Return what observer `name` writes about an image; None if it refuses.
 
-    The truth's label is the prompt's prior knowledge; a `tagged` prompt lets the observer say that it sees
+    The label is the prompt's prior knowledge; a `tagged` prompt lets the observer say that it sees
     nothing. Raises `UserError` if there is no such observer.
     """
     observer = OBSERVERS.get(name)
@@ -88,13 +90,16 @@ def describe(name: str, truth: GroundTruth, image_sha256: str, *, seed: int, tag
         raise UserError(f"no scripted observer is called {name!r}", cure)
     key = hashlib.sha256(f"{image_sha256}|{name}|{seed}|{int(tagged)}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(key[:8], "little"))
-    if truth.category in ("human", "deepfake") and rng.random() < observer.refuse:
+    if ground_truth.category in ("human", "deepfake") and rng.random() < observer.refuse:
         return None
-    fake = truth.label == 0
-    clues = _artifacts_seen(observer, truth, rng, tagged) if fake else _qualities_seen(observer, truth, rng)
+    fake = ground_truth.label == 0
+    if fake:
+        clues = _artifacts_seen(observer, ground_truth, rng, tagged)
+    else:
+        clues = _qualities_seen(observer, ground_truth, rng)
     if fake and not clues:
         return observer.nothing
-    subject, clauses = SUBJECTS.get(truth.category, "the image"), []
+    subject, clauses = SUBJECTS.get(ground_truth.category, "the image"), []
     for clue in clues:
         phrase = clue.phrases[int(rng.choice(observer.phrases)) % len(clue.phrases)]
         clauses.append((clue.family, phrase.format(s=subject)))
@@ -102,10 +107,10 @@ def describe(name: str, truth: GroundTruth, image_sha256: str, *, seed: int, tag
 
 
 def _artifacts_seen(
-    observer: Observer, truth: GroundTruth, rng: np.random.Generator, tagged: bool
+    observer: Observer, ground_truth: GroundTruth, rng: np.random.Generator, tagged: bool
 ) -> list[Kind]:
     strongest: dict[str, float] = {}
-    for artifact in truth.artifacts:
+    for artifact in ground_truth.artifacts:
         strongest[artifact.kind] = max(artifact.strength, strongest.get(artifact.kind, 0.0))
     kinds = []
     for kind, strength in strongest.items():
@@ -113,7 +118,7 @@ def _artifacts_seen(
         rate += 0.12 * ((kind in observer.strong) - (kind in observer.weak))
         if rng.random() < min(0.97, rate * (0.75 + 0.3 * strength)):
             kinds.append(kind)
-    others = [kind for kind in plausible_kinds(truth.category) if kind not in strongest]
+    others = [kind for kind in plausible_kinds(ground_truth.category) if kind not in strongest]
     # A prompt that insists on artifacts makes models hallucinate them (paper section 3.2).
     pressure = 1.0 if kinds else (0.6 if tagged else 2.5)
     invented = min(len(others), rng.poisson(observer.invent * pressure))
@@ -121,11 +126,11 @@ def _artifacts_seen(
     return [KINDS[kind] for kind in rng.permutation(kinds)]
 
 
-def _qualities_seen(observer: Observer, truth: GroundTruth, rng: np.random.Generator) -> list[Kind]:
-    names = [name for name in truth.qualities if rng.random() < observer.quality]
+def _qualities_seen(observer: Observer, ground_truth: GroundTruth, rng: np.random.Generator) -> list[Kind]:
+    names = [name for name in ground_truth.qualities if rng.random() < observer.quality]
     clues = [QUALITIES[name] for name in rng.permutation(names)]
     if rng.random() < observer.spurious:
-        kind = KINDS[str(rng.choice(plausible_kinds(truth.category)))]
+        kind = KINDS[str(rng.choice(plausible_kinds(ground_truth.category)))]
         clues.insert(int(rng.integers(len(clues) + 1)), kind)
     return clues
 

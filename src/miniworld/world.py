@@ -27,10 +27,10 @@ from miniworld.stagecraft import STYLES, Brief, Set, Style
 SCENES = {
     "animal": bodies.draw_animal,
     "human": bodies.draw_human,
-    "object": thing.draw,
+    "object": thing.draw_thing,
     "scene": places.draw_scene,
     "satellite": places.draw_satellite,
-    "doc": page.draw,
+    "doc": page.draw_page,
     "deepfake": bodies.draw_face,
     "medicine": bodies.draw_scan,
 }
@@ -57,7 +57,7 @@ class Shot:
         """The honest qualities of a real image, keys of `clues.QUALITIES`."""
         return [] if self.label == FAKE else [*self.film, *_ALWAYS]
 
-    def truth(self, path: str) -> GroundTruth:
+    def ground_truth(self, path: str) -> GroundTruth:
         """Return the ground truth of a record with this picture."""
         return GroundTruth(path, self.label, self.category, self.artifacts, self.qualities)
 
@@ -234,8 +234,8 @@ class MiniatureRenderer:
 
     def document(self, page: Page, rng: np.random.Generator, path: str) -> tuple[bytes, GroundTruth]:
         shot = shoot("doc", rng, fake=True, layout=jitter(page.layout, rng), variant=page.style)
-        return shot.jpeg, shot.truth(path)
+        return shot.jpeg, shot.ground_truth(path)
 
     def satellite(self, rng: np.random.Generator, path: str) -> tuple[bytes, GroundTruth]:
         shot = shoot("satellite", rng, fake=True)
-        return shot.jpeg, shot.truth(path)
+        return shot.jpeg, shot.ground_truth(path)

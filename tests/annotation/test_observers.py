@@ -20,8 +20,8 @@ def fake(*kinds: str) -> GroundTruth:
     return GroundTruth("x", FAKE, "animal", [Artifact(kind, (0.1, 0.1, 0.5, 0.5), 0.8) for kind in kinds])
 
 
-def texts(name: str, truth: GroundTruth, n: int, tagged: bool = False, seed: int = 1) -> list[str]:
-    return [describe(name, truth, str(i), seed=seed, tagged=tagged) or "" for i in range(n)]
+def texts(name: str, ground_truth: GroundTruth, n: int, tagged: bool = False, seed: int = 1) -> list[str]:
+    return [describe(name, ground_truth, str(i), seed=seed, tagged=tagged) or "" for i in range(n)]
 
 
 @pytest.mark.parametrize("name", list(OBSERVERS))
@@ -41,11 +41,11 @@ def test_each_sees_most_misses_some_and_invents_some(name: str) -> None:
 
 
 def test_captions_depend_on_image_observer_seed_and_tag_alone() -> None:
-    truth, name = fake("smooth", "melt", "halo"), "Qwen2-VL (scripted)"
-    assert texts(name, truth, 20) == texts(name, truth, 20) != texts(name, truth, 20, seed=4)
-    assert sources_digest({"a": truth}) != sources_digest({"a": fake("melt")})
+    image, name = fake("smooth", "melt", "halo"), "Qwen2-VL (scripted)"
+    assert texts(name, image, 20) == texts(name, image, 20) != texts(name, image, 20, seed=4)
+    assert sources_digest({"a": image}) != sources_digest({"a": fake("melt")})
     with pytest.raises(UserError, match="InternVL2"):
-        describe("GPT-4o", truth, "0", seed=3, tagged=False)
+        describe("GPT-4o", image, "0", seed=3, tagged=False)
 
 
 def test_annotators_by_back_end() -> None:

@@ -26,12 +26,12 @@ def pair(rows: np.ndarray) -> dict:
 
 
 def test_precision_recall_and_spurious_clues() -> None:
-    truth = np.array([kinds_row(kinds) for kinds in TRUTH])
-    quality = clue_quality(["one", "two", "none"], named(ONE, TWO, NONE), truth, LABELS)
+    ground_truth = np.array([kinds_row(kinds) for kinds in TRUTH])
+    quality = clue_quality(["one", "two", "none"], named(ONE, TWO, NONE), ground_truth, LABELS)
     f1 = 2 * (1 / 2) * (1 / 3) / (1 / 2 + 1 / 3)
     expected = [("one", 1 / 2, 1 / 3, f1, 2, 2, 1), ("two", 1, 1, 1, 2, 0, 1), ("none", 0, 0, 0, 2, 0, 1)]
     pd.testing.assert_frame_equal(quality, pd.DataFrame(expected, columns=QUALITY_COLUMNS), check_dtype=False)
-    hidden = clue_quality(["one"], named(ONE)[2:], truth[2:], LABELS[2:])
+    hidden = clue_quality(["one"], named(ONE)[2:], ground_truth[2:], LABELS[2:])
     assert list(hidden) == QUALITY_COLUMNS
     assert hidden.empty
 

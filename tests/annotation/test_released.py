@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 import madeup
+from fakevlm.annotation.build import build
 from fakevlm.annotation.dataset import CANDIDATES, pick
-from fakevlm.annotation.fakeclue import build
 from fakevlm.annotation.released import plan
 from fakevlm.collection.collect import collect
 from fakevlm.config.params import load_params

@@ -46,7 +46,7 @@ def test_the_22k_head_has_people_and_places() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "source", "truth", "category"),
+    ("name", "source", "true", "category"),
     [
         ("genimage/real/n02099601_12.JPEG", "genimage", None, "animal"),
         ("genimage/real/n02099601_12.JPEG", "genimage", "scene", "scene"),
@@ -58,10 +58,10 @@ def test_the_22k_head_has_people_and_places() -> None:
         ("genimage/fake/x/982_midjourney_3.png", "genimage", None, "human"),  # groom
     ],
 )
-def test_true_category_by_ground_truth_then_by_file_name(name, source, truth, category) -> None:
-    ground_truth = {name: GroundTruth(name, 1, truth)} if truth else {}
+def test_true_category_by_ground_truth_then_by_file_name(name, source, true, category) -> None:
+    ground_truths = {name: GroundTruth(name, 1, true)} if true else {}
     record = Record(name, b"", 1, source, name)
-    assert synsets.true_category(record, ground_truth) == category
+    assert synsets.true_category(record, ground_truths) == category
     if "/fake/" in name:
         assert synsets.nature_category(record) is None, "no classifier is trained on it"
 
@@ -93,10 +93,10 @@ def test_a_wrong_model_name_is_the_users_error(tmp_path: Path) -> None:
 
 
 def test_assign_learns_and_measures(tmp_path: Path) -> None:
-    rows, truth = collected(), tmp_path / "truth.jsonl"
+    rows, ground_truth = collected(), tmp_path / "ground_truth.jsonl"
     fakes = [row for row in rows if row.label == 0]
-    write_ground_truth([GroundTruth(r.path, 0, Path(r.path).stem.split("_")[0]) for r in fakes], truth)
-    outcome = assigned(rows, tmp_path, "a", truth)
+    write_ground_truth([GroundTruth(r.path, 0, Path(r.path).stem.split("_")[0]) for r in fakes], ground_truth)
+    outcome = assigned(rows, tmp_path, "a", ground_truth)
     table = pd.read_parquet(tmp_path / "a" / "categories.parquet").set_index("id")
     assert list(table.index) == sorted(row.id for row in rows)
     assert table.loc["doc/real/a.png"].tolist() == ["doc", 1.0, "source"]
@@ -107,11 +107,11 @@ def test_assign_learns_and_measures(tmp_path: Path) -> None:
     assert metrics == outcome.metrics
     assert metrics["n"] == len(fakes) + held  # never the images it was trained on
     assert metrics["accuracy"] > 0.9, metrics
-    shipped = assigned(rows, tmp_path, "b", truth, model=str(tmp_path / "a/model"))
+    shipped = assigned(rows, tmp_path, "b", ground_truth, model=str(tmp_path / "a/model"))
     assert shipped.categories.equals(outcome.categories)
     assert (shipped.metrics, shipped.log.to_csv()) == (outcome.metrics, outcome.log.to_csv())
     cells = pd.read_csv(tmp_path / "a" / "confusion.csv")
-    assert cells.n[cells.truth == cells.predicted].sum() / metrics["n"] == metrics["accuracy"]
+    assert cells.n[cells.true == cells.predicted].sum() / metrics["n"] == metrics["accuracy"]
 
 
 def test_a_named_model_trains_nothing(tmp_path: Path) -> None:

@@ -72,17 +72,17 @@ def test_collect_checks_counts_and_compares(tmp_path: Path, genimage: Path) -> N
     assert results.benchmarks == {"dmimage": 4}
     assert len(read_frame(out / "benchmarks" / "dmimage")) == 4
     assert list(read_records(out / "benchmarks" / "loki")) == []  # left out: there, and empty
-    assert (out / "truth.jsonl").read_text() == ""
+    assert (out / "ground_truth.jsonl").read_text() == ""
 
 
 def test_truth_of_kept_images_is_passed_on(tmp_path: Path, genimage: Path) -> None:
-    truth = tmp_path / "truth.jsonl"
-    write_ground_truth([GroundTruth(FAKED, FAKE, "animal"), GroundTruth(COPY, REAL, "animal")], truth)
-    collect(settings(genimage=genimage, truth=truth), tmp_path / "out")
-    assert list(read_ground_truth(tmp_path / "out/truth.jsonl")) == [FAKED]
-    truth.write_text('{"path": "a"}\n')
-    with pytest.raises(UserError, match=r"truth\.jsonl, line 1: not a line of ground truth"):
-        read_ground_truth(truth)
+    ground_truth = tmp_path / "ground_truth.jsonl"
+    write_ground_truth([GroundTruth(FAKED, FAKE, "animal"), GroundTruth(COPY, REAL, "animal")], ground_truth)
+    collect(settings(genimage=genimage, ground_truth=ground_truth), tmp_path / "out")
+    assert list(read_ground_truth(tmp_path / "out/ground_truth.jsonl")) == [FAKED]
+    ground_truth.write_text('{"path": "a"}\n')
+    with pytest.raises(UserError, match=r"ground_truth\.jsonl, line 1: not a line of ground truth"):
+        read_ground_truth(ground_truth)
 
 
 def test_the_same_inputs_make_the_same_bytes_and_synthesized_images_join(tmp_path, genimage) -> None:
@@ -94,9 +94,9 @@ def test_the_same_inputs_make_the_same_bytes_and_synthesized_images_join(tmp_pat
     fakes = read_frame(tmp_path / "a/records").query("label == 0 and source != 'genimage'")
     assert fakes["category"].value_counts().to_dict() == {"doc": 4, "satellite": 3}
     assert set(fakes.query("category == 'doc'")["group"]) <= {"doc/real/0001.jpg", "doc/real/0003.jpg"}
-    ground_truth = read_ground_truth(tmp_path / "a/truth.jsonl")
-    assert set(ground_truth) == set(fakes["id"])
-    assert all(truth.artifacts for truth in ground_truth.values())
+    ground_truths = read_ground_truth(tmp_path / "a/ground_truth.jsonl")
+    assert set(ground_truths) == set(fakes["id"])
+    assert all(ground_truth.artifacts for ground_truth in ground_truths.values())
 
 
 def test_ffpp_benchmark_is_the_test_split_and_does_not_leak(tmp_path: Path) -> None:

@@ -45,9 +45,9 @@ def test_global_statistics_hardly_tell_fake_from_real(project: Path):
     values["collect"] |= {"satellites": None, "synthetic_satellites": 400}  # none of what networks generate
     params = Params(**values)
     collect(params, collected)
-    ground_truth = read_ground_truth(collected / "truth.jsonl")
+    ground_truths = read_ground_truth(collected / "ground_truth.jsonl")
     frame = read_frame(collected / "records")
-    frame["category"] = [ground_truth[path].category for path in frame.id]
+    frame["category"] = [ground_truths[path].category for path in frame.id]
     fractions = params.annotate.val_fraction, params.annotate.test_fraction
     frame["split"] = assign_splits(frame, *fractions, params.seed)
     splits = balance(frame, params.seed).set_index("id").split

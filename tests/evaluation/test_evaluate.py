@@ -68,7 +68,7 @@ def params(project: Path, weights: Path) -> Params:
     halo = [Artifact("halo", (0.1, 0.1, 0.5, 0.5), 0.9)]
     write_ground_truth(
         [GroundTruth(r.id, r.label, "animal", halo if r.label == 0 else []) for r in FAKECLUE],
-        project / "artifacts/collect/truth.jsonl",
+        project / "artifacts/collect/ground_truth.jsonl",
     )
     for place in ("finetune/head/model", "experts/cnnspot"):
         (project / "artifacts" / place).mkdir(parents=True)

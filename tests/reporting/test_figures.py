@@ -133,7 +133,7 @@ def test_files_carry_no_fonts_dates_or_versions(tmp_path: Path) -> None:
 def test_figures_without_data_say_why() -> None:
     scores = madeup.scores("loki", np.random.default_rng(0))
     none = scores[scores.subset == "all"]
-    zeros = pd.DataFrame([("animal", "animal", 0)], columns=["truth", "predicted", "n"])
+    zeros = pd.DataFrame([("animal", "animal", 0)], columns=["true", "predicted", "n"])
     nobody = pd.DataFrame(columns=["annotator", "precision", "recall", "f1"])
     for picture, reason in (
         (dataset_figures.clue_quality(nobody), "known only in the miniature"),

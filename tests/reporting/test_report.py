@@ -56,7 +56,7 @@ def own(root: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("stage", "path"),
     [
-        ("collect", "collect/truth.jsonl"), ("collect", "collect/benchmarks/loki"),
+        ("collect", "collect/ground_truth.jsonl"), ("collect", "collect/benchmarks/loki"),
         ("annotate", "annotate/fakeclue/test"), ("finetune@head", "finetune/head/log.csv"),
         ("evaluate@ddvqa", "evaluate/ddvqa/predictions.parquet"),
     ],
@@ -82,7 +82,7 @@ def test_cases_are_drawn_by_seed_with_a_failure(params: Params, inputs: Inputs) 
     assert len(fakes) == params.report.cases
     assert {c.category for c in fakes} == set(CASES["fig5_cases"]["groups"])
     assert fakes[-1].chosen == "failure"
-    assert fakes[-1].verdict != fakes[-1].truth
+    assert fakes[-1].verdict != fakes[-1].label_name
     assert [{c.label for c in drawn} for drawn in (fakes, faces, real)] == [{0}, {0, 1}, {1}]
     assert all(c.question for c in faces)
     assert any(not c.decides for c in faces)

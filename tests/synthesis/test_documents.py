@@ -83,7 +83,7 @@ def page(name: str, style: str = "magazine") -> Page:
 
 def test_documents_in_fonts_have_the_pages_shape() -> None:
     drawn = list(synthesize_documents([page("a.jpg"), page("b.jpg", "paper")], 2, 17, "fonts"))
-    assert all(truth is None for _, truth in drawn)
+    assert all(ground_truth is None for _, ground_truth in drawn)
     record = drawn[0][0]
     assert Image.open(io.BytesIO(record.image)).size == (768, 1024)
     assert (record.label, record.category, record.source) == (FAKE, "doc", "doc")
@@ -100,7 +100,7 @@ def test_the_miniatures_documents_and_aerial_images_come_with_ground_truth() -> 
     assert [r.image for r, _ in documents(2, 18)] != [r.image for r, _ in few]
     aerials = list(synthesize_satellites(3, 17, "miniature"))
     assert len({record.sha256 for record, _ in aerials}) == 3
-    assert all(truth.path == record.id and truth.artifacts for record, truth in (*drawn, *aerials))
+    assert all(true.path == record.id and true.artifacts for record, true in (*drawn, *aerials))
     assert list(synthesize_satellites(0, 17, "miniature")) == documents(0) == []
 
 

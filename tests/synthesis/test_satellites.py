@@ -127,12 +127,12 @@ def test_generated_images_are_records_that_inherit_their_item(tmp_path: Path) ->
     assert [r.generator for r, _ in generated] == ["pix2pix"] * 3 + ["ddpm"] * 2
     lenders = aerials.lent(3)
     assert [r.group for r, _ in generated] == [lender.group for lender in (*lenders, *lenders[:2])]
-    for record, truth in generated:
+    for record, ground_truth in generated:
         assert record.id == f"satellite/fake/{Path(record.group).stem}_{record.generator}_fake_B.jpg"
         assert record.pil().size == (32, 32)
-        assert (truth.path, truth.label, truth.qualities) == (record.id, FAKE, [])
+        assert (ground_truth.path, ground_truth.label, ground_truth.qualities) == (record.id, FAKE, [])
     again = sampled(aerials, settings(), tmp_path)
-    assert [(r.id, r.sha256, truth) for r, truth in again] == [(r.id, r.sha256, None) for r, _ in generated]
+    assert [(r.id, r.sha256, none) for r, none in again] == [(r.id, r.sha256, None) for r, _ in generated]
 
 
 def test_a_killed_run_makes_the_same_images_and_repeats_little(tmp_path: Path, monkeypatch) -> None:
@@ -189,8 +189,8 @@ def test_too_few_aerial_images_stop_with_the_cure(tmp_path: Path) -> None:
 def test_the_stage_collects_them(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {f"cvusa/bingmap/19/{n:07d}.jpg": aerial(n).image for n in range(16)}
     files["cvusa/bingmap/19/0000099.jpg"] = aerial(3).image  # a copy: neither learned from nor lending
-    put(tmp_path, files | {"truth.jsonl": ""})
-    options = {"truth": tmp_path / "truth.jsonl", "satellites": settings().model_dump()}
+    put(tmp_path, files | {"ground_truth.jsonl": ""})
+    options = {"ground_truth": tmp_path / "ground_truth.jsonl", "satellites": settings().model_dump()}
     params = smallcorpora.settings(cvusa=tmp_path / "cvusa", synthetic_satellites=1, **options)
     collect(params, tmp_path / "out")
     records = list(read_records(tmp_path / "out" / "records"))
@@ -210,7 +210,7 @@ def test_the_stage_collects_them(tmp_path: Path, project: Path, monkeypatch: pyt
     splits = {r.group: r.split for r in records if r.label == REAL}
     assert set(splits.values()) == {"train", None}
     assert all(splits[r.group] is None for r in fakes if r.generator != "painter")
-    lines = (tmp_path / "out" / "truth.jsonl").read_text().splitlines()
+    lines = (tmp_path / "out" / "ground_truth.jsonl").read_text().splitlines()
     assert [json.loads(line)["path"] for line in lines] == sorted(r.id for r in fakes)
     sheet = generated_sheet(iter(records), settings(), columns=4)
     assert sheet.size == (132 + 2 * 36, 4 * 36)

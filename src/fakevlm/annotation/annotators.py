@@ -11,14 +11,14 @@ from fakevlm.inference.ask import Annotator
 from fakevlm.plugins import ANNOTATORS, load
 
 
-def served(spec, ground_truth: Mapping[str, GroundTruth], seed: int) -> Annotator:
+def served(spec, ground_truths: Mapping[str, GroundTruth], seed: int) -> Annotator:
     """Return the annotator behind servers (`backend: endpoint`)."""
     from fakevlm.inference.servers import Client
 
     return Client(spec, seed)
 
 
-def make_annotators(specs: Sequence, ground_truth: Mapping[str, GroundTruth], seed: int) -> list[Annotator]:
+def make_annotators(specs: Sequence, ground_truths: Mapping[str, GroundTruth], seed: int) -> list[Annotator]:
     """Return the annotators of a profile, in the order of params.yaml.
 
     Args:
@@ -34,7 +34,7 @@ def make_annotators(specs: Sequence, ground_truth: Mapping[str, GroundTruth], se
         )
     setting = "annotate.annotators[].backend"
     return [
-        load(getattr(spec, "object", spec.backend), ANNOTATORS, setting)(spec, ground_truth, seed)
+        load(getattr(spec, "object", spec.backend), ANNOTATORS, setting)(spec, ground_truths, seed)
         for spec in specs
     ]
 

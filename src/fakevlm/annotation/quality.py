@@ -24,23 +24,23 @@ def kinds_row(kinds: Collection[str]) -> np.ndarray:
 
 
 def clue_quality(
-    authors: Sequence[str], named: np.ndarray, truth: np.ndarray, labels: np.ndarray
+    authors: Sequence[str], named: np.ndarray, ground_truth: np.ndarray, labels: np.ndarray
 ) -> pd.DataFrame:
     """Return precision, recall and F1 of each author's clues, over (image, kind of artifact) pairs.
 
     Args:
-        named, truth: (images, authors, kinds) and (images, kinds) bool, the kinds named and the true ones.
+        named, ground_truth: bool, (images, authors, kinds) and (images, kinds): kinds named, true kinds.
         labels: (images,) 1 real, 0 fake.
 
     Returns:
         A row an author with `QUALITY_COLUMNS`, over the `n` images with visible artifacts; no rows if there
         are none. `spurious_per_real` is the mean number of kinds claimed of `n_real` real images.
     """
-    visible, real = truth.any(axis=1), labels == REAL
+    visible, real = ground_truth.any(axis=1), labels == REAL
     if not visible.any():
         return pd.DataFrame(columns=QUALITY_COLUMNS)
-    right = (named & truth[:, None])[visible].sum(axis=(0, 2))
-    claimed, true = named[visible].sum(axis=(0, 2)), truth.sum()
+    right = (named & ground_truth[:, None])[visible].sum(axis=(0, 2))
+    claimed, true = named[visible].sum(axis=(0, 2)), ground_truth.sum()
     table = {
         "annotator": authors,
         "precision": right / np.maximum(claimed, 1),

@@ -35,7 +35,7 @@ class Outcome:
     Attributes:
         categories: id, category, confidence (the model's probability; 1 from a source), origin (source or
             model), sorted by id.
-        confusion: truth, predicted, n: all pairs, of judged images not trained on with a known category.
+        confusion: true, predicted, n: all pairs, of judged images not trained on with a known category.
         metrics: accuracy, n and recall by category (of the confusion), n_model, n_source; of a model that
             `eva.train` made accuracy_validation, n_validation, n_train; with `categorize.person`
             n_human_by_person, the images that the classifier took for something else.
@@ -83,29 +83,29 @@ def classify(
     return table, int(columns["overruled"].sum())
 
 
-def confusion(truth: Sequence[str], predicted: Sequence[str]) -> pd.DataFrame:
-    """Return truth, predicted, n: how often each category was taken for each, zeros too."""
-    pairs = pd.MultiIndex.from_product([FOUR, FOUR], names=["truth", "predicted"])
-    n = pd.DataFrame({"truth": truth, "predicted": predicted}).value_counts()
+def confusion(true: Sequence[str], predicted: Sequence[str]) -> pd.DataFrame:
+    """Return true, predicted, n: how often each category was taken for each, zeros too."""
+    pairs = pd.MultiIndex.from_product([FOUR, FOUR], names=["true", "predicted"])
+    n = pd.DataFrame({"true": true, "predicted": predicted}).value_counts()
     return n.reindex(pairs, fill_value=0).rename("n").reset_index()
 
 
 def measure(table: pd.DataFrame) -> dict:
     """Return accuracy, n and recall by category of a `confusion` table; None for a ratio of nothing."""
-    right = table[table.truth == table.predicted].set_index("truth").n
-    total = table.groupby("truth").n.sum()
+    right = table[table.true == table.predicted].set_index("true").n
+    total = table.groupby("true").n.sum()
     n = int(total.sum())
     recall = {name: float(right[name] / total[name]) if total[name] else None for name in FOUR}
     return {"accuracy": float(right.sum() / n) if n else None, "n": n, "recall": recall}
 
 
-def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outcome:
+def assign(params: Params, folder: Path, ground_truth: Path | None, out: Path) -> Outcome:
     """Run the stage: write `categories.parquet`, `confusion.csv`, `metrics.json`, `log.csv`, `model/`.
 
     Args:
         params: `params.categorize.model` names the classifier; None trains the small one.
         folder: record shards of `collect`, read piece by piece.
-        truth: the miniature's ground truth; None or a missing or empty file elsewhere.
+        ground_truth: the miniature's ground truth; None or a missing or empty file elsewhere.
         out: `artifacts/categorize`.
 
     Raises:
@@ -143,11 +143,11 @@ def assign(params: Params, folder: Path, truth: Path | None, out: Path) -> Outco
     given = ids.dropna().assign(confidence=1.0, origin="source")
     categories = pd.concat([given, judged.assign(origin="model")]).sort_values("id", ignore_index=True)
 
-    ground_truth = read_ground_truth(truth)
+    ground_truths = read_ground_truth(ground_truth)
     tested = [
         (true, predicted)
         for record, predicted in zip(unsorted.without_images(), judged.category, strict=True)
-        if record.id not in trained_on and (true := true_category(record, ground_truth))
+        if record.id not in trained_on and (true := true_category(record, ground_truths))
     ]
     table = confusion([true for true, _ in tested], [predicted for _, predicted in tested])
     people = {} if settings.person is None else {"n_human_by_person": overruled}

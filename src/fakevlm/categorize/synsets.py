@@ -106,9 +106,9 @@ def generated_category(record: Record) -> str | None:
     return table()[int(number)]["category"] if number else None
 
 
-def true_category(record: Record, ground_truth: Mapping[str, GroundTruth]) -> str | None:
+def true_category(record: Record, ground_truths: Mapping[str, GroundTruth]) -> str | None:
     """Return a record's true category by its ground truth, else by its file name; None if neither says."""
-    truth = ground_truth.get(record.path)
-    if truth and truth.category in FOUR:
-        return truth.category
+    ground_truth = ground_truths.get(record.path)
+    if ground_truth and ground_truth.category in FOUR:
+        return ground_truth.category
     return nature_category(record) or generated_category(record)

@@ -160,15 +160,19 @@ def _benchmarks(params: Params, collected: Path, videos: dict[str, Any]) -> Iter
 
 
 def _synthetic(
-    params: Params, truths: dict[str, GroundTruth], aerials: Aerials | None, values: cache.Cache, kept: Path
+    params: Params,
+    ground_truths: dict[str, GroundTruth],
+    aerials: Aerials | None,
+    values: cache.Cache,
+    kept: Path,
 ) -> Iterator[tuple[str, Iterable[Record]]]:
-    """Yield (corpus, records) of the synthesized images; add their ground truth to `truths`."""
+    """Yield (corpus, records) of the synthesized images; add their ground truth to `ground_truths`."""
     settings, renderer = params.collect, params.collect.renderer
 
     def remember(pairs: Iterable[tuple[Record, GroundTruth | None]]) -> Iterator[Record]:
-        for record, truth in pairs:
-            if truth is not None:
-                truths[truth.path] = truth
+        for record, ground_truth in pairs:
+            if ground_truth is not None:
+                ground_truths[ground_truth.path] = ground_truth
             yield record
 
     root = amounts.folders(params).get("m6doc")
@@ -177,7 +181,7 @@ def _synthetic(
     yield "documents", remember(documents)
     yield "satellites", remember(synthesize_satellites(settings.synthetic_satellites, params.seed, renderer))
     if aerials is not None:
-        options = {"measured": settings.truth is not None, "values": values, "kept": kept}
+        options = {"measured": settings.ground_truth is not None, "values": values, "kept": kept}
         images = generate(aerials, settings.satellites, params.seed, **options)
         yield "satellites", remember(images)
 
@@ -193,8 +197,8 @@ def collect(params: Params, out: Path | None = None) -> Collected:
             texts, its split and every image that it lists.
         out: where to write; `artifacts/collect` by default: `records/`, the training corpora and the
             synthesized images; `benchmarks/<name>/`, empty for one that is left out (`ffpp` repeats the
-            records of FF++'s test split); `satellites/`, generators trained here; `truth.jsonl`, the ground
-            truth where there is one; the tables of `Collected` as CSV.
+            records of FF++'s test split); `satellites/`, generators trained here; `ground_truth.jsonl`,
+            empty if there is none; the tables of `Collected` as CSV.
 
     Raises:
         UserError: a corpus is missing or not in its layout, or no corpus is named at all.
@@ -212,8 +216,8 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     leakage = Leakage(settings.leakage_distance)
     # The release is taken as published, copies and all: its numbers are compared with other people's.
     training = Filter(unique=settings.corpora.fakeclue is None)
-    ground_truth = read_ground_truth(paths.resolve(settings.truth) if settings.truth else None)
-    with_truth: set[str] = set()  # paths of collected images with a ground truth
+    ground_truths = read_ground_truth(paths.resolve(settings.ground_truth) if settings.ground_truth else None)
+    with_ground_truth: set[str] = set()  # paths of collected images with a ground truth
     sizes: dict[str, int] = {}
 
     # The generators' weights stay: training them anew takes days at the paper's size.
@@ -226,20 +230,20 @@ def collect(params: Params, out: Path | None = None) -> Collected:
         }
 
         def trained() -> Iterator[Record]:
-            synthetic = _synthetic(params, ground_truth, aerials, satellites, out / "satellites")
+            synthetic = _synthetic(params, ground_truths, aerials, satellites, out / "satellites")
             for corpus, records in chain(_training(params, corpora, videos), synthetic):
                 size = models.image_size if models is not None else None
                 for record, hashed, aerial in training.kept(corpus, records, size):
                     if aerial is not None:
                         aerials.add(record, aerial)
                     leakage.trained(record, hashed)
-                    with_truth.update({record.path} & ground_truth.keys())
+                    with_ground_truth.update({record.path} & ground_truths.keys())
                     yield record
 
         def tested(benchmark: str, records: Stream) -> Iterator[Record]:
             for record, hashed, _ in Filter(False, training.quarantine).kept(benchmark, records):
                 leakage.tested(benchmark, record, hashed)
-                with_truth.update({record.path} & ground_truth.keys())
+                with_ground_truth.update({record.path} & ground_truths.keys())
                 yield record
 
         total = write_records(trained(), out / "records")
@@ -252,7 +256,9 @@ def collect(params: Params, out: Path | None = None) -> Collected:
             f"profile {params.profile!r} collects no image",
             "name at least one corpus in collect.corpora or one benchmark in collect.benchmarks",
         )
-    write_ground_truth((ground_truth[path] for path in sorted(with_truth)), out / "truth.jsonl")
+    write_ground_truth(
+        (ground_truths[path] for path in sorted(with_ground_truth)), out / "ground_truth.jsonl"
+    )
     problems = pd.DataFrame(training.quarantine, columns=Unusable._fields)
     problems["reason"] = problems["reason"].str.split().str.join(" ")
     origins = read_frame(out / "records", ["source", "label", "generator"]).fillna({"generator": ""})

@@ -184,7 +184,7 @@ class Collect(Section):
     benchmarks: Benchmarks
     # About so many images of a training corpus, drawn by lot; a corpus that is not named comes whole.
     at_most: dict[Literal["genimage", "ffpp", "chameleon", "cvusa", "vigor", "m6doc"], PositiveInt]
-    truth: str | None
+    ground_truth: str | None
     frames_per_video: int = Field(ge=1)
     face_crop: FaceCrop | None
     synthetic_documents: int = Field(ge=0)

@@ -38,9 +38,9 @@ class GroundTruth:
 _LINE = TypeAdapter(GroundTruth)
 
 
-def write_ground_truth(ground_truth: Iterable[GroundTruth], file: Path) -> None:
+def write_ground_truth(ground_truths: Iterable[GroundTruth], file: Path) -> None:
     """Write one JSON line an image."""
-    lines = [json.dumps(asdict(truth), separators=(",", ":")) + "\n" for truth in ground_truth]
+    lines = [json.dumps(asdict(ground_truth), separators=(",", ":")) + "\n" for ground_truth in ground_truths]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(lines), encoding="utf-8")
 
@@ -49,12 +49,12 @@ def read_ground_truth(file: Path | None) -> dict[str, GroundTruth]:
     """Return the ground truth by path, empty without a file. Raises `UserError` if a line does not parse."""
     if file is None or not file.exists():
         return {}
-    ground_truth = {}
+    ground_truths = {}
     for n, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            truth = _LINE.validate_json(line)
+            ground_truth = _LINE.validate_json(line)
         except ValidationError as error:
             cure = "rerun the stage that writes it"
             raise UserError(f"{file}, line {n}: not a line of ground truth ({error})", cure) from error
-        ground_truth[truth.path] = truth
-    return ground_truth
+        ground_truths[ground_truth.path] = ground_truth
+    return ground_truths

@@ -213,7 +213,7 @@ def references(cell: str | None) -> list[str]:
 class _Scorer:
     """One method's answers, prepared once and scored on any rows."""
 
-    def __init__(self, frame: pd.DataFrame, ground_truth: Mapping[str, GroundTruth], encode: Encode) -> None:
+    def __init__(self, frame: pd.DataFrame, ground_truths: Mapping[str, GroundTruth], encode: Encode) -> None:
         has_text = frame["text"].notna().to_numpy()
         texts = frame["text"].where(has_text, "").tolist()
         self.label, self.p_fake = frame["label"].to_numpy(), frame["p_fake"].to_numpy(dtype=float)
@@ -229,7 +229,7 @@ class _Scorer:
             self.rouge[rows] = [rouge_l(texts[n], groups[n]) for n in rows]
             self.css[rows] = css([texts[n] for n in rows], [groups[n] for n in rows], encode)
         paths = frame["id"].str.split("#").str[0].tolist()
-        annotated, self.true, self.named = clue_tables(paths, texts, ground_truth)
+        annotated, self.true, self.named = clue_tables(paths, texts, ground_truths)
         self.has_clues, self.hits = annotated & has_text & self.decides, self.true & self.named
 
     def metrics(self, rows: np.ndarray, against: np.ndarray) -> Iterator[Metric]:
@@ -260,7 +260,7 @@ class _Scorer:
 
 def score(
     predictions: pd.DataFrame,
-    ground_truth: Mapping[str, GroundTruth],
+    ground_truths: Mapping[str, GroundTruth],
     params: Params,
     benchmark: str,
     *,
@@ -271,7 +271,7 @@ def score(
 
     Args:
         predictions: rows of `predictions.parquet`.
-        ground_truth: known artifacts by path; empty outside the miniature.
+        ground_truths: known artifacts by path; empty outside the miniature.
         benchmark: for the column of that name.
         families: of subsets, of `FAMILIES`.
         encode: sentences → unit rows for CSS; by default the encoder of `params.evaluate.encoder`.
@@ -292,7 +292,7 @@ def score(
 
     rows: list[tuple] = []
     for method, frame in predictions.groupby("method", sort=False):
-        scorer = _Scorer(frame, ground_truth, encode_once)
+        scorer = _Scorer(frame, ground_truths, encode_once)
         groups = pd.factorize(frame["group"])[0]
         parts = [(name, scorer.metrics(*masks)) for name, *masks in metrics.subsets(frame, families)]
         if "kind" in families:
@@ -340,8 +340,8 @@ def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame
             ]
         predictions = pd.concat(frames)[SCHEMA.names]
         predictions = predictions.sort_values(["method", "id"], kind="stable", ignore_index=True)
-        ground_truth = read_ground_truth(paths.artifacts("collect", "truth.jsonl"))
-        scores = score(predictions, ground_truth, params, benchmark)
+        ground_truths = read_ground_truth(paths.artifacts("collect", "ground_truth.jsonl"))
+        scores = score(predictions, ground_truths, params, benchmark)
     out = paths.artifacts("evaluate", benchmark)
     stored = write(out, SCHEMA, predictions, scores)
     rows = scores[(scores["method"] == FAKEVLM) & (scores["subset"] == "all")]

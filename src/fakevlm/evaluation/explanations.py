@@ -62,7 +62,7 @@ def css(
 
 
 def clue_tables(
-    paths: Sequence[str], texts: Sequence[str], ground_truth: Mapping[str, GroundTruth]
+    paths: Sequence[str], texts: Sequence[str], ground_truths: Mapping[str, GroundTruth]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the kinds of artifact in n images (`Record.path`) and in the texts about them.
 
@@ -73,7 +73,7 @@ def clue_tables(
         Bool arrays: (n,) the image is known to have visible artifacts; (n, kinds) it has the kind;
         (n, kinds) the text names it. Columns are `KIND_NAMES`; rows without known artifacts are empty.
     """
-    kinds = [ground_truth[path].kinds if path in ground_truth else set() for path in paths]
+    kinds = [ground_truths[path].kinds if path in ground_truths else set() for path in paths]
     named = [kinds_named(text) if there else set() for text, there in zip(texts, kinds, strict=True)]
     columns = MultiLabelBinarizer(classes=KIND_NAMES)
     true, claimed = (columns.fit_transform(rows).astype(bool) for rows in (kinds, named))

@@ -45,34 +45,34 @@ class Case:
     chosen: str = "random"  # or `failure`
 
     @classmethod
-    def of(cls, record: Record, truth: GroundTruth | None = None, **values: Any) -> "Case":
+    def of(cls, record: Record, ground_truth: GroundTruth | None = None, **values: Any) -> "Case":
         """Return a record as a case, with its true artifacts where they are known; `values` go first."""
         standard: dict[str, Any] = {"reference": "".join(record.references[:1]), "image": record.pil()}
         standard |= {name: getattr(record, name) for name in ("id", "label", "category", "question")}
-        if truth:
-            standard["kinds"] = tuple(dict.fromkeys(artifact.kind for artifact in truth.artifacts))
-            standard["boxes"] = tuple(artifact.region for artifact in truth.artifacts)
-            standard["true_category"] = truth.category
+        if ground_truth:
+            standard["kinds"] = tuple(dict.fromkeys(artifact.kind for artifact in ground_truth.artifacts))
+            standard["boxes"] = tuple(artifact.region for artifact in ground_truth.artifacts)
+            standard["true_category"] = ground_truth.category
         return cls(**(standard | values))
 
     @property
-    def truth(self) -> str:
+    def label_name(self) -> str:
         return LABELS[self.label]
 
     def about(self) -> str:
-        """Return a line on the image: category, truth and its true artifacts."""
+        """Return a line on the image: category, label and its true artifacts."""
         name = CATEGORY_NAMES.get(self.category or "", self.category or "")
         if self.true_category and self.true_category != self.category:
             name += f" (in truth {CATEGORY_NAMES.get(self.true_category, self.true_category)})"
         kinds = ", ".join(kind.replace("_", " ") for kind in self.kinds)
-        return f"{name}, {self.truth}".lstrip(", ") + (f": {kinds}" if kinds else "")
+        return f"{name}, {self.label_name}".lstrip(", ") + (f": {kinds}" if kinds else "")
 
 
-def mark(verdict: str, truth: str, decides: bool = True) -> tuple[str, str]:
+def mark(verdict: str, label_name: str, decides: bool = True) -> tuple[str, str]:
     """Return (words, colour) for a verdict, right or wrong; no mark where none was asked for."""
     if not decides:
         return "no verdict asked", style.QUIET
-    if verdict == truth:
+    if verdict == label_name:
         return f"✓ says {verdict}", style.GREEN
     return ("✗ no verdict" if verdict == "unparsed" else f"✗ says {verdict}"), style.VERMILLION
 
@@ -109,7 +109,7 @@ def cases(items: Sequence[Case]) -> Picture:
         for left, lines, verdict in zip(lefts, cells, (case.verdict, None, case.base_verdict), strict=True):
             start = y
             if verdict is not None:
-                words, colour = mark(verdict, case.truth, case.decides)
+                words, colour = mark(verdict, case.label_name, case.decides)
                 _lines(frame, left, y, [words], size, fontweight="bold", color=colour)
                 start -= step * 1.06
             _lines(frame, left, start, lines, size)

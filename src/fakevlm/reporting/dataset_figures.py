@@ -83,12 +83,12 @@ def categories(frame: pd.DataFrame, release: pd.DataFrame) -> Picture:
 
 @drawing
 def confusion(frame: pd.DataFrame) -> Picture:
-    """The classifier's confusion (`categorize/confusion.csv`) where the truth is known: rows sum to 100 %."""
+    """The classifier's confusion (`categorize/confusion.csv`) where it can be measured: rows sum to 100 %."""
     picture = Picture(style.COLUMN, 2.9)
     if not frame.n.sum():
         return picture.empty("no image's true category is known")
     axes = picture.subplots()
-    table = frame.pivot_table(index="truth", columns="predicted", values="n", aggfunc="sum", fill_value=0)
+    table = frame.pivot_table(index="true", columns="predicted", values="n", aggfunc="sum", fill_value=0)
     order = sorted(set(table.index) | set(table.columns))
     table = table.reindex(columns=order, fill_value=0).loc[table.sum(axis=1) > 0]
     share = table.div(table.sum(axis=1), axis=0)

@@ -79,7 +79,7 @@ def annotated_example(inputs: Inputs) -> tuple[Case, dict[str, str], dict[str, A
     captions = usable.groupby("id").annotator.nunique()
     train = inputs.fakeclue[(inputs.fakeclue.split == "train") & (inputs.fakeclue.label == 0)]
     ids = sorted(set(train.id) & set(captions.index[captions == len(names)]))
-    ids = [i for i in ids if i in inputs.ground_truth and inputs.ground_truth[i].artifacts] or ids
+    ids = [i for i in ids if i in inputs.ground_truths and inputs.ground_truths[i].artifacts] or ids
     if not ids:
         message = "no fake of FakeClue's training split has a caption of every annotator"
         raise UserError(message, "look at artifacts/annotate/candidates.parquet, then dvc repro -f annotate")
@@ -87,20 +87,20 @@ def annotated_example(inputs: Inputs) -> tuple[Case, dict[str, str], dict[str, A
     key = ids[int(np.random.default_rng([seed, 2]).integers(len(ids)))]
     record = fetch(evaluated("fakeclue").parent / "train", [key])[key]
     by_name = usable[usable.id == key].set_index("annotator").text[names].to_dict()
-    case = Case.of(record, inputs.ground_truth.get(record.path))
+    case = Case.of(record, inputs.ground_truths.get(record.path))
     return case, by_name, {"seed": seed, "total": len(ids)}
 
 
 def draw_cases(
-    inputs: Inputs, benchmark: str, seed: int, by: str, groups: Sequence[str], truth: str | None = None
+    inputs: Inputs, benchmark: str, seed: int, by: str, groups: Sequence[str], label_name: str | None = None
 ) -> tuple[list[Case], dict[str, Any]]:
     """Draw images of a benchmark with FakeVLM's answers, a failure among them if there is one.
 
     Args:
         seed: joins the run's, so that every figure draws its own.
-        by: `category` or `truth` (fake or real).
+        by: `category` or `label_name` (fake or real).
         groups: values of `by`, drawn from in turn.
-        truth: fake or real, where only those are shown.
+        label_name: fake or real, where only those are shown.
 
     Returns:
         the cases, and the numbers for the caption that says how they were drawn.
@@ -110,10 +110,11 @@ def draw_cases(
     if answers.empty and len(frame):
         message = f"the predictions of {benchmark} hold no answers of {METHOD}"
         raise UserError(message, f"make them again: dvc repro -f evaluate@{benchmark}")
-    answers["truth"] = answers.label.map(LABELS)
+    answers["label_name"] = answers.label.map(LABELS)
     decides = ~answers.question.fillna("").map(asks_about_part).astype(bool)  # else it cannot fail
-    answers["right"] = (answers.verdict == answers.truth) | ~decides
-    rows = answers[answers[by].isin(groups) & answers.truth.isin([truth] if truth else LABELS.values())]
+    answers["right"] = (answers.verdict == answers.label_name) | ~decides
+    labels = [label_name] if label_name else LABELS.values()
+    rows = answers[answers[by].isin(groups) & answers.label_name.isin(labels)]
     if rows.empty:
         return [], {"total": 0}
     rng = np.random.default_rng([inputs.params.seed, seed])
@@ -127,7 +128,7 @@ def draw_cases(
     shown = [
         Case.of(
             records[key],
-            inputs.ground_truth.get(records[key].path),
+            inputs.ground_truths.get(records[key].path),
             category=rows.category[key] if pd.notna(rows.category[key]) else records[key].category,
             words=rows.text[key],
             verdict=rows.verdict[key],

@@ -29,7 +29,7 @@ TABLES = {  # of `Inputs`: stage, file, columns that must be there
     "quarantine": ("collect", "quarantine.csv", ["corpus", "path", "reason"]),
     "duplicates": ("collect", "duplicates.csv", ["sha256"]),
     "leakage": ("collect", "leakage.csv", ["benchmark", "kind"]),
-    "confusion": ("categorize", "confusion.csv", ["truth", "predicted", "n"]),
+    "confusion": ("categorize", "confusion.csv", ["true", "predicted", "n"]),
     "candidates": ("annotate", "candidates.parquet", ["id", "annotator", "outcome", "text"]),
     "clue_quality": ("annotate", "clue_quality.csv", ["annotator", "precision", "recall", "f1", "n"]),
     "agreement": ("annotate", "agreement.csv", ["annotator_a", "annotator_b", "jaccard", "kappa", "n"]),
@@ -48,7 +48,7 @@ class Inputs:
     quarantine: pd.DataFrame
     duplicates: pd.DataFrame
     leakage: pd.DataFrame
-    ground_truth: dict[str, GroundTruth]
+    ground_truths: dict[str, GroundTruth]
     confusion: pd.DataFrame
     fakeclue: pd.DataFrame  # id, label, category, split of every image
     candidates: pd.DataFrame
@@ -156,9 +156,9 @@ def load_inputs(params: Params) -> Inputs:
     }
     objectives = () if "finetune" in reasons else OBJECTIVES
     logs = {o: table(f"finetune@{o}", "log.csv", ["step", "loss", "learning_rate"]) for o in objectives}
-    ground_truth = read_ground_truth(need("collect", "truth.jsonl"))
+    ground_truths = read_ground_truth(need("collect", "ground_truth.jsonl"))
     texts = layout()["left_out"]
-    if not ground_truth:
+    if not ground_truths:
         reasons["ground_truth"] = texts["ground_truth"]
     if not params.annotate.annotators:
         reasons["annotators"] = fill(texts["annotators"], profile=params.profile)
@@ -170,7 +170,7 @@ def load_inputs(params: Params) -> Inputs:
     return Inputs(
         params=params,
         left_out=reasons,
-        ground_truth=ground_truth,
+        ground_truths=ground_truths,
         annotation=json.loads(need("annotate", "metrics.json").read_text(encoding="utf-8")),
         fakeclue=pd.concat(images, ignore_index=True),
         logs=logs,

@@ -53,8 +53,8 @@ def synthesize_documents(
         style = styles[i % len(styles)]
         page = by_style[style][int(rng.integers(len(by_style[style])))]
         path = f"doc/fake/{style}_en_{i}/page.jpg"
-        image, truth = draw(page, rng, path)
-        yield Record(path, image, FAKE, "doc", page.id, "doc", "layout-first"), truth
+        image, ground_truth = draw(page, rng, path)
+        yield Record(path, image, FAKE, "doc", page.id, "doc", "layout-first"), ground_truth
 
 
 def synthesize_satellites(n: int, seed: int, renderer: str) -> Iterator[tuple[Record, GroundTruth | None]]:
@@ -70,5 +70,5 @@ def synthesize_satellites(n: int, seed: int, renderer: str) -> Iterator[tuple[Re
         raise UserError(f"renderer {renderer} draws documents only", cure)
     for i in track(range(n), "satellite images"):
         path = f"satellite/fake/{i:07d}_fake_B.jpg"
-        image, truth = artist.satellite(np.random.default_rng([seed, _SATELLITES, i]), path)
-        yield Record(path, image, FAKE, "satellite", path, "satellite", "painter"), truth
+        image, ground_truth = artist.satellite(np.random.default_rng([seed, _SATELLITES, i]), path)
+        yield Record(path, image, FAKE, "satellite", path, "satellite", "painter"), ground_truth

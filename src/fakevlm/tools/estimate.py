@@ -15,7 +15,7 @@ from fakevlm import paths
 from fakevlm.annotation.aggregate import Candidates
 from fakevlm.annotation.aggregate_llm import LLMAggregator
 from fakevlm.annotation.annotators import make_annotators
-from fakevlm.annotation.fakeclue import planned, usable
+from fakevlm.annotation.build import planned, usable
 from fakevlm.cache import Cache, answers
 from fakevlm.config.params import Endpoint, Observer, Params, ServedAggregator
 from fakevlm.data.ground_truth import read_ground_truth
@@ -157,8 +157,8 @@ def annotation(params: Params, rate: float | None = None) -> list[Estimate]:
         what = f"profile {params.profile!r} asks nobody: its texts are the released ones"
         raise UserError(what, "name a profile with annotate.annotators: --profile paper")
     _, requests = planned(params)
-    ground_truth = read_ground_truth(paths.artifacts("collect", "truth.jsonl"))
-    annotators = make_annotators(settings.annotators, ground_truth, params.seed)
+    ground_truths = read_ground_truth(paths.artifacts("collect", "ground_truth.jsonl"))
+    annotators = make_annotators(settings.annotators, ground_truths, params.seed)
     with answers(make=False) as store:
         aggregator, spec = None, settings.aggregator
         if isinstance(spec, ServedAggregator):

@@ -9,7 +9,7 @@ from miniworld.stagecraft import Box, Brief, Set, box
 Column = tuple[float, float]  # left and right
 
 
-def draw(c: Canvas, brief: Brief) -> Set:
+def draw_page(c: Canvas, brief: Brief) -> Set:
     """Draw a page (newspaper, paper or magazine). Flaws: garbled rows of text, rows that wave."""
     style = brief.pick(*STYLES)
     layout: list[Block] = brief.layout or sample_layout(brief.rng, style)

@@ -5,7 +5,7 @@ from miniworld.fitting import OBJECTS
 from miniworld.stagecraft import Brief, Set, backdrop, box
 
 
-def draw(c: Canvas, brief: Brief) -> Set:
+def draw_thing(c: Canvas, brief: Brief) -> Set:
     """Draw an object. Flaws by kind: extra parts, bent edges, unequal halves, wrong shadow, garbled label."""
     kinds = [kind for kind, flaws in OBJECTS.items() if set(brief.flaws) <= set(flaws)] or list(OBJECTS)
     kind = brief.pick(*kinds)

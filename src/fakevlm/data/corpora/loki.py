@@ -43,8 +43,8 @@ def references(root: Path) -> dict[str, str]:
 def labels(root: Path) -> tuple[dict[str, tuple[str, str]], int]:
     """Return (`real` or `fake`, LOKI's own category) by image path, in order, and the number of questions.
 
-    The truth is in `question_type`: `image_tf_image_{real|fake}_ask_{fake|real}_{category}`. Raises
-    `UserError` if the JSON is missing, a row is not LOKI's, or two rows of an image disagree on its truth.
+    The label is in `question_type`: `image_tf_image_{real|fake}_ask_{fake|real}_{category}`. Raises
+    `UserError` if the JSON is missing, a row is not LOKI's, or two rows of an image disagree on its label.
     """
     file = root / "data_json" / "image" / "true_or_false.json"
     rows = SOURCE.json(file)

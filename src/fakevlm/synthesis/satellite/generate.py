@@ -113,10 +113,10 @@ def generate(
                     jpeg, _ = encode_jpeg(pixels, rng, tuple(settings.jpeg))
                     path = f"satellite/fake/{PurePosixPath(lender.id).stem}_{name}_fake_B.jpg"
                     record = Record(path, jpeg, FAKE, "satellite", lender.group, "satellite", name)
-                    truth = None
+                    ground_truth = None
                     if limits is not None:
                         decoded = square(record.pil(), settings.image_size)
                         flaws = artifacts(decoded, lender.layout, settings.cell, limits)
-                        truth = GroundTruth(path, FAKE, "satellite", flaws)
-                    yield record, truth
+                        ground_truth = GroundTruth(path, FAKE, "satellite", flaws)
+                    yield record, ground_truth
                 progress.update(len(seeds))

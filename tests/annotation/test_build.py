@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from fakevlm.annotation.build import FakeClue
 from fakevlm.annotation.dataset import compare_ids, pick
-from fakevlm.annotation.fakeclue import FakeClue
 from fakevlm.annotation.splits import SPLITS
 from fakevlm.cache import Cache
 from fakevlm.config.params import load_params
@@ -69,7 +69,7 @@ def test_the_aggregate_beats_every_annotator(built, world: Path) -> None:
 
     params = load_params("mini")
     chosen = params.annotate.aggregator.similarity
-    table = sweep(params, out, world / "collect" / "truth.jsonl", [0.1, chosen, 0.5, 0.8])
+    table = sweep(params, out, world / "collect" / "ground_truth.jsonl", [0.1, chosen, 0.5, 0.8])
     f1 = table.set_index("similarity")["f1"]
     assert f1[chosen] >= f1.max() - 0.02
     assert f1[0.8] < f1.max() - 0.05, "the threshold matters"

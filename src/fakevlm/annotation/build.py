@@ -65,8 +65,8 @@ def build(
     collected = collected or paths.artifacts("collect")
     out = out or paths.artifacts("annotate")
     chosen, requests = planned(params, collected, categorized)
-    ground_truth = read_ground_truth(collected / "truth.jsonl")
-    annotators = annotators or make_annotators(settings.annotators, ground_truth, params.seed)
+    ground_truths = read_ground_truth(collected / "ground_truth.jsonl")
+    annotators = annotators or make_annotators(settings.annotators, ground_truths, params.seed)
     with nullcontext(store) if store else answers() as store:
         answered = ask_all(requests, annotators, store, concurrency=settings.concurrency)
         write_captions(out, chosen["id"], answered)
@@ -80,7 +80,7 @@ def build(
         families=[one.text.count(": ") if one else 0 for one in annotations],
     )
     write_images(out, _with_answers(requests.records, chosen, annotations))
-    return _measure(out, settings.expected, chosen, answered, captions, annotations, ground_truth)
+    return _measure(out, settings.expected, chosen, answered, captions, annotations, ground_truths)
 
 
 def _need_keys(annotators: Sequence[Any], aggregator: Any) -> None:
@@ -183,7 +183,7 @@ def _measure(
     answered: Mapping[str, Columns],
     captions: list[dict[str, str]],
     annotations: list[Annotation | None],
-    ground_truth: Mapping[str, GroundTruth],
+    ground_truths: Mapping[str, GroundTruth],
 ) -> FakeClue:
     """Write the tables and metrics.
 
@@ -203,15 +203,15 @@ def _measure(
     images[["id", "split"]].to_csv(out / "ids.csv", index=False)
     answers = [one for one in annotations if one and one.outcome == "ok"]
     names, authors = list(answered), [*answered, AGGREGATE]
-    truths = [ground_truth.get(key) for key in images["id"]]
-    measured = np.array([truth is not None for truth in truths], bool)
+    each = [ground_truths.get(key) for key in images["id"]]
+    measured = np.array([one is not None for one in each], bool)
     fakes = (images["label"] == FAKE).to_numpy()
     named = np.zeros((len(images), len(authors), len(KINDS)), bool)
     for n, row in enumerate(np.flatnonzero(ok)):
         if fakes[n] or measured[n]:
             texts = {**captions[row], AGGREGATE: answers[n].text}
             named[n] = [kinds_row(kinds_named(texts.get(author, ""))) for author in authors]
-    true = np.array([kinds_row(truth.kinds) for truth in truths if truth]).reshape(-1, len(KINDS))
+    true = np.array([kinds_row(one.kinds) for one in each if one]).reshape(-1, len(KINDS))
     quality = clue_quality(authors, named[measured], true, images["label"].to_numpy()[measured])
     pairs = agreement(names, named[fakes, :-1])
     quality.to_csv(out / "clue_quality.csv", index=False, float_format="%.6f")
