@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fakevlm.annotation.build import FakeClue, build
+from fakevlm.annotation.annotate import FakeClue, build
 from fakevlm.cache import Cache
 from fakevlm.config.params import load_params
 from fakevlm.data.ground_truth import GroundTruth, write_ground_truth

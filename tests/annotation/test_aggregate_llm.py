@@ -12,7 +12,7 @@ import yaml
 
 from fakevlm.annotation.aggregate import NOTHING, VERDICT, Annotation, Candidates, EmbeddingAggregator
 from fakevlm.annotation.aggregate_llm import RESPONSE_FORMAT, again, judge, question
-from fakevlm.annotation.build import FakeClue
+from fakevlm.annotation.annotate import FakeClue
 from fakevlm.annotation.splits import SPLITS
 from fakevlm.cache import Cache
 from fakevlm.config.params import load_params

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import madeup
-from fakevlm.annotation.build import build
+from fakevlm.annotation.annotate import build
 from fakevlm.annotation.dataset import CANDIDATES, pick
 from fakevlm.annotation.released import plan
 from fakevlm.collection.collect import collect

@@ -14,8 +14,8 @@ from typing import Any
 from fakevlm import paths
 from fakevlm.annotation.aggregate import Candidates
 from fakevlm.annotation.aggregate_llm import LLMAggregator
+from fakevlm.annotation.annotate import planned, usable
 from fakevlm.annotation.annotators import make_annotators
-from fakevlm.annotation.build import planned, usable
 from fakevlm.cache import Cache, answers
 from fakevlm.config.params import Endpoint, Observer, Params, ServedAggregator
 from fakevlm.data.ground_truth import read_ground_truth

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fakevlm.annotation.build import FakeClue
+from fakevlm.annotation.annotate import FakeClue
 from fakevlm.annotation.dataset import compare_ids, pick
 from fakevlm.annotation.splits import SPLITS
 from fakevlm.cache import Cache
