@@ -16,7 +16,7 @@ from PIL import Image
 import madeup
 from fakevlm.config.params import load_params
 from fakevlm.reporting import dataset_figures, score_figures, style
-from fakevlm.reporting.case_figures import Case, cases, example, mark
+from fakevlm.reporting.case_figures import Case, cases, example, mark, wrap
 from fakevlm.reporting.published import load_published
 from fakevlm.reporting.style import Picture
 from fakevlm.reporting.texts import layout
@@ -171,6 +171,7 @@ def test_cases_say_what_an_image_is_and_which_verdicts_are_right() -> None:
     assert replace(CASE, true_category="object", kinds=()).about() == "animals (in truth objects), fake"
     assert replace(CASE, category=None, kinds=()).about() == "fake"
     assert mark("unparsed", "fake")[0] == "✗ no verdict"
+    assert wrap("as if a wet finger had smeared", 75, 6.3, lines=1) == ["as if a wet finger …"]
     text = words(cases([CASE, replace(CASE, label=1)]))
     for part in ("✓ says fake", "✗ says fake", "animals, fake: extra part, halo", "$5 or $6"):
         assert part in text

@@ -177,7 +177,7 @@ def wrap(text: str, points: float, size: float, *, slant: str = "normal", lines:
     if lines and len(rows) > lines:
         last = rows[lines - 1]
         while last and not fits(last + " …"):
-            last = last[:-1].rstrip()
+            last = last.rpartition(" ")[0] or last[:-1]
         rows = [*rows[: lines - 1], last + " …"]
     return rows
 
