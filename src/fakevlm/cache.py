@@ -3,11 +3,10 @@
 A key is the SHA-256 of everything that decides the value: the model's commit or digest, settings, the image's
 hash, the question, and the code that computes the answer (`code_version`). So a killed stage goes on where it
 stopped. Work in progress lies in `paths.work()`, which the stage runner removes once its stage has succeeded.
-Answers of servers stay (`answers`): they cost money.
+Answers of servers (`answers`), which cost money, and of methods under evaluation (`cached_predictions`) stay.
 """
 
 import ast
-import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -123,29 +122,21 @@ def work(*names: str) -> Cache:
     return Cache(paths.work().joinpath(*names or ("cache",)).with_suffix(".sqlite"))
 
 
+def _kept(name: str) -> Path:
+    """Return the file of a cache that stays; a workspace of `dvc exp run --temp` uses the checkout's."""
+    root = paths.root()
+    return next((f.parent for f in root.parents if f.name == ".dvc"), root) / "runs" / f"{name}.sqlite"
+
+
 def answers(make: bool = True) -> Cache:
     """Return the answers of all servers, to all stages and runs; a dry run does not `make` a missing file."""
-    file = paths.root() / "runs" / "answers.sqlite"
-    cache = Cache(file if make or file.exists() else None)
-    if make or cache.file is None:
-        _import_journals(cache)
-    return cache
+    file = _kept("answers")
+    return Cache(file if make or file.exists() else None)
 
 
-def _import_journals(cache: Cache) -> None:
-    """Take over the answers that earlier versions kept as lines of JSON, and rename those files."""
-    runs = paths.root() / "runs"
-    for file in [*runs.glob("annotate/journal.jsonl"), *runs.glob("baselines/**/*.jsonl")]:
-        values = {}
-        for line in file.read_bytes().split(b"\n"):
-            with contextlib.suppress(ValueError, KeyError):  # a kill may have torn the last line
-                row = json.loads(line)
-                if row["status"] != "error":
-                    outcome = {"status": row["status"], "text": row["text"]}
-                    values[row["key"]] = json.dumps(outcome).encode()
-        cache.put_many(values)
-        if cache.file is not None:
-            file.rename(file.with_suffix(".imported"))
+def cached_predictions() -> Cache:
+    """Return what evaluated methods answered on this machine; with one more, only that one computes."""
+    return Cache(_kept("predictions"))
 
 
 def pack(columns: Mapping[str, np.ndarray]) -> bytes:

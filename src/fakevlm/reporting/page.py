@@ -1,6 +1,7 @@
 """Writes `figures/`: every table and figure, and `report.html`, one page that needs no other file."""
 
 import base64
+import json
 import re
 import shutil
 from collections import Counter
@@ -36,7 +37,9 @@ def write_report(
     figures: list[Figure],
     conclusions: list[Conclusion],
 ) -> Path:
-    """Write every table (.csv, .md), figure (.png, .svg) and report.html into figures/; return the page.
+    """Write every table (.csv, .md), figure (.png, .svg), metrics.json and report.html; return the page.
+
+    All go into figures/. metrics.json joins the stages' own, for `dvc metrics`.
 
     What an earlier run drew is removed first, and anything else in the folder is left.
     """
@@ -73,6 +76,9 @@ def write_report(
         (folder / f"{table.name}.md").write_text(markdown(table, params.profile), encoding="utf-8")
     for figure in track(figures, "figures", unit="figure"):
         style.save(figure.picture, folder, figure.name, figure.dpi)
+    files = {file.parent: file.read_text("utf-8") for file in sorted(paths.artifacts().rglob("metrics.json"))}
+    metrics = {str(stage.relative_to(paths.artifacts())): json.loads(files[stage]) for stage in files}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     page = folder / "report.html"
     page.write_text(text, encoding="utf-8")
     return page
