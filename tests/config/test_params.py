@@ -47,7 +47,7 @@ def test_every_profile_loads_and_the_file_names_the_default() -> None:
 
 
 def test_dvc_sets_a_value_by_changing_its_line_which_is_read_as_dvc_writes_it(tmp_path: Path) -> None:
-    file = shutil.copy(ROOT / "params.yaml", tmp_path)
+    file = Path(shutil.copy(ROOT / "params.yaml", tmp_path))
     apply_overrides(str(file), ["mini.training.learning_rate=2.0e-5"])
     pairs = zip((ROOT / "params.yaml").open(), file.open(), strict=True)
     assert [after for before, after in pairs if before != after] == ["    learning_rate: 2e-05\n"]

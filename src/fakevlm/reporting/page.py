@@ -37,11 +37,10 @@ def write_report(
     figures: list[Figure],
     conclusions: list[Conclusion],
 ) -> Path:
-    """Write every table (.csv, .md), figure (.png, .svg), metrics.json and report.html; return the page.
+    """Write tables (.csv, .md), figures (.png, .svg) and report.html into figures/; return the page.
 
-    All go into figures/. metrics.json joins the stages' own, for `dvc metrics`.
-
-    What an earlier run drew is removed first, and anything else in the folder is left.
+    metrics.json joins those of the stages, for `dvc metrics`. What an earlier run drew is removed first, and
+    anything else in the folder is left.
     """
     params, folder = inputs.params, paths.figures()
     verdicts = Counter(conclusion.verdict for conclusion in conclusions)
