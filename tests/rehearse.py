@@ -121,24 +121,28 @@ def write_params(profile: str, folder: Path, address: str) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment in which the pipeline runs in a copy of the checkout, on its code."""
+    return os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(folder / "src"),
+        "FAKEVLM_ROOT": str(folder),
+        "DVC_SITE_CACHE_DIR": str(folder / ".dvc/tmp/site"),
+        "NO_PROXY": "127.0.0.1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1",  # lines are shown as they come
+    }
+
+
 def rehearse(profile: str, folder: Path) -> int:
     """Run the pipeline in `folder`; return its exit status."""
     with serving(lambda path, body: completion(reply(body))) as address:
         copy_checkout(folder)
         write_params(profile, folder, address)
-        environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(folder / "src"),
-            "FAKEVLM_ROOT": str(folder),
-            "DVC_SITE_CACHE_DIR": str(folder / ".dvc/tmp/site"),
-            "NO_PROXY": "127.0.0.1",
-            "HF_HUB_OFFLINE": "1",
-            "PYTHONUNBUFFERED": "1",  # lines are shown as they come
-        }
-        options: dict[str, Any] = {"cwd": folder, "env": environment, "stdout": subprocess.PIPE, "text": True}
-        seconds = {}
+        seconds, options = {}, {"cwd": folder, "env": environment(folder), "text": True}
         # `paper` and `released` need GPUs: there, too, one stage runs after the other.
-        with subprocess.Popen(["fakevlm" if profile == "smoke" else "dvc", "repro"], **options) as run:
+        command = ["fakevlm" if profile == "smoke" else "dvc", "repro"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, **options) as run:
             for line in run.stdout:
                 print(line, end="", flush=True)
                 if stage := re.search(r"\[(.+)\] (\d+) s →", line):

@@ -84,8 +84,17 @@ def test_detect_says_that_weights_are_not_right(project, base, photo, monkeypatc
     assert "dvc repro finetune@explanation" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["verify", "nonsense"], ["estimate", "annotate", "--rate", "-1"]])
+MISTAKES = [["verify", "nonsense"], ["estimate", "annotate", "--rate", "-1"], ["persons", "params.yaml"]]
+MISTAKES += [
+    ["persons", "."],
+    ["detect", "a.png", "--model", "~nosuchuser"],
+    ["unpack", "~nosuchuser/a.zip", "b"],
+]
+
+
+@pytest.mark.parametrize("arguments", MISTAKES)
 def test_a_mistake_ends_in_one_sentence(project, monkeypatch, capsys, arguments: list[str]) -> None:
+    monkeypatch.chdir(project)
     assert call(monkeypatch, *arguments) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: ")

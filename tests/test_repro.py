@@ -1,6 +1,7 @@
 """Stages side by side, in a throwaway project that DVC runs for real."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from dvc.repo import Repo
@@ -25,6 +26,7 @@ def test_stages_run_side_by_side_and_a_failure_stops_the_rest(project: Path, mon
     Repo.init(no_scm=True)
     file = project / "dvc.yaml"
     file.write_text(PIPELINE.replace("right: {", "right: {meta: {seconds: 9}, "))
+    (project / ".dvc/tmp/rwlock").touch()  # as a kill left it while DVC wrote
     needs = repro.out_of_date([])
     assert [*needs] == ["first", "right", "left", "last"]
     assert needs == {"first": set(), "left": {"first"}, "right": {"first"}, "last": {"left", "right"}}
@@ -39,3 +41,6 @@ def test_stages_run_side_by_side_and_a_failure_stops_the_rest(project: Path, mon
     assert capfd.readouterr().out.splitlines()[-1].startswith("right │ ERROR: failed to reproduce 'right'")
     with pytest.raises(UserError, match="nonsense"):
         repro.out_of_date(["nonsense"])
+    monkeypatch.setattr("builtins.print", Mock(side_effect=BrokenPipeError))
+    with pytest.raises(BrokenPipeError):  # `fakevlm repro | head -1`
+        repro.run({"left": set()}, 2)

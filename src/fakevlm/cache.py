@@ -3,10 +3,11 @@
 A key is the SHA-256 of everything that decides the value: the model's commit or digest, settings, the image's
 hash, the question, and the code that computes the answer (`code_version`). So a killed stage goes on where it
 stopped. Work in progress lies in `paths.work()`, which the stage runner removes once its stage has succeeded.
-Answers of servers (`answers`), which cost money, and of methods under evaluation (`cached_predictions`) stay.
+Answers of servers stay (`answers`): they cost money.
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -15,7 +16,8 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import numpy as np
 
 from fakevlm import paths
 from fakevlm.errors import UserError
+from fakevlm.progress import say
 
 _WAIT = 60.0  # seconds for another process that writes
 _PARSING = threading.Lock()  # Python 3.11's parser fails where several threads are in it
@@ -40,23 +43,38 @@ class Cache:
     The file is made with its folder if missing; without one (None) the cache is in memory.
 
     Raises:
-        UserError: the file is no cache.
+        UserError: the file is damaged or no cache, or cannot be read or written; also while it is used.
     """
 
     def __init__(self, file: Path | None) -> None:
         self.file, self._lock = file, threading.Lock()
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with self._errors():
             self._db = sqlite3.connect(
                 file or ":memory:", timeout=_WAIT, isolation_level=None, check_same_thread=False
             )
             self._use_wal()
             self._db.execute("PRAGMA synchronous=NORMAL")  # a killed process loses nothing
             self._db.execute("CREATE TABLE IF NOT EXISTS cache (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
-        except sqlite3.DatabaseError as error:
-            cure = "remove it, with -wal and -shm beside it"
-            raise UserError(f"{file} is no cache: {error}", cure) from error
+            with contextlib.suppress(
+                sqlite3.OperationalError
+            ):  # it has one, unless an earlier version made it
+                self._db.execute("ALTER TABLE cache ADD COLUMN crc INTEGER")
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn errors of SQLite into the user's."""
+        try:
+            yield
+        except (sqlite3.DatabaseError, OverflowError) as error:
+            what, cure = "cannot be read or written", "is the disk full, or has this user no rights there?"
+            if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+                what, cure = (
+                    "is damaged or no cache",
+                    "remove it, with -wal and -shm beside it, or restore a copy",
+                )
+            raise UserError(f"{self.file} {what}: {error}", cure) from error
 
     def _use_wal(self) -> None:
         """Write ahead. SQLite itself does not wait here while another process opens the new file too."""
@@ -75,12 +93,15 @@ class Cache:
         return self.get_many([key]).get(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """Return the values of those keys that have one."""
-        query, values = "SELECT value FROM cache WHERE key = ?", {}
-        with self._lock:
+        """Return the values of those keys that have one; a value that was damaged on the disk is none."""
+        query, values = "SELECT value, crc FROM cache WHERE key = ?", {}
+        with self._lock, self._errors():
             for key in keys:
-                for (value,) in self._db.execute(query, [bytes.fromhex(key)]):
-                    values[key] = value
+                for value, crc in self._db.execute(query, [bytes.fromhex(key)]):
+                    if crc in (None, zlib.crc32(value)):
+                        values[key] = value
+                    else:
+                        say(f"{self.file}: a value is damaged, and is computed or asked for again")
         return values
 
     def put(self, key: str, value: bytes) -> None:
@@ -88,26 +109,11 @@ class Cache:
         self.put_many({key: value})
 
     def put_many(self, values: Mapping[str, bytes]) -> None:
-        """Store values, all or none, before it returns. A key that has a value gets the new one.
-
-        Raises:
-            UserError: the disk is full, or another process does not let go of the file.
-        """
-        rows = [(bytes.fromhex(key), value) for key, value in values.items()]
-        try:
-            with self._lock, self._db:  # which commits, or rolls back
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.executemany("INSERT OR REPLACE INTO cache VALUES (?, ?)", rows)
-        except (sqlite3.DatabaseError, OverflowError) as error:
-            cure = "is the disk full, or a value larger than SQLite's limit of 1 GB?"
-            raise UserError(f"{self.file} cannot be written: {error}", cure) from error
-
-    def __bool__(self) -> bool:
-        return True  # an empty cache is a cache: `cache or other` must not drop it
-
-    def __len__(self) -> int:
-        with self._lock:
-            return self._db.execute("SELECT count(*) FROM cache").fetchone()[0]
+        """Store values, all or none, before it returns. A key that has a value gets the new one."""
+        rows = [(bytes.fromhex(key), value, zlib.crc32(value)) for key, value in values.items()]
+        with self._lock, self._errors(), self._db:  # which commits, or rolls back
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT OR REPLACE INTO cache VALUES (?, ?, ?)", rows)
 
     def __enter__(self) -> "Cache":
         return self
@@ -122,21 +128,29 @@ def work(*names: str) -> Cache:
     return Cache(paths.work().joinpath(*names or ("cache",)).with_suffix(".sqlite"))
 
 
-def _kept(name: str) -> Path:
-    """Return the file of a cache that stays; a workspace of `dvc exp run --temp` uses the checkout's."""
-    root = paths.root()
-    return next((f.parent for f in root.parents if f.name == ".dvc"), root) / "runs" / f"{name}.sqlite"
-
-
 def answers(make: bool = True) -> Cache:
     """Return the answers of all servers, to all stages and runs; a dry run does not `make` a missing file."""
-    file = _kept("answers")
-    return Cache(file if make or file.exists() else None)
+    file = paths.root() / "runs" / "answers.sqlite"
+    cache = Cache(file if make or file.exists() else None)
+    if make or cache.file is None:
+        _import_journals(cache)
+    return cache
 
 
-def cached_predictions() -> Cache:
-    """Return what evaluated methods answered on this machine; with one more, only that one computes."""
-    return Cache(_kept("predictions"))
+def _import_journals(cache: Cache) -> None:
+    """Take over the answers that earlier versions kept as lines of JSON, and rename those files."""
+    runs = paths.root() / "runs"
+    for file in [*runs.glob("annotate/journal.jsonl"), *runs.glob("baselines/**/*.jsonl")]:
+        values = {}
+        for line in file.read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError, KeyError):  # a kill may have torn the last line
+                row = json.loads(line)
+                if row["status"] != "error":
+                    outcome = {"status": row["status"], "text": row["text"]}
+                    values[row["key"]] = json.dumps(outcome).encode()
+        cache.put_many(values)
+        if cache.file is not None:
+            file.rename(file.with_suffix(".imported"))
 
 
 def pack(columns: Mapping[str, np.ndarray]) -> bytes:

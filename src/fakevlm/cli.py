@@ -71,12 +71,13 @@ def repro(
         list[str] | None, typer.Argument(help="Up to which stages.", show_default="all")
     ] = None,
 ) -> None:
-    """Run every stage that is out of date, several at once, then print the main numbers."""
+    """Run every stage that is out of date, several at once; after the last one print the main numbers."""
     from fakevlm.repro import main
 
     if not main(stages or []):
         raise typer.Exit(1)
-    summary()
+    if not stages:
+        summary()
 
 
 @app.command()
@@ -188,12 +189,12 @@ def persons(source: Annotated[Path, typer.Argument(help="data.noun of WordNet 3.
 
 def main() -> None:
     """Run the command line. A mistake that the user can fix is printed without a traceback; exit code 1."""
-    for entry in entry_points(group="fakevlm.commands"):
-        app.command(entry.name)(entry.load())
-    for stream in (sys.stdout, sys.stderr):  # LANG=C, or a file name that is no UTF-8
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     try:
+        for entry in entry_points(group="fakevlm.commands"):
+            app.command(entry.name)(entry.load())
+        for stream in (sys.stdout, sys.stderr):  # LANG=C, or a file name that is no UTF-8
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         app()
     except (UserError, OSError) as error:  # also a full disk, a folder without rights
         print(_shown(f"error: {error}"), file=sys.stderr)

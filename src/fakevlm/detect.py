@@ -1,5 +1,6 @@
 """Judge your own images: `fakevlm detect PATH…`."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
@@ -35,7 +36,7 @@ class Unreadable:
 def image_files(names: Iterable[str]) -> Iterator[Path | Unreadable]:
     """Yield the image files that the names stand for; of a folder all images in it, at any depth, sorted."""
     for name in names:
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))
         if not name.strip():
             yield Unreadable(name, "the name is empty")
         elif "://" in name:

@@ -24,26 +24,13 @@ def root() -> Path:
 
 def resolve(path: str | Path) -> Path:
     """A path from params.yaml: relative ones are taken from the repository's root."""
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # Path.expanduser raises where there is no such user
     return path if path.is_absolute() else root() / path
 
 
 def artifacts(*parts: str) -> Path:
     """What stages make (DVC outputs), one folder a stage."""
     return root().joinpath("artifacts", *parts)
-
-
-def made_by(stage: str, *parts: str) -> Path:
-    """Return the path of what a stage makes (`finetune@head`, in `artifacts/finetune/head/`).
-
-    Raises:
-        UserError: it is not there.
-    """
-    path = artifacts(*stage.split("@"), *parts)
-    if not path.exists():
-        what = f"{path.relative_to(root())}, which stage {stage} makes, is not there"
-        raise UserError(what, f"run it first: `dvc repro {stage}`")
-    return path
 
 
 def runs(*parts: str) -> Path:

@@ -14,12 +14,15 @@ import subprocess
 import sys
 import threading
 from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import Any
 
 import networkx
 from dvc.exceptions import DvcException
+from dvc.fs import localfs
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, plan_repro
+from dvc.rwlock import RWLockFileCorruptedError, rwlock
 from dvc.utils import serialize
 
 from fakevlm import paths
@@ -46,6 +49,13 @@ def out_of_date(targets: list[str]) -> dict[str, set[str]]:
     rank: dict[str, tuple[int, float]] = {}
     try:
         with lock_repo(repo := Repo(_wait_for_lock=True)):
+            try:
+                with rwlock(
+                    repo.tmp_dir, localfs, "", [], [], repo.config["core"].get("hardlink_lock", False)
+                ):
+                    pass
+            except RWLockFileCorruptedError:  # a kill came while DVC wrote it; DVC itself would stop here
+                Path(repo.tmp_dir, "rwlock").unlink()
             graph = repo.index.graph
             for stage in plan_repro(graph, collect_stages(repo, targets)):  # those it needs come before it
                 needs = {need.addressing for need in graph.successors(stage)} & stale.keys()
@@ -79,30 +89,32 @@ def run(needs: dict[str, set[str]], limit: int) -> bool:
     sorter.prepare()
     ready: list[str] = []
     running: dict[str, subprocess.Popen[str]] = {}
-    ended: queue.Queue[str] = queue.Queue()
+    lines: queue.Queue[tuple[str, str | None]] = queue.Queue()  # of each stage; None: it has ended
 
-    def show(name: str, process: subprocess.Popen[str]) -> None:
+    def read(name: str, process: subprocess.Popen[str]) -> None:
         for line in process.stdout or ():
-            if line.strip() and name in running and not line.startswith(ADVICE):
-                print(f"{name} │ {line}", end="", flush=True)
-        ended.put(name)
+            lines.put((name, line))
+        lines.put((name, None))
 
     try:
         while sorter.is_active():
             ready = sorted([*ready, *sorter.get_ready()], key=[*needs].index)
             while ready and len(running) < limit:
                 process = running[ready[0]] = _start(ready[0])
-                threading.Thread(target=show, args=(ready.pop(0), process), daemon=True).start()
-            name = ended.get()
-            if running.pop(name).wait():
+                threading.Thread(target=read, args=(ready.pop(0), process), daemon=True).start()
+            name, line = lines.get()
+            if line is not None:
+                if line.strip() and not line.startswith(ADVICE):
+                    print(f"{name} │ {line}", end="", flush=True)
+            elif running.pop(name).wait():
                 return False
-            sorter.done(name)
+            else:
+                sorter.done(name)
         return True
-    finally:
-        stopped, running = running, {}  # what they say when they are stopped would hide why
-        for process in stopped.values():
+    finally:  # what they say when they are stopped would hide why
+        for process in running.values():
             os.killpg(process.pid, signal.SIGINT)
-        for process in stopped.values():
+        for process in running.values():
             process.wait()
 
 

@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from fakevlm import paths
 from fakevlm.config.params import load_params
@@ -42,6 +41,8 @@ ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else debugpy warns about frozen modules at every start
 }
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
+# Why a cell may fail; libraries then say "Operation on closed file" or "unexpected pos 576 vs 534".
+_OUTSIDE = re.compile("No space left on device|Disk quota exceeded|Permission denied|Read-only file system")
 # DeepSpeed's log lines on stdout: "[2026-11-24 15:24:03,928] [WARNING] [file:line] …".
 _LOG_LINE = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\] \[[A-Z]+\] .*\n?", re.MULTILINE)
 
@@ -58,30 +59,6 @@ def notebook_path(name: str) -> Path:
         names = ", ".join(sorted(file.stem for file in folder.glob("*.ipynb"))) or "none"
         raise UserError(f"no notebook {name!r} in {folder}", f"choose one of: {names}")
     return path
-
-
-def set_environment() -> None:
-    """Set what kernels inherit from this process: notebooks compute the same in stages and JupyterLab."""
-    os.environ.update(ENVIRONMENT)
-    os.environ["IPYTHONDIR"] = str(paths.runs("ipython"))  # the user's start-up files do not count
-    if (code := paths.root() / "src").is_dir():  # a worktree's notebook runs the worktree's code
-        paths_before = filter(None, [os.environ.get("PYTHONPATH")])
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(code), *paths_before])
-
-
-def strip(model: dict[str, Any], path: str, **_: object) -> None:
-    """Remove from a stage's notebook what a run adds, before JupyterLab saves it: DVC hashes the file.
-
-    It is the `pre_save_hook` of notebooks/jupyter_server_config.py. Other notebooks keep their outputs.
-    """
-    stages = (paths.root() / "dvc.yaml").read_text(encoding="utf-8")
-    if model["type"] == "notebook" and f"notebooks/{Path(path).name}\n" in stages:
-        notebook = model["content"]
-        notebook["metadata"]["language_info"] = {"name": "python"}
-        for cell in notebook["cells"]:
-            cell["metadata"] = {key: cell["metadata"][key] for key in {"tags"} & cell["metadata"].keys()}
-            if cell["cell_type"] == "code":
-                cell |= {"outputs": [], "execution_count": None}
 
 
 def _without(notebook: dict, *tags: str) -> list[dict]:
@@ -134,6 +111,8 @@ def _alone(label: str) -> Iterator[None]:
         except BlockingIOError:
             print(f"[{label}] another run of this stage is under way; waiting for it to end", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:  # a file system without locks
+            print(f"[{label}] {lock.name}: {error}; start no other run of this stage now", file=sys.stderr)
         yield
 
 
@@ -161,12 +140,8 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
     source, extra = notebook_path(name), extra or {}
     params = load_params(profile)  # a typo in params.yaml stops here, before slow imports and a kernel
     parameters = ({"profile": profile} if profile else {}) | extra
-    try:
-        cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
-        (cell,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    except (ValueError, LookupError, TypeError) as error:
-        cure = "remove conflict marks that a merge left (<<<<<<<), or `git checkout notebooks`"
-        raise UserError(f"{source} is no notebook with one cell tagged parameters: {error}", cure) from error
+    cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
+    (cell,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     names = re.findall(r"^(\w+) *=", "".join(cell["source"]), re.MULTILINE)
     if unknown := [key for key in parameters if key not in names]:
         it_has = f"it has: {', '.join(names) or 'none at all'}"
@@ -179,7 +154,11 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
 
     raw = _raw(source.stem, extra)
     label = raw.stem
-    set_environment()
+    os.environ.update(ENVIRONMENT)
+    os.environ["IPYTHONDIR"] = str(paths.runs("ipython"))  # the user's start-up files do not count
+    if (code := paths.root() / "src").is_dir():  # a worktree's notebook runs the worktree's code
+        paths_before = filter(None, [os.environ.get("PYTHONPATH")])
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(code), *paths_before])
     os.environ["FAKEVLM_STAGE"] = f"{params.profile}/{label}"  # where `paths.work` is, for the kernel too
     with _alone(label):
         raw.unlink(missing_ok=True)  # a failure must not leave an older run looking like this one
@@ -225,6 +204,12 @@ def _explain(error: Exception, name: str, raw: Path) -> int:
     elif error.ename == UserError.__name__:
         print(f"\n{name}: {error.evalue}", file=sys.stderr)
         return USER_ERROR
+    elif (reason := _OUTSIDE.search("\n".join(error.traceback))) or shutil.disk_usage(
+        paths.root()
+    ).free < 2**20:
+        what = f"{reason[0] if reason else 'No space left on device'} ({error.evalue})"
+        print(f"\n{name}: {what}\n  → cure that; the next run goes on from here", file=sys.stderr)
+        return USER_ERROR
     else:
         # Counted as in the source notebook: papermill adds cells of its own to the raw run.
         cells = enumerate(_without(nbformat.read(raw, as_version=4), ERROR_MARK, INJECTED), 1)
@@ -244,16 +229,13 @@ def main(notebook: str, profile: str | None, parameters: dict[str, str]) -> int:
     started = time.monotonic()
     try:
         copy = run(notebook, profile, parameters)
-        print(f"[{label}] {time.monotonic() - started:.0f} s → {copy.relative_to(paths.root())}", flush=True)
-        return DONE
     except UserError as error:
         print(f"{label}: {error}", file=sys.stderr)
-        status = USER_ERROR
+        return USER_ERROR
     except KeyboardInterrupt:
         print(f"\n{label}: interrupted; `dvc repro` goes on from here", file=sys.stderr)
-        status = INTERRUPTED
+        return INTERRUPTED
     except Exception as error:
-        status = _explain(error, notebook, _raw(notebook, parameters))
-    if "DVC_EXP_NAME" in os.environ and ".dvc" not in paths.root().parts:  # there it is a folder of its own
-        print("To go back: git checkout params.yaml dvc.lock figures && dvc checkout", file=sys.stderr)
-    return status
+        return _explain(error, notebook, _raw(notebook, parameters))
+    print(f"[{label}] {time.monotonic() - started:.0f} s → {copy.relative_to(paths.root())}", flush=True)
+    return DONE

@@ -7,6 +7,7 @@ a seed of its own and does not depend on how many others are made. export.yaml s
 import io
 import json
 import shutil
+import signal
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -298,7 +299,9 @@ def export(out: Path, seed: int, numbers: Mapping[str, int], workers: int = 1) -
         shutil.rmtree(out / corpus, ignore_errors=True)
     files, ground_truths, layouts, faces = [], [], {}, []
     todo, videos = jobs(numbers, seed), video_jobs(numbers["videos"], seed)
-    with ProcessPoolExecutor(workers) as executor:
+    # Ctrl-C ends this process, and it the workers.
+    executor = ProcessPoolExecutor(workers, None, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    try:
         painted, filmed = executor.map(paint, todo, chunksize=16), executor.map(film, videos, chunksize=16)
         for file, data, ground_truth, layout in track(painted, "painting", total=len(todo)):
             _write(out / file, data)
@@ -309,6 +312,8 @@ def export(out: Path, seed: int, numbers: Mapping[str, int], workers: int = 1) -
         for file, data, frames in track(filmed, "filming", total=len(videos), unit="video"):
             _write(out / file, data)
             faces += frames
+    finally:
+        executor.shutdown(cancel_futures=True)  # those not yet painted after a full disk or Ctrl-C
     _write_faces(out, pairs(numbers["videos"], seed), seed, faces)
     _write_cvusa_splits(out, [f for f in files if f.startswith("cvusa/")])
     _write_coco(out, layouts)

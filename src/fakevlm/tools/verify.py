@@ -6,6 +6,7 @@ images than the full corpus has are no failure: a part in the right layout, as t
 
 import functools
 import itertools
+import os
 import string
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -295,7 +296,7 @@ def main(arguments: list[str], profile: str | None) -> int:
         key, equals, folder = argument.partition("=")
         if key not in named:
             raise UserError(f"no corpus {key!r}", f"one of: {', '.join(named)}")
-        chosen[key] = Path(folder).expanduser() if equals else named[key]
+        chosen[key] = Path(os.path.expanduser(folder)) if equals else named[key]
     complete = 0
     for key, root in chosen.items():  # printed one by one: counting a million files takes minutes
         report = verify(key, root, chosen.get("ffpp") or named["ffpp"])

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
+from fakevlm.errors import UserError
+
 PERSON = "n00007846"
 FILE = Path(str(files("fakevlm.categorize"))) / "persons.txt"
 
@@ -36,10 +38,13 @@ def below(root: str, above: dict[str, list[str]]) -> set[str]:
 
 
 def main(source: Path, out: Path = FILE) -> int:
-    """Write the list; return how many synsets are in it."""
+    """Write the list; return how many synsets are in it. Raises `UserError` for another file."""
     from timm.data import ImageNetInfo
 
-    people = below(PERSON, hypernyms(source.read_text(encoding="latin-1").splitlines()))
+    try:
+        people = below(PERSON, hypernyms(source.read_text(encoding="latin-1").splitlines()))
+    except (IndexError, ValueError) as error:
+        raise UserError(f"{source} is not WordNet's list of nouns", "name WordNet 3.0's data.noun") from error
     chosen = sorted(people & set(ImageNetInfo("imagenet-21k-goog").label_names()))
     out.write_text("\n".join(chosen) + "\n", encoding="utf-8")
     return len(chosen)
