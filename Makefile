@@ -17,9 +17,6 @@ WANTED = $(shell cat requirements.lock pyproject.toml | cksum) $(UV) $(CURDIR)
 
 # Stages call the command `fakevlm`: DVC must find this environment's first.
 INSIDE := export PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)";
-# DVC keeps its bookkeeping outside the checkout by default; here it goes away with it.
-export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.dvc/tmp/site
-export DVC_NO_ANALYTICS := 1
 # Large arrays in pages of 2 MB, hence few page faults, which some virtual machines are slow at (stages: src/fakevlm/stage.py).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
@@ -27,6 +24,8 @@ help:  ## list these commands
 	@echo "FakeVLM, from raw images to every table and figure:"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  \033[1mmake %-8s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# DVC keeps its bookkeeping in /var/tmp by default; here it goes away with the checkout. The path must be absolute (a
+# relative one is taken from the current folder), hence config.local. Without .git (a ZIP from GitHub) DVC works without git.
 setup:  ## make .venv with the pinned packages; nothing to do: returns at once
 	@if [ "$$(cat $(STAMP) 2>/dev/null)" = "$(WANTED)" ] && [ -x $(BIN)/python ]; then exit 0; fi; \
 	if [ -z "$(PYTHON)" ]; then \
@@ -41,6 +40,8 @@ setup:  ## make .venv with the pinned packages; nothing to do: returns at once
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV)" && \
 	$(BIN)/uv pip install $$quiet --compile-bytecode --python $(BIN)/python -r requirements.lock && \
 	$(BIN)/uv pip install $$quiet --python $(BIN)/python --no-deps --editable . && \
+	$(BIN)/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site" && \
+	if [ -e .git ]; then $(BIN)/dvc config --local core.no_scm false; else $(BIN)/dvc config --local core.no_scm true; fi && \
 	echo "$(WANTED)" > $(STAMP) || { \
 	    echo "  → the set-up did not finish; \`make setup\` goes on from there. Behind a mirror, name it:"; \
 	    echo "    PIP_INDEX_URL=… UV_DEFAULT_INDEX=… make setup"; exit 1; }
@@ -64,7 +65,7 @@ bench: setup  ## ours against references, each in turns, as a table in benchmark
 	@$(INSIDE) python benchmarks/bench.py $(ARGS)
 
 lab: setup  ## JupyterLab with the notebooks
-	@$(INSIDE) cd notebooks && jupyter lab
+	@$(INSIDE) JUPYTER_CONFIG_PATH="$(CURDIR)/notebooks" jupyter lab --ServerApp.root_dir=notebooks
 
 lint: setup  ## check style, types, import directions, and that notebooks hold no outputs
 	@$(INSIDE) ruff check . && ruff format --check . && lint-imports && nbstripout --keep-id --verify notebooks/*.ipynb && mypy

@@ -1,6 +1,5 @@
 """The cache: what it keeps through kills, processes and threads; which edits of code make a value stale."""
 
-import json
 import sqlite3
 import subprocess
 import sys
@@ -10,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fakevlm import cache
 from fakevlm.cache import Cache, code_version, key, model_version, pack, unpack
 from fakevlm.errors import UserError
 
@@ -120,15 +118,3 @@ def test_only_what_computes_counts_as_code(tmp_path: Path, monkeypatch) -> None:
     assert first == version(error="never") == version(end="  # twice")
     assert first != version(n=3)
     assert code_version("someroom") != code_version("someroom.module") != code_version("json")
-
-
-def test_servers_answers_are_not_work_in_progress(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("FAKEVLM_ROOT", str(tmp_path))
-    monkeypatch.setenv("FAKEVLM_STAGE", "p/06_evaluate_loki")
-    (tmp_path / "params.yaml").touch()
-    assert cache.answers(make=False).get(key(1)) is None
-    assert not (tmp_path / "runs").exists()
-    cache.answers().put(key(1), json.dumps({}).encode())
-    cache.work().put(key(1), b"")
-    assert [f.name for f in (tmp_path / "runs").glob("*.sqlite")] == ["answers.sqlite"]
-    assert (tmp_path / "runs" / "work" / "p" / "06_evaluate_loki" / "cache.sqlite").is_file()

@@ -1,5 +1,6 @@
 """The stage runner, with tiny notebooks executed for real in a throwaway project."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from conftest import ROOT
 from fakevlm import stage
+from fakevlm.cache import Cache
 from fakevlm.errors import UserError
 
 SPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -65,15 +67,37 @@ def test_two_runs_leave_the_same_bytes(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_worktree_runs_its_own_code_and_writes_its_own_files(project: Path, monkeypatch) -> None:
-    shutil.copytree(ROOT / "src/fakevlm", project / "src/fakevlm")
-    (project / "src/fakevlm/plugins.py").write_text("MINE = 5")
+def test_an_experiment_stays_in_its_workspace_and_saving_in_jupyterlab_makes_nothing_stale(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: str) -> str:
+        return subprocess.check_output(command.split(), cwd=project, text=True)
+
     monkeypatch.delenv("FAKEVLM_ROOT")
-    monkeypatch.chdir(project / "notebooks")
-    write(project, "from fakevlm import paths, plugins\nprint(plugins.MINE, paths.root())")
-    done = command("tiny", "benchmark=loki")
-    assert f"5 {project}" in done.stdout, done.stderr
-    assert (project / "artifacts/executed/tiny_loki.ipynb").exists()
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(project / "runs/site"))
+    shutil.copytree(ROOT / "tests/pipeline", project, dirs_exist_ok=True)
+    shutil.copytree(ROOT / "src/fakevlm", project / "src/fakevlm")
+    (project / "src/fakevlm/mine.py").write_text("NUMBER = 5")
+    shutil.copy(ROOT / "notebooks/jupyter_server_config.py", project / "notebooks")
+    (project / ".gitignore").write_text("/runs\n__pycache__\n")
+    run("git init -q")
+    run("dvc init -q")
+    for command in "config user.name me", "config user.email me@here", "add .", "commit -qm all":
+        run(f"git {command}")
+    run("dvc exp run --temp -S mini.report.cases=4")
+    assert run("git status --porcelain") == ""
+    assert not (project / "figures").exists()
+    (result,) = run("git for-each-ref --format=%(refname) refs/exps/*/*/*").split()
+    assert run(f"git show {result}:figures/numbers") == "4 5", "the workspace's settings and code"
+    assert Cache(project / "runs/answers.sqlite").get("00") == b"paid for"
+
+    run("dvc repro")
+    source = (project / "notebooks/tiny.ipynb").read_bytes()
+    run("python lab.py")
+    assert (project / "notebooks/tiny.ipynb").read_bytes() == source
+    assert "up to date" in run("dvc status")
+    assert r'"done\n"' in (project / "notebooks/copy.ipynb").read_text(), "other notebooks keep their outputs"
 
 
 FULL_DISK = """\
@@ -115,7 +139,9 @@ def test_what_goes_wrong_is_told(project: Path, sources: list[str], code: int, e
 
 def test_mistakes_stop_before_a_kernel_starts(project: Path) -> None:
     write(project)
-    mistakes = {"choose one of: tiny": ["tinny"], "no profile 'papper'": ["tiny", "papper"]}
+    mistakes = {"choose one of: merged, tiny": ["tinny"], "no profile 'papper'": ["tiny", "papper"]}
+    (project / "notebooks/merged.ipynb").write_text('<<<<<<< HEAD\n{"cells": []}\n')
+    mistakes["conflict marks"] = ["merged"]
     mistakes["it has: profile, benchmark"] = ["tiny", None, {"benchmrk": "loki"}]
     for error, arguments in mistakes.items():
         with pytest.raises(UserError, match=error):

@@ -3,7 +3,7 @@
 A key is the SHA-256 of everything that decides the value: the model's commit or digest, settings, the image's
 hash, the question, and the code that computes the answer (`code_version`). So a killed stage goes on where it
 stopped. Work in progress lies in `paths.work()`, which the stage runner removes once its stage has succeeded.
-Answers of servers stay (`answers`): they cost money.
+Answers of servers (`answers`), which cost money, and of methods under evaluation (`cached_predictions`) stay.
 """
 
 import ast
@@ -57,9 +57,7 @@ class Cache:
             self._use_wal()
             self._db.execute("PRAGMA synchronous=NORMAL")  # a killed process loses nothing
             self._db.execute("CREATE TABLE IF NOT EXISTS cache (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
-            with contextlib.suppress(
-                sqlite3.OperationalError
-            ):  # it has one, unless an earlier version made it
+            with contextlib.suppress(sqlite3.OperationalError):  # there, unless by an earlier version
                 self._db.execute("ALTER TABLE cache ADD COLUMN crc INTEGER")
 
     @contextlib.contextmanager
@@ -70,10 +68,8 @@ class Cache:
         except (sqlite3.DatabaseError, OverflowError) as error:
             what, cure = "cannot be read or written", "is the disk full, or has this user no rights there?"
             if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-                what, cure = (
-                    "is damaged or no cache",
-                    "remove it, with -wal and -shm beside it, or restore a copy",
-                )
+                what = "is damaged or no cache"
+                cure = "restore a copy, or remove it with -wal and -shm beside it"
             raise UserError(f"{self.file} {what}: {error}", cure) from error
 
     def _use_wal(self) -> None:
@@ -128,29 +124,21 @@ def work(*names: str) -> Cache:
     return Cache(paths.work().joinpath(*names or ("cache",)).with_suffix(".sqlite"))
 
 
+def _kept(name: str) -> Path:
+    """Return the file of a cache that stays; a workspace of `dvc exp run --temp` uses the checkout's."""
+    root = paths.root()
+    return next((f.parent for f in root.parents if f.name == ".dvc"), root) / "runs" / f"{name}.sqlite"
+
+
 def answers(make: bool = True) -> Cache:
     """Return the answers of all servers, to all stages and runs; a dry run does not `make` a missing file."""
-    file = paths.root() / "runs" / "answers.sqlite"
-    cache = Cache(file if make or file.exists() else None)
-    if make or cache.file is None:
-        _import_journals(cache)
-    return cache
+    file = _kept("answers")
+    return Cache(file if make or file.exists() else None)
 
 
-def _import_journals(cache: Cache) -> None:
-    """Take over the answers that earlier versions kept as lines of JSON, and rename those files."""
-    runs = paths.root() / "runs"
-    for file in [*runs.glob("annotate/journal.jsonl"), *runs.glob("baselines/**/*.jsonl")]:
-        values = {}
-        for line in file.read_bytes().split(b"\n"):
-            with contextlib.suppress(ValueError, KeyError):  # a kill may have torn the last line
-                row = json.loads(line)
-                if row["status"] != "error":
-                    outcome = {"status": row["status"], "text": row["text"]}
-                    values[row["key"]] = json.dumps(outcome).encode()
-        cache.put_many(values)
-        if cache.file is not None:
-            file.rename(file.with_suffix(".imported"))
+def cached_predictions() -> Cache:
+    """Return what evaluated methods answered on this machine; with one more, only that one computes."""
+    return Cache(_kept("predictions"))
 
 
 def pack(columns: Mapping[str, np.ndarray]) -> bytes:

@@ -33,6 +33,19 @@ def artifacts(*parts: str) -> Path:
     return root().joinpath("artifacts", *parts)
 
 
+def made_by(stage: str, *parts: str) -> Path:
+    """Return the path of what a stage makes (`finetune@head`, in `artifacts/finetune/head/`).
+
+    Raises:
+        UserError: it is not there.
+    """
+    path = artifacts(*stage.split("@"), *parts)
+    if not path.exists():
+        what = f"{path.relative_to(root())}, which stage {stage} makes, is not there"
+        raise UserError(what, f"run it first: `dvc repro {stage}`")
+    return path
+
+
 def runs(*parts: str) -> Path:
     """Resumable work in progress (checkpoints, caches). Never an output; DVC never deletes it."""
     path = root().joinpath("runs", *parts)

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from fakevlm import paths
 from fakevlm.config.params import load_params
@@ -59,6 +60,30 @@ def notebook_path(name: str) -> Path:
         names = ", ".join(sorted(file.stem for file in folder.glob("*.ipynb"))) or "none"
         raise UserError(f"no notebook {name!r} in {folder}", f"choose one of: {names}")
     return path
+
+
+def set_environment() -> None:
+    """Set what kernels inherit from this process: notebooks compute the same in stages and JupyterLab."""
+    os.environ.update(ENVIRONMENT)
+    os.environ["IPYTHONDIR"] = str(paths.runs("ipython"))  # the user's start-up files do not count
+    if (code := paths.root() / "src").is_dir():  # a worktree's notebook runs the worktree's code
+        paths_before = filter(None, [os.environ.get("PYTHONPATH")])
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(code), *paths_before])
+
+
+def strip(model: dict[str, Any], path: str, **_: object) -> None:
+    """Remove from a stage's notebook what a run adds, before JupyterLab saves it: DVC hashes the file.
+
+    It is the `pre_save_hook` of notebooks/jupyter_server_config.py. Other notebooks keep their outputs.
+    """
+    stages = (paths.root() / "dvc.yaml").read_text(encoding="utf-8")
+    if model["type"] == "notebook" and f"notebooks/{Path(path).name}\n" in stages:
+        notebook = model["content"]
+        notebook["metadata"]["language_info"] = {"name": "python"}
+        for cell in notebook["cells"]:
+            cell["metadata"] = {key: cell["metadata"][key] for key in {"tags"} & cell["metadata"].keys()}
+            if cell["cell_type"] == "code":
+                cell |= {"outputs": [], "execution_count": None}
 
 
 def _without(notebook: dict, *tags: str) -> list[dict]:
@@ -140,8 +165,12 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
     source, extra = notebook_path(name), extra or {}
     params = load_params(profile)  # a typo in params.yaml stops here, before slow imports and a kernel
     parameters = ({"profile": profile} if profile else {}) | extra
-    cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
-    (cell,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    try:
+        cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
+        (cell,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    except (ValueError, LookupError, TypeError) as error:
+        cure = "remove conflict marks that a merge left (<<<<<<<), or `git checkout notebooks`"
+        raise UserError(f"{source} is no notebook with one cell tagged parameters: {error}", cure) from error
     names = re.findall(r"^(\w+) *=", "".join(cell["source"]), re.MULTILINE)
     if unknown := [key for key in parameters if key not in names]:
         it_has = f"it has: {', '.join(names) or 'none at all'}"
@@ -154,11 +183,7 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
 
     raw = _raw(source.stem, extra)
     label = raw.stem
-    os.environ.update(ENVIRONMENT)
-    os.environ["IPYTHONDIR"] = str(paths.runs("ipython"))  # the user's start-up files do not count
-    if (code := paths.root() / "src").is_dir():  # a worktree's notebook runs the worktree's code
-        paths_before = filter(None, [os.environ.get("PYTHONPATH")])
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(code), *paths_before])
+    set_environment()
     os.environ["FAKEVLM_STAGE"] = f"{params.profile}/{label}"  # where `paths.work` is, for the kernel too
     with _alone(label):
         raw.unlink(missing_ok=True)  # a failure must not leave an older run looking like this one
@@ -199,14 +224,13 @@ def _explain(error: Exception, name: str, raw: Path) -> int:
 
     if not isinstance(error, PapermillExecutionError | DeadKernelError):
         raise error
+    free = shutil.disk_usage(paths.root()).free  # bytes
     if isinstance(error, DeadKernelError):
         print(f"\n{name}: its kernel died ({error}). Short of memory?", file=sys.stderr)
     elif error.ename == UserError.__name__:
         print(f"\n{name}: {error.evalue}", file=sys.stderr)
         return USER_ERROR
-    elif (reason := _OUTSIDE.search("\n".join(error.traceback))) or shutil.disk_usage(
-        paths.root()
-    ).free < 2**20:
+    elif (reason := _OUTSIDE.search("\n".join(error.traceback))) or free < 2**20:
         what = f"{reason[0] if reason else 'No space left on device'} ({error.evalue})"
         print(f"\n{name}: {what}\n  → cure that; the next run goes on from here", file=sys.stderr)
         return USER_ERROR
@@ -229,13 +253,16 @@ def main(notebook: str, profile: str | None, parameters: dict[str, str]) -> int:
     started = time.monotonic()
     try:
         copy = run(notebook, profile, parameters)
+        print(f"[{label}] {time.monotonic() - started:.0f} s → {copy.relative_to(paths.root())}", flush=True)
+        return DONE
     except UserError as error:
         print(f"{label}: {error}", file=sys.stderr)
-        return USER_ERROR
+        status = USER_ERROR
     except KeyboardInterrupt:
         print(f"\n{label}: interrupted; `dvc repro` goes on from here", file=sys.stderr)
-        return INTERRUPTED
+        status = INTERRUPTED
     except Exception as error:
-        return _explain(error, notebook, _raw(notebook, parameters))
-    print(f"[{label}] {time.monotonic() - started:.0f} s → {copy.relative_to(paths.root())}", flush=True)
-    return DONE
+        status = _explain(error, notebook, _raw(notebook, parameters))
+    if "DVC_EXP_NAME" in os.environ and ".dvc" not in paths.root().parts:  # there it is a folder of its own
+        print("To go back: git checkout params.yaml dvc.lock figures && dvc checkout", file=sys.stderr)
+    return status

@@ -1,11 +1,13 @@
 """params.yaml's loader: what is wrong is named, with the key's full name and what is allowed."""
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 
 from conftest import ROOT
 from fakevlm.config.params import Params, load_params
@@ -44,8 +46,11 @@ def test_every_profile_loads_and_the_file_names_the_default() -> None:
         load_params().seed = 3
 
 
-def test_the_file_is_read_as_dvc_reads_and_writes_it(tmp_path: Path) -> None:
-    file = edited(tmp_path, "mini.training.learning_rate", "2e-05")
+def test_dvc_sets_a_value_by_changing_its_line_which_is_read_as_dvc_writes_it(tmp_path: Path) -> None:
+    file = Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+    apply_overrides(str(file), ["mini.training.learning_rate=2.0e-5"])
+    pairs = zip((ROOT / "params.yaml").open(), file.open(), strict=True)
+    assert [after for before, after in pairs if before != after] == ["    learning_rate: 2e-05\n"]
     assert load_params("mini", file).training.learning_rate == 2e-5
     file.write_text(f"{file.read_text()}profile: mini\n")
     assert 'found duplicate key "profile"' in message(file)

@@ -134,8 +134,9 @@ def evaluated(params: Params, **changes: Any) -> tuple[pd.DataFrame, pd.DataFram
     return benchmarks.evaluate(params.model_copy(update={"evaluate": evaluate}), "ffpp")
 
 
-def test_baselines_and_experts_are_methods_among_others(params: Params, project: Path) -> None:
-    scores = project / "srm.csv"
+def test_baselines_and_experts_are_methods_among_others(params: Params, project: Path, monkeypatch) -> None:
+    scores = project / "scores/srm.csv"
+    scores.parent.mkdir()
     scores.write_text("id,score\n" + "".join(f"{r.id},{-r.label * 5}\n" for r in ffpp()))
     here = PublishedExpert(name="SRM", scores=str(scores), threshold=-1.0, benchmarks=["ffpp"])
     elsewhere = PublishedExpert(name="LNP", kind="lnp", weights="no", features="no", benchmarks=["dmimage"])
@@ -144,6 +145,7 @@ def test_baselines_and_experts_are_methods_among_others(params: Params, project:
         settings = {"baselines": asked, "experts": [here, elsewhere], "bootstrap": 20}
         frame, scored = evaluated(params, **settings)
         assert len(requests(project / "log")) == 11, "ten questions and a forced choice"
+        monkeypatch.setattr(benchmarks, "_load", lambda *_: pytest.fail("loaded again"))
         assert evaluated(params, **settings)[0].equals(frame)
         assert len(requests(project / "log")) == 11, "a later run of the stage pays for nothing twice"
     assert frame.columns.tolist() == benchmarks.SCHEMA.names

@@ -107,7 +107,7 @@ def answers(folder: Path, text: str, **changes) -> dict:
     spec = PublishedExpert(name="SRM", scores=str(folder / "scores.csv"), **changes)
     ids = ("ff++/a.png", "ff++/b.png", "ff++/b.png#1")
     records = [Record(name, name.encode(), 1, "ff++", name) for name in ids]
-    columns = detectors.published(spec, PARAMS)(records, None)
+    columns = detectors.read_scores(spec, records)
     return {name: list(columns[name]) for name in ("text", "p_fake", "verdict")}
 
 
@@ -150,6 +150,7 @@ def test_files_are_looked_for_before_anything_runs(tmp_path: Path, monkeypatch) 
         r"experts\[\]\.weights": entry("cnnspot", "no/such.pth"),
         r"experts\[\]\.features": entry("lnp", here, "no/sidd.pth"),
         r"experts\[\]\.scores": PublishedExpert(name="SRM", scores="no/such.csv"),
+        "DVC checks for changes": PublishedExpert(name="SRM", scores=here),
         "no model could be found under 'no/clip'": entry("univfd", here, "no/clip"),
     }
     for message, spec in missing.items():

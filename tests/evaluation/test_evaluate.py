@@ -14,7 +14,6 @@ from sklearn.metrics import roc_auc_score
 
 import tinyllava
 from conftest import killed_after
-from fakevlm import paths
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.ground_truth import Artifact, GroundTruth, write_ground_truth
 from fakevlm.data.records import Record, encode, write_records
@@ -141,7 +140,7 @@ def test_killed_between_batches_it_asks_nothing_twice(params: Params, project: P
     benchmarks.evaluate(params, "fakeclue")
     resumed = content(project / "artifacts/evaluate")
     assert len(batches) == 6  # 2 models × 3 batches
-    shutil.rmtree(paths.work())
+    shutil.rmtree(project / "runs")
     benchmarks.evaluate(params, "fakeclue")
     assert len(batches) == 12
     assert content(project / "artifacts/evaluate") == resumed, "the cache changes nothing"

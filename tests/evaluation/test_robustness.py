@@ -11,7 +11,6 @@ from PIL import Image
 
 import tinyllava
 from conftest import killed_after
-from fakevlm import paths
 from fakevlm.cache import Cache
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.records import write_records
@@ -160,7 +159,7 @@ def test_the_stage_runs_fakevlm_and_an_expert(project: Path):
     predicted, _ = robustness.run(params)
     assert predicted.value_counts(["method", "subset"]).tolist() == [12] * 6
     assert predicted.method.unique().tolist() == ["FakeVLM", "Frequency"]
-    shutil.rmtree(paths.work())
+    shutil.rmtree(project / "runs")
     before = {file.name: file.read_bytes() for file in out.iterdir()}
     robustness.run(params)
     assert before == {file.name: file.read_bytes() for file in out.iterdir()}

@@ -1,7 +1,6 @@
 """Asking: bounded, concurrent, in order, every request once; what was answered is kept."""
 
 import asyncio
-import json
 import time
 from multiprocessing import get_context
 from pathlib import Path
@@ -9,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from fakevlm.annotation.prompts import label_prompt
-from fakevlm.cache import Cache, answers
+from fakevlm.cache import Cache
 from fakevlm.errors import UserError
-from fakevlm.inference.ask import Outcome, Request, ask_all
+from fakevlm.inference.ask import Outcome, Request
 from served import PROMPT, answered, ask
 from smallworld import Scripted, annotate, content, make_world
 
@@ -60,27 +59,6 @@ def test_key_is_what_decides_the_answer() -> None:
     changes = [("image", b"other"), ("prompt", label_prompt("animal", 1)), ("prompt", tagged), ("model", "n")]
     changes += [("revision", "s"), ("sampling", {"temperature": 0.5, "seed": 1})]
     assert len({key} | {Request(**fields | {name: value}).key for name, value in changes}) == 7
-
-
-def test_what_earlier_versions_kept_as_lines_of_json_is_not_asked_again(project: Path) -> None:
-    a, texts = Scripted("a"), ["naïve ﬁnding\u2028over two lines", "second"]
-    keys = [request.to(a).key for request in requests(3)]
-    files = [project / "runs" / name for name in ("annotate/journal.jsonl", "baselines/loki/gpt-4o.jsonl")]
-    for file, key, text in zip(files, keys, texts, strict=False):
-        file.parent.mkdir(parents=True)
-        row = {"key": key, "status": "ok", "text": text, "id": "0", "model": "a"}
-        failed = {**row, "key": keys[2], "status": "error"}
-        lines = [json.dumps(each, ensure_ascii=False) for each in (row, failed)]
-        file.write_text("\n".join([*lines, '{"key": "torn in mid-wri']), encoding="utf-8")
-    with answers(make=False) as dry:
-        assert len(dry) == 2
-    assert all(file.exists() for file in files), "a dry run leaves no trace"
-    for _ in range(2):
-        with answers() as store:
-            outcomes = ask_all(requests(3), [a], store)["a"]["text"].tolist()
-    assert outcomes == [*texts, "a saw 2.jpg"]
-    assert a.asked == ["2.jpg"]
-    assert not any(file.exists() for file in files)
 
 
 def stage(file: Path, world: Path, out: Path, delay: float = 0.0) -> list[tuple[str, str]]:

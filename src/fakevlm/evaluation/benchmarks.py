@@ -1,12 +1,7 @@
 """The five benchmarks, the methods that are compared on them, and the whole of one evaluation.
 
-| name | images | asked | shows |
-|---|---|---|---|
-| fakeclue | FakeClue's test split | the standard question | Table 2, Figs. 5 and 7 |
-| loki | LOKI, never trained on | the standard question | Tables 2 and 6 |
-| dmimage | DMimage, never trained on | the standard question | Table 3 |
-| ddvqa | DD-VQA's test questions | each record's own question | Table 4, Fig. 6 |
-| ffpp | frames of FF++'s test videos | the standard question | Table 5 |
+FakeClue's test split, LOKI, DMimage, DD-VQA's test questions and frames of FF++'s test videos; README.md says
+which tables each fills. DD-VQA's records have questions of their own, all others get the standard one.
 
 Language models (FakeVLM, its untuned base) give words, a verdict and P(fake). Detectors (the linear-head
 variant of Table 6 and the experts) give P(fake) alone: their verdict is fake from one half on.
@@ -24,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fakevlm import paths
-from fakevlm.cache import model_version, work
+from fakevlm.cache import cached_predictions, model_version
 from fakevlm.config.params import Method, Params
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import Record
@@ -107,18 +102,6 @@ def meant_for(entries: Sequence[Any], benchmark: str) -> list[Any]:
     return [entry for entry in entries if entry.benchmarks is None or benchmark in entry.benchmarks]
 
 
-def need(stage: str, *parts: str) -> Path:
-    """Return a folder that an earlier stage makes.
-
-    Raises:
-        UserError: it is not there yet; names the stage.
-    """
-    path = paths.artifacts(*parts)
-    if not path.is_dir() or not any(path.iterdir()):
-        raise UserError(f"no model in {path}", f"make it first: `dvc repro {stage}`")
-    return path
-
-
 def tuned(params: Params) -> str | Path:
     """Return FakeVLM's weights: those that `evaluate.model` names, else the ones that stage finetune made.
 
@@ -130,7 +113,7 @@ def tuned(params: Params) -> str | Path:
             f"{params.profile}: FakeVLM has no weights, for the profile leaves stage finetune out",
             f"give {params.profile}.finetune in params.yaml, or name weights in evaluate.model",
         )
-    return params.evaluate.model or need("finetune@explanation", "finetune", "explanation", "model")
+    return params.evaluate.model or paths.made_by("finetune@explanation", "model")
 
 
 def method(name: Method, params: Params, max_new_tokens: int | None = None) -> Answers:
@@ -153,8 +136,8 @@ def method(name: Method, params: Params, max_new_tokens: int | None = None) -> A
     settings = params.evaluate
     precision = DTYPES[settings.precision]
     if name == HEAD or name in EXPERTS:
-        stage = ("finetune@head", "finetune", "head", "model")
-        folder = need(*stage) if name == HEAD else need("experts", "experts", EXPERTS[name])
+        maker = ("finetune@head", "model") if name == HEAD else ("experts", EXPERTS[name])
+        folder = paths.made_by(*maker)
         key = [name, model_version(folder), precision]
         if name == "UnivFD":  # it sees through the base
             key.append(model_version(params.base))
@@ -328,7 +311,7 @@ def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame
     predictions = SCHEMA.empty_table().to_pandas()
     scores = pd.DataFrame(columns=metrics.COLUMNS)
     if len(records):
-        with work() as cache, ray_cluster.connected(params.cluster):
+        with cached_predictions() as cache, ray_cluster.connected(params.cluster):
             # A missing model, file or key is known before any method answers.
             methods = {name: method(name, params) for name in settings.methods}
             methods |= {spec.name: published(spec, params) for spec in meant_for(settings.experts, benchmark)}

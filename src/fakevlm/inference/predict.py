@@ -5,10 +5,12 @@ whole from the cache: the result is the same, bit for bit, whatever the cache he
 computed (on like hardware).
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,7 +62,11 @@ class Predictor:
         frame = columns_of(records, ["sha256", "question"])
         questions = frame["question"].astype(object).where(frame["question"].notna(), None).tolist()
         plan, hashes = self.plan(questions, self.batch_size), frame["sha256"].tolist()
-        return plan, [key(self.key, [(hashes[row], questions[row]) for row in batch]) for batch in plan]
+        # Other versions, and another number of threads, round differently.
+        setting = [*map(version, ("torch", "transformers", "numpy")), os.environ.get("OMP_NUM_THREADS")]
+        return plan, [
+            key(self.key, setting, [(hashes[row], questions[row]) for row in batch]) for batch in plan
+        ]
 
     def compute(
         self, records: Sequence[Record], plan: list[list[int]], numbers: list[int]

@@ -18,6 +18,7 @@ from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import read_frame
 from fakevlm.errors import UserError
 from fakevlm.evaluation.metrics import COLUMNS, auc, draws, interval
+from fakevlm.paths import made_by
 from fakevlm.reporting.texts import BENCHMARKS, MANIPULATIONS, fill, layout
 
 SPLITS = ("train", "val", "test")
@@ -65,19 +66,9 @@ class Inputs:
     config: dict[str, Any]  # its config.json, empty where it is not on this machine
 
 
-def need(stage: str, *parts: str) -> Path:
-    """Return the path of a stage's artifact; raise a UserError that names the stage where it is not there."""
-    parts = (*stage.split("@"), *parts)
-    path = paths.artifacts(*parts)
-    if not path.exists():
-        message = f"the report needs {'/'.join(('artifacts', *parts))}, which stage {stage} makes"
-        raise UserError(message, f"run it first: dvc repro {stage}")
-    return path
-
-
 def table(stage: str, file: str, columns: list[str]) -> pd.DataFrame:
     """Return a stage's CSV or parquet table; raise a UserError where it or one of `columns` is missing."""
-    path = need(stage, file)
+    path = made_by(stage, file)
     frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     if missing := [c for c in columns if c not in frame]:
         message = f"{path.name} of stage {stage} lacks the columns {', '.join(missing)}"
@@ -88,8 +79,8 @@ def table(stage: str, file: str, columns: list[str]) -> pd.DataFrame:
 def evaluated(benchmark: str) -> Path:
     """Return the folder with the records that a benchmark's predictions are about."""
     if benchmark == "fakeclue":
-        return need("annotate", "fakeclue", "test")
-    return need("collect", "benchmarks", benchmark)
+        return made_by("annotate", "fakeclue", "test")
+    return made_by("collect", "benchmarks", benchmark)
 
 
 def parameters(folder: Path) -> int | None:
@@ -106,7 +97,7 @@ def _model_folder(params: Params) -> Path | None:
     """Return FakeVLM's folder: of stage finetune, or what `evaluate.model` names; None if not here."""
     name = params.evaluate.model
     if name is None:
-        return need("finetune@explanation", "model") if params.finetune else None
+        return made_by("finetune@explanation", "model") if params.finetune else None
     if paths.resolve(name).is_dir():
         return paths.resolve(name)
     config = try_to_load_from_cache(name, "config.json")
@@ -148,7 +139,7 @@ def load_inputs(params: Params) -> Inputs:
         scores.append(table(stage, "scores.csv", COLUMNS))
         predictions[benchmark] = table(stage, "predictions.parquet", PREDICTIONS)
         evaluated(benchmark)  # raises where it is missing
-    shards = {split: need("annotate", "fakeclue", split) for split in SPLITS}
+    shards = {split: made_by("annotate", "fakeclue", split) for split in SPLITS}
     images = [read_frame(f, ["id", "label", "category"]).assign(split=split) for split, f in shards.items()]
     tables = {
         name: pd.DataFrame(columns=columns) if stage in reasons else table(stage, file, columns)
@@ -156,7 +147,7 @@ def load_inputs(params: Params) -> Inputs:
     }
     objectives = () if "finetune" in reasons else OBJECTIVES
     logs = {o: table(f"finetune@{o}", "log.csv", ["step", "loss", "learning_rate"]) for o in objectives}
-    ground_truths = read_ground_truth(need("collect", "ground_truth.jsonl"))
+    ground_truths = read_ground_truth(made_by("collect", "ground_truth.jsonl"))
     texts = layout()["left_out"]
     if not ground_truths:
         reasons["ground_truth"] = texts["ground_truth"]
@@ -171,7 +162,7 @@ def load_inputs(params: Params) -> Inputs:
         params=params,
         left_out=reasons,
         ground_truths=ground_truths,
-        annotation=json.loads(need("annotate", "metrics.json").read_text(encoding="utf-8")),
+        annotation=json.loads(made_by("annotate", "metrics.json").read_text(encoding="utf-8")),
         fakeclue=pd.concat(images, ignore_index=True),
         logs=logs,
         scores=pd.concat(scores, ignore_index=True),

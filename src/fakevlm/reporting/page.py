@@ -1,6 +1,7 @@
 """Writes `figures/`: every table and figure, and `report.html`, one page that needs no other file."""
 
 import base64
+import json
 import re
 import shutil
 from collections import Counter
@@ -36,9 +37,10 @@ def write_report(
     figures: list[Figure],
     conclusions: list[Conclusion],
 ) -> Path:
-    """Write every table (.csv, .md), figure (.png, .svg) and report.html into figures/; return the page.
+    """Write tables (.csv, .md), figures (.png, .svg) and report.html into figures/; return the page.
 
-    What an earlier run drew is removed first, and anything else in the folder is left.
+    metrics.json joins those of the stages, for `dvc metrics`. What an earlier run drew is removed first, and
+    anything else in the folder is left.
     """
     params, folder = inputs.params, paths.figures()
     verdicts = Counter(conclusion.verdict for conclusion in conclusions)
@@ -73,6 +75,9 @@ def write_report(
         (folder / f"{table.name}.md").write_text(markdown(table, params.profile), encoding="utf-8")
     for figure in track(figures, "figures", unit="figure"):
         style.save(figure.picture, folder, figure.name, figure.dpi)
+    files = {file.parent: file.read_text("utf-8") for file in sorted(paths.artifacts().rglob("metrics.json"))}
+    metrics = {str(stage.relative_to(paths.artifacts())): json.loads(files[stage]) for stage in files}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     page = folder / "report.html"
     page.write_text(text, encoding="utf-8")
     return page

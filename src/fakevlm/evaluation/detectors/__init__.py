@@ -58,6 +58,9 @@ def published(spec: PublishedExpert, params: Params) -> Answers:
             cure = f"get it, or correct evaluate.experts[].{key}"
             raise UserError(f"expert {spec.name}: no file {files[key]}", cure)
     if spec.scores is not None:
+        if not places["scores"].is_relative_to(paths.root() / "scores"):
+            what = f"expert {spec.name}: {spec.scores} does not lie in {paths.root() / 'scores'}"
+            raise UserError(what, "move it there: that folder is what DVC checks for changes")
         return lambda records, cache: read_scores(spec, records)
     # Workers may run elsewhere: they get absolute paths.
     placed = spec.model_copy(update={key: str(place) for key, place in places.items() if place.exists()})
