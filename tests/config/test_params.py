@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -85,7 +86,12 @@ def test_an_unknown_profile_lists_those_there_are(profile: str) -> None:
     assert all(name in text for name in (f"no profile '{profile}'", *PROFILES))
 
 
-@pytest.mark.parametrize("content", [None, "", "mini: [1, 2", "- a\n- b\n", "profile: mini\nmini: 3\n"])
+LAUGHS = "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise("abcdefgh"))
+CONTENTS = [None, "", "mini: [1, 2", "- a\n- b\n", "profile: mini\nmini: 3\n", "[" * 5000, "&a [*a]"]
+CONTENTS.append(f"a: &a [x]\n{LAUGHS}")
+
+
+@pytest.mark.parametrize("content", CONTENTS)
 def test_files_that_are_no_params(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "params.yaml").write_text(content)

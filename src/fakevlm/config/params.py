@@ -7,6 +7,7 @@ key's full name and what is allowed.
 import math
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -17,6 +18,9 @@ from ruamel.yaml.error import YAMLError
 
 from fakevlm import paths, plugins
 from fakevlm.errors import UserError
+
+LARGEST = 10_000_000  # of any number but the seed: what is more is a slip, and would fill memory or disk
+MOST_VALUES = 100_000  # in params.yaml, an alias counted at each use
 
 
 class Section(BaseModel):
@@ -35,9 +39,17 @@ class Section(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if problems := list(self.problems()):
+        if problems := [*self._senseless(), *self.problems()]:
             raise ValueError("; ".join(problems))
         return self
+
+    def _senseless(self) -> Iterator[str]:
+        for key, value in self:
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, str) and not each.strip():
+                    yield f"{key} is empty: give a value, or null where nothing is meant"
+                elif isinstance(each, int | float) and abs(each) > LARGEST and key != "seed":
+                    yield f"{key} is {each:g}, and {LARGEST:,} is the most that any number may be"
 
     def problems(self) -> Iterator[str]:
         """Yield what in this section does not fit together; each value by itself is right by then."""
@@ -586,9 +598,13 @@ def load_params(profile: str | None = None, file: Path | None = None) -> Params:
     """
     file = file or paths.root() / "params.yaml"
     try:
+        if not file.is_file():  # a pipe would be waited for
+            raise FileNotFoundError("there is no such file")
         # As DVC reads and writes it (YAML 1.2): 2e-05 is a number, 1:30 is none, no key stands twice.
         content = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, YAMLError) as error:
+        if next(islice(_values(content), MOST_VALUES, None), None) is not None:
+            raise ValueError(f"its aliases make more than {MOST_VALUES:,} values")
+    except (OSError, ValueError, RecursionError, YAMLError) as error:
         cure = "restore it with `git checkout params.yaml`"
         raise UserError(f"{file} is not readable YAML: {error}", cure) from error
     content = content if isinstance(content, dict) else {}
@@ -604,6 +620,13 @@ def load_params(profile: str | None = None, file: Path | None = None) -> Params:
     except ValidationError as error:
         problems = "\n  ".join(_explain(problem, profile, values) for problem in error.errors())
         raise UserError(f"{file.name} does not fit:\n  {problems}", f"edit {file}") from error
+
+
+def _values(node: Any) -> Iterator[type]:
+    """Yield the type of every value of a YAML file, those of an alias at each use."""
+    yield type(node)
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _values(inner)
 
 
 def _explain(problem: Any, profile: str, section: Any) -> str:
