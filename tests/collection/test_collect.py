@@ -1,5 +1,6 @@
 """The collect stage on tiny corpora: quarantine, duplicates, leakage, ground truth, draws, kills."""
 
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -80,9 +81,15 @@ def test_truth_of_kept_images_is_passed_on(tmp_path: Path, genimage: Path) -> No
     write_ground_truth([GroundTruth(FAKED, FAKE, "animal"), GroundTruth(COPY, REAL, "animal")], ground_truth)
     collect(settings(genimage=genimage, ground_truth=ground_truth), tmp_path / "out")
     assert list(read_ground_truth(tmp_path / "out/ground_truth.jsonl")) == [FAKED]
-    ground_truth.write_text('{"path": "a"}\n')
-    with pytest.raises(UserError, match=r"ground_truth\.jsonl, line 1: not a line of ground truth"):
-        read_ground_truth(ground_truth)
+    good = '{"path": "a", "label": 1, "category": "x", "artifacts": [{"kind": "halo", "region": [0, 0, 1, 1],'
+    for line in ('{"path": "a"}', good.replace("1", "true", 1), good + '"strength": NaN}]}', "\xe4"):
+        ground_truth.write_bytes(line.encode("latin-1"))
+        with pytest.raises(UserError, match=r"ground_truth\.jsonl, line 1: not a line of ground truth"):
+            read_ground_truth(ground_truth)
+    write_ground_truth([GroundTruth(FAKED, REAL, "animal")], ground_truth)
+    for file, problem in ((tmp_path / "nowhere", "no file .*/nowhere"), (ground_truth, "another label")):
+        with pytest.raises(UserError, match=problem):
+            collect(settings(genimage=genimage, ground_truth=file), tmp_path / "out")
 
 
 def test_the_same_inputs_make_the_same_bytes_and_synthesized_images_join(tmp_path, genimage) -> None:
@@ -155,8 +162,23 @@ def test_one_image_with_two_labels_is_quarantined_and_images_of_one_name_get_ids
     assert kept(unique, records) == ["x/a.jpg"]
     assert unique.quarantine == [("x", "x/b.jpg", "same content as x/a.jpg, which has the other label")]
     assert unique.duplicates == []
+    both = Filter(unique=False)  # the release, and benchmarks
+    assert kept(both, records) == ["x/a.jpg", "x/b.jpg"]
+    assert "which has the other label; both are kept" in both.quarantine[0].reason
     records = [Record("x/a.b.jpg", picture(n), REAL, "x") for n in range(3)]
     assert kept(Filter(), records) == ["x/a.b.jpg", "x/a.b~2.jpg", "x/a.b~3.jpg"]
+
+
+def test_labels_and_texts_that_are_none_are_set_aside() -> None:
+    wrong = [{"label": label} for label in (True, 2, None, "1")]
+    wrong += [{"question": " "}, {"question": 5}, {"references": ["Good.", None]}, {"references": ["\n"]}]
+    fields = [{"label": REAL, "source": "x"} | row for row in wrong]
+    records = [Record(f"x/{n}.jpg", picture(n), **row) for n, row in enumerate(fields)]
+    cut = Record("x/cut.jpg", picture(99), np.int64(0), "x", references=["half an emoji: \ud83d"])
+    checked = Filter()
+    assert kept(checked, [*records, cut]) == ["x/cut.jpg"]
+    assert cut.references == ["half an emoji: \ufffd"]
+    assert all(re.search("label|no text", row.reason) for row in checked.quarantine)
 
 
 def test_a_name_that_is_not_utf8_and_a_decoder_that_fails_are_set_aside(monkeypatch) -> None:

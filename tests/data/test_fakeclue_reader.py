@@ -93,7 +93,14 @@ def test_damaged_entries_and_rows_are_unusable(tmp_path: Path, method: int) -> N
     def change(rows: list) -> None:
         rows[0]["image"] = "genimage/fake/nowhere.png"
         rows[3]["label"] = 2
+        good = row(TRAIN[0][0], FAKE, "doc", 0)
         rows += ["not a row", {"image": "x.png"}, row("../../secret.png", FAKE, "doc", 0)]
+        rows += [good | {"label": label} for label in (True, 1.0, "1", None, REAL)]  # it says fake
+        rows += [good | {"image": name} for name in ("/etc/passwd", "a\0.png", "x" * 300, None, "..\\x.png")]
+        question, answer = good["conversations"]
+        wrong = ({"value": None}, {"value": 5}, {"value": "The image appears to be real."}, {"from": "human"})
+        talks = [[question], [question, answer] * 2, *([question, answer | change] for change in wrong)]
+        rows += [good | {"conversations": talk} for talk in talks]
 
     edit(tmp_path, "train", change)
     records, unusable = parted(fakeclue.read(tmp_path, splits=["train"]))
@@ -101,7 +108,7 @@ def test_damaged_entries_and_rows_are_unusable(tmp_path: Path, method: int) -> N
     assert [(problem.path.split(": ")[0], problem.reason.split(" (")[0]) for problem in unusable] == [
         ("train.json, row 0", "named in the JSON but missing"),
         ("train.json, row 2", "damaged"),
-        *((f"train.json, row {n}", "not a FakeClue row") for n in (3, 4, 5, 6)),
+        *((f"train.json, row {n}", "not a FakeClue row") for n in range(3, 23)),
     ]
 
 

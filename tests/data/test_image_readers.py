@@ -1,6 +1,7 @@
 """Readers of still-image corpora, on tiny trees in the corpora's real layouts and file formats."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,10 +9,9 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from fakevlm.collection.amounts import READERS, count
-from fakevlm.data.corpora import ffpp, loki, m6doc
+from fakevlm.collection.amounts import READERS, count, unread
+from fakevlm.data.corpora import m6doc
 from fakevlm.data.corpora.files import BadImage, Source, count_images, decoded, images
-from fakevlm.data.corpora.imagefolders import read_chameleon, read_cvusa
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.errors import UserError
 from fakevlm.tools import verify
@@ -24,57 +24,76 @@ TREES = yaml.safe_load(Path(__file__).with_name("corpora.yaml").read_text())
 def test_files_become_records(tmp_path: Path, corpus: str) -> None:
     put(tmp_path, {file: picture(n) for n, file in enumerate(TREES[corpus])})
     records = list(READERS[corpus](tmp_path))
-    expected = {file: row for file, row in TREES[corpus].items() if row}
+    expected = {file: row for file, row in TREES[corpus].items() if isinstance(row, list)}
     assert [(r.id, r.generator) for r in records] == [tuple(row) for row in expected.values()]
     assert all(r.label == (REAL if "/real/" in r.id else FAKE) for r in records)
     assert {r.category for r in records} == {"satellite" if corpus == "vigor" else None}
     assert [r.image for r in records] == [(tmp_path / file).read_bytes() for file in expected]
     neighbours = {"satellite/real/satellite_41.873_-87.69.png": "vigor/Chicago/41.87,-87.69"}
     assert [r.group for r in records] == [neighbours.get(r.id, r.id) for r in records]
+    passed_over = {row for row in TREES[corpus].values() if isinstance(row, str)}
+    assert {f"{path}: {reason}" for _, path, reason in unread(corpus, tmp_path)} == passed_over
+    report = "\n".join(verify.lines(verify.verify(corpus, tmp_path)))
+    assert all(row in report for row in passed_over)
 
 
-def test_chameleons_test_folder_may_be_named_itself(tmp_path: Path) -> None:
+def test_links_to_nothing_and_pipes_are_not_read_and_make_a_corpus_incomplete(tmp_path: Path) -> None:
     put(tmp_path, {"test/0_real/b.jpg": picture(1), "test/1_fake/c.png": picture(2)})
-    assert list(read_chameleon(tmp_path / "test")) == list(read_chameleon(tmp_path))
+    assert list(READERS["chameleon"](tmp_path / "test")) == list(READERS["chameleon"](tmp_path))
+    assert verify.verify("chameleon", tmp_path).complete
+    (tmp_path / "test/0_real/a.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    os.mkfifo(tmp_path / "test/1_fake/d.jpg")
+    reasons = [reason.split(": ")[1] for _, _, reason in unread("chameleon", tmp_path)]
+    assert reasons == ["a link to nothing", "a pipe or a device"]
+    assert len(list(READERS["chameleon"](tmp_path))) == 2
+    assert not verify.verify("chameleon", tmp_path).complete
 
 
 def test_cvusa_reads_what_its_splits_list_or_the_folder(tmp_path: Path) -> None:
     rows = "bingmap/19/{0}.jpg,streetview/panos/{0}.jpg,streetview/annotations/{0}.png\n"
-    put(tmp_path, {f"bingmap/19/{n:07d}.jpg": picture(n) for n in (44, 1, 777)})
-    assert len(list(read_cvusa(tmp_path))) == 3
-    train = rows.format("0000044") + rows.format("0000099")
+    put(tmp_path, {f"bingmap/19/{n:07d}.jpg": picture(n) for n in (44, 1, 777)} | {"x.jpg": picture(9)})
+    assert len(list(READERS["cvusa"](tmp_path))) == 3
+    train = rows.format("0000044") + rows.format("0000099") + rows.format("../../x") + "x" * 200_000
     put(tmp_path, {"splits/train-19zl.csv": train, "splits/val-19zl.csv": rows.format("0000001")})
-    records, unusable = parted(read_cvusa(tmp_path))
+    records, unusable = parted(READERS["cvusa"](tmp_path))
     assert [r.id for r in records] == ["satellite/real/0000044.jpg", "satellite/real/0000001.jpg"]
     assert {(r.label, r.category, r.source) for r in records} == {(REAL, "satellite", "satellite")}
-    assert unusable == [("cvusa", "bingmap/19/0000099.jpg", "listed in splits but missing")]
+    assert [row.path for row in unusable] == ["bingmap/19/0000099.jpg", "bingmap/19/../../x.jpg"]
+    assert {row.reason for row in unusable} == {"named in a list but missing"}
+    for content, problem in (("streetview/1.jpg", "names no image"), ("ä".encode("latin-1"), "iconv")):
+        put(tmp_path, {"splits/val-19zl.csv": content})
+        with pytest.raises(UserError, match=problem):
+            list(READERS["cvusa"](tmp_path))
 
 
 def test_loki_joins_both_questions_and_reads_utf16(tmp_path: Path) -> None:
-    records, unusable = parted(loki.read(loki_tree(tmp_path)))
+    records, unusable = parted(READERS["loki"](loki_tree(tmp_path)))
     assert [(r.id, r.label, r.category, r.references) for r in records] == [
         ("loki/image/sence/1.jpg", FAKE, "scene", ["Das Ganze wirkt künstlich. Six fingers."]),
         ("loki/image/animals/2.png", REAL, "animal", []),
         ("loki/image/person/4.jpg", FAKE, "human", []),
     ]
-    assert unusable == [("loki", "image/medicine/3.jpg", "named in true_or_false.json but missing")]
+    assert unusable == [("loki", "image/medicine/3.jpg", "named in a list but missing")]
     file = tmp_path / "data_json/image/true_or_false.json"
     rows = json.loads(file.read_text())
+    put(tmp_path.parent, {"other/9.jpg": picture(9)})
+    file.write_text(json.dumps([*rows, rows[0] | {"image_path": "../other/9.jpg"}]))
+    assert [row.path for row in parted(READERS["loki"](tmp_path))[1]] == [unusable[0].path, "../other/9.jpg"]
     rows[1]["question_type"] = "image_tf_image_real_ask_fake_sence"
     file.write_text(json.dumps(rows))
     with pytest.raises(UserError, match="called both"):
-        list(loki.read(tmp_path))
+        list(READERS["loki"](tmp_path))
 
 
 def test_m6doc_reads_pages_of_the_three_types(tmp_path: Path) -> None:
-    records, unusable = parted(m6doc.read(m6doc_tree(tmp_path)))
+    records, unusable = parted(READERS["m6doc"](m6doc_tree(tmp_path)))
     assert sorted(r.id for r in records) == ["doc/real/0001.jpg", "doc/real/magazine_7.jpg"]
     assert {(r.label, r.category, r.source) for r in records} == {(REAL, "doc", "doc")}
-    assert unusable == [("m6doc", "test2017/0003.jpg", "named in the JSON but missing")]
+    assert unusable == [("m6doc", "test2017/0003.jpg", "named in a list but missing")]
     put(tmp_path, {"test2017/0003.jpg": picture(4)})
     for name in ("annotations/instances_test2017.json", "test2017"):  # both have another name too
         (tmp_path / name).rename(tmp_path / name.replace("2017", ""))
-        assert "doc/real/0003.jpg" in [r.id for r in m6doc.read(tmp_path)]
+        assert "doc/real/0003.jpg" in [r.id for r in READERS["m6doc"](tmp_path)]
 
 
 def test_m6doc_layouts(tmp_path: Path) -> None:
@@ -87,16 +106,26 @@ def test_m6doc_layouts(tmp_path: Path) -> None:
     assert {p.file.name for p in m6doc.usable_layouts(tmp_path)} == {"0001.jpg", "0003.jpg"}
 
 
-@pytest.mark.parametrize(
-    ("file", "classes", "style"),
-    [
-        ("test paper 12.jpg", ["section title"], None), ("x.jpg", ["paragraph"], None),
-        ("x.jpg", ["section title", "institute", "paragraph"], "paper"),
-        ("x.jpg", ["drop cap", "paragraph"], "magazine"),
-    ],
-)  # fmt: skip
-def test_page_style(file: str, classes: list[str], style: str | None) -> None:
-    assert m6doc.page_style(file, classes) == style
+BOXES = [10, float("nan"), 9, 9], [1, 1, float("inf"), 9], "1234"
+OTHERS = {"file_name": "../x.jpg"}, {"width": -200}, {"id": 7}
+
+
+@pytest.mark.parametrize("change", [*({"bbox": box} for box in BOXES), *OTHERS])
+def test_m6doc_names_what_is_no_layout(tmp_path: Path, change: dict) -> None:
+    file = m6doc_tree(tmp_path) / "annotations/instances_train2017.json"
+    content = json.loads(file.read_text())
+    for row in content["annotations" if "bbox" in change else "images"]:
+        row |= change
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"instances_train2017\.json is not a COCO file"):
+        list(m6doc.pages(tmp_path))
+
+
+def test_page_style() -> None:
+    assert m6doc.page_style("test paper 12.jpg", ["section title"]) is None
+    assert m6doc.page_style("x.jpg", ["paragraph"]) is None
+    assert m6doc.page_style("x.jpg", ["section title", "institute", "paragraph"]) == "paper"
+    assert m6doc.page_style("x.jpg", ["drop cap", "paragraph"]) == "magazine"
 
 
 @pytest.mark.parametrize("corpus", ["genimage", "chameleon", "cvusa", "vigor", "dmimage", "loki", "m6doc"])
@@ -126,10 +155,16 @@ def test_json_in_any_encoding(tmp_path: Path) -> None:
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"):
         file.write_bytes(json.dumps({"ä": 1}, ensure_ascii=False).encode(encoding))
         assert Source("X", "get it").json(file, dict) == {"ä": 1}
-    for content, problem in (("{broken", r"a\.json is not readable JSON"), ("null", "holds no list")):
-        file.write_text(content)
+    problems = {b"{broken": r"a\.json is not readable JSON", b"null": "holds no list", b'["\xe4"]': "iconv"}
+    problems |= {b"[" * 10**5: "recursion", b'[{"a": 1, "a": 0}]': "a key twice in one object: a"}
+    for content, problem in problems.items():
+        file.write_bytes(content)
         with pytest.raises(UserError, match=problem):
             Source("X", "get it").json(file)
+    file.unlink()
+    os.mkfifo(file)  # nobody ever writes to it
+    with pytest.raises(UserError, match="no file"):
+        Source("X", "get it").json(file)
 
 
 def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
@@ -138,11 +173,6 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "root/ADM").symlink_to(tmp_path / "disk")
     (tmp_path / "disk/up").symlink_to(tmp_path / "disk")  # a link without end
     assert count_images(tmp_path / "root") == len(images(tmp_path / "root")) == 3
-
-
-def companion(file: Path) -> None:
-    """Write what macOS leaves beside a copied file."""
-    file.with_name(f"._{file.name}").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        \xff\xfe")
 
 
 @pytest.mark.parametrize("corpus", [key for key in READERS if key != "fakeclue"])
@@ -156,16 +186,7 @@ def test_a_corpus_with_companions_is_the_same_corpus(tmp_path: Path, corpus: str
 
     shutil.copytree(ROOT / "embedded" / corpus, root, copy_function=lambda s, d: Path(d).symlink_to(s))
     before = state()
-    for file in [p for p in root.rglob("*") if p.is_file()]:
-        companion(file)
+    for file in [p for p in root.rglob("*") if p.is_file()]:  # what macOS leaves beside a copied file
+        put(file.parent, {f"._{file.name}": b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        \xff\xfe"})
     assert state() == before
     assert before[0]
-
-
-def test_a_companion_of_a_frame_or_an_archive_is_none(tmp_path: Path) -> None:
-    frame = "original_sequences/youtube/c23/frames/000/000.png"
-    for name in (frame, "test.zip"):
-        put(tmp_path, {name: b"content"})
-        companion(tmp_path / name)
-    assert ffpp.video_frames(tmp_path, None, "000", 2) == ([("000.png", b"content")], [])
-    assert "still packed: test.zip;" in "\n".join(verify.lines(verify.verify("chameleon", tmp_path)))

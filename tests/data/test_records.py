@@ -2,8 +2,10 @@
 
 import json
 import pickle
+import struct
 import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import tinyllava
 from fakevlm.data import records
@@ -160,6 +163,18 @@ def test_memory_does_not_grow_with_the_records(tmp_path: Path) -> None:
     assert many < few + 40
 
 
+def test_a_number_sign_in_a_files_name_is_no_number_of_a_question() -> None:
+    ids = {"x/cat #1.jpg": "x/cat #1.jpg", "s#1/0.png": "s#1/0.png", "ff++/000.png#12": "ff++/000.png"}
+    assert {key: Record(key, b"", 1, "x").path for key in ids} == ids
+
+
+@pytest.mark.parametrize("write", ["add_text", "add_itxt"])
+def test_megabytes_of_text_beside_the_pixels_do_not_spoil_them(write: str) -> None:
+    text = PngInfo()  # as ComfyUI writes its workflow
+    getattr(text, write)("workflow", "x" * 3_000_000, zip=True)
+    assert decode(encode(Image.new("RGB", (9, 5)), "PNG", pnginfo=text)).size == (9, 5)
+
+
 def test_photographs_are_turned_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # held on its side
@@ -175,5 +190,10 @@ def test_sixteen_bits_a_pixel_are_read_by_their_upper_eight_and_pixels_of_no_kno
     for mode in "F", "I":
         with pytest.raises(BadImage, match="no known range"):
             decoded(Record("a.tif", encode(Image.new(mode, (8, 8), 1), "TIFF"), 1, "x"))
+    header = bytearray(encode(Image.new("1", (16, 16)), "PNG"))
+    header[16:24] = struct.pack(">II", 16_000, 16_000)  # claims 256 megapixels, more than any camera takes
+    header[29:33] = struct.pack(">I", zlib.crc32(header[12:29]))
+    with pytest.raises(BadImage, match="too many pixels"):
+        decoded(Record("a.png", bytes(header), 1, "x"))
     with pytest.raises(BadImage, match="not a known image format"):  # Pillow would start Ghostscript
         decoded(Record("a.jpg", encode(Image.new("RGB", (8, 8)), "EPS"), 1, "x"))

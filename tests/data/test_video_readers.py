@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fakevlm.collection.amounts import unread
 from fakevlm.config.params import FaceCrop
 from fakevlm.data.corpora import ddvqa, faces, ffpp
 from fakevlm.data.corpora.faces import Cropper, Face, make_cropper
@@ -52,6 +54,13 @@ def test_ffpp_reads_videos_methods_and_splits(tmp_path: Path) -> None:
     assert {r.category for r in records} == {"deepfake"}
     assert all(Image.open(io.BytesIO(r.image)).format == "PNG" for r in records)
     assert {r.group for r in ffpp.read(tmp_path, 2, splits=("test",))} == {"007", "002"}
+    for name in ("000 (1).mp4", "000.MP4", "007.mp4.part"):
+        shutil.copy(tmp_path / VIDEOS / "000.mp4", tmp_path / VIDEOS / name)
+    put(tmp_path, {f"{FRAMES}/@eaDir/000.png": b"a thumbnail"})
+    film(tmp_path / "manipulated_sequences/Another/c23/videos/000_003.mp4", 2)
+    assert list(ffpp.read(tmp_path, 2)) == records
+    reasons = [row.reason.split("such as ")[1].split(":")[0] for row in unread("ffpp", tmp_path)]
+    assert reasons == ["000_003.mp4", "000.MP4", "000 (1).mp4", "007.mp4.part"]
 
 
 def test_broken_and_missing_videos_are_unusable(tmp_path: Path) -> None:
@@ -111,13 +120,17 @@ def test_ddvqa_asks_one_question_a_frame_in_order(tmp_path: Path) -> None:
     missing = "manipulated_sequences/FaceShifter/c23/videos/007_002.mp4"
     assert [row[1:] for row in unusable] == [(missing, "video missing")]
     moved = ddvqa_tree(tmp_path / "repository/DQ_FF++").parent
+    copy = (moved / "DQ_FF++/test_set/Deepfakes/Deepfakes.json").read_bytes()
+    names = (".ipynb_checkpoints/.ipynb_checkpoints", "Deepfakes/Deepfakes (1)", "@eaDir/@eaDir")
+    put(moved, {f"DQ_FF++/test_set/{name}.json": copy for name in names})
     assert parted(ddvqa.read(moved, videos, 3))[0] == records
 
 
 def test_ddvqa_names_a_bad_entry(tmp_path: Path) -> None:
     root = ddvqa_tree(tmp_path)
-    bad = {"9_002": {}}, {"5_002": {"0": {"question": "Q?"}}}
-    for content, problem in zip(bad, ("9_002", "not questions with answers"), strict=True):
+    bad = [({"9_002": {}}, "9_002"), ({"5_../../002": {}}, "not <method>_<video>")]
+    rows = {"question": "Q?"}, {"question": None, "answer": ["A."]}, {"question": "Q?", "answer": "A."}
+    for content, problem in bad + [({"5_002": {"0": row}}, "not questions with answers") for row in rows]:
         put(root, {"test_set/Original/Original.json": json.dumps(content)})
         with pytest.raises(UserError, match=problem):
             list(ddvqa.read(root, tmp_path / "ffpp", 1))

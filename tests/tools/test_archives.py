@@ -118,6 +118,8 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, kind: str) -> None:
 
 DAMAGED = {"cut.zip": "is damaged", "cut.tar.gz": "is damaged", "x.rar": "unknown kind of archive"}
 DAMAGED |= {"nowhere.zip": "no archive", "secret.zip": "is encrypted", "both.zip": "unpacking stopped"}
+DAMAGED |= {"odd.zip": "packed by deflate64", "crc.tar.gz": "is damaged", "cut.tar.xz": "is damaged"}
+DAMAGED |= dict.fromkeys(["between.tar", "header.tar", "zeros.tar", "flipped.tar"], "is damaged")
 DAMAGED |= dict.fromkeys(["adm.zip", "adm.z01"], r"`zip -s 0 adm\.zip --out whole\.zip`")
 
 
@@ -127,6 +129,14 @@ def test_damaged_unknown_and_split_archives_are_named(tmp_path: Path, name: str,
     secret = bytearray(good)
     secret[secret.index(b"PK\x01\x02") + 8] |= 1  # the table of contents says that it is encrypted
     make(tmp_path / "both.zip", {"a": b"file", "a/b": b"and folder"})
+    odd = bytearray(good)
+    odd[8] = odd[odd.index(b"PK\x01\x02") + 10] = 9
+    tar, gz, xz = (make(tmp_path / f"good.{kind}", GOOD).read_bytes() for kind in ("tar", "tar.gz", "tar.xz"))
+    zeros = tar[:1024] + bytes(1024) + tar[2048:]  # a file takes 1,024 bytes here
+    tars = {"between.tar": tar[:1024], "header.tar": tar[:1300], "zeros.tar": zeros, "cut.tar.xz": xz[:-12]}
+    tars |= {"flipped.tar": tar[:1030] + b"?" + tar[1031:], "crc.tar.gz": gz[:-8]}
+    for file, data in (tars | {"odd.zip": odd}).items():
+        (tmp_path / file).write_bytes(data)
     contents = {"cut.zip": good[:-40], "cut.tar.gz": b"\x1f\x8b\x08nothing", "x.rar": b"Rar!"}
     for file, data in (contents | {"secret.zip": secret, "adm.zip": b"PK", "adm.z01": b"PK"}).items():
         (tmp_path / file).write_bytes(data)

@@ -1,31 +1,33 @@
-"""The readers, how many images a corpus has, and which of them `collect.at_most` draws."""
+"""The readers, what they read of a corpus and what not, and which images `collect.at_most` draws."""
 
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from fakevlm import paths
 from fakevlm.config.params import Params
 from fakevlm.data.corpora import ddvqa, fakeclue, ffpp, genimage, imagefolders, loki, m6doc
-from fakevlm.data.corpora.files import SOURCES, Unusable, count_images
+from fakevlm.data.corpora.files import SOURCES, Place, Unusable, count_images, not_read, read_images, walk
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 
-# By their keys in params.yaml.
-READERS: dict[str, Callable[..., Iterator[Record | Unusable]]] = {
-    "genimage": genimage.read,
-    "ffpp": ffpp.read,
-    "chameleon": imagefolders.read_chameleon,
-    "cvusa": imagefolders.read_cvusa,
-    "vigor": imagefolders.read_vigor,
-    "m6doc": m6doc.read,
-    "fakeclue": fakeclue.read,
-    "loki": loki.read,
-    "dmimage": imagefolders.read_dmimage,
-    "ddvqa": ddvqa.read,
-}
+# What is read of each corpus, by their keys in params.yaml; DD-VQA's images are FF++'s.
+PLACES: dict[str, Callable[[Path], Iterator[Place]]]
+PLACES = {"genimage": genimage.places, "ffpp": ffpp.places, "m6doc": m6doc.places, "loki": loki.places}
+PLACES |= {"chameleon": imagefolders.chameleon, "dmimage": imagefolders.dmimage}
+PLACES |= {"cvusa": imagefolders.cvusa, "vigor": imagefolders.vigor, "fakeclue": fakeclue.places}
+PLACES["ddvqa"] = lambda root: iter(())
+READERS: dict[str, Callable[..., Iterator[Record | Unusable]]]
+READERS = {corpus: partial(read_images, corpus, places) for corpus, places in PLACES.items()}
+READERS |= {"ffpp": ffpp.read, "fakeclue": fakeclue.read, "ddvqa": ddvqa.read}
 BENCHMARKS = ("loki", "dmimage", "ddvqa", "ffpp")
+OUTSIDE = "outside the folders and lists that are read"
+# Suffixes of lists, notes and landmarks, which are not missed where they are not read.
+_NOTES = re.compile(r"(?i)\.(csv|tsv|jsonl?|ya?ml|xml|txt|md|html?|pdf|log|npy|py|sh|ipynb)")
 
 
 class Amount(NamedTuple):
@@ -42,23 +44,40 @@ def folders(params: Params) -> dict[str, Path]:
     return {key: paths.resolve(name) for key, name in named.items()}
 
 
+def unread(corpus: str, root: Path) -> Iterator[Unusable]:
+    """Yield what lies in a corpus but is not read, by folder and reason, with the number of files.
+
+    Raises `UserError` as the readers do.
+    """
+    read = {place.path for place in PLACES[corpus](root)}
+    above = {root, *root.parents, *(parent for path in read for parent in path.parents)}
+    counts, examples, visited = Counter[tuple[Path, str]](), {}, set[str]()
+    for place in (*sorted(path for path in read if path.is_dir()), root):
+        for file in walk(place, visited):
+            folder, reason = place, not_read(file)
+            if place == root:
+                folder = next((path for path in reversed(file.parents) if path not in above), file.parent)
+                reason = f"{OUTSIDE}, {reason}" if reason else OUTSIDE
+            if reason and file not in read and not _NOTES.fullmatch(file.suffix):
+                counts[folder, reason] += 1
+                examples.setdefault((folder, reason), file.name)
+    for (folder, reason), example in sorted(examples.items()):
+        what = f"{counts[folder, reason]:,} not read, such as {example}: {reason}"
+        yield Unusable(corpus, folder.relative_to(root).as_posix(), what)
+
+
 def count(corpus: str, root: Path, frames: int) -> int | None:
     """Return about how many images a corpus has; None where counting would cost too much."""
     if corpus == "ffpp":
         return sum(len(ffpp.videos(root, method)) for method in (None, *ffpp.METHODS)) * frames
     if corpus == "fakeclue":
         return sum(len(fakeclue.rows(root, split)) for split in fakeclue.SPLITS)
-    if corpus == "m6doc":
-        return sum(page.style is not None for page in m6doc.pages(root))
-    if corpus == "cvusa" and (names := imagefolders.cvusa_listed(root)):
-        return len(names)
-    places = {"cvusa": [root / "bingmap/19"], "vigor": root.glob("*/satellite")}.get(corpus, [root])
-    return count_images(*places) or None
+    return sum(path.is_file() or count_images(path) for path, *_ in PLACES[corpus](root)) or None
 
 
 def drawn(id: str, share: float, seed: int) -> bool:
     """Return whether a record is drawn. That depends on its id and the seed alone, not on other records."""
-    digest = hashlib.sha256(f"{seed} {id}".encode(errors="surrogateescape")).digest()[:8]
+    digest = hashlib.sha256(f"{seed} {id}".encode(errors="backslashreplace")).digest()[:8]
     return int.from_bytes(digest, "big") < share * 2**64
 
 
@@ -75,6 +94,8 @@ def need_folders(params: Params) -> None:
             if not paths.resolve(name).is_dir():
                 where = SOURCES[key].get if key in SOURCES else "see its reader"
                 missing.append(f"collect.{section}.{key}: no folder {paths.resolve(name)}\n      {where}")
+    if settings.ground_truth and not paths.resolve(settings.ground_truth).is_file():
+        missing.append(f"collect.ground_truth: no file {paths.resolve(settings.ground_truth)}")
     if missing:
         raise UserError(
             f"profile {params.profile!r} needs data that are not there:\n    " + "\n    ".join(missing),

@@ -22,7 +22,7 @@ from fakevlm.data.corpora import ddvqa, ffpp, m6doc
 from fakevlm.data.corpora.faces import make_cropper
 from fakevlm.data.corpora.files import BadImage, Unusable, decoded
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth, write_ground_truth
-from fakevlm.data.records import REAL, Record, read_frame, write_records
+from fakevlm.data.records import FAKE, REAL, Record, read_frame, write_records
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
 from fakevlm.prefetch import prefetch
@@ -50,10 +50,9 @@ def inspect(record: Record | Unusable, corpus: str, aerial_size: int | None = No
         aerial_size: side of the aerial images that the generators learn from; None: there are no generators.
     """
     if isinstance(record, Unusable):
-        return record
-    if record.id != record.id.encode(errors="replace").decode():
-        reason = "the file's name is not UTF-8: rename it, or unpack with the right encoding"
-        return Unusable(corpus, record.id.encode(errors="backslashreplace").decode(), reason)
+        return Unusable(*map(_escaped, record))
+    if problem := _problem(record):
+        return Unusable(corpus, _escaped(record.id), problem)
     try:
         image = decoded(record)
     except BadImage as error:
@@ -62,11 +61,31 @@ def inspect(record: Record | Unusable, corpus: str, aerial_size: int | None = No
     return Inspected(record, phash(image), square(image, aerial_size) if aerial else None)
 
 
+def _escaped(text: str) -> str:
+    """Return a name or a reason as UTF-8 can hold it."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _problem(record: Record) -> str | None:
+    """Return what in a record other than its image cannot be used; replace half characters in its texts."""
+    if record.id != _escaped(record.id):
+        return "the file's name is not UTF-8: rename it, or unpack with the right encoding"
+    if isinstance(record.label, bool) or record.label not in (FAKE, REAL):
+        return f"label {record.label!r}, neither 0 (fake) nor 1 (real)"
+    texts = [] if record.question is None else [record.question]
+    for text in texts + record.references:
+        if not isinstance(text, str) or not text.strip():
+            return f"a question or an answer is no text: {text!r}"
+    texts = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in record.references]
+    record.references = texts
+    return None
+
+
 @dataclass
 class Filter:
     """Keep readable images, each once, under a unique id."""
 
-    unique: bool = True  # drop copies by content; an image under both labels cannot be used
+    unique: bool = True  # drop copies by content, also under the other label; else the latter are noted alone
     quarantine: list[Unusable] = field(default_factory=list)
     duplicates: list[tuple[str, str, str]] = field(default_factory=list)  # sha256, kept id, dropped id
     _first: dict[bytes, tuple[int, str]] = field(default_factory=dict)  # label and id by content
@@ -81,6 +100,11 @@ class Filter:
             record = inspected.record
             content = bytes.fromhex(record.sha256)
             label, first = self._first.get(content, (None, None))
+            if label not in (None, record.label):
+                reason = f"same content as {first}, which has the other label"
+                self.quarantine.append(
+                    Unusable(corpus, record.id, reason + "; both are kept" * (not self.unique))
+                )
             if not self.unique or first is None:
                 record.id = self._free_id(record.id)
                 self._ids.add(record.id)
@@ -88,9 +112,6 @@ class Filter:
                 yield inspected
             elif label == record.label:
                 self.duplicates.append((record.sha256, first, record.id))
-            else:
-                reason = f"same content as {first}, which has the other label"
-                self.quarantine.append(Unusable(corpus, record.id, reason))
 
     def _free_id(self, name: str) -> str:
         """Return the id, with a number before its suffix if another image has it already."""
@@ -128,7 +149,8 @@ def _training(
     for corpus, (root, share, total) in corpora.items():
         drawn = partial(amounts.drawn, share=share, seed=params.seed)
         options = videos if corpus == "ffpp" else {}
-        yield corpus, track(amounts.READERS[corpus](root, drawn=drawn, **options), corpus, total)
+        records = track(amounts.READERS[corpus](root, drawn=drawn, **options), corpus, total)
+        yield corpus, chain(records, amounts.unread(corpus, root))
     yield from _others(params.collect.corpora.others, "corpora")
 
 
@@ -155,7 +177,7 @@ def _benchmarks(params: Params, collected: Path, videos: dict[str, Any]) -> Iter
                 "collect.benchmarks.ddvqa is set, but collect.corpora.ffpp, which has its frames, is null",
                 "name FF++'s folder too, or leave DD-VQA out",
             )
-        yield name, track(records, f"benchmark {name}", total)
+        yield name, chain(track(records, f"benchmark {name}", total), amounts.unread(name, root))
     yield from _others(settings.benchmarks.others, "benchmarks")
 
 
@@ -229,6 +251,13 @@ def collect(params: Params, out: Path | None = None) -> Collected:
             "values": values,
         }
 
+        def remember(record: Record) -> None:
+            if record.path in ground_truths:
+                with_ground_truth.add(record.path)
+                if ground_truths[record.path].label != record.label:
+                    what = f"{settings.ground_truth}: {record.path} has another label in its corpus"
+                    raise UserError(what, "correct it, or set collect.ground_truth: null")
+
         def trained() -> Iterator[Record]:
             synthetic = _synthetic(params, ground_truths, aerials, satellites, out / "satellites")
             for corpus, records in chain(_training(params, corpora, videos), synthetic):
@@ -237,13 +266,13 @@ def collect(params: Params, out: Path | None = None) -> Collected:
                     if aerial is not None:
                         aerials.add(record, aerial)
                     leakage.trained(record, hashed)
-                    with_ground_truth.update({record.path} & ground_truths.keys())
+                    remember(record)
                     yield record
 
         def tested(benchmark: str, records: Stream) -> Iterator[Record]:
             for record, hashed, _ in Filter(False, training.quarantine).kept(benchmark, records):
                 leakage.tested(benchmark, record, hashed)
-                with_ground_truth.update({record.path} & ground_truths.keys())
+                remember(record)
                 yield record
 
         total = write_records(trained(), out / "records")

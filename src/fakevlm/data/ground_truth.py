@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import ClassVar, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from fakevlm.errors import UserError
 
@@ -13,6 +14,8 @@ from fakevlm.errors import UserError
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """One artifact of a fake."""
+
+    __pydantic_config__: ClassVar = {"strict": True, "allow_inf_nan": False}
 
     kind: str  # key of `clues.KINDS`
     region: tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of width and height
@@ -23,8 +26,10 @@ class Artifact:
 class GroundTruth:
     """The ground truth of one image."""
 
+    __pydantic_config__: ClassVar = {"strict": True}
+
     path: str  # the record's
-    label: int  # 1 real, 0 fake
+    label: Literal[0, 1]  # 1 real, 0 fake
     category: str  # of `records.CATEGORIES` (or a benchmark's own)
     artifacts: list[Artifact] = field(default_factory=list)  # those that are visible
     qualities: list[str] = field(default_factory=list)  # keys of `clues.QUALITIES` true of a real image
@@ -50,10 +55,12 @@ def read_ground_truth(file: Path | None) -> dict[str, GroundTruth]:
     if file is None or not file.exists():
         return {}
     ground_truths = {}
-    for n, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for n, line in enumerate(file.read_bytes().splitlines(), 1):
         try:
             ground_truth = _LINE.validate_json(line)
-        except ValidationError as error:
+            if ground_truth.path in ground_truths:
+                raise ValueError(f"{ground_truth.path} has a line before it")
+        except ValueError as error:  # pydantic's is one
             cure = "rerun the stage that writes it"
             raise UserError(f"{file}, line {n}: not a line of ground truth ({error})", cure) from error
         ground_truths[ground_truth.path] = ground_truth

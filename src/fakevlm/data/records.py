@@ -7,6 +7,8 @@ import contextlib
 import hashlib
 import io
 import json
+import re
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,10 +45,14 @@ SCHEMA = pa.schema(
 WITHOUT_IMAGE = [name for name in SCHEMA.names if name != "image"]
 
 with contextlib.suppress(ImportError):  # benchmarks/gpu.py has no images, and runs without Pillow
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, PngImagePlugin
 
-    # Phone cameras take 200 megapixels. Pillow warns above this number and refuses above twice as many.
-    Image.MAX_IMAGE_PIXELS = 250_000_000
+    # Phone cameras take 200 megapixels, 600 MB as RGB. A file that claims more than 250 is taken for one made
+    # to fill the memory: Pillow warns above its limit, and refuses twice as many.
+    Image.MAX_IMAGE_PIXELS = 125_000_000
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    # ComfyUI writes its workflow, megabytes of text, into its PNGs. More than this unpacked is refused.
+    PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 64 << 20, 512 << 20
 
 
 # What cameras and generators write. Pillow knows more, and starts Ghostscript for an EPS named .jpg.
@@ -88,7 +94,7 @@ def encode(image: "Image.Image", form: str, **options: Any) -> bytes:
 class Record:
     """One image (or, in DD-VQA, one question about an image)."""
 
-    id: str  # unique: `path`, with `#<n>` appended where several rows share an image
+    id: str  # unique: `path`, with `#<n>` appended where several rows (questions) share an image
     image: bytes  # the encoded file (JPEG, PNG, …), byte for byte
     label: int  # 1 real, 0 fake
     source: str  # the corpus (`genimage`, `ff++`, `chameleon`, `satellite`, `doc`, `loki`, …)
@@ -109,7 +115,7 @@ class Record:
     @property
     def path(self) -> str:
         """The image's path below the image root, as in FakeClue's JSON (`genimage/fake/416_adm_45.PNG`)."""
-        return self.id.split("#")[0]
+        return re.sub(r"#\d+$", "", self.id)  # a `#` elsewhere is the file name's: `cat #1.jpg`
 
     def pil(self) -> "Image.Image":
         """Return the decoded image, RGB."""

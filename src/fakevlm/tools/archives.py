@@ -5,6 +5,7 @@ its final name is complete, and an interrupted run goes on. Refused are paths an
 devices, a name twice, and too many bytes (a "zip bomb").
 """
 
+import gzip
 import lzma
 import shutil
 import stat
@@ -14,13 +15,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from fakevlm.data.corpora.files import unknown_packing
 from fakevlm.errors import UserError
 
 # GenImage, the largest corpus, has 0.5 TB. Images hardly shrink and JSON does about tenfold.
 MAX_BYTES, MAX_RATIO = 2_000_000_000_000, 100
 NO_DANGER = 10_000_000  # bytes below which the ratio is not checked: a small text may shrink by any factor
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+BROKEN = (zipfile.BadZipFile, gzip.BadGzipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
 
 Entry = tuple[PurePosixPath, int, Callable[[], object]]  # path and size of a file, and what writes it
 
@@ -54,11 +56,27 @@ def _zip_entries(archive: Path, folder: Path) -> Iterator[Entry]:
                 raise _Refused(f"holds {info.filename!r}, which is a link or a device")
             if info.flag_bits & 0x1:
                 raise UserError(f"{archive} is encrypted", "unpack it by hand with its password")
+            if method := unknown_packing(info):
+                what = f"{archive} is packed by {method}, which Python does not know"
+                raise UserError(what, "unpack it by hand, for example with 7-Zip: `7z x`")
             yield _checked(info.filename), info.file_size, lambda info=info: opened.extract(info, folder)
 
 
+class _Header(tarfile.TarInfo):
+    """A header in a tar. `tarfile` takes a broken or missing one for the archive's end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Header":
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            if archive.offset == 0 or isinstance(error, tarfile.EOFHeaderError):  # a block of zeros
+                raise
+            raise EOFError(f"{error} where a file or the end should be") from error
+
+
 def _tar_entries(archive: Path, folder: Path) -> Iterator[Entry]:
-    with tarfile.open(archive, errorlevel=2) as opened:
+    with tarfile.open(archive, errorlevel=2, tarinfo=_Header) as opened:
         while (member := opened.next()) is not None:
             opened.members.clear()  # tarfile would keep a million of them
             name = _checked(member.name)
@@ -71,6 +89,9 @@ def _tar_entries(archive: Path, folder: Path) -> Iterator[Entry]:
             if not member.isdir():
                 size = member.size if member.isreg() else -1  # links are made anew
                 yield name, size, lambda member=member: opened.extract(member, folder, filter="data")
+        while rest := opened.fileobj.read(1 << 20):  # with it the checksum of what was packed is read
+            if rest.count(0) < len(rest):
+                raise EOFError("more follows its end")
 
 
 def _unpack(archive: Path, folder: Path, max_bytes: int, max_ratio: float) -> int:

@@ -5,9 +5,7 @@ images than the full corpus has are no failure: a part in the right layout, as t
 """
 
 import functools
-import itertools
 import os
-import string
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +16,10 @@ import yaml
 from pydantic import Field
 
 from fakevlm import paths
+from fakevlm.collection.amounts import OUTSIDE, READERS, count, unread
 from fakevlm.config.params import Section, load_params
 from fakevlm.data.corpora import ddvqa, fakeclue, ffpp, genimage, loki, m6doc
-from fakevlm.data.corpora.files import SOURCES, appledouble, count_images
-from fakevlm.data.corpora.imagefolders import VIGOR_CITIES, cvusa_listed
+from fakevlm.data.corpora.files import SOURCES, count_images, listing
 from fakevlm.data.records import REAL
 from fakevlm.errors import UserError
 from fakevlm.tools.archives import SUFFIXES
@@ -33,10 +31,10 @@ COMPLETE, INCOMPLETE = 0, 1
 class Part(Section):
     """One folder or file of a layout."""
 
-    path: list[str]  # alternatives below the corpus's folder, the usual one first; {braces}: see `_names`
+    path: list[str]  # alternatives below the corpus's folder, the usual one first
     title: str | None = None  # by default the path
     holds: Literal["images", "videos", "file"] = "images"  # at least one must be there
-    counts: list[str] = Field(default_factory=list)  # names of what it adds to; braces as in the path
+    counts: list[str] = Field(default_factory=list)  # names of what it adds to
     optional: str | None = None  # why it may be missing
 
 
@@ -77,22 +75,6 @@ class Item:
     counts: dict[str, int] = field(default_factory=dict)  # what it adds, by the names in the catalogue
 
 
-def _names(key: str, root: Path) -> dict[str, dict[str, list[str]]]:
-    """Return for each {brace} of a layout the names that belong there and, for each, its folders."""
-    if key == "genimage":
-        folders = defaultdict(list)
-        for generator, folder in genimage.split_folders(root):
-            folders[generator].append(folder.relative_to(root).as_posix())
-        return {"generator": {name: folders[g] or [name] for g, name in genimage.PUBLISHED.items()}}
-    names = {
-        "ffpp": {"method": ffpp.METHODS, "split": ffpp.SPLITS},
-        "vigor": {"city": VIGOR_CITIES},
-        "ddvqa": {"method": [f for f in ddvqa.FOLDERS if f != "FaceShifter"], "split": ("train", "test")},
-        "fakeclue": {"split": fakeclue.SPLITS},
-    }
-    return {brace: {name: [name] for name in values} for brace, values in names.get(key, {}).items()}
-
-
 def _number(root: Path, holds: str, patterns: list[str]) -> int:
     """Return how many files, images or videos are at any of these paths, which may hold `*`."""
     places = [p for pattern in patterns for p in (root.glob(pattern) if "*" in pattern else [root / pattern])]
@@ -101,35 +83,41 @@ def _number(root: Path, holds: str, patterns: list[str]) -> int:
     if holds == "images":
         return count_images(*places)
     # A video, or the folder of frames taken from it: one name is one video.
-    files = (f for place in places if place.is_dir() for f in place.iterdir() if not appledouble(f.name))
-    return len({file.stem for file in files if file.is_dir() or file.suffix == ".mp4"})
+    files = (f for place in places for f in listing(place) if f.is_dir() or f.suffix == ".mp4")
+    return len({file.stem for file in files if ffpp.VIDEO.fullmatch(file.stem)})
 
 
 def parts(key: str, root: Path, layout: list[Part]) -> Iterator[Item]:
-    """Yield every part of a corpus's layout, once for every combination of names in the braces."""
-    names = _names(key, root)
+    """Yield every part of a corpus's layout."""
+    named = defaultdict(list)  # folders of GenImage by their generators
+    for generator, folder in genimage.split_folders(root) if key == "genimage" else ():
+        named[generator].append(folder.relative_to(root).as_posix())
     for part in layout:
-        braces = sorted({brace for _, brace, _, _ in string.Formatter().parse(part.path[0]) if brace})
-        for chosen in itertools.product(*(names[brace].items() for brace in braces)):
-            named = dict(zip(braces, (name for name, _ in chosen), strict=True))
-            title = (part.title or part.path[0]).format(**named)
-            folders = itertools.product(*(folders for _, folders in chosen))
-            places = [dict(zip(braces, place, strict=True)) for place in folders]
-            alternatives = [path.format(**place) for path in part.path for place in places]
-            number = _number(root, part.holds, alternatives)
-            missing = title if title in alternatives else f"{title}: one of {', '.join(alternatives)}"
-            if any((root / path).exists() for path in alternatives):
-                missing += f" (there, but no {part.holds} in it)"
-            counts = dict.fromkeys((count.format(**named) for count in part.counts), number)
-            yield Item(title, number, [] if number else [missing], part.optional, counts)
+        folder, _, rest = part.path[0].partition("/")
+        alternatives = [f"{name}/{rest}" for name in named[genimage.generator_of(folder)]] or part.path
+        title = part.title or part.path[0]
+        number = _number(root, part.holds, alternatives)
+        missing = title if title in alternatives else f"{title}: one of {', '.join(alternatives)}"
+        if any((root / path).exists() for path in alternatives):
+            missing += f" (there, but no {part.holds} in it)"
+        counts = dict.fromkeys(part.counts, number)
+        yield Item(title, number, [] if number else [missing], part.optional, counts)
 
 
-def _listed(root: Path, what: str, files: list[str], counts: dict[str, int]) -> Item:
-    missing = [name for name in files if not (root / name).is_file()]
-    return Item(what, len(files) - len(missing), missing, counts=counts)
+def _images(key: str, root: Path) -> Iterator[Item]:
+    counts = Counter[str]()
+    if key == "m6doc":
+        counts["pages annotated"] = len(list(m6doc.pages(root)))
+    if key == "loki":
+        labels, questions = loki.labels(root)
+        counts += Counter(f"{label} {category}" for label, category in labels.values())
+        counts |= {"images asked about": len(labels), "images described": len(loki.references(root))}
+        counts["questions"] = questions
+    missing = [row.path for row in READERS[key](root, drawn=lambda _: False)]
+    yield Item("images that its lists name", count(key, root, 1) or 0, missing, counts=counts)
 
 
-def _ffpp(root: Path, _: Path | None) -> Iterator[Item]:
+def _ffpp(root: Path) -> Iterator[Item]:
     present = {method: set(ffpp.videos(root, method)) for method in (None, *ffpp.METHODS)}
     for split in ffpp.SPLITS:
         pairs = ffpp.pairs(root, split)
@@ -139,23 +127,6 @@ def _ffpp(root: Path, _: Path | None) -> Iterator[Item]:
             counts = {} if method else {f"pairs in {split}": len(pairs)}
             what = f"videos of {split}.json, {method or 'originals'}"
             yield Item(what, len(wanted & videos), sorted(wanted - videos), counts=counts)
-
-
-def _cvusa(root: Path, _: Path | None) -> Iterator[Item]:
-    if names := cvusa_listed(root):
-        yield _listed(root, "aerial images in splits/*.csv", names, {})
-
-
-def _m6doc(root: Path, _: Path | None) -> Iterator[Item]:
-    pages = [page.file.relative_to(root).as_posix() for page in m6doc.pages(root)]
-    yield _listed(root, "pages in annotations/instances_*.json", pages, {"pages annotated": len(pages)})
-
-
-def _loki(root: Path, _: Path | None) -> Iterator[Item]:
-    labels, questions = loki.labels(root)
-    counts = Counter(f"{label} {category}" for label, category in labels.values())
-    counts |= {"images asked about": len(labels), "images described": len(loki.references(root))}
-    yield _listed(root, "images in true_or_false.json", list(labels), counts | {"questions": questions})
 
 
 def _ddvqa(root: Path, faces: Path | None) -> Iterator[Item]:
@@ -171,17 +142,7 @@ def _ddvqa(root: Path, faces: Path | None) -> Iterator[Item]:
         yield Item(what, len(entries) - len(missing), missing, counts=counts)
 
 
-def _dmimage(root: Path, _: Path | None) -> Iterator[Item]:
-    generators = {path for part in catalogue()["dmimage"].layout if part.title for path in part.path}
-    folders = [*sorted(generators), "real_coco_valid", "real_imagenet_valid", "real_ucid"]
-    missing = [name for name in folders if not count_images(root / name)]
-    optional = "of each family one is enough, and of the real sets too"
-    counts = {"generators": len(generators.difference(missing))}
-    what = "folders that the authors' evaluation names"
-    yield Item(what, len(folders) - len(missing), missing, optional, counts)
-
-
-def _fakeclue(root: Path, _: Path | None) -> Iterator[Item]:
+def _fakeclue(root: Path) -> Iterator[Item]:
     for split in fakeclue.SPLITS:
         rows = [row for row in fakeclue.rows(root, split) if isinstance(row, dict)]
         images = fakeclue.image_folder(root, split, rows)
@@ -192,15 +153,10 @@ def _fakeclue(root: Path, _: Path | None) -> Iterator[Item]:
         yield Item(what, len(rows) - len(missing), missing, counts=counts)
 
 
-# The checks of a corpus's own lists, given its folder and that of FF++, which DD-VQA asks about.
-LISTS: dict[str, Callable[[Path, Path | None], Iterator[Item]]] = {
-    "ffpp": _ffpp,
-    "cvusa": _cvusa,
-    "m6doc": _m6doc,
-    "loki": _loki,
-    "ddvqa": _ddvqa,
-    "dmimage": _dmimage,
-    "fakeclue": _fakeclue,
+# The checks of a corpus's own lists, given its folder.
+LISTS: dict[str, Callable[[Path], Iterator[Item]]] = {
+    **{key: functools.partial(_images, key) for key in ("cvusa", "m6doc", "loki")},
+    **{"ffpp": _ffpp, "fakeclue": _fakeclue},
 }
 
 
@@ -211,7 +167,8 @@ class Report:
     key: str  # its name in params.yaml
     root: Path | None  # its folder; None where neither the profile nor the command names one
     items: list[Item] = field(default_factory=list)  # the parts of its layout and of its lists
-    problems: list[str] = field(default_factory=list)  # what kept the check from going on
+    problems: list[str] = field(default_factory=list)  # what kept the check from going on, or is not read
+    elsewhere: list[str] = field(default_factory=list)  # what is not read, outside of the layout
 
     @property
     def complete(self) -> bool:
@@ -235,11 +192,16 @@ def verify(key: str, root: Path | None, faces: Path | None = None) -> Report:
         report.problems.append(f"no folder {root}")
     elif root is not None:
         report.items += parts(key, root, catalogue()[key].layout)
-        # Without its layout, the lists would only report the same again.
-        if report.complete and key in LISTS:
-            try:
-                report.items += LISTS[key](root, faces)
-            except UserError as error:
+        try:
+            # Without its layout, the lists would only report the same again.
+            if report.complete and key == "ddvqa":
+                report.items += _ddvqa(root, faces)
+            elif report.complete and key in LISTS:
+                report.items += LISTS[key](root)
+            for _, path, reason in unread(key, root):
+                (report.elsewhere if OUTSIDE in reason else report.problems).append(f"{path}: {reason}")
+        except UserError as error:
+            if report.complete:
                 report.problems.append(error.what)
     return report
 
@@ -266,6 +228,7 @@ def lines(report: Report) -> list[str]:
     text = [f"{report.key}: {corpus.name}, {state}" + (f" in {root}" if root else "")]
     text += [_line(item) for item in report.items]
     text += [f"  MISSING  {problem}" for problem in report.problems]
+    text += [f"  unread   {place}" for place in report.elsewhere]
     if root is not None and root.is_dir():
         for name, count in corpus.counts.items():
             full = f"the full corpus has {'about ' if count.about else ''}{count.full or 0:,}"
@@ -274,8 +237,8 @@ def lines(report: Report) -> list[str]:
     text.append(f"  terms    {corpus.licence}")
     if not report.complete:
         text.append(f"  cure     {SOURCES[report.key].get} ({corpus.url}; size: {corpus.size})")
-        names = sorted(p.name for p in root.iterdir()) if root and root.is_dir() else []
-        if packed := [n for n in names if n.lower().endswith(SUFFIXES) and not appledouble(n)]:
+        names = [path.name for path in listing(root)] if root and root.is_dir() else []
+        if packed := [name for name in names if name.lower().endswith(SUFFIXES)]:
             text.append(f"  cure     still packed: {_some(packed)}; `fakevlm unpack FILE FOLDER`")
         if root is None:
             text.append(f"  cure     the profile leaves it out; check a folder with `{report.key}=FOLDER`")

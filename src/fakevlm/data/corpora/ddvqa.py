@@ -1,6 +1,6 @@
 """DD-VQA (Zhang et al., ECCV 2024): questions about faces of FaceForensics++. A benchmark only.
 
-<root>/{train_set,test_set}/<Method>/<Method>.json, Method of `FOLDERS`; also below <root>/DQ_FF++:
+<root>/{train_set,test_set}/<Method>/<Method>.json, also below <root>/DQ_FF++:
 {"<mid>_<video>": {"0": {"question": …, "answer": [text, …]}, "1": …}}, mid of `METHODS`
 """
 
@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from fakevlm.data.corpora import ffpp
-from fakevlm.data.corpora.files import SOURCES, Unusable, appledouble
+from fakevlm.data.corpora.files import SOURCES, Unusable, listing
 from fakevlm.data.records import FAKE, REAL, Record
 from fakevlm.prefetch import prefetch
 
 SOURCE = SOURCES["ddvqa"]
 METHODS = {"0": "Deepfakes", "1": "Face2Face", "2": "FaceShifter", "3": "FaceSwap", "6": "NeuralTextures"}
 METHODS |= {"5": None}
-FOLDERS = ("Deepfakes", "Face2Face", "FaceShifter", "FaceSwap", "Neuraltexture", "Original")
 
 # FF++ method, None for an original; video; its questions as (number, question, answers)
 Entry = tuple[str | None, str, list[tuple[str, str, list[str]]]]
@@ -27,19 +26,21 @@ def entries(root: Path, split: str) -> Iterator[Entry]:
     """Yield the questions of a split (`train` or `test`), by video. Raises `UserError` as `read` does."""
     base = root / "DQ_FF++" if (root / "DQ_FF++").is_dir() else root
     folder = SOURCE.folder(base / f"{split}_set")
-    files = sorted(p for p in folder.glob("*/*.json") if not appledouble(p.name))
+    files = [file for file in listing(folder, "*/*.json") if file.stem == file.parent.name]
     if not files:
         raise SOURCE.error(f"no <Method>/<Method>.json in {folder}")
     for file in files:
         for key, entry in SOURCE.json(file, dict).items():
             mid, _, video = key.partition("_")
-            if mid not in METHODS or not video:
+            if mid not in METHODS or not ffpp.VIDEO.fullmatch(video):
                 raise SOURCE.error(f"{file}, entry {key!r}: not <method>_<video>")
             try:
                 questions = [
-                    (number, str(row["question"]), [str(answer) for answer in row["answer"]])
+                    (number, row["question"], row["answer"])
                     for number, row in sorted(entry.items(), key=lambda pair: int(pair[0]))
                 ]
+                if not all(isinstance(q, str) and isinstance(answers, list) for _, q, answers in questions):
+                    raise TypeError("a question is no text, or its answers are no list")
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 what = f"{file}, entry {key!r}: not questions with answers ({error!r})"
                 raise SOURCE.error(what) from error
@@ -64,4 +65,5 @@ def read(root: Path, ffpp_root: Path, frames_per_video: int, **options: Any) -> 
         fields |= {"category": "deepfake", "generator": method, "split": "test"}
         for (number, question, answers), (name, image) in zip(questions, cycle(pictures), strict=False):
             path = f"{ffpp.frame_id(method, video, name)}#{number}"
-            yield Record(id=path, image=image, question=question, references=answers, **fields)
+            # A question without an answer has an empty one, and is set aside for it.
+            yield Record(id=path, image=image, question=question, references=answers or [""], **fields)

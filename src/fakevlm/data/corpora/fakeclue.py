@@ -4,6 +4,7 @@
 <root>/{train,test}.zip, or unpacked into <root>/{train,test} or straight into <root>
 """
 
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -11,25 +12,27 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fakevlm.data.corpora import genimage
-from fakevlm.data.corpora.files import SOURCES, BadImage, Drawn, Unusable
+from fakevlm.data.corpora.files import SOURCES, BadImage, Drawn, Place, Unusable, inside, unknown_packing
 from fakevlm.data.records import CATEGORIES, FAKE, REAL, Record
 
 SOURCE = SOURCES["fakeclue"]
 SPLITS = ("train", "test")
 Folder = Path | zipfile.Path
 _LARGEST = 200_000_000  # bytes; an entry of a zip that claims more is no image, and would fill the memory
+_VERDICT = re.compile(
+    r"(?i)\W*(?:this|the) (?:image )?(?:is|looks|(?:appears|seems)(?: to be)?) (?:an? )?(real|fake)\b"
+)
 _PROBES = 200  # rows that are tried to find out below which folder of the zip the images are
-
-
-def _plain(name: str) -> bool:
-    """Whether a path stays inside the folder it is relative to."""
-    path = PurePosixPath(name)
-    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
 def holds(folder: Folder, path: str) -> bool:
     """Return whether a folder of a split has the image that the JSON names."""
-    return _plain(path) and (folder / path).is_file()
+    return inside(path) and (folder / path).is_file()
+
+
+def _paths(rows: Sequence[Any]) -> list[str]:
+    """Return the images that the rows of a JSON name."""
+    return [row["image"] for row in rows if isinstance(row, dict) and inside(row.get("image"))]
 
 
 def image_folder(root: Path, split: str, rows: Sequence[Any]) -> Folder:
@@ -37,8 +40,7 @@ def image_folder(root: Path, split: str, rows: Sequence[Any]) -> Folder:
 
     Raises `UserError` if there is neither zip nor folder, or the zip is damaged or holds none of the images.
     """
-    paths = [row["image"] for row in rows if isinstance(row, dict) and isinstance(row.get("image"), str)]
-    probes, file = paths[:_PROBES], root / f"{split}.zip"
+    probes, file = _paths(rows)[:_PROBES], root / f"{split}.zip"
     # An unpacked copy goes first: it needs no decompression, and the zip may have been deleted since. But
     # not one that an interrupted unpacking left beside the zip.
     for folder in (root / split, root):
@@ -65,11 +67,15 @@ def _read(folder: Folder, path: str) -> bytes:
     if not holds(folder, path):
         raise BadImage("named in the JSON but missing")
     image = folder / path
-    if isinstance(image, zipfile.Path) and image.root.getinfo(image.at).file_size > _LARGEST:
-        raise BadImage(f"more than {_LARGEST:,} bytes in the zip")
+    if isinstance(image, zipfile.Path):
+        entry = image.root.getinfo(image.at)
+        if entry.file_size > _LARGEST:
+            raise BadImage(f"more than {_LARGEST:,} bytes in the zip")
+        if method := unknown_packing(entry):
+            raise BadImage(f"packed by {method}, which Python does not know: unpack the zip by hand")
     try:
         return image.read_bytes()
-    # Of zipfile: a wrong checksum, a broken stream, a short file, an unknown method, a password.
+    # Of zipfile: a wrong checksum, a broken stream, a short file, a password.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise BadImage(f"damaged ({type(error).__name__})") from error
 
@@ -77,6 +83,15 @@ def _read(folder: Folder, path: str) -> bytes:
 def rows(root: Path, split: str) -> list[Any]:
     """Return the rows of one split, unchecked. Raises `UserError` if there is no list in JSON."""
     return SOURCE.json(root / "data_json" / f"{split}.json")
+
+
+def places(root: Path) -> Iterator[Place]:
+    """Yield the zips, and the images that the JSONs name if they are unpacked."""
+    for split in SPLITS:
+        yield Place(root / f"{split}.zip", "", {})
+        folder = image_folder(root, split, listed := rows(root, split))
+        if isinstance(folder, Path):
+            yield from (Place(folder / path, "", {}) for path in _paths(listed))
 
 
 def _origin(path: str, label: int) -> dict[str, str | None]:
@@ -93,13 +108,17 @@ def _origin(path: str, label: int) -> dict[str, str | None]:
 
 def _record(row: Any, split: str, folder: Folder) -> Record:
     """Return the record of a row. Raises `BadImage`, or another error if the row is not FakeClue's."""
-    turns = {turn["from"]: str(turn["value"]) for turn in row["conversations"]}
-    path, label, category = row["image"], row["label"], row["cate"]
-    if not isinstance(path, str) or not _plain(path):
+    path, label, category, turns = row["image"], row["label"], row["cate"], row["conversations"]
+    if not inside(path):
         raise ValueError(f"image {path!r}")
-    if label not in (FAKE, REAL) or category not in CATEGORIES:
+    if type(label) is not int or label not in (FAKE, REAL) or category not in CATEGORIES:
         raise ValueError(f"label {label!r}, cate {category!r}")
-    texts = {"question": turns["human"].replace("<image>", "").strip(), "references": [turns["gpt"]]}
+    if (speakers := [turn["from"] for turn in turns]) != ["human", "gpt"]:
+        raise ValueError(f"a conversation of {', '.join(speakers)}, not one question and one answer")
+    question, answer = (turn["value"] for turn in turns)
+    if (verdict := _VERDICT.match(answer)) and (verdict[1].lower() == "real") != (label == REAL):
+        raise ValueError(f"label {label}, but the answer begins {verdict[0]!r}")
+    texts = {"question": question.replace("<image>", "").strip(), "references": [answer]}
     fields = _origin(path, label) | texts | {"width": int(row["width"]), "height": int(row["height"])}
     return Record(path, _read(folder, path), int(label), category=category, split=split, **fields)
 

@@ -5,6 +5,7 @@
 <root>/splits/{train,val,test}.json                               [["071", "054"], …]: 360, 70, 70 pairs
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +17,14 @@ from PIL import Image
 
 from fakevlm import cache
 from fakevlm.data.corpora.faces import Cropper
-from fakevlm.data.corpora.files import SOURCES, BadImage, Drawn, Unusable, appledouble, file_stamp, images
+from fakevlm.data.corpora.files import SOURCES, BadImage, Drawn, Place, Unusable, file_stamp, images, listing
 from fakevlm.data.records import FAKE, REAL, Record, encode
 from fakevlm.prefetch import prefetch
 
 SOURCE = SOURCES["ffpp"]
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 SPLITS = ("train", "val", "test")
+VIDEO = re.compile(r"\d+(?:_\d+)?")  # `033`, `033_097`
 
 Frames = tuple[list[tuple[str, bytes]], list[Unusable]]  # (file name, bytes) of each, and what is unusable
 
@@ -154,12 +156,21 @@ def has_video(root: Path, method: str | None, video: str) -> bool:
 def videos(root: Path, method: str | None) -> list[str]:
     """Return the ids of the videos of a method (None: originals). Raises `UserError` if there are none."""
     place = _place(root, method)
-    names = {p.stem for p in (place / "videos").glob("*.mp4") if not appledouble(p.name)}
+    names = {p.stem for p in listing(place / "videos", "*.mp4")}
     if (place / "frames").is_dir():
-        names |= {p.name for p in (place / "frames").iterdir() if p.is_dir()}
+        names |= {p.name for p in listing(place / "frames") if p.is_dir()}
     else:
         SOURCE.folder(place / "videos")
-    return sorted(names)
+    return sorted(name for name in names if VIDEO.fullmatch(name))
+
+
+def places(root: Path) -> Iterator[Place]:
+    """Yield the folders of frames and the files of all videos, there or not; also what DD-VQA asks about."""
+    others = [method for method in ("FaceShifter",) if _place(root, method).is_dir()]
+    for method in (None, *METHODS, *others):
+        for video in videos(root, method):
+            for name in (f"frames/{video}", f"videos/{video}.mp4"):
+                yield Place(_place(root, method) / name, "", {})
 
 
 def read(

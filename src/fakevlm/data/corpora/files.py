@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, ZipInfo
 
 import yaml
 from PIL import Image
@@ -12,7 +14,13 @@ from PIL import Image
 from fakevlm.data.records import Record, decode
 from fakevlm.errors import UserError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+# What systems and editors leave beside data: hidden files, thumbnails, trash.
+_NO_DATA = re.compile(
+    r"\..*|@eaDir|__MACOSX|#recycle|\$RECYCLE\.BIN|System Volume Information|lost\+found"
+    r"|Thumbs\.db|desktop\.ini"
+)
+_PACKING = {9: "deflate64", 93: "zstd", 95: "xz", 98: "ppmd"}  # that Python's zipfile does not know
 Drawn = Callable[[str], bool]  # whether a record is drawn, by its id
 
 
@@ -45,27 +53,80 @@ class Source(NamedTuple):
             raise UserError(f"{self.name}: no folder {path}", cure)
         return path
 
-    def json(self, path: Path, kind: type[list] | type[dict] = list) -> Any:
-        """Return the content, a `kind`, of a JSON file in UTF-8, UTF-16 or UTF-32, or raise a `UserError`."""
+    def text(self, path: Path) -> str:
+        """Return the text of a file in UTF-8, UTF-16 or UTF-32. Raises `UserError` if that fails."""
+        if not path.is_file():  # a pipe would be waited for
+            raise self.error(f"no file {path}")
+        data = path.read_bytes()
         try:
-            content = json.loads(path.read_bytes())
-        except OSError as error:
-            raise self.error(f"no file {path}") from error
-        except ValueError as error:
+            return data.decode(json.detect_encoding(data))
+        except UnicodeDecodeError as error:
+            what = f"{self.name}: {path} is not text in UTF-8, UTF-16 or UTF-32 ({error})"
+            raise UserError(what, "convert it, if it is Latin-1 by `iconv -f latin1 -t utf-8`") from error
+
+    def json(self, path: Path, kind: type[list] | type[dict] = list) -> Any:
+        """Return the content, a `kind`, of a JSON file. Raises `UserError`, also for a key given twice."""
+        try:
+            content = json.loads(self.text(path), object_pairs_hook=_once)
+        except (ValueError, RecursionError) as error:
             raise self.error(f"{path} is not readable JSON ({error})") from error
         if not isinstance(content, kind):
             raise self.error(f"{path} holds no {kind.__name__}, as it should")
         return content
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object. Raises `ValueError` if a key stands in it twice."""
+    if len(content := dict(pairs)) < len(pairs):
+        raise ValueError(f"a key twice in one object: {', '.join(key for key, _ in pairs)}"[:200])
+    return content
+
+
+def inside(name: object) -> bool:
+    """Return whether a name that a corpus's list gives is a path of a file in the corpus's own folder."""
+    if not isinstance(name, str) or not name or len(name) > 1000 or re.search(r"[\\\0]", name):
+        return False
+    parts = PurePosixPath(name).parts
+    too_long = any(len(part.encode(errors="replace")) > 255 for part in parts)
+    return not too_long and {"/", "//", ".."}.isdisjoint(parts)
+
+
+def unknown_packing(entry: ZipInfo) -> str | None:
+    """Return the method by which an entry of a zip is packed if Python cannot unpack it, else None."""
+    if (method := entry.compress_type) in (ZIP_STORED, ZIP_DEFLATED, ZIP_BZIP2, ZIP_LZMA):
+        return None
+    return _PACKING.get(method, f"method {method}")
+
+
 _LISTED = yaml.safe_load(Path(__file__).with_name("sources.yaml").read_text(encoding="utf-8"))
 SOURCES = {key: Source(**entry) for key, entry in _LISTED.items()}
 
 
-def load(file: Path, id: str, drawn: Drawn | None, **fields: Any) -> Iterator[Record]:
-    """Yield the record of an image file if it is drawn; otherwise nothing, and the file is not read."""
-    if drawn is None or drawn(id):
-        yield Record(id=id, image=file.read_bytes(), **fields)
+class Place(NamedTuple):
+    """What is read of a corpus: an image file that its lists name, or a folder of images."""
+
+    path: Path
+    id: str  # the record's, or what the ids of a folder's images begin with
+    fields: dict[str, Any]  # of its records
+
+
+def read_images(
+    corpus: str, places: Callable[[Path], Iterator[Place]], root: Path, drawn: Drawn | None = None
+) -> Iterator[Record | Unusable]:
+    """Stream the images at the places of a corpus, in order. Files that are not drawn are not read.
+
+    A listed image that is missing or outside of `root` is unusable, drawn or not.
+    """
+    for path, id, fields in places(root):
+        files = {path: id}
+        if path.is_dir():
+            files = {file: id + file.relative_to(path).as_posix() for file in images(path)}
+        elif not inside(path.relative_to(root).as_posix()) or not path.is_file():
+            yield Unusable(corpus, path.relative_to(root).as_posix(), "named in a list but missing")
+            continue
+        for file, id in files.items():
+            if drawn is None or drawn(id):
+                yield Record(id=id, image=file.read_bytes(), **fields)
 
 
 def file_stamp(file: Path) -> list[int] | None:
@@ -77,23 +138,36 @@ def file_stamp(file: Path) -> list[int] | None:
     return [status.st_size, status.st_mtime_ns]
 
 
-def appledouble(name: str) -> bool:
-    """Whether a file is macOS's companion of another one (`._000.mp4`): the same suffix, but no image."""
-    return name.startswith("._")
+def listing(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return the paths in a folder that match, sorted, without what is no data (`_NO_DATA`)."""
+    paths = sorted(folder.glob(pattern))
+    return [path for path in paths if not any(map(_NO_DATA.fullmatch, path.relative_to(folder).parts))]
 
 
 def images(folder: Path) -> list[Path]:
     """Return the image files of a folder and its subfolders, by path; none if there is no folder."""
-    return sorted(_images(folder))
+    return sorted(file for file in walk(folder) if not_read(file) is None)
 
 
 def count_images(*folders: Path) -> int:
     """Return the number of image files in folders and below them; missing folders hold none."""
-    return sum(1 for folder in folders for _ in _images(folder))
+    return sum(not_read(file) is None for folder in folders for file in walk(folder))
 
 
-def _images(folder: Path) -> Iterator[Path]:
-    """Yield the image files of a folder and its subfolders; links are followed, each folder once."""
+def not_read(file: Path) -> str | None:
+    """Return why a file is not read as an image, by its kind and suffix; None if it is."""
+    if not file.is_file():
+        return "a pipe or a device" if file.exists() else "a link to nothing"
+    if file.suffix.lower() in IMAGE_SUFFIXES:
+        return None
+    return f"suffix {file.suffix}" if file.suffix else "no suffix"
+
+
+def walk(folder: Path, visited: set[str] | None = None) -> Iterator[Path]:
+    """Yield the files of a folder and its subfolders, without what is no data; links are followed.
+
+    A folder is visited once, and not at all if it is among the `visited` (real paths), which are added to.
+    """
 
     def fail(error: OSError) -> None:
         if not folder.exists():
@@ -101,17 +175,15 @@ def _images(folder: Path) -> Iterator[Path]:
         what = f"{error.filename} cannot be listed: {error.strerror}"
         raise UserError(what, "give yourself the right to read it, or mount it") from error
 
-    visited = set()
+    visited = set() if visited is None else visited
     for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
         real = os.path.realpath(place)
         if real in visited:  # a link back up would have no end
             folders.clear()
             continue
         visited.add(real)
-        folders.sort()
-        for file in (Path(place, name) for name in names if not appledouble(name)):
-            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
-                yield file
+        folders[:] = sorted(name for name in folders if not _NO_DATA.fullmatch(name))
+        yield from (Path(place, name) for name in sorted(names) if not _NO_DATA.fullmatch(name))
 
 
 def decoded(record: Record) -> Image.Image:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fakevlm.data.corpora.files import SOURCES, Drawn, Unusable, load
-from fakevlm.data.records import FAKE, REAL, Record
+from fakevlm.data.corpora.files import SOURCES, Place
+from fakevlm.data.records import FAKE, REAL
 
 SOURCE = SOURCES["loki"]
 CATEGORIES = {"animals": "animal", "person": "human", "sence": "scene", "scenery": "scene"}
@@ -27,7 +27,7 @@ def reference(problems: dict[str, Any]) -> str:
     `problems` is {`global`: [{`desc`}], `regional`: [{`region`, `desc`}]}; without any, the text is empty.
     """
     entries = [problem for key in ("global", "regional") for problem in problems.get(key) or []]
-    texts = [" ".join(str(problem.get("desc") or "").split()) for problem in entries]
+    texts = [" ".join((problem.get("desc") or "").split()) for problem in entries]
     return " ".join(text if text[-1] in ".!?" else f"{text}." for text in texts if text)
 
 
@@ -62,14 +62,11 @@ def labels(root: Path) -> tuple[dict[str, tuple[str, str]], int]:
     return by_path, len(rows)
 
 
-def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record | Unusable]:
-    """Stream one record an image, in the JSON's order. Raises `UserError` as `labels` and `references` do."""
+def places(root: Path) -> Iterator[Place]:
+    """Yield the images in the JSON's order. Raises `UserError` as `labels` and `references` do."""
     described = references(root)
     for path, (label, category) in labels(root)[0].items():
-        file, text = root / path, described.get(path)
-        if not file.is_file():
-            yield Unusable("loki", path, "named in true_or_false.json but missing")
-            continue
+        text = described.get(path)
         fields = {"label": REAL if label == "real" else FAKE, "source": "loki", "split": "test"}
         fields |= {"category": CATEGORIES.get(category, category), "references": [text] if text else []}
-        yield from load(file, f"loki/{path}", drawn, **fields)
+        yield Place(root / path, f"loki/{path}", fields)

@@ -6,18 +6,20 @@
 FakeClue uses newspapers, papers (scientific articles) and magazines; see `page_style`.
 """
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fakevlm.data.corpora.files import SOURCES, Drawn, Unusable, load
+from fakevlm.data.corpora.files import SOURCES, Place, inside
 from fakevlm.data.page_layout import Block, clipped, in_order
-from fakevlm.data.records import REAL, Record
+from fakevlm.data.records import REAL
 
 SOURCE = SOURCES["m6doc"]
 _TABLES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
@@ -74,6 +76,8 @@ def _blocks(
     """Yield the blocks of COCO's boxes in pixels; without crowd regions and specks."""
     for box in boxes:
         x, y, w, h = box["bbox"]
+        if not math.isfinite(x + y + w + h):
+            raise ValueError(f"bbox {box['bbox']}")
         place = clipped((x / width, y / height, (x + w) / width, (y + h) / height))
         if place is not None and not box.get("iscrowd"):
             name = names[box["category_id"]]
@@ -82,12 +86,14 @@ def _blocks(
 
 def pages(root: Path) -> Iterator[Page]:
     """Stream all pages in the files' order. Raises `UserError` if there is no file, or one is not COCO's."""
-    files = sorted((root / "annotations").glob("instances_*.json"))
+    files = {}
+    for split, suffix in product(("test", "train", "val"), ("", "2017")):  # the second of two names counts
+        if (file := root / f"annotations/instances_{split}{suffix}.json").is_file():
+            files[split] = file
     if not files:
         raise SOURCE.error(f"no instances_*.json in {root / 'annotations'}")
-    for file in files:
-        split = file.stem.removeprefix("instances_")
-        folders = [root / name for name in (split, f"{split}2017", split.removesuffix("2017"))]
+    for split, file in files.items():
+        folders = [root / f"{split}2017", root / split]
         folder = SOURCE.folder(next((f for f in folders if f.is_dir()), folders[0]))
         coco = SOURCE.json(file, dict)
         try:
@@ -95,8 +101,12 @@ def pages(root: Path) -> Iterator[Page]:
             by_image = defaultdict(list)
             for box in coco["annotations"]:
                 by_image[box["image_id"]].append(box)
+            if len({image["id"] for image in coco["images"]}) < len(coco["images"]):
+                raise ValueError("two images have one id")
             for image in coco["images"]:
                 name, width, height = image["file_name"], image["width"], image["height"]
+                if not inside(name) or width <= 0 or height <= 0:
+                    raise ValueError(f"image {name!r} of {width} x {height} pixels")
                 boxes = by_image[image["id"]]
                 style = page_style(name, [names[box["category_id"]] for box in boxes])
                 layout = in_order(_blocks(boxes, names, width, height))
@@ -105,15 +115,10 @@ def pages(root: Path) -> Iterator[Page]:
             raise SOURCE.error(f"{file} is not a COCO file ({error!r})") from error
 
 
-def read(root: Path, drawn: Drawn | None = None) -> Iterator[Record | Unusable]:
-    """Stream the pages of the three types; a missing image is unusable, drawn or not."""
-    for page in pages(root):
-        if page.style is None:
-            continue
-        if page.file.is_file():
-            yield from load(page.file, page.id, drawn, label=REAL, source="doc", category="doc")
-        else:
-            yield Unusable("m6doc", page.file.relative_to(root).as_posix(), "named in the JSON but missing")
+def places(root: Path) -> Iterator[Place]:
+    """Yield the pages of the three types."""
+    fields = {"label": REAL, "source": "doc", "category": "doc"}
+    yield from (Place(page.file, page.id, fields) for page in pages(root) if page.style is not None)
 
 
 def usable_layouts(root: Path) -> list[Page]:
