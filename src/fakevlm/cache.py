@@ -3,7 +3,7 @@
 A key is the SHA-256 of everything that decides the value: the model's commit or digest, settings, the image's
 hash, the question, and the code that computes the answer (`code_version`). So a killed stage goes on where it
 stopped. Work in progress lies in `paths.work()`, which the stage runner removes once its stage has succeeded.
-Answers of servers (`answers`), which cost money, and of methods under evaluation (`cached_predictions`) stay.
+Answers of servers, which cost money, and predictions of evaluated methods stay (`kept`).
 """
 
 import ast
@@ -124,21 +124,19 @@ def work(*names: str) -> Cache:
     return Cache(paths.work().joinpath(*names or ("cache",)).with_suffix(".sqlite"))
 
 
-def _kept(name: str) -> Path:
-    """Return the file of a cache that stays; a workspace of `dvc exp run --temp` uses the checkout's."""
+def kept(name: str, make: bool = True) -> Cache:
+    """Return a cache that stays: `answers` of all servers, `predictions` of the methods evaluated here.
+
+    It belongs to the checkout, also for workspaces of `dvc exp run --temp`, which lie in the checkout's .dvc.
+    A dry run does not `make` a missing file.
+    """
     root = paths.root()
-    return next((f.parent for f in root.parents if f.name == ".dvc"), root) / "runs" / f"{name}.sqlite"
-
-
-def answers(make: bool = True) -> Cache:
-    """Return the answers of all servers, to all stages and runs; a dry run does not `make` a missing file."""
-    file = _kept("answers")
+    checkout = next((folder.parent for folder in root.parents if folder.name == ".dvc"), root)
+    file = checkout / "runs" / f"{name}.sqlite"
     return Cache(file if make or file.exists() else None)
 
 
-def cached_predictions() -> Cache:
-    """Return what evaluated methods answered on this machine; with one more, only that one computes."""
-    return Cache(_kept("predictions"))
+answers = functools.partial(kept, "answers")
 
 
 def pack(columns: Mapping[str, np.ndarray]) -> bytes:

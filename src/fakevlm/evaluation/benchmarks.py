@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fakevlm import paths
-from fakevlm.cache import cached_predictions, model_version
+from fakevlm.cache import kept, model_version
 from fakevlm.config.params import Method, Params
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import Record
@@ -311,7 +311,7 @@ def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame
     predictions = SCHEMA.empty_table().to_pandas()
     scores = pd.DataFrame(columns=metrics.COLUMNS)
     if len(records):
-        with cached_predictions() as cache, ray_cluster.connected(params.cluster):
+        with kept("predictions") as cache, ray_cluster.connected(params.cluster):
             # A missing model, file or key is known before any method answers.
             methods = {name: method(name, params) for name in settings.methods}
             methods |= {spec.name: published(spec, params) for spec in meant_for(settings.experts, benchmark)}

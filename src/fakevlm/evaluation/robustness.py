@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from fakevlm import paths
-from fakevlm.cache import Cache, cached_predictions, code_version
+from fakevlm.cache import Cache, code_version, kept
 from fakevlm.config.params import Params
 from fakevlm.data.records import Record, decode, encode
 from fakevlm.data.shards import Records, columns_of
@@ -157,7 +157,7 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises:
         UserError: records or a model are not there yet; names the stage that makes them.
     """
-    with ray_cluster.connected(params.cluster), cached_predictions() as cache:
+    with ray_cluster.connected(params.cluster), kept("predictions") as cache:
         predictions, scores = study(params, sample(params), tested(params), cache)
     benchmarks.write(paths.artifacts("robustness"), SCHEMA, predictions, scores)
     return predictions, scores

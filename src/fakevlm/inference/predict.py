@@ -62,10 +62,9 @@ class Predictor:
         frame = columns_of(records, ["sha256", "question"])
         questions = frame["question"].astype(object).where(frame["question"].notna(), None).tolist()
         plan, hashes = self.plan(questions, self.batch_size), frame["sha256"].tolist()
-        # Other versions, and another number of threads, round differently.
-        setting = [*map(version, ("torch", "transformers", "numpy")), os.environ.get("OMP_NUM_THREADS")]
+        rounding = [*map(version, ("torch", "transformers", "numpy")), os.environ.get("OMP_NUM_THREADS")]
         return plan, [
-            key(self.key, setting, [(hashes[row], questions[row]) for row in batch]) for batch in plan
+            key(self.key, rounding, [(hashes[row], questions[row]) for row in batch]) for batch in plan
         ]
 
     def compute(
