@@ -79,7 +79,8 @@ def strip(model: dict[str, Any], path: str, **_: object) -> None:
     stages = (paths.root() / "dvc.yaml").read_text(encoding="utf-8")
     if model["type"] == "notebook" and f"notebooks/{Path(path).name}\n" in stages:
         notebook = model["content"]
-        notebook["metadata"]["language_info"] = {"name": "python"}
+        kernel = notebook["metadata"]["kernelspec"]
+        notebook["metadata"] = {"kernelspec": kernel, "language_info": {"name": "python"}}
         for cell in notebook["cells"]:
             cell["metadata"] = {key: cell["metadata"][key] for key in {"tags"} & cell["metadata"].keys()}
             if cell["cell_type"] == "code":

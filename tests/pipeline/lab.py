@@ -7,7 +7,7 @@ from traitlets.config.loader import PyFileConfigLoader
 config = PyFileConfigLoader("jupyter_server_config.py", path="notebooks").load_config()
 manager = LargeFileManager(config=config, root_dir="notebooks")
 model = manager.get("tiny.ipynb")
-model["content"].cells[0].metadata.editable = True
+model["content"].metadata.toc = model["content"].cells[0].metadata.editable = True
 NotebookClient(model["content"]).execute()
 for name in "copy.ipynb", "tiny.ipynb":
     manager.save(model, name)
