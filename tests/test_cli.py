@@ -1,6 +1,7 @@
 """The command `fakevlm`, as a user calls it."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -51,7 +52,13 @@ def test_detect_names_bad_files_and_answers_the_others(project, base, photo, mon
     Path("empty").mkdir()
     errors = {"broken.jpg": "not a readable image", "none.png": "no such file", " ": "name is empty"}
     errors |= {"https://example.com/a.jpg": "download the image", "empty": "holds no image"}
-    errors["red\x1b[31m"] = "no such file"
+    errors |= {
+        "red\x1b[31m": "no such file",
+        "x" * 300: "name too long",
+        "~nobody-here/a.jpg": "no such file",
+    }
+    errors["pipe.jpg"] = "neither a file nor a folder"
+    os.mkfifo("pipe.jpg")
     arguments = ["detect", *errors, str(photo), "--model", str(base)]
     done = RUNNER.invoke(app, arguments)
     assert done.exit_code == 2
@@ -70,7 +77,7 @@ def test_detect_says_that_weights_are_not_right(project, base, photo, monkeypatc
     broken = tensors | {name: tensors[name] * float("nan")}
     save_file(broken, damaged / "model.safetensors", metadata={"format": "pt"})
     assert call(monkeypatch, "detect", str(photo), "--model", str(damaged)) == 1
-    assert "hold inf or nan, the first lm_head.weight" in capsys.readouterr().err
+    assert "lm_head.weight in" in capsys.readouterr().err
     tensors["strange.weight"] = tensors.pop(next(name for name in tensors if "projector" in name))
     save_file(tensors, damaged / "model.safetensors", metadata={"format": "pt"})
     assert call(monkeypatch, "detect", str(photo), "--model", str(damaged)) == 1

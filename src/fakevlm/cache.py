@@ -198,6 +198,24 @@ def file_digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def digests(folder: Path, part: slice = slice(None)) -> dict[str, str]:
+    """Return the SHA-256 of a `part` of the files in a folder and below (all), by their paths in it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())[part]
+    return {str(file.relative_to(folder)): file_digest(file) for file in files}
+
+
+def damage(folder: Path, mark: Path) -> str | None:
+    """Return the first file of a folder that is not as `mark`, the JSON of its `digests`, says, or None."""
+    name = mark.name
+    try:
+        for name, digest in json.loads(mark.read_text(encoding="utf-8")).items():
+            if file_digest(folder / name) != digest:
+                return name
+    except (OSError, ValueError, AttributeError):  # missing, cut
+        return name
+    return None
+
+
 @functools.cache
 def code_version(*names: str) -> str:
     """Return a hash of what modules (`fakevlm.inference.generate`) and whole packages compute.

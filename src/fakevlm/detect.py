@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 
-from PIL import Image
-
 from fakevlm.config.params import Params
-from fakevlm.data.corpora.files import images
-from fakevlm.data.records import REAL, Record, encode, open_image, rgb
+from fakevlm.data.corpora.files import BadImage, decoded, images
+from fakevlm.data.records import REAL, Record
+from fakevlm.errors import UserError
 
-PORTION = 64  # images in memory at a time
+PORTION, PORTION_BYTES = 64, 64_000_000  # files in memory at a time, and how large they are together
 
 
 @dataclass(frozen=True)
@@ -36,39 +35,50 @@ class Unreadable:
 def image_files(names: Iterable[str]) -> Iterator[Path | Unreadable]:
     """Yield the image files that the names stand for; of a folder all images in it, at any depth, sorted."""
     for name in names:
-        path = Path(os.path.expanduser(name))
-        if not name.strip():
-            yield Unreadable(name, "the name is empty")
-        elif "://" in name:
-            yield Unreadable(name, "this is an address: download the image and name the file")
-        elif path.is_dir():
-            yield from (files := images(path))
-            if not files:
-                yield Unreadable(name, "the folder holds no image")
-        else:
-            yield path
+        try:
+            path = Path(os.path.expanduser(name))
+            if not name.strip():
+                yield Unreadable(name, "the name is empty")
+            elif "://" in name:
+                yield Unreadable(name, "this is an address: download the image and name the file")
+            elif path.is_dir():
+                yield from (files := images(path))
+                if not files:
+                    yield Unreadable(name, "the folder holds no image")
+            else:
+                yield path
+        except (OSError, UserError) as error:  # a name too long, a folder without rights, …
+            yield Unreadable(name, str(error))
 
 
-def read_image(path: Path) -> Image.Image:
-    """Return an image file as upright RGB.
-
-    Raises:
-        ValueError: it cannot be read; the message says why.
-    """
+def read_record(path: Path) -> Record:
+    """Return an image file as a record. Raises `ValueError`, which says why, if it cannot be read."""
     try:
-        with open_image(path) as image:
-            return rgb(image)
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError("neither a file nor a folder")
+        record = Record(id=str(path), image=path.read_bytes(), label=REAL, source="user")
+        decoded(record)
+        return record
     except FileNotFoundError as error:
         raise ValueError("no such file") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, BadImage, MemoryError) as error:
         raise ValueError(f"not a readable image: {error}") from error
 
 
-def _record(path: Path) -> Record | Unreadable:
+def _read(file: Path | Unreadable) -> Record | Unreadable:
     try:
-        return Record(id=str(path), image=encode(read_image(path), "PNG"), label=REAL, source="user")
+        return read_record(file) if isinstance(file, Path) else file
     except ValueError as error:
-        return Unreadable(str(path), str(error))
+        return Unreadable(str(file), str(error))
+
+
+def _portion(read: Iterator[Record | Unreadable]) -> Iterator[Record | Unreadable]:
+    """Yield what is answered together: at most `PORTION` images, fewer if their files are large."""
+    size = 0
+    for each in islice(read, PORTION):
+        yield each
+        if (size := size + len(getattr(each, "image", b""))) > PORTION_BYTES:
+            return
 
 
 def detect(
@@ -93,12 +103,11 @@ def detect(
     asked, precision = params.evaluate, DTYPES[params.evaluate.precision]
     size, longest = asked.batch_size, asked.max_new_tokens
     llava = generate.predictor(model, precision, batch_size=size, max_new_tokens=longest, prompt=asked.prompt)
-    files = image_files(names)
-    while portion := list(islice(files, PORTION)):
-        read = [_record(file) if isinstance(file, Path) else file for file in portion]
-        columns = predict(llava, [each for each in read if isinstance(each, Record)], desc="detect")
+    read = map(_read, image_files(names))
+    while portion := list(_portion(read)):
+        columns = predict(llava, [each for each in portion if isinstance(each, Record)], desc="detect")
         rows = count()
-        for each in read:
+        for each in portion:
             if isinstance(each, Unreadable):
                 yield each
             else:

@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fakevlm import paths
-from fakevlm.cache import Cache, code_version, model_version
+from fakevlm.cache import Cache, code_version, damage, digests, model_version
 from fakevlm.cache import work as open_cache
 from fakevlm.config.params import Params
 from fakevlm.data.records import Record
@@ -32,6 +32,7 @@ from fakevlm.inference.predict import Columns, Predictor, predict
 from fakevlm.model.collate import ask
 from fakevlm.model.llava import DTYPES, load_model, load_processor, locate
 from fakevlm.model.verdict import round_log_odds
+from fakevlm.progress import say
 from fakevlm.training.data import random_subset
 from fakevlm.training.finetune import Run, finetune
 
@@ -159,10 +160,12 @@ def _tuned(params: Params, objective: str, out: Path, work: Path) -> pd.DataFram
     steps = params.study.steps
     run = Run(params, objective, work=work, steps=steps)
     done = out / f"{run.folder.name}.done"  # the folder is named after everything that decides the weights
-    if not done.is_file():
+    if damaged := damage(out, done):
+        if done.exists():
+            say(f"{out}: {damaged} is damaged; the training is repeated")
         shutil.rmtree(out, ignore_errors=True)
         finetune(params, objective, out, work=work, steps=steps)
-        done.touch()
+        done.write_text(json.dumps(digests(out)), encoding="utf-8")
     shutil.rmtree(run.folder)  # its checkpoints, 226 GB with 7B
     return pd.read_csv(out / "log.csv")
 

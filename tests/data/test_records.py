@@ -21,7 +21,7 @@ from fakevlm.data import records
 from fakevlm.data.corpora.files import BadImage, decoded
 from fakevlm.data.records import Record, decode, encode, read_records, write_records
 from fakevlm.data.shards import Records, columns_of, take, without_images
-from fakevlm.detect import read_image
+from fakevlm.detect import read_record
 from fakevlm.errors import UserError
 
 WALK = """
@@ -179,7 +179,7 @@ def test_photographs_are_turned_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # held on its side
     (tmp_path / "side.jpg").write_bytes(side := encode(Image.new("RGB", (40, 20)), "JPEG", exif=exif))
-    assert read_image(tmp_path / "side.jpg").size == decode(side).size == (20, 40)
+    assert read_record(tmp_path / "side.jpg").pil().size == decode(side).size == (20, 40)
 
 
 def test_sixteen_bits_a_pixel_are_read_by_their_upper_eight_and_pixels_of_no_known_range_not() -> None:

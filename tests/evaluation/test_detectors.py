@@ -62,7 +62,7 @@ def test_univfd_is_a_linear_layer_on_clips_image_features(tmp_path: Path) -> Non
         expected = (features @ layer["weight"].T + layer["bias"]).sigmoid()[:, 0]
     np.testing.assert_allclose(p, expected, atol=1e-5)
     assert np.ptp(p) > 0.01
-    with pytest.raises(UserError, match="no CLIP could be loaded"):
+    with pytest.raises(UserError, match="no model could be loaded"):
         detectors.load_detector(entry("univfd", file, str(tmp_path)))
 
 

@@ -1,5 +1,6 @@
 """One pass gives words, verdict and P(fake): those of `transformers.generate`, one image at a time."""
 
+import json
 from functools import partial
 
 import numpy as np
@@ -52,7 +53,7 @@ def plain(model, processor, record, prompt: str) -> dict:
 
 
 @pytest.mark.parametrize("prompt", ["template", "bare"])
-def test_words_and_probabilities_are_those_of_the_plain_way(tmp_path, monkeypatch, prompt: str) -> None:
+def test_words_and_probabilities_are_those_of_the_plain_way(tmp_path, monkeypatch, capsys, prompt) -> None:
     folder = tinyllava.taught(tmp_path, RECORDS, ANSWERS, prompt)
     model, processor = load_model(folder, device="cpu"), load_processor(folder)
     expected = pd.DataFrame([plain(model, processor, record, prompt) for record in RECORDS])
@@ -71,6 +72,15 @@ def test_words_and_probabilities_are_those_of_the_plain_way(tmp_path, monkeypatc
     frame = predict(model, processor, alike, prompt=prompt, batch_size=32)
     assert frame["text"].tolist() == expected["text"][expected["id"].isin(frame["id"])].tolist()
     assert predict(model, processor, [], batch_size=4).empty
+    # What the folder says about generation changes nothing, and is reported.
+    frame = predict(model, processor, RECORDS, prompt=prompt, batch_size=7)
+    settings = {"repetition_penalty": 1.2, "suppress_tokens": [*range(256, 300)], "forced_bos_token_id": 5}
+    settings |= {"do_sample": True, "temperature": 9.0, "eos_token_id": [2, *range(256, 330)]}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    again = predict(load_model(folder, device="cpu"), processor, RECORDS, prompt=prompt, batch_size=7)
+    pd.testing.assert_frame_equal(again, frame, check_exact=True)
+    said = capsys.readouterr().err
+    assert all(word in said for word in ("'repetition_penalty': 1.2", "'temperature': 9.0", "end answers at"))
 
 
 def test_only_what_decides_an_answer_makes_it_stale(base, monkeypatch) -> None:

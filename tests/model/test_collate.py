@@ -1,7 +1,9 @@
 """Prompts are LLaVA-1.5's; batches are the processor's own, with labels on the answer only."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,10 +11,10 @@ import torch
 from fakevlm.data import records
 from fakevlm.data.records import decode
 from fakevlm.errors import UserError
-from fakevlm.model import chat
+from fakevlm.model import chat, collate
 from fakevlm.model.build import CHAT_TEMPLATE, build_processor, build_tokenizer
-from fakevlm.model.collate import IGNORE, Collator, Example
-from fakevlm.model.llava import load_processor
+from fakevlm.model.collate import IGNORE, Collator, Example, ask
+from fakevlm.model.llava import load_model, load_processor
 from smallcorpora import picture
 
 # Behaves as the template that llava-hf/llava-1.5-7b-hf publishes: no end-of-sequence token after an answer.
@@ -69,16 +71,6 @@ def test_special_tokens_in_data_are_left_out(processor) -> None:
     assert text == "USER: <image>\nWhy? ASSISTANT: This is it.</s>"
 
 
-def test_template_travels_with_the_processor(processor, tmp_path, monkeypatch) -> None:
-    processor.save_pretrained(tmp_path)
-    assert chat.prompt(load_processor(tmp_path)) == PROMPT
-    (tmp_path / "chat_template.jinja").unlink()
-    assert chat.prompt(load_processor(tmp_path)) == PROMPT, "LLaVA-1.5's stands in"
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UserError, match="no processor could be loaded"):
-        load_processor(tmp_path / "nothing")
-
-
 def test_equals_the_processors_batch_and_labels_are_answer_and_end_only(processor, examples):
     batch = Collator(processor)(examples)
     texts = [chat.conversation(processor, e.question, e.answer) for e in examples]
@@ -111,16 +103,79 @@ def test_long_answers_are_cut_and_marked(processor):
     assert collator.pad([short, long])["labels"][1, -1] != processor.tokenizer.eos_token_id
 
 
-@pytest.mark.parametrize(
-    "saved",
-    [{}, {"patch_size": 8, "vision_feature_select_strategy": "default"}],
-    ids=["nothing", "no number of additional tokens"],
-)
-def test_a_processor_that_an_older_library_saved_counts_an_images_tokens(base, tmp_path, saved):
-    old = shutil.copytree(base, tmp_path / "old")
-    config = json.loads((base / "processor_config.json").read_text())
-    (old / "preprocessor_config.json").write_text(json.dumps(config["image_processor"]))
-    (old / "processor_config.json").write_text(json.dumps({"processor_class": "LlavaProcessor", **saved}))
-    processors = [load_processor(folder) for folder in (base, old)]
-    ids = [Collator(p, for_generation=True).encode([example(1)])[0].ids.tolist() for p in processors]
-    assert ids[0] == ids[1]
+def changed(base: Path, folder: Path, changes: dict) -> Path:
+    """A copy of the base with other values in its files of JSON; None removes a key, or the file."""
+    shutil.copytree(base, folder)
+    for name, values in changes.items():
+        file = folder / name
+        if isinstance(values, dict):
+            content = json.loads(file.read_text()) | values
+            file.write_text(json.dumps({key: content[key] for key in content if content[key] is not None}))
+        elif values:
+            file.write_text(values)
+        else:
+            file.unlink()
+    return folder
+
+
+TEMPLATE, PROCESSOR, TOKENIZER = "chat_template.jinja", "processor_config.json", "tokenizer_config.json"
+TOKENS = {"patch_size": None, "num_additional_image_tokens": None, "vision_feature_select_strategy": None}
+TEXT_ALONE = "{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}"
+AS_USERS_HAVE_THEM = {
+    "saved by an older library": {PROCESSOR: TOKENS},
+    "of other patches": {PROCESSOR: {"patch_size": 16, "num_additional_image_tokens": 0}},
+    "without template": {TEMPLATE: None},
+    "template beside the tokenizer": {TEMPLATE: None, TOKENIZER: {"chat_template": CHAT_TEMPLATE}},
+    "the tokenizer's template knows no image": {TEMPLATE: None, TOKENIZER: {"chat_template": TEXT_ALONE}},
+    "template begins with BOS": {TEMPLATE: "{{ bos_token }}" + CHAT_TEMPLATE},
+    "without padding": {TOKENIZER: {"pad_token": None}},
+}
+
+
+@pytest.mark.parametrize("changes", AS_USERS_HAVE_THEM.values(), ids=AS_USERS_HAVE_THEM)
+def test_processors_as_users_have_them_give_the_same_batch(base, tmp_path, changes):
+    given = [example(1, (32, 32), None, "Fake"), example(2, (50, 40), "And why?", "Real")]
+    folders = base, changed(base, tmp_path / "copy", changes)
+    one, other = (Collator(load_processor(folder))(given) for folder in folders)
+    for batch in one, other:
+        batch["input_ids"] *= batch["attention_mask"]  # whatever is padded with
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def test_the_strategy_full_takes_the_class_token_too(base, tmp_path):
+    full = changed(base, tmp_path / "full", {"config.json": {"vision_feature_select_strategy": "full"}})
+    inputs = ask(load_model(full, device="cpu"), load_processor(full), [example(1).image])
+    assert (inputs["input_ids"] == load_processor(full).image_token_id).sum() == (32 // 8) ** 2 + 1
+    assert load_model(full, device="cpu")(**inputs).logits.isfinite().all()
+
+
+MISFITS = {
+    "tokens, and the model 700": {"config.json": {"text_config": {"vocab_size": 700}}},
+    "an image is its token 3, and the model's 7": {"config.json": {"image_token_index": 7}},
+    "no end-of-sequence": {TOKENIZER: {"eos_token": None}},
+    "Found total 0 <image> tokens": {TEMPLATE: "{{ messages[0].role }}"},
+    "unexpected": {TEMPLATE: "{{ messages["},
+    "it is a llava_next": {"config.json": {"model_type": "llava_next"}},
+    "no LLaVA could be loaded": {"config.json": None},
+    "no processor that fits": {PROCESSOR: "version https://git-lfs.github.com/spec/v1"},
+}
+
+
+@pytest.mark.parametrize(("message", "changes"), MISFITS.items(), ids=MISFITS)
+def test_a_processor_that_does_not_fit_is_named(base, tmp_path, message, changes):
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_processor(changed(base, tmp_path / "copy", changes))
+
+
+@pytest.mark.parametrize("size", [(600, 1), (1, 600), (1100, 4), (90, 70)])
+def test_strips_and_large_images_give_the_pixels_of_the_plain_way(processor, size, monkeypatch):
+    monkeypatch.setattr(collate, "LARGE", 5000)
+    image = example(3, size).image
+    options = {"do_rescale": False, "do_normalize": False}
+    (plain,) = processor.image_processor([image], **options)["pixel_values"]
+    collator = Collator(processor, for_generation=True)
+    small = collator.small(image)
+    assert max(small.size) <= 256 * min(small.size)
+    assert small.width * small.height <= 5000
+    assert torch.equal(collator.encode([Example(image)])[0].pixels, plain)

@@ -70,6 +70,8 @@ def test_a_tuning_with_other_settings_is_not_taken(base, world, tmp_path, monkey
         return int(study._tuned(params, "label", tmp_path / "label", tmp_path / "checkpoints").steps[0])
 
     assert [tuned(steps) for steps in (4, 4, 2, 4)] == [4, 4, 2, 4]
+    (tmp_path / "label/log.csv").write_text("steps\n5\n")
+    assert tuned(4) == 4, "a damaged one is not taken either"
 
 
 @pytest.mark.slow

@@ -69,9 +69,13 @@ def test_what_is_done_is_exported_and_not_trained_again(base, explained, tmp_pat
     monkeypatch.setattr(trainer, "train", lambda *_: pytest.fail("it had finished already"))
     tuned(base, tmp_path, epochs=8.0)
     assert content(tmp_path / "out") == content(explained[0] / "out")
+    (run,) = (tmp_path / "work").iterdir()
+    (run / "checkpoint-40/trainer_state.json").write_text("{}")
+    assert trainer.finished(run) is None
+    assert trainer.last(run).name == "checkpoint-36"
 
 
-def test_the_folder_is_named_after_everything_that_decides_the_weights(base, tmp_path, monkeypatch):
+def test_the_folder_is_named_after_everything_that_decides_the_weights(base, tmp_path, monkeypatch, capsys):
     def folder(objective="label", steps=None, data=None, **tune):
         return tinyllava.run(base, tmp_path, objective, steps, data, **tune).folder
 
@@ -89,6 +93,10 @@ def test_the_folder_is_named_after_everything_that_decides_the_weights(base, tmp
             patch.setattr(target, name, lambda *names: "another")
             others.append(folder())
     assert len({plain, ranks, *others}) == 2 + len(others)
+    (plain / "checkpoint-4").mkdir()
+    for rate, told in (1e-2, ""), (1e-3, f"begins anew.*rm -r {plain}"):
+        tinyllava.run(base, tmp_path, "label", learning_rate=rate).say_what_is_left()
+        assert re.fullmatch(told, capsys.readouterr().err.strip()[len("label: training ") :], re.DOTALL)
 
 
 def test_each_objective_has_its_answers(base):
@@ -270,14 +278,14 @@ def test_mistakes_are_named(base, tmp_path, objective, train, tune, message):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "damaged"),
     [
-        {"objective": "head", "gradient_accumulation": 3},
-        {"mirror": True, "vision_learning_rate": 2e-3, "checkpoint_every": 3},
+        ({"objective": "head", "gradient_accumulation": 3}, None),
+        ({"mirror": True, "vision_learning_rate": 2e-3, "checkpoint_every": 3}, "optimizer.pt"),
     ],
 )
-def test_it_goes_on_where_it_was(base, tmp_path, options):
-    options["batch_size"] = 2
+def test_it_goes_on_where_it_was(base, tmp_path, options, damaged, capsys):
+    options |= {"batch_size": 2}
     assert tuned(base, tmp_path / "a", steps=12, **options)["step"].max() == 12
     with killed_after(15, Examples, "collate"):
         tuned(base, tmp_path / "b", steps=12, **options)
@@ -287,8 +295,14 @@ def test_it_goes_on_where_it_was(base, tmp_path, options):
     # A later checkpoint that a kill left half-written: all there but its mark.
     (run / "checkpoint-11").mkdir()
     (run / "checkpoint-11/model.safetensors").write_bytes(b"half")
+    if damaged:
+        with (run / f"checkpoint-{reached}" / damaged).open("r+b") as file:
+            file.write(b"?")
     tuned(base, tmp_path / "b", steps=12, **options)
     assert content(tmp_path / "a/out") == content(tmp_path / "b/out")
+    said = capsys.readouterr().err
+    assert "checkpoint-11 is incomplete or damaged (complete)" in said
+    assert (f"checkpoint-{reached} is incomplete or damaged ({damaged})" in said) == bool(damaged)
 
 
 def test_the_code_in_the_folders_name_is_what_the_stage_depends_on():

@@ -26,7 +26,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
-from transformers import AutoConfig
 
 from fakevlm.cache import Cache, code_version, key, model_version, work
 from fakevlm.config.params import CNNSpotSettings, Params, check_widths
@@ -35,7 +34,8 @@ from fakevlm.data.shards import columns_of
 from fakevlm.errors import UserError
 from fakevlm.evaluation.vision import IMAGENET, load_clip, to_tensor
 from fakevlm.inference.predict import Predictor, predict
-from fakevlm.model.llava import device, load_processor, locate
+from fakevlm.model.collate import without_ends
+from fakevlm.model.llava import check_numbers, device, load_config, load_processor
 from fakevlm.progress import bar
 
 SIGMA, QUALITY = (0.0, 3.0), (30, 100)  # CNNSpot's augmentation: blur in pixels, quality of JPEG
@@ -118,6 +118,7 @@ def mark_best(log: list[dict[str, Any]]) -> pd.DataFrame:
 def square(image: Image.Image, size: int) -> np.ndarray:
     """Return the centre of the image after its shorter side is resized to `size`: (size, size, 3) uint8."""
     if image.size != (size, size):
+        image = without_ends(image, size)
         scale = size / min(image.size)
         width, height = (max(size, round(side * scale)) for side in image.size)
         left, top = (width - size) // 2, (height - size) // 2
@@ -356,13 +357,14 @@ class UnivFD(LinearExpert):
     def __init__(self, base: str) -> None:
         super().__init__(base)
         self.tower = load_clip(base, tower=True)
-        self.layer = AutoConfig.from_pretrained(locate(base), trust_remote_code=False).vision_feature_layer
+        self.layer = load_config(base).vision_feature_layer
         self.processor = load_processor(base).image_processor
 
     @torch.inference_mode()
     def features(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return class token, mean and deviation of the patch tokens: (n, 3 · hidden size) float32."""
-        pixels = self.processor(list(images), return_tensors="pt")["pixel_values"].to(device())
+        images = [without_ends(image, self.processor.size["shortest_edge"]) for image in images]
+        pixels = self.processor(images, return_tensors="pt")["pixel_values"].to(device())
         out = self.tower(pixels, output_hidden_states=True)
         patches = out.hidden_states[self.layer][:, 1:]
         return torch.cat([out.pooler_output, patches.mean(1), patches.std(1)], 1).float().cpu().numpy()
@@ -376,11 +378,12 @@ def load_expert(folder: Path) -> Expert:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind, weights = EXPERTS[config["expert"]], load_file(folder / "model.safetensors")
-        settings = config[kind.setting]
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        expert = kind(config[kind.setting])
+        expert.restore(weights)
+        expert.predict([Image.new("RGB", (64, 64))])  # the shapes fit
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"no expert in {folder}: {error!r}", "train it: `dvc repro experts`") from error
-    expert = kind(settings)
-    expert.restore(weights)
+    check_numbers(folder, weights)
     return expert
 
 
@@ -396,7 +399,7 @@ def train_experts(params: Params, train: Split, val: Split, out: Path) -> pd.Dat
         experts.model_dump(mode="json", exclude={"train"}),
         params.seed,
         [model_version(name) for name in (params.base, experts.cnnspot.model) if name],
-        code_version(__name__, "fakevlm.evaluation.vision", "fakevlm.data.records", "fakevlm.model.llava"),
+        code_version(__name__, "fakevlm.evaluation.vision", "fakevlm.data.records", "fakevlm.model"),
         [columns_of(records, ["sha256", "label"]).to_csv(index=False) for records in (train, val)],
     )
     logs = []

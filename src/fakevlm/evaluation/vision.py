@@ -7,11 +7,9 @@ import torch
 import torchvision.transforms.functional as TF
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoConfig, CLIPVisionModel, CLIPVisionModelWithProjection
-from transformers.utils import logging
+from transformers import CLIPVisionModel, CLIPVisionModelWithProjection
 
-from fakevlm.errors import UserError
-from fakevlm.model.llava import device, locate
+from fakevlm.model.llava import device, load_config, load_weights
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of RGB in 0–1
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -33,24 +31,10 @@ def load_clip(name: str, tower: bool = False) -> nn.Module:
             vision model comes with the projection, in float32.
 
     Raises:
-        UserError: there is none, or it lacks weights.
+        UserError: see `load_weights`.
     """
-    what, cure = "CLIP", "set `features` to openai/clip-vit-large-patch14 or a copy"
+    kind, options = CLIPVisionModelWithProjection, {"dtype": "float32"}
     if tower:
-        what, cure = "vision tower", "set `base` to a LLaVA-1.5"
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # it would list every weight of the text half as unexpected
-    try:
-        kind, options = CLIPVisionModelWithProjection, {"dtype": "float32"}
-        if tower:
-            names = {r"^(model\.)?vision_tower\.(vision_model\.)?": ""}
-            config = AutoConfig.from_pretrained(locate(name), trust_remote_code=False).vision_config
-            kind, options = CLIPVisionModel, {"config": config, "key_mapping": names}
-        model, report = kind.from_pretrained(locate(name), output_loading_info=True, **options)
-        if missing := report["missing_keys"]:
-            raise ValueError(f"{len(missing)} weights are missing")
-    except (OSError, ValueError, RuntimeError, AttributeError) as error:
-        raise UserError(f"no {what} could be loaded from {name!r}: {error}", cure) from error
-    finally:
-        logging.set_verbosity(level)
-    return model.requires_grad_(False).to(device()).eval()
+        names = {r"^(model\.)?vision_tower\.(vision_model\.)?": ""}
+        kind, options = CLIPVisionModel, {"config": load_config(name).vision_config, "key_mapping": names}
+    return load_weights(kind, name, whole=False, **options).requires_grad_(False).to(device())

@@ -22,6 +22,7 @@ from fakevlm.inference.predict import Columns, Predictor
 from fakevlm.model import chat, verdict
 from fakevlm.model.collate import Collator, Example, on_device
 from fakevlm.model.llava import load_model, load_processor, locate
+from fakevlm.progress import say
 
 OPENING = "This is a"  # of every answer that the model is trained on; what P(fake) falls back on
 _MODEL = [f"fakevlm.model.{name}" for name in ("chat", "collate", "verdict")]
@@ -93,17 +94,20 @@ class Llava:
         texts = chat.prompt(processor, None, prompt), chat.conversation(processor, None, OPENING, prompt)
         asked, opened = processor.tokenizer(list(texts)).input_ids
         self.opening = torch.tensor(opened[len(asked) : -1], device=model.device)
-        ends = model.generation_config.eos_token_id
-        ends = {processor.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
-        self.ends = ends - {None}
+        # Of the tokens that end an answer by generation_config.json only special ones do, and no words.
+        special = {n for n, token in processor.tokenizer.added_tokens_decoder.items() if token.special}
+        ends = set(np.ravel(model.generation_config.eos_token_id or []).tolist())
+        if words := processor.tokenizer.convert_ids_to_tokens(sorted(ends - special)):
+            say(f"{model.name_or_path}: its generation settings end answers at {words}; that is not used")
+        self.ends = {processor.tokenizer.eos_token_id, *ends & special}
         self.compiled, self._static = compiled, None
         self._step = torch.compile(model.forward, mode="reduce-overhead") if compiled else model
 
     def prepare(self, records: Sequence[Record]) -> tuple[list[Example], dict[str, torch.Tensor]]:
         """Decode and encode n records."""
         standard = chat.standard(self.prompt)
-        examples = [Example(record.pil(), record.question or standard) for record in records]
         collator = Collator(self.processor, for_generation=True, prompt=self.prompt)
+        examples = [Example(collator.small(r.pil()), r.question or standard) for r in records]
         return examples, collator(examples)
 
     def __call__(self, prepared: tuple[list[Example], dict[str, torch.Tensor]]) -> Columns:

@@ -19,6 +19,7 @@ from fakevlm import progress
 from fakevlm.cache import Cache, key, pack, unpack
 from fakevlm.data.records import Record
 from fakevlm.data.shards import columns_of, take
+from fakevlm.errors import UserError
 from fakevlm.prefetch import prefetch
 
 if TYPE_CHECKING:
@@ -112,6 +113,9 @@ def predict(
             for name, column in values.items():
                 if len(column) != len(plan[number]):
                     raise ValueError(f"{desc}: {len(column)} values of {name} for {len(plan[number])} images")
+                if name == "p_fake" and not np.isfinite(column).all():
+                    (record,) = take(records, [plan[number][np.isfinite(column).argmin()]])
+                    raise UserError(f"{desc}: P(fake) of {record.id} is no number", "the weights are damaged")
                 if name not in columns:
                     columns[name] = np.empty((len(records), *column.shape[1:]), column.dtype)
                 columns[name][plan[number]] = column

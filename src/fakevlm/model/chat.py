@@ -41,7 +41,14 @@ def prompt(processor: "LlavaProcessor", question: str | None = None, kind: Promp
     """
     if kind == "bare":
         return processor.image_token + _plain(processor, question or standard(kind))
-    return processor.apply_chat_template([_user(processor, question)], add_generation_prompt=True)
+    return _rendered(processor, [_user(processor, question)], add_generation_prompt=True)
+
+
+def _rendered(processor: "LlavaProcessor", messages: list[dict], **options: bool) -> str:
+    """Return the template's text, without a begin-of-sequence token that the tokenizer writes once more."""
+    text, tokenizer = processor.apply_chat_template(messages, **options), processor.tokenizer
+    begins = tokenizer.bos_token and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
+    return text.removeprefix(tokenizer.bos_token) if begins else text
 
 
 def conversation(
@@ -56,5 +63,5 @@ def conversation(
     if kind == "bare":
         return f"{prompt(processor, question, kind)} {_plain(processor, answer)}{end}"
     reply = {"role": "assistant", "content": [{"type": "text", "text": _plain(processor, answer)}]}
-    text = processor.apply_chat_template([_user(processor, question), reply]).rstrip()
+    text = _rendered(processor, [_user(processor, question), reply]).rstrip()
     return text if text.endswith(end) else text + end

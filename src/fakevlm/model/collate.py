@@ -1,5 +1,6 @@
 """Images, questions and answers become a model's tensors."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from torchvision.transforms.functional import to_pil_image
 
 from fakevlm.errors import UserError
 from fakevlm.model import chat
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import LlavaProcessor
 
 IGNORE = -100  # the label that the loss leaves out
+LARGE = 4_000_000  # pixels
 
 
 @dataclass(slots=True)
@@ -60,6 +63,19 @@ class Collator:
         """Return the batch of `examples`; see `pad`."""
         return self.pad(self.encode(examples))
 
+    def small(self, image: "Image.Image") -> "Image.Image":
+        """Return a large image at the model's size, so that a batch of them needs little memory.
+
+        Its pixels are those that `encode` makes of it anyway.
+        """
+        resizing = self.processor.image_processor
+        if resizing.do_resize and resizing.do_center_crop and (edge := resizing.size.get("shortest_edge")):
+            image = without_ends(image, edge)
+        if image.width * image.height <= LARGE:
+            return image
+        batch = resizing(images=[image], do_rescale=False, do_normalize=False)
+        return to_pil_image(batch["pixel_values"][0].to(torch.uint8))
+
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
         """Return tokens and pixels of each example; an image of the model's size keeps its values.
 
@@ -75,9 +91,8 @@ class Collator:
             if any(example.answer is None for example in examples):
                 raise ValueError("an example without answer cannot be trained on")
             texts = [chat.conversation(self.processor, e.question, e.answer, self.prompt) for e in examples]
-        batch = self.processor(
-            images=[example.image for example in examples], text=texts, do_rescale=False, do_normalize=False
-        )
+        images = [self.small(example.image) for example in examples]
+        batch = self.processor(images=images, text=texts, do_rescale=False, do_normalize=False)
         prompts = self.processor.tokenizer(prompts).input_ids
         return list(map(self._encoded, prompts, batch["input_ids"], batch["pixel_values"]))
 
@@ -114,6 +129,18 @@ class Collator:
             answers = [e.ids.index_fill(0, torch.arange(e.prompt), IGNORE) for e in encoded]
             tensors["labels"] = pad(answers, padding_value=IGNORE)
         return tensors
+
+
+def without_ends(image: "Image.Image", edge: int) -> "Image.Image":
+    """Return the middle of an image more than 256 times as long as wide; others stay whole.
+
+    Resizing the short side to `edge` pixels and cropping the centre then gives the same pixels (where `edge`
+    is no multiple of the short side: up to rounding), but a strip of 5,000 × 1 no 1,680,000 × 336 on the way.
+    """
+    short, longest = min(image.size), 256 * min(image.size)
+    step = short // math.gcd(short, edge)  # so that each end is a whole number of pixels, before and after
+    cut = [max(0, side - longest) // (2 * step) * step for side in image.size]
+    return image.crop((*cut, image.width - cut[0], image.height - cut[1])) if any(cut) else image
 
 
 def on_device(batch: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:

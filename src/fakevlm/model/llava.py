@@ -1,12 +1,21 @@
 """Load LLaVA from a folder or from the Hugging Face hub."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from jinja2 import TemplateError
+from PIL import Image
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import (
+    AutoConfig,
+    AutoProcessor,
+    GenerationConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.utils import logging
@@ -14,11 +23,16 @@ from transformers.utils import logging
 from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.model.build import CHAT_TEMPLATE
+from fakevlm.model.collate import Collator, Example
+from fakevlm.progress import say
 
 logging.disable_progress_bar()
+logging.set_verbosity_error()  # what it would warn of is an error here: see `load_weights`
 
+_HARMLESS = ("transformers_version", "use_cache")  # settings of generation that decide no answer
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # params.yaml's names of precisions
 
+AnyModel = TypeVar("AnyModel")
 Model = TypeVar("Model", bound=LlavaForConditionalGeneration)
 
 
@@ -39,8 +53,8 @@ def locate(name: str | Path) -> str:
 def _cannot_load(what: str, name: str | Path, error: Exception | str) -> UserError:
     return UserError(
         f"no {what} could be loaded from {str(name)!r}: {error}",
-        "name a folder in Hugging Face format (`dvc repro` makes one) or a model of the hub such as "
-        "llava-hf/llava-1.5-7b-hf",
+        "name a folder in Hugging Face format with weights in safetensors, or such a model of the hub; "
+        "pointers of Git LFS become files by `git lfs pull`",
     )
 
 
@@ -66,6 +80,51 @@ def skip_unread(model: LlavaForConditionalGeneration) -> None:
         last.__class__ = LastLayer
 
 
+def load_weights(
+    kind: type[AnyModel], name: str | Path, *, new: Sequence[str] = (), whole: bool = True, **options: Any
+) -> AnyModel:
+    """Return a model of transformers in evaluation mode, with every parameter read from its files.
+
+    Args:
+        kind: the class to load.
+        name: folder in HF format, or a name on the hub.
+        new: parameters that the files need not hold, because training begins with them.
+        whole: whether the files must not hold other parameters.
+        options: of `from_pretrained`.
+
+    Raises:
+        UserError: there is no such model, its parameters are not those in the files, or they are no numbers.
+    """
+    options |= {"trust_remote_code": False, "use_safetensors": True, "output_loading_info": True}
+    try:
+        model, report = kind.from_pretrained(locate(name), ignore_mismatched_sizes=True, **options)
+    except (OSError, ValueError, ImportError, AttributeError, SafetensorError) as error:
+        raise _cannot_load("model", name, error) from error
+    problems = {
+        "missing": sorted(set(report["missing_keys"]) - set(new)),
+        "unexpected": sorted(report["unexpected_keys"]) if whole else [],
+        "of another shape": sorted(str(key[0]) for key in report["mismatched_keys"]),
+    }
+    if listed := [
+        f"{len(k)} {what} ({', '.join(k[:3])}{', …' * (len(k) > 3)})" for what, k in problems.items() if k
+    ]:
+        raise UserError(
+            f"the weights in {str(name)!r} do not fit the model: {'; '.join(listed)}",
+            "the folder is damaged or holds another kind of model: make or fetch it again",
+        )
+    if not is_deepspeed_zero3_enabled():  # else each rank has a part of them
+        check_numbers(name, dict(model.named_parameters()))
+    return model.eval()
+
+
+def check_numbers(source: str | Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise `UserError` if tensors hold inf or nan, or a matrix nothing but zeros."""
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all() or (tensor.ndim > 1 and tensor.numel() > 1 and not tensor.any()):
+            what = f"{name} in {str(source)!r} holds inf, nan or nothing but zeros"
+            raise UserError(what, "the training diverged, or the file is damaged: make or fetch it again")
+
+
 def load_model(
     name_or_folder: str | Path,
     *,
@@ -74,78 +133,78 @@ def load_model(
     kind: type[Model] = LlavaForConditionalGeneration,
     new: Sequence[str] = (),
 ) -> Model:
-    """Return a LLaVA in evaluation mode.
+    """Return a LLaVA in evaluation mode; its folder's settings of generation are reported and left out.
 
     Args:
-        name_or_folder: folder in HF format, or a name on the hub.
         dtype: torch's name of the weights' type: `float32`, `bfloat16`, …
         device: None takes the accelerator where there is one.
         kind: the class to load; the linear-head variant has its own.
-        new: parameters that the files need not hold, because training begins with them.
+        name_or_folder, new: the `name` and `new` of `load_weights`.
 
     Raises:
-        UserError: there is no such model, or its files do not hold exactly the parameters of the model.
+        UserError: see `load_weights`; or it is no LLaVA.
     """
-    try:
-        model, report = kind.from_pretrained(
-            locate(name_or_folder),
-            dtype=getattr(torch, dtype),
-            trust_remote_code=False,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # reported below, by name
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _cannot_load("model", name_or_folder, error) from error
-    problems = {
-        "missing": sorted(set(report["missing_keys"]) - set(new)),
-        "unexpected": sorted(report["unexpected_keys"]),
-        "of another shape": sorted(str(key[0]) for key in report["mismatched_keys"]),
-    }
-    listed = [
-        f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
-        for what, keys in problems.items()
-        if keys
-    ]
-    if listed:
-        raise UserError(
-            f"the weights in {str(name_or_folder)!r} do not fit the model: {'; '.join(listed)}",
-            "the folder is damaged or holds another kind of model: make or fetch it again",
-        )
+    load_config(name_or_folder)
+    model = load_weights(kind, name_or_folder, new=new, dtype=getattr(torch, dtype))
+    settings = model.generation_config.to_diff_dict()
+    ids = {key: settings.pop(key, None) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    if ignored := {k: v for k, v in settings.items() if k[0] != "_" and k not in _HARMLESS}:
+        say(f"{name_or_folder}: its generation settings {ignored} are not used; answers are greedy")
+    model.generation_config = GenerationConfig(**ids)
     skip_unread(model)
     if is_deepspeed_zero3_enabled():
         # On saving, the library reverts the renaming of weights that it did on loading. With ZeRO-3 it
         # would also revert renamings that it never did, and save names that nobody can load.
         model._weight_conversions = [change for change in model._weight_conversions if change.was_used()]
-        return model.eval()  # its weights lie on the ranks' devices
-    model = model.to(_best_device() if device is None else device).eval()
-    if damaged := [name for name, weights in model.named_parameters() if not weights.isfinite().all()]:
-        raise UserError(
-            f"{len(damaged)} tensors in {str(name_or_folder)!r} hold inf or nan, the first {damaged[0]}",
-            "the training that made them diverged, or the file is damaged: make or fetch the folder again",
-        )
-    return model
+        return model  # its weights lie on the ranks' devices
+    return model.to(_best_device() if device is None else device)
+
+
+def load_config(name_or_folder: str | Path) -> LlavaConfig:
+    """Return the sizes of a LLaVA. Raises `UserError` if there are none, or they are another model's."""
+    try:
+        config = AutoConfig.from_pretrained(locate(name_or_folder), trust_remote_code=False)
+        if not isinstance(config, LlavaConfig):
+            raise ValueError(f"it is a {config.model_type}")
+    except (OSError, ValueError) as error:
+        raise _cannot_load("LLaVA", name_or_folder, error) from error
+    return config
 
 
 def load_processor(name_or_folder: str | Path) -> LlavaProcessor:
-    """Return the processor saved with a model; one without a chat template gets LLaVA-1.5's.
+    """Return the processor saved with a LLaVA, tried on an image.
+
+    One without a chat template gets its tokenizer's, if that knows images, or LLaVA-1.5's. A tokenizer
+    without a padding token pads with the end-of-sequence token.
 
     Raises:
-        UserError: there is none, or it is not a LLaVA's.
+        UserError: there is none, it is not a LLaVA's, or it does not fit the model.
     """
+    config = load_config(name_or_folder)
+    rows, size = config.text_config.vocab_size, (config.vision_config.image_size,) * 2
     try:
         processor = AutoProcessor.from_pretrained(locate(name_or_folder), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise _cannot_load("processor", name_or_folder, error) from error
-    if not isinstance(processor, LlavaProcessor):
-        raise _cannot_load("processor", name_or_folder, f"it is a {type(processor).__name__}")
-    if processor.chat_template is None:
-        processor.chat_template = CHAT_TEMPLATE
-    # What decides an image's number of tokens; processors saved before transformers 4.48 lack it.
-    if processor.patch_size is None or processor.vision_feature_select_strategy is None:
-        config = AutoConfig.from_pretrained(locate(name_or_folder), trust_remote_code=False)
+        if not isinstance(processor, LlavaProcessor):
+            raise ValueError(f"it is a {type(processor).__name__}")
+        tokenizer = processor.tokenizer
+        if tokenizer.eos_token is None:
+            raise ValueError("its tokenizer has no end-of-sequence token")
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        if (ids := (processor.image_token_id, config.image_token_id)) != ids[::-1]:
+            raise ValueError(f"an image is its token {ids[0]}, and the model's {ids[1]}")
+        tokens = max(tokenizer.get_vocab().values()) + 1
+        if not 0.9 * rows <= tokens <= rows:  # a model may have some more, for a round number
+            raise ValueError(f"its tokenizer has {tokens} tokens, and the model {rows}")
+        if processor.chat_template is None:
+            template = tokenizer.chat_template
+            processor.chat_template = template if "image" in str(template) else CHAT_TEMPLATE
+        # What decides an image's number of tokens is the model's. CLIP has one beside those of the patches.
         processor.patch_size = config.vision_config.patch_size
         processor.vision_feature_select_strategy = config.vision_feature_select_strategy
-    class_token = int(processor.vision_feature_select_strategy == "default")
-    processor.num_additional_image_tokens = processor.num_additional_image_tokens or class_token
+        processor.num_additional_image_tokens = int(config.vision_config.model_type == "clip_vision_model")
+        (encoded,) = Collator(processor, for_generation=True).encode([Example(Image.new("RGB", size))])
+        if (given := tuple(encoded.pixels.shape[1:])) != size:
+            raise ValueError(f"it makes images of {given} pixels, and the model takes {size}")
+    except (OSError, ValueError, TypeError, TemplateError) as error:
+        raise _cannot_load("processor that fits the model", name_or_folder, error) from error
     return processor

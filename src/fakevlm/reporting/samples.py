@@ -36,7 +36,8 @@ def samples(folder: Path, objective: str, records: Sequence[Record], precision: 
         examples = [Example(r.pil(), r.question) for r in records]
         batch = on_device(Collator(processor, for_generation=True)(examples), model)
         with torch.inference_mode():
-            tokens = model.generate(**batch, max_new_tokens=96, do_sample=False)
+            end = processor.tokenizer.eos_token_id
+            tokens = model.generate(**batch, max_new_tokens=96, do_sample=False, eos_token_id=end)
         tokens = tokens[:, batch["input_ids"].shape[1] :]
         answers = [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
     frame = columns_of(records, ["id", "label"]).assign(answer=answers)

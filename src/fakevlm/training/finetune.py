@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ import pandas as pd
 import torch
 from transformers import LlavaForConditionalGeneration, set_seed
 
-from fakevlm import cache, paths
+from fakevlm import cache, paths, progress
 from fakevlm.config.params import Params, Training
 from fakevlm.data.shards import IN_MEMORY, Records, without_images
 from fakevlm.errors import UserError
@@ -125,13 +126,14 @@ class Run:
                 f"training.deepspeed says {training.ranks} process(es), and {ranks.count()} were started",
                 "let the notebook start them, or give the launcher the numbers in params.yaml",
             )
-        if ranks.rank() == 0:
-            for checkpoint in self.folder.glob("checkpoint-*"):
-                if not (checkpoint / trainer.COMPLETE).is_file():
-                    shutil.rmtree(checkpoint)
-        resume, done = ranks.agree(lambda: (trainer.last(self.folder), trainer.finished(self.folder)))
-        if done:
+        resume = ranks.agree(lambda: trainer.last(self.folder))
+        if resume and trainer.is_last(resume):
             return
+        if ranks.rank() == 0:
+            self.say_what_is_left()
+            for checkpoint in self.folder.glob("checkpoint-*"):
+                if resume is None or trainer.steps(checkpoint) > trainer.steps(resume):
+                    shutil.rmtree(checkpoint)  # half-written or damaged
         processes = training.deepspeed.processes if training.deepspeed else 1
         collator = Collator(load_processor(self.params.base), training.max_length, for_generation=head)
         memory, mirror = IN_MEMORY // processes, seed if training.mirror else None
@@ -142,6 +144,17 @@ class Run:
         args = trainer.arguments(training, self.folder, seed=seed, workers=workers, **self.length)
         model = self._model(resume or self.params.base)
         trainer.train(model, train_set, val_set, training, args, resume)
+
+    def say_what_is_left(self) -> None:
+        """Say that the training begins anew, and how to remove what an earlier one left, if that is so."""
+        others = {file.parent for file in self.folder.parent.glob(f"{self.objective}-*/checkpoint-*")}
+        if others and self.folder not in others:
+            files = [file for other in others for file in other.rglob("*") if file.is_file()]
+            size, names = sum(file.stat().st_size for file in files), shlex.join(map(str, sorted(others)))
+            progress.say(
+                f"{self.objective}: training begins anew; an interrupted one has other settings or code.\n"
+                f"  → undo that change to go on with it, or free {size / 1e9:.1f} GB: rm -r {names}"
+            )
 
     def _model(self, weights: str | Path) -> LlavaForConditionalGeneration:
         """Return the model to train, with the weights in a folder or on the hub."""
@@ -209,6 +222,7 @@ def finetune(
     if deepspeed is None:
         run.train()
     elif trainer.finished(run.folder) is None:
+        run.say_what_is_left()
         options = {"profile": params.profile, "objective": objective}
         options |= {"data": data, "work": work, "steps": steps}
         arguments = [f"--{name}={value}" for name, value in options.items() if value is not None]

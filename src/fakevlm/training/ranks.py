@@ -68,6 +68,14 @@ def agree(compute: Callable[[], T]) -> T:
     return values[0]  # type: ignore[return-value]
 
 
+def gather(value: T) -> list[T]:
+    """Return the values of all ranks."""
+    values = [value] * count()
+    if distributed.is_initialized():
+        distributed.all_gather_object(values, value)
+    return values
+
+
 def wait() -> None:
     """Return once all ranks are here."""
     if distributed.is_initialized():

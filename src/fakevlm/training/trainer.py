@@ -5,6 +5,7 @@ A checkpoint counts once it is marked complete, which is written last.
 
 import json
 import math
+from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,8 +17,10 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from fakevlm import progress
+from fakevlm.cache import damage, digests
 from fakevlm.data.shards import columns_of, take
 from fakevlm.errors import UserError
+from fakevlm.progress import say
 from fakevlm.training import precision, ranks
 from fakevlm.training.data import Examples
 
@@ -25,27 +28,43 @@ if TYPE_CHECKING:
     from fakevlm.config.params import DeepSpeed, Training
 
 LOG_EVERY = 10  # steps, at most
-COMPLETE = "complete"  # the file that marks a checkpoint
+COMPLETE = "complete"  # the file that marks a checkpoint: the digests of all others
 # How the Trainer calls it; transformers 5.17 has the older name.
 _NEW, _OLD = "activation_checkpointing", "gradient_checkpointing"
 _CHECKPOINTING = _NEW if hasattr(TrainingArguments, _NEW) else _OLD
 
 
+def steps(checkpoint: Path) -> int:
+    """Return after how many steps a checkpoint was written."""
+    return int(checkpoint.name.split("-")[1])
+
+
 def last(run: Path) -> Path | None:
-    """Return the complete checkpoint of the most steps in a run's folder, if there is one."""
-    complete = [mark.parent for mark in run.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(complete, key=lambda folder: int(folder.name.split("-")[1]), default=None)
+    """Return the checkpoint of the most steps in a run's folder whose files are as they were written.
+
+    Those that a kill left incomplete or a disk damaged are named and passed over.
+    """
+    for folder in sorted(run.glob("checkpoint-*"), key=steps, reverse=True):
+        if (damaged := damage(folder, folder / COMPLETE)) is None:
+            return folder
+        say(f"{folder} is incomplete or damaged ({damaged}); the one before it counts")
+    return None
 
 
 def _state(checkpoint: Path) -> dict[str, Any]:
     return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
 
 
+def is_last(checkpoint: Path) -> bool:
+    """Whether nothing is left to be trained after a checkpoint."""
+    state = _state(checkpoint)
+    return state["global_step"] >= state["max_steps"]
+
+
 def finished(run: Path) -> Path | None:
-    """Return the complete checkpoint of the last step, if there is one."""
+    """Return the checkpoint of the last step, if it is as it was written."""
     checkpoint = last(run)
-    state = _state(checkpoint) if checkpoint else None
-    return checkpoint if state and state["global_step"] >= state["max_steps"] else None
+    return checkpoint if checkpoint and is_last(checkpoint) else None
 
 
 def read_log(checkpoint: Path) -> pd.DataFrame:
@@ -165,11 +184,13 @@ class _Callback(TrainerCallback):
             self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
 
     def on_save(self, args, state, control, **_: Any) -> None:
-        ranks.wait()  # all have written their part
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nothing here reads
-            (folder / COMPLETE).touch()
+        ranks.wait()  # all have written their part
+        parts = ranks.gather(digests(folder, slice(ranks.rank(), None, ranks.count())))
+        if state.is_world_process_zero:
+            (folder / COMPLETE).write_text(json.dumps(dict(ChainMap(*parts)), indent=1), encoding="utf-8")
 
     def on_train_end(self, args, state, control, **_: Any) -> None:
         self.bar.close()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.evaluation.vision import CLIP, IMAGENET, load_clip, to_tensor
-from fakevlm.model.llava import device
+from fakevlm.model.llava import check_numbers, device
 
 
 class Detector:
@@ -85,6 +85,7 @@ def load_network(file: str, wrapper: str, make: Callable[[Mapping[str, Tensor]],
         problems = [shorten(line, 200) for line in str(error).splitlines()[1:6]]
         what = f"{path} does not hold the tensors of this kind of detector: {' '.join(problems)}"
         raise UserError(what, "check `kind` and `weights` of the entry in evaluate.experts") from error
+    check_numbers(path, tensors)
     return network.requires_grad_(False).to(device(), torch.float32).eval()
 
 
