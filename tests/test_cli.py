@@ -92,11 +92,8 @@ def test_detect_says_that_weights_are_not_right(project, base, photo, monkeypatc
 
 
 MISTAKES = [["verify", "nonsense"], ["estimate", "annotate", "--rate", "-1"], ["persons", "params.yaml"]]
-MISTAKES += [
-    ["persons", "."],
-    ["detect", "a.png", "--model", "~nosuchuser"],
-    ["unpack", "~nosuchuser/a.zip", "b"],
-]
+MISTAKES += [["persons", "."], ["stage", "tiny", "benchmark"], ["unpack", "~nosuchuser/a.zip", "b"]]
+MISTAKES += [["detect", "a.png", "--model", "~nosuchuser"]]
 
 
 @pytest.mark.parametrize("arguments", MISTAKES)

@@ -80,14 +80,12 @@ def test_an_experiment_stays_in_its_workspace_and_saving_in_jupyterlab_makes_not
     shutil.copytree(ROOT / "src/fakevlm", project / "src/fakevlm")
     (project / "src/fakevlm/mine.py").write_text("NUMBER = 5")
     shutil.copy(ROOT / "notebooks/jupyter_server_config.py", project / "notebooks")
-    (project / ".gitignore").write_text("/runs\n__pycache__\n")
     run("git init -q")
     run("dvc init -q")
     for command in "config user.name me", "config user.email me@here", "add .", "commit -qm all":
         run(f"git {command}")
     run("dvc exp run --temp -S mini.report.cases=4")
     assert run("git status --porcelain") == ""
-    assert not (project / "figures").exists()
     (result,) = run("git for-each-ref --format=%(refname) refs/exps/*/*/*").split()
     assert run(f"git show {result}:figures/numbers") == "4 5", "the workspace's settings and code"
     assert Cache(project / "runs/answers.sqlite").get("00") == b"paid for"
@@ -152,9 +150,6 @@ def test_mistakes_stop_before_a_kernel_starts(project: Path) -> None:
     assert done.returncode == stage.USER_ERROR
     assert "mini: unknown key sead" in done.stderr
     assert "Traceback" not in done.stderr
-    done = command("tiny", "benchmark")
-    assert done.returncode == 1
-    assert "'benchmark' is not KEY=VALUE" in done.stderr
     assert not list((project / "runs").glob("notebooks/*.ipynb"))
 
 
