@@ -264,16 +264,18 @@ def test_a_killed_collection_decodes_no_video_twice(project: Path, tmp_path: Pat
     assert content(tmp_path / "out") == content(tmp_path / "expected")
 
 
-def test_frames_are_decoded_again_if_anything_changed_or_was_missing(tmp_path: Path) -> None:
+def test_frames_are_decoded_again_if_anything_changed_or_was_missing(tmp_path: Path, monkeypatch) -> None:
     videos = ffpp_tree(tmp_path) / "original_sequences/youtube/c23/videos"
     landmarks = landmarks_tree(videos, "000", (0, 8))
-    values = Cache(None)
+    values, keys = Cache(None), []
+    put_frames = values.put
+    monkeypatch.setattr(values, "put", lambda key, data: keys.append(key) or put_frames(key, data))
     crop = make_cropper(FaceCrop(detector="landmarks", score=0.9, size=16, scale=1.3))
 
     def read(wanted: int, **options) -> tuple[list[str], int, int]:
-        """Names of the frames, how many are unusable, how many videos are in the cache."""
+        """Names of the frames, how many are unusable, how many videos were cached."""
         pictures, unusable = ffpp.video_frames(tmp_path, None, "000", wanted, values=values, **options)
-        return [name for name, _ in pictures], len(unusable), len(values)
+        return [name for name, _ in pictures], len(unusable), len(keys)
 
     assert read(3, crop=crop) == (["000.png", "008.png"], 1, 0), "frame 4 may get its landmarks yet"
     shutil.copy(landmarks / "000.npy", landmarks / "004.npy")

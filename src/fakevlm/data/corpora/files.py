@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -78,7 +79,7 @@ class Source(NamedTuple):
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object. Raises `ValueError` if a key stands in it twice."""
     if len(content := dict(pairs)) < len(pairs):
-        raise ValueError(f"a key twice in one object: {', '.join(key for key, _ in pairs)}"[:200])
+        raise ValueError(f"key twice: {Counter(key for key, _ in pairs).most_common(1)[0][0]!r}")
     return content
 
 
