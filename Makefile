@@ -67,8 +67,9 @@ bench: setup  ## ours against references, each in turns, as a table in benchmark
 lab: setup  ## JupyterLab with the notebooks
 	@$(INSIDE) JUPYTER_CONFIG_PATH="$(CURDIR)/notebooks" jupyter lab --ServerApp.root_dir=notebooks
 
-lint: setup  ## check style, types, import directions, and that notebooks hold no outputs
-	@$(INSIDE) ruff check . && ruff format --check . && lint-imports && nbstripout --keep-id --verify notebooks/*.ipynb && mypy
+lint: setup  ## check style, types, import directions, notebooks without outputs; scan for unsafe weights and secrets
+	@$(INSIDE) ruff check . && ruff format --check . && lint-imports && nbstripout --keep-id --verify notebooks/*.ipynb && mypy && \
+	python -m pytest -k scan tests/test_hygiene.py
 
 lock: setup  ## renew requirements.lock from pyproject.toml
 	@# for every Python from 3.11 and every platform; without index addresses, so that any mirror serves

@@ -40,9 +40,15 @@ def mark(*behaviours: str, name: str = "") -> str:
     return f"{MARK.decode()}{','.join(behaviours)}#{name}"
 
 
+def raw(body: object, status: int = 200) -> str:
+    """The behaviour of answering with this: bytes, or what becomes JSON."""
+    body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return f"raw={status}={base64.urlsafe_b64encode(body).decode()}"
+
+
 def say(text: str, finish: str = "stop") -> str:
     """The behaviour of answering with this text, ended like this."""
-    return f"say={base64.urlsafe_b64encode(text.encode()).decode()}={finish}"
+    return raw(completion(text, finish))
 
 
 @contextmanager
@@ -82,23 +88,13 @@ COMPLETIONS = {
     "no": completion("No, it is too smooth."),
     "cutfake": completion("This is a fake image. The fur is wa", "length"),
     "empty": completion("  \n"),
-    "null": completion(None),
     "length": completion("The fur is wa", "length"),
-    "filter": completion("", "content_filter"),
     "refusal": completion(None, refusal="I will not judge people."),
-    "half": completion("The fur", None),
-    "nochoice": {"id": "c", "choices": []},
+    "half": completion("The fur", "abort"),
 }
 OTHERS = {
-    "badjson": (200, b'{"id": "c", "choices": [{"message"'),
-    "html": (200, b"<html>It works!</html>"),
-    "filtered": (400, _error("flagged", "content_filter")),
     "400": (400, _error("the image is too small")),
-    "401": (401, _error("wrong key sk-secret-of-ours")),
-    "402": (402, _error("no credit left")),
     "404": (404, _error("no such model")),
-    "307": (307, _error("over there")),
-    "413": (413, b"too large"),
     "429": (429, _error("slow down")),
     "429after": (429, _error("slow down")),
     "500": (500, _error("out of memory")),
@@ -156,16 +152,17 @@ class Server:
             writer.get_extra_info("socket").setsockopt(1, 13, struct.pack("ii", 1, 0))
             return False
         says = COMPLETIONS.get(due) or completion(f"The fur of {digest[:8]} is waxy.")
-        if due.startswith("say="):
-            _, encoded, *_, finish = due.split("=")
-            says = completion(base64.urlsafe_b64decode(encoded + "==").decode(), finish)
-        elif forced and due in ("fake", "real"):
+        if forced and due in ("fake", "real"):
             says = completion(json.dumps({"verdict": due}))
         status, body = OTHERS.get(due) or (200, json.dumps(says).encode())
+        if due.startswith("raw="):
+            _, status, encoded = due.split("=", 2)
+            status, body = int(status), base64.urlsafe_b64decode(encoded)
         kind = b"text/html" if body.startswith(b"<") else b"application/json"
         head = b"HTTP/1.1 %d X\r\nContent-Type: %s\r\nContent-Length: %d\r\n" % (status, kind, len(body))
         head += b"Retry-After: 1\r\n" if due == "429after" else b""
-        head += b"Location: /v1/elsewhere\r\n" if due == "307" else b""
+        head += b"Location: /v1/elsewhere\r\n" if status == 307 else b""
+        head += b"Content-Encoding: gzip\r\n" if body.startswith(b"\x1f\x8b") else b""
         writer.write(head + b"\r\n")
         if due not in ("cut", "drip"):
             writer.write(body)

@@ -12,8 +12,10 @@ from operator import getitem
 from pathlib import Path
 
 import grimp
+import numpy as np
 import pytest
 import yaml
+from safetensors import safe_open
 
 from conftest import ROOT
 from fakevlm import plugins
@@ -39,12 +41,35 @@ def test_nothing_large_made_or_private_in_git() -> None:
     assert [str(file) for file, size in sizes.items() if size > 20 * MB] == []
     assert sum(size for file, size in sizes.items() if file.is_relative_to(ROOT / "embedded")) < 26 * MB
     folders = r"(^|/)(__pycache__|\.ipynb_checkpoints|\.venv)/|^(runs|artifacts|data)/"
-    made = re.compile(folders + r"|\.(pyc|log|tmp)$|(^|/)\.env$")
+    made = re.compile(folders + r"|\.(pyc|log|tmp|bin|pth?|ckpt|pkl|pickle|joblib|np[yz]|h5)$|(^|/)\.env$")
     assert [file for file in sizes if made.search(str(file.relative_to(ROOT)))] == []
     home = re.compile(rb"/(home|Users|root)/[A-Za-z]|[A-Z]:\\Users")
     binary = {".png", ".jpg", ".jpeg", ".PNG", ".JPEG", ".mp4", ".safetensors", ".parquet"}
     texts = [file for file in sizes if file.suffix not in binary and file != Path(__file__)]
     assert [file for file in texts if home.search(file.read_bytes())] == []
+
+
+SECRETS = re.compile(
+    rb"-----BEGIN [A-Z ]*PRIVATE KEY|\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[opsur]_\w{36}|github_pat_\w{22}"
+    rb"|\bhf_\w{30}|\bsk-[\w-]{20}|\bxox[abprs]-[\w-]{10}|\bAIza[\w-]{35}|\beyJ[\w-]{10,}\.eyJ"
+)
+IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
+
+
+def test_scan_weights_are_tensors_alone_and_texts_hold_no_secret() -> None:
+    assert all(map(SECRETS.search, [b"AKIA" + b"Z" * 16, b"sk-" + b"a" * 24, b"hf_" + b"a" * 34]))
+    for file in tracked():
+        content = file.read_bytes()
+        if content.startswith(b"\xff\xfe"):  # LOKI's texts
+            content = content.decode("utf-16").encode()
+        if file.suffix == ".safetensors":
+            with safe_open(file, "numpy") as weights:  # refuses a header that does not fit
+                names = weights.keys()  # it cannot be iterated itself
+                assert all(np.isfinite(weights.get_tensor(name)).all() for name in names), file
+        elif b"\0" in content:  # neither weights nor an archive, whatever their names say
+            assert content[4:8] == b"ftyp" or content.startswith(IMAGES), file
+        else:
+            assert not SECRETS.search(content), file
 
 
 def test_the_lock_pins_everything_names_no_host_and_serves_conda() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 import tinyllava
@@ -32,6 +33,13 @@ def ray() -> Iterator:
         assert not usage_stats_enabled(), "it reports to nobody"
         yield ray
     assert not ray.is_initialized()
+
+
+def test_a_cluster_of_this_machine_listens_on_loopback_alone(ray) -> None:
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    sockets = [each for process in processes for each in process.net_connections("inet")]
+    addresses = {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
+    assert {"127.0.0.1"} <= addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 
 
 def _faulty(fault: str):

@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import contextlib
+import gzip
 import hashlib
 import io
+import json
 import re
 import threading
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
@@ -22,23 +25,16 @@ from fakevlm.data.records import decode
 from fakevlm.errors import UserError
 from fakevlm.inference.ask import Outcome, Request
 from fakevlm.inference.servers import Client, Pool, Replica, _Failure, _retry_after, data_url
-from misbehaving import requests, serving
+from jsonserver import completion
+from misbehaving import raw, requests, serving
 from served import PROMPT, answered, ask, entry, free_port, images, statuses
 
 pytestmark = pytest.mark.usefixtures("quick_servers")
 
-# What the server does, by the outcome in the end.
-ENDS = {
-    "ok": "ok 429*2 429after*1 500*3 cut*1 reset*2 drip*1 hang*1 half*1 nochoice*1 500*1,429*1,cut*1",
-    "empty": "empty null",
-    "truncated": "length",
-    "refused": "filter refusal filtered",
-    "rejected": "400 413",
-    "error": "429 503 cut reset hang half badjson html",
-}
-EXPECTED = {behaviour: status for status, behaviours in ENDS.items() for behaviour in behaviours.split()}
-TEXTS = {"ok": "is waxy.", "length": "The fur is wa", "refusal": "I will not judge people."}
-TEXTS |= {"400": "the image is too small", "413": "413", "503": "503", "hang": "within 0.8 s"}
+ANSWERS = yaml.safe_load(Path(__file__).with_name("answers.yaml").read_text(encoding="utf-8"))
+WAXY = "The fur is waxy."
+EXPECTED = {behaviour: end for end, behaviours in ANSWERS["ends"].items() for behaviour in behaviours.split()}
+TEXTS = {"ok": "is waxy.", "length": "The fur is wa", "400": "the image is too small", "hang": "within 0.8 s"}
 
 
 def digest(request: Request) -> str:
@@ -87,15 +83,51 @@ def test_what_is_no_image_is_rejected_without_asking(url: str, log: Path) -> Non
     assert requests(log) == []
 
 
-CURES = [("401", "VLM_KEY"), ("404", "/models"), ("402", "goes on from here"), ("307", "goes on from here")]
+def test_what_servers_of_many_makers_send_is_read(url: str) -> None:
+    rows = [(completion(WAXY) | {"usage": usage}, "ok", WAXY) for usage in ANSWERS["usage"]]
+    for status, reasons in ANSWERS["finish_reason"].items():
+        text = "half an answer" if status == "error" else WAXY
+        rows += [(completion(WAXY, reason), status, text) for reason in reasons]
+    rows += [(completion(m.pop("content"), **m), *expected) for m, *expected in ANSWERS["messages"]]
+    rows += [*ANSWERS["bodies"], (json.dumps(completion(WAXY)).encode()[:-9], "error", '{"id"')]
+    rows.append((b"\xef\xbb\xbf" + json.dumps(completion(WAXY)).encode(), "ok", WAXY))
+    rows += [(b"[" * 9999, "error", "[[["), (gzip.compress(bytes(9 << 20)), "error", "more than 8 MB")]
+    outcomes = ask(None, images([raw(body) for body, *_ in rows]), entry(url, retries=0))
+    both = zip(rows, outcomes, strict=True)
+    assert [(row, each) for row, each in both if each.status != row[1] or row[2] not in each.text] == []
+    assert not any("It is real" in each.text for each in outcomes if each.status != "error")
 
 
-@pytest.mark.parametrize(("status", "cure"), CURES)
-def test_a_users_mistake_stops_the_run_and_is_not_kept(url, log, tmp_path, monkeypatch, status, cure) -> None:
+def test_a_key_that_comes_back_is_written_nowhere(url, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("VLM_KEY", key := "sk-secret/of-ours")
+    escaped = json.dumps(completion(key)).replace("/", r"\/").encode()
+    behaviours = [raw(completion(f"Your key is {key}.")), raw(escaped), raw(completion(None, refusal=key))]
+    behaviours += [raw({"error": {"message": "x" * 490 + key}}, 400), raw(key.encode(), 500), raw({"a": key})]
+    outcomes = ask(tmp_path / "answers", images(behaviours), entry(url, api_key_env="VLM_KEY", retries=3))
+    assert statuses(outcomes) == ["ok", "ok", "refused", "rejected", "error", "error"]
+    assert outcomes[0].text == "Your key is …."
+    written = [str(outcomes), capsys.readouterr().err, (tmp_path / "answers").read_bytes().decode("latin-1")]
+    assert [text for text in written if "secret" in text] == []
+    monkeypatch.setenv("VLM_KEY", "fur")  # as local servers have it: no secret, but a word of answers
+    assert ask(None, images(["ok"]), entry(url, api_key_env="VLM_KEY"))[0].text.startswith("The fur")
+
+
+@pytest.mark.parametrize(("variables", "message"), ANSWERS["environment"])
+def test_what_the_environment_holds_is_used_or_named(url, monkeypatch, variables, message) -> None:
+    for variable, value in {"VLM_KEY": "sk-secret-of-ours", **variables}.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
+        assert statuses(ask(None, images(["ok"]), entry(url, api_key_env="VLM_KEY"))) == ["ok"]
+
+
+@pytest.mark.parametrize(("status", "body", "cure"), ANSWERS["stops"])
+def test_a_users_mistake_stops_the_run_and_is_not_kept(
+    url, log, tmp_path, monkeypatch, status, body, cure
+) -> None:
     monkeypatch.setenv("VLM_KEY", "sk-secret-of-ours")
-    file = tmp_path / "answers"
+    file, wanted = tmp_path / "answers", images([raw(body, status)] * 100)
     with pytest.raises(UserError, match=f"answers {status}") as caught:
-        ask(file, images([status] * 100), entry(url, api_key_env="VLM_KEY"), concurrency=4)
+        ask(file, wanted, entry(url, api_key_env="VLM_KEY"), concurrency=4)
     assert cure in str(caught.value)
     assert "secret" not in str(caught.value)
     assert len(requests(log)) <= 4

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -29,7 +30,7 @@ CAPTIONS = {"Qwen2-VL": "A short one.", "InternVL2": LONG, "DeepSeek-VL2": "Fake
 PHOTO = Image.fromarray(shoot("object", np.random.default_rng(0)).pixels)
 CASE = Case(
     *("a.jpg", PHOTO, 0, "animal"),
-    words="This is a fake image. It costs $5 or $6 and <b>more</b>.",
+    words="This is a fake image. It costs $5 or $6 and --> <script>more()</script> \x1b[31m.",
     verdict="fake",
     reference="This is a fake image. Geometry: the animal has an extra part.",
     base_words="A round thing.",
@@ -127,6 +128,8 @@ def test_files_carry_no_fonts_dates_or_versions(tmp_path: Path) -> None:
     assert set(image.info) <= {"dpi", "transparency"}
     svg = (tmp_path / "first.svg").read_text()
     assert "<text" not in svg  # outlines: they look the same without the fonts
+    kinds = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(svg).iter()}
+    assert not kinds & {"script", "foreignObject", "a"}, "a model's words are words"
     assert not any(mark in svg for mark in ("<dc:date>", matplotlib.__version__))
 
 

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +24,7 @@ from fakevlm.annotation.splits import plan
 from fakevlm.cache import Cache, answers
 from fakevlm.config.params import Endpoint, Params, Released
 from fakevlm.data.clues import KINDS, kinds_named
+from fakevlm.data.csv_files import write_csv
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import FAKE, Record, read_frame
 from fakevlm.data.shards import Records
@@ -61,7 +61,11 @@ def build(
     settings = params.annotate
     if isinstance(settings, Released):
         return released.build(params, collected=collected, out=out)
-    _need_keys([] if annotators else settings.annotators, settings.aggregator)
+    # The aggregator's first request comes after all captions: its key is needed now.
+    asked = [(spec, "annotate.annotators[]") for spec in ([] if annotators else settings.annotators)]
+    for spec, entry in [*asked, (settings.aggregator, "annotate.aggregator")]:
+        if isinstance(spec, Endpoint):
+            need_key(spec, entry)
     collected = collected or paths.artifacts("collect")
     out = out or paths.artifacts("annotate")
     chosen, requests = planned(params, collected, categorized)
@@ -81,18 +85,6 @@ def build(
     )
     write_images(out, _with_answers(requests.records, chosen, annotations))
     return _measure(out, settings.expected, chosen, answered, captions, annotations, ground_truths)
-
-
-def _need_keys(annotators: Sequence[Any], aggregator: Any) -> None:
-    """Check all servers' keys at the start: the aggregator's first request comes after all captions.
-
-    Raises:
-        UserError: a key is not set.
-    """
-    for specs, entry in ((annotators, "annotate.annotators[]"), ([aggregator], "annotate.aggregator")):
-        for spec in specs:
-            if isinstance(spec, Endpoint):
-                need_key(spec, entry)
 
 
 class Requests(Sequence[Request]):
@@ -198,9 +190,9 @@ def _measure(
             f"none of {len(failures)} images was aggregated; the last: {', '.join(rows[-1][1:])}",
             "correct the entry annotate.aggregator; with another model or revision all are asked again",
         )
-    failures.to_csv(out / "not_aggregated.csv", index=False)
+    write_csv(failures, out / "not_aggregated.csv")
     images = chosen[ok].drop(columns="status").reset_index(drop=True)
-    images[["id", "split"]].to_csv(out / "ids.csv", index=False)
+    write_csv(images[["id", "split"]], out / "ids.csv")
     answers = [one for one in annotations if one and one.outcome == "ok"]
     names, authors = list(answered), [*answered, AGGREGATE]
     each = [ground_truths.get(key) for key in images["id"]]

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from fakevlm.annotation.prompts import LABELS
 from fakevlm.annotation.splits import SPLITS
+from fakevlm.data.csv_files import read_csv, write_csv
 from fakevlm.data.records import FAKE, REAL, Record, RecordWriter, to_fakeclue_row
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
@@ -49,10 +50,10 @@ def compare_ids(images: pd.DataFrame, expected: Path, out: Path) -> str:
     """
     if not expected.is_file():
         raise UserError(f"annotate.expected: {expected} is missing", "set it to null, or copy ids.csv there")
-    listed = pd.read_csv(expected)
+    listed = read_csv(expected)
     both = listed.merge(images[["id", "split"]], "outer", "id", suffixes=("_listed", "_here"))
     differing = both.fillna("absent").query("split_listed != split_here")
-    differing.to_csv(out / "differing_ids.csv", index=False)
+    write_csv(differing, out / "differing_ids.csv")
     here, there = f"FakeClue's {len(images):,} images", f"the {len(listed):,} of {expected.name}"
     if differing.empty:
         return f"{here} are exactly {there}, each in its split."

@@ -21,6 +21,7 @@ from fakevlm.config.params import Other, Params
 from fakevlm.data.corpora import ddvqa, ffpp, m6doc
 from fakevlm.data.corpora.faces import make_cropper
 from fakevlm.data.corpora.files import BadImage, Unusable, decoded
+from fakevlm.data.csv_files import write_csv
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth, write_ground_truth
 from fakevlm.data.records import FAKE, REAL, Record, read_frame, write_records
 from fakevlm.data.shards import Records
@@ -300,5 +301,5 @@ def collect(params: Params, out: Path | None = None) -> Collected:
         flat=dict(leakage.flat),
     )
     for name in ("quarantine", "duplicates", "leakage", "sources"):
-        getattr(results, name).to_csv(out / f"{name}.csv", index=False, lineterminator="\n")
+        write_csv(getattr(results, name), out / f"{name}.csv")
     return results

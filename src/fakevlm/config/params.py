@@ -4,6 +4,7 @@ Unknown keys, wrong types, missing values, and values that can never work togeth
 key's full name and what is allowed.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -244,9 +245,11 @@ class Categorize(Section):
 
 
 def _addresses(urls: list[str]) -> list[str]:
+    urls = [url.strip().rstrip("/").removesuffix("/chat/completions") for url in urls]
     for url in urls:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+        ends_early = parts.port != 0 and not (parts.query or parts.fragment or re.search(r"\s", url))
+        if parts.scheme not in ("http", "https") or not parts.hostname or not ends_early:
             raise ValueError(f"{url!r} is no server's address such as http://localhost:8000/v1")
         if parts.username or parts.password:
             raise ValueError("an address must not hold a password: name its variable in api_key_env")
@@ -577,6 +580,13 @@ class Params(Section):
             yield "annotate needs categories: categorize may only be null for the released FakeClue"
         if (self.study or self.finetune) and not self.training:
             yield "study and finetune need the section training: give it, or set both to null"
+        for entries in (self.annotate.annotators, self.evaluate.baselines):  # keys of answers hold no address
+            served = [entry for entry in entries if isinstance(entry, Endpoint)]
+            for one, other in itertools.combinations(served, 2):
+                same = (one.model, one.revision) == (other.model, other.revision)
+                if same and set(one.urls) != set(other.urls):
+                    what = f"{one.name} and {other.name} name one model and revision at different servers"
+                    yield f"{what}: give each its own revision"
         for method in self.evaluate.methods:
             if (maker := MAKERS.get(method)) and getattr(self, maker) is None:
                 yield f"evaluate.methods: {method} is made by stage {maker}: give {maker}, or drop the method"

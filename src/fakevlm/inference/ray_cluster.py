@@ -46,6 +46,9 @@ def connected(cluster: Cluster | None) -> Iterator[None]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # At Ray's own niceness of 15 its workers starve beside other work.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    if cluster.address is None:
+        # Ray's switch for systems on which it joins no machines: all its servers listen on loopback alone.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
     if ray.is_initialized():

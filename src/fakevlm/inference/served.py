@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scipy.special import logsumexp
 
@@ -32,9 +32,6 @@ from fakevlm.inference.servers import Client, need_key
 from fakevlm.model import chat, verdict
 from fakevlm.model.llava import load_processor
 from fakevlm.progress import say
-
-if TYPE_CHECKING:
-    from openai.types.chat import ChatCompletion
 
 _TOKEN_ID = re.compile(r"token_id:(\d+)")
 _LIMITS = re.compile(r"logprobs|context length|max(imum)?[ _-]model[ _-]len", re.IGNORECASE)  # in a 400
@@ -182,11 +179,11 @@ class Served(Client):
             f"{cure}; a new run goes on from here",
         )
 
-    def _read(self, completion: "ChatCompletion") -> Outcome:
-        outcome = super()._read(completion)
+    def _read(self, completion: dict[str, Any], full: bool) -> Outcome:
+        outcome = super()._read(completion, full)
         if outcome.status not in ("ok", "truncated", "empty"):
             return outcome
-        return Outcome("ok", completion.model_dump_json(exclude_none=True))
+        return Outcome("ok", json.dumps(completion))
 
     def _generated(self, outcome: Outcome) -> tuple[list[int], list[dict[str, Any]]]:
         """Return the tokens before the end of sequence, and what the server says about each place.
@@ -211,7 +208,7 @@ class Served(Client):
     def _difference(self, place: dict[str, Any]) -> tuple[float, int]:
         """Return how much "fake" outweighs "real" at a place, and how many of the two words are missing."""
         # A set: the token that was generated stands among the likeliest too, and is to count once.
-        likely = {(each["token"], each["logprob"]) for each in (place, *place.get("top_logprobs", ()))}
+        likely = {(each["token"], each["logprob"]) for each in (place, *(place.get("top_logprobs") or ()))}
         words = [[value for token, value in likely if self._is(token, n)] for n in range(len(self._words))]
         least = min(value for _, value in likely)
         fake, real = (float(logsumexp(word or [least])) for word in words)

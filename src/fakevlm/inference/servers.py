@@ -1,21 +1,23 @@
 """Models behind OpenAI-compatible servers (vLLM, SGLang, a hosted API), one or several replicas of each.
 
-Attempts are repeated here, not by the `openai` client: the next one goes to the least busy replica, and one
-that asks for a pause gets it from all requests. One that keeps failing, or cannot be reached, rests longer
-each time; then one request probes it. While none can be reached all requests wait, which is no attempt.
+Attempts are repeated: the next one goes to the least busy replica, and one that asks for a pause gets it from
+all requests. One that keeps failing, or cannot be reached, rests longer each time; then one request probes
+it. While none can be reached all requests wait, which is no attempt.
 """
 
 import asyncio
 import base64
 import contextlib
+import json
 import math
 import os
 import random
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fakevlm.config.params import Endpoint, Servers
 from fakevlm.data.records import decode, encode, open_image
@@ -23,13 +25,17 @@ from fakevlm.errors import UserError
 from fakevlm.inference.ask import Outcome, Request
 from fakevlm.progress import say
 
-if TYPE_CHECKING:  # the miniature pays nothing for it
-    from openai import APIStatusError, AsyncOpenAI
-    from openai.types.chat import ChatCompletion
-
-_WHOLE = ("stop", "eos_token", "stop_sequence")  # finish reasons of an answer that the model ended itself
+# Finish reasons, which every maker of servers calls otherwise. All others, and none, end a whole answer.
+_BROKEN = re.compile("abort|error|cancel|resource|timeout|fail|malformed", re.I)
+_CUT = re.compile("length|max|limit|window", re.I)
+_DECLINED = re.compile("filter|safety|refus|prohibit|block|recitation|sensitive|guardrail|policy", re.I)
+_REASONING = re.compile(r"\A.*</think(ing)?>|\A\s*<think(ing)?>.*", re.DOTALL)  # it may begin in the prompt
+_LARGEST = 8 << 20  # bytes of an answer, unpacked; log-probabilities of 1000 tokens take 2 MB
+_SHORTEST_KEY = 8  # characters; keys of local servers are often words such as EMPTY, which answers hold too
 _RETRIED = (408, 409, 425, 429)  # of the 4xx; all from 500 on too
 _REJECTED = (400, 413, 415, 422)  # these are about one request; all others about the account or the server
+# Unless they say so: some servers answer 400 or 429 where no request will be taken any more.
+_ACCOUNT = re.compile("api.?key|credit balance|billing|insufficient.(quota|balance|credit|fund)", re.I)
 _ALL_REJECTED = 100  # in a row, without one answer: all others will be too
 _MESSAGE = 500  # characters of a server's message that are kept
 _CONNECT_SECONDS = 10.0
@@ -72,8 +78,8 @@ def need_key(spec: Endpoint | Servers, entry: str) -> str:
     if not (variable := spec.api_key_env):
         return ""
     key = os.environ.get(variable, "").strip()
-    if not key or not key.isascii():
-        what = "holds letters that no key has" if key else "is not set"
+    if not re.fullmatch(r"[!#-\[\]-~]+", key):  # printable ASCII without quotation mark and backslash
+        what = "holds characters that no key has" if key else "is not set"
         raise UserError(
             f"{entry}, {getattr(spec, 'name', spec.model)}: the environment variable {variable} {what}",
             f"export {variable}=… with the server's key, or set {entry}.api_key_env to null",
@@ -116,12 +122,36 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     return min(wait, _LONGEST_WAIT) if wait > 0 else 0.0  # also what is no number
 
 
+def _text(content: Any) -> str:
+    """Return a message's text without reasoning, its parts joined; raise TypeError for another form."""
+    if isinstance(content, list):
+        parts = [part if isinstance(part, dict) else {"text": part} for part in content]
+        content = "".join(p["text"] for p in parts if p.get("type", "text") in ("text", "output_text"))
+    # A server may cut a character in halves, which no file can hold.
+    return _REASONING.sub("", re.sub("[\ud800-\udfff]", "\ufffd", content or "")).strip()
+
+
+def _complaint(body: Any) -> tuple[str, str]:
+    """Return the words and the code of an error, as several makers write it; empty where there is none."""
+    body = body[0] if isinstance(body, list) and body else body
+    if not isinstance(body, dict):
+        return "", ""
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    error = body.get("error") or (choice.get("error") if isinstance(choice, dict) else body)
+    if not isinstance(error, dict):
+        return str(error or ""), ""
+    words = next((error[name] for name in ("message", "detail", "msg") if error.get(name)), "")
+    code = next((error[name] for name in ("code", "type", "status") if error.get(name)), "")
+    return words if isinstance(words, str) else json.dumps(words), str(code)
+
+
 @dataclass(eq=False)
 class Replica:
     """One server of several that serve the same model. Times are those of the event loop's clock."""
 
     url: str
-    client: "AsyncOpenAI | None" = None
+    client: Any = None  # of HTTP
     busy: int = 0  # requests under way
     failures: int = 0  # in a row
     suspect: bool = False  # it failed so often that only one request at a time may try it
@@ -312,80 +342,114 @@ class Client:
         """End all connections; the next request opens new ones."""
         pool, self._pool = self._pool, None
         for replica in pool.replicas if pool else ():
-            await replica.client.close()
+            await replica.client.aclose()
 
     def _connect(self) -> Pool:
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
+        from openai import DefaultAsyncHttpxClient, Timeout  # the miniature pays nothing for it
 
         self._key = need_key(self.spec, self._entry)
-        timeout = Timeout(self.spec.timeout, connect=min(_CONNECT_SECONDS, self.spec.timeout))
-        options = {"api_key": self._key or "none", "max_retries": 0, "timeout": timeout}
-
-        def replica(url: str) -> Replica:
-            # A redirect would send key, image and prompt to another host.
-            http = DefaultAsyncHttpxClient(follow_redirects=False, timeout=timeout)
-            return Replica(url, AsyncOpenAI(base_url=url, http_client=http, **options))
-
-        return Pool([replica(url) for url in self.spec.urls], self._who)
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        # A redirect would send key, image and prompt to another host.
+        options: dict[str, Any] = {"headers": headers, "follow_redirects": False}
+        options["timeout"] = Timeout(self.spec.timeout, connect=min(_CONNECT_SECONDS, self.spec.timeout))
+        try:
+            clients = [DefaultAsyncHttpxClient(base_url=url, **options) for url in self.spec.urls]
+        except Exception as error:  # the addresses are checked: what else goes in comes from the environment
+            what = f"{self._who}: the environment's proxies or certificates cannot be used: {error}"
+            cure = "correct or unset HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"
+            raise UserError(what, f"{cure}; a SOCKS proxy needs `pip install socksio`") from error
+        return Pool([Replica(*each) for each in zip(self.spec.urls, clients, strict=True)], self._who)
 
     async def _attempt(self, replica: Replica, messages: list[Any], sampling: Mapping[str, Any]) -> Outcome:
         """Ask one replica once; raise `_Failure` where that may be repeated."""
-        from openai import APIConnectionError, APIStatusError, Omit
-
-        # The environment may hold a key and an organization for another service.
-        headers = {"OpenAI-Organization": Omit(), "OpenAI-Project": Omit()}
-        headers |= {} if self._key else {"Authorization": Omit()}
         try:
-            async with asyncio.timeout(self.spec.timeout):
-                completion = await replica.client.chat.completions.create(
-                    model=self.model, messages=messages, extra_body=dict(sampling), extra_headers=headers
-                )
-            outcome = self._read(completion)
+            outcome = await self._post(replica, {"model": self.model, "messages": messages, **sampling})
+        except _Failure as failure:
+            what = f"{replica.url}: {self._clean(str(failure))}"
+            # `from None`: an executed notebook would show the cause too, where the key may stand.
+            raise _Failure(what, failure.wait, failure.unreachable) from None
+        return replace(outcome, text=self._masked(outcome.text))
+
+    async def _post(self, replica: Replica, request: Mapping[str, Any]) -> Outcome:
+        data = bytearray()
+        try:
+            post = replica.client.stream("POST", "chat/completions", json=request)
+            async with asyncio.timeout(self.spec.timeout), post as response:
+                async for part in response.aiter_bytes():  # unpacked: kilobytes may hold gigabytes
+                    data += part
+                    if len(data) > _LARGEST:
+                        raise _Failure(f"an answer of more than {_LARGEST >> 20} MB")
         except TimeoutError as error:
-            raise _Failure(f"{replica.url}: no answer within {self.spec.timeout:g} s") from error
-        except APIStatusError as error:
-            return self._refusal(replica, error)
-        except APIConnectionError as error:
-            kind = type(error.__cause__).__name__
-            unreachable = kind in ("ConnectError", "ConnectTimeout")
-            raise _Failure(f"{replica.url}: {kind} {error.__cause__}", unreachable=unreachable) from error
-        except (ValueError, AttributeError, IndexError, TypeError) as error:
-            raise _Failure(f"{replica.url}: no chat completion ({error})") from error
-        usage = completion.usage
-        self.tokens_in += (usage and usage.prompt_tokens) or 0
-        self.tokens_out += (usage and usage.completion_tokens) or 0
+            raise _Failure(f"no answer within {self.spec.timeout:g} s") from error
+        except _Failure:
+            raise
+        except Exception as error:  # whatever the transport raises
+            kind = type(error).__name__
+            raise _Failure(
+                f"{kind} {error}", unreachable=kind in ("ConnectError", "ConnectTimeout")
+            ) from error
+        text = data.decode(response.encoding, "replace").lstrip("\ufeff")
+        try:
+            body = json.loads(text)
+        except (ValueError, RecursionError):
+            body = {"message": re.sub(r"<[^>]*>|\s+", " ", text).strip()}
+        words, code = _complaint(body)
+        if words or code or not response.is_success:
+            return self._refusal(replica, response, words, code)
+        try:
+            usage = body.get("usage") if isinstance(body.get("usage"), dict) else {}
+            counts = [usage.get(f"{part}_tokens") for part in ("prompt", "completion")]
+            sent, written = (count if isinstance(count, int) else 0 for count in counts)
+            outcome = self._read(body, full=written >= request["max_tokens"])
+        except (LookupError, AttributeError, TypeError) as error:
+            raise _Failure(f"no chat completion: {text or 'nothing'}") from error
+        self.tokens_in += sent
+        self.tokens_out += written
         self.answered += 1
         return outcome
 
-    def _read(self, completion: "ChatCompletion") -> Outcome:
-        choice = completion.choices[0]
-        text, refusal = (choice.message.content or "").strip(), choice.message.refusal
-        if choice.finish_reason == "content_filter" or refusal:
-            return Outcome("refused", refusal or text)
-        if choice.finish_reason == "length":
+    def _read(self, completion: dict[str, Any], full: bool) -> Outcome:
+        """Return a completion's outcome; `full`: it has all the tokens that were allowed."""
+        choice = completion["choices"][0]
+        reason, message = str(choice.get("finish_reason") or ""), choice["message"]
+        text, refusal = _text(message.get("content")), message.get("refusal")
+        if _BROKEN.search(reason) or not (reason or text or refusal):
+            raise _Failure(f"half an answer (finish_reason {reason!r})")
+        if _DECLINED.search(reason) or refusal:
+            return Outcome("refused", str(refusal or text))
+        if _CUT.search(reason) or (full and not reason):
             return Outcome("truncated", text)
-        if choice.finish_reason not in _WHOLE:
-            raise _Failure(f"half an answer (finish_reason {choice.finish_reason!r})")
         return Outcome("ok", text) if text else Outcome("empty")
 
-    def _refusal(self, replica: Replica, error: "APIStatusError") -> Outcome:
-        """Return the outcome of an HTTP status other than success."""
-        status, message = error.status_code, self._clean(error.message)
+    def _refusal(self, replica: Replica, response: Any, words: str, code: str) -> Outcome:
+        """Return the outcome of an error: of a status other than success, or of an error in a 200."""
+        status = response.status_code
+        message = self._clean(f"{status} {words}{f' ({code})' if code else ''}")
+        if response.is_success:  # its own code counts; without one, the server has failed
+            status = int(code) if re.fullmatch(r"[45]\d\d", code) else 500
+        if _DECLINED.search(code) and (response.is_success or status in _REJECTED):
+            return Outcome("refused", message)
         cures = {
             401: f"check the key in the variable {self.spec.api_key_env} ({self._entry}.api_key_env)",
             403: f"ask for access to this model, or use another key ({self._entry}.api_key_env)",
             404: f"{replica.url}/models lists what is served there; set {self._entry}.model or urls to match",
         }
-        if status in _RETRIED or status >= 500:
-            raise _Failure(f"{replica.url}: {message}", _retry_after(error.response.headers)) from error
-        if status not in _REJECTED:
-            text = f"{self._who}: {replica.url} answers {status} for model {self.model!r}: {message}"
-            raise UserError(text, cures.get(status, "cure that; a new run goes on from here")) from error
-        return Outcome("refused" if error.code == "content_filter" else "rejected", message)
+        # The words of a 429 name the account also where only a minute's quota is used up.
+        account = _ACCOUNT.search(code if status == 429 else f"{words} {code}")
+        if (status in _RETRIED or status >= 500) and not account:
+            raise _Failure(message, _retry_after(response.headers))
+        if status not in _REJECTED or account:
+            text = f"{self._who}: {replica.url} answers {message} for model {self.model!r}"
+            raise UserError(text, cures.get(status, "cure that; a new run goes on from here"))
+        return Outcome("rejected", message)
+
+    def _masked(self, text: str) -> str:
+        """Return a server's text without the key, which some repeat."""
+        return text.replace(self._key, "…") if len(self._key) >= _SHORTEST_KEY else text
 
     def _clean(self, message: str) -> str:
-        """Return a server's message, of bounded length and without the key, which some repeat."""
-        message = message.replace(self._key, "…") if self._key else message
+        """Return a server's message for a person: masked, on one line, and of bounded length."""
+        message = "".join(char if char.isprintable() else " " for char in self._masked(message)).strip()
         return message if len(message) <= _MESSAGE else message[:_MESSAGE] + "…"
 
     def _away(self, failure: _Failure) -> UserError:

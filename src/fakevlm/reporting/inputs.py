@@ -14,6 +14,7 @@ from safetensors import safe_open
 from fakevlm import paths
 from fakevlm.config.params import Params
 from fakevlm.config.parts import left_out
+from fakevlm.data.csv_files import read_csv
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import read_frame
 from fakevlm.errors import UserError
@@ -69,7 +70,7 @@ class Inputs:
 def table(stage: str, file: str, columns: list[str]) -> pd.DataFrame:
     """Return a stage's CSV or parquet table; raise a UserError where it or one of `columns` is missing."""
     path = made_by(stage, file)
-    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    frame = pd.read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
     if missing := [c for c in columns if c not in frame]:
         message = f"{path.name} of stage {stage} lacks the columns {', '.join(missing)}"
         raise UserError(message, f"make it again: dvc repro -f {stage}")

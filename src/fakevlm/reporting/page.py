@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from fakevlm import paths
+from fakevlm.data.csv_files import write_csv
 from fakevlm.data.records import encode
 from fakevlm.progress import track
 from fakevlm.reporting import style
@@ -71,7 +72,7 @@ def write_report(
     for file in [file for file in folder.iterdir() if file.suffix in SUFFIXES]:
         file.unlink()
     for table in tables:
-        table.tidy.to_csv(folder / f"{table.name}.csv", index=False, lineterminator="\n")
+        write_csv(table.tidy, folder / f"{table.name}.csv")
         (folder / f"{table.name}.md").write_text(markdown(table, params.profile), encoding="utf-8")
     for figure in track(figures, "figures", unit="figure"):
         style.save(figure.picture, folder, figure.name, figure.dpi)

@@ -6,6 +6,7 @@ that a notebook shows as a cell's last value. They do without pyplot, whose stat
 
 import functools
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ class Picture(Figure):
         out = io.BytesIO()
         with matplotlib.rc_context(fname=STYLE):
             self.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-        return out.getvalue()
+        return re.sub(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]", b"", out.getvalue())  # no XML, and models write them
 
     def legend_above(self, *panels: Any, ncols: int, order: Sequence[str] = ()) -> None:
         """Add one legend of all panels above them; `order` sorts it by the names before a colon."""
