@@ -39,12 +39,15 @@ def below(root: str, above: dict[str, list[str]]) -> set[str]:
 
 def main(source: Path, out: Path = FILE) -> int:
     """Write the list; return how many synsets are in it. Raises `UserError` for another file."""
+    lines = source.read_text(encoding="latin-1").splitlines() if source.is_file() else []
+    try:
+        people = below(PERSON, hypernyms(lines))
+    except (IndexError, ValueError):
+        people = set()
+    if len(people) < 2:
+        raise UserError(f"{source} is not WordNet's list of nouns", "name WordNet 3.0's data.noun")
     from timm.data import ImageNetInfo
 
-    try:
-        people = below(PERSON, hypernyms(source.read_text(encoding="latin-1").splitlines()))
-    except (IndexError, ValueError) as error:
-        raise UserError(f"{source} is not WordNet's list of nouns", "name WordNet 3.0's data.noun") from error
     chosen = sorted(people & set(ImageNetInfo("imagenet-21k-goog").label_names()))
     out.write_text("\n".join(chosen) + "\n", encoding="utf-8")
     return len(chosen)
