@@ -57,7 +57,7 @@ SIGNALS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 REPRO, DVC = ("fakevlm", "repro"), ("dvc", "repro", "--single-item")  # what runs a stage
 BESIDE = {"a second fakevlm repro": REPRO, "a second dvc repro": DVC}
 Started = tuple[subprocess.Popen, Path, float]  # the process, the file of its output, since when
-FULL = "no space left|disk is full|os error 28"  # in what a stage says on a full disk
+FULL = "no space left|disk is full|disk i/o error"  # in what a stage says on a full disk
 
 
 @dataclass
