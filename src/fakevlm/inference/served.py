@@ -95,6 +95,7 @@ class Served(Client):
         self.sampling = {
             "max_tokens": self.spec.max_tokens,
             "temperature": 0.0,
+            "repetition_penalty": 1.0,  # else vLLM and SGLang take that of generation_config.json
             "logprobs": True,
             "top_logprobs": self._top_logprobs,
             "logprob_token_ids": [i for ids in self._words for i in ids],  # vLLM: exactly these
