@@ -328,7 +328,7 @@ def categorize(count: int, folder: Path) -> int:
 
 
 def answer(count: int, folder: Path) -> int:
-    from fakevlm.annotation import aggregate, fakeclue
+    from fakevlm.annotation import aggregate, annotate
 
     if not (folder / "categorize").exists():
         categorize(count, folder)
@@ -337,7 +337,7 @@ def answer(count: int, folder: Path) -> int:
     with Cache(folder / "answers.sqlite") as store:
         given = {"collected": folder, "categorized": folder / "categorize", "out": folder / "annotate"}
         given |= {"store": store, "annotators": [RandomAnnotator(n) for n in range(3)]}
-        made = fakeclue.build(load_params("mini"), **given)
+        made = annotate.build(load_params("mini"), **given)
     assert made.metrics["outcomes"] == {"ok": 3 * len(made.images)}
     return count if len(made.images) > 0.9 * count else 0
 

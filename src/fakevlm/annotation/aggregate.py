@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import yaml
@@ -64,14 +64,6 @@ class Annotation:
     problem: str = ""  # what was wrong, if `outcome` is not `ok`
 
 
-class Aggregator(Protocol):
-    """M of Eq. 1."""
-
-    def aggregate(self, images: Iterable[Candidates]) -> Iterator[Annotation]:
-        """Yield one annotation an image, in order. `images` may be iterated several times."""
-        ...
-
-
 def answer(label: int, clues: Sequence[Clue]) -> str:
     """Return the fixed format: the verdict, then statements by family.
 
@@ -79,17 +71,15 @@ def answer(label: int, clues: Sequence[Clue]) -> str:
     """
     groups = []
     for family in FAMILIES:
-        statements = [clue.statement for clue in clues if clue.family == family]
-        if statements:
+        if statements := [clue.statement for clue in clues if clue.family == family]:
             groups.append(f"{family.capitalize()}: {'; '.join(statements)}")
     return f"{VERDICT[label]} {'; '.join(groups)}." if groups else f"{VERDICT[label]} {NOTHING[label]}"
 
 
 def in_order(clues: Iterable[Clue]) -> tuple[Clue, ...]:
     """Return clues sorted by family, falling number of annotators, and text."""
-    return tuple(
-        sorted(clues, key=lambda clue: (FAMILIES.index(clue.family), -clue.annotators, clue.statement))
-    )
+    ordered = sorted(clues, key=lambda one: (FAMILIES.index(one.family), -one.annotators, one.statement))
+    return tuple(ordered)
 
 
 class _Descriptions(NamedTuple):

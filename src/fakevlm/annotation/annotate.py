@@ -4,7 +4,7 @@ Images are streamed; captions, answers and the table without images are in memor
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from fakevlm import paths
 from fakevlm.annotation import released
-from fakevlm.annotation.aggregate import Aggregator, Annotation, Candidates
+from fakevlm.annotation.aggregate import Annotation, Candidates, EmbeddingAggregator
+from fakevlm.annotation.aggregate_llm import LLMAggregator
 from fakevlm.annotation.annotators import make_aggregator, make_annotators
 from fakevlm.annotation.dataset import FakeClue, compare_ids, counts, write_captions, write_images
 from fakevlm.annotation.prompts import label_prompt
@@ -26,7 +27,7 @@ from fakevlm.config.params import Endpoint, Params, Released
 from fakevlm.data.clues import KINDS, kinds_named
 from fakevlm.data.csv_files import write_csv
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
-from fakevlm.data.records import FAKE, Record, read_frame
+from fakevlm.data.records import FAKE, read_frame
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
 from fakevlm.inference.ask import Annotator, Outcome, Request, ask_all
@@ -48,15 +49,9 @@ def build(
 ) -> FakeClue:
     """Run the stage `annotate`: write FakeClue and its tables under `out`.
 
-    Args:
-        params: the profile; `params.annotate` and the seed are used.
-        collected, categorized, out: stage folders; default `artifacts/{collect,categorize,annotate}`.
-        store: the cache of answers; default that of all servers.
-        annotators: default those of the profile.
-
-    Raises:
-        UserError: inputs or a key are missing or do not fit, a back end lacks something, or nothing was
-            aggregated.
+    Stage folders default to `artifacts/{collect,categorize,annotate}`, the store to that of all servers,
+    annotators to the profile's. Raises `UserError` if inputs or a key are missing or do not fit, a back end
+    lacks something, or nothing was aggregated.
     """
     settings = params.annotate
     if isinstance(settings, Released):
@@ -83,17 +78,17 @@ def build(
         annotators=sum((each["status"] == "ok").astype(int) for each in answered.values()),
         families=[one.text.count(": ") if one else 0 for one in annotations],
     )
-    write_images(out, _with_answers(requests.records, chosen, annotations))
+    rows = zip(requests.records, chosen["category"], chosen["split"], annotations, strict=True)
+    good = (row for row in rows if row[3] and row[3].outcome == "ok")
+    write_images(out, (replace(r, category=c, split=s, references=[one.text]) for r, c, s, one in good))
     return _measure(out, settings.expected, chosen, answered, captions, annotations, ground_truths)
 
 
 class Requests(Sequence[Request]):
     """The images to annotate with their prompts, read when they are indexed.
 
-    Args:
-        records: the folder of records.
-        chosen: the images, in the order of the records; columns id, row (a record's number), category, split.
-        tagged_sources: sources whose fakes get the tag that lets an annotator refrain.
+    `chosen` are the images, in the order of the records, with columns id, row (a record's number), category.
+    Fakes of `tagged_sources` get the tag that lets an annotator refrain.
     """
 
     def __init__(self, records: Path, chosen: pd.DataFrame, tagged_sources: Collection[str]) -> None:
@@ -120,8 +115,7 @@ def planned(
 ) -> tuple[pd.DataFrame, Requests]:
     """Return the chosen images (see `splits.plan`), with their record numbers as `row`, and their requests.
 
-    Raises:
-        UserError: inputs are missing or do not fit.
+    Raises `UserError` if inputs are missing or do not fit.
     """
     settings = params.annotate
     records = (collected or paths.artifacts("collect")) / "records"
@@ -146,26 +140,14 @@ def usable(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
 
 
 def _aggregate(
-    aggregator: Aggregator, chosen: pd.DataFrame, captions: list[dict[str, str]]
+    aggregator: EmbeddingAggregator | LLMAggregator, chosen: pd.DataFrame, captions: list[dict[str, str]]
 ) -> list[Annotation | None]:
     """Return each image's annotation; None without captions: there is nothing to explain."""
     rows = zip(chosen["id"], chosen["category"], chosen["label"], captions, strict=True)
-    candidates = [
-        Candidates(key, category, int(label), texts) for key, category, label, texts in rows if texts
-    ]
+    candidates = [Candidates(*row) for row in rows if row[-1]]
     aggregates = track(aggregator.aggregate(candidates), "aggregate", len(candidates))
     annotations = {one.id: one for one in aggregates}
     return [annotations.get(key) for key in chosen["id"]]
-
-
-def _with_answers(
-    records: Records, chosen: pd.DataFrame, annotations: list[Annotation | None]
-) -> Iterator[Record]:
-    """Yield the images that have an answer, with it."""
-    rows = zip(records, chosen["category"], chosen["split"], annotations, strict=True)
-    for record, category, split, one in rows:
-        if one and one.outcome == "ok":
-            yield replace(record, category=category, split=split, references=[one.text])
 
 
 def _measure(
@@ -177,11 +159,7 @@ def _measure(
     annotations: list[Annotation | None],
     ground_truths: Mapping[str, GroundTruth],
 ) -> FakeClue:
-    """Write the tables and metrics.
-
-    Raises:
-        UserError: no image was aggregated, or there is no list of expected ids.
-    """
+    """Write the tables and metrics. Raises `UserError` if no image was aggregated, or the list is missing."""
     ok = (chosen["status"] == "ok").to_numpy()
     rows = [(one.id, one.outcome, one.problem) for one in annotations if one and one.outcome != "ok"]
     failures = pd.DataFrame(rows, columns=["id", "outcome", "problem"])
@@ -208,10 +186,8 @@ def _measure(
     pairs = agreement(names, named[fakes, :-1])
     quality.to_csv(out / "clue_quality.csv", index=False, float_format="%.6f")
     pairs.to_csv(out / "agreement.csv", index=False, float_format="%.6f")
-    outcomes = pd.DataFrame(
-        {name: pd.Series(each["status"]).value_counts() for name, each in answered.items()}
-    )
-    outcomes = outcomes.T.fillna(0).astype(int).sort_index(axis=1)
+    counted = {name: pd.Series(each["status"]).value_counts() for name, each in answered.items()}
+    outcomes = pd.DataFrame(counted).T.fillna(0).astype(int).sort_index(axis=1)
     outcomes = outcomes.rename_axis(index="annotator", columns="outcome")
     clues = np.array([len(one.clues) for one in answers], int)
     metrics = {

@@ -72,8 +72,7 @@ def _clauses(sentence: str) -> list[str]:
 def split(caption: str, least_words: int = 3) -> list[str]:
     """Return the statements of a caption, normalised, in order, without repeats.
 
-    Args:
-        least_words: drop shorter pieces, which are headings or remainders.
+    Those with less than `least_words` are headings or remainders, and dropped.
     """
     statements: dict[str, None] = {}
     for line in _ABBREVIATION.sub(lambda match: match[0].replace(".", ""), caption).splitlines():

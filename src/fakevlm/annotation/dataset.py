@@ -65,8 +65,7 @@ def compare_ids(images: pd.DataFrame, expected: Path, out: Path) -> str:
 def write_captions(out: Path, ids: pd.Series, answers: Mapping[str, Columns]) -> None:
     """Write all captions into `candidates.parquet`, image by image.
 
-    Args:
-        answers: by annotator, status and text of its answer about each image of `ids`.
+    `answers` has, by annotator, status and text of its answer about each image of `ids`.
     """
     tables = [
         pd.DataFrame({"id": ids, "annotator": name, "outcome": each["status"], "text": each["text"]})
@@ -81,8 +80,7 @@ def write_captions(out: Path, ids: pd.Series, answers: Mapping[str, Columns]) ->
 def write_images(out: Path, images: Iterable[Record]) -> None:
     """Write images as shards, `fakeclue/<split>/`, and in the release's form, `data_json/<split>.json`.
 
-    Args:
-        images: each with split, category and one reference, its answer.
+    Each has a split, a category and one reference, its answer.
     """
     with ExitStack() as stack:
         shards = {split: stack.enter_context(RecordWriter(out / "fakeclue" / split)) for split in SPLITS}
@@ -114,12 +112,7 @@ def pick(fakeclue: FakeClue, folder: Path, label: int = FAKE) -> tuple[Record, d
 
     Its answer names two families of artifacts or more, where there is such an image. Among these the least
     hash decides, so that the example is typical, good or bad. None if nobody was asked (profile `released`).
-
-    Args:
-        folder: the stage's output.
-
-    Raises:
-        UserError: no such image was captioned by all annotators.
+    `folder` is the stage's output. Raises `UserError` if all annotators captioned no such image.
     """
     if fakeclue.outcomes.empty:
         return None

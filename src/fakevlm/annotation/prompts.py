@@ -46,12 +46,8 @@ def subject(category: str) -> str:
 def label_prompt(category: str, label: int, tagged: bool = False) -> Prompt:
     """Return the prompt for an image of a category (`records.CATEGORIES`), known to be real (1) or fake (0).
 
-    Args:
-        tagged: begin with the tag, for a fake that may show no artifact.
-
-    Raises:
-        UserError: no group has the category.
-        ValueError: a real image is tagged.
+    If `tagged`, it begins with the tag, for a fake that may show no artifact; `ValueError` for a real image.
+    Raises `UserError` if no group has the category.
     """
     if tagged and label != FAKE:
         raise ValueError("a real image is never tagged: the tag lets a model refrain from explaining a fake")

@@ -28,13 +28,10 @@ def clue_quality(
 ) -> pd.DataFrame:
     """Return precision, recall and F1 of each author's clues, over (image, kind of artifact) pairs.
 
-    Args:
-        named, ground_truth: bool, (images, authors, kinds) and (images, kinds): kinds named, true kinds.
-        labels: (images,) 1 real, 0 fake.
-
-    Returns:
-        A row an author with `QUALITY_COLUMNS`, over the `n` images with visible artifacts; no rows if there
-        are none. `spurious_per_real` is the mean number of kinds claimed of `n_real` real images.
+    `named` (images, authors, kinds) and `ground_truth` (images, kinds) are bool: kinds named, true kinds;
+    `labels` (images,) are 1 real, 0 fake. The result has a row an author with `QUALITY_COLUMNS`, over the `n`
+    images with visible artifacts; no rows if there are none. `spurious_per_real` is the mean number of kinds
+    claimed of `n_real` real images.
     """
     visible, real = ground_truth.any(axis=1), labels == REAL
     if not visible.any():

@@ -39,7 +39,7 @@ def plan(records: pd.DataFrame, val_fraction: float, seed: int) -> pd.DataFrame:
 
 
 def build(params: Params, *, collected: Path | None = None, out: Path | None = None) -> FakeClue:
-    """Run the stage `annotate` on the release: write what `fakeclue.build` writes, without captions.
+    """Run the stage `annotate` on the release: write what `annotate.build` writes, without captions.
 
     Stage folders default to `artifacts/{collect,annotate}`. Raises `UserError` as `plan` does.
     """

@@ -22,14 +22,9 @@ def _rng(seed: int, *names: object) -> np.random.Generator:
 def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: float, seed: int) -> pd.Series:
     """Return every record's split, `train`, `val` or `test`; a group stays whole.
 
-    Given splits are kept, others drawn within category and label.
-
-    Args:
-        records: columns id, label, category, group, split (None if there is none yet).
-        val_fraction, test_fraction: shares of the records, those with a given split included.
-
-    Raises:
-        UserError: a group has two given splits, or the fractions leave nothing to train on.
+    `records` have columns id, label, category, group, split (None if there is none yet). Given splits are
+    kept, others drawn within category and label. The fractions are shares of all records, those with a given
+    split included. Raises `UserError` if a group has two given splits, or nothing is left to train on.
     """
     if val_fraction + test_fraction >= 1:
         raise UserError(
@@ -70,11 +65,7 @@ def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: flo
 def balance(records: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return as many fakes as real images of each category and split, sorted by id.
 
-    Args:
-        records: columns id, label, category, split.
-
-    Raises:
-        UserError: a category has images of one label only.
+    `records` have columns id, label, category, split. Raises `UserError` if a category has one label only.
     """
     labels = records.groupby("category")["label"].nunique()
     if len(alone := labels[labels < 2]):
@@ -102,13 +93,9 @@ def plan(
 ) -> pd.DataFrame:
     """Return the images of FakeClue with category and split, sorted by id.
 
-    Args:
-        records: the collected records without images (`records.read_frame`).
-        categories: `categorize/categories.parquet`, for records without a category of their own.
-        balanced: downsample to 1:1 within category and split.
-
-    Raises:
-        UserError: an image has no category; see also `assign_splits` and `balance`.
+    `records` are as `records.read_frame` has them; `categories`, from `categorize/categories.parquet`, are
+    for records without one of their own; `balanced` means 1:1 within category and split. Raises `UserError`
+    if an image has no category, and as `assign_splits` and `balance` do.
     """
     by_model = records["id"].map(categories.set_index("id")["category"])
     records = records.assign(category=records["category"].fillna(by_model))

@@ -84,8 +84,7 @@ def drawn(id: str, share: float, seed: int) -> bool:
 def need_folders(params: Params) -> None:
     """Check, before hours of reading, that every folder is there that the profile names.
 
-    Raises:
-        UserError: some are not; says of each which key names it and where to get it.
+    Raises `UserError` if some are not; it says of each which key names it and where to get it.
     """
     settings, missing = params.collect, []
     for section, keys in (("corpora", settings.corpora), ("benchmarks", settings.benchmarks)):
@@ -107,8 +106,7 @@ def need_folders(params: Params) -> None:
 def planned(params: Params) -> dict[str, Amount]:
     """Return the training corpora that the profile names, in the order in which they are read.
 
-    Raises:
-        UserError: one is to be thinned, but nothing could be counted in its folder.
+    Raises `UserError` if one is to be thinned, but nothing could be counted in its folder.
     """
     settings, amounts = params.collect, {}
     for corpus, name in settings.corpora.folders().items():

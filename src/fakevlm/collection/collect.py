@@ -7,7 +7,7 @@ Every image takes one way: a reader yields it, `inspect` decodes it, `Filter` ke
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,9 +46,7 @@ class Inspected(NamedTuple):
 def inspect(record: Record | Unusable, corpus: str, aerial_size: int | None = None) -> Inspected | Unusable:
     """Decode a record's image, which sets its size, and compute what the collection needs of it.
 
-    Args:
-        corpus: its name in quarantine.csv.
-        aerial_size: side of the aerial images that the generators learn from; None: there are no generators.
+    `aerial_size` is the side of the aerial images that generators learn from; None: there are no generators.
     """
     if isinstance(record, Unusable):
         return Unusable(*map(_escaped, record))
@@ -117,11 +115,8 @@ class Filter:
     def _free_id(self, name: str) -> str:
         """Return the id, with a number before its suffix if another image has it already."""
         stem, dot, suffix = name.rpartition(".")
-        n, free = 1, name
-        while free in self._ids:
-            n += 1
-            free = f"{stem}~{n}{dot}{suffix}"
-        return free
+        names = chain([name], (f"{stem}~{n}{dot}{suffix}" for n in count(2)))
+        return next(free for free in names if free not in self._ids)
 
 
 @dataclass
@@ -215,16 +210,13 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     After a kill images are read again, but no video is decoded and no satellite image sampled twice, and the
     generators' training goes on.
 
-    Args:
-        params: the profile. With `collect.corpora.fakeclue` the records are the released FakeClue's, with its
-            texts, its split and every image that it lists.
-        out: where to write; `artifacts/collect` by default: `records/`, the training corpora and the
-            synthesized images; `benchmarks/<name>/`, empty for one that is left out (`ffpp` repeats the
-            records of FF++'s test split); `satellites/`, generators trained here; `ground_truth.jsonl`,
-            empty if there is none; the tables of `Collected` as CSV.
+    With `collect.corpora.fakeclue` the records are the released FakeClue's, with its texts, its split and
+    every image that it lists. Written to `out` (`artifacts/collect`): `records/`, the training corpora and
+    the synthesized images; `benchmarks/<name>/`, empty for one that is left out (`ffpp` repeats the records
+    of FF++'s test split); `satellites/`, generators trained here; `ground_truth.jsonl`, empty if there is
+    none; the tables of `Collected` as CSV.
 
-    Raises:
-        UserError: a corpus is missing or not in its layout, or no corpus is named at all.
+    Raises `UserError` if a corpus is missing or not in its layout, or none is named at all.
     """
     amounts.need_folders(params)
     settings, models, corpora = params.collect, params.collect.satellites, amounts.planned(params)

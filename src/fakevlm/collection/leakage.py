@@ -34,9 +34,8 @@ def phash(image: Image.Image) -> int | None:
 def nearest(references: np.ndarray, queries: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray]:
     """Return each query's nearest reference, the first of several: (m,) indices, and (m,) bits that differ.
 
-    Args:
-        references, queries: (n,) and (m,) uint64 hashes.
-        distance: the most bits that may differ; where all references are further both results are −1.
+    `references` (n,) and `queries` (m,) are uint64 hashes. Where more than `distance` bits differ from all
+    references both results are −1.
     """
     index, bits = np.full(len(queries), -1), np.full(len(queries), -1)
     rows = max(1, BLOCK // max(1, len(references)))

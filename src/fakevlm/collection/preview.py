@@ -57,9 +57,7 @@ def contact_sheet(records: Iterable[Record], per_row: int = 9, seed: int = 0) ->
 def generated_sheet(records: Iterable[Record], settings: Satellites, columns: int = 9) -> Image.Image:
     """Draw a column for each aerial image: the image, its map, and what each generator made from the map.
 
-    Args:
-        records: collected records; a generated image comes after the aerial image of its group.
-        columns: aerial images at most, the first by path of those that all generators used.
+    The aerial images are the first by path of those that all generators used, at most `columns`.
     """
     reals: dict[str, Record] = {}
     generated: dict[str, dict[str, Record]] = defaultdict(dict)
