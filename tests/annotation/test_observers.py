@@ -61,8 +61,6 @@ def test_annotators_by_back_end() -> None:
     spec = params.annotate.annotators[0]
     with pytest.raises(UserError, match="ground truth"):
         make_annotators([spec], {}, 1)
-    with pytest.raises(UserError, match="twice"):
-        make_annotators([spec, spec], {"a": fake()}, 1)
 
 
 def test_what_the_aggregation_reads_of_an_answer() -> None:

@@ -81,6 +81,5 @@ def test_errors_name_the_cause() -> None:
     with pytest.raises(UserError, match="one label only"):
         planned(many("doc", 4, 0))
     torn = table([("a", 0, "doc", "x", "train"), ("b", 1, "doc", "x", "test")])
-    for share, message in ((0.1, "group x"), (0.5, "train on")):
-        with pytest.raises(UserError, match=message):
-            assign_splits(torn, share, share, seed=1)
+    with pytest.raises(UserError, match="group x"):
+        assign_splits(torn, 0.1, 0.1, seed=1)

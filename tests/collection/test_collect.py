@@ -148,8 +148,6 @@ def test_unusable_profiles_are_named_and_a_benchmark_alone_is_enough(tmp_path: P
     with pytest.raises(UserError, match=f"(?s){missing}"):
         collect(settings(chameleon=tmp_path / "nowhere"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UserError, match=r"benchmarks\.ddvqa is set, but collect\.corpora\.ffpp"):
-        collect(settings(ddvqa=tmp_path, synthetic_satellites=1), tmp_path / "out")
     with pytest.raises(UserError, match="collects no image"):
         collect(settings(), tmp_path / "out")
     root = put(tmp_path / "dmimage", {"real_ucid/a.jpg": picture(3), "dalle_2/c.jpg": picture(5)})

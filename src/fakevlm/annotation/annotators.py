@@ -7,7 +7,6 @@ from fakevlm.annotation.aggregate_llm import LLMAggregator
 from fakevlm.cache import Cache
 from fakevlm.config.params import Annotate, ServedAggregator
 from fakevlm.data.ground_truth import GroundTruth
-from fakevlm.errors import UserError
 from fakevlm.inference.ask import Annotator
 from fakevlm.inference.servers import Client
 from fakevlm.plugins import ANNOTATORS, load
@@ -19,15 +18,7 @@ def served(spec, ground_truths: Mapping[str, GroundTruth], seed: int) -> Annotat
 
 
 def make_annotators(specs: Sequence, ground_truths: Mapping[str, GroundTruth], seed: int) -> list[Annotator]:
-    """Return the annotators of `annotate.annotators`, in their order.
-
-    Raises `UserError`: an unknown back end, two annotators of one name, or what the back end itself lacks.
-    """
-    names = [spec.name for spec in specs]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(
-            f"annotate.annotators: {', '.join(twice)} appears twice", "give each annotator its own name"
-        )
+    """Return the annotators of `annotate.annotators`. Raises `UserError` for what a back end lacks."""
     references = [getattr(spec, "object", spec.backend) for spec in specs]
     makers = [load(reference, ANNOTATORS, "annotate.annotators[].backend") for reference in references]
     return [make(spec, ground_truths, seed) for make, spec in zip(makers, specs, strict=True)]

@@ -24,23 +24,15 @@ _GROUP = 5_000  # captions in a row group
 
 @dataclass(frozen=True)
 class FakeClue:
-    """The results of the stage, as tables without texts.
+    """The results of the stage, as tables without texts."""
 
-    Attributes:
-        images: one row an image of FakeClue, in the order of collection: id, label, category, source,
-            generator, group, split, sha256; `annotators`, how many captioned it (outcome ok); `families`, how
-            many the answer names.
-        outcomes: number of requests by annotator (rows) and outcome (columns); empty if nobody was asked.
-        quality: see `quality.clue_quality`; empty without ground truth.
-        agreement: see `quality.agreement`.
-        metrics: the counts and main numbers, as in metrics.json.
-    """
-
+    # A row an image, as collected: id, label, category, source, generator, group, split, sha256;
+    # `annotators`, how many captioned it (outcome ok); `families`, how many the answer names.
     images: pd.DataFrame
-    outcomes: pd.DataFrame
-    quality: pd.DataFrame
-    agreement: pd.DataFrame
-    metrics: dict
+    outcomes: pd.DataFrame  # requests by annotator (rows) and outcome (columns); empty if nobody was asked
+    quality: pd.DataFrame  # see `quality.clue_quality`; empty without ground truth
+    agreement: pd.DataFrame  # see `quality.agreement`
+    metrics: dict  # the counts and main numbers, as in metrics.json
 
 
 def compare_ids(images: pd.DataFrame, expected: Path, out: Path) -> str:

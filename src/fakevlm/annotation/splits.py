@@ -24,13 +24,8 @@ def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: flo
 
     `records` have columns id, label, category, group, split (None if there is none yet). Given splits are
     kept, others drawn within category and label. The fractions are shares of all records, those with a given
-    split included. Raises `UserError` if a group has two given splits, or nothing is left to train on.
+    split included. Raises `UserError` if a group has two given splits.
     """
-    if val_fraction + test_fraction >= 1:
-        raise UserError(
-            f"annotate.val_fraction + annotate.test_fraction = {val_fraction + test_fraction:g}",
-            "leave something to train on",
-        )
     by_group = records.sort_values("id").groupby("group")
     groups = by_group.agg(
         size=("id", "size"),
@@ -42,10 +37,8 @@ def assign_splits(records: pd.DataFrame, val_fraction: float, test_fraction: flo
     )
     if len(torn := groups.index[groups["splits"] > 1]):
         splits = sorted(records["split"][records["group"] == torn[0]].dropna().unique())
-        raise UserError(
-            f"group {torn[0]} is in the corpus's splits {', '.join(splits)} at once",
-            "check the corpus's split files",
-        )
+        what = f"group {torn[0]} is in the corpus's splits {', '.join(splits)} at once"
+        raise UserError(what, "check the corpus's split files")
     groups["split"] = groups["split"].astype(object)
     for (category, low, high), group in groups.groupby(["category", "low", "high"]):
         rng = _rng(seed, "split", category, sorted({int(low), int(high)}))

@@ -163,16 +163,11 @@ def _benchmarks(params: Params, collected: Path, videos: dict[str, Any]) -> Iter
         elif name == "ffpp":
             frame = read_frame(collected, ["source", "split"])
             records = Records(collected).take(np.flatnonzero(frame.eq(["ff++", "test"]).all(axis=1)))
-        elif name != "ddvqa":
-            records = amounts.READERS[name](root)
-            total = amounts.count(name, root, settings.frames_per_video)
-        elif "ffpp" in roots:
+        elif name == "ddvqa":
             records = ddvqa.read(root, roots["ffpp"], **videos)
         else:
-            raise UserError(
-                "collect.benchmarks.ddvqa is set, but collect.corpora.ffpp, which has its frames, is null",
-                "name FF++'s folder too, or leave DD-VQA out",
-            )
+            records = amounts.READERS[name](root)
+            total = amounts.count(name, root, settings.frames_per_video)
         yield name, chain(track(records, f"benchmark {name}", total), amounts.unread(name, root))
     yield from _others(settings.benchmarks.others, "benchmarks")
 
@@ -278,9 +273,8 @@ def collect(params: Params, out: Path | None = None) -> Collected:
             f"profile {params.profile!r} collects no image",
             "name at least one corpus in collect.corpora or one benchmark in collect.benchmarks",
         )
-    write_ground_truth(
-        (ground_truths[path] for path in sorted(with_ground_truth)), out / "ground_truth.jsonl"
-    )
+    known = [ground_truths[path] for path in sorted(with_ground_truth)]
+    write_ground_truth(known, out / "ground_truth.jsonl")
     problems = pd.DataFrame(training.quarantine, columns=Unusable._fields)
     problems["reason"] = problems["reason"].str.split().str.join(" ")
     origins = read_frame(out / "records", ["source", "label", "generator"]).fillna({"generator": ""})

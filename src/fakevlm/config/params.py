@@ -207,6 +207,8 @@ class Collect(Section):
     leakage_distance: int = Field(ge=0, le=16)
 
     def problems(self) -> Iterator[str]:
+        if self.benchmarks.ddvqa and not self.corpora.ffpp:
+            yield "benchmarks.ddvqa needs corpora.ffpp, which has its frames: name both or neither"
         if self.synthetic_satellites and self.renderer == "fonts":
             yield "renderer fonts draws documents only: set synthetic_satellites to 0; `satellites` are extra"
 
@@ -332,6 +334,10 @@ Aggregator = Annotated[Embedding | ServedAggregator, Field(discriminator="backen
 Source = Literal["genimage", "ff++", "chameleon", "satellite", "doc"]
 
 
+def _twice(names: list[str]) -> str:
+    return ", ".join(sorted({name for name in names if names.count(name) > 1}))
+
+
 class Annotate(Section):
     """FakeClue's texts are asked for and aggregated here."""
 
@@ -350,6 +356,8 @@ class Annotate(Section):
         if self.min_annotators > len(self.annotators):
             more = f"min_annotators {self.min_annotators} is more than the {len(self.annotators)} annotators"
             yield f"{more}: nothing but glaring artifacts would ever be named"
+        if twice := _twice([annotator.name for annotator in self.annotators]):
+            yield f"annotators: {twice} appears twice; give each its own name"
         if (total := self.val_fraction + self.test_fraction) >= 1:
             yield f"val_fraction and test_fraction make {total:g}: leave something to train on"
 
@@ -447,8 +455,8 @@ class Experts(Section):
     spectrum_size: int = Field(ge=16, multiple_of=16)
 
     def problems(self) -> Iterator[str]:
-        if len(set(self.train)) < len(self.train):
-            yield f"train names one twice: {', '.join(self.train)}"
+        if twice := _twice(self.train):
+            yield f"train names {twice} twice"
 
 
 class Servers(Section):
@@ -529,8 +537,8 @@ class Evaluate(Section):
 
     def problems(self) -> Iterator[str]:
         names = [*self.methods, *(b.name for b in self.baselines), *(e.name for e in self.experts)]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            yield f"{', '.join(twice)} appears twice among methods, baselines and experts"
+        if twice := _twice(names):
+            yield f"{twice} appears twice among methods, baselines and experts"
         if "FakeVLM" not in self.methods:
             yield "methods lacks FakeVLM, which every table and figure is about"
 

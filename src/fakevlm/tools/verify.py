@@ -154,10 +154,8 @@ def _fakeclue(root: Path) -> Iterator[Item]:
 
 
 # The checks of a corpus's own lists, given its folder.
-LISTS: dict[str, Callable[[Path], Iterator[Item]]] = {
-    **{key: functools.partial(_images, key) for key in ("cvusa", "m6doc", "loki")},
-    **{"ffpp": _ffpp, "fakeclue": _fakeclue},
-}
+LISTS: dict[str, Callable[[Path], Iterator[Item]]] = {"ffpp": _ffpp, "fakeclue": _fakeclue}
+LISTS |= {key: functools.partial(_images, key) for key in ("cvusa", "m6doc", "loki")}
 
 
 @dataclass
@@ -192,12 +190,11 @@ def verify(key: str, root: Path | None, faces: Path | None = None) -> Report:
         report.problems.append(f"no folder {root}")
     elif root is not None:
         report.items += parts(key, root, catalogue()[key].layout)
+        lists = LISTS | {"ddvqa": functools.partial(_ddvqa, faces=faces)}
         try:
             # Without its layout, the lists would only report the same again.
-            if report.complete and key == "ddvqa":
-                report.items += _ddvqa(root, faces)
-            elif report.complete and key in LISTS:
-                report.items += LISTS[key](root)
+            if report.complete and key in lists:
+                report.items += lists[key](root)
             for _, path, reason in unread(key, root):
                 (report.elsewhere if OUTSIDE in reason else report.problems).append(f"{path}: {reason}")
         except UserError as error:
