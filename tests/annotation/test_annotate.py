@@ -48,7 +48,6 @@ def test_records_and_the_releases_json_say_the_same(built, world: Path, tmp_path
             (answer,) = record.references
             assert answer.startswith(f"This is a {'real' if record.label == REAL else 'fake'} image. ")
     assert sorted(ids) == sorted(fakeclue.images["id"])
-    assert fakeclue.images.groupby("group")["split"].nunique().max() == 1
     assert QUESTION not in (out / "data_json" / "test.json").read_text(), "the release spells it otherwise"
     columns = operator.attrgetter("id", "image", "label", "category", "references")
     read_back = release.read(tmp_path, splits=["test"])
@@ -81,8 +80,6 @@ def test_captions_are_complete_and_in_order(built) -> None:
     table = pd.read_parquet(out / "candidates.parquet")
     keys = list(zip(table["id"], table["annotator"], strict=True))
     assert keys == [(key, name) for key in fakeclue.images["id"] for name in OBSERVERS]
-    counts = table.groupby(["annotator", "outcome"]).size()
-    assert (fakeclue.outcomes.stack()[counts.index] == counts).all()
     for label in (FAKE, REAL):
         record, captions = pick(fakeclue, out, label)
         assert (record.label, len(captions)) == (label, 3)
@@ -122,9 +119,7 @@ def test_ids_unlike_those_listed_are_named(built, tmp_path: Path) -> None:
     assert f"{listed.id[0]} ({listed.split[0]} → absent)" in said
 
 
-def test_missing_stages_are_named(world: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="dvc repro"):
-        annotate(tmp_path, tmp_path / "out", Cache(None))
+def test_a_missing_stage_is_named(world: Path, tmp_path: Path) -> None:
     (tmp_path / "collect").symlink_to(world / "collect")
     with pytest.raises(UserError, match="dvc repro categorize"):
         annotate(tmp_path, tmp_path / "out", Cache(None))

@@ -1,18 +1,15 @@
 """Leakage by perceptual hash: copies are found in any encoding, other and flat images are not."""
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
 from fakevlm.collection import leakage as module
-from fakevlm.collection.collect import collect
 from fakevlm.collection.leakage import COLUMNS, Leakage, nearest, phash
 from fakevlm.data.records import REAL, Record, decode, encode
 from miniworld.world import shoot
-from smallcorpora import put, settings
 
 
 def drawn(seed: int, category: str = "scene") -> Image.Image:
@@ -89,18 +86,3 @@ def test_content_comes_before_likeness_and_each_image_once() -> None:
         ["ddvqa", "same", "a", "content", 0],
     ]
     assert leakage.flat == {"training": 1, "loki": 1}
-
-
-def test_collect_reports_re_encoded_copies_and_drops_nothing(tmp_path: Path) -> None:
-    files = {f"genimage/ADM/train/nature/n1_{n}.JPEG": encode(drawn(n), "JPEG", quality=95) for n in (1, 2)}
-    files["dmimage/real_ucid/copy.jpg"] = encode(drawn(1).resize((80, 80)), "JPEG", quality=70)
-    files["dmimage/dalle_2/other.jpg"] = encode(drawn(3), "PNG")
-    corpora = {name: put(tmp_path, files) / name for name in ("genimage", "dmimage")}
-    results = collect(settings(**corpora), tmp_path / "out")
-    (row,) = results.leakage.values.tolist()
-    copied = ["dmimage", "dmimage/real/real_ucid/copy.jpg", "genimage/real/adm/n1_1.JPEG", "perceptual"]
-    assert row[:4] == copied
-    assert 0 <= row[4] <= 4
-    assert results.benchmarks == {"dmimage": 2}
-    exact = collect(settings(**corpora, leakage_distance=0), tmp_path / "out").leakage
-    assert exact.empty == bool(row[4])

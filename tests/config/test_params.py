@@ -112,11 +112,3 @@ def test_a_section_that_is_null_leaves_its_stage_out(project: Path) -> None:
             begin(load_params("released"), *place)
         note = project.joinpath("artifacts", *place, "README.md").read_text()
         assert "Not part of profile `released`" in note
-
-
-def test_the_paper_profile_has_enough_aerial_images_to_lend_maps() -> None:
-    collect = load_params("paper").collect
-    aerials = sum(collect.at_most[corpus] for corpus in ("cvusa", "vigor"))
-    lenders, settings = (1 - collect.satellites.learn_share) * aerials, collect.satellites
-    # Drawn by lot: five standard deviations and more.
-    assert lenders - 5 * lenders**0.5 > max(settings.gan.images, settings.diffusion.images)

@@ -206,7 +206,6 @@ def test_videos_become_crops_and_frames_without_a_face_are_unusable(tmp_path: Pa
         frame, crop = (np.asarray(Image.open(io.BytesIO(image))) for image in (frames[name], data))
         np.testing.assert_array_equal(crop, cropper(frame, folder / f"{name[:3]}.npy"))
     assert unusable == [("ff++", f"{VIDEOS}/000.mp4#004", "no face found")]
-    assert len(ffpp.video_frames(tmp_path, None, "003", 2, crop=cropper)[1]) == 2, "the video itself is good"
     put(tmp_path, {"original_sequences/youtube/c23/frames/000/012.png": b"a crop"})
     assert ffpp.video_frames(tmp_path, None, "000", 3, crop=cropper) == ([("012.png", b"a crop")], [])
 
@@ -237,6 +236,3 @@ def test_yunet_needs_its_model(tmp_path: Path) -> None:
     for file, problem in ("none.onnx", "(?s)no such file.*opencv_zoo"), ("bad.onnx", "is no YuNet model"):
         with pytest.raises(UserError, match=problem):
             make_cropper(face_crop("opencv", model=tmp_path / file))
-    for detector, model in (("opencv", None), ("landmarks", "x.onnx")):
-        with pytest.raises(ValueError, match="needs model"):
-            face_crop(detector, model=model)

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fakevlm.annotation.aggregate import FAMILIES, Annotation, Candidates, Clue, answer, in_order
-from fakevlm.annotation.captions import is_verdict, split
+from fakevlm.annotation.captions import JUDGEMENT, split
 from fakevlm.annotation.prompts import LABELS, subject
 from fakevlm.cache import Cache
 from fakevlm.config.params import ServedAggregator
@@ -113,7 +113,7 @@ def _clues(reply: _Reply, label: int, min_annotators: int) -> tuple[Clue, ...]:
                 continue
             # The fixed format has no other sentences and semicolons than its own.
             for statement in split(clause.statement, _LEAST_WORDS):
-                if not is_verdict(statement):
+                if not JUDGEMENT.search(statement):
                     clues.setdefault(statement.lower(), Clue(family, statement, annotators, single))
     return in_order(clues.values())
 

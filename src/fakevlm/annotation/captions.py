@@ -37,7 +37,7 @@ _WRONG, _RIGHT = _compiled(_TEXTS["wrong"]), _compiled(_TEXTS["right"])
 EMPHASIS, SLIGHT = _compiled(_TEXTS["emphasis"]), _compiled(_TEXTS["slight"])
 _NEGATION, _NEGATION_END = _compiled(_TEXTS["negation"]), _compiled(_TEXTS["negation_end"])
 _NEGATION_REACH = 5  # words between a negation and the furthest word that it turns over
-_VERDICT = _compiled(_TEXTS["verdict"])
+JUDGEMENT = _compiled(_TEXTS["verdict"])  # in a statement about the whole image: fake, real, generated
 
 
 def _is(match: re.Match[str]) -> str:
@@ -99,8 +99,3 @@ def polarity(statement: str) -> int:
             )
             score += -value if negated else value
     return (score > 0) - (score < 0)
-
-
-def is_verdict(statement: str) -> bool:
-    """Return whether a statement from `split` judges the whole image: fake, real, generated."""
-    return bool(_VERDICT.search(statement))
