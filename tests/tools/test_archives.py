@@ -12,6 +12,7 @@ import pytest
 from fakevlm.errors import UserError
 from fakevlm.tools import archives
 from fakevlm.tools.archives import unpack
+from smallworld import content
 
 GOOD = {"a/1.png": b"one" * 50, "a/b/2.png": b"two" * 70, "3.json": b"{}"}
 
@@ -39,10 +40,6 @@ def special(kind: bytes, link: str = "") -> tarfile.TarInfo:
     info = tarfile.TarInfo()
     info.type, info.linkname = kind, link
     return info
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz", "x.tar.xz", "x.tgz"])

@@ -17,13 +17,13 @@ from fakevlm import paths
 from fakevlm.annotation import released
 from fakevlm.annotation.aggregate import Annotation, Candidates, EmbeddingAggregator
 from fakevlm.annotation.aggregate_llm import LLMAggregator
-from fakevlm.annotation.annotators import make_aggregator, make_annotators
+from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.dataset import FakeClue, compare_ids, counts, write_captions, write_images
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.annotation.quality import AGGREGATE, agreement, clue_quality, kinds_row
 from fakevlm.annotation.splits import plan
 from fakevlm.cache import Cache, answers
-from fakevlm.config.params import Endpoint, Params, Released
+from fakevlm.config.params import Endpoint, Params, Released, ServedAggregator
 from fakevlm.data.clues import KINDS, kinds_named
 from fakevlm.data.csv_files import write_csv
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
@@ -71,7 +71,13 @@ def build(
         write_captions(out, chosen["id"], answered)
         columns = [[Outcome(*row) for row in zip(*each.values(), strict=True)] for each in answered.values()]
         captions = [usable(dict(zip(answered, row, strict=True))) for row in zip(*columns, strict=True)]
-        aggregator = make_aggregator(settings, params.seed, store, requests.picture)
+        spec, least = settings.aggregator, settings.min_annotators
+        if isinstance(spec, ServedAggregator):
+            aggregator = LLMAggregator(
+                spec, least, params.seed, store, requests.picture, settings.concurrency
+            )
+        else:
+            aggregator = EmbeddingAggregator(spec, least)
         annotations = _aggregate(aggregator, chosen, captions)
     chosen = chosen.drop(columns="row").assign(
         status=[one.outcome if one else "no caption" for one in annotations],
