@@ -2,7 +2,6 @@
 
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,13 +40,6 @@ def release(root: Path, prefix: str = "", zipped: bool = True, method: int = zip
     return root
 
 
-def edit(root: Path, split: str, change: Callable[[list], object]) -> None:
-    file = root / f"data_json/{split}.json"
-    rows = json.loads(file.read_text())
-    change(rows)
-    file.write_text(json.dumps(rows))
-
-
 def test_records_of_both_splits_straight_from_the_zips(tmp_path: Path) -> None:
     records, unusable = parted(fakeclue.read(release(tmp_path)))
     assert unusable == []
@@ -74,10 +66,6 @@ def test_images_in_a_folder_of_the_zip_or_unpacked_give_the_same_records(tmp_pat
         assert list(fakeclue.read(root)) == expected
     put(tmp_path / "zipped/train", {TRAIN[0][0]: PICTURES[0]})
     assert list(fakeclue.read(tmp_path / "zipped")) == expected, "an interrupted unpacking hides no zip"
-    put(tmp_path, {"secret.png": PICTURES[0]})
-    edit(root, "test", lambda rows: rows.append(row("../secret.png", FAKE, "doc", 9)))
-    records, unusable = parted(fakeclue.read(root, splits=["test"]))
-    assert (len(records), [problem.path for problem in unusable]) == (2, ["test.json, row 2: ../secret.png"])
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -90,19 +78,20 @@ def test_damaged_entries_and_rows_are_unusable(tmp_path: Path, method: int) -> N
     raw[entry.header_offset + 30 + len(entry.filename)] ^= 0xFF
     file.write_bytes(raw)
 
-    def change(rows: list) -> None:
-        rows[0]["image"] = "genimage/fake/nowhere.png"
-        rows[3]["label"] = 2
-        good = row(TRAIN[0][0], FAKE, "doc", 0)
-        rows += ["not a row", {"image": "x.png"}, row("../../secret.png", FAKE, "doc", 0)]
-        rows += [good | {"label": label} for label in (True, 1.0, "1", None, REAL)]  # it says fake
-        rows += [good | {"image": name} for name in ("/etc/passwd", "a\0.png", "x" * 300, None, "..\\x.png")]
-        question, answer = good["conversations"]
-        wrong = ({"value": None}, {"value": 5}, {"value": "The image appears to be real."}, {"from": "human"})
-        talks = [[question], [question, answer] * 2, *([question, answer | change] for change in wrong)]
-        rows += [good | {"conversations": talk} for talk in talks]
-
-    edit(tmp_path, "train", change)
+    listed = tmp_path / "data_json/train.json"
+    rows = json.loads(listed.read_text())
+    rows[0]["image"] = "genimage/fake/nowhere.png"
+    rows[3]["label"] = 2
+    put(tmp_path.parent, {"secret.png": PICTURES[0]})
+    good = row(TRAIN[0][0], FAKE, "doc", 0)
+    rows += ["not a row", {"image": "x.png"}, row("../secret.png", FAKE, "doc", 0)]
+    rows += [good | {"label": label} for label in (True, 1.0, "1", None, REAL)]  # it says fake
+    rows += [good | {"image": name} for name in ("/etc/passwd", "a\0.png", "x" * 300, None, "..\\x.png")]
+    question, answer = good["conversations"]
+    wrong = ({"value": None}, {"value": 5}, {"value": "The image appears to be real."}, {"from": "human"})
+    talks = [[question], [question, answer] * 2, *([question, answer | change] for change in wrong)]
+    rows += [good | {"conversations": talk} for talk in talks]
+    listed.write_text(json.dumps(rows))
     records, unusable = parted(fakeclue.read(tmp_path, splits=["train"]))
     assert [r.id for r in records] == [TRAIN[1][0]]
     assert [(problem.path.split(": ")[0], problem.reason.split(" (")[0]) for problem in unusable] == [
