@@ -83,6 +83,7 @@ class Project:
 
     folder: Path
     environment: dict[str, str]
+    address: str = ""  # of the server, which executed notebooks and the page name; not compared
 
     def start(self, *command: str) -> Started:
         """Start a Python module as a command, its output into a file."""
@@ -142,7 +143,9 @@ class Project:
             f for place in places for f in (place.rglob("*") if place.is_dir() else [place]) if f.is_file()
         ]
         return {
-            str(file.relative_to(self.folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+            str(file.relative_to(self.folder)): hashlib.sha256(
+                file.read_bytes().replace(self.address.encode(), b"")
+            ).hexdigest()
             for file in sorted(files)
         }
 
@@ -406,8 +409,8 @@ def faults(folder: Path, minutes: float, kills: int, seed: int) -> int:
             (folder / name).mkdir()
             rehearse.copy_checkout(folder / name)
             write_params(folder / name, where)
-        folders = (folder / "plain", folder / "disturbed")
-        plain, project = (Project(place, rehearse.environment(place)) for place in folders)
+        pairs = ((folder / "plain", plain_address), (folder / "disturbed", address))
+        plain, project = (Project(place, rehearse.environment(place), where) for place, where in pairs)
         for each in (plain, project):
             each.must("dvc", "repro", "data.dvc")
         stages = plain.stages()
