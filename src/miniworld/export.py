@@ -124,18 +124,6 @@ def dmimage_jobs(fakes: int, reals: int, seed: int) -> Iterator[Job]:
                 yield Job(f"dmimage/{file}", f"dmimage/{kind}/{file}", category, job_seed, options)
 
 
-def jobs(n: Mapping[str, int], seed: int) -> list[Job]:
-    """Return all single pictures of all corpora; `n` as from `amounts`."""
-    return [
-        *genimage_jobs(n["genimage"], seed),
-        *chameleon_jobs(n["chameleon"], seed),
-        *satellite_jobs(n["cvusa"], n["vigor"], seed),
-        *m6doc_jobs(n["m6doc"], seed),
-        *loki_jobs(n["loki"], seed),
-        *dmimage_jobs(n["dmimage_fakes"], n["dmimage_reals"], seed),
-    ]
-
-
 def paint(job: Job) -> tuple[str, bytes, GroundTruth, list[Block] | None]:
     """Return one picture: (file, JPEG, ground truth, layout if it is a page)."""
     rng = np.random.default_rng(job.seed)
@@ -298,7 +286,15 @@ def export(out: Path, seed: int, numbers: Mapping[str, int], workers: int = 1) -
     for corpus in CORPORA:
         shutil.rmtree(out / corpus, ignore_errors=True)
     files, ground_truths, layouts, faces = [], [], {}, []
-    todo, videos = jobs(numbers, seed), video_jobs(numbers["videos"], seed)
+    videos = video_jobs(numbers["videos"], seed)
+    todo = [
+        *genimage_jobs(numbers["genimage"], seed),
+        *chameleon_jobs(numbers["chameleon"], seed),
+        *satellite_jobs(numbers["cvusa"], numbers["vigor"], seed),
+        *m6doc_jobs(numbers["m6doc"], seed),
+        *loki_jobs(numbers["loki"], seed),
+        *dmimage_jobs(numbers["dmimage_fakes"], numbers["dmimage_reals"], seed),
+    ]
     # Ctrl-C ends this process, and it the workers.
     executor = ProcessPoolExecutor(workers, None, signal.signal, (signal.SIGINT, signal.SIG_IGN))
     try:

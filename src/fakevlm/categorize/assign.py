@@ -32,26 +32,21 @@ _NONE = {"best": np.empty(0, int), "sure": np.empty(0), "overruled": np.empty(0,
 class Outcome:
     """The results of the stage.
 
-    Attributes:
-        categories: id, category, confidence (the model's probability; 1 from a source), origin (source or
-            model), sorted by id.
-        confusion: true, predicted, n: all pairs, of judged images not trained on with a known category.
-        metrics: accuracy, n and recall by category (of the confusion), n_model, n_source; of a model that
-            `eva.train` made accuracy_validation, n_validation, n_train; with `categorize.person`
-            n_human_by_person, the images that the classifier took for something else.
-        log: epoch, loss, accuracy of a model that `eva.train` made; else empty.
+    Metrics: accuracy, n and recall by category (of the confusion), n_model, n_source; of a model that
+    `eva.train` made accuracy_validation, n_validation, n_train; with `categorize.person` n_human_by_person,
+    the images that the classifier took for something else.
     """
 
-    categories: pd.DataFrame
-    confusion: pd.DataFrame
+    categories: pd.DataFrame  # by id: category, confidence (1 from a source), origin (source or model)
+    confusion: pd.DataFrame  # true, predicted, n: of judged images not trained on with a known category
     metrics: dict
-    log: pd.DataFrame
+    log: pd.DataFrame  # epoch, loss, accuracy of a model that `eva.train` made; else empty
 
 
 class Sorter:
     """Sort images by the classifier and, with `categorize.person`, by the judge of people."""
 
-    def __init__(self, model: str, people: Person | None) -> None:
+    def __init__(self, model: str | Path, people: Person | None) -> None:
         self.classifier = eva.load(model)
         self.judge = people and person.JUDGES[people.kind](people)
 
@@ -71,12 +66,11 @@ def classify(
     records: Sequence[Record], model: str | Path, params: Params, cache: Cache
 ) -> tuple[pd.DataFrame, int]:
     """Return id, category and confidence of records, and how many only the judge of people calls human."""
-    settings, folder = params.categorize, paths.resolve(model)
-    name = str(folder) if folder.is_dir() else str(model)
+    settings = params.categorize
     people = settings.person and [settings.person.model_dump(), model_version(settings.person.model)]
-    load = partial(Sorter, name, settings.person)
+    load = partial(Sorter, model, settings.person)
     code = code_version("fakevlm.categorize", "fakevlm.data.records")
-    predictor = Predictor(load, [model_version(name), people, code], settings.batch_size)
+    predictor = Predictor(load, [model_version(model), people, code], settings.batch_size)
     columns = predict(predictor, records, cache, cluster=params.cluster, desc="categorize: EVA-02") or _NONE
     table = columns_of(records, ["id"]).assign(category=np.array(FOUR)[columns["best"]])
     table["confidence"] = columns["sure"].astype(np.float64)
@@ -102,15 +96,9 @@ def measure(table: pd.DataFrame) -> dict:
 def assign(params: Params, folder: Path, ground_truth: Path | None, out: Path) -> Outcome:
     """Run the stage: write `categories.parquet`, `confusion.csv`, `metrics.json`, `log.csv`, `model/`.
 
-    Args:
-        params: `params.categorize.model` names the classifier; None trains the small one.
-        folder: record shards of `collect`, read piece by piece.
-        ground_truth: the miniature's ground truth; None or a missing or empty file elsewhere.
-        out: `artifacts/categorize`.
-
-    Raises:
-        UserError: no records, a model that does not load, too few photographs to train on, two records with
-            one id.
+    Without `params.categorize.model` the small classifier is trained. `folder` has the record shards of
+    `collect`. Raises `UserError` without records, if a model does not load, with too few photographs to train
+    on, and if two records have one id.
     """
     settings, model = params.categorize, params.categorize.model
     log, trained_on, metrics = pd.DataFrame(), set(), {}

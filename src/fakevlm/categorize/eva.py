@@ -1,8 +1,6 @@
-"""EVA-02 classifiers of timm, with their classes mapped to the four categories.
+"""EVA-02 classifiers of timm (Fang et al. 2024, the paper's reference [12]) for the four categories.
 
-EVA-02 is Fang et al. 2024, the paper's reference [12]. params.yaml names a model, or `train` makes a small
-one from photographs whose file names state their class. Both are stored in timm's format.
-"""
+params.yaml names a model, or `train` makes a small one of photographs whose file names state their class."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -89,8 +87,7 @@ def save(classifier: Classifier, folder: Path) -> None:
 def load(name: str | Path) -> Classifier:
     """Return the classifier in a folder of timm's format, or timm's model of that name (ImageNet's classes).
 
-    Raises:
-        UserError: neither a folder nor a timm model, weights are missing, or the classes are not ImageNet's.
+    Raises `UserError` if it is neither, weights are missing, or the classes are not ImageNet's.
     """
     folder = paths.resolve(name)
     try:
@@ -170,14 +167,8 @@ def train(
 ) -> tuple[Classifier, pd.DataFrame]:
     """Return a small classifier of the four categories, trained on RGB photographs of any size, and its log.
 
-    The log has epoch, loss (training) and accuracy (on those that `split` holds out).
-
-    Args:
-        categories: those of the images, of `FOUR`.
-        seed: of weights, order and augmentation.
-
-    Raises:
-        UserError: only one category, or fewer than two images of one.
+    The log has epoch, loss (training) and accuracy (on those that `split` holds out). Raises `UserError` if
+    there is only one category, or fewer than two images of one.
     """
     counts = Counter(categories)
     if len(counts) < 2 or min(counts.values()) < 2:

@@ -34,8 +34,7 @@ def covered(boxes: np.ndarray, width: int, height: int) -> float:
 def detector(settings: Person) -> Judge:
     """Return a judge by an object detector of transformers (DETR, YOLOS …): a folder or a name on the hub.
 
-    Raises:
-        UserError: it does not load, or has no label for persons.
+    Raises `UserError` if it does not load, or has no label for persons.
     """
     import torch
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
@@ -80,11 +79,7 @@ def detector(settings: Person) -> Judge:
 
 
 def head(settings: Person) -> Judge:
-    """Return a judge by a timm classifier with ImageNet-22k's head.
-
-    Raises:
-        UserError: it does not load, or its head has hardly any class of people.
-    """
+    """Return a judge by a timm classifier with ImageNet-22k's head, `UserError` if that knows few people."""
     classifier = eva.load(settings.model)
     people = int(classifier.columns[:, HUMAN].sum())
     if people < FEWEST:

@@ -54,11 +54,7 @@ def _by_synset() -> dict[str, str]:
 
 
 def lexicographer_category(synset: str) -> str:
-    """Return the category of a WordNet 3.0 noun synset (`n01440764`) by the file that its number falls in.
-
-    Raises:
-        UserError: not a noun synset.
-    """
+    """Return the category of a WordNet 3.0 noun synset (`n01440764`) by the file that its number falls in."""
     if not re.fullmatch(r"n\d{8}", synset):
         raise UserError(
             f"{synset!r} is not a WordNet noun synset (n01440764)", "use a model with ImageNet labels"
@@ -74,13 +70,9 @@ def synset_category(synset: str) -> str:
 
 
 def membership(labels: Sequence[str]) -> np.ndarray:
-    """Return the matrix that sums class probabilities into category probabilities.
+    """Return the matrix (n, 4) float32 that sums class probabilities into those of `FOUR`.
 
-    Args:
-        labels: the n classes of a model in order: synsets, or the four categories themselves.
-
-    Returns:
-        (n, 4) float32, a single one in each row, else zeros; columns as in `FOUR`.
+    `labels` are the n classes of a model in order: synsets, or the four categories themselves.
     """
     categories = [label if label in FOUR else synset_category(label) for label in labels]
     return np.array([[category == name for name in FOUR] for category in categories], np.float32)

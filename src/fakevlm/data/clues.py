@@ -1,7 +1,4 @@
-"""The clue lexicon (clues.yaml beside this file), and the kinds of artifact that a text names.
-
-The miniature's annotators use its phrases; the evaluation reads texts with `kinds_named`.
-"""
+"""The clue lexicon (clues.yaml beside this file), and the kinds of artifact that a text names."""
 
 import re
 from collections.abc import Sequence

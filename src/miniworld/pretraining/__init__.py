@@ -1,4 +1,1 @@
-"""Pretraining of the miniature's base model (`make base`), which stands in for LLaVA-1.5.
-
-It learns to see and to describe scenes, never which images are real or fake.
-"""
+"""Pretraining of the miniature's base (`make base`), which stands in for LLaVA-1.5: scenes, no verdicts."""

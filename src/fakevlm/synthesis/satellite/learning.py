@@ -83,7 +83,7 @@ class Learner(ABC):
         """Return images (n, 3, h, w) in −1..1; image i depends on map i and seed i alone."""
 
     def save(self, folder: Path) -> None:
-        """Write sizes and weights of the network that samples (config.json, safetensors)."""
+        """Write the network that samples: config.json, safetensors."""
         next(iter(self.networks.values())).save_pretrained(folder)
 
     def load(self, folder: Path) -> None:

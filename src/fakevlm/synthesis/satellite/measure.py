@@ -35,10 +35,6 @@ def _windows(size: int, part: int) -> np.ndarray:
     return np.array([(x, y, x + side, y + side) for y in starts for x in starts])
 
 
-def _blurred(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    return cv2.GaussianBlur(pixels, (0, 0), sigma)
-
-
 def _peak(grey: np.ndarray) -> float:
     """Return the log of a short wave's power over that of the frequencies around it, at its highest."""
     # Roads and houses have much power in short waves too, but spread over many frequencies.
@@ -54,7 +50,7 @@ def _peak(grey: np.ndarray) -> float:
 
 def _disorder(grey: np.ndarray) -> float:
     """Return the share of edges that do not keep to two directions at right angles, by strength."""
-    soft = _blurred(grey, 1.0)
+    soft = cv2.GaussianBlur(grey, (0, 0), 1.0)
     dx, dy = cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)
     strength = np.hypot(dx, dy)
     turned = strength * np.exp(4j * np.arctan2(dy, dx))  # right angles fall together at four times the angle
@@ -69,10 +65,10 @@ def measures(pixels: np.ndarray, layout: np.ndarray, cell: int) -> dict[str, np.
     """
     image = pixels.astype(np.float32)
     grey = image.mean(-1)
-    fine = grey - _blurred(grey, 1.0)
-    detail = np.abs(_blurred(grey, 0.8) - _blurred(grey, 2.5))
+    fine = grey - cv2.GaussianBlur(grey, (0, 0), 1.0)
+    detail = np.abs(cv2.GaussianBlur(grey, (0, 0), 0.8) - cv2.GaussianBlur(grey, (0, 0), 2.5))
     opponent = np.stack([image[..., 0] - image[..., 1], image[..., 2] - image[..., 1]], -1)
-    colour = opponent - _blurred(opponent, 1.0)
+    colour = opponent - cv2.GaussianBlur(opponent, (0, 0), 1.0)
     shift = image - enlarged(layout, cell).astype(np.float32)
     shift -= shift.mean(-1, keepdims=True)  # brightness aside
     of_window = {
