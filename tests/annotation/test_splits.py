@@ -30,15 +30,6 @@ def planned(rows: list[tuple], balanced: bool = True, seed: int = 1, **categorie
     return plan(table(rows), by_model, val_fraction=0.1, test_fraction=0.2, balanced=balanced, seed=seed)
 
 
-def test_items_stay_together_and_official_splits_are_kept() -> None:
-    records = table(frames() + [(f"s/{n}", n % 2, "satellite", f"photo{n // 2}", None) for n in range(60)])
-    official = records["split"]
-    records["split"] = assign_splits(records, 0.1, 0.3, seed=3)
-    assert records.groupby("group")["split"].nunique().max() == 1
-    assert (records["split"] == official)[official.notna()].all()
-    assert set(records.loc[records["category"] == "satellite", "split"]) == set(SPLITS)
-
-
 @pytest.mark.parametrize(("given", "shares"), [(0, (70, 10, 20)), (60, (70, 10, 20)), (85, (85, 0, 15))])
 def test_shares_hold_within_category_and_label_and_count_given_splits(given: int, shares: tuple) -> None:
     records = table(many("satellite", 100, 100) + many("doc", 200, 100))
@@ -51,12 +42,17 @@ def test_shares_hold_within_category_and_label_and_count_given_splits(given: int
     assert counts.drop(("satellite", 1)).to_numpy().tolist() == [[140, 20, 40], [70, 10, 20], [70, 10, 20]]
 
 
-def test_balance_is_one_to_one_in_every_category_and_split() -> None:
-    rows = many("animal", 90, 50) + many("doc", 20, 40) + frames()
+def test_balance_is_one_to_one_in_every_category_and_split_and_items_stay_together() -> None:
+    pairs = [(f"s/{n}", n % 2, "satellite", f"photo{n // 2}", None) for n in range(60)]
+    rows = many("animal", 90, 50) + many("doc", 20, 40) + frames() + pairs
     chosen = planned(rows)
+    assert chosen.groupby("group")["split"].nunique().max() == 1
+    official = {row[0]: row[4] for row in frames()}
+    kept = dict(zip(chosen["id"], chosen["split"], strict=True))
+    assert kept | official == official | kept, "official splits are kept"
     counts = chosen.groupby(["category", "split"])["label"].agg(["sum", "size"])
     assert (2 * counts["sum"] == counts["size"]).all()
-    assert len(chosen) == 2 * (50 + 20 + 10)
+    assert len(chosen) == 2 * (50 + 20 + 10 + 30)
     assert chosen["id"].is_monotonic_increasing
     assert len(planned(rows, balanced=False)) == len(rows)
 

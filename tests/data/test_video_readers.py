@@ -148,7 +148,6 @@ def face_crop(detector: str = "landmarks", size: int = 16, model: Path | str | N
 def test_template_is_that_of_deepfakebench() -> None:
     # By hand from its script: (30.2946 + 8) · 256/112 = 87.5305; + 38.4 margin; · 256 / 332.8 = 96.8696.
     assert faces.template(256, 1.3)[0] == pytest.approx([96.8696, 120.4340], abs=1e-3)
-    assert faces.template(256, 1.3)[4] == pytest.approx([153.8987, 191.6556], abs=1e-3)
 
 
 def test_the_crop_shows_the_largest_face_where_the_template_has_it() -> None:
@@ -162,9 +161,8 @@ def test_the_crop_shows_the_largest_face_where_the_template_has_it() -> None:
     for n, (x, y) in enumerate(faces.template(256, 1.3)):
         assert crop[round(y), round(x)].tolist() == [255, 40 * n, 0]
     assert (crop[:5, :5] == 0).all()
-    for found, problem in (([], "no face"), ([Face(1.0, np.full((5, 2), 7.0))], "one spot")):
-        with pytest.raises(BadImage, match=problem):
-            Cropper(lambda *_, found=found: found, 256, 1.3)(frame, Path())
+    with pytest.raises(BadImage, match="one spot"):
+        Cropper(lambda *_: [Face(1.0, np.full((5, 2), 7.0))], 256, 1.3)(frame, Path())
 
 
 @pytest.mark.parametrize("count", [5, 68, 81])

@@ -78,7 +78,11 @@ def build(
             )
         else:
             aggregator = EmbeddingAggregator(spec, least)
-        annotations = _aggregate(aggregator, chosen, captions)
+        rows = zip(chosen["id"], chosen["category"], chosen["label"], captions, strict=True)
+        candidates = [Candidates(*row) for row in rows if row[-1]]
+        aggregates = track(aggregator.aggregate(candidates), "aggregate", len(candidates))
+        by_id = {one.id: one for one in aggregates}
+    annotations = [by_id.get(key) for key in chosen["id"]]  # None without captions: nothing to explain
     chosen = chosen.drop(columns="row").assign(
         status=[one.outcome if one else "no caption" for one in annotations],
         annotators=sum((each["status"] == "ok").astype(int) for each in answered.values()),
@@ -143,17 +147,6 @@ def planned(
 def usable(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
     """Return what the aggregation may read, by annotator."""
     return {name: outcome.caption for name, outcome in outcomes.items() if outcome.usable}
-
-
-def _aggregate(
-    aggregator: EmbeddingAggregator | LLMAggregator, chosen: pd.DataFrame, captions: list[dict[str, str]]
-) -> list[Annotation | None]:
-    """Return each image's annotation; None without captions: there is nothing to explain."""
-    rows = zip(chosen["id"], chosen["category"], chosen["label"], captions, strict=True)
-    candidates = [Candidates(*row) for row in rows if row[-1]]
-    aggregates = track(aggregator.aggregate(candidates), "aggregate", len(candidates))
-    annotations = {one.id: one for one in aggregates}
-    return [annotations.get(key) for key in chosen["id"]]
 
 
 def _measure(
