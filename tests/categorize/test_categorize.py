@@ -13,10 +13,10 @@ from timm.data import ImageNetInfo
 from fakevlm.categorize import eva, person, synsets
 from fakevlm.config.params import Person
 from fakevlm.data.ground_truth import GroundTruth, write_ground_truth
-from fakevlm.data.records import Record, decode
+from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.tools import wordnet
-from tinyeva import TINY, assigned, collected, picture, tiny_detector, tiny_head, tiny_model
+from tinyeva import assigned, collected, tiny_detector, tiny_head, tiny_model
 
 # As in WordNet 3.0's data.noun: person, below it a ruler, a sovereign and Circe (an instance); a thing.
 NOUNS = """\
@@ -66,15 +66,6 @@ def test_true_category_by_ground_truth_then_by_file_name(name, source, true, cat
         assert synsets.nature_category(record) is None, "no classifier is trained on it"
 
 
-def test_saved_model_gives_the_same_probabilities(tmp_path: Path) -> None:
-    classifier = eva.wrap(eva.build(TINY, 3), synsets.FOUR)
-    images = [decode(picture("animal", n, 40)) for n in range(3)]
-    before = classifier.probabilities(images)
-    np.testing.assert_allclose(before.sum(1), 1, rtol=1e-5)
-    eva.save(classifier, tmp_path)
-    np.testing.assert_allclose(eva.load(tmp_path).probabilities(images), before, atol=2e-3)  # 16 bit on disk
-
-
 def test_a_named_imagenet_model_is_summed_into_categories(tmp_path: Path) -> None:
     # A seashore, and half as likely a tench; no label names: ImageNet's order.
     folder = tiny_head(tmp_path, {978: 30.0, 0: 30.0 - np.log(2)}, 1000)
@@ -82,14 +73,6 @@ def test_a_named_imagenet_model_is_summed_into_categories(tmp_path: Path) -> Non
     assert dict(zip(synsets.FOUR, scores, strict=True)) == pytest.approx(
         {"animal": 1 / 3, "human": 0, "object": 0, "scene": 2 / 3}, abs=1e-3
     )
-
-
-def test_a_wrong_model_name_is_the_users_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no_such_model"):
-        eva.load("no_such_model")
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="cannot be loaded"):
-        eva.load(tmp_path)
 
 
 def test_assign_learns_and_measures(tmp_path: Path) -> None:
@@ -124,11 +107,6 @@ def test_a_named_model_trains_nothing(tmp_path: Path) -> None:
     outcome = assigned([row for row in collected(1) if row.category], tmp_path / "b", model=model)
     assert list(outcome.categories.origin) == ["source", "source"], "nothing to sort or to measure"
     assert (outcome.metrics["accuracy"], outcome.metrics["n"]) == (None, 0)
-
-
-def test_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="too few labelled photographs"):
-        assigned([row for row in collected(2) if row.source != "genimage"], tmp_path)
 
 
 def test_people_are_the_synsets_below_person(tmp_path: Path) -> None:
@@ -182,7 +160,13 @@ def test_a_22k_heads_people_are_summed(tmp_path: Path) -> None:
     assert scores("n10780632", 0.9) == scores("n09452395", 0.5) == [0]  # too unsure; swamp
 
 
-def test_models_without_people_are_refused(tmp_path: Path) -> None:
+def test_models_and_photographs_of_no_use_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="too few labelled photographs"):
+        assigned([row for row in collected(2) if row.source != "genimage"], tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    for name in ("no_such_model", tmp_path):
+        with pytest.raises(UserError, match=f"{name}.* cannot be loaded"):
+            eva.load(name)
     with pytest.raises(UserError, match="no label 'person' but cat, dog, n/a"):
         person.detector(detecting(tiny_detector(tmp_path / "yolos", label="cat")))
     with pytest.raises(UserError, match="cannot be loaded"):
@@ -190,6 +174,9 @@ def test_models_without_people_are_refused(tmp_path: Path) -> None:
     head = tiny_head(tmp_path / "head", {}, 1000)
     with pytest.raises(UserError, match="only 3 classes of people"):
         person.head(Person(kind="head", model=str(head), score=0.5))
+    for wrong in ({"kind": "detector"}, {"kind": "head", "min_area": 0.1}):
+        with pytest.raises(ValueError, match="needs min_area"):
+            Person(model="x", score=0.5, **wrong)
 
 
 def test_the_stage_asks_the_detector(tmp_path: Path) -> None:
@@ -207,9 +194,3 @@ def test_the_stage_asks_the_detector(tmp_path: Path) -> None:
     assert set(judged.categories.query("origin == 'source'").category) == {"doc", "deepfake"}
     assert small.categories.equals(alone.categories), "a passer-by changes nothing"
     assert small.metrics["n_human_by_person"] == 0
-
-
-@pytest.mark.parametrize("wrong", [{"kind": "detector"}, {"kind": "head", "min_area": 0.1}])
-def test_min_area_goes_with_a_detector_alone(wrong: dict) -> None:
-    with pytest.raises(ValueError, match="needs min_area"):
-        Person(model="x", score=0.5, **wrong)

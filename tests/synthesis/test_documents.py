@@ -102,8 +102,5 @@ def test_the_miniatures_documents_and_aerial_images_come_with_ground_truth() -> 
     assert len({record.sha256 for record, _ in aerials}) == 3
     assert all(true.path == record.id and true.artifacts for record, true in (*drawn, *aerials))
     assert list(synthesize_satellites(0, 17, "miniature")) == documents(0) == []
-
-
-def test_documents_name_what_they_lack() -> None:
     with pytest.raises(UserError, match="no page lends"):
         list(synthesize_documents([], 1, 17, "miniature"))

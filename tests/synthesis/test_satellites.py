@@ -176,14 +176,12 @@ def test_a_killed_run_makes_the_same_images_and_repeats_little(tmp_path: Path, m
     assert len(calls) == 17, "other data are another training"
 
 
-def test_too_few_aerial_images_stop_with_the_cure(tmp_path: Path) -> None:
-    given = settings(gan__images=12)
-    aerials, _ = taken_in(tmp_path / "aerials", given, 6)
+def test_too_few_aerial_images_stop_the_run_unless_none_is_asked_for(tmp_path: Path) -> None:
+    aerials, _ = taken_in(tmp_path / "aerials", settings(), 6)
     with pytest.raises(UserError, match="too few for 12") as error:
-        sampled(aerials, given, tmp_path)
+        sampled(aerials, settings(gan__images=12), tmp_path)
     assert "collect.satellites.learn_share" in error.value.cure
-    none = settings(gan__images=0, diffusion__images=0)
-    assert sampled(aerials, none, tmp_path) == []
+    assert sampled(aerials, settings(gan__images=0, diffusion__images=0), tmp_path) == []
 
 
 def test_the_stage_collects_them(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,10 +250,6 @@ def measured(pixels: np.ndarray, after: np.ndarray) -> dict[str, tuple]:
     return {artifact.kind: (artifact.region, artifact.strength) for artifact in found}
 
 
-def clipped(pixels: np.ndarray) -> np.ndarray:
-    return np.clip(pixels, 0, 255).astype(np.uint8)
-
-
 def test_real_images_seldom_show_any() -> None:
     shown = [measured(image, image) for image in (real(n) for n in range(1000, 1080))]
     per_kind = {kind: np.mean([kind in one for one in shown]) for kind in measure.PARTS}
@@ -272,7 +266,7 @@ def test_the_miniatures_artifacts_are_found_where_they_were_put(kind: str) -> No
         place = makers.Place(np.ones(image.shape[:2], bool), scene, 1, np.random.default_rng(n))
         drawn, box = makers.MAKERS[kind].draw(image.astype(np.float32), place, 1.0)
         x0, y0, x1, y1 = (v / len(image) for v in box)
-        region = measured(clipped(drawn), image).get(kind, ((1, 1, 0, 0),))[0]
+        region = measured(np.clip(drawn, 0, 255).astype(np.uint8), image).get(kind, ((1, 1, 0, 0),))[0]
         hits.append(min(region[2], x1) > max(region[0], x0) and min(region[3], y1) > max(region[1], y0))
     assert np.mean(hits) >= 0.6, f"{kind}: {np.mean(hits):.2f}"
 

@@ -1,7 +1,4 @@
-"""Synthetic documents and satellite images by a renderer (`collect.renderer`; paper section 3.1).
-
-Documents are made layout first: a page of a real corpus lends its layout, which is varied and then filled.
-"""
+"""Synthetic documents and satellite images by a renderer (`collect.renderer`; paper section 3.1)."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
