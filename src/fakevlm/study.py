@@ -136,8 +136,6 @@ def score(predictions: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
     for (benchmark, method), frame in predictions.groupby(["benchmark", "method"], sort=False):
         for subset, mask, _ in metrics.subsets(frame, ("all", "label", "category")):
             part = frame[mask]
-            if part.empty:
-                continue
             label, everything = part["label"].to_numpy(), np.arange(len(part))
             verdicts, p_fake = metrics.codes(part["verdict"].to_numpy()), part["p_fake"].to_numpy()
             several = metrics.detection(label, verdicts, p_fake, everything, everything)
@@ -173,10 +171,8 @@ def _tuned(params: Params, objective: str, out: Path, work: Path) -> pd.DataFram
 def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Run the study and write `artifacts/study/`; return predictions, scores and what the probes chose.
 
-    Interrupted, it goes on where it was (`paths.work`).
-
-    Raises:
-        UserError: an earlier stage has not run, or there is no base model.
+    Interrupted, it goes on where it was (`paths.work`). Raises a UserError where an earlier stage has not
+    run, or there is no base model.
     """
     train, val = (Records(paths.artifacts("annotate", "fakeclue", split)) for split in ("train", "val"))
     tests, work, cache = load_tests(params), paths.work(), open_cache()

@@ -32,14 +32,8 @@ ENTRY = "evaluate.baselines[]"
 CHOICE = "\n\nAnswer with one word: real or fake."
 _WORDS = {"verdict": {"type": "string", "enum": ["real", "fake"]}}
 _SCHEMA = {"type": "object", "properties": _WORDS, "required": ["verdict"], "additionalProperties": False}
-FORCED = {
-    "temperature": 0.0,
-    "max_tokens": 20,
-    "response_format": {
-        "type": "json_schema",
-        "json_schema": {"name": "verdict", "strict": True, "schema": _SCHEMA},
-    },
-}
+_FORMAT = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": _SCHEMA}}
+FORCED = {"temperature": 0.0, "max_tokens": 20, "response_format": _FORMAT}
 
 
 @lru_cache(maxsize=1)
@@ -50,12 +44,7 @@ def standard_prompt() -> str:
 
 
 class BaselineClient(Client):
-    """A baseline's model, which is asked for the forced choice where its answer gives no verdict.
-
-    Args:
-        spec: its entry in `evaluate.baselines`.
-        seed: the profile's, used if the entry has none.
-    """
+    """A baseline's model, which is asked for the forced choice where its answer gives no verdict."""
 
     def __init__(self, spec: Baseline, seed: int) -> None:
         super().__init__(spec, seed, entry=ENTRY, who="baseline")
@@ -89,11 +78,7 @@ class BaselineClient(Client):
 
 
 def baseline(spec: Baseline, seed: int) -> Callable[[Sequence[Record], Any], pd.DataFrame]:
-    """Return a function from records to the answers of an entry of `evaluate.baselines` (see `answers`).
-
-    Raises:
-        UserError: its key is not set.
-    """
+    """Return `answers` of an entry of `evaluate.baselines`; raise a UserError where its key is not set."""
     need_key(spec, ENTRY)
     return lambda records, _: answers(spec, seed, records)
 
@@ -110,7 +95,6 @@ def answers(spec: Baseline, seed: int, records: Sequence[Record], store: Cache |
         spec: its entry in `evaluate.baselines`.
         seed: the profile's, used if the entry has none.
         records: each is asked its own question, the entry's or the standard prompt.
-        store: the cache; None: that of all servers.
 
     Returns:
         n rows in the order of `records`: id, text (null where the server rejected the request), p_fake (NaN),

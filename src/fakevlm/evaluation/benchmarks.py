@@ -2,9 +2,6 @@
 
 FakeClue's test split, LOKI, DMimage, DD-VQA's test questions and frames of FF++'s test videos; README.md says
 which tables each fills. DD-VQA's records have questions of their own, all others get the standard one.
-
-Language models (FakeVLM, its untuned base) give words, a verdict and P(fake). Detectors (the linear-head
-variant of Table 6 and the experts) give P(fake) alone: their verdict is fake from one half on.
 """
 
 import json
@@ -61,11 +58,7 @@ SCHEMA = schema(
 
 
 def folder(benchmark: str) -> Path:
-    """Return where a benchmark's records lie.
-
-    Raises:
-        UserError: there is no such benchmark.
-    """
+    """Return where a benchmark's records lie; raise a UserError where there is no such benchmark."""
     if benchmark == "fakeclue":
         return paths.artifacts("annotate", "fakeclue", "test")
     place = paths.artifacts("collect", "benchmarks", benchmark)
@@ -91,8 +84,7 @@ def sample(records: Sequence[Record], limit: int | None, seed: int) -> Sequence[
 def load(params: Params, benchmark: str) -> Sequence[Record]:
     """Return a benchmark's records, read when they are needed; none where the profile leaves it out.
 
-    Raises:
-        UserError: the stage that makes them has not run, or there is no such benchmark.
+    Raises a UserError where the stage that makes them has not run, or there is no such benchmark.
     """
     return sample(Records(folder(benchmark)), params.evaluate.limit, params.seed)
 
@@ -103,11 +95,7 @@ def meant_for(entries: Sequence[Any], benchmark: str) -> list[Any]:
 
 
 def tuned(params: Params) -> str | Path:
-    """Return FakeVLM's weights: those that `evaluate.model` names, else the ones that stage finetune made.
-
-    Raises:
-        UserError: neither is there.
-    """
+    """Return FakeVLM's weights, of `evaluate.model` or stage finetune; raise a UserError without either."""
     if params.evaluate.model is None and params.finetune is None:
         raise UserError(
             f"{params.profile}: FakeVLM has no weights, for the profile leaves stage finetune out",
@@ -120,15 +108,8 @@ def method(name: Method, params: Params, max_new_tokens: int | None = None) -> A
     """Return who answers for a method of `evaluate.methods`.
 
     FakeVLM answers behind `evaluate.servers` where there are some: they serve it, with its chat template. All
-    else is computed here or on the profile's cluster.
-
-    Args:
-        name: the method.
-        params: the profile.
-        max_new_tokens: longest answer of a language model; None: `evaluate.max_new_tokens`.
-
-    Raises:
-        UserError: its model is not there yet, or the servers' key is not set.
+    else is computed here or on the profile's cluster. Words have at most `max_new_tokens` tokens; None: as
+    `evaluate` has it. Raises a UserError where its model is not there yet, or the servers' key is not set.
     """
     from fakevlm.inference import generate
     from fakevlm.model.llava import DTYPES
@@ -167,13 +148,7 @@ def _load(name: str, folder: Path, precision: str) -> Any:
 
 
 def table(records: Sequence[Record], answers: Mapping[str, Any]) -> pd.DataFrame:
-    """Return one method's answers beside what is known of each record, in the columns of `SCHEMA`.
-
-    Args:
-        records: n of them.
-        answers: n values each, in their order: text, p_fake, verdict, forced, perhaps verdict_forced and
-            outcome.
-    """
+    """Return one method's `Answers` beside what is known of each record, in the columns of `SCHEMA`."""
     frame = columns_of(records, ["id", "group", "label", "category", "generator", "question"])
     lines = ("\n".join(" ".join(r.split()) for r in record.references) for record in without_images(records))
     frame["reference"] = pa.array(lines, pa.string(), size=len(records)).to_pandas()
@@ -188,11 +163,6 @@ def forced_verdicts(answered: pd.DataFrame) -> pd.Series:
     return answered["verdict"].where(answered["verdict"] != "unparsed", choice)
 
 
-def references(cell: str | None) -> list[str]:
-    """Return the references in a cell of the column `reference`, one a line."""
-    return [line for line in (cell or "").split("\n") if line.strip()]
-
-
 class _Scorer:
     """One method's answers, prepared once and scored on any rows."""
 
@@ -204,13 +174,12 @@ class _Scorer:
         if "verdict_forced" in frame and has_text.any() and frame["verdict_forced"].notna().all():
             self.forced = metrics.codes(frame["verdict_forced"].to_numpy())
         self.decides = ~frame["question"].fillna("").map(asks_about_part).to_numpy(dtype=bool)
-        groups = [references(cell) for cell in frame["reference"]]
+        groups = [[line for line in cell.split("\n") if line.strip()] for cell in frame["reference"]]
         self.explains = has_text & np.array([bool(group) for group in groups], dtype=bool)
         self.rouge, self.css = np.zeros(len(frame)), np.zeros(len(frame))
         rows = np.flatnonzero(self.explains)
-        if len(rows):
-            self.rouge[rows] = [rouge_l(texts[n], groups[n]) for n in rows]
-            self.css[rows] = css([texts[n] for n in rows], [groups[n] for n in rows], encode)
+        self.rouge[rows] = [rouge_l(texts[n], groups[n]) for n in rows]
+        self.css[rows] = css([texts[n] for n in rows], [groups[n] for n in rows], encode)
         paths = frame["id"].str.split("#").str[0].tolist()
         annotated, self.true, self.named = clue_tables(paths, texts, ground_truths)
         self.has_clues, self.hits = annotated & has_text & self.decides, self.true & self.named
@@ -223,22 +192,19 @@ class _Scorer:
             if self.forced is not None:
                 yield from metrics.verdict_metrics(self.label, self.forced, inside, both, "_forced")
         inside = np.flatnonzero(rows & self.explains)
-        if len(inside):
-            yield "rouge_l", inside, partial(metrics.mean, self.rouge[inside])
-            yield "css", inside, partial(metrics.mean, self.css[inside])
+        yield "rouge_l", inside, partial(metrics.mean, self.rouge[inside])
+        yield "css", inside, partial(metrics.mean, self.css[inside])
         inside = np.flatnonzero(rows & self.has_clues)
-        if len(inside):
-            hits, named, true = (table[inside].sum(axis=1) for table in (self.hits, self.named, self.true))
-            yield "clue_precision", inside, partial(metrics.ratio, hits, named)
-            yield "clue_recall", inside, partial(metrics.ratio, hits, true)
-            yield "clue_f1", inside, partial(metrics.ratio, 2 * hits, named + true)
+        hits, named, true = (table[inside].sum(axis=1) for table in (self.hits, self.named, self.true))
+        yield "clue_precision", inside, partial(metrics.ratio, hits, named)
+        yield "clue_recall", inside, partial(metrics.ratio, hits, true)
+        yield "clue_f1", inside, partial(metrics.ratio, 2 * hits, named + true)
 
     def kind_metrics(self, column: int) -> Iterator[Metric]:
         """Yield recall and precision of the clues of one kind."""
         for name, table in ("clue_recall", self.true), ("clue_precision", self.named):
             inside = np.flatnonzero(self.has_clues & table[:, column])
-            if len(inside):
-                yield name, inside, partial(metrics.mean, self.hits[inside, column])
+            yield name, inside, partial(metrics.mean, self.hits[inside, column])
 
 
 def score(
@@ -255,8 +221,6 @@ def score(
     Args:
         predictions: rows of `predictions.parquet`.
         ground_truths: known artifacts by path; empty outside the miniature.
-        benchmark: for the column of that name.
-        families: of subsets, of `FAMILIES`.
         encode: sentences → unit rows for CSS; by default the encoder of `params.evaluate.encoder`.
 
     Returns:
@@ -299,13 +263,8 @@ def write(out: Path, schema: pa.Schema, predictions: pd.DataFrame, scores: pd.Da
 def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Run `params.evaluate`'s methods on a benchmark and write `artifacts/evaluate/<benchmark>/`.
 
-    Interrupted, it goes on where it stopped: see `fakevlm.cache`.
-
-    Returns:
-        predictions and scores, as written to `predictions.parquet` and `scores.csv`.
-
-    Raises:
-        UserError: records or a model are not there yet; the message names the stage that makes them.
+    Returns predictions and scores as written. Interrupted, it goes on where it stopped: see `fakevlm.cache`.
+    Raises a UserError where records or a model are not there yet, which names the stage that makes them.
     """
     records, settings = load(params, benchmark), params.evaluate
     predictions = SCHEMA.empty_table().to_pandas()

@@ -47,10 +47,7 @@ def css(
 ) -> np.ndarray:
     """Return the cosine of sentence embeddings of each text and the closest of its references: (n,).
 
-    Args:
-        texts: n answers; an empty one scores 0, for it explains nothing.
-        references: for each, at least one.
-        encode: sentences → unit rows (m, d).
+    An empty text scores 0, for it explains nothing. `encode` gives unit rows (m, d) for m sentences.
     """
     distinct = sorted({*texts, *(r for group in references for r in group)} - {""})
     scores = np.zeros(len(texts))

@@ -141,12 +141,8 @@ def draws(labels: Array, groups: Array, count: int, seed: int) -> Array:
 
     Whole *groups* (a video, an image) are drawn, because frames of a video, its manipulations and questions
     about one image are not independent. Drawing is stratified by the labels in a group: a benchmark fixes
-    how many reals and fakes it has, and no draw of a small subset may lack a class.
-
-    Args:
-        labels, groups: (n,) of the rows.
-        count: number of draws.
-        seed: with the same one all methods are compared on the same images.
+    how many reals and fakes it has, and no draw of a small subset may lack a class. With the same seed all
+    methods are compared on the same images.
     """
     generator = np.random.default_rng(seed)
     weights = np.zeros((count, len(labels)), dtype=np.float32)
@@ -171,21 +167,17 @@ def draws(labels: Array, groups: Array, count: int, seed: int) -> Array:
 
 
 def interval(
-    metric: Callable[[Array | None], Array], weights: Array | None, groups: int | None = None
+    metric: Callable[[Array | None], Array], weights: Array, groups: int | None = None
 ) -> tuple[float, float, float]:
     """Return a metric's value and its 95 % percentile bootstrap interval.
 
     Where all draws give the same value, as when all answers are right, the bootstrap has no interval. A
-    share then gets the exact (Clopper-Pearson) bound of `groups` independent groups; other metrics get none.
-
-    Args:
-        metric: weights → value; None counts each row once.
-        weights: from `draws`; None or empty gives NaN bounds.
-        groups: the number of groups, if the metric is a share of their rows.
+    share then gets the exact (Clopper-Pearson) bound of its `groups` independent groups; other metrics get
+    none. `weights` are those of `draws`; an empty array gives NaN bounds.
     """
     value = float(metric(None))
     unknown = value, float("nan"), float("nan")
-    if weights is None or not len(weights) or np.isnan(value):
+    if not len(weights) or np.isnan(value):
         return unknown
     # In portions, to avoid (draws, n) temporaries in double precision.
     portion = max(1, _PORTION // max(1, weights.shape[1]))

@@ -107,8 +107,7 @@ def settings(params: Params) -> list[tuple[str, float]]:
 def tested(params: Params) -> dict[str, Answers]:
     """Return who answers: FakeVLM, the experts, and the published detectors with weights (not with scores).
 
-    Raises:
-        UserError: a model is not there yet; names the stage that makes it.
+    Raises a UserError where a model is not there yet, which names the stage that makes it.
     """
     # The verdict stands in the first sentence; the explanation after it is not scored here.
     longest, asked = params.robustness.max_new_tokens, params.evaluate
@@ -121,12 +120,8 @@ def study(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ask every method about all perturbations of the records at once, so that workers load each model once.
 
-    Returns:
-        predictions (columns of `SCHEMA`) and scores (of `benchmarks.score`, with `none`, `jpeg=70`, … as
-        subset), in the order of the methods and then of the settings.
-
-    Raises:
-        UserError: there is no method.
+    Returns predictions (columns of `SCHEMA`) and scores (of `benchmarks.score`, with `none`, `jpeg=70`, … as
+    subset), in the order of the methods and then of the settings. Raises a UserError without a method.
     """
     if not methods:
         what = f"{params.profile}.evaluate.methods names neither FakeVLM nor an expert"
@@ -140,22 +135,17 @@ def study(
     frames = [rows.assign(method=name, **answers(images, cache)) for name, answers in methods.items()]
     frame = pd.concat(frames, ignore_index=True)
     # Detection only: without references and ground truth no explanation is scored.
-    scored = []
-    for (_, subset), part in frame.assign(question=None, reference="").groupby(
-        ["method", "subset"], sort=False
-    ):
-        scores = score(part, {}, params, "fakeclue", families=("all",))
-        scored.append(scores.assign(subset=subset))
+    parts = frame.assign(question=None, reference="").groupby(["method", "subset"], sort=False)
+    scores = {key: score(part, {}, params, "fakeclue", families=("all",)) for key, part in parts}
+    scored = [part.assign(subset=subset) for (_, subset), part in scores.items()]
     return frame[SCHEMA.names], pd.concat(scored, ignore_index=True)
 
 
 def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write `artifacts/robustness/predictions.parquet` and `scores.csv`, and return both.
 
-    Interrupted, it goes on where it stopped: see `fakevlm.cache`.
-
-    Raises:
-        UserError: records or a model are not there yet; names the stage that makes them.
+    Interrupted, it goes on where it stopped: see `fakevlm.cache`. Raises a UserError where records or a model
+    are not there yet, which names the stage that makes them.
     """
     with ray_cluster.connected(params.cluster), kept("predictions") as cache:
         predictions, scores = study(params, sample(params), tested(params), cache)

@@ -25,13 +25,8 @@ def to_tensor(images: Sequence[Image.Image | np.ndarray], statistics: Statistics
 def load_clip(name: str, tower: bool = False) -> nn.Module:
     """Return a frozen CLIP vision model, in evaluation mode, on the accelerator.
 
-    Args:
-        name: a folder in Hugging Face format, or a name on the hub.
-        tower: whether `name` is a LLaVA, of which only the vision tower is loaded; else it is a CLIP, whose
-            vision model comes with the projection, in float32.
-
-    Raises:
-        UserError: see `load_weights`.
+    `name` is a folder or on the hub: with `tower` a LLaVA, of which only the vision tower is loaded, else a
+    CLIP, whose vision model comes with the projection, in float32. Raises a UserError as `load_weights` does.
     """
     kind, options = CLIPVisionModelWithProjection, {"dtype": "float32"}
     if tower:

@@ -91,11 +91,8 @@ def mixtures(published: Published) -> list[dict[str, Any]]:
     """Return for each row of Table 3 the share of real images behind its overall accuracy, and which F1 fits.
 
     With recall r of real images, recall f of fakes and a share p of real images, accuracy is pr + (1−p)f,
-    so p = (acc − f)/(r − f); both F1 values follow. Ranges are over the rounding of the three accuracies.
-
-    Returns:
-        method; share, f1_real and f1_fake (lowest and highest, F1 in percent); printed (the overall F1);
-        positive: `real`, `fake`, `either` or `neither`, whose F1 the printed one can be.
+    so p = (acc − f)/(r − f); both F1 values (percent) follow. Ranges (lowest, highest) are over the rounding
+    of the three accuracies. `positive` says which class's F1 the printed overall one can be (`POSITIVE`).
     """
     rounding = np.array(list(product((-0.0005, 0, 0.0005), repeat=3))).T
     rows = []

@@ -56,9 +56,7 @@ def sources(frame: pd.DataFrame) -> Picture:
 def categories(frame: pd.DataFrame, release: pd.DataFrame) -> Picture:
     """Images by category and label, and each category's share beside the released FakeClue's (paper Fig. 2).
 
-    Args:
-        frame: one row an image with category and label.
-        release: category, label, n of the released FakeClue.
+    `frame` has a row an image with category and label; `release` category, label and n.
     """
     picture = Picture(style.WIDE, 2.7)
     axes = picture.subplots(1, 2)

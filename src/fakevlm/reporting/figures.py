@@ -96,14 +96,9 @@ def draw_cases(
 ) -> tuple[list[Case], dict[str, Any]]:
     """Draw images of a benchmark with FakeVLM's answers, a failure among them if there is one.
 
-    Args:
-        seed: joins the run's, so that every figure draws its own.
-        by: `category` or `label_name` (fake or real).
-        groups: values of `by`, drawn from in turn.
-        label_name: fake or real, where only those are shown.
-
-    Returns:
-        the cases, and the numbers for the caption that says how they were drawn.
+    They are drawn in turn from the `groups`, values of `by` (`category` or `label_name`); with `label_name`
+    fakes or real images alone. `seed` joins the run's, so that every figure draws its own. With the cases
+    come the numbers for the caption that says how they were drawn.
     """
     frame = inputs.predictions[benchmark]
     answers = frame[frame.method == METHOD].sort_values("id", kind="stable", ignore_index=True)

@@ -37,8 +37,7 @@ DETECTORS = {
 def load_detector(spec: PublishedExpert) -> Any:
     """Return the detector of an entry with weights, or with a class of its own.
 
-    Raises:
-        UserError: a file is missing, no plain checkpoint, or one of another kind.
+    Raises a UserError where a file is missing, no plain checkpoint, or one of another kind.
     """
     files = [name for name in (spec.weights, spec.features) if name is not None]
     return plugins.load(spec.object or spec.kind, DETECTORS, "evaluate.experts[].object")(*files)
@@ -47,8 +46,7 @@ def load_detector(spec: PublishedExpert) -> Any:
 def published(spec: PublishedExpert, params: Params) -> Answers:
     """Return who answers for an entry of `evaluate.experts`: its detector, or its file of scores.
 
-    Raises:
-        UserError: a file is missing.
+    Raises a UserError where a file is missing.
     """
     files = spec.model_dump(include={"weights", "features", "scores"}, exclude_none=True)
     places = {key: paths.resolve(name) for key, name in files.items()}
@@ -72,12 +70,8 @@ def published(spec: PublishedExpert, params: Params) -> Answers:
 def detector(name: str, load: Callable[[], Any], key: list[Any], params: Params) -> Answers:
     """Return who answers for whatever has `predict(images)` → P(fake): no text, a verdict at one half.
 
-    Each image is judged once, however many questions are asked about it.
-
-    Args:
-        name: of the method.
-        load: returns the detector; called once in each process that computes.
-        key: what identifies the weights.
+    Each image is judged once, however many questions are asked about it. `load` is called once in each
+    process that computes; `key` identifies the weights.
     """
     code = code_version(
         "fakevlm.evaluation.experts", "fakevlm.evaluation.detectors", "fakevlm.evaluation.vision",

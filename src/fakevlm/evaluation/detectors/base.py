@@ -53,15 +53,11 @@ def resnet50(outputs: int, channels: int = 3) -> nn.Module:
 def load_network(file: str, wrapper: str, make: Callable[[Mapping[str, Tensor]], nn.Module]) -> nn.Module:
     """Return a published network, in evaluation mode, on the accelerator.
 
-    The checkpoint is read with `weights_only`: tensors and plain containers, no objects.
+    The checkpoint is read with `weights_only`: tensors and plain containers, no objects. Its state dict is
+    bare or, as the authors' training code keeps it, under the key `wrapper`. `make` builds the network that
+    these tensors are of; its initial weights are never drawn.
 
-    Args:
-        file: the checkpoint; relative ones are taken from the repository's root.
-        wrapper: key under which the authors' training code keeps the state dict; a bare state dict will do.
-        make: builds the network that these tensors are of; its initial weights are never drawn.
-
-    Raises:
-        UserError: there is no such file, it is no state dict, or its names or shapes are not the network's.
+    Raises a UserError where there is no such file, it is no state dict, or not the network's.
     """
     path = paths.resolve(file)
     try:

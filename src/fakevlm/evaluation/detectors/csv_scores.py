@@ -35,9 +35,7 @@ def _read(spec: PublishedExpert) -> pd.Series:
     bad = ~np.isfinite(values) | frame["id"].isna() | (~values.between(0, 1) & probability)
     if bad.any():
         number = "number from 0 to 1" if probability else "number"
-        what = (
-            f"{where}, line {bad.argmax() + 2}: no id, or {values.name} is no {number}"  # the head is line 1
-        )
+        what = f"{where}, line {bad.argmax() + 2}: no id, or {values.name} is no {number}"  # the head is 1
         cure = f"{bad.sum()} such lines: correct them, or leave the images out of all methods"
         raise UserError(what, cure)
     if twice := frame["id"][frame["id"].duplicated()].tolist():
@@ -53,10 +51,7 @@ def read_scores(spec: PublishedExpert, records: Sequence[Record]) -> pd.DataFram
 
     Records are looked up by id, then by image path; rows about other images are counted on stderr. A `score`
     s becomes p_fake = ½ + d / (2 + 2|d|) with d = s − threshold: in the same order, ½ at the threshold, but
-    no probability.
-
-    Raises:
-        UserError: the file does not fit, or some record has no row.
+    no probability. Raises a UserError where the file does not fit, or some record has no row.
     """
     values, ids = _read(spec), columns_of(records, ["id"])["id"]
     images = ids.str.split("#").str[0]

@@ -24,11 +24,9 @@ EACH = 3  # windows of a size
 
 
 def windows(features: Tensor, height: int, width: int) -> list[tuple[slice, slice]]:
-    """Return rows and columns of six windows of an image.
+    """Return rows and columns of six windows of an image of height × width pixels.
 
-    Args:
-        features: (c, s, s) of the image's centre square, not negative.
-        height, width: of the whole image, in pixels.
+    `features` (c, s, s) are those of its centre square, not negative.
     """
     sides, side = features.shape[-1], min(height, width)
     boxes = []
@@ -81,12 +79,7 @@ class FusingNetwork(nn.Module):
         return F.relu(self.fc1(features.mean((2, 3))))
 
     def forward(self, image: Tensor, square: Tensor) -> Tensor:
-        """Return the logits of fake, (n, 1).
-
-        Args:
-            image: (n, 3, h, w), whole and unresized.
-            square: (n, 3, SIZE, SIZE), their centres.
-        """
+        """Return logits of fake (n, 1) of unresized images (n, 3, h, w), centres (n, 3, SIZE, SIZE)."""
         features = self.resnet.forward_features(square)
         parts = [
             F.interpolate(image[n : n + 1, :, *box], (SIZE, SIZE), mode="bilinear", align_corners=True)
