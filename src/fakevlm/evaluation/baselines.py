@@ -89,21 +89,14 @@ def _verdict(outcome: Outcome, prompt: str | None = None) -> verdict.Verdict:
 
 
 def answers(spec: Baseline, seed: int, records: Sequence[Record], store: Cache | None = None) -> pd.DataFrame:
-    """Return a baseline's answers about n records.
+    """Return a baseline's answers about n records; `seed` is used if its entry has none.
 
-    Args:
-        spec: its entry in `evaluate.baselines`.
-        seed: the profile's, used if the entry has none.
-        records: each is asked its own question, the entry's or the standard prompt.
+    Returns n rows in the order of `records`: id, text (null where the server rejected the request), p_fake
+    (NaN), verdict (fake, real, unparsed), verdict_forced (null if the server gives no forced choice), forced
+    (False) and outcome (ok, truncated, refused, empty, rejected).
 
-    Returns:
-        n rows in the order of `records`: id, text (null where the server rejected the request), p_fake (NaN),
-        verdict (fake, real, unparsed), verdict_forced (null if the server gives no forced choice), forced
-        (False) and outcome (ok, truncated, refused, empty, rejected).
-
-    Raises:
-        UserError: no server, key or model; or some requests failed even when repeated: what was answered is
-            kept, and a benchmark with holes is not scored.
+    Raises a UserError where there is no server, key or model; or some requests failed even when repeated:
+    what was answered is kept, and a benchmark with holes is not scored.
     """
     client = BaselineClient(spec, seed)
     with nullcontext(store) if store else cache.answers() as store:

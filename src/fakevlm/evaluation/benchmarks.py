@@ -218,13 +218,9 @@ def score(
 ) -> pd.DataFrame:
     """Return all metrics of all methods, with 95 % intervals from `params.evaluate.bootstrap` draws.
 
-    Args:
-        predictions: rows of `predictions.parquet`.
-        ground_truths: known artifacts by path; empty outside the miniature.
-        encode: sentences → unit rows for CSS; by default the encoder of `params.evaluate.encoder`.
-
-    Returns:
-        `metrics.COLUMNS`, a row for each method, subset and metric, as `predictions` and `FAMILIES` order.
+    They have the columns `metrics.COLUMNS` and a row for each method, subset and metric, in the order of
+    `predictions` and `FAMILIES`. `ground_truths` are known artifacts by path; `encode` (sentences → unit
+    rows, for CSS) is by default the encoder of `params.evaluate.encoder`.
     """
     if encode is None:
         from fakevlm.model import sentence_encoder

@@ -30,14 +30,11 @@ KINDS = ("jpeg", "resize", "blur", "noise", "crop")
 
 
 def perturb(image: Image.Image, kind: str, strength: float, seed: int) -> Image.Image:
-    """Return a perturbed copy of an RGB image, of the same size.
+    """Return a copy of an RGB image, of the same size, perturbed in a way of `KINDS`.
 
-    Args:
-        kind: of `KINDS`.
-        strength: of `jpeg` the quality (1–100), of `resize` (down and up again) and `crop` (the centre,
-            enlarged again) the share of each side, of Gaussian `blur` sigma in pixels, of Gaussian `noise`
-            sigma in grey levels of 255.
-        seed: of the noise; the other kinds draw nothing.
+    `strength` is of `jpeg` the quality (1–100), of `resize` (down and up again) and `crop` (the centre,
+    enlarged again) the share of each side, of Gaussian `blur` sigma in pixels, of Gaussian `noise` (the only
+    kind that draws) sigma in grey levels of 255.
     """
     if kind == "jpeg":
         return decode(encode(image, "JPEG", quality=int(strength)))

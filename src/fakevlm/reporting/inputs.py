@@ -112,8 +112,7 @@ def average_auc(predictions: pd.DataFrame, bootstrap: int, seed: int) -> pd.Data
     are tidy (ffpp, Average, auc; n counts frames); methods without P(fake) or a manipulation are left out.
     """
     rows = []
-    for method, frame in predictions.groupby("method", sort=True):
-        frame = frame.reset_index(drop=True)
+    for method, frame in predictions.groupby("method"):
         label, p_fake = frame.label.to_numpy(), frame.p_fake.to_numpy(dtype=float)
         masks = [(label == 1) | (frame.generator == name).to_numpy() for name in MANIPULATIONS.values()]
         if np.isnan(p_fake).any() or not all(len(set(label[mask])) == 2 for mask in masks):

@@ -43,9 +43,8 @@ STYLE = Path(__file__).with_name("report.mplstyle")  # over matplotlib's default
 class Picture(Figure):
     """A figure that knows how it is saved and shown."""
 
-    def __init__(self, width: float = WIDE, height: float = 2.6, **kwargs: Any) -> None:
-        kwargs.setdefault("layout", "constrained")
-        super().__init__(figsize=(width, height), **kwargs)
+    def __init__(self, width: float, height: float, layout: str = "constrained") -> None:
+        super().__init__(figsize=(width, height), layout=layout)
         FigureCanvasAgg(self)
 
     def png(self, dpi: int = 300) -> bytes:
