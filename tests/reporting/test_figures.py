@@ -69,7 +69,7 @@ def test_the_report_is_complete_and_the_same_twice(root: Path) -> None:
     figures = list(layout()["figures"])
     files = {f"{table}.{suffix}" for table in tables for suffix in ("csv", "md")}
     files |= {f"{figure}.{suffix}" for figure in figures for suffix in ("png", "svg")}
-    assert set(first) == files | {"report.html", "README"}
+    assert set(first) == files | {"report.html", "metrics.json", "README"}
     assert max(len(file) for name, file in first.items() if name.endswith(".png")) <= style.MAX_PNG
     # The page stands alone, shows everything, and says what is whose.
     text = first["report.html"].decode("utf-8")
