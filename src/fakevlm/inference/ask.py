@@ -173,12 +173,9 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 class RequestPredictor:
-    """An annotator as a predictor (see `predict.Predictor`); several records are asked about at a time.
+    """An annotator as a predictor (see `predict.Predictor`); each answer is stored as it comes.
 
-    Args:
-        annotator: the model.
-        store: the cache, which gets each answer as it comes.
-        concurrency: requests under way at a time, if the annotator does not say so itself.
+    `concurrency` requests are under way at a time, if the annotator does not say so itself.
     """
 
     def __init__(self, annotator: Annotator, store: Cache, concurrency: int = 8) -> None:
@@ -288,11 +285,7 @@ def ask_all(
     away drops out, the others finish, and then the run ends with its error: so models that do not fit on the
     machines together can be served one after another.
 
-    Args:
-        requests: without model.
-        annotators: those to ask.
-        store: the cache.
-        concurrency: requests under way at a time, for each annotator that does not say so itself.
+    The requests name no model. See `RequestPredictor` for `concurrency`, which is each annotator's own.
 
     Raises:
         UserError: an annotator cannot go on, and the run stopped at once; or one or several were away, and

@@ -41,9 +41,7 @@ def predictor(
     """Return the predictor of a LLaVA.
 
     Args:
-        name: a model's folder or its name on the hub.
         dtype: torch's name of the weights' type.
-        max_new_tokens: longest answer; longer ones are cut.
         prompt: in which form questions are put: the processor's chat template, or the authors' bare one.
         compiled: whether steps are compiled, with a cache of fixed size; for GPUs.
 

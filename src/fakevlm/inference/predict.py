@@ -100,7 +100,6 @@ def predict(
         records: each is asked its own question or the standard one.
         cache: of whole batches; None: nothing is kept.
         cluster: where to compute; None: in this process.
-        desc: of the progress bar.
 
     Raises:
         UserError: see `ray_cluster.run`; and whatever the model raises.

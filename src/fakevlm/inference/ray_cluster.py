@@ -96,11 +96,7 @@ def run(
 ) -> Iterator[tuple[int, dict]]:
     """Yield each batch's number and columns as it is done. Without batches nothing starts.
 
-    Args:
-        load: returns the model (see `predict.Predictor`); called once in each worker.
-        plan: row numbers of each batch.
-        numbers: of the batches to compute.
-        cluster: where, how many workers, and GPUs for each.
+    `load` and `plan` are those of `predict.Predictor`, `numbers` those of the batches to compute.
 
     Raises:
         UserError: no cluster, not enough GPUs in it, a worker's own UserError, or a batch that ended all who

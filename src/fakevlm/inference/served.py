@@ -107,10 +107,7 @@ class Served(Client):
 
     def predict(self, records: Sequence[Record], store: Cache | None = None) -> Columns:
         """Return text, p_fake, verdict and forced of n records, in their order; answers are kept for good.
-
-        Args:
-            records: each is asked its own question or the standard one.
-            store: the cache; None: that of all servers.
+        Without `store` the cache is that of all servers.
 
         Raises:
             UserError: servers that are not there, will not take a request, give no log-probabilities or read

@@ -69,11 +69,8 @@ def cost(spec: Endpoint, tokens_in: float, tokens_out: float) -> float | None:
 def need_key(spec: Endpoint | Servers, entry: str) -> str:
     """Return the key of an entry's servers, from the environment; empty if they need none.
 
-    Args:
-        entry: its place in params.yaml, for the error.
-
     Raises:
-        UserError: it is not set, or is none.
+        UserError: it is not set, or is none; `entry` is its place in params.yaml.
     """
     if not (variable := spec.api_key_env):
         return ""

@@ -48,10 +48,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     """Return a byte-level BPE tokenizer trained on `texts`; the same texts give the same tokenizer.
 
     The verdict words, with and without a space before them, are one token each, and `<s>` opens every text.
-
-    Args:
-        texts: questions, captions and answers.
-        vocab_size: the largest number of tokens; 4 special ones and 256 bytes come first.
+    There are at most `vocab_size` tokens; 4 special ones and 256 bytes come first.
 
     Raises:
         UserError: `vocab_size` leaves no room for the verdict words.
@@ -116,11 +113,9 @@ def build_llava(
     """Write a random `LlavaForConditionalGeneration` (safetensors) and its `LlavaProcessor` to `folder`.
 
     Args:
-        folder: made if missing.
         texts, vocab_size: see `build_tokenizer`.
         vision, text: `hidden_size`, `layers`, `heads`, `mlp` of the CLIP vision tower and of the Llama.
         image_size, patch_size: sides of the square input and of a patch, pixels.
-        seed: of the weights.
 
     Raises:
         UserError: `image_size` is no multiple of `patch_size`, or the vocabulary is too small.

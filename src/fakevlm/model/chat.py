@@ -35,9 +35,7 @@ def standard(kind: Prompt = "template") -> str:
 def prompt(processor: "LlavaProcessor", question: str | None = None, kind: Prompt = "template") -> str:
     """Return the text up to the answer: `USER: <image>\\n{question} ASSISTANT:` for LLaVA-1.5.
 
-    Args:
-        question: None asks `standard(kind)`.
-        kind: `template`, or `bare` for `<image>{question}`.
+    Of the kind `bare` it is `<image>{question}`. None asks `standard(kind)`.
     """
     if kind == "bare":
         return processor.image_token + _plain(processor, question or standard(kind))

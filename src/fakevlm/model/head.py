@@ -44,10 +44,7 @@ class LlavaForVerdict(LlavaForConditionalGeneration):
     ) -> SequenceClassifierOutput:
         """Return logits (N,) of "fake" and, given labels (N,) with 1 for fake, the mean binary cross-entropy.
 
-        Args:
-            input_ids: (N, T) prompts, padded on the left.
-            pixel_values: (N, 3, H, W).
-            attention_mask: (N, T), 0 on padding.
+        Prompts are (N, T), padded on the left, pixels (N, 3, H, W).
         """
         padded = not bool(attention_mask.all())
         hidden = self.model(
@@ -86,9 +83,5 @@ class Head:
 
 
 def load_head(folder: str | Path, dtype: str = "float32") -> Head:
-    """Return the linear-head model that `finetune(objective="head")` exported.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Return the linear-head model that `finetune(objective="head")` exported; `UserError` without one."""
     return Head(load_model(folder, dtype=dtype, kind=LlavaForVerdict), load_processor(folder))

@@ -86,8 +86,6 @@ def load_weights(
     """Return a model of transformers in evaluation mode, with every parameter read from its files.
 
     Args:
-        kind: the class to load.
-        name: folder in HF format, or a name on the hub.
         new: parameters that the files need not hold, because training begins with them.
         whole: whether the files must not hold other parameters.
         options: of `from_pretrained`.
@@ -135,11 +133,7 @@ def load_model(
 ) -> Model:
     """Return a LLaVA in evaluation mode; its folder's settings of generation are reported and left out.
 
-    Args:
-        dtype: torch's name of the weights' type: `float32`, `bfloat16`, …
-        device: None takes the accelerator where there is one.
-        kind: the class to load; the linear-head variant has its own.
-        name_or_folder, new: the `name` and `new` of `load_weights`.
+    `dtype` is torch's name of the weights' type; without `device` the accelerator is taken, if there is one.
 
     Raises:
         UserError: see `load_weights`; or it is no LLaVA.

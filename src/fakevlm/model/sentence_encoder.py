@@ -36,13 +36,7 @@ def encode(texts: Sequence[str], name: str = "all-MiniLM-L6-v2", batch_size: int
     """Return embeddings (n, d) float32 of length 1; the cosine of two texts is the dot product of their rows.
 
     Each distinct text is encoded once, in sorted order: the order of `texts` does not change the values.
-
-    Args:
-        texts: n texts; may be empty.
-        name: `all-MiniLM-L6-v2` (no network), a folder, or a name on the Hugging Face hub.
-
-    Raises:
-        UserError: no such encoder.
+    `name` may be a folder or a name on the Hugging Face hub. Raises `UserError` if there is no such encoder.
     """
     model = _load(name)
     distinct = sorted(set(texts))

@@ -169,9 +169,7 @@ def find(text: str) -> Claim | None:
 def parse(text: str, question: str | None = None) -> Verdict:
     """Return the verdict that a text gives: `fake`, `real`, or `unparsed` (wrong to every metric).
 
-    Args:
-        text: a model's answer.
-        question: what was asked; decides what a bare "Yes" or "No" means.
+    The question decides what a bare "Yes" or "No" means.
     """
     if claim := find(text):
         return claim.verdict

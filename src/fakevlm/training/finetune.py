@@ -210,10 +210,6 @@ def finetune(
 
     Killed and called again, it goes on from the last complete checkpoint; finished, it only exports again.
 
-    Args:
-        out: the stage's folder.
-        params, objective, data, work, steps: see `Run`.
-
     Raises:
         UserError: see `Run`, `Run.train` and `ranks.start`.
         RuntimeError: a rank failed.

@@ -108,14 +108,7 @@ def zero(section: "DeepSpeed") -> dict[str, Any]:
 def arguments(
     training: "Training", folder: Path, *, seed: int, workers: int, **length: float
 ) -> TrainingArguments:
-    """Return the Trainer's arguments.
-
-    Args:
-        folder: for the checkpoints.
-        seed: of the order of the data and of all else that is drawn.
-        workers: processes that prepare batches.
-        length: the Trainer's `num_train_epochs` or `max_steps`.
-    """
+    """Return the Trainer's arguments; `length` is its `num_train_epochs` or `max_steps`."""
     on_gpu, every = torch.cuda.is_available(), training.checkpoint_every
     # The loss is averaged over the steps since the last line of the log, and a checkpoint does not hold this
     # running sum: so the interval divides that of the checkpoints.
@@ -273,16 +266,10 @@ def train(
     resume: Path | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
-    """Train `model` in place.
+    """Train `model` in place. It has the weights of the checkpoint `resume`, whose state is continued.
 
     `bf16` on a CPU rounds only the factors of the linear layers' products to 16 bits: twice as fast with bf16
     instructions, where autocast would be slower than `fp32`.
-
-    Args:
-        model: with the weights of `resume`, if given.
-        train_set, val_set: what is learned, and what the validation loss is measured on.
-        args: from `arguments`.
-        resume: a complete checkpoint, whose optimizer, schedule, step and random state are continued.
     """
     trainer = _Trainer(
         model=model,
