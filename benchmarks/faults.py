@@ -127,6 +127,14 @@ class Project:
                 with suppress(psutil.Error):
                     process.kill()
             time.sleep(0.05)  # psutil's own wait would take the exit code from `subprocess`
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until what a kill left has ended; until then DVC says that the stage is busy."""
+        time.sleep(2)
+        until = time.monotonic() + PATIENCE
+        while self.processes() and time.monotonic() < until:
+            time.sleep(0.2)
 
     def stages(self) -> list[str]:
         return self.must("dvc", "stage", "list", "--name-only").text.split()
@@ -207,6 +215,7 @@ def disturb(project: Project, stage: str, fault: str, after: float, rng: Random)
         with suppress(psutil.Error, IndexError):
             rng.choice(project.processes()).kill()
         ended = project.end(started)
+        project.wait()
         return ended, ended.wrong(), moment
     if fault in BESIDE:
         other = project.start(*BESIDE[fault], stage)
