@@ -24,7 +24,7 @@ NODES = ("127.0.0.2", "127.0.0.3")
 HOSTS = {"node1": NODES[0], "node2": NODES[1], "gone": "127.0.0.4"}  # nobody listens at the last one
 
 
-def _ports(count: int) -> list[int]:
+def ports(count: int) -> list[int]:
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -61,7 +61,7 @@ def over_ssh(folder: Path) -> Iterator[Path]:
     folder.mkdir(mode=0o700)
     for key in ("user", "host"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
-    (port,) = _ports(1)
+    (port,) = ports(1)
     common = {"Port": port, "HostKey": folder / "host", "AuthorizedKeysFile": folder / "user.pub"}
     common |= {"StrictModes": "no", "UsePAM": "no", "PasswordAuthentication": "no"}
     if os.geteuid() == 0:
@@ -101,11 +101,11 @@ def under_slurm() -> Iterator[None]:
         key, conf = folder / "munge.key", folder / "slurm.conf"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o600)
-        controller, *ports = _ports(1 + len(NODES))
+        controller, *own = ports(1 + len(NODES))
         # What the nodes claim to have is what examples/finetune.sbatch asks for; nothing is bound to it.
         nodes = "\n".join(
             f"NodeName={node} NodeAddr={node} Port={port} CPUs=96 RealMemory=1000 Gres=gpu:8"
-            for node, port in zip(NODES, ports, strict=True)
+            for node, port in zip(NODES, own, strict=True)
         )
         values = {"host": socket.gethostname(), "user": getpass.getuser(), "controller": controller}
         template = (ROOM / "slurm.conf").read_text()

@@ -1,8 +1,6 @@
 """Entries of params.yaml with a server, images that tell it how to behave, and a run."""
 
 import json
-import socket
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +70,3 @@ def aggregate(
 def answered(file: Path) -> int:
     with Cache(file) as store:
         return store._db.execute("SELECT count(*) FROM cache").fetchone()[0]
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -6,12 +6,11 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+import tinyllava
 from fakevlm.cli import app, main
 
 RUNNER = CliRunner()
@@ -21,7 +20,7 @@ RUNNER = CliRunner()
 def photo(tmp_path: Path) -> Path:
     file = tmp_path / "photos" / "photo.png"
     file.parent.mkdir()
-    Image.fromarray(np.random.default_rng(9).integers(0, 256, (50, 50, 3), dtype=np.uint8)).save(file)
+    file.write_bytes(tinyllava.records(1)[0].image)
     return file
 
 

@@ -12,6 +12,9 @@ from fakevlm.config.params import Params, load_params
 from fakevlm.data.records import FAKE, QUESTION, REAL, Record, encode, write_records
 
 ANSWERS = {FAKE: "This is a fake image. Texture: waxy.", REAL: "This is a real image. Texture: fine grain."}
+QUESTIONS = (None, "Does the person's skin look real/fake?", "Is this image fake?")
+TAUGHT = ["This is a fake image. Texture: waxy.", "This is a real image.", "This image is not real."]
+TAUGHT += ["A dog on a sofa.", "Yes.", ""]
 _SMALL = {"hidden_size": 16, "layers": 2, "heads": 2, "mlp": 32}
 SIZES: dict[str, Any] = {"vision": _SMALL, "text": _SMALL, "image_size": 32, "patch_size": 8}
 CATEGORIES = ("animal", "doc")

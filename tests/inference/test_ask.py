@@ -11,12 +11,8 @@ from fakevlm.annotation.prompts import label_prompt
 from fakevlm.cache import Cache
 from fakevlm.errors import UserError
 from fakevlm.inference.ask import Outcome, Request
-from served import PROMPT, answered, ask
+from served import PROMPT, answered, ask, images
 from smallworld import Scripted, annotate, content, make_world
-
-
-def requests(n: int) -> list[Request]:
-    return [Request(f"{i}.jpg", f"{i}.jpg", f"image {i}".encode(), PROMPT) for i in range(n)]
 
 
 class Slow(Scripted):
@@ -97,7 +93,7 @@ def test_requests_overlap_up_to_the_limit_and_images_are_read_as_needed() -> Non
             return super().__getitem__(n)
 
     slow, read = Slow("a"), []
-    outcomes = ask(None, Reading(requests(9)), slow, concurrency=4)
+    outcomes = ask(None, Reading(images(["ok"] * 9)), slow, concurrency=4)
     assert slow.most == 4
     assert slow.asked != sorted(slow.asked), "they finish out of order"
     assert [each.text for each in outcomes] == [f"a saw {i}.jpg" for i in range(9)], "and come back in order"
@@ -113,7 +109,7 @@ def test_each_annotator_has_requests_and_a_pace_of_its_own() -> None:
             return await super().annotate(request)
 
     quick, blocked = Slow("quick"), Blocked("blocked")
-    outcomes = ask(None, requests(9), blocked, quick, concurrency=3)
+    outcomes = ask(None, images(["ok"] * 9), blocked, quick, concurrency=3)
     assert (blocked.most, quick.most) == (2, 3)
     assert [each.text for each in outcomes[:3:2]] == ["blocked saw 0.jpg", "blocked saw 1.jpg"]
 
@@ -143,7 +139,7 @@ def test_who_is_away_stops_no_other_and_is_named_at_once_and_in_the_end(tmp_path
     messages: list[bool] = []
     late = Late("late")
     with pytest.raises(UserError, match="annotator a: no server; annotator b: no server") as caught:
-        ask(tmp_path / "c", requests(9), away("a"), late, away("b"), concurrency=2)
+        ask(tmp_path / "c", images(["ok"] * 9), away("a"), late, away("b"), concurrency=2)
     assert caught.value.cure == "start the servers"
     assert len(late.asked) == 9, "there, and through"
     assert any(messages), "told while it still works"
@@ -153,7 +149,7 @@ def test_a_mistake_stops_all_as_itself_also_behind_one_that_is_away(tmp_path: Pa
     slow, away = Slow("slow"), Failing("a", UserError("nobody there", away=True), at="0.jpg")
     wrong = Failing("b", UserError("wrong key", "another"), at="5.jpg", delay=0.002)
     with pytest.raises(UserError, match="wrong key"):
-        ask(tmp_path / "c", requests(60), away, slow, wrong, concurrency=1)
+        ask(tmp_path / "c", images(["ok"] * 60), away, slow, wrong, concurrency=1)
     assert away.closed
     assert wrong.closed
     assert len(slow.asked) < 20

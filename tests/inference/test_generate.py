@@ -17,11 +17,8 @@ from fakevlm.model import chat, verdict
 from fakevlm.model.llava import load_model, load_processor
 
 pytestmark = pytest.mark.slow
-QUESTIONS = (None, "Does the person's skin look real/fake?", "Is this image fake?")
-RECORDS = tinyllava.records(33, questions=QUESTIONS)  # of different length: padded at the left
-ANSWERS = ["This is a fake image. Texture: waxy.", "This is a real image.", "This image is not real."]
-ANSWERS += ["A dog on a sofa.", "Yes.", ""]
-LONGEST = 12  # cuts the first answer
+RECORDS = tinyllava.records(33, questions=tinyllava.QUESTIONS)  # of different length: padded at the left
+LONGEST = 12  # cuts the first of the answers it is taught
 
 
 def predict(model, processor, records, *, batch_size: int, prompt="template", compiled: bool = False):
@@ -54,10 +51,10 @@ def plain(model, processor, record, prompt: str) -> dict:
 
 @pytest.mark.parametrize("prompt", ["template", "bare"])
 def test_words_and_probabilities_are_those_of_the_plain_way(tmp_path, monkeypatch, capsys, prompt) -> None:
-    folder = tinyllava.taught(tmp_path, RECORDS, ANSWERS, prompt)
+    folder = tinyllava.taught(tmp_path, RECORDS, tinyllava.TAUGHT, prompt)
     model, processor = load_model(folder, device="cpu"), load_processor(folder)
     expected = pd.DataFrame([plain(model, processor, record, prompt) for record in RECORDS])
-    assert expected["text"].nunique() == len(ANSWERS)
+    assert expected["text"].nunique() == len(tinyllava.TAUGHT)
     assert set(expected["verdict"]) == {"fake", "real", "unparsed"}
     assert set(expected["forced"]) == {True, False}
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # steps of fixed size
@@ -68,7 +65,7 @@ def test_words_and_probabilities_are_those_of_the_plain_way(tmp_path, monkeypatc
         assert np.abs(frame["p_fake"] - expected["p_fake"]).max() <= 1e-5
         assert (frame["p_fake"] == verdict.round_log_odds(frame["p_fake"].to_numpy())).all()
     # Where all answers begin with the opening, it is not written again.
-    alike = [record for n, record in enumerate(RECORDS) if n % len(ANSWERS) < 2]
+    alike = [record for n, record in enumerate(RECORDS) if n % len(tinyllava.TAUGHT) < 2]
     frame = predict(model, processor, alike, prompt=prompt, batch_size=32)
     assert frame["text"].tolist() == expected["text"][expected["id"].isin(frame["id"])].tolist()
     assert predict(model, processor, [], batch_size=4).empty
@@ -84,7 +81,7 @@ def test_words_and_probabilities_are_those_of_the_plain_way(tmp_path, monkeypatc
 
 
 def test_only_what_decides_an_answer_makes_it_stale(base, monkeypatch) -> None:
-    records, cache, computed = tinyllava.records(5, questions=QUESTIONS), Cache(None), []
+    records, cache, computed = tinyllava.records(5, questions=tinyllava.QUESTIONS), Cache(None), []
     call = generate.Llava.__call__
     monkeypatch.setattr(generate.Llava, "__call__", lambda *inputs: computed.append(1) or call(*inputs))
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import psutil
@@ -71,12 +72,7 @@ def test_what_a_worker_refuses_or_dies_of_is_told(ray, monkeypatch, fault: str, 
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch) -> None:
-    import ray
-
-    def nobody(**options) -> None:
-        raise ConnectionError("Could not find any running Ray instance.")
-
-    monkeypatch.setattr(ray, "init", nobody)
+    monkeypatch.setattr("ray.init", Mock(side_effect=ConnectionError("Could not find any running Ray.")))
     with pytest.raises(UserError, match="no Ray cluster at 'auto': Could not find"):
         ray_cluster._start(TWO.model_copy(update={"address": "auto"}), {})
 
@@ -114,7 +110,7 @@ def _mortal(load, folder: Path):
 
 
 def test_with_one_worker_killed_the_result_is_that_of_one_process(ray, base: Path, tmp_path: Path) -> None:
-    records = tinyllava.records(25, questions=(None, "Does the person's skin look real/fake?", "Is it?"))
+    records = tinyllava.records(25, questions=tinyllava.QUESTIONS)
     predictor = generate.predictor(base, "float32", batch_size=3, max_new_tokens=8)
     alone = predict(predictor, records)
     with Cache(tmp_path / "c.sqlite") as cache:

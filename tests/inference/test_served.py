@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import tinyllava
+from clusters import ports
 from fakevlm.cache import Cache
 from fakevlm.config.params import Servers
 from fakevlm.errors import UserError
@@ -18,20 +19,16 @@ from fakevlm.inference.served import Served
 from fakevlm.model.llava import load_model, load_processor
 from llavaserver import serving
 from misbehaving import image
-from served import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_servers")]
 
-QUESTIONS = (None, "Does the person's skin look real/fake?", "Is this image fake?")
-RECORDS = tinyllava.records(12, questions=QUESTIONS)
-ANSWERS = ["This is a fake image. Texture: waxy.", "This is a real image.", "This image is not real."]
-ANSWERS += ["A dog on a sofa.", "Yes.", ""]
+RECORDS = tinyllava.records(12, questions=tinyllava.QUESTIONS)
 LONGEST = 24
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tinyllava.taught(tmp_path_factory.mktemp("taught"), RECORDS, ANSWERS)
+    return tinyllava.taught(tmp_path_factory.mktemp("taught"), RECORDS, tinyllava.TAUGHT)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +63,7 @@ def test_two_replicas_that_give_the_tokens_asked_for(server, base, alone, tmp_pa
     urls, file = [f"{server}/vllm/{n}/v1" for n in range(2)], tmp_path / "answers.sqlite"
     _same(_ask(base, *urls, store=Cache(file)), alone)
     away = {"retries": 0, "store": Cache(file)}
-    address = f"http://127.0.0.1:{free_port()}/v1"
+    address = f"http://127.0.0.1:{ports(1)[0]}/v1"
     _same(_ask(base, address, **away), alone)  # all of it from the cache
     with pytest.raises(UserError, match="no server can be reached at"):
         _ask(base, address, records=tinyllava.records(1, seed=9), **away)

@@ -21,13 +21,14 @@ import yaml
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from fakevlm.data.records import decode
+from clusters import ports
+from fakevlm.data.records import decode, encode
 from fakevlm.errors import UserError
 from fakevlm.inference.ask import Outcome, Request
 from fakevlm.inference.servers import Client, Pool, Replica, _Failure, _retry_after, data_url
 from jsonserver import completion
 from misbehaving import raw, requests, serving
-from served import PROMPT, answered, ask, entry, free_port, images, statuses
+from served import PROMPT, answered, ask, entry, images, statuses
 
 pytestmark = pytest.mark.usefixtures("quick_servers")
 
@@ -57,14 +58,15 @@ def test_every_image_ends_with_one_outcome_and_a_rerun_asks_only_what_failed(url
     assert {r["image"] for r in requests(log)[len(asked) :]} == failed
 
 
-def test_images_go_as_data_with_the_prompt_the_sampling_and_the_key(url, log, tmp_path, monkeypatch) -> None:
+def test_images_alone_go_as_data_with_prompt_sampling_and_key(url, log, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("VLM_KEY", "sk-secret-of-ours")
     netrc, wanted, file = tmp_path / "netrc", images(["ok"]), tmp_path / "answers"
     netrc.write_text("machine 127.0.0.1 login me password secret\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     ask(file, wanted, entry(f"{url}/", api_key_env="VLM_KEY", seed=3))
-    ask(None, wanted, entry(url))
+    (_, refused) = ask(None, [*wanted, Request("a", "a", b"GIF? no", PROMPT)], entry(url))
+    assert (refused.status, "not an image" in refused.text) == ("rejected", True)
     with_key, without = requests(log)
     sent = {"kind": "data:image/jpeg;base64", "image": digest(wanted[0]), "prompt": [PROMPT.text]}
     sent |= {"key": "Bearer sk-secret-of-ours"}
@@ -74,13 +76,6 @@ def test_images_go_as_data_with_the_prompt_the_sampling_and_the_key(url, log, tm
     assert without["asked"]["seed"] == 17, "the profile's"
     assert without["key"] is None, "a key of another service is nobody's business"
     assert b"sk-" not in file.read_bytes()
-
-
-def test_what_is_no_image_is_rejected_without_asking(url: str, log: Path) -> None:
-    (outcome,) = ask(None, [Request("a", "a", b"GIF? no", PROMPT)], entry(url))
-    assert outcome.status == "rejected"
-    assert "not an image" in outcome.text
-    assert requests(log) == []
 
 
 def test_what_servers_of_many_makers_send_is_read(url: str) -> None:
@@ -196,7 +191,7 @@ def test_a_replica_that_asks_to_wait_rests_and_the_other_works_on(tmp_path: Path
 
 def test_models_may_be_served_one_after_another(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("fakevlm.inference.servers._NONE_YET", 0.2)
-    wanted, port, file = images(["ok"] * 30), free_port(), tmp_path / "answers"
+    wanted, (port,), file = images(["ok"] * 30), ports(1), tmp_path / "answers"
     away = entry(f"http://127.0.0.1:{port}/v1", name="InternVL2", model="internvl")
     with serving(tmp_path / "a", latency=0.15) as url:
         message = r"annotator InternVL2: no server can be reached at (.|\n)*start the servers"
@@ -212,7 +207,7 @@ def test_models_may_be_served_one_after_another(tmp_path: Path, monkeypatch, cap
 
 def killed(file: Path, heir: Path | None = None) -> list[str]:
     """Ask about 60 images; their server is killed at the twentieth, and one with a log may replace it."""
-    port, servers = free_port(), contextlib.ExitStack()
+    (port,), servers = ports(1), contextlib.ExitStack()
     later = threading.Timer(0.5, lambda: servers.enter_context(serving(heir, latency=0.02, port=port)))
 
     def disturb() -> None:
@@ -268,12 +263,6 @@ def test_a_server_that_dies_of_each_request_and_is_started_anew_is_given_up(monk
     asyncio.run(go())
 
 
-def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, kind, **options)
-    return out.getvalue()
-
-
 def sent(picture: bytes) -> tuple[str, bytes]:
     head, _, body = data_url(picture).partition(";base64,")
     return head.removeprefix("data:"), base64.b64decode(body)
@@ -283,10 +272,10 @@ def test_an_image_is_sent_byte_for_byte_under_its_type() -> None:
     exif = Image.Exif()
     exif[0x010F] = "a camera's name"
     small, grey = Image.new("RGB", (8, 8), (90, 0, 9)), Image.new("L", (8, 8), 90)
-    files = [(kind, encoded(each, kind)) for kind in ("PNG", "JPEG", "WEBP", "GIF") for each in (small, grey)]
+    files = [(kind, encode(each, kind)) for kind in ("PNG", "JPEG", "WEBP", "GIF") for each in (small, grey)]
     # Two pictures in a file, as some cameras write them.
-    double = encoded(small, "MPO", save_all=True, append_images=[grey.convert("RGB")], exif=exif)
-    for kind, picture in [*files, ("JPEG", encoded(small, "JPEG", exif=exif)), ("JPEG", double)]:
+    double = encode(small, "MPO", save_all=True, append_images=[grey.convert("RGB")], exif=exif)
+    for kind, picture in [*files, ("JPEG", encode(small, "JPEG", exif=exif)), ("JPEG", double)]:
         assert sent(picture) == (f"image/{kind.lower()}", picture)
 
 
@@ -298,15 +287,15 @@ def test_a_server_sees_the_pixels_that_a_model_here_sees() -> None:
     flat, clear = Image.fromarray(colours[..., :3]), Image.fromarray(colours)
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
     for picture in (
-        encoded(flat, "JPEG", exif=exif),
-        encoded(flat, "PNG", exif=exif),
-        encoded(flat, "JPEG", xmp=xmp),
-        encoded(flat, "PNG", transparency=(0, 0, 0)),
-        encoded(flat.quantize(8), "PNG", transparency=3),
-        encoded(clear, "PNG"),
-        encoded(clear, "WEBP", lossless=True),
-        encoded(clear.convert("LA"), "PNG"),
-        encoded(Image.fromarray(colours[..., 0].astype(np.uint16) * 257), "PNG"),
+        encode(flat, "JPEG", exif=exif),
+        encode(flat, "PNG", exif=exif),
+        encode(flat, "JPEG", xmp=xmp),
+        encode(flat, "PNG", transparency=(0, 0, 0)),
+        encode(flat.quantize(8), "PNG", transparency=3),
+        encode(clear, "PNG"),
+        encode(clear, "WEBP", lossless=True),
+        encode(clear.convert("LA"), "PNG"),
+        encode(Image.fromarray(colours[..., 0].astype(np.uint16) * 257), "PNG"),
     ):
         mime, bytes_sent = sent(picture)
         assert mime == "image/png"

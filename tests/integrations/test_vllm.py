@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 import tinyllava
+from clusters import ports
 from conftest import ROOT, imported
 from fakevlm.config.params import Params, Servers, load_params
 from fakevlm.data.records import write_records
@@ -27,7 +28,6 @@ from fakevlm.evaluation import benchmarks
 from fakevlm.inference import generate
 from fakevlm.inference.predict import predict
 from llavaserver import serving as stand_in
-from served import free_port
 
 VLLM = os.environ.get("VLLM")
 needs_vllm = pytest.mark.skipif(not VLLM, reason="needs VLLM, the path of a vllm executable")
@@ -92,7 +92,7 @@ def test_a_server_that_says_the_same_passes(evaluated, project, monkeypatch, cap
 @contextmanager
 def serving(model: Path, log: Path, *flags: str) -> Iterator[tuple[str, subprocess.Popen]]:
     """A vLLM server process; yields its address and itself."""
-    port = free_port()
+    (port,) = ports(1)
     command = [VLLM, "serve", str(model), "--host=127.0.0.1", f"--port={port}", "--dtype=float32", *flags]
     # On a CPU: little memory for its cache, its threads where the system puts them.
     names = ("VLLM_CPU_KVCACHE_SPACE", "HF_HUB_OFFLINE", "VLLM_NO_USAGE_STATS", "OMP_NUM_THREADS")
