@@ -97,8 +97,8 @@ def assign(params: Params, folder: Path, ground_truth: Path | None, out: Path) -
     """Run the stage: write `categories.parquet`, `confusion.csv`, `metrics.json`, `log.csv`, `model/`.
 
     Without `params.categorize.model` the small classifier is trained. `folder` has the record shards of
-    `collect`. Raises `UserError` without records, if a model does not load, with too few photographs to train
-    on, and if two records have one id.
+    `collect`; only the miniature has `ground_truth`. Raises `UserError` without records, if a model does not
+    load, with too few photographs to train on, and if two records have one id.
     """
     settings, model = params.categorize, params.categorize.model
     log, trained_on, metrics = pd.DataFrame(), set(), {}

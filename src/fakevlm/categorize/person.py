@@ -79,7 +79,10 @@ def detector(settings: Person) -> Judge:
 
 
 def head(settings: Person) -> Judge:
-    """Return a judge by a timm classifier with ImageNet-22k's head, `UserError` if that knows few people."""
+    """Return a judge by a timm classifier with ImageNet-22k's head.
+
+    Raises `UserError` if it does not load, or its head has hardly any class of people.
+    """
     classifier = eva.load(settings.model)
     people = int(classifier.columns[:, HUMAN].sum())
     if people < FEWEST:

@@ -54,7 +54,7 @@ def _by_synset() -> dict[str, str]:
 
 
 def lexicographer_category(synset: str) -> str:
-    """Return the category of a WordNet 3.0 noun synset (`n01440764`) by the file that its number falls in."""
+    """Return a WordNet 3.0 noun synset's category by its file; `UserError` unless like `n01440764`."""
     if not re.fullmatch(r"n\d{8}", synset):
         raise UserError(
             f"{synset!r} is not a WordNet noun synset (n01440764)", "use a model with ImageNet labels"

@@ -116,11 +116,9 @@ def gate_set(images: int, first: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([shot.pixels for shot in shots]), labels
 
 
-def gate(
-    tower: nn.Module, norm: Norm, *, train: int = 3000, test: int = 1000, epochs: int = 6
-) -> tuple[float, float]:
+def gate(tower: nn.Module, norm: Norm) -> tuple[float, float]:
     """Return accuracy and AUC of a copy of the tower tuned on labels, all on images made for this alone."""
-    tower = copy.deepcopy(tower)
+    tower, train, test, epochs = copy.deepcopy(tower), 3000, 1000, 6
     head = nn.Linear(2 * tower.config.hidden_size, 2)
     x, y = gate_set(train, 0)
     weights = [*tower.parameters(), *head.parameters()]
