@@ -101,8 +101,8 @@ class Dark:
         return darkness(images)
 
 
-def dark(sizes: list[int], key: str = "k") -> dict[str, Any]:
-    return {"CNNSpot": detectors.detector("CNNSpot", lambda: Dark(sizes), [key], settings())}
+def dark(sizes: list[int]) -> dict[str, Any]:
+    return {"CNNSpot": detectors.detector("CNNSpot", lambda: Dark(sizes), ["k"], settings())}
 
 
 def test_study_scores_every_perturbation():
@@ -123,13 +123,12 @@ def test_study_scores_every_perturbation():
 def test_only_what_changes_an_image_makes_the_study_stale(monkeypatch):
     records, params, cache = tinyllava.records(12), settings(), Cache(None)
 
-    def computed(params: Params = params, key: str = "k") -> int:
+    def computed(params: Params = params) -> int:
         sizes: list[int] = []
-        study(params, records, dark(sizes, key), cache)
+        study(params, records, dark(sizes), cache)
         return sum(sizes)
 
     assert (computed(), computed()) == (36, 0)
-    assert computed(key="other weights") == 36
     # Batches of five: the one that the perturbed images begin in is computed anew with them.
     assert 12 <= computed(changed(params, "robustness", jpeg=[40])) < 36
     noisy = changed(params, "robustness", jpeg=[], blur=[], noise=[9])
@@ -147,9 +146,8 @@ def test_the_stage_runs_fakevlm_and_an_expert(project: Path):
     params = params.model_copy(update={"base": str(base)})
     with pytest.raises(UserError, match="experts"):
         robustness.run(params)
-    experts.train_experts(
-        params, tinyllava.records(20, 1), tinyllava.records(10, 2), project / "artifacts/experts"
-    )
+    splits = (tinyllava.records(20, 1), tinyllava.records(10, 2))
+    experts.train_experts(params, *splits, project / "artifacts/experts")
     predicted, _ = robustness.run(params)
     assert predicted.value_counts(["method", "subset"]).tolist() == [12] * 6
     assert predicted.method.unique().tolist() == ["FakeVLM", "Frequency"]
