@@ -66,13 +66,9 @@ def test_univfd_is_a_linear_layer_on_clips_image_features(tmp_path: Path) -> Non
         detectors.load_detector(entry("univfd", file, str(tmp_path)))
 
 
-class Network(torch.nn.Module):
-    """A network as Gram-Net's authors pickle it."""
-
-
 OTHERS = {"model": {"fc1.weight": torch.ones(128, 2048), "fc.bias": torch.ones(2)}}
 NO_CHECKPOINTS = {
-    "pickled": (Network(), "no plain checkpoint"),
+    "pickled": (torch.nn.Identity(), "no plain checkpoint"),
     "html": (b"<html>Too many downloads</html>", "no plain checkpoint"),
     "epoch": ({"epoch": 3}, "holds no state dict, neither bare nor under 'model'"),
     "list": ([torch.ones(1)], "holds no state dict"),

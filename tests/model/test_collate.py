@@ -84,18 +84,6 @@ def test_equals_the_processors_batch_and_labels_are_answer_and_end_only(processo
         assert torch.equal(ids[labels != IGNORE], labels[labels != IGNORE])
 
 
-def test_generation_pads_left_and_has_no_answer(processor, examples):
-    collator = Collator(processor, for_generation=True)
-    batch = collator(examples)
-    assert set(batch) == {"pixel_values", "input_ids", "attention_mask"}
-    assert batch["attention_mask"][:, -1].all()
-    assert (batch["input_ids"][batch["attention_mask"] == 0] == processor.tokenizer.pad_token_id).all()
-    for row, one in zip(batch["input_ids"], examples, strict=True):
-        alone = collator([one])["input_ids"][0]
-        assert torch.equal(row[-len(alone) :], alone)
-        assert processor.tokenizer.decode(alone).endswith("ASSISTANT:")
-
-
 def test_long_answers_are_cut_and_marked(processor):
     collator = Collator(processor, max_length=45)
     short, long = collator.encode([example(1, (32, 32), None, text) for text in ("Fake", ANSWERS[0] * 9)])

@@ -91,12 +91,9 @@ def test_word_ids() -> None:
         verdict.word_ids(bytewise)
 
 
-def test_p_fake_is_a_softmax_and_turns_under_negation() -> None:
+def test_p_fake_is_a_softmax_that_ranks_sure_answers_and_drops_the_machines_noise() -> None:
     assert verdict.p_fake(1.0) == pytest.approx(np.exp(3.0) / (np.exp(3.0) + np.exp(2.0)))
     assert verdict.p_fake(2.0, negated=True) == pytest.approx(1 - verdict.p_fake(2.0))
-
-
-def test_p_fake_ranks_sure_answers_and_drops_the_machines_noise() -> None:
     # Six decimals of P(fake) would make these equal, and half of them float32.
     differences = np.linspace(15, 30, 1000)
     assert (np.diff([verdict.p_fake(difference) for difference in differences]) > 0).all()

@@ -1,6 +1,5 @@
 """Two ranks with ZeRO-2 and ZeRO-3: what they learn, and what they export."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +63,6 @@ def test_the_export_has_the_names_of_the_base_and_loads(base, two, tmp_path, nam
     before, after = (load_file(folder / "model.safetensors") for folder in (base, tmp_path / "model"))
     assert after.keys() - before.keys() == ({"score.weight", "score.bias"} if name == "head" else set())
     assert all(after[key].shape == before[key].shape for key in before)
-    assert [key for key in before if not re.fullmatch(tinyllava.PUBLISHED_NAMES, key)] == []
     dtype = torch.bfloat16 if "bf16" in name else torch.float32
     assert {weights.dtype for weights in after.values()} == {dtype}
     if name == "head":

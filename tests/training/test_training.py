@@ -15,7 +15,7 @@ from transformers import AttentionInterface
 import tinyllava
 from conftest import ROOT, killed_after
 from fakevlm.config.params import DeepSpeed
-from fakevlm.data.records import FAKE, REAL, write_records
+from fakevlm.data.records import write_records
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
 from fakevlm.inference.generate import load_llava
@@ -55,7 +55,6 @@ def test_it_learns_logs_and_exports_what_any_llava_loads(explained):
     (run,) = (folder / "work").iterdir()
     assert sorted(path.name for path in run.iterdir()) == ["checkpoint-36", "checkpoint-40"]
     for path in run.iterdir():
-        assert (path / "complete").exists()
         assert not (path / "training_args.bin").exists(), "it would be a pickle"
     names = {file.name for file in (folder / "out/model").iterdir()}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
@@ -69,10 +68,6 @@ def test_what_is_done_is_exported_and_not_trained_again(base, explained, tmp_pat
     monkeypatch.setattr(trainer, "train", lambda *_: pytest.fail("it had finished already"))
     tuned(base, tmp_path, epochs=8.0)
     assert content(tmp_path / "out") == content(explained[0] / "out")
-    (run,) = (tmp_path / "work").iterdir()
-    (run / "checkpoint-40/trainer_state.json").write_text("{}")
-    assert trainer.finished(run) is None
-    assert trainer.last(run).name == "checkpoint-36"
 
 
 def test_the_folder_is_named_after_everything_that_decides_the_weights(base, tmp_path, monkeypatch, capsys):
@@ -99,17 +94,11 @@ def test_the_folder_is_named_after_everything_that_decides_the_weights(base, tmp
         assert re.fullmatch(told, capsys.readouterr().err.strip()[len("label: training ") :], re.DOTALL)
 
 
-def test_each_objective_has_its_answers(base):
-    fake, real = records = tinyllava.records(2)
-    assert (fake.label, real.label) == (FAKE, REAL)
-    collator = Collator(load_processor(base), 120)
-    examples = Examples(records, collator, "label")
-    batch = examples.collate([examples[0], examples[1]])
-    texts = [collator.processor.decode(row[row != IGNORE]) for row in batch["labels"]]
-    assert texts == [" Fake</s>", " Real</s>"]
-    fake.references.clear()
+def test_a_record_without_answer_is_named():
+    (record,) = tinyllava.records(1)
+    record.references.clear()
     with pytest.raises(UserError, match="no reference answer"):
-        answer(fake, "explanation")
+        answer(record, "explanation")
 
 
 def test_head_learns_and_predicts_alike_in_any_batch(base, tmp_path):
@@ -179,14 +168,12 @@ def test_mirror_flips_half_of_the_images_anew_each_epoch_whether_kept_or_decoded
     assert list(flipped(kept, 0)) == first
 
 
-def test_draw_is_seeded_and_keeps_order(tmp_path):
+def test_draw_is_seeded_and_keeps_order():
     records = tinyllava.records(20)
     drawn = random_subset(records, 7, 3)
     assert drawn == random_subset(records, 7, 3) != random_subset(records, 7, 4)
     assert [records.index(r) for r in drawn] == sorted(records.index(r) for r in drawn)
     assert random_subset(records, 20, 3) == records
-    write_records(records, tmp_path, shard_rows=6)
-    assert list(random_subset(Records(tmp_path), 7, 3)) == drawn
 
 
 def test_a_step_has_random_examples_and_its_batches_like_lengths(base):
@@ -218,11 +205,8 @@ def test_only_what_is_switched_on_moves(base, tmp_path, part, names):
 
 @pytest.mark.parametrize(
     ("tune", "tolerance"),
-    [
-        ({"gradient_checkpointing": True}, 1e-5), ({"batch_size": 2, "gradient_accumulation": 2}, 1e-4),
-        ({"compile": True}, 1e-4), ({"precision": "bf16"}, 0.05),
-    ],
-)  # fmt: skip
+    [({"compile": True}, 1e-4), ({"precision": "bf16", "gradient_checkpointing": True}, 0.05)],
+)
 def test_cheaper_ways_reach_about_the_same_loss(base, explained, tmp_path, tune, tolerance, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     # Inductor's kernels are torch's own matter, and take minutes to build on a CPU.
