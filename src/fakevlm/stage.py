@@ -163,7 +163,7 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
         UserError: unknown notebook, profile or parameter, or params.yaml does not fit. Nothing has run then.
         PapermillExecutionError: a cell failed (also when it raised UserError: see `main`).
     """
-    source, extra = notebook_path(name), extra or {}
+    source, extra, parent = notebook_path(name), extra or {}, os.getppid()
     params = load_params(profile)  # a typo in params.yaml stops here, before slow imports and a kernel
     parameters = ({"profile": profile} if profile else {}) | extra
     try:
@@ -213,7 +213,8 @@ def run(name: str, profile: str | None = None, extra: dict[str, str] | None = No
         part = copy.with_suffix(".part")
         part.write_text(nbformat.writes(normalise(executed)) + "\n", encoding="utf-8")
         part.replace(copy)
-        shutil.rmtree(paths.work())  # after a failure the next run goes on from it
+        if os.getppid() == parent:  # else DVC was killed and records nothing: the next run goes on from here
+            shutil.rmtree(paths.work())  # after a failure the next run goes on from it
     return copy
 
 
@@ -223,11 +224,11 @@ def _explain(error: Exception, name: str, raw: Path) -> int:
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError, strip_color
 
-    if not isinstance(error, PapermillExecutionError | DeadKernelError):
-        raise error
     free = shutil.disk_usage(paths.root()).free  # bytes
-    if isinstance(error, DeadKernelError):
+    if isinstance(error, DeadKernelError) or str(error).startswith("Kernel died"):  # before it was ready
         print(f"\n{name}: its kernel died ({error}). Short of memory?", file=sys.stderr)
+    elif not isinstance(error, PapermillExecutionError):
+        raise error
     elif error.ename == UserError.__name__:
         print(f"\n{name}: {error.evalue}", file=sys.stderr)
         return USER_ERROR

@@ -11,12 +11,13 @@ import typer
 def world(
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("embedded"),
     seed: Annotated[int, typer.Option(help="Seed of all drawings.")] = 17,
+    scale: Annotated[float, typer.Option(help="Factor on all numbers of images.")] = 1.0,
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
 ) -> None:
     """Draw the miniature's raw corpora anew, in the layouts of the real ones."""
-    from miniworld.export import PLAN, export
+    from miniworld.export import amounts, export
 
-    weights = export(out, seed, PLAN["amounts"], workers)
+    weights = export(out, seed, amounts(scale), workers)
     for name, weight in {**weights, "together": sum(weights.values())}.items():
         print(f"{name:12s} {weight / 1e6:7.2f} MB")
 

@@ -35,6 +35,12 @@ FRAMES = 4  # a video
 _H264 = {"crf": "23", "preset": "medium", "x264-params": "cpu-independent=1"}
 
 
+def amounts(scale: float = 1.0) -> dict[str, int]:
+    """Return how many of what to draw, `scale` times those in export.yaml: at least two, videos in pairs."""
+    numbers = {name: max(2, round(n * scale)) for name, n in PLAN["amounts"].items()}
+    return numbers | {"videos": max(6, 2 * round(numbers["videos"] / 2))}
+
+
 class Job(NamedTuple):
     """One picture or video to be drawn."""
 
@@ -275,7 +281,7 @@ def _spoil(out: Path, files: list[str], copies: int) -> None:
 def export(out: Path, seed: int, numbers: Mapping[str, int], workers: int = 1) -> dict[str, int]:
     """Write all corpora and `ground_truth.jsonl` below `out`, in place of old ones; return bytes by corpus.
 
-    `numbers` says how many of what, as export.yaml does. The number of workers, processes, changes no byte.
+    `numbers` says how many of what, as `amounts` does. The number of workers, processes, changes no byte.
     """
     for corpus in CORPORA:
         shutil.rmtree(out / corpus, ignore_errors=True)

@@ -43,5 +43,5 @@ def test_stops_and_flipped_bytes_change_nothing(project: Path, monkeypatch) -> N
     squares = b" ".join(b"%d" % n**2 for n in range(20))
     assert (project / "artifacts/tiny/squares").read_bytes() == squares
     assert not (project / "runs/work/mini/tiny").exists()
-    # At most one more pass: where DVC alone was killed, the stage ends unseen by it and removes its work.
-    assert len((project / "computed").read_text().split()) <= 2 * 20 + len(stops)
+    # A value is computed twice only if a kill came before it was stored.
+    assert len((project / "computed").read_text().split()) <= 20 + len(stops)

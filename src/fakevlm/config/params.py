@@ -7,7 +7,7 @@ key's full name and what is allowed.
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -334,7 +334,7 @@ Aggregator = Annotated[Embedding | ServedAggregator, Field(discriminator="backen
 Source = Literal["genimage", "ff++", "chameleon", "satellite", "doc"]
 
 
-def _twice(names: list[str]) -> str:
+def _twice(names: Sequence[str]) -> str:
     return ", ".join(sorted({name for name in names if names.count(name) > 1}))
 
 
