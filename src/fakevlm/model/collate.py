@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from torchvision.transforms.functional import to_pil_image
 
 from fakevlm.errors import UserError
 from fakevlm.model import chat
@@ -68,11 +67,17 @@ class Collator:
 
         Its pixels are those that `encode` makes of it anyway.
         """
+        if isinstance(image, torch.Tensor):  # ready pixels
+            return image
         resizing = self.processor.image_processor
         if resizing.do_resize and resizing.do_center_crop and (edge := resizing.size.get("shortest_edge")):
             image = without_ends(image, edge)
         if image.width * image.height <= LARGE:
             return image
+        from torchvision.transforms.functional import (
+            to_pil_image,
+        )  # which gpu.py does without
+
         batch = resizing(images=[image], do_rescale=False, do_normalize=False)
         return to_pil_image(batch["pixel_values"][0].to(torch.uint8))
 

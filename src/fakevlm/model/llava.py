@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 import torch
 from jinja2 import TemplateError
-from PIL import Image
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -174,6 +173,8 @@ def load_processor(name_or_folder: str | Path) -> LlavaProcessor:
     Raises:
         UserError: there is none, it is not a LLaVA's, or it does not fit the model.
     """
+    from PIL import Image  # which gpu.py does without
+
     config = load_config(name_or_folder)
     rows, size = config.text_config.vocab_size, (config.vision_config.image_size,) * 2
     try:
