@@ -92,6 +92,8 @@ def make_models(folder: Path) -> None:
 
 def copy_checkout(folder: Path) -> None:
     """Copy all files of the repository that git knows or would add."""
+    if not (ROOT / ".git").exists():
+        sys.exit(f"error: {ROOT} has no .git\n  → run `git init` there; git lists what is copied")
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, listed.split("\0")):

@@ -19,7 +19,7 @@ from typing import Any
 from fakevlm import paths
 from fakevlm.config.params import load_params
 from fakevlm.config.parts import LeftOut
-from fakevlm.errors import UserError
+from fakevlm.errors import GO_ON, UserError, refused
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130  # exit codes
 TRACEBACK_LINES = 15
@@ -42,8 +42,6 @@ ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else debugpy warns about frozen modules at every start
 }
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
-# Why a cell may fail; libraries then say "Operation on closed file" or "unexpected pos 576 vs 534".
-_OUTSIDE = re.compile("No space left on device|Disk quota exceeded|Permission denied|Read-only file system")
 # DeepSpeed's log lines on stdout: "[2026-11-24 15:24:03,928] [WARNING] [file:line] …".
 _LOG_LINE = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\] \[[A-Z]+\] .*\n?", re.MULTILINE)
 
@@ -224,7 +222,6 @@ def _explain(error: Exception, name: str, raw: Path) -> int:
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError, strip_color
 
-    free = shutil.disk_usage(paths.root()).free  # bytes
     if isinstance(error, DeadKernelError) or str(error).startswith("Kernel died"):  # before it was ready
         print(f"\n{name}: its kernel died ({error}). Short of memory?", file=sys.stderr)
     elif not isinstance(error, PapermillExecutionError):
@@ -232,9 +229,8 @@ def _explain(error: Exception, name: str, raw: Path) -> int:
     elif error.ename == UserError.__name__:
         print(f"\n{name}: {error.evalue}", file=sys.stderr)
         return USER_ERROR
-    elif (reason := _OUTSIDE.search("\n".join(error.traceback))) or free < 2**20:
-        what = f"{reason[0] if reason else 'No space left on device'} ({error.evalue})"
-        print(f"\n{name}: {what}\n  → cure that; the next run goes on from here", file=sys.stderr)
+    elif reason := refused("\n".join(error.traceback), paths.root()):
+        print(f"\n{name}: {UserError(f'{reason} ({error.evalue})', GO_ON)}", file=sys.stderr)
         return USER_ERROR
     else:
         # Counted as in the source notebook: papermill adds cells of its own to the raw run.

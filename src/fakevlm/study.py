@@ -30,8 +30,9 @@ from fakevlm.evaluation.metrics import COLUMNS, FAKE
 from fakevlm.inference import generate, ray_cluster
 from fakevlm.inference.predict import Columns, Predictor, predict
 from fakevlm.model.collate import ask
-from fakevlm.model.llava import DTYPES, load_model, load_processor, locate
+from fakevlm.model.llava import DTYPES, load_model, load_processor
 from fakevlm.model.verdict import round_log_odds
+from fakevlm.model.weights import locate
 from fakevlm.progress import say
 from fakevlm.training.data import random_subset
 from fakevlm.training.finetune import Run, finetune

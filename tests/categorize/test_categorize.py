@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from timm.data import ImageNetInfo
 
 from fakevlm.categorize import eva, person, synsets
@@ -169,8 +170,14 @@ def test_models_and_photographs_of_no_use_are_refused(tmp_path: Path) -> None:
             eva.load(name)
     with pytest.raises(UserError, match="no label 'person' but cat, dog, n/a"):
         person.detector(detecting(tiny_detector(tmp_path / "yolos", label="cat")))
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match=r"categorize.person.model.* could be loaded"):
         person.detector(detecting(tmp_path))
+    damaged = tiny_detector(tmp_path / "damaged")
+    tensors = load_file(damaged / "model.safetensors")
+    del tensors["vit.layernorm.weight"]
+    save_file(tensors, damaged / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"1 missing \(vit.layernorm.weight\)"):
+        person.detector(detecting(damaged))
     head = tiny_head(tmp_path / "head", {}, 1000)
     with pytest.raises(UserError, match="only 3 classes of people"):
         person.head(Person(kind="head", model=str(head), score=0.5))

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -171,6 +172,15 @@ def test_a_mistake_in_a_rank_is_written_for_the_notebook(tuned, capsys):
     assert "max_length is 20" in capsys.readouterr().err
     folder = Run(params, "explanation").folder
     assert "max_length is 20" in json.loads((folder / ranks.ERROR).read_text())[0]
+
+
+def test_a_disk_that_is_full_of_a_checkpoint_is_told(tuned, capsys, monkeypatch):
+    tuned(None, **TUNE)
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda state, *_, **options: save(state, "/dev/full", **options))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=4096))
+    assert child.main([]) == 2
+    assert "No space left on device ([enforce fail" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
-from fakevlm import paths
 from fakevlm.categorize import eva
 from fakevlm.categorize.synsets import FOUR
 from fakevlm.config.params import Person
@@ -39,18 +38,13 @@ def detector(settings: Person) -> Judge:
     import torch
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
-    folder = paths.resolve(settings.model)
-    name = str(folder) if folder.is_dir() else settings.model
+    from fakevlm.model.weights import cannot_load, load_weights, locate
+
     try:
-        processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
-        model = AutoModelForObjectDetection.from_pretrained(
-            name, use_safetensors=True, trust_remote_code=False
-        )
+        processor = AutoImageProcessor.from_pretrained(locate(settings.model), trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"categorize.person.model: {settings.model!r} cannot be loaded ({type(error).__name__}: {error})",
-            "name an object detector in safetensors, by folder or hub name such as facebook/detr-resnet-50",
-        ) from error
+        raise cannot_load("image processor (categorize.person.model)", settings.model, error) from error
+    model = load_weights(AutoModelForObjectDetection, settings.model, whole=False)
     labels = {str(label).lower(): int(number) for number, label in model.config.id2label.items()}
     if "person" not in labels:
         raise UserError(
@@ -58,7 +52,7 @@ def detector(settings: Person) -> Judge:
             f"but {', '.join(sorted(labels)[:10])} …",
             "name a detector of COCO's classes, such as facebook/detr-resnet-50 or hustvl/yolos-tiny",
         )
-    model = model.eval().to(eva.device())
+    model = model.to(eva.device())
 
     @torch.inference_mode()
     def judge(images: Sequence[Image.Image]) -> np.ndarray:

@@ -35,7 +35,8 @@ from fakevlm.errors import UserError
 from fakevlm.evaluation.vision import IMAGENET, load_clip, to_tensor
 from fakevlm.inference.predict import Predictor, predict
 from fakevlm.model.collate import without_ends
-from fakevlm.model.llava import check_numbers, device, load_config, load_processor
+from fakevlm.model.llava import load_config, load_processor
+from fakevlm.model.weights import check_numbers, device
 from fakevlm.progress import bar
 
 SIGMA, QUALITY = (0.0, 3.0), (30, 100)  # CNNSpot's augmentation: blur in pixels, quality of JPEG

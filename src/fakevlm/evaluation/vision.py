@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPVisionModel, CLIPVisionModelWithProjection
 
-from fakevlm.model.llava import device, load_config, load_weights
+from fakevlm.model.llava import load_config
+from fakevlm.model.weights import device, load_weights
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of RGB in 0–1
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -21,7 +21,8 @@ from fakevlm.data.records import Record
 from fakevlm.inference.predict import Columns, Predictor
 from fakevlm.model import chat, verdict
 from fakevlm.model.collate import Collator, Example, on_device
-from fakevlm.model.llava import load_model, load_processor, locate
+from fakevlm.model.llava import load_model, load_processor
+from fakevlm.model.weights import locate
 from fakevlm.progress import say
 
 OPENING = "This is a"  # of every answer that the model is trained on; what P(fake) falls back on

@@ -1,12 +1,11 @@
 """Load LLaVA from a folder or from the Hugging Face hub."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from jinja2 import TemplateError
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoProcessor,
@@ -17,44 +16,17 @@ from transformers import (
 )
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
-from transformers.utils import logging
 
-from fakevlm import paths
-from fakevlm.errors import UserError
+from fakevlm.model import weights
 from fakevlm.model.build import CHAT_TEMPLATE
 from fakevlm.model.collate import Collator, Example
+from fakevlm.model.weights import cannot_load, load_weights, locate
 from fakevlm.progress import say
-
-logging.disable_progress_bar()
-logging.set_verbosity_error()  # what it would warn of is an error here: see `load_weights`
 
 _HARMLESS = ("transformers_version", "use_cache")  # settings of generation that decide no answer
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # params.yaml's names of precisions
 
-AnyModel = TypeVar("AnyModel")
 Model = TypeVar("Model", bound=LlavaForConditionalGeneration)
-
-
-def device() -> torch.device:
-    """Return the accelerator where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-_best_device = device  # where a parameter of that name hides it
-
-
-def locate(name: str | Path) -> str:
-    """Return the path of a folder, taken from the repository's root, or else the name, for the hub."""
-    folder = paths.resolve(name)
-    return str(folder) if folder.is_dir() else str(name)
-
-
-def _cannot_load(what: str, name: str | Path, error: Exception | str) -> UserError:
-    return UserError(
-        f"no {what} could be loaded from {str(name)!r}: {error}",
-        "name a folder in Hugging Face format with weights in safetensors, or such a model of the hub; "
-        "pointers of Git LFS become files by `git lfs pull`",
-    )
 
 
 class LastLayer(LlamaDecoderLayer):
@@ -77,49 +49,6 @@ def skip_unread(model: LlavaForConditionalGeneration) -> None:
     last = model.model.language_model.layers[-1]
     if type(last) is LlamaDecoderLayer:
         last.__class__ = LastLayer
-
-
-def load_weights(
-    kind: type[AnyModel], name: str | Path, *, new: Sequence[str] = (), whole: bool = True, **options: Any
-) -> AnyModel:
-    """Return a model of transformers in evaluation mode, with every parameter read from its files.
-
-    Args:
-        new: parameters that the files need not hold, because training begins with them.
-        whole: whether the files must not hold other parameters.
-        options: of `from_pretrained`.
-
-    Raises:
-        UserError: there is no such model, its parameters are not those in the files, or they are no numbers.
-    """
-    options |= {"trust_remote_code": False, "use_safetensors": True, "output_loading_info": True}
-    try:
-        model, report = kind.from_pretrained(locate(name), ignore_mismatched_sizes=True, **options)
-    except (OSError, ValueError, ImportError, AttributeError, SafetensorError) as error:
-        raise _cannot_load("model", name, error) from error
-    problems = {
-        "missing": sorted(set(report["missing_keys"]) - set(new)),
-        "unexpected": sorted(report["unexpected_keys"]) if whole else [],
-        "of another shape": sorted(str(key[0]) for key in report["mismatched_keys"]),
-    }
-    if listed := [
-        f"{len(k)} {what} ({', '.join(k[:3])}{', …' * (len(k) > 3)})" for what, k in problems.items() if k
-    ]:
-        raise UserError(
-            f"the weights in {str(name)!r} do not fit the model: {'; '.join(listed)}",
-            "the folder is damaged or holds another kind of model: make or fetch it again",
-        )
-    if not is_deepspeed_zero3_enabled():  # else each rank has a part of them
-        check_numbers(name, dict(model.named_parameters()))
-    return model.eval()
-
-
-def check_numbers(source: str | Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raise `UserError` if tensors hold inf or nan, or a matrix nothing but zeros."""
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all() or (tensor.ndim > 1 and tensor.numel() > 1 and not tensor.any()):
-            what = f"{name} in {str(source)!r} holds inf, nan or nothing but zeros"
-            raise UserError(what, "the training diverged, or the file is damaged: make or fetch it again")
 
 
 def load_model(
@@ -150,7 +79,7 @@ def load_model(
         # would also revert renamings that it never did, and save names that nobody can load.
         model._weight_conversions = [change for change in model._weight_conversions if change.was_used()]
         return model  # its weights lie on the ranks' devices
-    return model.to(_best_device() if device is None else device)
+    return model.to(weights.device() if device is None else device)
 
 
 def load_config(name_or_folder: str | Path) -> LlavaConfig:
@@ -160,7 +89,7 @@ def load_config(name_or_folder: str | Path) -> LlavaConfig:
         if not isinstance(config, LlavaConfig):
             raise ValueError(f"it is a {config.model_type}")
     except (OSError, ValueError) as error:
-        raise _cannot_load("LLaVA", name_or_folder, error) from error
+        raise cannot_load("LLaVA", name_or_folder, error) from error
     return config
 
 
@@ -201,5 +130,5 @@ def load_processor(name_or_folder: str | Path) -> LlavaProcessor:
         if (given := tuple(encoded.pixels.shape[1:])) != size:
             raise ValueError(f"it makes images of {given} pixels, and the model takes {size}")
     except (OSError, ValueError, TypeError, TemplateError) as error:
-        raise _cannot_load("processor that fits the model", name_or_folder, error) from error
+        raise cannot_load("processor that fits the model", name_or_folder, error) from error
     return processor

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from fakevlm.config.params import load_params
-from fakevlm.errors import UserError
+from fakevlm.errors import GO_ON, UserError, refused
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -45,6 +45,10 @@ def main(argv: list[str] | None = None) -> int:
             run.train()
         except UserError as error:
             (run.folder / ranks.ERROR).write_text(json.dumps([error.what, error.cure]), encoding="utf-8")
+            raise
+        except Exception as error:
+            if reason := refused(str(error), run.folder):
+                raise UserError(f"{run.folder}: {reason} ({error})", GO_ON) from error
             raise
     except UserError as error:
         print(f"finetune {arguments.objective}: {error}", file=sys.stderr, flush=True)

@@ -32,7 +32,7 @@ VAL_LIMIT = 1000  # validation records that the loss is measured on, at most
 VAL_SHARE = 0.05  # the same, for each training record
 MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
 # The code that decides the weights: what stage `finetune` depends on in dvc.yaml.
-_MODEL = [f"fakevlm.model.{name}" for name in ("build", "chat", "collate", "head", "llava")]
+_MODEL = [f"fakevlm.model.{name}" for name in ("build", "chat", "collate", "head", "llava", "weights")]
 CODE = ("fakevlm.data.records", "fakevlm.data.shards", *_MODEL, "fakevlm.training")
 LIBRARIES = ("torch", "transformers", "accelerate", "deepspeed")
 

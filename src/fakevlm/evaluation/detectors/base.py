@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fakevlm import paths
 from fakevlm.errors import UserError
 from fakevlm.evaluation.vision import CLIP, IMAGENET, load_clip, to_tensor
-from fakevlm.model.llava import check_numbers, device
+from fakevlm.model.weights import check_numbers, device
 
 
 class Detector:

@@ -21,7 +21,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from fakevlm.evaluation.detectors.base import Detector, load_network
-from fakevlm.model.llava import device
+from fakevlm.model.weights import device
 
 SIZE = 512  # pixels a side, of the authors' form
 # A branch: its name in the published tensors, the channels it gets, the names of its two reducing layers.

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fakevlm.evaluation.detectors.base import Detector, load_network, resnet50
 from fakevlm.evaluation.vision import IMAGENET, to_tensor
-from fakevlm.model.llava import device
+from fakevlm.model.weights import device
 
 CHANNELS, REDUCTION, GROUPS, BLOCKS = 64, 16, 4, 8
 GREY = (0.11, 0.59, 0.3)  # weights of the pattern's channels, which stand in the order BGR
