@@ -66,6 +66,8 @@ def tiny_detector(folder: Path, label: str = "person", box: tuple[float, ...] = 
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = YolosForObjectDetection(config)
+        for parameter in model.parameters():  # a model of zeros is refused as damaged
+            torch.nn.init.normal_(parameter, std=0.02)
     heads = model.class_labels_classifier, model.bbox_predictor
     for head, bias in zip(heads, (torch.tensor([0.0, 5, 0, 0]), torch.tensor(box).logit()), strict=True):
         torch.nn.init.normal_(head.layers[-1].weight, std=1e-9)
