@@ -6,7 +6,7 @@ from typing import Any
 
 from fakevlm.annotation.aggregate import Annotation, Candidates
 from fakevlm.annotation.aggregate_llm import LLMAggregator
-from fakevlm.annotation.annotators import make_annotators
+from fakevlm.annotation.annotate import make_annotators
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.cache import Cache
 from fakevlm.config.params import Baseline, Endpoint, ServedAggregator

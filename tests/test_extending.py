@@ -12,7 +12,7 @@ from PIL import Image
 
 import tinyllava
 from conftest import ROOT
-from fakevlm.annotation.annotators import make_annotators
+from fakevlm.annotation.annotate import make_annotators
 from fakevlm.collection.collect import collect
 from fakevlm.config.params import PublishedExpert, load_params
 from fakevlm.data.corpora.m6doc import Page

@@ -101,7 +101,7 @@ def graph() -> grimp.ImportGraph:
     for module in sorted(imports.modules):
         if "." in module:
             imports.add_import(importer=module, imported=module.rpartition(".")[0])
-    loaded = {"annotation.annotators": plugins.ANNOTATORS, "synthesis.rendered": plugins.RENDERERS}
+    loaded = {"annotation.annotate": plugins.ANNOTATORS, "synthesis.rendered": plugins.RENDERERS}
     for module, registered in loaded.items():
         for reference in registered.values():
             imports.add_import(importer=f"fakevlm.{module}", imported=reference.split(":")[0])

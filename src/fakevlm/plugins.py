@@ -18,7 +18,7 @@ RENDERERS = {
 # annotate.annotators[].backend: (entry of params.yaml, ground truth by path, seed) -> `Annotator`.
 ANNOTATORS = {
     "observer": "miniworld.observers:ScriptedAnnotator",
-    "endpoint": "fakevlm.annotation.annotators:served",
+    "endpoint": "fakevlm.annotation.annotate:served",
 }
 REFERENCE = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # module:object
 

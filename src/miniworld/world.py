@@ -17,7 +17,7 @@ from fakevlm.data.corpora.m6doc import Page
 from fakevlm.data.ground_truth import Artifact, GroundTruth
 from fakevlm.data.page_layout import jitter
 from fakevlm.data.records import FAKE, REAL
-from fakevlm.synthesis.jpeg import encode_jpeg
+from fakevlm.synthesis.rendered import encode_jpeg
 from miniworld import artifacts
 from miniworld.canvas import Canvas, Part, noise
 from miniworld.fitting import FITTING, MANIPULATIONS, OBJECTS

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from fakevlm.annotation.annotators import make_annotators
+from fakevlm.annotation.annotate import make_annotators
 from fakevlm.config.params import load_params
 from fakevlm.data.clues import kinds_named
 from fakevlm.data.ground_truth import Artifact, GroundTruth
@@ -69,4 +69,4 @@ def test_what_the_aggregation_reads_of_an_answer() -> None:
     read[("truncated", "It is **odd.** The e.g")] = "It is **odd.**"
     read[("truncated", "The fur is wa")] = ""
     assert {answer: Outcome(*answer).caption for answer in read} == read
-    assert not Outcome("ok", "  ").usable
+    assert not Outcome("ok", "  ").caption

@@ -125,7 +125,7 @@ def params(project: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     (project / "artifacts/experts/cnnspot").mkdir(parents=True)
     (project / "artifacts/experts/cnnspot/config.json").write_text("{}")
     write_records(ffpp(), project / "artifacts/collect/benchmarks/ffpp")
-    monkeypatch.setattr(benchmarks, "_load", lambda *_: SimpleNamespace(predict=unsure))
+    monkeypatch.setattr("fakevlm.evaluation.experts.load_expert", lambda _: SimpleNamespace(predict=unsure))
     return load_params("mini")
 
 
@@ -145,7 +145,7 @@ def test_baselines_and_experts_are_methods_among_others(params: Params, project:
         settings = {"baselines": asked, "experts": [here, elsewhere], "bootstrap": 20}
         frame, scored = evaluated(params, **settings)
         assert len(requests(project / "log")) == 11, "ten questions and a forced choice"
-        monkeypatch.setattr(benchmarks, "_load", lambda *_: pytest.fail("loaded again"))
+        monkeypatch.setattr("fakevlm.evaluation.experts.load_expert", lambda _: pytest.fail("loaded again"))
         assert evaluated(params, **settings)[0].equals(frame)
         assert len(requests(project / "log")) == 11, "a later run of the stage pays for nothing twice"
     assert frame.columns.tolist() == benchmarks.SCHEMA.names

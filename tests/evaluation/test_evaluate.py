@@ -86,12 +86,10 @@ class Dark:
         return np.array([1 - np.asarray(image).mean() / 255 for image in images])
 
 
-REAL_DETECTORS = benchmarks._load
-
-
 @pytest.fixture(autouse=True)
 def detector(monkeypatch) -> None:
-    monkeypatch.setattr(benchmarks, "_load", lambda method, folder, precision: Dark)
+    monkeypatch.setattr("fakevlm.evaluation.experts.load_expert", lambda folder: Dark)
+    monkeypatch.setattr("fakevlm.model.head.load_head", lambda folder, dtype: Dark)
 
 
 @pytest.mark.slow  # loads the sentence encoder
@@ -185,7 +183,7 @@ def test_what_is_missing_is_named_before_anything_runs(params, project, benchmar
 
 
 def test_the_linear_head_answers_as_it_does_by_itself(params, project, weights, monkeypatch) -> None:
-    monkeypatch.setattr(benchmarks, "_load", REAL_DETECTORS)
+    monkeypatch.setattr("fakevlm.model.head.load_head", load_head)
     head = project / "artifacts/finetune/head/model"
     torch.manual_seed(0)
     model = load_model(weights / "base", kind=LlavaForVerdict, new=("score.weight", "score.bias"))

@@ -85,14 +85,7 @@ def test_two_trainings_end_in_the_same_bytes(train: Callable[[Path], None], tmp_
     assert weights[0] == weights[1]
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda: build_resnet(RESNET.model_copy(update={"width": 4}), pretrained=False),
-        lambda: eva.build(TINY.model_copy(update={"width": 12}), 3),
-    ],
-)
-def test_widths_that_corrupt_memory_on_some_processors_are_refused(build: Callable[[], object]) -> None:
-    with pytest.raises(UserError, match="channels") as error:
-        build()
+def test_widths_that_corrupt_memory_on_some_processors_are_refused() -> None:
+    with pytest.raises(UserError, match="a layer of 4 channels") as error:
+        build_resnet(RESNET.model_copy(update={"model": "efficientnet_b0"}), pretrained=False)
     assert "multiples of 8" in error.value.cure

@@ -23,9 +23,9 @@ LONGEST = 12  # cuts the first of the answers it is taught
 
 def predict(model, processor, records, *, batch_size: int, prompt="template", compiled: bool = False):
     """The answers of a loaded model."""
-    plan = partial(generate.plan, lambda: processor, prompt)
+    order = partial(generate.by_length, lambda: processor, prompt)
     llava = generate.Llava(model, processor, LONGEST, prompt, compiled)
-    return tinyllava.frame(records, run(Predictor(lambda: llava, None, batch_size, plan), records))
+    return tinyllava.frame(records, run(Predictor(lambda: llava, None, batch_size, order), records))
 
 
 @torch.inference_mode()

@@ -55,7 +55,7 @@ def test_columns_are_in_the_records_order_and_the_model_is_loaded_once(tmp_path:
     check(predictor, Records(tmp_path / "records"))
     check(predictor, RECORDS[:2])
     assert (model.batches, model.loaded) == ([4, 4, 3, 2], 1)
-    check(Predictor(model.load, "k", 4, lambda questions, size: [[10, 0], [*range(9, 0, -1)]]), RECORDS)
+    check(Predictor(model.load, "k", 4, lambda questions: [10, 0, *range(9, 0, -1)]), RECORDS)
 
 
 def test_after_a_kill_nothing_is_computed_twice(tmp_path: Path) -> None:

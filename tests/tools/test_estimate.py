@@ -7,7 +7,7 @@ import pytest
 
 from fakevlm.annotation.aggregate import Candidates
 from fakevlm.annotation.aggregate_llm import LLMAggregator, question
-from fakevlm.annotation.annotators import make_annotators
+from fakevlm.annotation.annotate import make_annotators
 from fakevlm.cache import Cache
 from fakevlm.config.params import Endpoint, load_params
 from fakevlm.data.records import FAKE

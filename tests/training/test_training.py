@@ -18,7 +18,7 @@ from fakevlm.config.params import DeepSpeed
 from fakevlm.data.records import write_records
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
-from fakevlm.inference.generate import load_llava
+from fakevlm.inference.generate import predictor
 from fakevlm.model.collate import IGNORE, Collator
 from fakevlm.model.head import load_head
 from fakevlm.model.llava import load_model, load_processor
@@ -59,7 +59,7 @@ def test_it_learns_logs_and_exports_what_any_llava_loads(explained):
     names = {file.name for file in (folder / "out/model").iterdir()}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
     assert not [name for name in names if name.endswith((".pt", ".pth", ".bin"))]
-    llava = load_llava(str(folder / "out/model"), "float32", 20, "template")
+    llava = predictor(folder / "out/model", "float32", batch_size=1, max_new_tokens=20).model
     assert llava(llava.prepare(tinyllava.records(1)))["text"][0].startswith("This is a ")
 
 

@@ -17,7 +17,6 @@ from fakevlm import paths
 from fakevlm.annotation import released
 from fakevlm.annotation.aggregate import Annotation, Candidates, EmbeddingAggregator
 from fakevlm.annotation.aggregate_llm import LLMAggregator
-from fakevlm.annotation.annotators import make_annotators
 from fakevlm.annotation.dataset import FakeClue, compare_ids, counts, write_captions, write_images
 from fakevlm.annotation.prompts import label_prompt
 from fakevlm.annotation.quality import AGGREGATE, agreement, clue_quality, kinds_row
@@ -32,7 +31,8 @@ from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
 from fakevlm.inference.ask import Annotator, Outcome, Request, ask_all
 from fakevlm.inference.predict import Columns
-from fakevlm.inference.servers import need_key
+from fakevlm.inference.servers import Client, need_key
+from fakevlm.plugins import ANNOTATORS, load
 from fakevlm.progress import track
 
 _COLUMNS = ["id", "label", "category", "source", "generator", "group", "split", "sha256"]
@@ -94,6 +94,18 @@ def build(
     return _measure(out, settings.expected, chosen, answered, captions, annotations, ground_truths)
 
 
+def served(spec: Endpoint, ground_truths: Mapping[str, GroundTruth], seed: int) -> Annotator:
+    """Return the annotator behind servers (`backend: endpoint`)."""
+    return Client(spec, seed)
+
+
+def make_annotators(specs: Sequence, ground_truths: Mapping[str, GroundTruth], seed: int) -> list[Annotator]:
+    """Return the annotators of `annotate.annotators`. Raises `UserError` for what a back end lacks."""
+    references = [getattr(spec, "object", spec.backend) for spec in specs]
+    makers = [load(reference, ANNOTATORS, "annotate.annotators[].backend") for reference in references]
+    return [make(spec, ground_truths, seed) for make, spec in zip(makers, specs, strict=True)]
+
+
 class Requests(Sequence[Request]):
     """The images to annotate with their prompts, read when they are indexed.
 
@@ -146,7 +158,7 @@ def planned(
 
 def usable(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
     """Return what the aggregation may read, by annotator."""
-    return {name: outcome.caption for name, outcome in outcomes.items() if outcome.usable}
+    return {name: outcome.caption for name, outcome in outcomes.items() if outcome.caption}
 
 
 def _measure(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from fakevlm import paths
 from fakevlm.categorize.synsets import FOUR, membership
-from fakevlm.config.params import Categorize, check_widths
+from fakevlm.config.params import Categorize
 from fakevlm.errors import UserError
 from fakevlm.progress import bar
 
@@ -58,7 +58,6 @@ def wrap(model: nn.Module, labels: Sequence[str]) -> Classifier:
 
 def build(params: Categorize, seed: int) -> nn.Module:
     """Return a small EVA-02 of random weights with four outputs: timm's with sub-LN, at other sizes."""
-    check_widths("categorize", params.width)
     side, grid = params.image_size, params.image_size // params.patch_size
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from fakevlm import paths
 from fakevlm.config.params import Params
 from fakevlm.data.corpora import ddvqa, fakeclue, ffpp, genimage, imagefolders, loki, m6doc
-from fakevlm.data.corpora.files import SOURCES, Place, Unusable, count_images, not_read, read_images, walk
+from fakevlm.data.corpora.files import SOURCES, Place, Unusable, images, not_read, read_images, walk
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 
@@ -72,7 +72,7 @@ def count(corpus: str, root: Path, frames: int) -> int | None:
         return sum(len(ffpp.videos(root, method)) for method in (None, *ffpp.METHODS)) * frames
     if corpus == "fakeclue":
         return sum(len(fakeclue.rows(root, split)) for split in fakeclue.SPLITS)
-    return sum(path.is_file() or count_images(path) for path, *_ in PLACES[corpus](root)) or None
+    return sum(path.is_file() or len(images(path)) for path, *_ in PLACES[corpus](root)) or None
 
 
 def drawn(id: str, share: float, seed: int) -> bool:

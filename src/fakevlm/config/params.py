@@ -65,14 +65,6 @@ Reference = Annotated[str, Field(pattern=f"^{plugins.REFERENCE}$")]  # module:ob
 Width = Annotated[int, Field(ge=8, multiple_of=8)]
 
 
-def check_widths(network: str, *widths: int) -> None:
-    """Raise `UserError` if a layer of a network about to be built is no multiple of 8 (see `Width`)."""
-    for width in widths:
-        if width < 8 or width % 8:
-            what = f"a layer of {width} channels can corrupt memory on processors with AVX2 alone"
-            raise UserError(f"{network}: {what}", "choose widths that are multiples of 8")
-
-
 class Cluster(Section):
     """Worker processes of a Ray cluster (`inference.ray_cluster`); they decide no result."""
 

@@ -111,18 +111,20 @@ def method(name: Method, params: Params, max_new_tokens: int | None = None) -> A
     else is computed here or on the profile's cluster. Words have at most `max_new_tokens` tokens; None: as
     `evaluate` has it. Raises a UserError where its model is not there yet, or the servers' key is not set.
     """
+    from fakevlm.evaluation import experts
     from fakevlm.inference import generate
-    from fakevlm.model.llava import DTYPES
+    from fakevlm.model import head, llava
 
     settings = params.evaluate
-    precision = DTYPES[settings.precision]
+    precision = llava.DTYPES[settings.precision]
     if name == HEAD or name in EXPERTS:
         maker = ("finetune@head", "model") if name == HEAD else ("experts", EXPERTS[name])
         folder = paths.made_by(*maker)
         key = [name, model_version(folder), precision]
         if name == "UnivFD":  # it sees through the base
             key.append(model_version(params.base))
-        return detector(name, partial(_load, name, folder, precision), key, params)
+        load = partial(head.load_head, dtype=precision) if name == HEAD else experts.load_expert
+        return detector(name, partial(load, folder), key, params)
     weights = params.base if name == UNTUNED else tuned(params)
     prompt = "bare" if name == AUTHORS else settings.prompt
     longest = max_new_tokens or settings.max_new_tokens
@@ -132,19 +134,8 @@ def method(name: Method, params: Params, max_new_tokens: int | None = None) -> A
         served = Served(settings.servers, name, weights, longest, prompt)
         return lambda records, cache: served.predict(records)
     sizes = {"batch_size": settings.batch_size, "max_new_tokens": longest}
-    llava = generate.predictor(weights, precision, **sizes, prompt=prompt, compiled=settings.compile)
-    return partial(predict, llava, cluster=params.cluster, desc=name)
-
-
-def _load(name: str, folder: Path, precision: str) -> Any:
-    """Return a detector that a stage trains."""
-    if name == HEAD:
-        from fakevlm.model.head import load_head
-
-        return load_head(folder, precision)
-    from fakevlm.evaluation.experts import load_expert
-
-    return load_expert(folder)
+    words = generate.predictor(weights, precision, **sizes, prompt=prompt, compiled=settings.compile)
+    return partial(predict, words, cluster=params.cluster, desc=name)
 
 
 def table(records: Sequence[Record], answers: Mapping[str, Any]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ import pandas as pd
 import timm
 import torch
 import torch.nn.functional as F
+import torchvision.transforms.functional as TF
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -26,24 +27,47 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
+from transformers import CLIPVisionModel, CLIPVisionModelWithProjection
 
 from fakevlm.cache import Cache, code_version, key, model_version, work
-from fakevlm.config.params import CNNSpotSettings, Params, check_widths
+from fakevlm.config.params import CNNSpotSettings, Params
 from fakevlm.data.records import FAKE, Record
 from fakevlm.data.shards import columns_of
 from fakevlm.errors import UserError
-from fakevlm.evaluation.vision import IMAGENET, load_clip, to_tensor
 from fakevlm.inference.predict import Predictor, predict
 from fakevlm.model.collate import without_ends
 from fakevlm.model.llava import load_config, load_processor
-from fakevlm.model.weights import check_numbers, device
+from fakevlm.model.weights import check_numbers, device, load_weights
 from fakevlm.progress import bar
 
 SIGMA, QUALITY = (0.0, 3.0), (30, 100)  # CNNSpot's augmentation: blur in pixels, quality of JPEG
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # inverse strengths of regularisation: the smaller, the simpler
 BINS, BLOCK = 16, 8  # of Frequency: bins a side, pixels a side
 
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of RGB in 0–1
+IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP: Statistics = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
 Split = Sequence[Record]  # labelled, of both classes
+
+
+def to_tensor(images: Sequence[Image.Image | np.ndarray], statistics: Statistics) -> Tensor:
+    """Return RGB images (h, w, 3) uint8 of one size, normalised: (n, 3, h, w) on the accelerator."""
+    tensors = [TF.to_tensor(np.array(image, order="C")) for image in images]
+    return TF.normalize(torch.stack(tensors).to(device()), *statistics)
+
+
+def load_clip(name: str, tower: bool = False) -> nn.Module:
+    """Return a frozen CLIP vision model, in evaluation mode, on the accelerator.
+
+    `name` is a folder or on the hub: with `tower` a LLaVA, of which only the vision tower is loaded, else a
+    CLIP, whose vision model comes with the projection, in float32. Raises a UserError as `load_weights` does.
+    """
+    kind, options = CLIPVisionModelWithProjection, {"dtype": "float32"}
+    if tower:
+        names = {r"^(model\.)?vision_tower\.(vision_model\.)?": ""}
+        kind, options = CLIPVisionModel, {"config": load_config(name).vision_config, "key_mapping": names}
+    return load_weights(kind, name, whole=False, **options).requires_grad_(False).to(device())
 
 
 class Expert(ABC):
@@ -147,11 +171,10 @@ def augment(pixels: np.ndarray, rng: np.random.Generator, chance: float, crop: i
 def build_resnet(settings: CNNSpotSettings, pretrained: bool) -> nn.Module:
     """Return CNNSpot's network, `settings.model` of timm or a small one; its one output is the logit of fake.
 
-    Raises `UserError` if timm has no such model or weights, or a width is no multiple of 8.
+    Raises `UserError` if timm has no such model or weights, or a width is no multiple of 8 (`params.Width`).
     """
     if settings.model is None:
         widths = tuple(settings.width * 2**stage for stage in range(4))
-        check_widths("experts.cnnspot", *widths)
         sizes = {"channels": widths, "stem_width": settings.width}
         return ResNet(BasicBlock, tuple(settings.layers), num_classes=1, **sizes)
     try:
@@ -160,7 +183,10 @@ def build_resnet(settings: CNNSpotSettings, pretrained: bool) -> nn.Module:
         what = f"experts.cnnspot.model: {settings.model!r} cannot be made ({type(error).__name__}: {error})"
         cure = "name a model that timm.list_pretrained('resnet*') lists, such as resnet50.tv_in1k"
         raise UserError(what, cure) from error
-    check_widths(settings.model, *(m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d)))
+    widths = {layer.out_channels for layer in model.modules() if isinstance(layer, nn.Conv2d)}
+    if odd := sorted(width for width in widths if width % 8):
+        what = f"a layer of {odd[0]} channels can corrupt memory on processors with AVX2 alone"
+        raise UserError(f"{settings.model}: {what}", "choose a model with multiples of 8")
     return model
 
 
@@ -400,7 +426,7 @@ def train_experts(params: Params, train: Split, val: Split, out: Path) -> pd.Dat
         experts.model_dump(mode="json", exclude={"train"}),
         params.seed,
         [model_version(name) for name in (params.base, experts.cnnspot.model) if name],
-        code_version(__name__, "fakevlm.evaluation.vision", "fakevlm.data.records", "fakevlm.model"),
+        code_version(__name__, "fakevlm.data.records", "fakevlm.model"),
         [columns_of(records, ["sha256", "label"]).to_csv(index=False) for records in (train, val)],
     )
     logs = []

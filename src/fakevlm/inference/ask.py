@@ -106,15 +106,10 @@ class Outcome:
     @property
     def caption(self) -> str:
         """What the aggregation may read: a whole answer, or the whole statements of a truncated one."""
-        if self.status == "truncated":
-            statements = _STATEMENTS.match(self.text)
-            return statements[0] if statements else ""
-        return self.text if self.status == "ok" else ""
-
-    @property
-    def usable(self) -> bool:
-        """Whether there is anything for the aggregation to read."""
-        return bool(self.caption.strip())
+        text = self.text if self.status == "ok" else ""
+        if self.status == "truncated" and (statements := _STATEMENTS.match(self.text)):
+            text = statements[0]
+        return text if text.strip() else ""
 
 
 class Annotator(Protocol):

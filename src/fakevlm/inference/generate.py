@@ -50,29 +50,22 @@ def predictor(
         UserError: there is no such model.
     """
     settings = [model_version(name), dtype, max_new_tokens, prompt, compiled, code_version(*CODE)]
-    load = partial(load_llava, locate(name), dtype, max_new_tokens, prompt, compiled)
-    return Predictor(load, settings, batch_size, partial(plan, cache(partial(load_processor, name)), prompt))
+    place, processor = locate(name), cache(partial(load_processor, name))
+
+    def load() -> Llava:
+        model = load_model(place, dtype=dtype)
+        return Llava(model, load_processor(place), max_new_tokens, prompt, compiled)
+
+    return Predictor(load, settings, batch_size, partial(by_length, processor, prompt))
 
 
-def load_llava(
-    name: str, dtype: str, max_new_tokens: int, prompt: chat.Prompt, compiled: bool = False
-) -> "Llava":
-    """Load a model; see `predictor`."""
-    return Llava(load_model(name, dtype=dtype), load_processor(name), max_new_tokens, prompt, compiled)
-
-
-def plan(
-    processor: Any, prompt: chat.Prompt, questions: list[str | None], batch_size: int
-) -> list[list[int]]:
-    """Cut rows into batches of prompts of like length, the longest first: memory runs out at once or not."""
-    if not questions:
-        return []
+def by_length(processor: Any, prompt: chat.Prompt, questions: list[str | None]) -> list[int]:
+    """Return the rows by their prompts' length, the longest first: memory runs out at once or not at all."""
     lengths = {
         question: len(processor().tokenizer.encode(chat.prompt(processor(), question, prompt)))
         for question in dict.fromkeys(questions)
     }
-    order = sorted(range(len(questions)), key=lambda n: (-lengths[questions[n]], n))
-    return [order[n : n + batch_size] for n in range(0, len(order), batch_size)]
+    return sorted(range(len(questions)), key=lambda n: (-lengths[questions[n]], n))
 
 
 class Llava:

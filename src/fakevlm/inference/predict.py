@@ -29,12 +29,6 @@ Columns = dict[str, np.ndarray]
 _THREADS = 2  # batches prepared while the model computes
 
 
-def in_order(questions: list[str | None], batch_size: int) -> list[list[int]]:
-    """Cut the rows of n questions into batches, in their order."""
-    rows = list(range(len(questions)))
-    return [rows[n : n + batch_size] for n in range(0, len(rows), batch_size)]
-
-
 @dataclass(frozen=True)
 class Predictor:
     """A model, and everything that decides its answers.
@@ -45,13 +39,13 @@ class Predictor:
             once in each process that computes.
         key: what decides the answers beside image and question: weights, settings, code (as JSON has it).
         batch_size: images at a time.
-        plan: cuts n questions (None: the standard one) into batches of row numbers.
+        order: return the order in which the rows of n questions (None: the standard one) are computed.
     """
 
     load: Callable[[], Callable[[Any], Columns]]
     key: Any
     batch_size: int
-    plan: Callable[[list[str | None], int], list[list[int]]] = in_order
+    order: Callable[[list[str | None]], Sequence[int]] = lambda questions: range(len(questions))
 
     @cached_property
     def model(self) -> Callable[[Any], Columns]:
@@ -62,7 +56,8 @@ class Predictor:
         """Return the row numbers of each batch, and each batch's key in the cache."""
         frame = columns_of(records, ["sha256", "question"])
         questions = frame["question"].astype(object).where(frame["question"].notna(), None).tolist()
-        plan, hashes = self.plan(questions, self.batch_size), frame["sha256"].tolist()
+        rows, hashes = list(self.order(questions)), frame["sha256"].tolist()
+        plan = [rows[n : n + self.batch_size] for n in range(0, len(rows), self.batch_size)]
         rounding = [*map(version, ("torch", "transformers", "numpy")), os.environ.get("OMP_NUM_THREADS")]
         return plan, [
             key(self.key, rounding, [(hashes[row], questions[row]) for row in batch]) for batch in plan

@@ -299,22 +299,23 @@ class Client:
             messages = await asyncio.to_thread(self.messages, request)
         except ValueError as error:
             return Outcome("rejected", str(error))
+        asked = {"model": self.model, "messages": messages, **request.sampling}
         attempts = 0
         while True:
             replica = await self._pool.take()
             started = self._pool.now()
             try:
-                outcome = await self._attempt(replica, messages, request.sampling)
+                outcome = await self._post(replica, asked)
                 self._pool.answered(replica)
                 break
             except _Failure as error:
-                failure = error
+                failure = _Failure(f"{replica.url}: {self._clean(str(error))}", error.wait, error.unreachable)
                 self._pool.failed(replica, failure, started)
             finally:
                 self._pool.give_back(replica)
             self.failures += 1
             if self._pool.hopeless():
-                raise self._away(failure) from failure
+                raise self._away(failure)  # without its cause, in which the key may stand
             if failure.unreachable:
                 continue
             attempts += 1
@@ -324,7 +325,7 @@ class Client:
             # Drawn from the whole interval: requests that failed together shall not come back together.
             await asyncio.sleep(random.uniform(0, min(_LONGEST_BACKOFF, _BACKOFF * 2 ** (attempts - 1))))
         self._stop_if_all_rejected(outcome)
-        return outcome
+        return replace(outcome, text=self._masked(outcome.text))
 
     def note(self) -> str:
         """Return what was spent so far, for the progress line."""
@@ -357,17 +358,8 @@ class Client:
             raise UserError(what, f"{cure}; a SOCKS proxy needs `pip install socksio`") from error
         return Pool([Replica(*each) for each in zip(self.spec.urls, clients, strict=True)], self._who)
 
-    async def _attempt(self, replica: Replica, messages: list[Any], sampling: Mapping[str, Any]) -> Outcome:
-        """Ask one replica once; raise `_Failure` where that may be repeated."""
-        try:
-            outcome = await self._post(replica, {"model": self.model, "messages": messages, **sampling})
-        except _Failure as failure:
-            what = f"{replica.url}: {self._clean(str(failure))}"
-            # `from None`: an executed notebook would show the cause too, where the key may stand.
-            raise _Failure(what, failure.wait, failure.unreachable) from None
-        return replace(outcome, text=self._masked(outcome.text))
-
     async def _post(self, replica: Replica, request: Mapping[str, Any]) -> Outcome:
+        """Ask one replica once; raise `_Failure` where that may be repeated."""
         data = bytearray()
         try:
             post = replica.client.stream("POST", "chat/completions", json=request)
@@ -375,16 +367,15 @@ class Client:
                 async for part in response.aiter_bytes():  # unpacked: kilobytes may hold gigabytes
                     data += part
                     if len(data) > _LARGEST:
-                        raise _Failure(f"an answer of more than {_LARGEST >> 20} MB")
+                        break
         except TimeoutError as error:
             raise _Failure(f"no answer within {self.spec.timeout:g} s") from error
-        except _Failure:
-            raise
         except Exception as error:  # whatever the transport raises
             kind = type(error).__name__
-            raise _Failure(
-                f"{kind} {error}", unreachable=kind in ("ConnectError", "ConnectTimeout")
-            ) from error
+            unreachable = kind in ("ConnectError", "ConnectTimeout")
+            raise _Failure(f"{kind} {error}", unreachable=unreachable) from error
+        if len(data) > _LARGEST:
+            raise _Failure(f"an answer of more than {_LARGEST >> 20} MB")
         text = data.decode(response.encoding, "replace").lstrip("\ufeff")
         try:
             body = json.loads(text)

@@ -115,15 +115,11 @@ def build_llava(
     Args:
         texts, vocab_size: see `build_tokenizer`.
         vision, text: `hidden_size`, `layers`, `heads`, `mlp` of the CLIP vision tower and of the Llama.
-        image_size, patch_size: sides of the square input and of a patch, pixels.
+        image_size, patch_size: sides of the square input and of a patch, which divides it, in pixels.
 
     Raises:
-        UserError: `image_size` is no multiple of `patch_size`, or the vocabulary is too small.
+        UserError: the vocabulary is too small.
     """
-    if image_size % patch_size:
-        raise UserError(
-            f"image_size {image_size} is no multiple of patch_size {patch_size}", "choose one that divides it"
-        )
     tokenizer = build_tokenizer(texts, vocab_size)
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     config = LlavaConfig(

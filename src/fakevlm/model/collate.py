@@ -74,9 +74,7 @@ class Collator:
             image = without_ends(image, edge)
         if image.width * image.height <= LARGE:
             return image
-        from torchvision.transforms.functional import (
-            to_pil_image,
-        )  # which gpu.py does without
+        from torchvision.transforms.functional import to_pil_image  # which gpu.py does without
 
         batch = resizing(images=[image], do_rescale=False, do_normalize=False)
         return to_pil_image(batch["pixel_values"][0].to(torch.uint8))

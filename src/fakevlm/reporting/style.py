@@ -17,6 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from fakevlm.data.records import encode
+
 COLUMN, WIDE = 3.4, 7.0  # inches: one column and the full width of a two-column page
 MAX_PNG = 600_000  # bytes
 
@@ -57,9 +59,7 @@ class Picture(Figure):
         colours = image.getcolors(maxcolors=256)
         if colours is not None:
             image = image.quantize(len(colours), dither=Image.Dither.NONE)
-        out = io.BytesIO()
-        image.save(out, format="PNG", dpi=(dpi, dpi))
-        return out.getvalue()
+        return encode(image, "PNG", dpi=(dpi, dpi))
 
     @functools.cached_property
     def svg(self) -> bytes:

@@ -14,8 +14,7 @@ from typing import Any
 from fakevlm import paths
 from fakevlm.annotation.aggregate import Candidates
 from fakevlm.annotation.aggregate_llm import LLMAggregator
-from fakevlm.annotation.annotate import planned, usable
-from fakevlm.annotation.annotators import make_annotators
+from fakevlm.annotation.annotate import make_annotators, planned, usable
 from fakevlm.cache import Cache, answers
 from fakevlm.config.params import Endpoint, Observer, Params, ServedAggregator
 from fakevlm.data.ground_truth import read_ground_truth
@@ -88,8 +87,8 @@ class Tally:
                 self._keys.add(request.key)
                 self.add_unknown(request)
             raise _UnansweredError
-        self._answers += outcome.usable
-        self._characters += len(outcome.text) * outcome.usable
+        self._answers += bool(outcome.caption)
+        self._characters += len(outcome.text) * bool(outcome.caption)
         return outcome
 
     def add_unknown(self, request: Request) -> None:

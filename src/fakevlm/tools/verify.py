@@ -19,7 +19,7 @@ from fakevlm import paths
 from fakevlm.collection.amounts import OUTSIDE, READERS, count, unread
 from fakevlm.config.params import Section, load_params
 from fakevlm.data.corpora import ddvqa, fakeclue, ffpp, genimage, loki, m6doc
-from fakevlm.data.corpora.files import SOURCES, count_images, listing
+from fakevlm.data.corpora.files import SOURCES, images, listing
 from fakevlm.data.records import REAL
 from fakevlm.errors import UserError
 from fakevlm.tools.archives import SUFFIXES
@@ -81,7 +81,7 @@ def _number(root: Path, holds: str, patterns: list[str]) -> int:
     if holds == "file":
         return int(any(place.is_file() for place in places))
     if holds == "images":
-        return count_images(*places)
+        return sum(len(images(place)) for place in places)
     # A video, or the folder of frames taken from it: one name is one video.
     files = (f for place in places for f in listing(place) if f.is_dir() or f.suffix == ".mp4")
     return len({file.stem for file in files if ffpp.VIDEO.fullmatch(file.stem)})

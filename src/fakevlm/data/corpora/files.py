@@ -150,11 +150,6 @@ def images(folder: Path) -> list[Path]:
     return sorted(file for file in walk(folder) if not_read(file) is None)
 
 
-def count_images(*folders: Path) -> int:
-    """Return the number of image files in folders and below them; missing folders hold none."""
-    return sum(not_read(file) is None for folder in folders for file in walk(folder))
-
-
 def not_read(file: Path) -> str | None:
     """Return why a file is not read as an image, by its kind and suffix; None if it is."""
     if not file.is_file():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fakevlm import paths
 from fakevlm.errors import UserError
-from fakevlm.evaluation.vision import CLIP, IMAGENET, load_clip, to_tensor
+from fakevlm.evaluation.experts import CLIP, IMAGENET, load_clip, to_tensor
 from fakevlm.model.weights import check_numbers, device
 
 

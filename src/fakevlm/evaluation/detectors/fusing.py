@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fakevlm.evaluation.detectors.base import Detector, load_network, resnet50
-from fakevlm.evaluation.vision import IMAGENET, to_tensor
+from fakevlm.evaluation.experts import IMAGENET, to_tensor
 
 SIZE, WIDTH, HEADS, LAYERS = 224, 128, 4, 3
 WINDOWS = ((3, 224), (2, 112))  # cells of the feature map that are averaged, side of the window in pixels

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fakevlm.evaluation.detectors.base import Detector, load_network, resnet50
-from fakevlm.evaluation.vision import IMAGENET, to_tensor
+from fakevlm.evaluation.experts import IMAGENET, to_tensor
 from fakevlm.model.weights import device
 
 CHANNELS, REDUCTION, GROUPS, BLOCKS = 64, 16, 4, 8

@@ -18,7 +18,7 @@ from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.records import FAKE, Record
 from fakevlm.errors import UserError
 from fakevlm.progress import bar
-from fakevlm.synthesis.jpeg import encode_jpeg
+from fakevlm.synthesis.rendered import encode_jpeg
 from fakevlm.synthesis.satellite.aerials import Aerials, enlarged, square
 from fakevlm.synthesis.satellite.measure import artifacts, thresholds
 
