@@ -39,7 +39,7 @@ from PIL import Image
 from fakevlm.cache import Cache
 from fakevlm.config.params import Cluster, Endpoint, load_params
 from fakevlm.data.records import CATEGORIES, Record, decode, encode, read_records, write_records
-from fakevlm.data.shards import Records
+from fakevlm.data.shards import Records, without_images
 from fakevlm.inference.ask import Outcome, Request, ask_all
 from fakevlm.inference.predict import Predictor, predict
 from fakevlm.prefetch import THREADS, prefetch
@@ -348,7 +348,7 @@ def learn(count: int, folder: Path) -> int:
     stored = Records(folder / "records")
     fetched = [stored[n].pil() for n in np.random.default_rng(1).integers(count, size=count // 5)]
     assert sum(1 for _ in draw(stored, count // 5, 1)) == len(fetched)
-    return sum(1 for _ in stored.without_images())
+    return sum(1 for _ in without_images(stored))
 
 
 def judge(count: int, folder: Path) -> int:

@@ -16,7 +16,7 @@ from fakevlm import paths
 from fakevlm.cache import Cache
 from fakevlm.config.params import Params, Servers, load_params
 from fakevlm.data.records import Record
-from fakevlm.data.shards import Records
+from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
 from fakevlm.evaluation import benchmarks
 from fakevlm.evaluation.benchmarks import FAKEVLM, tuned
@@ -74,7 +74,7 @@ def main() -> None:
         )
         ours = answered()
         records = Records(benchmarks.folder("fakeclue"))
-        rows = np.flatnonzero(records.frame(["id"])["id"].isin(ours["id"]))[: arguments.images]
+        rows = np.flatnonzero(columns_of(records, ["id"])["id"].isin(ours["id"]))[: arguments.images]
         counts = compare(ask(params, servers, tuned(params), records.take(rows)), ours)
     except UserError as error:
         sys.exit(str(error))

@@ -28,7 +28,7 @@ WALK = """
 import json, resource, sys
 from pathlib import Path
 from fakevlm.data.records import Record, write_records
-from fakevlm.data.shards import Records
+from fakevlm.data.shards import Records, without_images
 
 import numpy as np
 count, folder = int(sys.argv[1]), Path(sys.argv[2])
@@ -37,7 +37,7 @@ write_records((Record(f"{n}.png", rng.bytes(300_000), n % 2, "s") for n in range
 stored = Records(folder, in_memory=8 << 20)
 assert sum(len(record.image) for record in stored) == count * 300_000
 assert all(stored[int(n)].id == f"{n}.png" for n in rng.permutation(count))
-assert [record.id for record in stored.without_images()] == [f"{n}.png" for n in range(count)]
+assert [record.id for record in without_images(stored)] == [f"{n}.png" for n in range(count)]
 print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 """
 

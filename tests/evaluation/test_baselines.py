@@ -60,7 +60,7 @@ def test_every_image_has_one_outcome_and_the_verdict_that_its_text_claims(tmp_pa
         assert frame["p_fake"].isna().all()
         forced = [r for r in requests(tmp_path / "log") if "response_format" in r["asked"]]
         assert len({request["image"] for request in forced}) == 3, "only where there is no verdict"
-        prompt = baselines.standard_prompt() + baselines.CHOICE
+        prompt = baselines.STANDARD_PROMPT + baselines.CHOICE
         assert {request["prompt"][0] for request in forced} == {prompt}
         before = len(requests(tmp_path / "log"))
         again = answers(tmp_path / "answers", baseline_entry(url), wanted)
@@ -84,13 +84,13 @@ def test_own_questions_are_passed_through_and_prompts_can_be_replaced(tmp_path: 
         answers(tmp_path / "answers", baseline_entry(url, prompt="Real or fake?"), records(["no"]))
     rows = requests(tmp_path / "log")
     asked = [row["prompt"] for row in rows if "response_format" not in row["asked"]]
-    assert sorted(asked[:2]) == sorted([[baselines.standard_prompt()], [NOSE]]), "equal requests are one"
+    assert sorted(asked[:2]) == sorted([[baselines.STANDARD_PROMPT], [NOSE]]), "equal requests are one"
     assert asked[2:] == [["Real or fake?"]]
     assert frame["verdict"].tolist() == ["unparsed", "real", "real"], "No answers a question about fake alone"
 
 
 def test_the_standard_prompt_asks_for_sentences_that_the_parser_reads() -> None:
-    text = baselines.standard_prompt()
+    text = baselines.STANDARD_PROMPT
     assert [verdict.parse(sentence, text) for sentence in text.split('"')[1::2]] == ["real", "fake"]
     assert verdict.parse("Yes.", text) == verdict.parse("No.", text) == "unparsed"
 
@@ -165,7 +165,7 @@ def test_a_dry_run_counts_what_is_left_to_ask_and_asks_nothing(params: Params, p
     with serving(project / "log") as url:
         spec = baseline_entry(url, benchmarks=["ffpp"], price_input=2.0)
         with cache.answers() as store:  # without the forced choice
-            prompt = Text(baselines.standard_prompt())
+            prompt = Text(baselines.STANDARD_PROMPT)
             first = [Request(frame.id, frame.path, frame.image, prompt) for frame in ffpp()[:8]]
             ask_all(first, [Client(spec, params.seed)], store)
         before = len(requests(project / "log"))

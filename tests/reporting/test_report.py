@@ -13,7 +13,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 import madeup
 from fakevlm.config.params import Params, load_params
-from fakevlm.data.shards import Records
+from fakevlm.data.shards import Records, columns_of
 from fakevlm.errors import UserError
 from fakevlm.reporting import conclusions, figures
 from fakevlm.reporting.cards import write_cards
@@ -129,7 +129,7 @@ def test_cards_describe_the_data_and_the_models(own: Path, params: Params, tmp_p
     assert not dataset.metadata.ctx.issues.errors
     assert not dataset.metadata.ctx.issues.warnings
     read = [row["test/id"].decode() for row in dataset.records("test")]
-    assert read == Records(splits["test"]).frame(["id"])["id"].tolist()
+    assert read == columns_of(Records(splits["test"]), ["id"])["id"].tolist()
     card = DatasetCard.load(cards / "dataset/README.md")
     assert card.data.license == "cc-by-4.0"
     total = next(line for line in card.text.splitlines() if line.startswith("| total "))

@@ -27,7 +27,6 @@ from fakevlm.inference.predict import predict
 from fakevlm.inference.servers import Client
 
 _TEXTS = yaml.safe_load(Path(__file__).with_name("aggregate.yaml").read_text(encoding="utf-8"))
-ENTRY = "annotate.aggregator"  # its place in params.yaml
 _ASKED_AGAIN = ("invalid", "truncated", "empty")  # the same would be refused again; errors had their retries
 _ALL_UNFIT = 100  # first answers of a run, none of which fits
 _SHOWN = 2000  # characters of an unfit answer that the model is shown again
@@ -137,11 +136,13 @@ class LLMAggregator(Client):
     image's encoded bytes by its id, if the model sees them; `concurrency` goes where the entry says none.
     """
 
+    role, entry = "aggregator", "annotate.aggregator"
+
     def __init__(
         self, spec: ServedAggregator, min_annotators: int, seed: int, store: Cache,
         picture: Callable[[str], bytes], concurrency: int = 8,
     ) -> None:  # fmt: skip
-        super().__init__(spec, seed, {"response_format": RESPONSE_FORMAT}, ENTRY, "aggregator")
+        super().__init__(spec, seed, response_format=RESPONSE_FORMAT)
         self._min, self.picture = min_annotators, picture
         self._predictor = RequestPredictor(self, store, concurrency)
         self._fit = self._unfit = 0
@@ -180,6 +181,6 @@ class LLMAggregator(Client):
     def _stop_if_none_fits(self, problem: str) -> None:
         if self._unfit >= _ALL_UNFIT and not self._fit:
             what = f"none of the first {self._unfit} answers fits the schema; the last: {problem}"
-            cure = f"serve the model with structured outputs, raise {ENTRY}.max_tokens, or name a model that "
-            cure += "follows instructions; what was answered is kept and will be asked only with another "
-            raise UserError(f"aggregator {self.name}: {what}", f"{cure}model or revision")
+            cure = f"serve the model with structured outputs, raise {self.entry}.max_tokens, or name a model "
+            cure += "that follows instructions; what was answered is kept and will be asked only with "
+            raise UserError(f"aggregator {self.name}: {what}", f"{cure}another model or revision")

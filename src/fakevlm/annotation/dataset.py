@@ -14,7 +14,7 @@ from fakevlm.annotation.prompts import LABELS
 from fakevlm.annotation.splits import SPLITS
 from fakevlm.data.csv_files import read_csv, write_csv
 from fakevlm.data.records import FAKE, REAL, Record, RecordWriter, to_fakeclue_row
-from fakevlm.data.shards import Records
+from fakevlm.data.shards import Records, columns_of, without_images
 from fakevlm.errors import UserError
 from fakevlm.inference.predict import Columns
 
@@ -82,7 +82,7 @@ def write_images(out: Path, images: Iterable[Record]) -> None:
     for split in SPLITS:
         with (out / "data_json" / f"{split}.json").open("w", encoding="utf-8") as file:
             before = "["
-            for record in Records(out / "fakeclue" / split).without_images():
+            for record in without_images(Records(out / "fakeclue" / split)):
                 # One element of `json.dumps(rows, indent=1)`.
                 row = json.dumps(to_fakeclue_row(record, record.references[0]), indent=1, ensure_ascii=False)
                 file.write(f"{before}\n{row}".replace("\n", "\n "))
@@ -118,6 +118,6 @@ def pick(fakeclue: FakeClue, folder: Path, label: int = FAKE) -> tuple[Record, d
     several = images["families"] >= 2
     chosen = (images[several] if several.any() else images).sort_values("sha256").iloc[0]
     train = Records(folder / "fakeclue" / "train")
-    record = train[train.frame(["id"])["id"].eq(chosen["id"]).argmax()]
+    record = train[columns_of(train, ["id"])["id"].eq(chosen["id"]).argmax()]
     captions = pd.read_parquet(folder / "candidates.parquet", filters=[("id", "==", record.id)])
     return record, captions.set_index("annotator")["text"].to_dict()

@@ -19,7 +19,7 @@ from fakevlm.categorize.synsets import FOUR, nature_category, true_category
 from fakevlm.config.params import Params, Person
 from fakevlm.data.ground_truth import read_ground_truth
 from fakevlm.data.records import Record, read_records
-from fakevlm.data.shards import Records, columns_of
+from fakevlm.data.shards import Records, columns_of, without_images
 from fakevlm.errors import UserError
 from fakevlm.inference.predict import Predictor, predict
 
@@ -122,7 +122,7 @@ def assign(params: Params, folder: Path, ground_truth: Path | None, out: Path) -
         }
 
     records = Records(folder)
-    ids = records.frame(["id", "category"])
+    ids = columns_of(records, ["id", "category"])
     if len(twice := ids.id[ids.id.duplicated()]):
         raise UserError(f"two records are called {twice.iloc[0]!r}", "rerun collect")
     unsorted = records.take(np.flatnonzero(ids.category.isna()))
@@ -134,7 +134,7 @@ def assign(params: Params, folder: Path, ground_truth: Path | None, out: Path) -
     ground_truths = read_ground_truth(ground_truth)
     tested = [
         (true, predicted)
-        for record, predicted in zip(unsorted.without_images(), judged.category, strict=True)
+        for record, predicted in zip(without_images(unsorted), judged.category, strict=True)
         if record.id not in trained_on and (true := true_category(record, ground_truths))
     ]
     table = confusion([true for true, _ in tested], [predicted for _, predicted in tested])

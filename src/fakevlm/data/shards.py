@@ -69,17 +69,6 @@ class Records(Sequence[Record]):
         taken._rows = self._rows[np.asarray(rows, dtype=np.int64)]
         return taken
 
-    def without_images(self) -> Iterator[Record]:
-        """Yield all records, their `image` empty."""
-        return self._read(self._rows, WITHOUT_IMAGE)
-
-    def frame(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Return some columns of all records."""
-        table = read_frame(self.folder, list(columns))
-        if len(table) == len(self) and (np.diff(self._rows) == 1).all():
-            return table
-        return table.iloc[self._rows].reset_index(drop=True)
-
     def _read(self, rows: np.ndarray, columns: list[str] | None = None) -> Iterator[Record]:
         """Yield the records of these rows; row groups with images are kept, others are not."""
         groups = np.searchsorted(self._starts, rows, side="right") - 1
@@ -100,18 +89,20 @@ class Records(Sequence[Record]):
 
 def take(records: Sequence[Record], rows: Sequence[int] | np.ndarray) -> Sequence[Record]:
     """Return the records with these numbers, in this order; those on disk are not read yet."""
-    return records.take(rows) if hasattr(records, "take") else [records[int(n)] for n in rows]
+    return records.take(rows) if isinstance(records, Records) else [records[int(n)] for n in rows]
 
 
 def without_images(records: Sequence[Record]) -> Iterator[Record]:
-    """Yield the records; the images of those on disk are not read."""
-    return records.without_images() if isinstance(records, Records) else iter(records)
+    """Yield the records; those on disk have an empty `image`, which is not read."""
+    return records._read(records._rows, WITHOUT_IMAGE) if isinstance(records, Records) else iter(records)
 
 
 def columns_of(records: Sequence[Record], columns: Sequence[str]) -> pd.DataFrame:
     """Return some columns of n records, without their images: n rows."""
-    if hasattr(records, "frame"):
-        return records.frame(columns)
+    if isinstance(records, Records):
+        table, rows = read_frame(records.folder, list(columns)), records._rows
+        whole = len(table) == len(rows) and (np.diff(rows) == 1).all()
+        return table if whole else table.iloc[rows].reset_index(drop=True)
     values = {name: [getattr(record, name) for record in records] for name in columns}
     schema = pa.schema([SCHEMA.field(name) for name in columns])
     return pa.table(values, schema=schema).to_pandas()
@@ -120,7 +111,7 @@ def columns_of(records: Sequence[Record], columns: Sequence[str]) -> pd.DataFram
 def fetch(folder: Path, ids: Iterable[str]) -> dict[str, Record]:
     """Return a folder's records with these ids. Raises `UserError` if one is missing. Others are not read."""
     wanted, records = set(ids), Records(folder)
-    rows = np.flatnonzero(records.frame(["id"])["id"].isin(wanted))
+    rows = np.flatnonzero(columns_of(records, ["id"])["id"].isin(wanted))
     by_id = {record.id: record for record in records.take(rows)}
     if missing := sorted(wanted - set(by_id)):
         what = f"{folder} lacks the record {missing[0]}"

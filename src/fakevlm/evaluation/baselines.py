@@ -8,8 +8,7 @@ fake (`verdict_forced`). There is no P(fake), hence no AUC. Answers cost money: 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from functools import lru_cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -27,7 +26,8 @@ from fakevlm.inference.servers import Client, need_key
 from fakevlm.model import verdict
 from fakevlm.progress import say
 
-ENTRY = "evaluate.baselines[]"
+# Verdict first, then the explanation.
+STANDARD_PROMPT = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))["standard"]
 # What is added where an answer gives no verdict, and how the answer is bound to the two words.
 CHOICE = "\n\nAnswer with one word: real or fake."
 _WORDS = {"verdict": {"type": "string", "enum": ["real", "fake"]}}
@@ -36,31 +36,23 @@ _FORMAT = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": T
 FORCED = {"temperature": 0.0, "max_tokens": 20, "response_format": _FORMAT}
 
 
-@lru_cache(maxsize=1)
-def standard_prompt() -> str:
-    """Return the prompt of `baselines.yaml`: verdict first, then the explanation."""
-    data = resources.files(__package__).joinpath("baselines.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(data)["standard"]
-
-
 class BaselineClient(Client):
     """A baseline's model, which is asked for the forced choice where its answer gives no verdict."""
 
-    def __init__(self, spec: Baseline, seed: int) -> None:
-        super().__init__(spec, seed, entry=ENTRY, who="baseline")
-        self._chose = False  # whether any forced choice was answered
-        self._no_choice: Outcome | None = None
+    role, entry = "baseline", "evaluate.baselines[]"
+    _chose = False  # whether any forced choice was answered
+    _no_choice: Outcome | None = None
 
     async def answer(self, record: Record, ask: Ask) -> dict[str, Any]:
         """Return a record's row; it is asked its own question, the entry's or the standard prompt."""
-        prompt = record.question or self.spec.prompt or standard_prompt()
+        prompt = record.question or self.spec.prompt or STANDARD_PROMPT
         request = Request(record.id, record.path, record.image, Text(prompt))
         last = outcome = await ask(request)
         verdict = choice = _verdict(outcome, prompt)
         if verdict == "unparsed" and outcome.status not in ("rejected", "error"):
             last = await ask(replace(request, prompt=Text(prompt + CHOICE), sampling=FORCED))
             choice = None if last.status == "rejected" else _verdict(last)
-        failure = None if last.is_answer else last.text
+        failure = last.text if last.status == "error" else None
         return {**asdict(outcome), "verdict": verdict, "verdict_forced": choice, "failure": failure}
 
     async def annotate(self, request: Request) -> Outcome:
@@ -79,7 +71,7 @@ class BaselineClient(Client):
 
 def baseline(spec: Baseline, seed: int) -> Callable[[Sequence[Record], Any], pd.DataFrame]:
     """Return `answers` of an entry of `evaluate.baselines`; raise a UserError where its key is not set."""
-    need_key(spec, ENTRY)
+    need_key(spec, BaselineClient.entry)
     return lambda records, _: answers(spec, seed, records)
 
 

@@ -90,7 +90,7 @@ def stratified(frame: pd.DataFrame, count: int, seed: int) -> list[str]:
 def sample(params: Params) -> Sequence[Record]:
     """Return `params.robustness.images` images of FakeClue's test split, stratified by label and category."""
     records = Records(benchmarks.folder("fakeclue"))
-    frame = records.frame(["id", "label", "category"])
+    frame = columns_of(records, ["id", "label", "category"])
     chosen = stratified(frame, params.robustness.images, params.seed)
     return records.take(np.flatnonzero(frame["id"].isin(chosen)))
 

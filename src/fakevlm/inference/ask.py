@@ -100,10 +100,6 @@ class Outcome:
     text: str = ""
 
     @property
-    def is_answer(self) -> bool:
-        return self.status != "error"
-
-    @property
     def caption(self) -> str:
         """What the aggregation may read: a whole answer, or the whole statements of a truncated one."""
         text = self.text if self.status == "ok" else ""
@@ -257,10 +253,10 @@ class RequestPredictor:
                 self._cached += 1
                 return outcome
             outcome = await self.annotator.annotate(request)
-            if outcome.is_answer:
-                self._store.put(request.key, json.dumps(asdict(outcome)).encode())
-            else:
+            if outcome.status == "error":
                 self._failed[request.key] = outcome
+            else:
+                self._store.put(request.key, json.dumps(asdict(outcome)).encode())
             return outcome
 
 

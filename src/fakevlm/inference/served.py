@@ -64,6 +64,8 @@ class Served(Client):
         UserError: the servers' key is not set, or `prompt` is another than `template`.
     """
 
+    role, entry = "model", "evaluate.servers"
+
     def __init__(
         self, servers: Servers, name: str, weights: str | Path, longest: int, prompt: chat.Prompt = "template"
     ) -> None:
@@ -72,7 +74,7 @@ class Served(Client):
                 f"{name}: servers know the model's chat template, not the prompt {prompt!r}",
                 "set evaluate.servers to null, or evaluate.prompt to template",
             )
-        need_key(servers, "evaluate.servers")
+        need_key(servers, self.entry)
         self.weights = weights
         spec = Endpoint(
             **servers.model_dump(exclude={"top_logprobs"}),
@@ -82,7 +84,7 @@ class Served(Client):
             max_tokens=longest,
             temperature=0.0,
         )
-        super().__init__(spec, seed=0, entry="evaluate.servers", who="model")
+        super().__init__(spec, seed=0)
         self._top_logprobs = servers.top_logprobs
         self._prompt = cache(self._prompt)
 

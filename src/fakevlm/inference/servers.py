@@ -244,33 +244,24 @@ class Pool:
 class Client:
     """A model behind OpenAI-compatible servers; an `ask.Annotator`.
 
-    Args:
-        seed: the profile's seed, used if the entry has none.
-        sampling: more that goes into every request, such as `response_format`.
-        entry: the entry's place in params.yaml, for errors.
-        who: how errors call it.
+    The profile's `seed` is used if the entry has none; `sampling` is more that goes into every request, such
+    as `response_format`.
     """
 
-    def __init__(
-        self,
-        spec: Endpoint,
-        seed: int,
-        sampling: Mapping[str, Any] | None = None,
-        entry: str = "annotate.annotators[]",
-        who: str = "annotator",
-    ) -> None:
-        self.spec = spec
+    role, entry = "annotator", "annotate.annotators[]"  # for errors: what it is, and its place in params.yaml
+
+    def __init__(self, spec: Endpoint, seed: int, **sampling: Any) -> None:
+        self.spec, self._who = spec, f"{self.role} {spec.name}"
         self.name, self.model, self.revision = spec.name, spec.model, spec.revision
         self.sampling = {
             "max_tokens": spec.max_tokens,
             "temperature": spec.temperature,
             "seed": seed if spec.seed is None else spec.seed,
-            **(sampling or {}),
+            **sampling,
         }
         self.concurrency = spec.concurrency
         self.answered = self.failures = 0  # requests that got an answer, attempts that failed
         self.tokens_in = self.tokens_out = 0  # as the servers count
-        self._entry, self._who = entry, f"{who} {spec.name}"
         self._key = ""
         self._pool: Pool | None = None
         self._rejected = 0  # requests in a row
@@ -345,7 +336,7 @@ class Client:
     def _connect(self) -> Pool:
         from openai import DefaultAsyncHttpxClient, Timeout  # the miniature pays nothing for it
 
-        self._key = need_key(self.spec, self._entry)
+        self._key = need_key(self.spec, self.entry)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         # A redirect would send key, image and prompt to another host.
         options: dict[str, Any] = {"headers": headers, "follow_redirects": False}
@@ -418,9 +409,9 @@ class Client:
         if _DECLINED.search(code) and (response.is_success or status in _REJECTED):
             return Outcome("refused", message)
         cures = {
-            401: f"check the key in the variable {self.spec.api_key_env} ({self._entry}.api_key_env)",
-            403: f"ask for access to this model, or use another key ({self._entry}.api_key_env)",
-            404: f"{replica.url}/models lists what is served there; set {self._entry}.model or urls to match",
+            401: f"check the key in the variable {self.spec.api_key_env} ({self.entry}.api_key_env)",
+            403: f"ask for access to this model, or use another key ({self.entry}.api_key_env)",
+            404: f"{replica.url}/models lists what is served there; set {self.entry}.model or urls to match",
         }
         # The words of a 429 name the account also where only a minute's quota is used up.
         account = _ACCOUNT.search(code if status == 429 else f"{words} {code}")
@@ -443,7 +434,7 @@ class Client:
     def _away(self, failure: _Failure) -> UserError:
         what, cure = "nothing but failures at", "the server's log tells why"
         if failure.unreachable:
-            what, cure = "no server can be reached at", f"start the servers, or correct {self._entry}.urls"
+            what, cure = "no server can be reached at", f"start the servers, or correct {self.entry}.urls"
         text = f"{self._who}: {what} {', '.join(self.spec.urls)} ({failure})"
         return UserError(text, f"{cure}; a new run goes on from here", away=True)
 
@@ -453,6 +444,6 @@ class Client:
         if self._rejected >= _ALL_REJECTED and not self.answered:
             raise UserError(
                 f"{self._who}: the first {self._rejected} requests were all rejected: {outcome.text}",
-                f"correct the entry {self._entry} or the server's options, and give another revision: "
+                f"correct the entry {self.entry} or the server's options, and give another revision: "
                 "what was rejected is not asked again",
             )
