@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -69,10 +69,9 @@ class Predictor:
         """Yield the numbers of batches and their columns, computed in this process."""
         if numbers:
             model = self.model
-            batches = ((n, list(take(records, plan[n]))) for n in numbers)
-            inputs = prefetch(lambda batch: (batch[0], prepare(model, batch[1])), batches, threads=_THREADS)
-            for n, prepared in inputs:
-                yield n, model(prepared)
+            batches = (list(take(records, plan[n])) for n in numbers)
+            inputs = prefetch(partial(prepare, model), batches, threads=_THREADS)
+            yield from zip(numbers, map(model, inputs), strict=True)
 
     def note(self) -> str:
         """Return a few words for the progress line."""

@@ -56,10 +56,9 @@ def read(root: Path, ffpp_root: Path, frames_per_video: int, **options: Any) -> 
     is missing, holds no JSON, or a JSON is not DD-VQA's.
     """
 
-    def decode(entry: Entry) -> tuple[Entry, ffpp.Frames]:
-        return entry, ffpp.video_frames(ffpp_root, *entry[:2], frames_per_video, **options)
-
-    for (method, video, questions), (pictures, unusable) in prefetch(decode, entries(root, "test")):
+    asked = list(entries(root, "test"))
+    decoded = prefetch(lambda e: ffpp.video_frames(ffpp_root, *e[:2], frames_per_video, **options), asked)
+    for (method, video, questions), (pictures, unusable) in zip(asked, decoded, strict=True):
         yield from unusable
         fields = {"label": FAKE if method else REAL, "source": "ddvqa", "group": video.split("_")[0]}
         fields |= {"category": "deepfake", "generator": method, "split": "test"}

@@ -183,21 +183,14 @@ def read(
     `UserError` if a folder or a split file is missing, or a video is in no split.
     """
     official = {video: split for split in SPLITS for pair in pairs(root, split) for video in pair}
-
-    def places() -> Iterator[tuple[str | None, str]]:
-        for method in (None, *METHODS):
-            for video in videos(root, method):
-                if (target := video.split("_")[0]) not in official:
-                    raise SOURCE.error(f"video {video} is in none of {root / 'splits'}/*.json")
-                if official[target] in splits:
-                    yield method, video
-
-    def decode(place: tuple[str | None, str]) -> tuple[str | None, str, Frames]:
-        return *place, video_frames(root, *place, frames_per_video, **options)
-
-    for method, video, (pictures, unusable) in prefetch(decode, places()):
+    methods = (None, *METHODS)
+    listed = [(method, video, video.split("_")[0]) for method in methods for video in videos(root, method)]
+    if strangers := [video for _, video, target in listed if target not in official]:
+        raise SOURCE.error(f"video {strangers[0]} is in none of {root / 'splits'}/*.json")
+    listed = [entry for entry in listed if official[entry[2]] in splits]
+    decoded = prefetch(lambda entry: video_frames(root, *entry[:2], frames_per_video, **options), listed)
+    for (method, video, target), (pictures, unusable) in zip(listed, decoded, strict=True):
         yield from unusable
-        target = video.split("_")[0]
         fields = {"label": FAKE if method else REAL, "source": "ff++", "category": "deepfake"}
         fields |= {"group": target, "generator": method, "split": official[target]}
         for name, image in pictures:
