@@ -4,6 +4,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import yaml
 from dvc.repo import Repo
 
 from fakevlm import repro
@@ -32,7 +33,15 @@ def test_stages_run_side_by_side_and_a_failure_stops_the_rest(project: Path, mon
     assert needs == {"first": set(), "left": {"first"}, "right": {"first"}, "last": {"left", "right"}}
     assert repro.run(needs, 2)
     assert (project / "last").read_text() == "1\n1\n"
+    begun = [file.stat().st_mtime_ns for file in (project / "l", project / "r")]
     assert repro.out_of_date([]) == {}
+    lock = (project / "dvc.lock").read_text()
+    for cut in ("", lock[:20]):  # as a kill leaves it
+        (project / "dvc.lock").write_text(cut)
+        assert repro.run(repro.out_of_date([]), 2)
+        assert "dvc.lock was cut short" in capfd.readouterr().err
+        assert yaml.safe_load((project / "dvc.lock").read_text()) == yaml.safe_load(lock)
+    assert [file.stat().st_mtime_ns for file in (project / "l", project / "r")] == begun, "nothing ran again"
     file.write_text(PIPELINE.replace("touch l", "sleep 200").replace("touch r", "sleep 5; exit 3"))
     assert repro.out_of_date(["left"]) == {"left": set()}
     capfd.readouterr()

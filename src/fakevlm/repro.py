@@ -24,9 +24,11 @@ from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, plan_repro
 from dvc.rwlock import RWLockFileCorruptedError, rwlock
 from dvc.utils import serialize
+from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
 
 from fakevlm import paths
 from fakevlm.errors import UserError
+from fakevlm.progress import say
 
 MOST, MEMORY = 4, 2 * 2**30  # stages at once; bytes that a stage of the miniature takes at most
 # What DVC says after each stage, about git and remotes.
@@ -64,6 +66,11 @@ def out_of_date(targets: list[str]) -> dict[str, set[str]]:
                     rank[stage.addressing] = (-len(networkx.ancestors(graph, stage)), -seconds)
                     stale[stage.addressing] = needs
     except DvcException as error:
+        damaged = isinstance(error, YAMLSyntaxError | YAMLValidationError) and "dvc.lock'" in str(error)
+        if damaged:  # by a kill while DVC wrote it
+            lock = Path("dvc.lock").replace(".dvc/tmp/dvc.lock.damaged")
+            say(f"dvc.lock was cut short and lies in {lock} now; DVC makes it anew from its cache")
+            return out_of_date(targets)
         cure = "docs/troubleshooting.md has the usual causes; `dvc stage list` names the stages"
         raise UserError(f"DVC: {error}", cure) from error
     return {name: stale[name] for name in sorted(stale, key=rank.__getitem__)}

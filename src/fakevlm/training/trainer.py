@@ -285,6 +285,8 @@ def train(
     if training.compile:
         for layer in model.model.language_model.layers:
             layer.compile(dynamic=True)
+    if not torch.cuda.is_available():
+        precision.spare_arrays(model.model.language_model)
     rounded = training.precision == "bf16" and not torch.cuda.is_available()
     if rounded:
         model.set_attn_implementation(precision.ATTENTION)
