@@ -1,6 +1,7 @@
 """Shared by the tests: a throwaway project folder that the package takes for the repository, a tiny model."""
 
 import importlib.util
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from misbehaving import serving
 
 sys.modules.setdefault("rfc3987_syntax", None)  # a grammar that jsonschema parses at import (fakevlm.stage)
+os.environ["OMP_WAIT_POLICY"] = "passive"  # a thread that waits leaves its core to other tests
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -61,6 +63,17 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tinyllava
 
     return tinyllava.build(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Torch computes with two threads, whose sums must not depend on which is faster."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

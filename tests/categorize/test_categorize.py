@@ -11,13 +11,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from timm.data import ImageNetInfo
 
+import tinyllava
 from fakevlm.categorize import eva, person, synsets
 from fakevlm.config.params import Person
 from fakevlm.data.ground_truth import GroundTruth, write_ground_truth
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 from fakevlm.tools import wordnet
-from tinyeva import assigned, collected, tiny_detector, tiny_head, tiny_model
+from smallworld import content
+from tinyeva import TINY, assigned, collected, tiny_detector, tiny_head, tiny_model
 
 # As in WordNet 3.0's data.noun: person, below it a ruler, a sovereign and Circe (an instance); a thing.
 NOUNS = """\
@@ -96,6 +98,14 @@ def test_assign_learns_and_measures(tmp_path: Path) -> None:
     assert (shipped.metrics, shipped.log.to_csv()) == (outcome.metrics, outcome.log.to_csv())
     cells = pd.read_csv(tmp_path / "a" / "confusion.csv")
     assert cells.n[cells.true == cells.predicted].sum() / metrics["n"] == metrics["accuracy"]
+
+
+def test_two_trainings_with_two_threads_end_in_the_same_bytes(tmp_path: Path, two_threads) -> None:
+    short = TINY.model_copy(update={"epochs": 2, "batch_size": 8})
+    images = [record.pil() for record in tinyllava.records(24, size=16)]
+    for name in ("once", "again"):
+        eva.save(eva.train(images, [*synsets.FOUR] * 6, short, 3)[0], tmp_path / name)
+    assert content(tmp_path / "once") == content(tmp_path / "again")
 
 
 def test_a_named_model_trains_nothing(tmp_path: Path) -> None:

@@ -9,14 +9,12 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-import tinyllava
 from fakevlm.data import records
 from fakevlm.data.corpora.files import BadImage, decoded
 from fakevlm.data.records import Record, decode, encode, read_records, write_records
@@ -142,16 +140,6 @@ def test_without_images(stored: tuple[list[Record], Path], group_reads: list) ->
     names = ["id", "label", "category", "question", "sha256"]
     assert columns_of(Records(folder), names).equals(columns_of(rows, names))
     assert list(without_images(rows)) == rows
-
-
-def test_datasets_reads_the_shards(tmp_path: Path) -> None:
-    rows = tinyllava.records(5)
-    write_records(rows, tmp_path / "shards", shard_rows=2)
-    files = sorted(map(str, (tmp_path / "shards").iterdir()))
-    loaded = datasets.Dataset.from_parquet(files, cache_dir=str(tmp_path / "cache"))
-    assert isinstance(loaded.features["image"], datasets.Image)
-    assert [row["id"] for row in loaded] == [r.id for r in rows]
-    assert [row["image"].convert("RGB").tobytes() for row in loaded] == [r.pil().tobytes() for r in rows]
 
 
 def test_memory_does_not_grow_with_the_records(tmp_path: Path) -> None:

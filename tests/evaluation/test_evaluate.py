@@ -62,7 +62,6 @@ def params(project: Path, weights: Path) -> Params:
     """A project in which every earlier stage has run."""
     write_records(FAKECLUE, project / "artifacts/annotate/fakeclue/test")
     write_records(DDVQA, project / "artifacts/collect/benchmarks/ddvqa")
-    write_records([], project / "artifacts/collect/benchmarks/loki")
     halo = [Artifact("halo", (0.1, 0.1, 0.5, 0.5), 0.9)]
     write_ground_truth(
         [GroundTruth(r.id, r.label, "animal", halo if r.label == 0 else []) for r in FAKECLUE],
@@ -147,14 +146,6 @@ def test_ddvqa_asks_each_record_its_own_question(params: Params, batches: list) 
     assert set(predictions["question"]) == set(questions)
     limited = _changed(params, methods=["CNNSpot"], limit=2)
     assert len(benchmarks.evaluate(limited, "ddvqa")[0]) == 4
-
-
-def test_a_benchmark_that_the_profile_leaves_out_gives_empty_files(params: Params, project: Path) -> None:
-    benchmarks.evaluate(params, "loki")
-    out = project / "artifacts/evaluate/loki"
-    scores, predictions = pd.read_csv(out / "scores.csv"), pd.read_parquet(out / "predictions.parquet")
-    assert (len(scores), list(scores.columns)) == (0, COLUMNS)
-    assert (len(predictions), list(predictions.columns)) == (0, benchmarks.SCHEMA.names)
 
 
 def test_sample_keeps_questions_together_and_grows_with_the_limit() -> None:

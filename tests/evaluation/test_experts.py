@@ -129,6 +129,14 @@ def test_killed_it_goes_on_from_the_last_epoch_and_the_features_it_has(
     assert content(tmp_path / "at once") == content(tmp_path / "again")
 
 
+def test_two_trainings_with_two_threads_end_in_the_same_bytes(params: Params, tmp_path: Path, two_threads):
+    for name in ("once", "again"):
+        expert = experts.CNNSpot(RESNET)
+        expert.fit(tinyllava.records(16), tinyllava.records(8, 1), params, Cache(None), "")
+        expert.save(tmp_path / name)
+    assert content(tmp_path / "once") == content(tmp_path / "again")
+
+
 def test_cnnspot_keeps_the_best_epoch_and_not_the_last(params: Params, monkeypatch):
     """The highest AUC counts, then the lowest loss, then the earlier epoch."""
     values, states = iter([(0.8, 0.5), (0.9, 0.7), (0.9, 0.6), (0.9, 0.6)]), []
@@ -158,3 +166,7 @@ def test_errors_name_what_is_wrong(params: Params, tmp_path: Path):
             experts.load_expert(tmp_path)
     with pytest.raises(UserError, match="resnet_of_nowhere"):
         experts.build_resnet(TINY.cnnspot.model_copy(update={"model": "resnet_of_nowhere"}), pretrained=False)
+    with pytest.raises(
+        UserError, match=r"a layer of 4 channels(.|\n)*multiples of 8"
+    ):  # else some CPUs crash
+        experts.build_resnet(RESNET.model_copy(update={"model": "efficientnet_b0"}), pretrained=False)

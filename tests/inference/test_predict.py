@@ -15,18 +15,16 @@ from fakevlm.inference.predict import Columns, Predictor, predict
 
 
 class Counting:
-    """Mean brightness and the sum of each channel of an image; keeps count, and may die at a batch."""
+    """Mean brightness and the sum of each channel of an image; keeps count."""
 
-    def __init__(self, dies_at: int | None = None) -> None:
-        self.loaded, self.batches, self.dies_at = 0, [], dies_at
+    def __init__(self) -> None:
+        self.loaded, self.batches = 0, []
 
     def load(self) -> "Counting":
         self.loaded += 1
         return self
 
     def __call__(self, images: list[Image.Image]) -> Columns:
-        if len(self.batches) == self.dies_at:
-            raise KeyboardInterrupt
         self.batches.append(len(images))
         pixels = [np.asarray(image, np.int64) for image in images]
         return {
@@ -56,18 +54,6 @@ def test_columns_are_in_the_records_order_and_the_model_is_loaded_once(tmp_path:
     check(predictor, RECORDS[:2])
     assert (model.batches, model.loaded) == ([4, 4, 3, 2], 1)
     check(Predictor(model.load, "k", 4, lambda questions: [10, 0, *range(9, 0, -1)]), RECORDS)
-
-
-def test_after_a_kill_nothing_is_computed_twice(tmp_path: Path) -> None:
-    file = tmp_path / "c.sqlite"
-    with pytest.raises(KeyboardInterrupt), Cache(file) as cache:
-        predict(Predictor(Counting(dies_at=2).load, "k", 3), RECORDS, cache)
-    model, idle = Counting(), Counting()
-    with Cache(file) as cache:
-        check(Predictor(model.load, "k", 3), RECORDS, cache)
-        assert model.batches == [3, 2]
-        check(Predictor(idle.load, "k", 3), RECORDS, cache)
-        assert idle.loaded == 0
 
 
 def test_a_value_fits_only_what_made_it() -> None:

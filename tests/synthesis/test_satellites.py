@@ -110,14 +110,29 @@ def test_samples_depend_on_their_own_map_and_seed(name: str) -> None:
     assert not torch.allclose(learner.sample(maps[2:3], [2]), images[1:2], atol=1e-2), "the map matters"
 
 
-@pytest.mark.parametrize("name", LEARNERS)
-def test_training_brings_both_generators_nearer_to_the_image(name: str) -> None:
-    given = settings(gan__crop=32, gan__batch_size=4)
+def trained(name: str, steps: int) -> tuple[learning.Learner, list[float]]:
+    """A learner after so many steps, and the loss of each."""
+    given = settings(gan__crop=32, gan__batch_size=4, diffusion__attention=True)
     learner, losses = LEARNERS[name](given), []
-    for step in range(60):
+    for step in range(steps):
         batch = learning.random_batch(PIXELS, given.gan, given, np.random.default_rng([SEED, step]))
         losses.append(learner.step(*batch, torch.Generator().manual_seed(step), 0.3))
+    return learner, losses
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_training_brings_both_generators_nearer_to_the_image(name: str) -> None:
+    _, losses = trained(name, 60)
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_two_trainings_with_two_threads_end_in_the_same_weights(name: str, two_threads) -> None:
+    networks = [trained(name, 6)[0].networks.values() for _ in range(2)]
+    once, again = (
+        [value for network in each for value in network.state_dict().values()] for each in networks
+    )
+    assert all(map(torch.equal, once, again))
 
 
 def test_generated_images_are_records_that_inherit_their_item(tmp_path: Path) -> None:

@@ -264,31 +264,29 @@ def test_mistakes_are_named(base, tmp_path, objective, train, tune, message):
         tinyllava.run(base, tmp_path, objective, data=data, **tune).train()
 
 
-@pytest.mark.parametrize(
-    ("options", "damaged"),
-    [
-        ({"objective": "head", "gradient_accumulation": 3}, None),
-        ({"mirror": True, "vision_learning_rate": 2e-3, "checkpoint_every": 3}, "optimizer.pt"),
-    ],
-)
-def test_it_goes_on_where_it_was(base, tmp_path, options, damaged, capsys):
-    options |= {"batch_size": 2}
-    assert tuned(base, tmp_path / "a", steps=12, **options)["step"].max() == 12
-    with killed_after(15, Examples, "collate"):
-        tuned(base, tmp_path / "b", steps=12, **options)
+HEAD = {"objective": "head", "gradient_accumulation": 2, "batch_size": 2}
+BF16 = {"precision": "bf16", "mirror": True, "vision_learning_rate": 2e-3}
+
+
+@pytest.mark.parametrize(("options", "damaged"), [(HEAD, None), (BF16, "optimizer.pt")])
+def test_it_goes_on_where_it_was(base, tmp_path, options, damaged, capsys, two_threads):
+    options |= {"steps": 5, "checkpoint_every": 1, "data": (tinyllava.records(10), tinyllava.records(4, 1))}
+    assert tuned(base, tmp_path / "a", **options)["step"].max() == 5  # three are an epoch
+    with killed_after(6, Examples, "collate"):
+        tuned(base, tmp_path / "b", **options)
     (run,) = (tmp_path / "b/work").iterdir()
     reached = int(trainer.last(run).name.split("-")[1])
-    assert 0 < reached < 12
+    assert 0 < reached < 5
     # A later checkpoint that a kill left half-written: all there but its mark.
-    (run / "checkpoint-11").mkdir()
-    (run / "checkpoint-11/model.safetensors").write_bytes(b"half")
+    (run / "checkpoint-5").mkdir()
+    (run / "checkpoint-5/model.safetensors").write_bytes(b"half")
     if damaged:
         with (run / f"checkpoint-{reached}" / damaged).open("r+b") as file:
             file.write(b"?")
-    tuned(base, tmp_path / "b", steps=12, **options)
+    tuned(base, tmp_path / "b", **options)
     assert content(tmp_path / "a/out") == content(tmp_path / "b/out")
     said = capsys.readouterr().err
-    assert "checkpoint-11 is incomplete or damaged (complete)" in said
+    assert "checkpoint-5 is incomplete or damaged (complete)" in said
     assert (f"checkpoint-{reached} is incomplete or damaged ({damaged})" in said) == bool(damaged)
 
 
