@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fakevlm.config.params import Params
 from misbehaving import serving
 
 sys.modules.setdefault("rfc3987_syntax", None)  # a grammar that jsonschema parses at import (fakevlm.stage)
@@ -24,6 +25,10 @@ def imported(script: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def changed(params: Params, section: str, **changes: Any) -> Params:
+    return params.model_copy(update={section: getattr(params, section).model_copy(update=changes)})
 
 
 @contextmanager

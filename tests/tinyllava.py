@@ -57,6 +57,11 @@ def frame(records: list[Record], columns: dict[str, np.ndarray]) -> pd.DataFrame
     return pd.DataFrame({"id": [record.id for record in records], **columns})
 
 
+def darkness(images: list[Image.Image]) -> np.ndarray:
+    """P(fake) of a detector that takes dark images for fakes."""
+    return np.array([1 - np.asarray(image).mean() / 255 for image in images])
+
+
 def params(
     base: Path, study: dict[str, Any] | None = None, evaluate: dict[str, Any] | None = None, **tune: Any
 ) -> Params:

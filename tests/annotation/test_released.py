@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import madeup
+from conftest import changed
 from fakevlm.annotation.annotate import build
 from fakevlm.annotation.dataset import CANDIDATES, pick
 from fakevlm.annotation.released import plan
@@ -121,7 +122,6 @@ def test_a_switch_without_data_names_every_missing_folder(profile: str, project:
 
 def test_missing_weights_are_an_error_when_they_are_needed() -> None:
     """Not earlier: a profile may be there to make FakeClue alone."""
-    params = load_params("released")
-    evaluate = params.evaluate.model_copy(update={"model": None})
+    params = changed(load_params("released"), "evaluate", model=None)
     with pytest.raises(UserError, match="released: FakeVLM has no weights"):
-        benchmarks.tuned(params.model_copy(update={"evaluate": evaluate}))
+        benchmarks.tuned(params)

@@ -22,16 +22,7 @@ from fakevlm.data.ground_truth import GroundTruth, read_ground_truth, write_grou
 from fakevlm.data.records import FAKE, REAL, Record, read_frame, read_records
 from fakevlm.errors import UserError
 from fakevlm.prefetch import prefetch
-from smallcorpora import (
-    ddvqa_tree,
-    ffpp_tree,
-    film,
-    landmarks_tree,
-    m6doc_tree,
-    picture,
-    put,
-    settings,
-)
+from smallcorpora import ddvqa_tree, ffpp_tree, film, landmarks_tree, m6doc_tree, picture, put, settings
 from smallworld import content
 
 GOOD, COPY = "genimage/real/glide/n02099601_1.JPEG", "genimage/real/adm/n02099601_1.JPEG"

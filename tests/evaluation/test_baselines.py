@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import changed
 from fakevlm import cache
 from fakevlm.cache import Cache
 from fakevlm.config.params import Baseline, Params, PublishedExpert, Servers, load_params
@@ -19,7 +20,7 @@ from fakevlm.inference.ask import Request, Text, ask_all
 from fakevlm.inference.servers import Client
 from fakevlm.model import verdict
 from fakevlm.reporting.inputs import average_auc
-from misbehaving import image, requests, serving
+from misbehaving import image, requests
 from served import baseline_entry
 
 pytestmark = pytest.mark.usefixtures("quick_servers")
@@ -50,39 +51,36 @@ def answers(file: Path, spec: Baseline, wanted: list[Record]) -> pd.DataFrame:
         return baselines.answers(spec, 17, wanted, store)
 
 
-def test_every_image_has_one_outcome_and_the_verdict_that_its_text_claims(tmp_path: Path) -> None:
+def test_every_image_has_one_outcome_and_the_verdict_that_its_text_claims(url, log, tmp_path: Path) -> None:
     wanted = records(list(EXPECTED))
-    with serving(tmp_path / "log") as url:
-        frame = answers(tmp_path / "answers", baseline_entry(url), wanted)
-        assert frame["id"].tolist() == [record.id for record in wanted]
-        rows = frame[["outcome", "verdict", "verdict_forced", "text"]].astype(object).replace({np.nan: None})
-        assert [tuple(row) for row in rows.itertuples(index=False)] == list(EXPECTED.values())
-        assert frame["p_fake"].isna().all()
-        forced = [r for r in requests(tmp_path / "log") if "response_format" in r["asked"]]
-        assert len({request["image"] for request in forced}) == 3, "only where there is no verdict"
-        prompt = baselines.STANDARD_PROMPT + baselines.CHOICE
-        assert {request["prompt"][0] for request in forced} == {prompt}
-        before = len(requests(tmp_path / "log"))
-        again = answers(tmp_path / "answers", baseline_entry(url), wanted)
-        assert len(requests(tmp_path / "log")) == before, "what was answered, however, is not asked again"
+    frame = answers(tmp_path / "answers", baseline_entry(url), wanted)
+    assert frame["id"].tolist() == [record.id for record in wanted]
+    rows = frame[["outcome", "verdict", "verdict_forced", "text"]].astype(object).replace({np.nan: None})
+    assert [tuple(row) for row in rows.itertuples(index=False)] == list(EXPECTED.values())
+    assert frame["p_fake"].isna().all()
+    forced = [r for r in requests(log) if "response_format" in r["asked"]]
+    assert len({request["image"] for request in forced}) == 3, "only where there is no verdict"
+    prompt = baselines.STANDARD_PROMPT + baselines.CHOICE
+    assert {request["prompt"][0] for request in forced} == {prompt}
+    before = len(requests(log))
+    again = answers(tmp_path / "answers", baseline_entry(url), wanted)
+    assert len(requests(log)) == before, "what was answered, however, is not asked again"
     pd.testing.assert_frame_equal(again, frame)
 
 
-def test_a_server_that_knows_no_response_format_gives_no_forced_choice(tmp_path: Path) -> None:
-    with serving(tmp_path / "log") as url:
-        frame = answers(tmp_path / "answers", baseline_entry(url), records(["fake", "no*1,400", "no*1,400"]))
-        assert len(requests(tmp_path / "log")) <= 5, "one request tells it, those under way aside"
+def test_a_server_that_knows_no_response_format_gives_no_forced_choice(url, log, tmp_path: Path) -> None:
+    frame = answers(tmp_path / "answers", baseline_entry(url), records(["fake", "no*1,400", "no*1,400"]))
+    assert len(requests(log)) <= 5, "one request tells it, those under way aside"
     assert frame["verdict"].tolist() == ["fake", "unparsed", "unparsed"]
     assert frame["verdict_forced"].replace({np.nan: None}).tolist() == ["fake", None, None]
 
 
-def test_own_questions_are_passed_through_and_prompts_can_be_replaced(tmp_path: Path) -> None:
+def test_own_questions_are_passed_through_and_prompts_can_be_replaced(url, log, tmp_path: Path) -> None:
     wanted = records(["no"])
     wanted += [Record(f"0.jpg#{n}", wanted[0].image, 0, "ddvqa", "0", question=NOSE) for n in (1, 2)]
-    with serving(tmp_path / "log") as url:
-        frame = answers(tmp_path / "answers", baseline_entry(url), wanted)
-        answers(tmp_path / "answers", baseline_entry(url, prompt="Real or fake?"), records(["no"]))
-    rows = requests(tmp_path / "log")
+    frame = answers(tmp_path / "answers", baseline_entry(url), wanted)
+    answers(tmp_path / "answers", baseline_entry(url, prompt="Real or fake?"), records(["no"]))
+    rows = requests(log)
     asked = [row["prompt"] for row in rows if "response_format" not in row["asked"]]
     assert sorted(asked[:2]) == sorted([[baselines.STANDARD_PROMPT], [NOSE]]), "equal requests are one"
     assert asked[2:] == [["Real or fake?"]]
@@ -95,14 +93,13 @@ def test_the_standard_prompt_asks_for_sentences_that_the_parser_reads() -> None:
     assert verdict.parse("Yes.", text) == verdict.parse("No.", text) == "unparsed"
 
 
-def test_failed_requests_are_no_answers_and_alone_are_asked_again(tmp_path: Path) -> None:
-    wanted, log = records(["fake", "500*4,real", "real", "cut*4,fake"]), tmp_path / "log"
-    with serving(log) as url:
-        with pytest.raises(UserError, match="Qwen2-VL-7B: 2 of 4 requests failed"):
-            answers(tmp_path / "answers", baseline_entry(url), wanted)
-        before = len(requests(log))
-        frame = answers(tmp_path / "answers", baseline_entry(url), wanted)
-        assert len(requests(log)) == before + 2
+def test_failed_requests_are_no_answers_and_alone_are_asked_again(url, log, tmp_path: Path) -> None:
+    wanted = records(["fake", "500*4,real", "real", "cut*4,fake"])
+    with pytest.raises(UserError, match="Qwen2-VL-7B: 2 of 4 requests failed"):
+        answers(tmp_path / "answers", baseline_entry(url), wanted)
+    before = len(requests(log))
+    frame = answers(tmp_path / "answers", baseline_entry(url), wanted)
+    assert len(requests(log)) == before + 2
     assert frame["verdict"].tolist() == ["fake", "real", "real", "fake"]
 
 
@@ -130,24 +127,22 @@ def params(project: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
 
 
 def evaluated(params: Params, **changes: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
-    evaluate = params.evaluate.model_copy(update={"methods": ["CNNSpot"], **changes})
-    return benchmarks.evaluate(params.model_copy(update={"evaluate": evaluate}), "ffpp")
+    return benchmarks.evaluate(changed(params, "evaluate", **{"methods": ["CNNSpot"], **changes}), "ffpp")
 
 
-def test_baselines_and_experts_are_methods_among_others(params: Params, project: Path, monkeypatch) -> None:
+def test_baselines_and_experts_are_methods_among_others(params, project, url, log, monkeypatch) -> None:
     scores = project / "scores/srm.csv"
     scores.parent.mkdir()
     scores.write_text("id,score\n" + "".join(f"{r.id},{-r.label * 5}\n" for r in ffpp()))
     here = PublishedExpert(name="SRM", scores=str(scores), threshold=-1.0, benchmarks=["ffpp"])
     elsewhere = PublishedExpert(name="LNP", kind="lnp", weights="no", features="no", benchmarks=["dmimage"])
-    with serving(project / "log") as url:
-        asked = [baseline_entry(url), baseline_entry(url, name="GPT-4o", benchmarks=["fakeclue"])]
-        settings = {"baselines": asked, "experts": [here, elsewhere], "bootstrap": 20}
-        frame, scored = evaluated(params, **settings)
-        assert len(requests(project / "log")) == 11, "ten questions and a forced choice"
-        monkeypatch.setattr("fakevlm.evaluation.experts.load_expert", lambda _: pytest.fail("loaded again"))
-        assert evaluated(params, **settings)[0].equals(frame)
-        assert len(requests(project / "log")) == 11, "a later run of the stage pays for nothing twice"
+    asked = [baseline_entry(url), baseline_entry(url, name="GPT-4o", benchmarks=["fakeclue"])]
+    settings = {"baselines": asked, "experts": [here, elsewhere], "bootstrap": 20}
+    frame, scored = evaluated(params, **settings)
+    assert len(requests(log)) == 11, "ten questions and a forced choice"
+    monkeypatch.setattr("fakevlm.evaluation.experts.load_expert", lambda _: pytest.fail("loaded again"))
+    assert evaluated(params, **settings)[0].equals(frame)
+    assert len(requests(log)) == 11, "a later run of the stage pays for nothing twice"
     assert frame.columns.tolist() == benchmarks.SCHEMA.names
     assert frame.groupby("method").size().to_dict() == {"CNNSpot": 10, "Qwen2-VL-7B": 10, "SRM": 10}
     values = scored.set_index(["method", "subset", "metric"])["value"]
@@ -159,19 +154,17 @@ def test_baselines_and_experts_are_methods_among_others(params: Params, project:
     assert average_auc(frame, 20, 1)["method"].tolist() == ["CNNSpot", "SRM"], "Table 5 needs P(fake)"
 
 
-def test_a_dry_run_counts_what_is_left_to_ask_and_asks_nothing(params: Params, project: Path) -> None:
+def test_a_dry_run_counts_what_is_left_to_ask_and_asks_nothing(params: Params, url: str, log: Path) -> None:
     from fakevlm.tools.estimate import evaluation
 
-    with serving(project / "log") as url:
-        spec = baseline_entry(url, benchmarks=["ffpp"], price_input=2.0)
-        with cache.answers() as store:  # without the forced choice
-            prompt = Text(baselines.STANDARD_PROMPT)
-            first = [Request(frame.id, frame.path, frame.image, prompt) for frame in ffpp()[:8]]
-            ask_all(first, [Client(spec, params.seed)], store)
-        before = len(requests(project / "log"))
-        settings = params.evaluate.model_copy(update={"baselines": [spec]})
-        (row,) = evaluation(params.model_copy(update={"evaluate": settings}))
-        assert len(requests(project / "log")) == before
+    spec = baseline_entry(url, benchmarks=["ffpp"], price_input=2.0)
+    with cache.answers() as store:  # without the forced choice
+        prompt = Text(baselines.STANDARD_PROMPT)
+        first = [Request(frame.id, frame.path, frame.image, prompt) for frame in ffpp()[:8]]
+        ask_all(first, [Client(spec, params.seed)], store)
+    before = len(requests(log))
+    (row,) = evaluation(changed(params, "evaluate", baselines=[spec]))
+    assert len(requests(log)) == before
     assert (row.name, row.answered, row.requests) == ("Qwen2-VL-7B, ffpp", 7, 3), "one is a forced choice"
     assert row.cost == pytest.approx(2e-6 * row.tokens_in)
     assert evaluation(params) == []

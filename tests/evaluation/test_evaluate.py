@@ -4,6 +4,7 @@ import json
 import shutil
 from operator import attrgetter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 import tinyllava
-from conftest import killed_after
+from conftest import changed, killed_after
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.ground_truth import Artifact, GroundTruth, write_ground_truth
 from fakevlm.data.records import Record, encode, write_records
@@ -72,23 +73,14 @@ def params(project: Path, weights: Path) -> Params:
         (project / "artifacts" / place / "config.json").write_text("{}")
     sizes = {"batch_size": 5, "max_new_tokens": 6, "bootstrap": 50, "model": str(weights / "tuned")}
     params = load_params("mini").model_copy(update={"base": str(weights / "base")})
-    return _changed(params, methods=["FakeVLM", "LLaVA (untuned)", "CNNSpot"], **sizes)
-
-
-def _changed(params: Params, **changes) -> Params:
-    return params.model_copy(update={"evaluate": params.evaluate.model_copy(update=changes)})
-
-
-class Dark:
-    @staticmethod
-    def predict(images: list[Image.Image]) -> np.ndarray:
-        return np.array([1 - np.asarray(image).mean() / 255 for image in images])
+    return changed(params, "evaluate", methods=["FakeVLM", "LLaVA (untuned)", "CNNSpot"], **sizes)
 
 
 @pytest.fixture(autouse=True)
 def detector(monkeypatch) -> None:
-    monkeypatch.setattr("fakevlm.evaluation.experts.load_expert", lambda folder: Dark)
-    monkeypatch.setattr("fakevlm.model.head.load_head", lambda folder, dtype: Dark)
+    dark = SimpleNamespace(predict=tinyllava.darkness)
+    monkeypatch.setattr("fakevlm.evaluation.experts.load_expert", lambda folder: dark)
+    monkeypatch.setattr("fakevlm.model.head.load_head", lambda folder, dtype: dark)
 
 
 @pytest.mark.slow  # loads the sentence encoder
@@ -110,7 +102,7 @@ def test_evaluates_every_method_and_writes_all_files(params: Params, project: Pa
     assert {"acc", "f1_real", "f1_fake", "f1_macro", "auc", "unparsed", "rouge_l", "css"} <= set(metrics)
     assert metrics == pytest.approx(values.loc["FakeVLM"].dropna().to_dict(), abs=1e-6)
     shown = [record.pil() for record in sorted(FAKECLUE, key=attrgetter("id"))]
-    assert methods["CNNSpot"]["p_fake"].to_numpy() == pytest.approx(Dark.predict(shown), abs=1e-6)
+    assert methods["CNNSpot"]["p_fake"].to_numpy() == pytest.approx(tinyllava.darkness(shown), abs=1e-6)
 
 
 @pytest.fixture
@@ -144,7 +136,7 @@ def test_ddvqa_asks_each_record_its_own_question(params: Params, batches: list) 
     questions = [question for batch in batches for question in batch]
     assert sorted(questions) == sorted(2 * [record.question for record in DDVQA])
     assert set(predictions["question"]) == set(questions)
-    limited = _changed(params, methods=["CNNSpot"], limit=2)
+    limited = changed(params, "evaluate", methods=["CNNSpot"], limit=2)
     assert len(benchmarks.evaluate(limited, "ddvqa")[0]) == 4
 
 
@@ -169,7 +161,7 @@ def test_sample_keeps_questions_together_and_grows_with_the_limit() -> None:
 )
 def test_what_is_missing_is_named_before_anything_runs(params, project, benchmark, changes, message) -> None:
     with pytest.raises(UserError, match=message):
-        benchmarks.evaluate(_changed(params, **changes), benchmark)
+        benchmarks.evaluate(changed(params, "evaluate", **changes), benchmark)
     assert not (project / "artifacts/evaluate").exists()
 
 

@@ -40,9 +40,6 @@ def test_f1_and_auc_agree_with_scikit_learn_ties_included(digits: int) -> None:
         assert metrics.f1(label, verdict, positive) == pytest.approx(expected)
     p_fake = np.round(np.clip(generator.normal(0.5 - 0.1 * label, 0.2), 0, 1), digits)
     assert metrics.auc(label, p_fake) == pytest.approx(roc_auc_score(label == FAKE, p_fake))
-    weights = generator.integers(0, 4, (3, 400)).astype(np.float32)
-    expected = [roc_auc_score(label == FAKE, p_fake, sample_weight=w) for w in weights]
-    assert metrics.auc(label, p_fake, weights) == pytest.approx(expected)
     assert np.isnan(metrics.auc(np.array([FAKE, FAKE]), np.array([0.1, 0.2])))
 
 

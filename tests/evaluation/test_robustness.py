@@ -1,6 +1,7 @@
 """The robustness study: the pixels of each perturbation, the sample, the cache, and a whole run."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 import tinyllava
+from conftest import changed
 from fakevlm.cache import Cache
 from fakevlm.config.params import Params, load_params
 from fakevlm.data.records import write_records
@@ -16,6 +18,7 @@ from fakevlm.errors import UserError
 from fakevlm.evaluation import detectors, experts, robustness
 from fakevlm.evaluation.robustness import perturb, perturbed, stratified, study
 from smallworld import content
+from tinyllava import darkness
 
 Y, X = np.mgrid[0:48, 0:36]
 PHOTO = np.stack([5 * Y, 255 - 5 * X, 100 + 40 * ((X // 6 + Y // 6) % 2)], -1)
@@ -76,33 +79,21 @@ def test_sample_keeps_the_shares():
     assert stratified(frame, 300, 1) == frame.id.tolist()
 
 
-def changed(params: Params, section: str, **changes) -> Params:
-    return params.model_copy(update={section: getattr(params, section).model_copy(update=changes)})
-
-
 def settings() -> Params:
     strengths = {"jpeg": [50], "resize": [], "blur": [1.0], "noise": [], "crop": []}
     params = changed(load_params("mini"), "robustness", images=12, max_new_tokens=3, **strengths)
     return changed(params, "evaluate", bootstrap=50, batch_size=5)
 
 
-def darkness(images: list[Image.Image]) -> np.ndarray:
-    return np.array([1 - np.asarray(image).mean() / 255 for image in images])
+def dark(sizes: list[int]) -> dict[str, Any]:
+    """A method that takes dark images for fakes, and notes how many it was shown at once."""
 
-
-class Dark:
-    """Takes dark images for fakes, and notes how many it was shown at once."""
-
-    def __init__(self, sizes: list[int]) -> None:
-        self.sizes = sizes
-
-    def predict(self, images: list[Image.Image]) -> np.ndarray:
-        self.sizes.append(len(images))
+    def predict(images: list[Image.Image]) -> np.ndarray:
+        sizes.append(len(images))
         return darkness(images)
 
-
-def dark(sizes: list[int]) -> dict[str, Any]:
-    return {"CNNSpot": detectors.detector("CNNSpot", lambda: Dark(sizes), ["k"], settings())}
+    load = lambda: SimpleNamespace(predict=predict)  # noqa: E731
+    return {"CNNSpot": detectors.detector("CNNSpot", load, ["k"], settings())}
 
 
 def test_study_scores_every_perturbation():

@@ -19,7 +19,7 @@ import yaml
 
 import tinyllava
 from clusters import ports
-from conftest import ROOT, imported
+from conftest import ROOT, changed, imported
 from fakevlm.config.params import Params, Servers, load_params
 from fakevlm.data.records import write_records
 from fakevlm.errors import UserError
@@ -113,7 +113,6 @@ def test_vllm_says_what_one_process_says(evaluated, project) -> None:
         counts = check.compare(check.ask(evaluated, servers, model, records), check.answered())
         assert counts["images"] == counts["same answer"] == counts["same verdict"] == 60
         assert counts["largest difference of P(fake)"] <= 1e-4
-        longer = evaluated.evaluate.model_copy(update={"max_new_tokens": 999})
-        longer = evaluated.model_copy(update={"evaluate": longer})
+        longer = changed(evaluated, "evaluate", max_new_tokens=999)
         with pytest.raises(UserError, match="--max-model-len"):
             check.ask(longer, servers, model, records[:1])

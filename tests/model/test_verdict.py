@@ -9,6 +9,8 @@ import pytest
 
 from fakevlm.data.clues import KINDS, QUALITIES, kinds_named
 from fakevlm.model import verdict
+from miniworld import export_words
+from miniworld.pretraining import pool
 
 
 def lines(name: str) -> list[dict]:
@@ -106,8 +108,13 @@ def test_p_fake_is_a_softmax_that_ranks_sure_answers_and_drops_the_machines_nois
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_phrase_names_its_kind_and_no_other(kind: str):
-    for phrase in KINDS[kind].phrases:
-        assert kinds_named(phrase.format(s="the animal")) == {kind}
+    named, by_people, of_pools = (
+        [kinds_named(phrase.format(s="the animal", l="left")) for phrase in phrases]
+        for phrases in (KINDS[kind].phrases, export_words.PHRASES[kind], pool.PHRASES[kind])
+    )
+    assert all(kinds == {kind} for kinds in named)
+    assert {kind} in by_people
+    assert all(kinds <= {kind} for kinds in by_people + of_pools)
 
 
 def test_praise_names_nothing():
