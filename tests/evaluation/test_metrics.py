@@ -1,4 +1,4 @@
-"""Metrics against hand counts, the numbers of the released weights, scikit-learn and rouge-score; scores."""
+"""Metrics against hand counts, scikit-learn and rouge-score; scores."""
 
 import random
 from fractions import Fraction
@@ -20,15 +20,6 @@ from fakevlm.evaluation.benchmarks import forced_verdicts, score
 from fakevlm.evaluation.explanations import clue_tables, css, rouge_l
 from fakevlm.evaluation.metrics import FAKE, REAL, by_subset, overview
 from fakevlm.model import sentence_encoder
-
-
-def test_reproduces_the_released_weights_scores() -> None:
-    """The published numbers are those of the answers with a verdict, on FakeClue's test set."""
-    pairs = [(FAKE, FAKE), (FAKE, REAL), (REAL, FAKE), (REAL, REAL)]  # label, verdict
-    label, verdict = np.repeat(pairs, [3168, 20, 48, 1760], axis=0).T
-    f1s = [metrics.f1(label, verdict, positive) for positive in (REAL, FAKE)]
-    values = (metrics.accuracy(label, verdict), *f1s, metrics.f1_macro(label, verdict))
-    assert [f"{v:.4f}" for v in values] == ["0.9864", "0.9810", "0.9894", "0.9852"]
 
 
 @pytest.mark.parametrize("digits", [1, 8])

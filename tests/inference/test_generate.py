@@ -61,7 +61,8 @@ def test_words_and_probabilities_are_those_of_the_plain_way(tmp_path, monkeypatc
     ways = [{"batch_size": 1}, {"batch_size": 7}, {"batch_size": 32}, {"batch_size": 7, "compiled": True}]
     for settings in ways if prompt == "template" else ways[:2]:
         records = RECORDS[:14] if "compiled" in settings else RECORDS  # each new length is traced for seconds
-        frame, plainly = predict(model, processor, records, prompt=prompt, **settings), expected[: len(records)]
+        frame = predict(model, processor, records, prompt=prompt, **settings)
+        plainly = expected[: len(records)]
         pd.testing.assert_frame_equal(frame.drop(columns="p_fake"), plainly.drop(columns="p_fake"))
         assert np.abs(frame["p_fake"] - plainly["p_fake"]).max() <= 1e-5
         assert (frame["p_fake"] == verdict.round_log_odds(frame["p_fake"].to_numpy())).all()
