@@ -421,6 +421,7 @@ def main() -> None:
 
     what = "bench" if len(chosen) == len(NAMES) else "-".join(chosen)
     file = options.out / f"{what}_{processor()}_{time.strftime('%Y-%m-%d')}.md"
+    options.out.mkdir(parents=True, exist_ok=True)
     file.unlink(missing_ok=True)
     machine = f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start"
     table = Table(

@@ -125,9 +125,9 @@ def test_loss_counts_answers_only_and_gives_the_plain_gradients(base):
         return [loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
 
     plain = learn(whole)
-    precision.spare_arrays(model.model.language_model)
-    assert {type(layer.mlp) for layer in model.model.language_model.layers} == {precision.SparingMLP}
-    assert all(map(torch.equal, learn(whole), plain)), "to the bit"
+    with precision.fewer_arrays(model.model.language_model):
+        assert {type(layer.mlp) for layer in model.model.language_model.layers} == {precision.SparingMLP}
+        assert all(map(torch.equal, learn(whole), plain)), "to the bit"
     torch.testing.assert_close(learn(batch), plain, rtol=1e-4, atol=1e-6)
     model.train().set_attn_implementation(precision.ATTENTION)
     model.activation_checkpointing_enable()

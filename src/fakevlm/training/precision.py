@@ -85,8 +85,14 @@ class SparingMLP(LlamaMLP):
         return self.down_proj(_SwiGLU.apply(self.gate_proj(x), self.up_proj(x)))
 
 
-def spare_arrays(llama: torch.nn.Module) -> None:
-    """Let the layers of a Llama make fewer arrays: new memory costs a CPU a tenth of a training step."""
-    for layer in llama.layers:
-        if type(layer.mlp) is LlamaMLP and llama.config.hidden_act == "silu":
-            layer.mlp.__class__ = SparingMLP
+@contextmanager
+def fewer_arrays(llama: torch.nn.Module) -> Iterator[None]:
+    """Let a Llama make fewer arrays for a while: new memory costs a CPU a tenth of a training step."""
+    plain = [layer.mlp for layer in llama.layers if type(layer.mlp) is LlamaMLP]
+    for mlp in plain if llama.config.hidden_act == "silu" else ():
+        mlp.__class__ = SparingMLP
+    try:
+        yield
+    finally:
+        for mlp in plain:
+            mlp.__class__ = LlamaMLP
