@@ -36,11 +36,10 @@ def test_stages_run_side_by_side_and_a_failure_stops_the_rest(project: Path, mon
     begun = [file.stat().st_mtime_ns for file in (project / "l", project / "r")]
     assert repro.out_of_date([]) == {}
     lock = (project / "dvc.lock").read_text()
-    for cut in ("", lock[:20]):  # as a kill leaves it
-        (project / "dvc.lock").write_text(cut)
-        assert repro.run(repro.out_of_date([]), 2)
-        assert "dvc.lock was cut short" in capfd.readouterr().err
-        assert yaml.safe_load((project / "dvc.lock").read_text()) == yaml.safe_load(lock)
+    (project / "dvc.lock").write_text(lock[:20])  # as a kill leaves it
+    assert repro.run(repro.out_of_date([]), 2)
+    assert "dvc.lock was cut short" in capfd.readouterr().err
+    assert yaml.safe_load((project / "dvc.lock").read_text()) == yaml.safe_load(lock)
     assert [file.stat().st_mtime_ns for file in (project / "l", project / "r")] == begun, "nothing ran again"
     failing = PIPELINE.replace("touch l", "touch m; sleep 200").replace("ls l", "ls m")
     file.write_text(failing.replace("cp first right", "exit 3"))
