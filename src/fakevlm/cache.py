@@ -37,7 +37,7 @@ def key(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-class Cache:
+class Cache(contextlib.AbstractContextManager):
     """Values by key in a SQLite file, safe against `kill -9`, for several threads and processes at once.
 
     The file is made with its folder if missing; without one (None) the cache is in memory.
@@ -110,9 +110,6 @@ class Cache:
         with self._lock, self._errors(), self._db:  # which commits, or rolls back
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT OR REPLACE INTO cache VALUES (?, ?, ?)", rows)
-
-    def __enter__(self) -> "Cache":
-        return self
 
     def __exit__(self, *failure: object) -> None:
         with self._lock:

@@ -149,13 +149,8 @@ def _raw(notebook: str, parameters: dict[str, str]) -> Path:
 def run(name: str, profile: str | None = None, extra: dict[str, str] | None = None) -> Path:
     """Execute `notebooks/<name>.ipynb` and keep its normalised copy.
 
-    Args:
-        name: the notebook's name.
-        profile: the section of params.yaml; None: the one it names.
-        extra: further parameters, e.g. `{"benchmark": "loki"}`; their values join the copy's name.
-
-    Returns:
-        The copy's file, in `artifacts/executed/`.
+    `profile` is the section of params.yaml (None: the one it names). The values of the `extra` parameters,
+    such as `{"benchmark": "loki"}`, join the name of the copy, which is returned (in `artifacts/executed/`).
 
     Raises:
         UserError: unknown notebook, profile or parameter, or params.yaml does not fit. Nothing has run then.

@@ -6,7 +6,7 @@ Both tunings have the same images in the same order, batch size, learning rate a
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,11 +69,6 @@ def features(model: torch.nn.Module, processor: Any, images: Sequence[Image.Imag
     return {name: rows.float().cpu().numpy() for name, rows in pooled.items()}
 
 
-def load_features(name: str | Path, dtype: str) -> Callable[[Sequence[Image.Image]], Columns]:
-    """Return `features` of a model, given by its folder or hub name."""
-    return partial(features, load_model(name, dtype=dtype), load_processor(name))
-
-
 def probe(
     train: Columns, train_labels: np.ndarray, val: Columns, val_labels: np.ndarray, poolings: Sequence[str]
 ) -> tuple[Any, dict[str, Any]]:
@@ -99,7 +94,8 @@ def _probes(
     base, dtype = locate(params.base), DTYPES[params.evaluate.precision]
     code = code_version(__name__, "fakevlm.model.collate", "fakevlm.model.chat", "fakevlm.data.records")
     key = [model_version(base), dtype, code]
-    predictor = Predictor(partial(load_features, base, dtype), key, params.evaluate.batch_size)
+    load = lambda: partial(features, load_model(base, dtype=dtype), load_processor(base))  # noqa: E731
+    predictor = Predictor(load, key, params.evaluate.batch_size)
     parts = {"train": random_subset(train, params.study.probe_images, params.seed), "val": val, **tests}
     labels = {name: columns_of(records, ["label"])["label"].to_numpy(int) for name, records in parts.items()}
     see = partial(predict, predictor, cache=cache, cluster=params.cluster)

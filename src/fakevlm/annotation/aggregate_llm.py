@@ -172,15 +172,14 @@ class LLMAggregator(Client):
             if annotation.outcome not in _ASKED_AGAIN:
                 break
             self._unfit += 1
-            self._stop_if_none_fits(annotation.problem)
+            if self._unfit >= _ALL_UNFIT and not self._fit:
+                what = f"none of the first {self._unfit} answers fits the schema: {annotation.problem}"
+                cure = f"serve the model with structured outputs, raise {self.entry}.max_tokens, or name a "
+                cure += (
+                    "model that follows instructions; what was answered is kept and will be asked only with "
+                )
+                raise UserError(f"aggregator {self.name}: {what}", f"{cure}another model or revision")
             text = again(first, attempt + 1, outcome.text, annotation.problem)
             request = replace(request, prompt=Text(text))
         self._fit += annotation.outcome == "ok"
         return {"annotation": annotation}
-
-    def _stop_if_none_fits(self, problem: str) -> None:
-        if self._unfit >= _ALL_UNFIT and not self._fit:
-            what = f"none of the first {self._unfit} answers fits the schema; the last: {problem}"
-            cure = f"serve the model with structured outputs, raise {self.entry}.max_tokens, or name a model "
-            cure += "that follows instructions; what was answered is kept and will be asked only with "
-            raise UserError(f"aggregator {self.name}: {what}", f"{cure}another model or revision")

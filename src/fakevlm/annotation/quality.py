@@ -9,6 +9,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import cohen_kappa_score
 
 from fakevlm.data.clues import KINDS
 from fakevlm.data.records import REAL
@@ -50,12 +51,6 @@ def clue_quality(
     return pd.DataFrame(table)
 
 
-def _kappa(a: np.ndarray, b: np.ndarray) -> float:
-    """Return Cohen's kappa of two boolean arrays; NaN if it is undefined."""
-    chance = a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()) if a.size else 1.0
-    return float(((a == b).mean() - chance) / (1 - chance)) if chance < 1 else np.nan
-
-
 def agreement(annotators: Sequence[str], named: np.ndarray) -> pd.DataFrame:
     """Return the agreement of each pair of annotators in the kinds of artifact that they name in fakes.
 
@@ -68,5 +63,6 @@ def agreement(annotators: Sequence[str], named: np.ndarray) -> pd.DataFrame:
         both, either = (a & b).sum(axis=1), (a | b).sum(axis=1)
         n = np.count_nonzero(either)
         jaccard = float((both / np.maximum(either, 1)).sum() / max(n, 1))
-        rows.append((annotators[i], annotators[j], jaccard, _kappa(a, b), n))
+        kappa = cohen_kappa_score(a.ravel(), b.ravel()) if np.unique([a, b]).size > 1 else np.nan
+        rows.append((annotators[i], annotators[j], jaccard, kappa, n))
     return pd.DataFrame(rows, columns=AGREEMENT_COLUMNS)

@@ -105,18 +105,14 @@ class Filter:
                     Unusable(corpus, record.id, reason + "; both are kept" * (not self.unique))
                 )
             if not self.unique or first is None:
-                record.id = self._free_id(record.id)
+                stem, dot, suffix = record.id.rpartition(".")
+                names = chain([record.id], (f"{stem}~{n}{dot}{suffix}" for n in count(2)))
+                record.id = next(free for free in names if free not in self._ids)
                 self._ids.add(record.id)
                 self._first.setdefault(content, (record.label, record.id))
                 yield inspected
             elif label == record.label:
                 self.duplicates.append((record.sha256, first, record.id))
-
-    def _free_id(self, name: str) -> str:
-        """Return the id, with a number before its suffix if another image has it already."""
-        stem, dot, suffix = name.rpartition(".")
-        names = chain([name], (f"{stem}~{n}{dot}{suffix}" for n in count(2)))
-        return next(free for free in names if free not in self._ids)
 
 
 @dataclass

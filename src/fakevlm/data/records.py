@@ -132,7 +132,7 @@ def to_record(row: dict[str, Any]) -> Record:
     return Record(image=image["bytes"] if image else b"", **row)
 
 
-class RecordWriter:
+class RecordWriter(contextlib.AbstractContextManager):
     """Write records as `part-00000.parquet`, … in a folder; a context manager. Old parts are removed.
 
     A shard ends after `shard_rows` rows or `shard_bytes` bytes of images, whichever comes first: a million
@@ -173,9 +173,6 @@ class RecordWriter:
             self._end_group()
         self._file.close()
         self._file, self._shards, self._rows, self._bytes = None, self._shards + 1, 0, 0
-
-    def __enter__(self) -> "RecordWriter":
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._rows or self._shards == 0:  # without any record, one empty shard holds the schema

@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
-import torch
 from transformers import LlavaForConditionalGeneration, set_seed
 
 from fakevlm import cache, paths, progress
@@ -171,9 +170,6 @@ class Run:
             for tensor in (*model.parameters(), *model.buffers()):
                 # The file's buffer is aligned as the file is, which decides the last bit of some products.
                 tensor.data = tensor.data.clone()
-        if training.precision == "bf16" and not torch.cuda.is_available():
-            # On CPUs fused attention is several times slower than products of bf16 factors.
-            model.set_attn_implementation("eager")
         return model
 
     def export(self, out: Path) -> pd.DataFrame:

@@ -1,5 +1,4 @@
-"""Training on a CPU: products of 16-bit factors (`precision: bf16`), where weights and sums keep 32 bits, and
-fewer arrays."""
+"""Training on a CPU: fewer arrays, and products of 16-bit factors (`precision: bf16`) with 32-bit sums."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
