@@ -174,11 +174,9 @@ class LLMAggregator(Client):
             self._unfit += 1
             if self._unfit >= _ALL_UNFIT and not self._fit:
                 what = f"none of the first {self._unfit} answers fits the schema: {annotation.problem}"
-                cure = f"serve the model with structured outputs, raise {self.entry}.max_tokens, or name a "
-                cure += (
-                    "model that follows instructions; what was answered is kept and will be asked only with "
-                )
-                raise UserError(f"aggregator {self.name}: {what}", f"{cure}another model or revision")
+                cure = f"serve the model with structured outputs, raise {self.entry}.max_tokens, or name "
+                cure += "another model; what was answered is asked again only with another model or revision"
+                raise UserError(f"aggregator {self.name}: {what}", cure)
             text = again(first, attempt + 1, outcome.text, annotation.problem)
             request = replace(request, prompt=Text(text))
         self._fit += annotation.outcome == "ok"
