@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 
 from fakevlm.data.clues import KINDS
-from fakevlm.data.corpora import ddvqa, ffpp, genimage, m6doc
+from fakevlm.data.corpora import ddvqa, ffpp, imagefolders, m6doc
 from fakevlm.data.ground_truth import GroundTruth, write_ground_truth
 from fakevlm.data.page_layout import STYLES, Block, jitter
 from fakevlm.data.records import FAKE, REAL
@@ -63,7 +63,7 @@ def genimage_jobs(n: int, seed: int) -> Iterator[Job]:
         if fake:
             file = entry["file"].format(n=k) + ".JPEG"
         place = f"genimage/{entry['folder']}/{split}/{'ai' if fake else 'nature'}/{file}"
-        path = genimage.record_id(FAKE if fake else REAL, generator, file)
+        path = imagefolders.genimage_id(FAKE if fake else REAL, generator, file)
         yield Job(place, path, categories[(k + i // 2) % len(categories)], (seed, 1, i), options)
 
 

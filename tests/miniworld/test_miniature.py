@@ -10,8 +10,8 @@ from conftest import ROOT
 from fakevlm.categorize.synsets import generated_category, nature_category, table
 from fakevlm.collection.amounts import READERS
 from fakevlm.data.clues import KINDS, SEEN_KINDS, kinds_named
-from fakevlm.data.corpora import genimage
 from fakevlm.data.corpora.files import BadImage, decoded
+from fakevlm.data.corpora.imagefolders import GENERATORS
 from fakevlm.data.ground_truth import GroundTruth, read_ground_truth
 from fakevlm.data.records import CATEGORIES, FAKE, REAL, Record
 from miniworld import export, export_words
@@ -52,7 +52,7 @@ def test_the_readers_find_everything(records: Records) -> None:
     assert counts.pop("ddvqa") >= 2 * 5
     others = {"ffpp": 8 * 5 * 4, "loki": 70, "dmimage": len(PLAN["dmimage_fakes"]) + 6}
     assert counts == COUNTS | others | {"genimage": 64 + 2 + 3}  # copies and broken files
-    assert {r.generator for r in records["genimage"] if r.label == FAKE} == set(genimage.GENERATORS)
+    assert {r.generator for r in records["genimage"] if r.label == FAKE} == set(GENERATORS)
     for name, part in records.items():
         heads = {r.image[:3] for r in part if r.image} - {b"<ht"}
         assert len(heads) == 1, f"{name}: real and fake share a format"

@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 from fakevlm import paths
 from fakevlm.config.params import Params
-from fakevlm.data.corpora import ddvqa, fakeclue, ffpp, genimage, imagefolders, loki, m6doc
-from fakevlm.data.corpora.files import SOURCES, Place, Unusable, images, not_read, read_images, walk
+from fakevlm.data.corpora import ddvqa, fakeclue, ffpp, imagefolders, loki, m6doc
+from fakevlm.data.corpora.files import SOURCES, Unusable, images, not_read, walk
+from fakevlm.data.corpora.imagefolders import Place, read_images
 from fakevlm.data.records import Record
 from fakevlm.errors import UserError
 
 # What is read of each corpus, by their keys in params.yaml; DD-VQA's images are FF++'s.
 PLACES: dict[str, Callable[[Path], Iterator[Place]]]
-PLACES = {"genimage": genimage.places, "ffpp": ffpp.places, "m6doc": m6doc.places, "loki": loki.places}
+PLACES = {"genimage": imagefolders.genimage, "ffpp": ffpp.places, "m6doc": m6doc.places, "loki": loki.places}
 PLACES |= {"chameleon": imagefolders.chameleon, "dmimage": imagefolders.dmimage}
 PLACES |= {"cvusa": imagefolders.cvusa, "vigor": imagefolders.vigor, "fakeclue": fakeclue.places}
 PLACES["ddvqa"] = lambda root: iter(())

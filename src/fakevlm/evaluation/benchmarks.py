@@ -138,15 +138,6 @@ def method(name: Method, params: Params, max_new_tokens: int | None = None) -> A
     return partial(predict, words, cluster=params.cluster, desc=name)
 
 
-def table(records: Sequence[Record], answers: Mapping[str, Any]) -> pd.DataFrame:
-    """Return one method's `Answers` beside what is known of each record, in the columns of `SCHEMA`."""
-    frame = columns_of(records, ["id", "group", "label", "category", "generator", "question"])
-    lines = ("\n".join(" ".join(r.split()) for r in record.references) for record in without_images(records))
-    frame["reference"] = pa.array(lines, pa.string(), size=len(records)).to_pandas()
-    frame = frame.astype({"label": int}).assign(**({"outcome": None} | dict(answers)))
-    return frame if "verdict_forced" in frame else frame.assign(verdict_forced=forced_verdicts(frame))
-
-
 def forced_verdicts(answered: pd.DataFrame) -> pd.Series:
     """Return the verdicts, where there is none that of P(fake), or None without P(fake)."""
     p_fake = answered["p_fake"]
@@ -254,7 +245,7 @@ def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame
     Raises a UserError where records or a model are not there yet, which names the stage that makes them.
     """
     records, settings = load(params, benchmark), params.evaluate
-    predictions = SCHEMA.empty_table().to_pandas()
+    predictions, frames = SCHEMA.empty_table().to_pandas(), []
     scores = pd.DataFrame(columns=metrics.COLUMNS)
     if len(records):
         with kept("predictions") as cache, ray_cluster.connected(params.cluster):
@@ -263,10 +254,16 @@ def evaluate(params: Params, benchmark: str) -> tuple[pd.DataFrame, pd.DataFrame
             methods |= {spec.name: published(spec, params) for spec in meant_for(settings.experts, benchmark)}
             for spec in meant_for(settings.baselines, benchmark):
                 methods[spec.name] = baseline(spec, params.seed)
-            frames = [
-                table(records, answers(records, cache)).assign(method=name)
-                for name, answers in methods.items()
-            ]
+            frame = columns_of(records, ["id", "group", "label", "category", "generator", "question"])
+            lines = ([" ".join(r.split()) for r in each.references] for each in without_images(records))
+            texts = pa.array(map("\n".join, lines), pa.string(), size=len(records))
+            frame["reference"] = texts.to_pandas()
+            frame = frame.astype({"label": int}).assign(outcome=None)
+            for name, answers in methods.items():
+                answered = frame.assign(method=name, **answers(records, cache))
+                if "verdict_forced" not in answered:
+                    answered["verdict_forced"] = forced_verdicts(answered)
+                frames.append(answered)
         predictions = pd.concat(frames)[SCHEMA.names]
         predictions = predictions.sort_values(["method", "id"], kind="stable", ignore_index=True)
         ground_truths = read_ground_truth(paths.artifacts("collect", "ground_truth.jsonl"))

@@ -18,7 +18,7 @@ from pydantic import Field
 from fakevlm import paths
 from fakevlm.collection.amounts import OUTSIDE, READERS, count, unread
 from fakevlm.config.params import Section, load_params
-from fakevlm.data.corpora import ddvqa, fakeclue, ffpp, genimage, loki, m6doc
+from fakevlm.data.corpora import ddvqa, fakeclue, ffpp, imagefolders, loki, m6doc
 from fakevlm.data.corpora.files import SOURCES, images, listing
 from fakevlm.data.records import REAL
 from fakevlm.errors import UserError
@@ -90,11 +90,11 @@ def _number(root: Path, holds: str, patterns: list[str]) -> int:
 def parts(key: str, root: Path, layout: list[Part]) -> Iterator[Item]:
     """Yield every part of a corpus's layout."""
     named = defaultdict(list)  # folders of GenImage by their generators
-    for generator, folder in genimage.split_folders(root) if key == "genimage" else ():
+    for generator, folder in imagefolders.genimage_folders(root) if key == "genimage" else ():
         named[generator].append(folder.relative_to(root).as_posix())
     for part in layout:
         folder, _, rest = part.path[0].partition("/")
-        alternatives = [f"{name}/{rest}" for name in named[genimage.generator_of(folder)]] or part.path
+        alternatives = [f"{name}/{rest}" for name in named[imagefolders.generator_of(folder)]] or part.path
         title = part.title or part.path[0]
         number = _number(root, part.holds, alternatives)
         missing = title if title in alternatives else f"{title}: one of {', '.join(alternatives)}"

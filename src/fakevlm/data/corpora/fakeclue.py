@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fakevlm.data.corpora import genimage
-from fakevlm.data.corpora.files import SOURCES, BadImage, Drawn, Place, Unusable, inside, unknown_packing
+from fakevlm.data.corpora.files import SOURCES, BadImage, Drawn, Unusable, inside, unknown_packing
+from fakevlm.data.corpora.imagefolders import Place, generator_of
 from fakevlm.data.records import CATEGORIES, FAKE, REAL, Record
 
 SOURCE = SOURCES["fakeclue"]
@@ -102,7 +102,7 @@ def _origin(path: str, label: int) -> dict[str, str | None]:
         origin["group"] = parts[-2].split("_")[0]  # the target video: all manipulations of it belong together
         origin["generator"] = parts[2] if label == FAKE else None
     elif parts[0] == "genimage" and label == FAKE:
-        origin["generator"] = genimage.generator_of(parts[-1])  # 416_adm_45.PNG
+        origin["generator"] = generator_of(parts[-1])  # 416_adm_45.PNG
     return origin
 
 

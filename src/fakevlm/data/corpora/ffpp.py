@@ -17,7 +17,8 @@ from PIL import Image
 
 from fakevlm import cache
 from fakevlm.data.corpora.faces import Cropper
-from fakevlm.data.corpora.files import SOURCES, BadImage, Drawn, Place, Unusable, file_stamp, images, listing
+from fakevlm.data.corpora.files import SOURCES, BadImage, Drawn, Unusable, file_stamp, images, listing
+from fakevlm.data.corpora.imagefolders import Place
 from fakevlm.data.records import FAKE, REAL, Record, encode
 from fakevlm.prefetch import prefetch
 

@@ -103,33 +103,6 @@ _LISTED = yaml.safe_load(Path(__file__).with_name("sources.yaml").read_text(enco
 SOURCES = {key: Source(**entry) for key, entry in _LISTED.items()}
 
 
-class Place(NamedTuple):
-    """What is read of a corpus: an image file that its lists name, or a folder of images."""
-
-    path: Path
-    id: str  # the record's, or what the ids of a folder's images begin with
-    fields: dict[str, Any]  # of its records
-
-
-def read_images(
-    corpus: str, places: Callable[[Path], Iterator[Place]], root: Path, drawn: Drawn | None = None
-) -> Iterator[Record | Unusable]:
-    """Stream the images at the places of a corpus, in order. Files that are not drawn are not read.
-
-    A listed image that is missing or outside of `root` is unusable, drawn or not.
-    """
-    for path, id, fields in places(root):
-        files = {path: id}
-        if path.is_dir():
-            files = {file: id + file.relative_to(path).as_posix() for file in images(path)}
-        elif not inside(path.relative_to(root).as_posix()) or not path.is_file():
-            yield Unusable(corpus, path.relative_to(root).as_posix(), "named in a list but missing")
-            continue
-        for file, id in files.items():
-            if drawn is None or drawn(id):
-                yield Record(id=id, image=file.read_bytes(), **fields)
-
-
 def file_stamp(file: Path) -> list[int] | None:
     """Return size and time of a file, None if there is none: part of a cache key."""
     try:

@@ -1,13 +1,88 @@
-"""Corpora of image files in folders: Chameleon, DMimage, CVUSA and VIGOR. `<root>` is the corpus's folder."""
+"""Corpora of image files in folders: GenImage, Chameleon, DMimage, CVUSA and VIGOR; and what reads them.
+
+`<root>` is the corpus's folder.
+"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from fakevlm.data.corpora.files import SOURCES, Place, images, listing
-from fakevlm.data.records import FAKE, REAL
+from fakevlm.data.corpora.files import SOURCES, Drawn, Unusable, images, inside, listing
+from fakevlm.data.records import FAKE, REAL, Record
 
+GENERATORS = ("midjourney", "vqdm", "wukong", "sdv1.4", "sdv1.5", "glide", "biggan", "adm")
+# Found in a folder's name that is lower-cased and stripped to letters and digits; the others by their key.
+_PATTERNS = {"sdv1.4": r"stablediffusionv?14|sdv1?4", "sdv1.5": r"stablediffusionv?15|sdv1?5"}
 _AERIAL = {"label": REAL, "source": "satellite", "category": "satellite"}
+
+
+class Place(NamedTuple):
+    """What is read of a corpus: an image file that its lists name, or a folder of images."""
+
+    path: Path
+    id: str  # the record's, or what the ids of a folder's images begin with
+    fields: dict[str, Any]  # of its records
+
+
+def read_images(
+    corpus: str, places: Callable[[Path], Iterator[Place]], root: Path, drawn: Drawn | None = None
+) -> Iterator[Record | Unusable]:
+    """Stream the images at the places of a corpus, in order. Files that are not drawn are not read.
+
+    A listed image that is missing or outside of `root` is unusable, drawn or not.
+    """
+    for path, id, fields in places(root):
+        files = {path: id}
+        if path.is_dir():
+            files = {file: id + file.relative_to(path).as_posix() for file in images(path)}
+        elif not inside(path.relative_to(root).as_posix()) or not path.is_file():
+            yield Unusable(corpus, path.relative_to(root).as_posix(), "named in a list but missing")
+            continue
+        for file, id in files.items():
+            if drawn is None or drawn(id):
+                yield Record(id=id, image=file.read_bytes(), **fields)
+
+
+def generator_of(folder: str) -> str | None:
+    """Return the generator of a folder (`Stable Diffusion V1.4`, `imagenet_ai_0419_sdv4` → `sdv1.4`)."""
+    bare = re.sub(r"[^a-z0-9]", "", folder.lower())
+    return next((key for key in GENERATORS if re.search(_PATTERNS.get(key, key), bare)), None)
+
+
+def genimage_id(label: int, generator: str, file: str) -> str:
+    """Return `genimage/{real,fake}/<generator>/<file>`; for a photograph the folder that holds it."""
+    return f"genimage/{'real' if label == REAL else 'fake'}/{generator}/{file}"
+
+
+def genimage_folders(root: Path) -> list[tuple[str, Path]]:
+    """Return (generator, folder that holds `train` and `val`), by generator in the order of `GENERATORS`."""
+    folders = []
+    for folder in listing(root):
+        if generator := generator_of(folder.name):
+            inner = [folder, *listing(folder)]
+            folders += [(generator, f) for f in inner if (f / "train").is_dir() or (f / "val").is_dir()]
+    return sorted(folders, key=lambda pair: GENERATORS.index(pair[0]))
+
+
+def genimage(root: Path) -> Iterator[Place]:
+    """Yield the folders of GenImage (Zhu et al., NeurIPS 2023): eight generators, each beside photographs.
+
+    `<root>/<Generator>/{train,val}/{ai/416_adm_45.PNG,nature/n02099601_123.JPEG}`. Generators are published
+    as `Midjourney`, `Stable Diffusion V1.4`, …; or unpacked into folders such as `imagenet_ai_0419_sdv4`,
+    also one level deeper. The category is unknown until stage categorize. A photograph may be there under
+    several generators. `ai` holds mostly PNG and `nature` JPEG: the format alone gives the label away.
+    Raises `UserError` if no generator's folder holds `train` or `val`.
+    """
+    folders = genimage_folders(root)
+    if not folders:
+        raise SOURCES["genimage"].error(f"no <Generator>/{{train,val}} folder in {root}")
+    kinds = (("ai", FAKE), ("nature", REAL))
+    for (name, folder), split, (kind, label) in product(folders, ("train", "val"), kinds):
+        if (place := folder / split / kind).is_dir():
+            fields = {"label": label, "source": "genimage", "generator": name if label == FAKE else None}
+            yield Place(place, genimage_id(label, name, file=""), fields)
 
 
 def chameleon(root: Path) -> Iterator[Place]:

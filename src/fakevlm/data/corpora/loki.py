@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fakevlm.data.corpora.files import SOURCES, Place
+from fakevlm.data.corpora.files import SOURCES
+from fakevlm.data.corpora.imagefolders import Place
 from fakevlm.data.records import FAKE, REAL
 
 SOURCE = SOURCES["loki"]

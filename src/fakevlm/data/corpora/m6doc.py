@@ -17,7 +17,8 @@ from typing import Any
 
 import yaml
 
-from fakevlm.data.corpora.files import SOURCES, Place, inside
+from fakevlm.data.corpora.files import SOURCES, inside
+from fakevlm.data.corpora.imagefolders import Place
 from fakevlm.data.page_layout import Block, clipped, in_order
 from fakevlm.data.records import REAL
 
