@@ -10,10 +10,13 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import logging
 
 from fakevlm import paths
+from fakevlm.cache import damage
 from fakevlm.errors import UserError
 
 logging.disable_progress_bar()
 logging.set_verbosity_error()  # what it would warn of is an error here: see `load_weights`
+
+SUMS = "weights_sha256.json"  # in a folder: the digests of its weights, as they were written
 
 AnyModel = TypeVar("AnyModel")
 
@@ -49,8 +52,13 @@ def load_weights(
         options: of `from_pretrained`.
 
     Raises:
-        UserError: there is no such model, its parameters are not those in the files, or they are no numbers.
+        UserError: there is no such model, its parameters are not those in the files, or they are no numbers;
+            or a file is not as `SUMS` in the folder says.
     """
+    folder = paths.resolve(name)
+    if (folder / SUMS).is_file() and (file := damage(folder, folder / SUMS)):
+        cure = "bring it back (`dvc checkout`), or make or fetch it again"
+        raise UserError(f"{folder / file} is not as it was written", cure)
     options |= {"trust_remote_code": False, "use_safetensors": True, "output_loading_info": True}
     try:
         model, report = kind.from_pretrained(locate(name), ignore_mismatched_sizes=True, **options)
