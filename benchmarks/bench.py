@@ -64,8 +64,8 @@ def compare(
 
     def timed(way: Callable) -> float:
         start = clock()
-        own = way()
-        return (own if isinstance(own, float) else clock() - start) / items
+        result = way()
+        return (result if isinstance(result, float) else clock() - start) / items
 
     ours(), reference()  # warm up
     return row(what, *zip(*[(timed(ours), timed(reference)) for _ in range(PAIRS)], strict=True))
@@ -291,8 +291,8 @@ class RandomAnnotator:
         image = int(request.image_sha256[:12], 16)
         kinds = list((QUALITIES if request.prompt.label else KINDS).values())
         phrases = [kinds[(image + 3 * n) % len(kinds)].phrases for n in self._named]
-        said = [f"{p[image % len(p)].format(s='it')} in row {image % 9973}." for p in phrases]
-        return Outcome("ok", "It seems that " + " Also, ".join(said))
+        sentences = [f"{p[image % len(p)].format(s='it')} in row {image % 9973}." for p in phrases]
+        return Outcome("ok", "It seems that " + " Also, ".join(sentences))
 
 
 def embed(texts: list[str], _: str) -> np.ndarray:
@@ -337,9 +337,9 @@ def answer(count: int, folder: Path) -> int:
     with Cache(folder / "answers.sqlite") as store:
         given = {"collected": folder, "categorized": folder / "categorize", "out": folder / "annotate"}
         given |= {"store": store, "annotators": [RandomAnnotator(n) for n in range(3)]}
-        made = annotate.build(load_params("mini"), **given)
-    assert made.metrics["outcomes"] == {"ok": 3 * len(made.images)}
-    return count if len(made.images) > 0.9 * count else 0
+        fakeclue = annotate.build(load_params("mini"), **given)
+    assert fakeclue.metrics["outcomes"] == {"ok": 3 * len(fakeclue.images)}
+    return count if len(fakeclue.images) > 0.9 * count else 0
 
 
 def learn(count: int, folder: Path) -> int:
@@ -396,8 +396,8 @@ NAMES = {part.__name__: part for part in PARTS} | {"records": None}
 def processor() -> str:
     """Return the processor's short name, fit for a file's name (`AMD-EPYC-7763`)."""
     cpus = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", cpus.read_text()) if cpus.exists() else None
-    name = found[1] if found else platform.processor() or platform.machine()
+    match = re.search(r"model name\s*: (.+)", cpus.read_text()) if cpus.exists() else None
+    name = match[1] if match else platform.processor() or platform.machine()
     name = re.sub(r"\((R|TM|C)\)|@.*|\d+-Core|\b(CPU|Processor)\b", " ", name, flags=re.I)
     return "-".join(re.findall(r"[\w.]+", name))
 

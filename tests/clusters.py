@@ -96,16 +96,16 @@ def under_slurm() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="slurm-") as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)
         folder.chmod(0o755)
-        for made in ("state", *(f"spool-{node}" for node in NODES)):
-            (folder / made).mkdir()
+        for name in ("state", *(f"spool-{node}" for node in NODES)):
+            (folder / name).mkdir()
         key, conf = folder / "munge.key", folder / "slurm.conf"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o600)
-        controller, *own = ports(1 + len(NODES))
+        controller, *node_ports = ports(1 + len(NODES))
         # What the nodes claim to have is what examples/finetune.sbatch asks for; nothing is bound to it.
         nodes = "\n".join(
             f"NodeName={node} NodeAddr={node} Port={port} CPUs=96 RealMemory=1000 Gres=gpu:8"
-            for node, port in zip(NODES, own, strict=True)
+            for node, port in zip(NODES, node_ports, strict=True)
         )
         values = {"host": socket.gethostname(), "user": getpass.getuser(), "controller": controller}
         template = (ROOM / "slurm.conf").read_text()

@@ -41,14 +41,14 @@ IMAGES = [picture(*size) for size in ((150, 97), (64, 80), (301, 260))]
 
 def shapes(kind: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes as the authors' network of a kind has them."""
-    own = {name: tuple(shape) for name, shape in GOLDEN["tensors"].get(kind, {}).items()}
-    if own and kind != "fusing":
-        return own
+    shapes = {name: tuple(shape) for name, shape in GOLDEN["tensors"].get(kind, {}).items()}
+    if shapes and kind != "fusing":
+        return shapes
     with torch.device("meta"):
         tensors = resnet.resnet50(num_classes=1000 if kind == "fusing" else 1).state_dict()
     prefix = "resnet." if kind == "fusing" else ""
     channels = {"conv1.weight": (64, 5, 7, 7)} if kind == "lnp5" else {}
-    return own | {f"{prefix}{name}": tuple(tensor.shape) for name, tensor in tensors.items()} | channels
+    return shapes | {f"{prefix}{name}": tuple(tensor.shape) for name, tensor in tensors.items()} | channels
 
 
 def _tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:

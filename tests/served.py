@@ -23,8 +23,8 @@ def entry(*urls: str, **changes: Any) -> Endpoint:
 
 
 def aggregator_entry(*urls: str, **changes: Any) -> ServedAggregator:
-    own = {"name": "Qwen2.5", "with_image": False, "attempts": 3}
-    return ServedAggregator(**{**VALUES, "urls": list(urls), **own, **changes})
+    entry = {"name": "Qwen2.5", "with_image": False, "attempts": 3}
+    return ServedAggregator(**{**VALUES, "urls": list(urls), **entry, **changes})
 
 
 def baseline_entry(*urls: str, **changes: Any) -> Baseline:

@@ -95,13 +95,13 @@ class Strange:
 
 
 def test_a_renderer() -> None:
-    own = f"{__name__}:Strange"
+    reference = f"{__name__}:Strange"
     page = Page(Path("a.jpg"), 30, 40, "paper", (Block("text", (0.1, 0.1, 0.9, 0.9)),))
-    ((record, ground_truth),) = synthesize_documents([page], 1, 17, own)
+    ((record, ground_truth),) = synthesize_documents([page], 1, 17, reference)
     assert record.image == tinyllava.records(1)[0].image
     assert (record.id, ground_truth.label) == (ground_truth.path, FAKE)
     with pytest.raises(UserError, match="draws documents only"):
-        list(synthesize_satellites(1, 17, own))
+        list(synthesize_satellites(1, 17, reference))
 
 
 @pytest.mark.parametrize("name", ["crayons", "no_such_module:Renderer", "fakevlm.plugins:nothing"])
@@ -109,5 +109,5 @@ def test_what_cannot_be_loaded_is_named_with_the_setting(name: str) -> None:
     with pytest.raises(UserError, match=r"collect\.renderer") as error:
         load(name, RENDERERS, "collect.renderer")
     assert "fonts, miniature" in error.value.cure
-    known = RENDERERS | ANNOTATORS
-    assert all(callable(load(name, known, "setting")) for name in known)
+    built_in = RENDERERS | ANNOTATORS
+    assert all(callable(load(name, built_in, "setting")) for name in built_in)

@@ -41,8 +41,8 @@ def test_nothing_large_made_or_private_in_git() -> None:
     assert [str(file) for file, size in sizes.items() if size > 20 * MB] == []
     assert sum(size for file, size in sizes.items() if file.is_relative_to(ROOT / "embedded")) < 26 * MB
     folders = r"(^|/)(__pycache__|\.ipynb_checkpoints|\.venv)/|^(runs|artifacts|data)/"
-    made = re.compile(folders + r"|\.(pyc|log|tmp|bin|pth?|ckpt|pkl|pickle|joblib|np[yz]|h5)$|(^|/)\.env$")
-    assert [file for file in sizes if made.search(str(file.relative_to(ROOT)))] == []
+    junk = re.compile(folders + r"|\.(pyc|log|tmp|bin|pth?|ckpt|pkl|pickle|joblib|np[yz]|h5)$|(^|/)\.env$")
+    assert [file for file in sizes if junk.search(str(file.relative_to(ROOT)))] == []
     home = re.compile(rb"/(home|Users|root)/[A-Za-z]|[A-Z]:\\Users")
     binary = {".png", ".jpg", ".jpeg", ".PNG", ".JPEG", ".mp4", ".safetensors", ".parquet"}
     texts = [file for file in sizes if file.suffix not in binary and file != Path(__file__)]

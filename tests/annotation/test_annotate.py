@@ -112,11 +112,11 @@ def test_ids_unlike_those_listed_are_named(built, tmp_path: Path) -> None:
     assert f"are exactly the {len(listed)} of list.csv" in compare_ids(built[0].images, file, tmp_path)
     here = listed.drop(index=0)
     here.loc[1, "split"] = "none"
-    said = compare_ids(here, file, tmp_path)
-    assert "2 are missing, new or in another split" in said
+    message = compare_ids(here, file, tmp_path)
+    assert "2 are missing, new or in another split" in message
     rows = pd.read_csv(tmp_path / "differing_ids.csv").set_index("id").loc[listed.id[:2]]
     assert rows.to_numpy().tolist() == [[listed.split[0], "absent"], [listed.split[1], "none"]]
-    assert f"{listed.id[0]} ({listed.split[0]} → absent)" in said
+    assert f"{listed.id[0]} ({listed.split[0]} → absent)" in message
 
 
 def test_a_missing_stage_is_named(world: Path, tmp_path: Path) -> None:

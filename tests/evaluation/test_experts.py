@@ -155,11 +155,11 @@ def test_cnnspot_keeps_the_best_epoch_and_not_the_last(params: Params, monkeypat
 
 
 def test_errors_name_what_is_wrong(params: Params, tmp_path: Path):
-    unknown, known = b'{"expert": "gramnet"}', b'{"expert": "frequency", "size": 32}'
+    of_other, of_ours = b'{"expert": "gramnet"}', b'{"expert": "frequency", "size": 32}'
     weights, size = "model.safetensors", experts.BINS**2 + 2 * experts.BLOCK**2
     linear = {name: np.ones(size, np.float32) for name in ("mean", "scale", "weight")}
     few, diverged = save(linear), save(linear | {"bias": np.float32([np.nan])})
-    files = [("config.json", unknown), ("config.json", known), (weights, b"broken"), (weights, few)]
+    files = [("config.json", of_other), ("config.json", of_ours), (weights, b"broken"), (weights, few)]
     for file, data in [("notes.txt", b""), *files, (weights, diverged)]:
         (tmp_path / file).write_bytes(data)
         with pytest.raises(UserError, match="holds inf, nan" if data == diverged else "no expert in"):

@@ -78,8 +78,8 @@ def test_words_and_probabilities_are_those_of_the_plain_way(tmp_path, monkeypatc
     (folder / "generation_config.json").write_text(json.dumps(settings))
     again = predict(load_model(folder, device="cpu"), processor, RECORDS, prompt=prompt, batch_size=7)
     pd.testing.assert_frame_equal(again, frame, check_exact=True)
-    said = capsys.readouterr().err
-    assert all(word in said for word in ("'repetition_penalty': 1.2", "'temperature': 9.0", "end answers at"))
+    text = capsys.readouterr().err
+    assert all(word in text for word in ("'repetition_penalty': 1.2", "'temperature': 9.0", "end answers at"))
 
 
 def test_only_what_decides_an_answer_makes_it_stale(base, monkeypatch) -> None:

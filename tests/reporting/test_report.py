@@ -47,10 +47,10 @@ def inputs(params: Params) -> Inputs:
 
 
 @pytest.fixture
-def own(root: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def copied(root: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Artifacts that a test may damage."""
-    monkeypatch.setenv("FAKEVLM_ROOT", str(shutil.copytree(root, tmp_path / "own")))
-    return tmp_path / "own/artifacts"
+    monkeypatch.setenv("FAKEVLM_ROOT", str(shutil.copytree(root, tmp_path / "copy")))
+    return tmp_path / "copy/artifacts"
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ def own(root: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("evaluate@ddvqa", "evaluate/ddvqa/predictions.parquet"),
     ],
 )  # fmt: skip
-def test_a_missing_artifact_names_its_stage(stage: str, path: str, own: Path, params: Params) -> None:
-    shutil.move(own / path, own / "away")
+def test_a_missing_artifact_names_its_stage(stage: str, path: str, copied: Path, params: Params) -> None:
+    shutil.move(copied / path, copied / "away")
     with pytest.raises(UserError, match=rf"stage {stage} (.|\n)*dvc repro {stage}"):
         load_inputs(params)
 
 
-def test_a_table_without_a_column_names_it(own: Path, params: Params) -> None:
-    file = own / "study/scores.csv"
+def test_a_table_without_a_column_names_it(copied: Path, params: Params) -> None:
+    file = copied / "study/scores.csv"
     pd.read_csv(file).drop(columns="ci_low").to_csv(file, index=False)
     with pytest.raises(UserError, match="lacks the columns ci_low"):
         load_inputs(params)
@@ -104,8 +104,8 @@ def test_figure_2_shows_a_fake_that_all_captioned(params: Params, inputs: Inputs
     assert case.label == 0
 
 
-def test_a_benchmark_that_the_profile_leaves_out(own: Path, params: Params) -> None:
-    folder = own / "evaluate/ddvqa"
+def test_a_benchmark_that_the_profile_leaves_out(copied: Path, params: Params) -> None:
+    folder = copied / "evaluate/ddvqa"
     pd.read_csv(folder / "scores.csv").iloc[:0].to_csv(folder / "scores.csv", index=False)
     pd.read_parquet(folder / "predictions.parquet").iloc[:0].to_parquet(folder / "predictions.parquet")
     inputs = load_inputs(params)
@@ -115,14 +115,14 @@ def test_a_benchmark_that_the_profile_leaves_out(own: Path, params: Params) -> N
     assert {row.verdict for row in rows if "DD-VQA" in row.claim} == {UNKNOWN}
 
 
-def test_cards_describe_the_data_and_the_models(own: Path, params: Params, tmp_path: Path) -> None:
-    (own / "finetune/head/model").mkdir()
+def test_cards_describe_the_data_and_the_models(copied: Path, params: Params, tmp_path: Path) -> None:
+    (copied / "finetune/head/model").mkdir()
     metrics = {"points_per_image": 2.5, "agreement_jaccard": None, "clue_f1_aggregate": None}
-    (own / "annotate/metrics.json").write_text(json.dumps(metrics))
-    (own / "evaluate/fakeclue/metrics.json").write_text(json.dumps({"acc": 0.9123}))
+    (copied / "annotate/metrics.json").write_text(json.dumps(metrics))
+    (copied / "evaluate/fakeclue/metrics.json").write_text(json.dumps({"acc": 0.9123}))
     cards = tmp_path / "cards"
     write_cards(params, cards)
-    splits = {split: own / "annotate/fakeclue" / split for split in ("train", "val", "test")}
+    splits = {split: copied / "annotate/fakeclue" / split for split in ("train", "val", "test")}
     for split, folder in splits.items():
         shutil.copytree(folder, cards / "dataset" / split)
     dataset = mlcroissant.Dataset(jsonld=str(cards / "dataset/croissant.json"))

@@ -261,8 +261,8 @@ def thresholds() -> dict:
 
 def measured(pixels: np.ndarray, after: np.ndarray) -> dict[str, tuple]:
     """Region and strength by kind of artifact, in an image drawn after the map of another."""
-    found = measure.artifacts(pixels, layout_map(after, MEASURED), MEASURED.cell, thresholds())
-    return {artifact.kind: (artifact.region, artifact.strength) for artifact in found}
+    artifacts = measure.artifacts(pixels, layout_map(after, MEASURED), MEASURED.cell, thresholds())
+    return {artifact.kind: (artifact.region, artifact.strength) for artifact in artifacts}
 
 
 def test_real_images_seldom_show_any() -> None:

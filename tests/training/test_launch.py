@@ -69,13 +69,13 @@ def until(condition, what=lambda: "", seconds: float = 280.0) -> None:
 
 def processes(project: Path) -> list[psutil.Process]:
     """The ranks that train in a project."""
-    found = []
+    running = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             ours = process.environ().get("FAKEVLM_ROOT") == str(project)
             if ours and "fakevlm.training" in process.cmdline():
-                found.append(process)
-    return found
+                running.append(process)
+    return running
 
 
 def started(runs: Path) -> subprocess.Popen:

@@ -290,9 +290,9 @@ def test_it_goes_on_where_it_was(base, tmp_path, options, damaged, capsys, two_t
             file.write(b"?")
     tuned(base, tmp_path / "b", **options)
     assert content(tmp_path / "a/out") == content(tmp_path / "b/out")
-    said = capsys.readouterr().err
-    assert "checkpoint-5 is incomplete or damaged (complete)" in said
-    assert (f"checkpoint-{reached} is incomplete or damaged ({damaged})" in said) == bool(damaged)
+    printed = capsys.readouterr().err
+    assert "checkpoint-5 is incomplete or damaged (complete)" in printed
+    assert (f"checkpoint-{reached} is incomplete or damaged ({damaged})" in printed) == bool(damaged)
 
 
 def test_the_code_in_the_folders_name_is_what_the_stage_depends_on():

@@ -269,8 +269,8 @@ def collect(params: Params, out: Path | None = None) -> Collected:
             f"profile {params.profile!r} collects no image",
             "name at least one corpus in collect.corpora or one benchmark in collect.benchmarks",
         )
-    known = [ground_truths[path] for path in sorted(with_ground_truth)]
-    write_ground_truth(known, out / "ground_truth.jsonl")
+    kept = [ground_truths[path] for path in sorted(with_ground_truth)]
+    write_ground_truth(kept, out / "ground_truth.jsonl")
     problems = pd.DataFrame(training.quarantine, columns=Unusable._fields)
     problems["reason"] = problems["reason"].str.split().str.join(" ")
     origins = read_frame(out / "records", ["source", "label", "generator"]).fillna({"generator": ""})
