@@ -53,7 +53,7 @@ def ask(params: Params, servers: Servers, folder: str | Path, records: Sequence[
     """Return the servers' answers about records, asked as in stage `evaluate`."""
     served = Served(servers, FAKEVLM, folder, params.evaluate.max_new_tokens)
     answers = served.predict(records, Cache(None))  # a new cache: these servers' own answers
-    return benchmarks.table(records, answers)
+    return columns_of(records, ["id"]).assign(**answers)
 
 
 def main() -> None:
