@@ -86,12 +86,8 @@ def detect(
 ) -> Iterator[Answer | Unreadable]:
     """Yield FakeVLM's answer for every image file, in order; nothing is written.
 
-    Args:
-        names: image files and folders.
-        model: folder or hub name of the weights; None: those that stage `finetune` made, or `evaluate.model`.
-
-    Raises:
-        UserError: the model is missing, or its weights do not fit it.
+    `model` is a folder or hub name; None: what stage `finetune` made, or `evaluate.model`. Raises
+    `UserError` if the model is missing, or its weights do not fit it.
     """
     from fakevlm.evaluation.benchmarks import tuned
 

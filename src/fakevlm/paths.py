@@ -36,8 +36,7 @@ def artifacts(*parts: str) -> Path:
 def made_by(stage: str, *parts: str) -> Path:
     """Return the path of what a stage makes (`finetune@head`, in `artifacts/finetune/head/`).
 
-    Raises:
-        UserError: it is not there.
+    Raises `UserError` if it is not there.
     """
     path = artifacts(*stage.split("@"), *parts)
     if not path.exists():

@@ -26,13 +26,7 @@ REFERENCE = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # module:object
 def load(name: str, registered: Mapping[str, str], setting: str) -> Any:
     """Return the object that is registered under a name, or that `module:object` names.
 
-    Args:
-        name: as in params.yaml.
-        registered: `RENDERERS` or `ANNOTATORS`.
-        setting: the key in params.yaml, for the error message.
-
-    Raises:
-        UserError: there is no such name, module or object.
+    Raises `UserError` if there is no such name, module or object; `setting` is the key in params.yaml.
     """
     reference = registered.get(name, name)
     cure = f"{setting} is one of {', '.join(registered)}, or module:object of a module that can be imported"

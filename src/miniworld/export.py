@@ -193,15 +193,6 @@ def _write_json(file: Path, content: Any, *, encoding: str = "utf-8", **layout: 
     _write(file, (json.dumps(content, **layout) + "\n").encode(encoding))
 
 
-def _write_cvusa_splits(out: Path, files: list[str]) -> None:
-    """Write four in five for training; the rows name street views and annotations too."""
-    names = [Path(file).stem for file in files]
-    rows = [f"bingmap/19/{n}.jpg,streetview/panos/{n}.jpg,streetview/annotations/{n}.png\n" for n in names]
-    held_out = rows[4::5]
-    _write(out / "cvusa/splits/train-19zl.csv", "".join(row for row in rows if row not in held_out))
-    _write(out / "cvusa/splits/val-19zl.csv", "".join(held_out))
-
-
 def _write_coco(out: Path, pages: dict[str, list[Block]]) -> None:
     """Write M6Doc's annotation files: boxes in pixels, classes by their numbers."""
     categories = [{"supercategory": "", "id": n, "name": name} for n, name in enumerate(m6doc.CATEGORIES)]
@@ -311,7 +302,11 @@ def export(out: Path, seed: int, numbers: Mapping[str, int], workers: int = 1) -
     finally:
         executor.shutdown(cancel_futures=True)  # those not yet painted after a full disk or Ctrl-C
     _write_faces(out, pairs(numbers["videos"], seed), seed, faces)
-    _write_cvusa_splits(out, [f for f in files if f.startswith("cvusa/")])
+    names = [Path(file).stem for file in files if file.startswith("cvusa/")]
+    rows = [f"bingmap/19/{n}.jpg,streetview/panos/{n}.jpg,streetview/annotations/{n}.png\n" for n in names]
+    _write(out / "cvusa/splits/val-19zl.csv", "".join(rows[4::5]))
+    del rows[4::5]
+    _write(out / "cvusa/splits/train-19zl.csv", "".join(rows))
     _write_coco(out, layouts)
     _write_loki(out, [t for t in ground_truths if t.path.startswith("loki/")], seed)
     _spoil(out, files, numbers["copies"])

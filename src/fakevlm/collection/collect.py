@@ -185,7 +185,8 @@ def _synthetic(
             yield record
 
     root = amounts.folders(params).get("m6doc")
-    pages = m6doc.usable_layouts(root) if root is not None and settings.synthetic_documents else []
+    pages = m6doc.pages(root) if root is not None and settings.synthetic_documents else ()
+    pages = [page for page in pages if page.style is not None and len(page.layout) >= 3]
     documents = synthesize_documents(pages, settings.synthetic_documents, params.seed, renderer)
     yield "documents", remember(documents)
     yield "satellites", remember(synthesize_satellites(settings.synthetic_satellites, params.seed, renderer))

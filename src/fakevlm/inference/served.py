@@ -188,8 +188,7 @@ class Served(Client):
     def _generated(self, outcome: Outcome) -> tuple[list[int], list[dict[str, Any]]]:
         """Return the tokens before the end of sequence, and what the server says about each place.
 
-        Raises:
-            UserError: it does not say enough.
+        Raises `UserError` if it does not say enough.
         """
         (choice, *_) = json.loads(outcome.text)["choices"]
         places = (choice.get("logprobs") or {}).get("content")

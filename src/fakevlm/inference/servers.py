@@ -89,9 +89,7 @@ def data_url(image: bytes) -> str:
 
     Servers turn images upright by their EXIF orientation, lay transparent ones over white, and make 16 bits a
     channel white. An image with any of that is sent as a PNG of the decoded pixels, all others byte for byte.
-
-    Raises:
-        ValueError: the bytes are no image.
+    Raises `ValueError` if the bytes are no image.
     """
     try:
         with open_image(image) as opened:
@@ -218,7 +216,7 @@ class Pool:
             others = sum(not each.away for each in self.replicas)
             left = f"{others} of {len(self.replicas)} replicas left"
             if not others:
-                left = f"all requests wait, {max(math.ceil(self._patience()), 0)} s at most"
+                left = f"all requests wait, {max(math.ceil(self.patience()), 0)} s at most"
             self._say(replica, f"cannot be reached; {left}")
         elif was_away and not replica.away:
             self._say(replica, "can be reached again")
@@ -226,11 +224,7 @@ class Pool:
             one = "it gets one request at a time until it answers"
             self._say(replica, f"fails again and again ({failure}); {one}")
 
-    def hopeless(self) -> bool:
-        """Whether every replica only failed for so long that going on makes no sense."""
-        return self._patience() <= 0
-
-    def _patience(self) -> float:
+    def patience(self) -> float:
         """Return the seconds left to replicas that only fail; infinite while one may work."""
         failing = [each.failing for each in self.replicas if each.failing is not None]
         if len(failing) < len(self.replicas):
@@ -267,11 +261,7 @@ class Client:
         self._rejected = 0  # requests in a row
 
     def messages(self, request: Request) -> list[dict[str, Any]]:
-        """Return the chat that is sent.
-
-        Raises:
-            ValueError: the image is none.
-        """
+        """Return the chat that is sent. Raises `ValueError` if the image is none."""
         content: list[dict[str, Any]] = [{"type": "text", "text": request.prompt.text}]
         if request.image is not None:
             content.insert(0, {"type": "image_url", "image_url": {"url": data_url(request.image)}})
@@ -305,7 +295,7 @@ class Client:
             finally:
                 self._pool.give_back(replica)
             self.failures += 1
-            if self._pool.hopeless():
+            if self._pool.patience() <= 0:
                 raise self._away(failure)  # without its cause, in which the key may stand
             if failure.unreachable:
                 continue

@@ -91,19 +91,16 @@ def training_curves(logs: Mapping[str, pd.DataFrame]) -> Picture:
     return picture
 
 
-def _strengths(scores: pd.DataFrame) -> dict[str, list[str]]:
-    """Return each perturbation's strengths, mildest first, as written in `subset`."""
-    subsets = pd.Series(scores.subset.unique(), dtype=object)
-    pairs = subsets[subsets.str.contains("=")].str.split("=", n=1, expand=True)
-    kinds = _ordered(pairs.get(0, []), PERTURBATIONS)
-    return {kind: sorted(pairs[1][pairs[0] == kind], key=float, reverse=kind in _FALLING) for kind in kinds}
-
-
 @drawing
 def robustness(scores: pd.DataFrame) -> Picture:
     """Accuracy and AUC by strength of each perturbation, with 95 % bands (`robustness/scores.csv`)."""
     metrics = [m for m in ("acc", "auc") if scores[scores.metric == m].value.notna().any()]
-    kinds = _strengths(scores)
+    subsets = pd.Series(scores.subset.unique(), dtype=object)
+    pairs = subsets[subsets.str.contains("=")].str.split("=", n=1, expand=True)
+    kinds = {  # → its strengths, mildest first, as written in `subset`
+        kind: sorted(pairs[1][pairs[0] == kind], key=float, reverse=kind in _FALLING)
+        for kind in _ordered(pairs.get(0, []), PERTURBATIONS)
+    }
     picture = Picture(style.WIDE, 0.75 + 1.45 * max(len(metrics), 1))
     if not metrics or not kinds:
         return picture.empty("no perturbation was run")

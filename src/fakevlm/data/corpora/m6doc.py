@@ -120,8 +120,3 @@ def places(root: Path) -> Iterator[Place]:
     """Yield the pages of the three types."""
     fields = {"label": REAL, "source": "doc", "category": "doc"}
     yield from (Place(page.file, page.id, fields) for page in pages(root) if page.style is not None)
-
-
-def usable_layouts(root: Path) -> list[Page]:
-    """Return the pages of the three types whose layouts can be filled: with at least three blocks."""
-    return [page for page in pages(root) if page.style is not None and len(page.layout) >= 3]
