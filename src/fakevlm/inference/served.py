@@ -53,15 +53,9 @@ class Question:
 
 
 class Served(Client):
-    """A model behind servers.
+    """The model behind servers whose `weights` (folder or hub name) they serve; `longest` answer in tokens.
 
-    Args:
-        name: the method's name, for messages.
-        weights: folder or hub name of the weights that are served.
-        longest: answer, in tokens.
-
-    Raises:
-        UserError: the servers' key is not set, or `prompt` is another than `template`.
+    Raises `UserError` if the servers' key is not set, or `prompt` is another than `template`.
     """
 
     role, entry = "model", "evaluate.servers"
@@ -111,9 +105,8 @@ class Served(Client):
         """Return text, p_fake, verdict and forced of n records, in their order; answers are kept for good.
         Without `store` the cache is that of all servers.
 
-        Raises:
-            UserError: servers that are not there, will not take a request, give no log-probabilities or read
-                another prompt.
+        Raises `UserError` for servers that are not there, will not take a request, give no log-probabilities
+        or read another prompt.
         """
         if not len(records):
             return {}
@@ -160,8 +153,7 @@ class Served(Client):
     async def annotate(self, request: Request) -> Outcome:
         """Ask; the text of the outcome is the whole completion as JSON.
 
-        Raises:
-            UserError: see `predict`. Nothing is kept of what a server lacks.
+        Raises `UserError` as `predict` does. Nothing is kept of what a server lacks.
         """
         outcome = await super().annotate(request)
         if outcome.status == "ok":

@@ -69,8 +69,7 @@ def cost(spec: Endpoint, tokens_in: float, tokens_out: float) -> float | None:
 def need_key(spec: Endpoint | Servers, entry: str) -> str:
     """Return the key of an entry's servers, from the environment; empty if they need none.
 
-    Raises:
-        UserError: it is not set, or is none; `entry` is its place in params.yaml.
+    Raises `UserError` if it is not set, or is none; `entry` is its place in params.yaml.
     """
     if not (variable := spec.api_key_env):
         return ""
@@ -270,9 +269,8 @@ class Client:
     async def annotate(self, request: Request) -> Outcome:
         """Ask until there is an outcome, at most `retries` times more than once.
 
-        Raises:
-            UserError: the key is missing or refused, the model unknown, or all requests rejected; with
-                `away`: the servers are not there, or only fail.
+        Raises `UserError` if the key is missing or refused, the model unknown, or all requests rejected; with
+        `away` if the servers are not there, or only fail.
         """
         if self._pool is None:
             self._pool = self._connect()

@@ -103,9 +103,8 @@ def leave(code: int) -> NoReturn:
 def command(section: "DeepSpeed", arguments: list[str]) -> list[str]:
     """Return the launcher's command line for `python -m fakevlm.training` with `arguments`.
 
-    Raises:
-        UserError: the hostfile is missing, malformed or too small; a node does not answer; or several nodes
-            and no hostfile.
+    Raises `UserError` if the hostfile is missing, malformed or too small, a node does not answer, or there
+    are several nodes and no hostfile.
     """
     module = ["fakevlm.training", *arguments]
     if section.hostfile is not None:
@@ -159,9 +158,8 @@ def start(section: "DeepSpeed", arguments: list[str], folder: Path) -> None:
 
     Progress lines are shown; all output goes to `ranks.log` in `folder`, the run's.
 
-    Raises:
-        UserError: the launcher cannot start, or a rank found a mistake of the user.
-        RuntimeError: a rank failed; the message ends with the last lines of the log.
+    Raises `UserError` if the launcher cannot start, or a rank found a mistake of the user, and `RuntimeError`
+    if a rank failed; the message ends with the last lines of the log.
     """
     (folder / ERROR).unlink(missing_ok=True)
     line = command(section, arguments)
