@@ -256,7 +256,8 @@ def robustness() -> Iterator[Row]:
         expert.linear["bias"] = np.zeros(1, np.float32)
     asked = {name: detectors.detector(name, lambda e=e: e, [name], params) for name, e in experts.items()}
     changes = robustness.settings(params)
-    seen = [*records, *(robustness.perturbed(r, *c, params.seed) for c in changes for r in records)]
+    each = [robustness.perturbed(record, changes, params.seed) for record in records]
+    seen = [record for variants in zip(*each, strict=True) for record in variants]
     ours = lambda: robustness.study(params, records, asked)[0]["p_fake"].tolist()  # noqa: E731
     plain = lambda: [e.predict([record.pil()])[0] for e in experts.values() for record in seen]  # noqa: E731
     np.testing.assert_allclose(ours(), plain(), atol=1e-5)

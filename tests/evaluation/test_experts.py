@@ -108,6 +108,11 @@ def test_train_save_and_load(params: Params, tmp_path: Path):
         p = expert.p_fake(test, batch_size=5)
         assert experts.validation_scores(experts.targets(test), p)["val_auc"] > 0.85, name
         np.testing.assert_allclose(p, expert.predict([record.pil() for record in test]), atol=1e-5)
+    config = tmp_path / "a/frequency/config.json"
+    size = TINY.spectrum_size
+    config.write_text(config.read_text().replace(str(size), str(2 * size)))
+    with pytest.raises(UserError, match=r"config\.json is not as it was written"):
+        experts.load_expert(config.parent)
 
 
 def test_killed_it_goes_on_from_the_last_epoch_and_the_features_it_has(

@@ -1,5 +1,6 @@
 """The robustness study: the pixels of each perturbation, the sample, the cache, and a whole run."""
 
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from fakevlm.data.records import write_records
 from fakevlm.errors import UserError
 from fakevlm.evaluation import detectors, experts, robustness
 from fakevlm.evaluation.robustness import perturb, perturbed, stratified, study
+from fakevlm.model.llava import load_processor
 from smallworld import content
 from tinyllava import darkness
 
@@ -60,10 +62,11 @@ def test_strengths_are_sigmas_a_share_of_the_sides_and_a_quality(tmp_path: Path)
 def test_noise_is_seeded_and_differs_between_images():
     assert difference(perturb(PHOTO, "noise", 9, 5), perturb(PHOTO, "noise", 9, 6)) > 1
     one, other = tinyllava.records(2)
-    noisy = perturbed(one, "noise", 9, 5)
-    assert noisy.encoded() == perturbed(one, "noise", 9, 5).encoded()
+    changes = [("noise", 9.0)]
+    same, noisy = perturbed(one, changes, 5)
+    assert same.encoded() == one.encoded() != noisy.encoded() == perturbed(one, changes, 5)[1].encoded()
     assert (noisy.id, noisy.label, noisy.references) == (one.id, one.label, one.references)
-    grain = [np.asarray(perturbed(r, "noise", 9, 5).pil(), int) - np.asarray(r.pil()) for r in (one, other)]
+    grain = [np.asarray(perturbed(r, changes, 5)[1].pil(), int) - np.asarray(r.pil()) for r in (one, other)]
     assert np.abs(grain[0] - grain[1]).mean() > 1
 
 
@@ -99,14 +102,15 @@ def dark(sizes: list[int]) -> dict[str, Any]:
 def test_study_scores_every_perturbation():
     records, sizes = tinyllava.records(12), []
     predicted, scored = study(settings(), records, dark(sizes))
-    assert sizes == [5] * 7 + [1]  # all perturbations in one go
+    assert sizes == [5] * 7 + [1]  # ten records under all perturbations, then two
     assert predicted.subset.drop_duplicates().tolist() == ["none", "jpeg=50", "blur=1"]
     assert list(zip(predicted.id, predicted.label, strict=True)) == [(r.id, r.label) for r in records] * 3
     accuracy = scored[scored.metric == "acc"]
     expected = [["none", 1.0, 12], ["jpeg=50", 1.0, 12], ["blur=1", 1.0, 12]]
     assert accuracy[["subset", "value", "n"]].values.tolist() == expected
-    shown = records + [perturbed(r, *change, 0) for change in (("jpeg", 50), ("blur", 1.0)) for r in records]
-    assert predicted.p_fake.tolist() == pytest.approx(darkness([r.pil() for r in shown]), abs=1e-5)
+    changes = [(None, 0), ("jpeg", 50), ("blur", 1.0)]
+    shown = [perturb(r.pil(), *change, 0) if change[0] else r.pil() for change in changes for r in records]
+    assert predicted.p_fake.tolist() == pytest.approx(darkness(shown), abs=1e-5)
     with pytest.raises(UserError, match=r"evaluate\.methods"):
         study(settings(), records, {})
 
@@ -120,7 +124,7 @@ def test_only_what_changes_an_image_makes_the_study_stale(monkeypatch):
         return sum(sizes)
 
     assert (computed(), computed()) == (36, 0)
-    # Batches of five: the one that the perturbed images begin in is computed anew with them.
+    # Batches of five: those that one of the images is in are computed anew.
     assert 12 <= computed(changed(params, "robustness", jpeg=[40])) < 36
     noisy = changed(params, "robustness", jpeg=[], blur=[], noise=[9])
     assert computed(noisy) > 0
@@ -129,17 +133,33 @@ def test_only_what_changes_an_image_makes_the_study_stale(monkeypatch):
     assert computed() > 0
 
 
-def test_the_stage_runs_fakevlm_and_an_expert(project: Path):
+def test_the_stage_runs_all_methods_on_images_decoded_and_resized_once(project: Path, monkeypatch):
     base = tinyllava.build(project / "artifacts/finetune/explanation/model")
-    write_records(tinyllava.records(40), project / "artifacts/annotate/fakeclue/test")
-    params = changed(settings(), "experts", spectrum_size=32, train=["frequency"])
-    params = changed(params, "evaluate", methods=["FakeVLM", "LLaVA (untuned)", "Frequency"])
+    write_records(tinyllava.records(40, size=40), project / "artifacts/annotate/fakeclue/test")
+    params = changed(settings(), "experts", spectrum_size=32, train=["frequency", "univfd"])
+    params = changed(params, "evaluate", methods=["FakeVLM", "LLaVA (untuned)", "Frequency", "UnivFD"])
     params = params.model_copy(update={"base": str(base)})
     with pytest.raises(UserError, match="experts"):
         robustness.run(params)
     splits = (tinyllava.records(20, 1), tinyllava.records(10, 2))
     experts.train_experts(params, *splits, project / "artifacts/experts")
+    calls, resizing = Counter(), type(load_processor(base).image_processor)
+
+    def counted(function):
+        def counting(*args, **options):
+            # Resized are also the images on which a processor and an expert are tried when they are loaded.
+            calls[function.__name__] += function.__name__ != "resize" or options["image"].shape[-2:] == (
+                40,
+                40,
+            )
+            return function(*args, **options)
+
+        return counting
+
+    for owner, name in ((robustness, "decode"), (robustness, "perturb"), (resizing, "resize")):
+        monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
     predicted, _ = robustness.run(params)
-    assert predicted.value_counts(["method", "subset"]).tolist() == [12] * 6
-    assert predicted.method.unique().tolist() == ["FakeVLM", "Frequency"]
+    assert calls == {"decode": 12 + 12, "perturb": 24, "resize": 36}  # JPEG is a perturbation by decoding
+    assert predicted.value_counts(["method", "subset"]).tolist() == [12] * 9
+    assert predicted.method.unique().tolist() == ["FakeVLM", "Frequency", "UnivFD"]
     assert set(content(project / "artifacts/robustness")) == {"predictions.parquet", "scores.csv"}

@@ -11,9 +11,9 @@ import torch
 from fakevlm.data import records
 from fakevlm.data.records import decode
 from fakevlm.errors import UserError
-from fakevlm.model import chat, collate
+from fakevlm.model import chat
 from fakevlm.model.build import CHAT_TEMPLATE, build_processor, build_tokenizer
-from fakevlm.model.collate import IGNORE, Collator, Example, ask
+from fakevlm.model.collate import IGNORE, Collator, Example, ask, without_ends
 from fakevlm.model.llava import load_model, load_processor
 from smallcorpora import picture
 
@@ -157,13 +157,13 @@ def test_a_processor_that_does_not_fit_is_named(base, tmp_path, message, changes
 
 
 @pytest.mark.parametrize("size", [(600, 1), (1, 600), (1100, 4), (90, 70)])
-def test_strips_and_large_images_give_the_pixels_of_the_plain_way(processor, size, monkeypatch):
-    monkeypatch.setattr(collate, "LARGE", 5000)
+def test_strips_and_large_images_give_the_pixels_of_the_plain_way(processor, size):
     image = example(3, size).image
     options = {"do_rescale": False, "do_normalize": False}
     (plain,) = processor.image_processor([image], **options)["pixel_values"]
     collator = Collator(processor, for_generation=True)
-    small = collator.small(image)
-    assert max(small.size) <= 256 * min(small.size)
-    assert small.width * small.height <= 5000
     assert torch.equal(collator.encode([Example(image)])[0].pixels, plain)
+    assert max(without_ends(image, 32).size) <= 256 * min(image.size)
+    other = Collator(build_processor(processor.tokenizer, 24, 8))
+    assert other.resized(image).shape == (3, 24, 24)
+    assert torch.equal(collator.resized(image), plain)

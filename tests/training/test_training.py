@@ -68,11 +68,14 @@ def test_what_is_done_is_exported_and_not_trained_again(base, explained, tmp_pat
     monkeypatch.setattr(trainer, "train", lambda *_: pytest.fail("it had finished already"))
     tuned(base, tmp_path, epochs=8.0)
     assert content(tmp_path / "out") == content(explained[0] / "out")
-    weights = tmp_path / "out/model/model.safetensors"
-    data = weights.read_bytes()
-    weights.write_bytes(data[:-4] + bytes([data[-4] ^ 1]) + data[-3:])  # the last number's last bit
-    with pytest.raises(UserError, match=r"model\.safetensors is not as it was written"):
-        load_model(tmp_path / "out/model")
+    for name in "model.safetensors", "tokenizer.json":  # the last number's last bit, and another space
+        file = tmp_path / "out/model" / name
+        data = file.read_bytes()
+        file.write_bytes(data[:-4] + bytes([data[-4] ^ 1]) + data[-3:])
+        with pytest.raises(UserError, match=f"{name} is not as it was written"):
+            load_model(tmp_path / "out/model")
+        file.write_bytes(data)
+    load_model(tmp_path / "out/model")
 
 
 def test_the_folder_is_named_after_everything_that_decides_the_weights(base, tmp_path, monkeypatch, capsys):

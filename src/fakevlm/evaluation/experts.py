@@ -35,9 +35,9 @@ from fakevlm.data.records import FAKE, Record
 from fakevlm.data.shards import columns_of
 from fakevlm.errors import UserError
 from fakevlm.inference.predict import Predictor, predict
-from fakevlm.model.collate import without_ends
+from fakevlm.model.collate import Collator, without_ends
 from fakevlm.model.llava import load_config, load_processor
-from fakevlm.model.weights import check_numbers, device, load_weights
+from fakevlm.model.weights import check_numbers, check_sums, device, load_weights, write_sums
 from fakevlm.progress import bar
 
 SIGMA, QUALITY = (0.0, 3.0), (30, 100)  # CNNSpot's augmentation: blur in pixels, quality of JPEG
@@ -101,12 +101,13 @@ class Expert(ABC):
         """Take over the weights of a trained expert with the same settings."""
 
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors` and `config.json`."""
+        """Write `model.safetensors`, `config.json` and their digests."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.cpu().contiguous() for name, tensor in self.weights().items()}
         save_file(weights, folder / "model.safetensors")
         text = json.dumps({"expert": self.name, self.setting: self.settings}, indent=1, default=dict)
         (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+        write_sums(folder)
 
     def p_fake(self, records: Sequence[Record], batch_size: int = 64) -> np.ndarray:
         """Return P(fake) of n records, in order: (n,) float64."""
@@ -385,14 +386,13 @@ class UnivFD(LinearExpert):
         super().__init__(base)
         self.tower = load_clip(base, tower=True)
         self.layer = load_config(base).vision_feature_layer
-        self.processor = load_processor(base).image_processor
+        self.collator = Collator(load_processor(base))
 
     @torch.inference_mode()
     def features(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return class token, mean and deviation of the patch tokens: (n, 3 · hidden size) float32."""
-        images = [without_ends(image, self.processor.size["shortest_edge"]) for image in images]
-        pixels = self.processor(images, return_tensors="pt")["pixel_values"].to(device())
-        out = self.tower(pixels, output_hidden_states=True)
+        pixels = self.collator.normalised([self.collator.resized(image) for image in images])
+        out = self.tower(pixels.to(device()), output_hidden_states=True)
         patches = out.hidden_states[self.layer][:, 1:]
         return torch.cat([out.pooler_output, patches.mean(1), patches.std(1)], 1).float().cpu().numpy()
 
@@ -401,7 +401,8 @@ EXPERTS: dict[str, type[Expert]] = {expert.name: expert for expert in (CNNSpot, 
 
 
 def load_expert(folder: Path) -> Expert:
-    """Return the expert that `Expert.save` wrote. Raises `UserError` if there is none, or none readable."""
+    """Return the expert that `Expert.save` wrote. Raises `UserError` if there is none, or it was changed."""
+    check_sums(folder)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind, weights = EXPERTS[config["expert"]], load_file(folder / "model.safetensors")

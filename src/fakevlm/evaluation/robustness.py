@@ -6,6 +6,7 @@ bootstrap draws: differences between methods and between strengths are none betw
 """
 
 import hashlib
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -24,9 +25,11 @@ from fakevlm.evaluation import benchmarks
 from fakevlm.evaluation.benchmarks import EXPERTS, FAKEVLM, method, schema, score
 from fakevlm.evaluation.detectors import Answers, published
 from fakevlm.inference import ray_cluster
+from fakevlm.progress import track
 
 SCHEMA = schema("method", "subset", "id", "label", "category?", "text?", "p_fake", "verdict", "forced")
 KINDS = ("jpeg", "resize", "blur", "noise", "crop")
+_DECODING = threading.Lock()
 
 
 def perturb(image: Image.Image, kind: str, strength: float, seed: int) -> Image.Image:
@@ -56,25 +59,35 @@ def perturb(image: Image.Image, kind: str, strength: float, seed: int) -> Image.
 
 @dataclass(slots=True)
 class PerturbedRecord(Record):
-    """A record whose image is perturbed when it is decoded; `sha256` names the image and the perturbation."""
+    """A record whose image is decoded and perturbed once, for all methods; `sha256` names the change."""
 
-    change: tuple[str, float, int] = ("resize", 1, 0)  # kind, strength and seed, as `perturb` takes them
+    change: tuple[str, float, int] = ("none", 1, 0)  # kind, strength and seed, as `perturb` takes them
+    original: "PerturbedRecord | None" = None  # what is perturbed; None: this is it
+    opened: Image.Image | None = None
 
     def pil(self) -> Image.Image:
-        return perturb(decode(self.image), *self.change)
+        if self.original and self.opened is None:
+            self.opened = perturb(self.original.pil(), *self.change)
+        with _DECODING:
+            self.opened = self.opened or decode(self.image)
+        return self.opened
 
     def encoded(self) -> bytes:
         """The perturbed image without further loss, as PNG."""
-        return encode(self.pil(), "PNG", compress_level=1)
+        return encode(self.pil(), "PNG", compress_level=1) if self.original else self.image
 
 
-def perturbed(record: Record, kind: str, strength: float, seed: int) -> PerturbedRecord:
-    """Return the record with its image perturbed. The noise depends on the record's id."""
+def perturbed(record: Record, changes: Sequence[tuple[str, float]], seed: int) -> list[PerturbedRecord]:
+    """Return the record as it is and with its image perturbed in n ways. Noise depends on the record's id."""
     values = {field.name: getattr(record, field.name) for field in fields(Record)}
+    original = PerturbedRecord(**values)
     noise = int.from_bytes(hashlib.sha256(f"{seed} {record.id}".encode()).digest()[:8], "big")
-    drawn, code = noise if kind == "noise" else "", code_version(__name__)[:16]
-    values["sha256"] = f"{record.sha256} {kind}={strength!r} {drawn} {code}"
-    return PerturbedRecord(**values, change=(kind, strength, noise))
+    code, records = code_version(__name__)[:16], [original]
+    for kind, strength in changes:
+        drawn = noise if kind == "noise" else ""
+        values["sha256"] = f"{record.sha256} {kind}={strength!r} {drawn} {code}"
+        records.append(PerturbedRecord(**values, change=(kind, strength, noise), original=original))
+    return records
 
 
 def stratified(frame: pd.DataFrame, count: int, seed: int) -> list[str]:
@@ -115,7 +128,10 @@ def tested(params: Params) -> dict[str, Answers]:
 def study(
     params: Params, records: Sequence[Record], methods: Mapping[str, Answers], cache: Cache | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Ask every method about all perturbations of the records at once, so that workers load each model once.
+    """Ask every method about all perturbations of some records, then of the next.
+
+    So an image is decoded, perturbed and resized once. On a cluster each method is asked about all records at
+    once, so that workers load its model once.
 
     Returns predictions (columns of `SCHEMA`) and scores (of `benchmarks.score`, with `none`, `jpeg=70`, … as
     subset), in the order of the methods and then of the settings. Raises a UserError without a method.
@@ -123,14 +139,18 @@ def study(
     if not methods:
         what = f"{params.profile}.evaluate.methods names neither FakeVLM nor an expert"
         raise UserError(what, f"list one of: {FAKEVLM}, {', '.join(EXPERTS)}")
-    changes = settings(params)
-    images = list(records)
-    images += [perturbed(record, *change, params.seed) for change in changes for record in records]
+    records, changes, frames = list(records), settings(params), []
     subsets = ["none", *(f"{kind}={strength:g}" for kind, strength in changes)]
-    rows = columns_of(images, ["id", "label", "category", "group"]).astype({"label": int})
-    rows["subset"] = np.repeat(subsets, len(records))
-    frames = [rows.assign(method=name, **answers(images, cache)) for name, answers in methods.items()]
-    frame = pd.concat(frames, ignore_index=True)
+    size = len(records) if params.cluster else 2 * params.evaluate.batch_size  # whole batches
+    for start in track(range(0, len(records), size), "robustness", unit="part"):
+        part = [perturbed(record, changes, params.seed) for record in records[start : start + size]]
+        images = [each[n] for n in range(len(subsets)) for each in part]
+        rows = columns_of(images, ["id", "label", "category", "group"]).astype({"label": int})
+        rows["subset"] = np.repeat(subsets, len(part))
+        frames += [rows.assign(method=name, **answers(images, cache)) for name, answers in methods.items()]
+    order = {name: n for n, name in enumerate([*methods, *subsets])}
+    by = {"by": ["method", "subset"], "key": lambda names: names.map(order), "kind": "stable"}
+    frame = pd.concat(frames).sort_values(**by, ignore_index=True)
     # Detection only: without references and ground truth no explanation is scored.
     parts = frame.assign(question=None, reference="").groupby(["method", "subset"], sort=False)
     scores = {key: score(part, {}, params, "fakeclue", families=("all",)) for key, part in parts}

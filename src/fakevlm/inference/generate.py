@@ -99,7 +99,7 @@ class Llava:
         """Decode and encode n records."""
         standard = chat.standard(self.prompt)
         collator = Collator(self.processor, for_generation=True, prompt=self.prompt)
-        examples = [Example(collator.small(r.pil()), r.question or standard) for r in records]
+        examples = [Example(collator.resized(r.pil()), r.question or standard) for r in records]
         return examples, collator(examples)
 
     def __call__(self, prepared: tuple[list[Example], dict[str, torch.Tensor]]) -> Columns:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import LlavaProcessor
 
 IGNORE = -100  # the label that the loss leaves out
-LARGE = 4_000_000  # pixels
+DONE = "do_resize", "do_center_crop", "do_rescale", "do_normalize"  # or left to `Collator.pad`
 
 
 @dataclass(slots=True)
@@ -57,27 +57,27 @@ class Collator:
     ) -> None:
         self.processor, self.max_length = processor, max_length
         self.for_generation, self.prompt = for_generation, prompt
+        self._resizing = processor.image_processor.to_json_string()
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """Return the batch of `examples`; see `pad`."""
         return self.pad(self.encode(examples))
 
-    def small(self, image: "Image.Image") -> "Image.Image":
-        """Return a large image at the model's size, so that a batch of them needs little memory.
-
-        Its pixels are those that `encode` makes of it anyway.
-        """
-        if isinstance(image, torch.Tensor):  # ready pixels
+    def resized(self, image: "Image.Image") -> torch.Tensor:
+        """Return an image at the model's size: (3, H, W) uint8, kept with the image for other models."""
+        if isinstance(image, torch.Tensor):
             return image
-        resizing = self.processor.image_processor
-        if resizing.do_resize and resizing.do_center_crop and (edge := resizing.size.get("shortest_edge")):
-            image = without_ends(image, edge)
-        if image.width * image.height <= LARGE:
-            return image
-        from torchvision.transforms.functional import to_pil_image  # which gpu.py does without
-
-        batch = resizing(images=[image], do_rescale=False, do_normalize=False)
-        return to_pil_image(batch["pixel_values"][0].to(torch.uint8))
+        resizing, kept = self.processor.image_processor, image.__dict__.setdefault("resized", {})
+        if self._resizing not in kept:
+            if (
+                resizing.do_resize
+                and resizing.do_center_crop
+                and (edge := resizing.size.get("shortest_edge"))
+            ):
+                image = without_ends(image, edge)
+            pixels = resizing(images=[image], do_rescale=False, do_normalize=False)["pixel_values"][0]
+            kept[self._resizing] = pixels.to(torch.uint8)
+        return kept[self._resizing]
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
         """Return tokens and pixels of each example; an image of the model's size keeps its values.
@@ -94,8 +94,8 @@ class Collator:
             if any(example.answer is None for example in examples):
                 raise ValueError("an example without answer cannot be trained on")
             texts = [chat.conversation(self.processor, e.question, e.answer, self.prompt) for e in examples]
-        images = [self.small(example.image) for example in examples]
-        batch = self.processor(images=images, text=texts, do_rescale=False, do_normalize=False)
+        images = [self.resized(example.image) for example in examples]
+        batch = self.processor(images=images, text=texts, **dict.fromkeys(DONE, False))
         prompts = self.processor.tokenizer(prompts).input_ids
         return list(map(self._encoded, prompts, batch["input_ids"], batch["pixel_values"]))
 
@@ -120,11 +120,8 @@ class Collator:
         """
         side = "left" if self.for_generation else "right"
         pad = partial(pad_sequence, batch_first=True, padding_side=side)
-        batch = self.processor.image_processor(
-            images=[e.pixels for e in encoded], do_resize=False, do_center_crop=False, return_tensors="pt"
-        )
         tensors = {
-            "pixel_values": batch["pixel_values"],
+            "pixel_values": self.normalised([e.pixels for e in encoded]),
             "input_ids": pad([e.ids for e in encoded], padding_value=self.processor.tokenizer.pad_token_id),
             "attention_mask": pad([torch.ones_like(e.ids) for e in encoded]),
         }
@@ -132,6 +129,11 @@ class Collator:
             answers = [e.ids.index_fill(0, torch.arange(e.prompt), IGNORE) for e in encoded]
             tensors["labels"] = pad(answers, padding_value=IGNORE)
         return tensors
+
+    def normalised(self, pixels: list[torch.Tensor]) -> torch.Tensor:
+        """Return N images of `resized` as what the model takes: (N, 3, H, W) float32."""
+        options = dict.fromkeys(DONE[:2], False)
+        return self.processor.image_processor(pixels, return_tensors="pt", **options)["pixel_values"]
 
 
 def without_ends(image: "Image.Image", edge: int) -> "Image.Image":

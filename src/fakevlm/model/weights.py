@@ -1,5 +1,6 @@
 """Load weights from folders and from the Hugging Face hub: every parameter is read, or it is an error."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,13 +11,13 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import logging
 
 from fakevlm import paths
-from fakevlm.cache import damage
+from fakevlm.cache import damage, digests
 from fakevlm.errors import UserError
 
 logging.disable_progress_bar()
 logging.set_verbosity_error()  # what it would warn of is an error here: see `load_weights`
 
-SUMS = "weights_sha256.json"  # in a folder: the digests of its weights, as they were written
+SUMS = "sha256.json"  # in a model's folder: the digests of its files, as they were written
 
 AnyModel = TypeVar("AnyModel")
 
@@ -53,12 +54,9 @@ def load_weights(
 
     Raises:
         UserError: there is no such model, its parameters are not those in the files, or they are no numbers;
-            or a file is not as `SUMS` in the folder says.
+            or see `check_sums`.
     """
-    folder = paths.resolve(name)
-    if (folder / SUMS).is_file() and (file := damage(folder, folder / SUMS)):
-        cure = "bring it back (`dvc checkout`), or make or fetch it again"
-        raise UserError(f"{folder / file} is not as it was written", cure)
+    check_sums(paths.resolve(name))
     options |= {"trust_remote_code": False, "use_safetensors": True, "output_loading_info": True}
     try:
         model, report = kind.from_pretrained(locate(name), ignore_mismatched_sizes=True, **options)
@@ -79,6 +77,19 @@ def load_weights(
     if not is_deepspeed_zero3_enabled():  # else each rank has a part of them
         check_numbers(name, dict(model.named_parameters()))
     return model.eval()
+
+
+def write_sums(folder: Path) -> None:
+    """Write `SUMS` of a model's finished folder."""
+    (folder / SUMS).unlink(missing_ok=True)
+    (folder / SUMS).write_text(json.dumps(digests(folder), indent=1) + "\n", encoding="utf-8")
+
+
+def check_sums(folder: Path) -> None:
+    """Raise `UserError` if a folder has `SUMS`, and a file is not as it says."""
+    if (folder / SUMS).is_file() and (file := damage(folder, folder / SUMS)):
+        cure = f"bring it back (`dvc checkout`) or make it again; if you mean the change, remove {SUMS}"
+        raise UserError(f"{folder / file} is not as it was written", cure)
 
 
 def check_numbers(source: str | Path, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -24,7 +24,7 @@ from fakevlm.model.build import publish_names
 from fakevlm.model.collate import Collator
 from fakevlm.model.head import LlavaForVerdict
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.model.weights import SUMS
+from fakevlm.model.weights import write_sums
 from fakevlm.training import ranks, trainer
 from fakevlm.training.data import OBJECTIVES, Examples, random_subset
 
@@ -190,8 +190,7 @@ class Run:
             )
         publish_names(folder)  # a base's own names are kept, and not all have the published ones
         load_processor(self.params.base).save_pretrained(folder)
-        sums = {file.name: cache.file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
-        (folder / SUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
+        write_sums(folder)
         log.to_csv(out / "log.csv", index=False, float_format="%.8g", lineterminator="\n")
         return log
 
