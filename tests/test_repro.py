@@ -1,5 +1,6 @@
 """Stages side by side, in a throwaway project that DVC runs for real."""
 
+import json
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from conftest import killed_after
 from fakevlm import repro
 from fakevlm.errors import UserError
 
@@ -28,6 +30,9 @@ def test_stages_run_side_by_side_and_a_failure_stops_the_rest(project: Path, mon
     file = project / "dvc.yaml"
     file.write_text(PIPELINE.replace("right: {", "right: {meta: {seconds: 9}, "))
     (project / ".dvc/tmp/rwlock").touch()  # as a kill left it while DVC wrote
+    for writes in range(4):  # Ctrl-C while DVC writes it
+        with killed_after(writes, json, "dump"):
+            repro.out_of_date([])
     needs = repro.out_of_date([])
     assert [*needs] == ["first", "right", "left", "last"]
     assert needs == {"first": set(), "left": {"first"}, "right": {"first"}, "last": {"left", "right"}}

@@ -66,6 +66,11 @@ def out_of_date(targets: list[str]) -> dict[str, set[str]]:
                     rank[stage.addressing] = (-len(networkx.ancestors(graph, stage)), -seconds)
                     stale[stage.addressing] = needs
     except DvcException as error:
+        context: BaseException | None = error
+        while context:
+            if isinstance(context, KeyboardInterrupt):  # it cut short what DVC wrote, and DVC raises that
+                raise context from None
+            context = context.__context__
         damaged = isinstance(error, YAMLSyntaxError | YAMLValidationError) and "dvc.lock'" in str(error)
         if damaged:  # by a kill while DVC wrote it
             lock = Path("dvc.lock").replace(".dvc/tmp/dvc.lock.damaged")
