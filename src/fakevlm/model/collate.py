@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -57,11 +57,14 @@ class Collator:
     ) -> None:
         self.processor, self.max_length = processor, max_length
         self.for_generation, self.prompt = for_generation, prompt
-        self._resizing = processor.image_processor.to_json_string()
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """Return the batch of `examples`; see `pad`."""
         return self.pad(self.encode(examples))
+
+    @cached_property
+    def _resizing(self) -> str:
+        return self.processor.image_processor.to_json_string()
 
     def resized(self, image: "Image.Image") -> torch.Tensor:
         """Return an image at the model's size: (3, H, W) uint8, kept with the image for other models."""
