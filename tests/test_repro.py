@@ -46,7 +46,7 @@ def test_stages_run_side_by_side_and_a_failure_stops_the_rest(project: Path, mon
     assert "dvc.lock was cut short" in capfd.readouterr().err
     assert yaml.safe_load((project / "dvc.lock").read_text()) == yaml.safe_load(lock)
     assert [file.stat().st_mtime_ns for file in (project / "l", project / "r")] == begun, "nothing ran again"
-    failing = PIPELINE.replace("touch l", "touch m; sleep 200").replace("ls l", "ls m")
+    failing = PIPELINE.replace("touch l", "touch m; exec sleep 200").replace("ls l", "ls m")
     file.write_text(failing.replace("cp first right", "exit 3"))
     assert repro.out_of_date(["left"]) == {"left": set()}
     capfd.readouterr()

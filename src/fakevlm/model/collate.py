@@ -72,12 +72,8 @@ class Collator:
             return image
         resizing, kept = self.processor.image_processor, image.__dict__.setdefault("resized", {})
         if self._resizing not in kept:
-            if (
-                resizing.do_resize
-                and resizing.do_center_crop
-                and (edge := resizing.size.get("shortest_edge"))
-            ):
-                image = without_ends(image, edge)
+            if resizing.do_resize and resizing.do_center_crop and "shortest_edge" in resizing.size:
+                image = without_ends(image, resizing.size["shortest_edge"])
             pixels = resizing(images=[image], do_rescale=False, do_normalize=False)["pixel_values"][0]
             kept[self._resizing] = pixels.to(torch.uint8)
         return kept[self._resizing]
