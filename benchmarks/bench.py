@@ -338,17 +338,19 @@ def answer(count: int, folder: Path) -> int:
     with Cache(folder / "answers.sqlite") as store:
         given = {"collected": folder, "categorized": folder / "categorize", "out": folder / "annotate"}
         given |= {"store": store, "annotators": [RandomAnnotator(n) for n in range(3)]}
-        fakeclue = annotate.build(load_params("mini"), **given)
+        params = load_params("mini")
+        settings = params.annotate.model_copy(update={"expected": None})
+        fakeclue = annotate.build(params.model_copy(update={"annotate": settings}), **given)
     assert fakeclue.metrics["outcomes"] == {"ok": 3 * len(fakeclue.images)}
     return count if len(fakeclue.images) > 0.9 * count else 0
 
 
 def learn(count: int, folder: Path) -> int:
-    from fakevlm.training.data import draw
+    from fakevlm.training.data import random_subset
 
     stored = Records(folder / "records")
     fetched = [stored[n].pil() for n in np.random.default_rng(1).integers(count, size=count // 5)]
-    assert sum(1 for _ in draw(stored, count // 5, 1)) == len(fetched)
+    assert len(list(random_subset(stored, count // 5, 1))) == len(fetched)
     return sum(1 for _ in without_images(stored))
 
 

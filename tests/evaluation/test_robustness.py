@@ -1,9 +1,9 @@
 """The robustness study: the pixels of each perturbation, the sample, the cache, and a whole run."""
 
-from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -143,23 +143,18 @@ def test_the_stage_runs_all_methods_on_images_decoded_and_resized_once(project: 
         robustness.run(params)
     splits = (tinyllava.records(20, 1), tinyllava.records(10, 2))
     experts.train_experts(params, *splits, project / "artifacts/experts")
-    calls, resizing = Counter(), type(load_processor(base).image_processor)
-
-    def counted(function):
-        def counting(*args, **options):
-            # Resized are also the images on which a processor and an expert are tried when they are loaded.
-            calls[function.__name__] += function.__name__ != "resize" or options["image"].shape[-2:] == (
-                40,
-                40,
-            )
-            return function(*args, **options)
-
-        return counting
-
-    for owner, name in ((robustness, "decode"), (robustness, "perturb"), (resizing, "resize")):
-        monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
+    calls = {name: Mock(wraps=getattr(robustness, name)) for name in ("decode", "perturb")}
+    for name, counting in calls.items():
+        monkeypatch.setattr(robustness, name, counting)
+    resizing, sizes = type(load_processor(base).image_processor), []
+    resize = lambda *args, _resize=resizing.resize, **options: (  # noqa: E731
+        sizes.append(options["image"].shape[-1]) or _resize(*args, **options)
+    )
+    monkeypatch.setattr(resizing, "resize", resize)
     predicted, _ = robustness.run(params)
-    assert calls == {"decode": 12 + 12, "perturb": 24, "resize": 36}  # JPEG is a perturbation by decoding
+    assert calls["decode"].call_count == 12 + 12, "JPEG is a perturbation by decoding"
+    assert calls["perturb"].call_count == 24
+    assert sizes.count(40) == 36, "others are images on which models are tried"
     assert predicted.value_counts(["method", "subset"]).tolist() == [12] * 9
     assert predicted.method.unique().tolist() == ["FakeVLM", "Frequency", "UnivFD"]
     assert set(content(project / "artifacts/robustness")) == {"predictions.parquet", "scores.csv"}
