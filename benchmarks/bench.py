@@ -105,7 +105,9 @@ def evaluation(what: str = "words and P(fake)", longest: int | None = None) -> I
     gpu, shape, llava, processor, records = tiny(16)
     gpu.recite(llava, processor)
     most = 2 * shape.answer[0]
-    ours = functools.partial(predict, gpu.ours(llava, processor, 16, longest or most), records)
+    ours = functools.partial(
+        predict, gpu.ours(llava, processor, 16, longest or most, False, bool(longest)), records
+    )
     authors = lambda: gpu.answer_authors(llava, processor, records, 16, most, shape.padded)  # noqa: E731
     for mine, text in zip(ours()["text"], authors(), strict=True):
         assert text.startswith(mine) if longest else text == mine
@@ -114,7 +116,7 @@ def evaluation(what: str = "words and P(fake)", longest: int | None = None) -> I
 
 def detection() -> Iterator[Row]:
     longest = load_params("mini").robustness.max_new_tokens
-    return evaluation(f"verdict and P(fake), {longest} tokens as in stage robustness", longest)
+    return evaluation(f"verdict and P(fake), at most {longest} tokens as in stage robustness", longest)
 
 
 def data() -> Iterator[Row]:

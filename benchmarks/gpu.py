@@ -26,7 +26,8 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -48,7 +49,7 @@ from fakevlm.data.records import FAKE, FAKECLUE_QUESTION, REAL, Record
 from fakevlm.inference.generate import Llava
 from fakevlm.inference.predict import Predictor, predict
 from fakevlm.model.collate import Collator, Example, on_device
-from fakevlm.model.llava import skip_unread
+from fakevlm.model.llava import LastLayer, SparingMLP, UnreadLayer, lighten
 from fakevlm.training import trainer
 from fakevlm.training.data import Examples, Item
 
@@ -144,8 +145,19 @@ def model(shape: Shape, dtype: torch.dtype) -> LlavaForConditionalGeneration:
     torch.manual_seed(0)
     with torch.device(device()):
         llava = LlavaForConditionalGeneration._from_config(configuration(shape), dtype=dtype).eval()
-    skip_unread(llava)  # as `load_model` does; nothing changes where training does not ask for it
+    lighten(llava)  # as `load_model` does
     return llava
+
+
+@contextmanager
+def plain(llava: LlavaForConditionalGeneration) -> Iterator[None]:
+    """Let a LLaVA be the library's own for a while."""
+    light = [(m, type(m)) for m in llava.modules() if isinstance(m, (LastLayer, SparingMLP, UnreadLayer))]
+    for module, kind in light:
+        module.__class__ = kind.__base__
+    yield
+    for module, kind in light:
+        module.__class__ = kind
 
 
 @torch.no_grad()
@@ -278,15 +290,16 @@ def train_authors(
             max_steps=steps, learning_rate=2e-5, lr_scheduler_type="cosine", warmup_steps=0.03, seed=1,
             weight_decay=0.0, logging_steps=1, use_cpu=not torch.cuda.is_available(), **options,
         )  # fmt: skip
-        plain = Trainer(llava, args, data_collator=collate, train_dataset=examples, callbacks=[clock])
-        plain.remove_callback(transformers.PrinterCallback)
-        plain.train()
+        trained = Trainer(llava, args, data_collator=collate, train_dataset=examples, callbacks=[clock])
+        trained.remove_callback(transformers.PrinterCallback)
+        with plain(llava):
+            trained.train()
     return clock
 
 
-def ours(llava: Any, processor: Processor, size: int, longest: int, compiled: bool = False) -> Predictor:
+def ours(llava: Any, processor: Processor, size: int, longest: int, *options: bool) -> Predictor:
     """Return who answers in stages evaluate and robustness: words, verdict and P(fake)."""
-    return Predictor(lambda: Llava(llava, processor, longest, "bare", compiled), None, size)
+    return Predictor(lambda: Llava(llava, processor, longest, "bare", *options), None, size)
 
 
 @torch.inference_mode()
@@ -300,7 +313,8 @@ def answer_authors(
         batch = on_device(Collator(processor, for_generation=True, prompt="bare")(examples), llava)
         for key in ("input_ids", "attention_mask"):
             batch[key] = F.pad(batch[key], (padded - batch[key].shape[1], 0))
-        tokens = llava.generate(**batch, do_sample=False, max_new_tokens=longest)[:, padded:]
+        with plain(llava):
+            tokens = llava.generate(**batch, do_sample=False, max_new_tokens=longest)[:, padded:]
         texts += processor.batch_decode(tokens, skip_special_tokens=True)
     return texts
 
@@ -421,7 +435,7 @@ def evaluation(table: Table, shape: Shape, tiny: bool) -> None:
     table.measure((f"authors': padded to {shape.padded}, words", 16, "no"), measure, authors, 16)
     rows = [("words, P(fake)", size, longest, on) for on in (True, False) for size in (64, 16)]
     for what, size, most, compiled in [*rows, ("verdict, P(fake)", 64, 12, False)]:
-        answer = partial(predict, ours(llava, processor, size, most, compiled))
+        answer = partial(predict, ours(llava, processor, size, most, compiled, most == 12))
         table.measure((f"ours: {what}", size, "yes" if compiled else "no"), measure, answer, size)
 
 

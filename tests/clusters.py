@@ -38,8 +38,7 @@ def _wait(ready: Callable[[], bool], folder: Path) -> None:
             return
         time.sleep(0.3)
     logs = sorted(folder.glob("*.log")) + sorted(folder.glob("*.out"))
-    output = "\n".join(file.read_text() for file in logs)
-    raise RuntimeError(f"the nodes did not come up:\n{output}")
+    raise RuntimeError("\n".join(["the nodes did not come up:", *(file.read_text() for file in logs)]))
 
 
 @contextmanager
@@ -108,16 +107,14 @@ def under_slurm() -> Iterator[None]:
             for node, port in zip(NODES, node_ports, strict=True)
         )
         values = {"host": socket.gethostname(), "user": getpass.getuser(), "controller": controller}
-        template = (ROOM / "slurm.conf").read_text()
-        conf.write_text(template.format(**values, folder=folder, nodes=nodes))
+        conf.write_text((ROOM / "slurm.conf").read_text().format(**values, folder=folder, nodes=nodes))
         for n in range(8):
             (folder / f"gpu{n}").touch()
         (folder / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-7]\n")
         (folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
         munge = [MUNGED, "--foreground", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket"]
         munge += [f"--{kind}-file={folder}/munge.{kind}" for kind in ("pid", "log", "seed")]
-        commands = [munge, [CONTROLLER, "-D", "-f", conf]]
-        commands += [[NODE, "-D", "-N", node, "-f", conf] for node in NODES]
+        daemons = [[NODE, "-D", "-N", node, "-f", conf] for node in NODES]
         patch.setenv("SLURM_CONF", str(conf))
         sinfo = ["sinfo", "--noheader", "--format=%D", "--states=idle"]
 
@@ -125,6 +122,6 @@ def under_slurm() -> Iterator[None]:
             counted = subprocess.run(sinfo, capture_output=True, text=True, timeout=60).stdout.strip()
             return counted == str(len(NODES))
 
-        with _servers(folder, commands):
+        with _servers(folder, [munge, [CONTROLLER, "-D", "-f", conf], *daemons]):
             _wait(idle, folder)
             yield

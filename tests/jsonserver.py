@@ -32,8 +32,7 @@ def serving(answer: Callable[[str, dict[str, Any]], Reply]) -> Iterator[str]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            reply = answer(self.path, body)
+            reply = answer(self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             status, reply = reply if isinstance(reply, tuple) else (200, reply)
             data = json.dumps(reply).encode()
             self.send_response(status)

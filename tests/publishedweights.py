@@ -100,8 +100,7 @@ def tiny_clip(folder: Path) -> Path:
     """A CLIP of the real class with the real number of features, otherwise tiny."""
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     vision = {**sizes, "image_size": 28, "patch_size": 14, "projection_dim": 768}
-    text = {**sizes, "vocab_size": 50}
-    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=768)
+    config = CLIPConfig(text_config={**sizes, "vocab_size": 50}, vision_config=vision, projection_dim=768)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         CLIPModel(config).save_pretrained(folder)

@@ -49,8 +49,7 @@ def test_pages_name_only_what_exists(page: Path) -> None:
     assert [link for link in links if link and not (page.parent / link).exists()] == []
     paths = re.findall(rf"(?<![\w/.])((?:{FOLDERS})/[\w./-]*\w)", re.sub(r"\]\([^)]+\)", "", text))
     assert [path for path in paths if not (ROOT / path).exists()] == []
-    commands = re.findall(r"(?:^|`|&& )fakevlm ([a-z][a-z-]*)", text, re.M)
-    assert set(commands) <= COMMANDS
+    assert set(re.findall(r"(?:^|`|&& )fakevlm ([a-z][a-z-]*)", text, re.M)) <= COMMANDS
     assert set(re.findall(r"(?:^|`|&& )make ([a-z]+)", text, re.M)) <= RULES
     assert set(re.findall(r"dvc repro (?:-f )?([a-z]+)", text)) <= set(STAGES)
     for name in re.findall(r"`((?:fakevlm|miniworld)(?:\.\w+)+)", text):
@@ -60,8 +59,7 @@ def test_pages_name_only_what_exists(page: Path) -> None:
 def test_readme_shows_the_numbers_of_the_committed_tables(tmp_path: Path) -> None:
     """A run on another processor rounds differently and may change figures/; what is committed must agree."""
     for name in {main["table"] for main in layout()["main"]}:
-        show = ["git", "show", f"HEAD:figures/{name}.csv"]
-        done = subprocess.run(show, cwd=ROOT, capture_output=True)
+        done = subprocess.run(["git", "show", f"HEAD:figures/{name}.csv"], cwd=ROOT, capture_output=True)
         if done.returncode:
             pytest.skip("not a git checkout")
         (tmp_path / f"{name}.csv").write_bytes(done.stdout)

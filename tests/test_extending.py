@@ -82,9 +82,8 @@ def test_an_annotator(modules: Path) -> None:
 
 
 def test_a_detector(project: Path, modules: Path) -> None:
-    spec = PublishedExpert(**entry("experts"))
     records = tinyllava.records(6)
-    answers = detectors.published(spec, load_params("mini"))(records, None)
+    answers = detectors.published(PublishedExpert(**entry("experts")), load_params("mini"))(records, None)
     brightness = [np.asarray(record.pil()).mean() / 255 for record in records]
     assert answers["p_fake"] == pytest.approx(brightness, abs=1e-4)
 

@@ -43,8 +43,7 @@ def records(
     for i in range(n):
         label = FAKE if i % 2 == 0 else REAL
         low = 0 if label == FAKE else 128
-        pixels = rng.integers(low, low + 128, (size, size, 3), dtype=np.uint8)
-        image = encode(Image.fromarray(pixels), "PNG")
+        image = encode(Image.fromarray(rng.integers(low, low + 128, (size, size, 3), dtype=np.uint8)), "PNG")
         record = Record(f"made/{seed}/{i}.png", image, label, "made", f"{seed}/{i}")
         record.category, record.question = CATEGORIES[i // 2 % 2], questions[i % len(questions)]
         record.generator, record.references = ("adm" if label == FAKE else None), [ANSWERS[label]]
@@ -119,9 +118,8 @@ def taught(folder: Path, records: list[Record], answers: list[str], kind: str = 
         states, targets = [], []
         for n, record in enumerate(records):
             question = record.question or chat.standard(kind)
-            batch = Collator(processor, prompt=kind)(
-                [Example(record.pil(), question, answers[n % len(answers)])]
-            )
+            example = Example(record.pil(), question, answers[n % len(answers)])
+            batch = Collator(processor, prompt=kind)([example])
             learned = batch.pop("labels")[0, 1:]
             states.append(model.model(**batch).last_hidden_state[0, :-1][learned != IGNORE].double())
             targets.append(learned[learned != IGNORE])

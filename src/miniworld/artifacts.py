@@ -76,8 +76,7 @@ def _soft(size: int, b: PixelBox) -> np.ndarray:
 
 
 def smooth(img: np.ndarray, soft: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
-    flat = cv2.GaussianBlur(img, (0, 0), 1.8 + 1.6 * strength)
-    return _blend(img, flat, soft * (0.75 + 0.25 * strength))
+    return _blend(img, cv2.GaussianBlur(img, (0, 0), 1.8 + 1.6 * strength), soft * (0.75 + 0.25 * strength))
 
 
 def grid(img: np.ndarray, soft: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
@@ -159,10 +158,9 @@ def duplicate(img: np.ndarray, place: Place, strength: float) -> tuple[np.ndarra
         dx = -dx
     if not (y0 + dy >= 0 and y1 + dy <= n):
         dy = -dy
-    moved = _moved(img, dx, dy)
     target = place.clip(x0 + dx, y0 + dy, x1 - x0, y1 - y0)
     cut = np.minimum(1, _soft(n, target) * 3) * (0.8 + 0.2 * strength)  # a cut-out, whose rim shows
-    out = _blend(img, moved, cut)
+    out = _blend(img, _moved(img, dx, dy), cut)
     out = out * (1 - (0.3 + 0.2 * strength) * 4 * cut * (1 - cut))  # as a line around it
     return out, (min(x0, target[0]), min(y0, target[1]), max(x1, target[2]), max(y1, target[3]))
 

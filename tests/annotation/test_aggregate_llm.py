@@ -125,8 +125,7 @@ def test_statements_of_the_verdict_are_dropped_whoever_makes_them() -> None:
 
 def test_one_statement_a_clue_in_the_words_of_the_format() -> None:
     untidy = f"**Texture**: {WAXY.capitalize()}; it appears that the ears are blurred.\n"
-    ears = ("texture", "the ears are blurred", 2, False)
-    assert kept(texture=[clause(untidy, 1, 2)]) == [ears, *AGREED]
+    assert kept(texture=[clause(untidy, 1, 2)]) == [("texture", "the ears are blurred", 2, False), *AGREED]
     assert kept(texture=[clause(WAXY, 1, 2)], geometry=[clause(WAXY.capitalize(), 1, 2, 3)]) == AGREED
     assert kept(texture=[clause(" ; . ", 1, 2)]) == []
 

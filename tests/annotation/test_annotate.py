@@ -50,8 +50,7 @@ def test_records_and_the_releases_json_say_the_same(built, world: Path, tmp_path
     assert sorted(ids) == sorted(fakeclue.images["id"])
     assert QUESTION not in (out / "data_json" / "test.json").read_text(), "the release spells it otherwise"
     columns = operator.attrgetter("id", "image", "label", "category", "references")
-    read_back = release.read(tmp_path, splits=["test"])
-    assert list(map(columns, read_back)) == list(map(columns, records))
+    assert list(map(columns, release.read(tmp_path, splits=["test"]))) == list(map(columns, records))
 
 
 @pytest.mark.slow

@@ -58,9 +58,8 @@ def test_annotators_by_back_end() -> None:
 
     assert [status(each, "a") for each in annotators] == ["ok"] * 3
     assert status(annotators[0], "unknown.jpg") == "error"
-    spec = params.annotate.annotators[0]
     with pytest.raises(UserError, match="ground truth"):
-        make_annotators([spec], {}, 1)
+        make_annotators(params.annotate.annotators[:1], {}, 1)
 
 
 def test_what_the_aggregation_reads_of_an_answer() -> None:

@@ -112,8 +112,7 @@ def test_a_switch_without_data_names_every_missing_folder(profile: str, project:
     params = load_params(profile)
     with pytest.raises(UserError) as error:
         collect(params)
-    named = params.collect.corpora.model_dump() | params.collect.benchmarks.model_dump()
-    for key, folder in named.items():
+    for key, folder in (params.collect.corpora.model_dump() | params.collect.benchmarks.model_dump()).items():
         assert (f".{key}: no folder {project / folder}" in str(error.value)) if folder else True
     assert "https://huggingface.co/datasets/bczhou/LOKI" in str(error.value)
     assert f"verify --profile {profile}" in str(error.value)

@@ -76,6 +76,5 @@ def test_errors_name_the_cause() -> None:
         planned([("a", 0, None, "a", None)], b="animal")
     with pytest.raises(UserError, match="one label only"):
         planned(many("doc", 4, 0))
-    torn = table([("a", 0, "doc", "x", "train"), ("b", 1, "doc", "x", "test")])
     with pytest.raises(UserError, match="group x"):
-        assign_splits(torn, 0.1, 0.1, seed=1)
+        assign_splits(table([("a", 0, "doc", "x", "train"), ("b", 1, "doc", "x", "test")]), 0.1, 0.1, seed=1)

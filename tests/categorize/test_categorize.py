@@ -188,9 +188,8 @@ def test_models_and_photographs_of_no_use_are_refused(tmp_path: Path) -> None:
     save_file(tensors, damaged / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"1 missing \(vit.layernorm.weight\)"):
         person.detector(detecting(damaged))
-    head = tiny_head(tmp_path / "head", {}, 1000)
     with pytest.raises(UserError, match="only 3 classes of people"):
-        person.head(Person(kind="head", model=str(head), score=0.5))
+        person.head(Person(kind="head", model=str(tiny_head(tmp_path / "head", {}, 1000)), score=0.5))
     for wrong in ({"kind": "detector"}, {"kind": "head", "min_area": 0.1}):
         with pytest.raises(ValueError, match="needs min_area"):
             Person(model="x", score=0.5, **wrong)

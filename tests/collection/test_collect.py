@@ -190,13 +190,11 @@ def test_the_sheet_shows_every_source_and_label() -> None:
 def test_thinning_draws_by_id_and_seed(tmp_path: Path, monkeypatch) -> None:
     reads, read, corpus = [], Path.read_bytes, "chameleon"
     names = enumerate(("test/0_real/{0}.jpg", "test/1_fake/deep/{0}.jpg"))
-    root = put(
-        tmp_path / corpus, {name.format(n): picture(100 * k + n) for k, name in names for n in range(30)}
-    )
+    files = {name.format(n): picture(100 * k + n) for k, name in names for n in range(30)}
+    root = put(tmp_path / corpus, files)
 
     def collected(at_most: dict[str, int], seed: int = 17) -> list[str]:
-        params = settings(chameleon=root, at_most=at_most).model_copy(update={"seed": seed})
-        collect(params, tmp_path / "out")
+        collect(settings(chameleon=root, at_most=at_most).model_copy(update={"seed": seed}), tmp_path / "out")
         return list(read_frame(tmp_path / "out" / "records")["id"])
 
     monkeypatch.setattr(Path, "read_bytes", lambda file: reads.append(file) or read(file))
@@ -261,8 +259,7 @@ def test_frames_are_decoded_again_if_anything_changed_or_was_missing(tmp_path: P
     np.save(landmarks / "004.npy", np.load(landmarks / "004.npy") + 1)
     (landmarks / "004.npy").touch()
     assert read(3, crop=crop)[2] == 2
-    other = make_cropper(FaceCrop(detector="landmarks", score=0.9, size=32, scale=1.3))
-    assert read(3, crop=other)[2] == 3
+    assert read(3, crop=make_cropper(FaceCrop(detector="landmarks", score=0.9, size=32, scale=1.3)))[2] == 3
     assert read(2)[2] == 4
     assert read(3) == (["000.png", "004.png", "008.png"], 0, 5)
     film(videos / "000.mp4", 5)

@@ -101,8 +101,7 @@ def test_files_that_are_no_params(tmp_path: Path, content: str | None) -> None:
 def test_a_section_that_is_null_leaves_its_stage_out(project: Path) -> None:
     assert set(left_out(load_params("released"))) == set(SHOWS)
     assert left_out(load_params("mini")) == left_out(load_params("paper")) == {}
-    fields = Params.model_fields.items()
-    optional = {name for name, field in fields if type(None) in get_args(field.annotation)}
+    optional = {n for n, field in Params.model_fields.items() if type(None) in get_args(field.annotation)}
     assert optional - {"cluster", "training"} == set(SHOWS), "say in parts.SHOWS what a profile goes without"
     assert begin(load_params("mini"), "study")["steps"] == load_params("mini").study.steps
     assert begin(load_params("mini"), "finetune")["batch_size"] == load_params("mini").training.batch_size

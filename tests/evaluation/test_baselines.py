@@ -60,8 +60,7 @@ def test_every_image_has_one_outcome_and_the_verdict_that_its_text_claims(url, l
     assert frame["p_fake"].isna().all()
     forced = [r for r in requests(log) if "response_format" in r["asked"]]
     assert len({request["image"] for request in forced}) == 3, "only where there is no verdict"
-    prompt = baselines.STANDARD_PROMPT + baselines.CHOICE
-    assert {request["prompt"][0] for request in forced} == {prompt}
+    assert {request["prompt"][0] for request in forced} == {baselines.STANDARD_PROMPT + baselines.CHOICE}
     before = len(requests(log))
     again = answers(tmp_path / "answers", baseline_entry(url), wanted)
     assert len(requests(log)) == before, "what was answered, however, is not asked again"
@@ -80,8 +79,7 @@ def test_own_questions_are_passed_through_and_prompts_can_be_replaced(url, log, 
     wanted += [Record(f"0.jpg#{n}", wanted[0].image, 0, "ddvqa", "0", question=NOSE) for n in (1, 2)]
     frame = answers(tmp_path / "answers", baseline_entry(url), wanted)
     answers(tmp_path / "answers", baseline_entry(url, prompt="Real or fake?"), records(["no"]))
-    rows = requests(log)
-    asked = [row["prompt"] for row in rows if "response_format" not in row["asked"]]
+    asked = [row["prompt"] for row in requests(log) if "response_format" not in row["asked"]]
     assert sorted(asked[:2]) == sorted([[baselines.STANDARD_PROMPT], [NOSE]]), "equal requests are one"
     assert asked[2:] == [["Real or fake?"]]
     assert frame["verdict"].tolist() == ["unparsed", "real", "real"], "No answers a question about fake alone"
@@ -113,16 +111,13 @@ def ffpp() -> list[Record]:
     return frames
 
 
-def unsure(images: list) -> np.ndarray:
-    return np.full(len(images), 0.25)
-
-
 @pytest.fixture
 def params(project: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     (project / "artifacts/experts/cnnspot").mkdir(parents=True)
     (project / "artifacts/experts/cnnspot/config.json").write_text("{}")
     write_records(ffpp(), project / "artifacts/collect/benchmarks/ffpp")
-    monkeypatch.setattr("fakevlm.evaluation.experts.load_expert", lambda _: SimpleNamespace(predict=unsure))
+    unsure = SimpleNamespace(predict=lambda images: np.full(len(images), 0.25))
+    monkeypatch.setattr("fakevlm.evaluation.experts.load_expert", lambda _: unsure)
     return load_params("mini")
 
 
@@ -187,6 +182,5 @@ def test_a_missing_file_or_key_stops_before_anything_is_asked(params, project, m
     for message, changes in mistakes.items():
         with pytest.raises(UserError, match=message):
             evaluated(params, **changes)
-    late = late.model_copy(update={"benchmarks": ["loki"]})
     with pytest.raises(LookupError, match="CNNSpot is asked"):  # neither is for this benchmark and method
-        evaluated(params, servers=servers, baselines=[late])
+        evaluated(params, servers=servers, baselines=[late.model_copy(update={"benchmarks": ["loki"]})])

@@ -102,8 +102,7 @@ def answers(folder: Path, text: str, **changes) -> dict:
     (folder / "scores.csv").write_text(text)
     spec = PublishedExpert(name="SRM", scores=str(folder / "scores.csv"), **changes)
     ids = ("ff++/a.png", "ff++/b.png", "ff++/b.png#1")
-    records = [Record(name, name.encode(), 1, "ff++", name) for name in ids]
-    columns = detectors.read_scores(spec, records)
+    columns = detectors.read_scores(spec, [Record(name, name.encode(), 1, "ff++", name) for name in ids])
     return {name: list(columns[name]) for name in ("text", "p_fake", "verdict")}
 
 

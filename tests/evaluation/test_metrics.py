@@ -197,8 +197,7 @@ def _value(frame: pd.DataFrame, subset: str, metric: str) -> tuple[float, int]:
 
 def test_scores_by_hand(scored: pd.DataFrame) -> None:
     """Counted on the six rows above; a generator's AUC is of its fakes against all real images."""
-    counted = pd.read_csv(Path(__file__).with_name("scores_by_hand.csv"), dtype=str)
-    for row in counted.itertuples():
+    for row in pd.read_csv(Path(__file__).with_name("scores_by_hand.csv"), dtype=str).itertuples():
         assert _value(scored, row.subset, row.metric) == (float(Fraction(row.value)), int(row.n)), row
     assert not {"auc", "f1_fake", "rouge_l"} & set(scored.query("subset == 'label=real'")["metric"])
     assert scored["value"].notna().all()
@@ -238,6 +237,5 @@ def test_methods_are_scored_apart_and_detectors_have_no_words() -> None:
     assert list(table.index) == ["FakeVLM", "CNNSpot"]
     assert table.loc["FakeVLM", "acc"].startswith("0.667 [")
     assert table.loc["CNNSpot", "rouge_l"] == "–"
-    by_generator = by_subset(scored, "auc", "generator")
-    assert by_generator.loc["CNNSpot"].to_dict() == {"adm": 1.0, "glide": 0.75}
+    assert by_subset(scored, "auc", "generator").loc["CNNSpot"].to_dict() == {"adm": 1.0, "glide": 0.75}
     assert by_subset(scored, "auc", "kind").empty

@@ -133,7 +133,7 @@ def test_only_what_changes_an_image_makes_the_study_stale(monkeypatch):
     assert computed() > 0
 
 
-def test_the_stage_runs_all_methods_on_images_decoded_and_resized_once(project: Path, monkeypatch):
+def test_the_stage_runs_all_methods_on_images_prepared_once(project: Path, monkeypatch):
     base = tinyllava.build(project / "artifacts/finetune/explanation/model")
     write_records(tinyllava.records(40, size=40), project / "artifacts/annotate/fakeclue/test")
     params = changed(settings(), "experts", spectrum_size=32, train=["frequency", "univfd"])
@@ -146,14 +146,18 @@ def test_the_stage_runs_all_methods_on_images_decoded_and_resized_once(project: 
     calls = {name: Mock(wraps=getattr(robustness, name)) for name in ("decode", "perturb")}
     for name, counting in calls.items():
         monkeypatch.setattr(robustness, name, counting)
-    resizing, sizes = type(load_processor(base).image_processor), []
-    resize = lambda *args, _resize=resizing.resize, **options: (  # noqa: E731
-        sizes.append(options["image"].shape[-1]) or _resize(*args, **options)
-    )
-    monkeypatch.setattr(resizing, "resize", resize)
+    kind, shapes = type(load_processor(base).image_processor), {"resize": [], "normalize": []}
+    for name, seen in shapes.items():
+
+        def noting(self, *images, _seen=seen, _name=name, **options):
+            _seen.append((*images, options.get("image"))[0].shape)
+            return getattr(super(kind, self), _name)(*images, **options)
+
+        monkeypatch.setattr(kind, name, noting, raising=False)
     predicted, _ = robustness.run(params)
     assert [each.call_count for each in calls.values()] == [12 + 12, 24], "JPEG perturbs by decoding"
-    assert sizes.count(40) == 36, "others are images on which models are tried"
+    assert sum(shape[-1] == 40 for shape in shapes["resize"]) == 36, "others: on which models are tried"
+    assert sum(shape[0] for shape in shapes["normalize"]) == 36 + 1, "one on which UnivFD is tried"
     assert predicted.value_counts(["method", "subset"]).tolist() == [12] * 9
     assert predicted.method.unique().tolist() == ["FakeVLM", "Frequency", "UnivFD"]
     assert set(content(project / "artifacts/robustness")) == {"predictions.parquet", "scores.csv"}

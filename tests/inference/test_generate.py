@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers import LlavaForConditionalGeneration
 
 import tinyllava
 from fakevlm.cache import Cache
@@ -21,10 +22,10 @@ RECORDS = tinyllava.records(33, questions=tinyllava.QUESTIONS)  # of different l
 LONGEST = 12  # cuts the first of the answers it is taught
 
 
-def predict(model, processor, records, *, batch_size: int, prompt="template", compiled: bool = False):
+def predict(model, processor, records, *, batch_size: int, prompt="template", **options: bool):
     """The answers of a loaded model."""
     order = partial(generate.by_length, lambda: processor, prompt)
-    llava = generate.Llava(model, processor, LONGEST, prompt, compiled)
+    llava = generate.Llava(model, processor, LONGEST, prompt, **options)
     return tinyllava.frame(records, run(Predictor(lambda: llava, None, batch_size, order), records))
 
 
@@ -53,7 +54,8 @@ def plain(model, processor, record, prompt: str) -> dict:
 def test_words_and_probabilities_are_those_of_the_plain_way(tmp_path, monkeypatch, capsys, prompt) -> None:
     folder = tinyllava.taught(tmp_path, RECORDS, tinyllava.TAUGHT, prompt)
     model, processor = load_model(folder, device="cpu"), load_processor(folder)
-    expected = pd.DataFrame([plain(model, processor, record, prompt) for record in RECORDS])
+    library = LlavaForConditionalGeneration.from_pretrained(folder)
+    expected = pd.DataFrame([plain(library, processor, record, prompt) for record in RECORDS])
     assert expected["text"].nunique() == len(tinyllava.TAUGHT)
     assert set(expected["verdict"]) == {"fake", "real", "unparsed"}
     assert set(expected["forced"]) == {True, False}
@@ -66,6 +68,11 @@ def test_words_and_probabilities_are_those_of_the_plain_way(tmp_path, monkeypatc
         pd.testing.assert_frame_equal(frame.drop(columns="p_fake"), plainly.drop(columns="p_fake"))
         assert np.abs(frame["p_fake"] - plainly["p_fake"]).max() <= 1e-5
         assert (frame["p_fake"] == verdict.round_log_odds(frame["p_fake"].to_numpy())).all()
+        short = predict(model, processor, records, prompt=prompt, until_verdict=True, **settings)
+        assert (short["text"].str.len() < frame["text"].str.len()).any()
+        assert all(map(str.startswith, frame["text"], short["text"]))
+        columns = ["id", "verdict", "forced", "p_fake"]
+        pd.testing.assert_frame_equal(short[columns], frame[columns], atol=1e-5)
     # Where all answers begin with the opening, it is not written again.
     alike = [record for n, record in enumerate(RECORDS) if n % len(tinyllava.TAUGHT) < 2]
     frame = predict(model, processor, alike, prompt=prompt, batch_size=32)

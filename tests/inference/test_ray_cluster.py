@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -69,6 +70,19 @@ def test_what_a_worker_refuses_or_dies_of_is_told(ray, monkeypatch, fault: str, 
     monkeypatch.setattr(ray_cluster, "_ATTEMPTS", 1)
     with pytest.raises(UserError, match=message):
         _run(_faulty(fault), 3, ONE)
+
+
+def test_a_worker_prepares_a_batch_while_it_computes_another(ray) -> None:
+    def load():
+        prepared, waiting = threading.Semaphore(0), [2, 1, 1, 0]  # the first waits for the second, and so on
+
+        def model(_: object) -> dict:
+            return {"ahead": np.array([all([prepared.acquire(timeout=60) for _ in range(waiting.pop(0))])])}
+
+        model.prepare = lambda records: prepared.release()
+        return model
+
+    assert [columns["ahead"].all() for columns in _run(load, 4, ONE).values()] == [True] * 4
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch) -> None:

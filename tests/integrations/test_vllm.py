@@ -113,6 +113,5 @@ def test_vllm_says_what_one_process_says(evaluated, project) -> None:
         counts = check.compare(check.ask(evaluated, servers, model, records), check.answered())
         assert counts["images"] == counts["same answer"] == counts["same verdict"] == 60
         assert counts["largest difference of P(fake)"] <= 1e-4
-        longer = changed(evaluated, "evaluate", max_new_tokens=999)
         with pytest.raises(UserError, match="--max-model-len"):
-            check.ask(longer, servers, model, records[:1])
+            check.ask(changed(evaluated, "evaluate", max_new_tokens=999), servers, model, records[:1])

@@ -24,10 +24,9 @@ TINY = replace(RECIPE, rounds=ROUNDS, batch=4, head_steps=2, vision=SMALL, text=
 
 
 def test_descriptions_never_speak_of_authenticity() -> None:
-    categories = list(SCENES)
     for n in range(280):
         rng = np.random.default_rng([5, n])
-        question, answer = ask(shoot(categories[n % 7], rng, fake=n % 2 == 0), rng)
+        question, answer = ask(shoot(list(SCENES)[n % 7], rng, fake=n % 2 == 0), rng)
         assert not re.search(VERDICTS, question + " " + answer), answer
         assert "{" not in answer
 

@@ -167,3 +167,6 @@ def test_strips_and_large_images_give_the_pixels_of_the_plain_way(processor, siz
     other = Collator(build_processor(processor.tokenizer, 24, 8))
     assert other.resized(image).shape == (3, 24, 24)
     assert torch.equal(collator.resized(image), plain)
+    ready, whole = collator.normalised(image), processor.image_processor([image])["pixel_values"]
+    assert torch.equal(collator([Example(ready)])["pixel_values"][0], whole[0])
+    assert collator.normalised(image) is ready, "kept with the image"

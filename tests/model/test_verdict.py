@@ -80,6 +80,13 @@ def test_position_of_the_verdict_token(tokens: str, position: int | None) -> Non
     assert (place and place[1]) == position
 
 
+def test_a_verdict_in_fakeclues_format_stands_whatever_follows() -> None:
+    text = " This is a fake image. Overall, it is real. "
+    assert next(n for n in range(len(text)) if verdict.stands(text[:n])) == text.index(".") + 1
+    claim = verdict.find(text + '{"is_fake": false}')
+    assert (claim.verdict, text[slice(*claim.word)]) == ("fake", "fake")
+
+
 def test_word_ids() -> None:
     fake, real = verdict.word_ids(Words())
     assert [Words.vocabulary[i] for i in fake] == [" fake", "Fake"]

@@ -114,8 +114,7 @@ def test_the_paper_is_unchanged_and_the_run_beside_it(name: str) -> None:
 )
 def test_run_values_are_the_scores(table: str, method: str, benchmark: str, cell: tuple, score: tuple):
     shown, scored = ({"benchmark": benchmark, "subset": s, "metric": m} for s, m in (cell, score))
-    method_scored = method.replace("LLaVA + Explanatory Text", "FakeVLM")
-    expected = value(SCORES, method=method_scored, **scored)
+    expected = value(SCORES, method=method.replace("LLaVA + Explanatory Text", "FakeVLM"), **scored)
     assert value(ALL[table].tidy, source="run", method=method, **shown) == pytest.approx(expected, abs=1e-6)
 
 
@@ -125,8 +124,7 @@ def test_language_models_are_shown_as_said_and_forced() -> None:
     for sheet in shown:
         assert {row[0] for row in sheet.rows} == set(madeup.WRITERS)
         assert [head.removesuffix(", this run (mini)") for head in sheet.head[2:]] == heads
-    without = build("table2", SCORES[SCORES.metric != "acc_forced"])
-    assert len(without.sheets) == len(ALL["table2"].sheets) - 2
+    assert len(build("table2", SCORES[SCORES.metric != "acc_forced"]).sheets) == len(ALL["table2"].sheets) - 2
 
 
 def test_rows_of_perturbations_are_in_order_of_strength() -> None:

@@ -32,8 +32,7 @@ def scripted(annotator: Annotator, answers: dict[str, Outcome]) -> Scripted:
 
 
 def tallies(store: Cache, *specs: Endpoint) -> list[Tally]:
-    annotators = make_annotators(specs, {}, seed=1)
-    return [Tally(*each, store) for each in zip(specs, annotators, strict=True)]
+    return [Tally(*each, store) for each in zip(specs, make_annotators(specs, {}, seed=1), strict=True)]
 
 
 def test_tokens_cost_and_hours_of_what_is_left() -> None:

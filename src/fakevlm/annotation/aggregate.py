@@ -78,8 +78,7 @@ def answer(label: int, clues: Sequence[Clue]) -> str:
 
 def in_order(clues: Iterable[Clue]) -> tuple[Clue, ...]:
     """Return clues sorted by family, falling number of annotators, and text."""
-    ordered = sorted(clues, key=lambda one: (FAMILIES.index(one.family), -one.annotators, one.statement))
-    return tuple(ordered)
+    return tuple(sorted(clues, key=lambda one: (FAMILIES.index(one.family), -one.annotators, one.statement)))
 
 
 class _Descriptions(NamedTuple):

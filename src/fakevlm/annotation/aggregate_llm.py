@@ -159,8 +159,7 @@ class LLMAggregator(Client):
     def first(self, image: Candidates) -> Request:
         """Return the first request about an image."""
         picture = self.picture(image.id) if self.spec.with_image else None
-        text = question(image, self._min, self.spec.with_image)
-        return Request(image.id, image.id, picture, Text(text))
+        return Request(image.id, image.id, picture, Text(question(image, self._min, self.spec.with_image)))
 
     async def answer(self, image: Candidates, ask: Ask) -> dict[str, Any]:
         """Ask about an image until an answer fits; return its annotation."""

@@ -80,8 +80,7 @@ def build(
             aggregator = EmbeddingAggregator(spec, least)
         rows = zip(chosen["id"], chosen["category"], chosen["label"], captions, strict=True)
         candidates = [Candidates(*row) for row in rows if row[-1]]
-        aggregates = track(aggregator.aggregate(candidates), "aggregate", len(candidates))
-        by_id = {one.id: one for one in aggregates}
+        by_id = {one.id: one for one in track(aggregator.aggregate(candidates), "aggregate", len(candidates))}
     annotations = [by_id.get(key) for key in chosen["id"]]  # None without captions: nothing to explain
     chosen = chosen.drop(columns="row").assign(
         status=[one.outcome if one else "no caption" for one in annotations],
@@ -175,10 +174,9 @@ def _measure(
     rows = [(one.id, one.outcome, one.problem) for one in annotations if one and one.outcome != "ok"]
     failures = pd.DataFrame(rows, columns=["id", "outcome", "problem"])
     if len(failures) and not ok.any():
-        raise UserError(
-            f"none of {len(failures)} images was aggregated; the last: {', '.join(rows[-1][1:])}",
-            "correct the entry annotate.aggregator; with another model or revision all are asked again",
-        )
+        what = f"none of {len(failures)} images was aggregated; the last: {', '.join(rows[-1][1:])}"
+        cure = "correct the entry annotate.aggregator; with another model or revision all are asked again"
+        raise UserError(what, cure)
     write_csv(failures, out / "not_aggregated.csv")
     images = chosen[ok].drop(columns="status").reset_index(drop=True)
     write_csv(images[["id", "split"]], out / "ids.csv")

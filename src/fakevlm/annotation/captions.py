@@ -1,7 +1,4 @@
-"""Take captions of large multimodal models apart: statements, their polarity, verdicts.
-
-Written for prose, Markdown, numbered lists, headings, "Texture: …" and "it seems that …".
-"""
+"""Take captions apart (prose, Markdown, lists, "Texture: …"): statements, their polarity, verdicts."""
 
 import re
 from pathlib import Path

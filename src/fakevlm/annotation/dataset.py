@@ -111,10 +111,9 @@ def pick(fakeclue: FakeClue, folder: Path, label: int = FAKE) -> tuple[Record, d
     wanted = {"split": "train", "label": label, "annotators": len(fakeclue.outcomes)}
     images = fakeclue.images[(fakeclue.images[list(wanted)] == list(wanted.values())).all(axis=1)]
     if images.empty:
-        raise UserError(
-            f"no {LABELS[label]} image of the training split was captioned by every annotator",
-            "look at candidates.parquet; run the stage again: requests that ended in errors are repeated",
-        )
+        what = f"no {LABELS[label]} image of the training split was captioned by every annotator"
+        cure = "look at candidates.parquet; run the stage again: requests that ended in errors are repeated"
+        raise UserError(what, cure)
     several = images["families"] >= 2
     chosen = (images[several] if several.any() else images).sort_values("sha256").iloc[0]
     train = Records(folder / "fakeclue" / "train")

@@ -1,7 +1,4 @@
-"""The 12 label prompts (paper section 3.2, "Label Prompt Design based on category knowledge").
-
-prompts.yaml has the texts, and says what the paper fixes of them and what it leaves open.
-"""
+"""The 12 label prompts (paper section 3.2); prompts.yaml has the texts, and what the paper fixes of them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +28,9 @@ def _group(category: str) -> tuple[str, dict]:
     for name, group in groups.items():
         if category in group["categories"]:
             return name, group
-    raise UserError(
-        f"no label prompt for the category {category!r}",
-        f"use one of {', '.join(name for group in groups.values() for name in group['categories'])}, "
-        "or add a group to src/fakevlm/annotation/prompts.yaml",
-    )
+    known = ", ".join(name for group in groups.values() for name in group["categories"])
+    cure = f"use one of {known}, or add a group to src/fakevlm/annotation/prompts.yaml"
+    raise UserError(f"no label prompt for the category {category!r}", cure)
 
 
 def subject(category: str) -> str:

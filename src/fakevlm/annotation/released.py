@@ -31,8 +31,7 @@ def plan(records: pd.DataFrame, val_fraction: float, seed: int) -> pd.DataFrame:
         cure = "rerun collect with collect.corpora.fakeclue alone: `dvc repro -f collect`"
         raise UserError(f"{strange['id'].iloc[0]} is no image of the released FakeClue", cure)
     # Only training images are split, so that a group on both sides keeps its training frames in train.
-    train = records[records["split"] == "train"]
-    drawn = assign_splits(train.assign(split=None), val_fraction, 0.0, seed)
+    drawn = assign_splits(records[records["split"] == "train"].assign(split=None), val_fraction, 0.0, seed)
     split = records["split"].where(records["split"] == "test", drawn.reindex(records.index))
     families = records["references"].str[0].str.count(": ")
     return records.drop(columns="references").assign(split=split, families=families, annotators=0)

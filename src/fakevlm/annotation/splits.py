@@ -62,10 +62,9 @@ def balance(records: pd.DataFrame, seed: int) -> pd.DataFrame:
     """
     labels = records.groupby("category")["label"].nunique()
     if len(alone := labels[labels < 2]):
-        raise UserError(
-            f"category {alone.index[0]} has images of one label only, so nothing is left of it at 1:1",
-            "add the other label's corpus (collect.corpora), or set annotate.balance: false",
-        )
+        what = f"category {alone.index[0]} has images of one label only, so nothing is left of it at 1:1"
+        cure = "add the other label's corpus (collect.corpora), or set annotate.balance: false"
+        raise UserError(what, cure)
     records, rows = records.sort_values("id", ignore_index=True), []
     for (category, split), group in records.groupby(["category", "split"]):
         least = group["label"].value_counts().reindex([0, 1], fill_value=0).min()
@@ -93,9 +92,7 @@ def plan(
     by_model = records["id"].map(categories.set_index("id")["category"])
     records = records.assign(category=records["category"].fillna(by_model))
     if len(missing := records.loc[records["category"].isna(), "id"]):
-        raise UserError(
-            f"{len(missing)} images have no category, e.g. {missing.iloc[0]}",
-            "rerun the stage categorize: `dvc repro categorize`",
-        )
+        what = f"{len(missing)} images have no category, e.g. {missing.iloc[0]}"
+        raise UserError(what, "rerun the stage categorize: `dvc repro categorize`")
     records = records.assign(split=assign_splits(records, val_fraction, test_fraction, seed))
     return balance(records, seed) if balanced else records.sort_values("id", ignore_index=True)

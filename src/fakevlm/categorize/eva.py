@@ -101,10 +101,8 @@ def load(name: str | Path) -> Classifier:
     if not labels:
         subset = infer_imagenet_subset(model)
         if subset is None:
-            raise UserError(
-                f"categorize.model: {name!r} has {model.num_classes} outputs, which are no ImageNet classes",
-                "choose a model fine-tuned on ImageNet-1k or 22k",
-            )
+            what = f"{name!r} has {model.num_classes} outputs, which are no ImageNet classes"
+            raise UserError(f"categorize.model: {what}", "choose a model fine-tuned on ImageNet-1k or 22k")
         labels = ImageNetInfo(subset).label_names()
     return wrap(model, labels)
 

@@ -47,11 +47,9 @@ def detector(settings: Person) -> Judge:
     model = load_weights(AutoModelForObjectDetection, settings.model, whole=False)
     labels = {str(label).lower(): int(number) for number, label in model.config.id2label.items()}
     if "person" not in labels:
-        raise UserError(
-            f"categorize.person.model: {settings.model!r} has no label 'person' "
-            f"but {', '.join(sorted(labels)[:10])} …",
-            "name a detector of COCO's classes, such as facebook/detr-resnet-50 or hustvl/yolos-tiny",
-        )
+        what = f"{settings.model!r} has no label 'person' but {', '.join(sorted(labels)[:10])} …"
+        cure = "name a detector of COCO's classes, such as facebook/detr-resnet-50 or hustvl/yolos-tiny"
+        raise UserError(f"categorize.person.model: {what}", cure)
     model = model.to(eva.device())
 
     @torch.inference_mode()
@@ -73,17 +71,13 @@ def detector(settings: Person) -> Judge:
 
 
 def head(settings: Person) -> Judge:
-    """Return a judge by a timm classifier with ImageNet-22k's head.
-
-    Raises `UserError` if it does not load, or its head has hardly any class of people.
-    """
+    """Return a judge by timm's ImageNet-22k classifier. Raises `UserError` if it does not load or is none."""
     classifier = eva.load(settings.model)
     people = int(classifier.columns[:, HUMAN].sum())
     if people < FEWEST:
-        raise UserError(
-            f"categorize.person.model: {settings.model!r} has only {people} classes of people",
-            "name a model with ImageNet-22k's head, such as eva02_base_patch14_448.mim_in22k_ft_in22k",
-        )
+        what = f"categorize.person.model: {settings.model!r} has only {people} classes of people"
+        cure = "name a model with ImageNet-22k's head, such as eva02_base_patch14_448.mim_in22k_ft_in22k"
+        raise UserError(what, cure)
 
     def judge(images: Sequence[Image.Image]) -> np.ndarray:
         human = classifier.probabilities(images)[:, HUMAN]

@@ -56,9 +56,8 @@ def _by_synset() -> dict[str, str]:
 def lexicographer_category(synset: str) -> str:
     """Return a WordNet 3.0 noun synset's category by its file; `UserError` unless like `n01440764`."""
     if not re.fullmatch(r"n\d{8}", synset):
-        raise UserError(
-            f"{synset!r} is not a WordNet noun synset (n01440764)", "use a model with ImageNet labels"
-        )
+        what = f"{synset!r} is not a WordNet noun synset (n01440764)"
+        raise UserError(what, "use a model with ImageNet labels")
     number = int(synset[1:])
     default = _ROOTS.get(number, "object")
     return next((category for category, first, end in _RANGES if first <= number < end), default)

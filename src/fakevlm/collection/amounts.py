@@ -46,10 +46,7 @@ def folders(params: Params) -> dict[str, Path]:
 
 
 def unread(corpus: str, root: Path) -> Iterator[Unusable]:
-    """Yield what lies in a corpus but is not read, by folder and reason, with the number of files.
-
-    Raises `UserError` as the readers do.
-    """
+    """Yield how many files of a corpus are not read, by folder and reason. Raises as its reader does."""
     read = {place.path for place in PLACES[corpus](root)}
     above = {root, *root.parents, *(parent for path in read for parent in path.parents)}
     counts, examples, visited = Counter[tuple[Path, str]](), {}, set[str]()
@@ -83,10 +80,7 @@ def drawn(id: str, share: float, seed: int) -> bool:
 
 
 def need_folders(params: Params) -> None:
-    """Check, before hours of reading, that every folder is there that the profile names.
-
-    Raises `UserError` if some are not; it says of each which key names it and where to get it.
-    """
+    """Raise `UserError`, before hours of reading, if a folder is not there: its key and where to get it."""
     settings, missing = params.collect, []
     for section, keys in (("corpora", settings.corpora), ("benchmarks", settings.benchmarks)):
         others = {other.name: other.path for other in keys.others or ()}
@@ -117,10 +111,8 @@ def planned(params: Params) -> dict[str, Amount]:
             continue
         total, most = count(corpus, root, settings.frames_per_video), settings.at_most.get(corpus)
         if most and not total:
-            raise UserError(
-                f"collect.at_most.{corpus} is {most}, but {root} holds nothing that could be counted",
-                f"`fakevlm verify {corpus}={root}` says what is missing",
-            )
+            what = f"collect.at_most.{corpus} is {most}, but {root} holds nothing that could be counted"
+            raise UserError(what, f"`fakevlm verify {corpus}={root}` says what is missing")
         share = min(1.0, most / total) if most and total else 1.0
         amounts[corpus] = Amount(root, share, round(total * share) if total else None)
     return amounts

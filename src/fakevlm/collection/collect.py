@@ -192,23 +192,20 @@ def _synthetic(
     yield "satellites", remember(synthesize_satellites(settings.synthetic_satellites, params.seed, renderer))
     if aerials is not None:
         options = {"measured": settings.ground_truth is not None, "values": values, "kept": kept}
-        images = generate(aerials, settings.satellites, params.seed, **options)
-        yield "satellites", remember(images)
+        yield "satellites", remember(generate(aerials, settings.satellites, params.seed, **options))
 
 
 def collect(params: Params, out: Path | None = None) -> Collected:
     """Run the stage; the same inputs give the same bytes.
 
     After a kill images are read again, but no video is decoded and no satellite image sampled twice, and the
-    generators' training goes on.
+    generators' training goes on. With `collect.corpora.fakeclue` the records are the released FakeClue's,
+    with its texts, its split and every image that it lists.
 
-    With `collect.corpora.fakeclue` the records are the released FakeClue's, with its texts, its split and
-    every image that it lists. Written to `out` (`artifacts/collect`): `records/`, the training corpora and
-    the synthesized images; `benchmarks/<name>/`, empty for one that is left out (`ffpp` repeats the records
-    of FF++'s test split); `satellites/`, generators trained here; `ground_truth.jsonl`, empty if there is
-    none; the tables of `Collected` as CSV.
-
-    Raises `UserError` if a corpus is missing or not in its layout, or none is named at all.
+    Written to `out` (`artifacts/collect`): `records/`, the training corpora and the synthesized images;
+    `benchmarks/<name>/`, empty for one that is left out (`ffpp` repeats the records of FF++'s test split);
+    `satellites/`, generators trained here; `ground_truth.jsonl`, empty if there is none; the tables of
+    `Collected` as CSV. Raises `UserError` if a corpus is missing or not in its layout, or none is named.
     """
     amounts.need_folders(params)
     settings, models, corpora = params.collect, params.collect.satellites, amounts.planned(params)
@@ -230,11 +227,8 @@ def collect(params: Params, out: Path | None = None) -> Collected:
     # The generators' weights stay: training them anew takes days at the paper's size.
     satellites = cache.Cache(paths.runs("satellites") / "cache.sqlite" if models is not None else None)
     with satellites, cache.work("collect") as values:
-        videos = {
-            "frames_per_video": settings.frames_per_video,
-            "crop": make_cropper(settings.face_crop),
-            "values": values,
-        }
+        crop = make_cropper(settings.face_crop)
+        videos = {"frames_per_video": settings.frames_per_video, "crop": crop, "values": values}
 
         def remember(record: Record) -> None:
             if record.path in ground_truths:
@@ -266,10 +260,8 @@ def collect(params: Params, out: Path | None = None) -> Collected:
         for name in set(amounts.BENCHMARKS) - sizes.keys():
             write_records((), out / "benchmarks" / name)
     if not total + sum(sizes.values()):
-        raise UserError(
-            f"profile {params.profile!r} collects no image",
-            "name at least one corpus in collect.corpora or one benchmark in collect.benchmarks",
-        )
+        cure = "name at least one corpus in collect.corpora or one benchmark in collect.benchmarks"
+        raise UserError(f"profile {params.profile!r} collects no image", cure)
     kept = [ground_truths[path] for path in sorted(with_ground_truth)]
     write_ground_truth(kept, out / "ground_truth.jsonl")
     problems = pd.DataFrame(training.quarantine, columns=Unusable._fields)

@@ -35,8 +35,7 @@ def _sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], columns: int, tile
     sheet = Image.new("RGB", (LABEL + columns * step, max(1, len(rows)) * step), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
     for n, (label, images) in enumerate(rows):
-        top = n * step + tile // 2 - 8 * len(label.splitlines())
-        draw.text((4, top), label, fill="black", font=font)
+        draw.text((4, n * step + tile // 2 - 8 * len(label.splitlines())), label, fill="black", font=font)
         for k, image in enumerate(images):
             sheet.paste(image, (LABEL + k * step, n * step))
     return sheet

@@ -4,11 +4,10 @@ Unknown keys, wrong types, missing values, and values that can never work togeth
 key's full name and what is allowed.
 """
 
-import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -472,8 +471,7 @@ Method = Literal[
     "UnivFD",
     "Frequency",
 ]
-# The section of params.yaml whose stage makes a method's weights; FakeVLM's may also come from
-# `evaluate.model`.
+# The section whose stage makes a method's weights; FakeVLM's may also come from `evaluate.model`.
 MAKERS = {"LLaVA + Linear Head": "finetune", **dict.fromkeys(("CNNSpot", "UnivFD", "Frequency"), "experts")}
 
 Benchmark = Literal["fakeclue", "loki", "dmimage", "ddvqa", "ffpp"]
@@ -501,8 +499,7 @@ class PublishedExpert(Section):
     benchmarks: list[Benchmark] | None = Field(default=None, min_length=1)  # null: all
 
     def problems(self) -> Iterator[str]:
-        weights = self.kind or self.weights or self.features
-        if bool(weights) + bool(self.scores) + bool(self.object) > 1:
+        if bool(self.kind or self.weights or self.features) + bool(self.scores) + bool(self.object) > 1:
             yield "give either scores, or kind and weights, or object and revision"
         elif not (self.scores or (self.kind and self.weights) or (self.object and self.revision)):
             yield "give kind and weights, or scores, or object and revision"
@@ -582,7 +579,7 @@ class Params(Section):
             yield "study and finetune need the section training: give it, or set both to null"
         for entries in (self.annotate.annotators, self.evaluate.baselines):  # keys of answers hold no address
             served = [entry for entry in entries if isinstance(entry, Endpoint)]
-            for one, other in itertools.combinations(served, 2):
+            for one, other in combinations(served, 2):
                 same = (one.model, one.revision) == (other.model, other.revision)
                 if same and set(one.urls) != set(other.urls):
                     what = f"{one.name} and {other.name} name one model and revision at different servers"

@@ -1,7 +1,4 @@
-"""One schema for every image of the project, stored as parquet shards that `datasets` reads.
-
-`label` follows the released FakeClue: **1 = real, 0 = fake**.
-"""
+"""One schema for every image, in shards that `datasets` reads. Labels are FakeClue's: **1 real, 0 fake**."""
 
 import contextlib
 import hashlib

@@ -104,12 +104,13 @@ def tuned(params: Params) -> str | Path:
     return params.evaluate.model or paths.made_by("finetune@explanation", "model")
 
 
-def method(name: Method, params: Params, max_new_tokens: int | None = None) -> Answers:
+def method(name: Method, params: Params, verdict_tokens: int | None = None) -> Answers:
     """Return who answers for a method of `evaluate.methods`.
 
     FakeVLM answers behind `evaluate.servers` where there are some: they serve it, with its chat template. All
-    else is computed here or on the profile's cluster. Words have at most `max_new_tokens` tokens; None: as
-    `evaluate` has it. Raises a UserError where its model is not there yet, or the servers' key is not set.
+    else is computed here or on the profile's cluster. With `verdict_tokens` words end where their verdict
+    stands, or after so many tokens. Raises a UserError where its model is not there yet, or the servers' key
+    is not set.
     """
     from fakevlm.evaluation import experts
     from fakevlm.inference import generate
@@ -127,14 +128,15 @@ def method(name: Method, params: Params, max_new_tokens: int | None = None) -> A
         return detector(name, partial(load, folder), key, params)
     weights = params.base if name == UNTUNED else tuned(params)
     prompt = "bare" if name == AUTHORS else settings.prompt
-    longest = max_new_tokens or settings.max_new_tokens
+    longest = verdict_tokens or settings.max_new_tokens
     if name == FAKEVLM and settings.servers:
         from fakevlm.inference.served import Served
 
         served = Served(settings.servers, name, weights, longest, prompt)
         return lambda records, cache: served.predict(records)
-    sizes = {"batch_size": settings.batch_size, "max_new_tokens": longest}
-    words = generate.predictor(weights, precision, **sizes, prompt=prompt, compiled=settings.compile)
+    options = {"max_new_tokens": longest, "until_verdict": verdict_tokens is not None, "prompt": prompt}
+    options |= {"batch_size": settings.batch_size, "compiled": settings.compile}
+    words = generate.predictor(weights, precision, **options)
     return partial(predict, words, cluster=params.cluster, desc=name)
 
 

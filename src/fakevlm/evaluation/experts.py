@@ -391,7 +391,7 @@ class UnivFD(LinearExpert):
     @torch.inference_mode()
     def features(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Return class token, mean and deviation of the patch tokens: (n, 3 · hidden size) float32."""
-        pixels = self.collator.normalised([self.collator.resized(image) for image in images])
+        pixels = torch.stack([self.collator.normalised(image) for image in images])
         out = self.tower(pixels.to(device()), output_hidden_states=True)
         patches = out.hidden_states[self.layer][:, 1:]
         return torch.cat([out.pooler_output, patches.mean(1), patches.std(1)], 1).float().cpu().numpy()

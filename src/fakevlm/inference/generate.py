@@ -38,6 +38,7 @@ def predictor(
     max_new_tokens: int,
     prompt: chat.Prompt = "template",
     compiled: bool = False,
+    until_verdict: bool = False,
 ) -> Predictor:
     """Return the predictor of a LLaVA.
 
@@ -45,16 +46,18 @@ def predictor(
         dtype: torch's name of the weights' type.
         prompt: in which form questions are put: the processor's chat template, or the authors' bare one.
         compiled: whether steps are compiled, with a cache of fixed size; for GPUs.
+        until_verdict: an answer ends where its verdict stands (`verdict.stands`).
 
     Raises:
         UserError: there is no such model.
     """
-    settings = [model_version(name), dtype, max_new_tokens, prompt, compiled, code_version(*CODE)]
+    options = max_new_tokens, prompt, compiled, until_verdict
+    settings = [model_version(name), dtype, options, code_version(*CODE)]
     place, processor = locate(name), cache(partial(load_processor, name))
 
     def load() -> Llava:
         model = load_model(place, dtype=dtype)
-        return Llava(model, load_processor(place), max_new_tokens, prompt, compiled)
+        return Llava(model, load_processor(place), *options)
 
     return Predictor(load, settings, batch_size, partial(by_length, processor, prompt))
 
@@ -78,8 +81,9 @@ class Llava:
         max_new_tokens: int,
         prompt: chat.Prompt = "template",
         compiled: bool = False,
+        until_verdict: bool = False,
     ) -> None:
-        self.model, self.processor = model.eval(), processor
+        self.model, self.processor, self.until_verdict = model.eval(), processor, until_verdict
         self.max_new_tokens, self.prompt = max_new_tokens, prompt
         self.words = verdict.word_ids(processor.tokenizer)
         # As in training, so that the tokens are a real answer's; without the end-of-sequence token.
@@ -99,7 +103,7 @@ class Llava:
         """Decode and encode n records."""
         standard = chat.standard(self.prompt)
         collator = Collator(self.processor, for_generation=True, prompt=self.prompt)
-        examples = [Example(collator.resized(r.pil()), r.question or standard) for r in records]
+        examples = [Example(collator.normalised(r.pil()), r.question or standard) for r in records]
         return examples, collator(examples)
 
     def __call__(self, prepared: tuple[list[Example], dict[str, torch.Tensor]]) -> Columns:
@@ -157,9 +161,9 @@ class Llava:
         for layer in cache.layers:
             layer.cumulative_length -= opening - agreed
         tokens, differences = chosen[:, : agreed + 1].tolist(), scored[:, : agreed + 1].tolist()
-        rows, last = list(range(count)), chosen[:, agreed]
+        rows, going, last = list(range(count)), range(count), chosen[:, agreed]
         for end in range(length + agreed + 1, length + self.max_new_tokens):
-            going = [place for place, row in enumerate(rows) if tokens[row][-1] not in self.ends]
+            going = [place for place in going if not self._ended(tokens[rows[place]])]
             if not going:
                 break
             if not self.compiled and len(going) < len(rows):  # the last rows take the places of ended ones
@@ -169,6 +173,7 @@ class Llava:
                 kept = torch.tensor(order, device=last.device)
                 last, mask, positions = last[kept], mask[kept], positions[kept]
                 cache.batch_select_indices(kept)
+                going = range(len(rows))
             logits = self._step(
                 input_ids=last[:, None],
                 attention_mask=None if not masked else mask if self.compiled else mask[:, :end],
@@ -176,13 +181,19 @@ class Llava:
                 past_key_values=cache,
             ).logits[:, -1]
             last = logits.argmax(-1)
-            values = zip(rows, last.tolist(), logit_difference(logits, *self.words).tolist(), strict=True)
-            for row, token, difference in values:
-                tokens[row].append(token)
-                differences[row].append(difference)
+            new, scores = last.tolist(), logit_difference(logits, *self.words).tolist()
+            for place in going:
+                tokens[rows[place]].append(new[place])
+                differences[rows[place]].append(scores[place])
         for row in tokens:
             row[:] = list(takewhile(lambda token: token not in self.ends, row))[: self.max_new_tokens]
         return tokens, differences, opened
+
+    def _ended(self, tokens: list[int]) -> bool:
+        if tokens[-1] in self.ends:
+            return True
+        decode = self.processor.tokenizer.decode
+        return self.until_verdict and verdict.stands(decode(tokens, skip_special_tokens=True))
 
     def _cache(self, rows: int, room: int) -> Cache:
         """Return an empty cache of keys and values, one of fixed size for compiled steps."""

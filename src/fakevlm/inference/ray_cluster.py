@@ -134,7 +134,7 @@ def run(
                 _Worker,
                 fn_constructor_args=(load, reader, threads, str(paths.root())),
                 batch_size=1,
-                compute=ray.data.ActorPoolStrategy(size=cluster.workers),
+                compute=ray.data.ActorPoolStrategy(size=cluster.workers, enable_true_multi_threading=True),
                 num_cpus=1,
                 num_gpus=cluster.gpus_per_worker or None,
                 max_concurrency=_IN_FLIGHT,

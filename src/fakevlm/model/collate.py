@@ -24,7 +24,7 @@ DONE = "do_resize", "do_center_crop", "do_rescale", "do_normalize"  # or left to
 class Example:
     """An image, its question (None: the standard one) and its answer (None: to be generated)."""
 
-    image: "Image.Image"
+    image: "Image.Image | torch.Tensor"  # a tensor: `Collator.resized` or `normalised`
     question: str | None = None
     answer: str | None = None
 
@@ -33,7 +33,7 @@ class Example:
 class Encoded:
     """An example ready to be batched."""
 
-    pixels: torch.Tensor  # (3, H, W) uint8, at the model's size
+    pixels: torch.Tensor  # (3, H, W) uint8 at the model's size, or `Collator.normalised`
     ids: torch.Tensor  # (T,) int64 tokens, with the image's placeholder once for each of its patches
     prompt: int  # number of tokens of the prompt, which is not learned
 
@@ -66,7 +66,7 @@ class Collator:
     def _resizing(self) -> str:
         return self.processor.image_processor.to_json_string()
 
-    def resized(self, image: "Image.Image") -> torch.Tensor:
+    def resized(self, image: "Image.Image | torch.Tensor") -> torch.Tensor:
         """Return an image at the model's size: (3, H, W) uint8, kept with the image for other models."""
         if isinstance(image, torch.Tensor):
             return image
@@ -77,6 +77,17 @@ class Collator:
             pixels = resizing(images=[image], do_rescale=False, do_normalize=False)["pixel_values"][0]
             kept[self._resizing] = pixels.to(torch.uint8)
         return kept[self._resizing]
+
+    def normalised(self, image: "Image.Image | torch.Tensor") -> torch.Tensor:
+        """Return an image as the model takes it: (3, H, W) float32, kept with the image for other models."""
+        pixels = self.resized(image)
+        if "normalised" not in pixels.__dict__:
+            pixels.__dict__["normalised"] = self._normalise([pixels])[0]
+        return pixels.__dict__["normalised"]
+
+    def _normalise(self, pixels: list[torch.Tensor]) -> torch.Tensor:
+        options = dict.fromkeys(DONE[:2], False)
+        return self.processor.image_processor(pixels, return_tensors="pt", **options)["pixel_values"]
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
         """Return tokens and pixels of each example; an image of the model's size keeps its values.
@@ -110,7 +121,7 @@ class Collator:
                 "raise training.max_length in params.yaml",
             )
         # A clone, because a view of one row keeps the whole batch in memory.
-        return Encoded(pixels.to(torch.uint8).clone(), torch.tensor(ids[: self.max_length]), length)
+        return Encoded(pixels.clone(), torch.tensor(ids[: self.max_length]), length)
 
     def pad(self, encoded: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         """Return `pixel_values` (N, 3, H, W) float32, `input_ids` and `attention_mask` (N, T) of N examples.
@@ -119,8 +130,10 @@ class Collator:
         """
         side = "left" if self.for_generation else "right"
         pad = partial(pad_sequence, batch_first=True, padding_side=side)
+        pixels = [e.pixels for e in encoded]
+        ready = pixels[0].is_floating_point()
         tensors = {
-            "pixel_values": self.normalised([e.pixels for e in encoded]),
+            "pixel_values": torch.stack(pixels) if ready else self._normalise(pixels),
             "input_ids": pad([e.ids for e in encoded], padding_value=self.processor.tokenizer.pad_token_id),
             "attention_mask": pad([torch.ones_like(e.ids) for e in encoded]),
         }
@@ -128,11 +141,6 @@ class Collator:
             answers = [e.ids.index_fill(0, torch.arange(e.prompt), IGNORE) for e in encoded]
             tensors["labels"] = pad(answers, padding_value=IGNORE)
         return tensors
-
-    def normalised(self, pixels: list[torch.Tensor]) -> torch.Tensor:
-        """Return N images of `resized` as what the model takes: (N, 3, H, W) float32."""
-        options = dict.fromkeys(DONE[:2], False)
-        return self.processor.image_processor(pixels, return_tensors="pt", **options)["pixel_values"]
 
 
 def without_ends(image: "Image.Image", edge: int) -> "Image.Image":

@@ -153,10 +153,10 @@ def _claims(sentence: str, offset: int) -> Iterator[Claim]:
 
 def find(text: str) -> Claim | None:
     """Return the claim that decides the text's verdict; None where there is none."""
+    if opening := _FAKECLUE.search(text.lstrip()):
+        return _claim(opening, len(text) - len(text.lstrip()))
     if flag := _FLAG.search(text):  # JSON such as {"is_fake": false}
         return _claim(flag, negated=not flag["yes"])
-    if opening := _FAKECLUE.search(text):
-        return _claim(opening)
     claims = [list(_claims(sentence, start)) for start, sentence in _between(_SENTENCE, _plain(text))]
     for rank in range(4):
         for sentence in claims:
@@ -164,6 +164,11 @@ def find(text: str) -> Claim | None:
             if len({claim.verdict for claim in equals}) == 1:
                 return equals[0]
     return None
+
+
+def stands(text: str) -> bool:
+    """Return whether a text has a verdict that no further words change: that of FakeClue's format."""
+    return bool(re.search(rf"{_FAKECLUE.pattern} image\W", text.lstrip()))
 
 
 def parse(text: str, question: str | None = None) -> Verdict:

@@ -87,8 +87,7 @@ def annotated_example(inputs: Inputs) -> tuple[Case, dict[str, str], dict[str, A
     key = ids[int(np.random.default_rng([seed, 2]).integers(len(ids)))]
     record = fetch(evaluated("fakeclue").parent / "train", [key])[key]
     by_name = usable[usable.id == key].set_index("annotator").text[names].to_dict()
-    case = Case.of(record, inputs.ground_truths.get(record.path))
-    return case, by_name, {"seed": seed, "total": len(ids)}
+    return Case.of(record, inputs.ground_truths.get(record.path)), by_name, {"seed": seed, "total": len(ids)}
 
 
 def draw_cases(

@@ -149,8 +149,7 @@ def _fakeclue(root: Path) -> Iterator[Item]:
         missing = [name for row in rows if not fakeclue.holds(images, name := str(row.get("image")))]
         real = sum(row.get("label") == REAL for row in rows)
         counts = {f"real images in {split}": real, f"fake images in {split}": len(rows) - real}
-        what = f"images of {split}.json in {images}"
-        yield Item(what, len(rows) - len(missing), missing, counts=counts)
+        yield Item(f"images of {split}.json in {images}", len(rows) - len(missing), missing, counts=counts)
 
 
 # The checks of a corpus's own lists, given its folder.
@@ -181,10 +180,7 @@ class Report:
 
 
 def verify(key: str, root: Path | None, faces: Path | None = None) -> Report:
-    """Compare the folder of a corpus, by its key in the catalogue, with the catalogue.
-
-    `faces` is that of FaceForensics++, where DD-VQA's frames come from; None: those are not checked.
-    """
+    """Compare a corpus's folder with the catalogue; `faces`: FF++'s, for DD-VQA's frames (None: no check)."""
     report = Report(key, root)
     if root is not None and not root.is_dir():
         report.problems.append(f"no folder {root}")
@@ -204,8 +200,7 @@ def verify(key: str, root: Path | None, faces: Path | None = None) -> Report:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" … and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(names[:SHOWN]) + (f" … and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
 
 
 def _line(item: Item) -> str:

@@ -1,15 +1,13 @@
-"""Training on a CPU: fewer arrays, and products of 16-bit factors (`precision: bf16`) with 32-bit sums."""
+"""`precision: bf16` on a CPU: products of 16-bit factors, with 32-bit sums."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-from transformers.models.llama.modeling_llama import LlamaMLP
 
 ATTENTION = "sdpa_32_bits"  # this module's name among the library's ways to compute attention
 
@@ -59,39 +57,3 @@ def _attend(
 
 AttentionInterface.register(ATTENTION, _attend)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-
-
-class _SwiGLU(torch.autograd.Function):
-    """silu(gate) · up, to the same bits; what can be overwritten is, and silu(gate) is not kept."""
-
-    @staticmethod
-    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gate, up)
-        return F.silu(gate).mul_(up)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        gate, up = ctx.saved_tensors
-        inner = gradient * up
-        torch.ops.aten.silu_backward.grad_input(inner, gate, grad_input=inner)
-        return inner, F.silu(gate).mul_(gradient)
-
-
-class SparingMLP(LlamaMLP):
-    """A Llama's feed-forward layer with `_SwiGLU`."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.down_proj(_SwiGLU.apply(self.gate_proj(x), self.up_proj(x)))
-
-
-@contextmanager
-def fewer_arrays(llama: torch.nn.Module) -> Iterator[None]:
-    """Let a Llama make fewer arrays for a while: new memory costs a CPU a tenth of a training step."""
-    plain = [layer.mlp for layer in llama.layers if type(layer.mlp) is LlamaMLP]
-    for mlp in plain if llama.config.hidden_act == "silu" else ():
-        mlp.__class__ = SparingMLP
-    try:
-        yield
-    finally:
-        for mlp in plain:
-            mlp.__class__ = LlamaMLP

@@ -7,7 +7,7 @@ import json
 import math
 from collections import ChainMap
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -285,10 +285,8 @@ def train(
     if training.compile:
         for layer in model.model.language_model.layers:
             layer.compile(dynamic=True)
-    with ExitStack() as stack:
-        if not torch.cuda.is_available():
-            stack.enter_context(precision.fewer_arrays(model.model.language_model))
-            if training.precision == "bf16":
-                model.set_attn_implementation(precision.ATTENTION)
-                stack.enter_context(precision.factors("medium"))
+    rounded = training.precision == "bf16" and not torch.cuda.is_available()
+    if rounded:
+        model.set_attn_implementation(precision.ATTENTION)
+    with precision.factors("medium") if rounded else nullcontext():
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)

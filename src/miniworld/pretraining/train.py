@@ -151,8 +151,7 @@ class Trainer:
         def loss(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
             flip = rng.random(len(rows)) < 0.5
             x = normalised(pool.pixels[rows], self.norm, flip)
-            features = self.tower(pixel_values=x).last_hidden_state[:, 1:]
-            total = self.heads.loss(features, x, pool, rows, flip)
+            total = self.heads.loss(self.tower(pixel_values=x).last_hidden_state[:, 1:], x, pool, rows, flip)
             return total, total
 
         groups = [{"params": weights, "peak": rate}]

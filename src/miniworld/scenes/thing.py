@@ -82,8 +82,7 @@ def _car(c: Canvas, brief: Brief, x: float, s: float) -> Set:
         window = points((a, 1.05), (a + 0.08, 1.85), (b - 0.05, 1.85), (b, 1.05))
         c.poly(window, brief.colour((0.5, 0.62), (0.1, 0.4), (0.6, 0.9)), Part.OPENING)
     sill = [(x + half, foot - 0.05), (x - half, foot - 0.05)]
-    body = points((-1, 0.8), (-0.9, 1), (0.9, 1), (1, 0.5))
-    c.poly([*body, *sill], paint, Part.THING)
+    c.poly([*points((-1, 0.8), (-0.9, 1), (0.9, 1), (1, 0.5)), *sill], paint, Part.THING)
     wheels = [(-0.6, 1.0), (0.6, 1.0)]
     r = 0.07 * s
     if "extra_part" in brief.flaws:
@@ -121,8 +120,7 @@ def _lamp(c: Canvas, brief: Brief, x: float, s: float) -> Set:
     lampshade = [(x - left * 0.55, top), (x + right * 0.55, top), (x + right, low), (x - left, low)]
     c.poly(lampshade, cloth, Part.THING)
     centre = (x, (top + foot) / 2, 0.15 * s, (foot - top) / 2)
-    anchors = {"shade": box((x - left, top), (x + right, low), pad=0)}
-    return Set((Part.THING, Part.POLE), centre, anchors)
+    return Set((Part.THING, Part.POLE), centre, {"shade": box((x - left, top), (x + right, low), pad=0)})
 
 
 def _shelf(c: Canvas, brief: Brief, x: float, s: float) -> Set:

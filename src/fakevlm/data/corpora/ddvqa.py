@@ -35,10 +35,8 @@ def entries(root: Path, split: str) -> Iterator[Entry]:
             if mid not in METHODS or not ffpp.VIDEO.fullmatch(video):
                 raise SOURCE.error(f"{file}, entry {key!r}: not <method>_<video>")
             try:
-                questions = [
-                    (number, row["question"], row["answer"])
-                    for number, row in sorted(entry.items(), key=lambda pair: int(pair[0]))
-                ]
+                rows = sorted(entry.items(), key=lambda pair: int(pair[0]))
+                questions = [(number, row["question"], row["answer"]) for number, row in rows]
                 if not all(isinstance(q, str) and isinstance(answers, list) for _, q, answers in questions):
                     raise TypeError("a question is no text, or its answers are no list")
             except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -55,7 +53,6 @@ def read(root: Path, ffpp_root: Path, frames_per_video: int, **options: Any) -> 
     by the options of `ffpp.read`; a video that it lacks is unusable. Raises `UserError` if the split's folder
     is missing, holds no JSON, or a JSON is not DD-VQA's.
     """
-
     asked = list(entries(root, "test"))
     decoded = prefetch(lambda e: ffpp.video_frames(ffpp_root, *e[:2], frames_per_video, **options), asked)
     for (method, video, questions), (pictures, unusable) in zip(asked, decoded, strict=True):

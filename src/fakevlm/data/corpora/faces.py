@@ -124,8 +124,7 @@ class Cropper:
         faces = self.find(frame, landmarks)
         if not faces:
             raise BadImage("no face found")
-        points = max(faces, key=lambda face: face.area).points
-        matrix = similarity(points, template(self.size, self.scale))
+        matrix = similarity(max(faces, key=lambda face: face.area).points, template(self.size, self.scale))
         # The face of a frame is never on the template by itself; the landmarks of a crop are.
         turned, shifted = np.abs(matrix[:, :2] - np.eye(2)).max(), np.abs(matrix[:, 2]).max()
         in_place = turned < 0.1 and shifted < 0.08 * self.size and frame.shape[:2] != (self.size, self.size)

@@ -143,8 +143,7 @@ def _decode(
         except BadImage as error:
             problems[number] = str(error)
     if values is not None and not problems:
-        packed = cache.pack({name: np.frombuffer(data, np.uint8) for name, data in pictures.items()})
-        values.put(key, packed)
+        values.put(key, cache.pack({name: np.frombuffer(d, np.uint8) for name, d in pictures.items()}))
     return list(pictures.items()), problems
 
 

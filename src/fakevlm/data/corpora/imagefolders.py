@@ -1,7 +1,4 @@
-"""Corpora of image files in folders: GenImage, Chameleon, DMimage, CVUSA and VIGOR; and what reads them.
-
-`<root>` is the corpus's folder.
-"""
+"""Corpora of image files in a folder `<root>`: GenImage, Chameleon, DMimage, CVUSA, VIGOR; their reader."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -61,10 +61,7 @@ def _trained(
 
 
 def need_aerials(learned: float, lending: float, settings: Satellites, about: str = "") -> None:
-    """Raise `UserError` if too few real aerial images are there to learn from, or to lend maps.
-
-    `about` is "about " if the numbers are estimates.
-    """
+    """Raise `UserError` if too few aerial images are there; `about` is "about " if numbers are estimates."""
     most = max(settings.gan.images, settings.diffusion.images)
     if most and (not learned or lending < most):
         raise UserError(
