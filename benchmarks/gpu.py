@@ -4,7 +4,7 @@ Runs on a bare machine with Python 3.12, torch 2.11, transformers 5.17, accelera
 pyarrow; installs and downloads nothing (EVA-02 needs timm, and is left out without it). It times what the
 stages call, and imports of this project only `fakevlm.{cache,errors,paths,prefetch,progress}`,
 `fakevlm.data.{records,shards}`, `fakevlm.model.{build,chat,collate,llava,verdict}`,
-`fakevlm.inference.{generate,predict}` and `fakevlm.training.{data,precision,ranks,trainer}`. Each part ends
+`fakevlm.inference.{generate,predict}` and `fakevlm.training.{data,ranks,trainer}`. Each part ends
 within four minutes and writes each row when it has it. `--tiny`, the default without a GPU, only tries the
 script.
 

@@ -22,8 +22,9 @@ from smallworld import content
 from tinyeva import RESNET
 
 TINY = Experts(
-    epochs=4, batch_size=8, learning_rate=0.01, cnnspot=RESNET, spectrum_size=32, train=list(experts.EXPERTS)
-)
+    epochs=4, batch_size=8, learning_rate=0.01, precision="bf16", cnnspot=RESNET, spectrum_size=32,
+    train=list(experts.EXPERTS),
+)  # fmt: skip
 
 
 @pytest.fixture

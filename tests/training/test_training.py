@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import AttentionInterface, LlavaForConditionalGeneration
+from transformers import LlavaForConditionalGeneration
 
 import tinyllava
 from conftest import ROOT, killed_after
@@ -22,7 +22,7 @@ from fakevlm.inference.generate import predictor
 from fakevlm.model.collate import IGNORE, Collator
 from fakevlm.model.head import load_head
 from fakevlm.model.llava import load_model, load_processor
-from fakevlm.training import finetune, precision, trainer
+from fakevlm.training import finetune, trainer
 from fakevlm.training.data import Examples, answer, random_subset
 from smallworld import content
 
@@ -136,22 +136,21 @@ def test_loss_counts_answers_only_and_gives_the_plain_gradients(base):
     plain = learn(whole, library)
     assert all(map(torch.equal, learn(whole), plain)), "to the bit"
     torch.testing.assert_close(learn(batch), plain, rtol=1e-4, atol=1e-6)
-    model.train().set_attn_implementation(precision.ATTENTION)
-    model.activation_checkpointing_enable()
+    model.train().activation_checkpointing_enable()
     torch.testing.assert_close(learn(batch), plain, rtol=1e-4, atol=1e-6)
 
 
-def test_attention_keeps_32_bits_where_other_products_are_rounded():
+def test_linear_layers_multiply_in_16_bits_and_return_32():
     torch.manual_seed(0)
-    inputs = [torch.randn(2, 2, 20, 16, requires_grad=True) for _ in range(3)]
-
-    def learn(name):
-        out, _ = AttentionInterface().get_interface(name, None)(torch.nn.Identity(), *inputs, None)
-        return [out, *torch.autograd.grad(out.square().sum(), inputs)]
-
-    plain = learn("sdpa")
-    with precision.factors("medium"):
-        assert all(map(torch.equal, learn(precision.ATTENTION), plain))
+    layer, x, learned = torch.nn.Linear(64, 48), torch.randn(30, 64, requires_grad=True), []
+    for layer.__class__ in torch.nn.Linear, trainer.Linear16:
+        out = layer(x)
+        learned.append([out, *torch.autograd.grad(out.square().sum(), [x, *layer.parameters()])])
+    weight, bias, factor = (t.detach().bfloat16().double() for t in (layer.weight, layer.bias, x))
+    torch.testing.assert_close(out.double(), factor @ weight.T + bias, rtol=2**-8, atol=1e-6)
+    for plain, rounded in zip(*learned, strict=True):
+        assert rounded.dtype == torch.float32
+        assert 0 < (rounded - plain).norm() < 0.01 * plain.norm()
 
 
 def test_mirror_flips_half_of_the_images_anew_each_epoch_whether_kept_or_decoded_when_needed(base, tmp_path):
@@ -221,11 +220,11 @@ def test_cheaper_ways_reach_about_the_same_loss(base, explained, tmp_path, tune,
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     # Inductor's kernels are torch's own matter, and take minutes to build on a CPU.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    before = torch.get_float32_matmul_precision()
+    monkeypatch.setattr(trainer, "multiplies_16_bits", lambda: True)  # also where it takes longer
     logs = explained[1], tuned(base, tmp_path, epochs=8.0, **tune)
     plain, cheap = (log["val_loss"].dropna().iloc[-1] for log in logs)
     assert cheap == pytest.approx(plain, rel=tolerance)
-    assert torch.get_float32_matmul_precision() == before, "factors are rounded in training alone"
+    assert (cheap != plain) == ("precision" in tune)
     weights = load_file(tmp_path / "out/model/model.safetensors").values()
     assert {w.dtype for w in weights} == {torch.float32}
 

@@ -442,6 +442,7 @@ class Experts(Section):
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
+    precision: Literal["fp32", "bf16"]
     cnnspot: CNNSpotSettings
     spectrum_size: int = Field(ge=16, multiple_of=16)
 

@@ -37,7 +37,14 @@ from fakevlm.errors import UserError
 from fakevlm.inference.predict import Predictor, predict
 from fakevlm.model.collate import Collator, without_ends
 from fakevlm.model.llava import load_config, load_processor
-from fakevlm.model.weights import check_numbers, check_sums, device, load_weights, write_sums
+from fakevlm.model.weights import (
+    check_numbers,
+    check_sums,
+    device,
+    load_weights,
+    multiplies_16_bits,
+    write_sums,
+)
 from fakevlm.progress import bar
 
 SIGMA, QUALITY = (0.0, 3.0), (30, 100)  # CNNSpot's augmentation: blur in pixels, quality of JPEG
@@ -236,13 +243,16 @@ class CNNSpot(Expert):
             log, best = state["log"], state["best"]
             for name, part in parts.items():
                 part.load_state_dict(state[name])
+        rounded = params.experts.precision == "bf16" and multiplies_16_bits()
         with bar(epochs * len(train), "CNNSpot: training") as progress:
             progress.update(len(log) * len(train))
             for epoch in range(len(log), epochs):
                 total = 0.0
                 self.model.train()
                 for pixels, wanted in self._examples(train, fake, params, epoch):
-                    loss = F.binary_cross_entropy_with_logits(self.model(pixels)[:, 0], wanted)
+                    with torch.autocast(device().type, torch.bfloat16, enabled=rounded):
+                        logits = self.model(pixels)[:, 0].float()
+                    loss = F.binary_cross_entropy_with_logits(logits, wanted)
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()

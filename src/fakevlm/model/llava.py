@@ -12,6 +12,7 @@ from transformers import (
     AutoConfig,
     AutoProcessor,
     CLIPVisionModel,
+    DynamicCache,
     GenerationConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -49,7 +50,9 @@ class LastLayer(LlamaDecoderLayer):
     ) -> torch.Tensor:
         """Return the hidden states (N, `last_positions`, width) of the last positions; 0 means of all."""
         read = self.input_layernorm(hidden_states)
-        if last_positions and options.get("past_key_values") is not None:
+        if last_positions:
+            if options.get("past_key_values") is None:
+                options["past_key_values"] = DynamicCache()
             options |= self._cache_earlier(read, last_positions, **options)
             read = read[:, -last_positions:]
         attended, _ = self.self_attn(hidden_states=read, **options)

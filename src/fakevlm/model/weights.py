@@ -27,6 +27,12 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def multiplies_16_bits() -> bool:
+    """Return whether products of bfloat16 are faster here than those of 32 bits: the CPU has instructions."""
+    has = torch.cpu.get_capabilities()
+    return device().type == "cuda" or has.get("avx512_bf16", False) or has.get("amx_bf16", False)
+
+
 def locate(name: str | Path) -> str:
     """Return the path of a folder, taken from the repository's root, or else the name, for the hub."""
     folder = paths.resolve(name)

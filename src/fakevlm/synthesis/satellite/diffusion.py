@@ -6,6 +6,7 @@ the U-Net's input. The U-Net predicts the clean difference (diffusers' `sample`)
 """
 
 import math
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -52,10 +53,13 @@ class DDPM(Learner):
             )
         unet.register_buffer("scale", torch.tensor(scale))  # so that it is stored with the weights
         self.networks = {"unet": unet.to(device(), memory_format=torch.channels_last)}
-        optimizer = torch.optim.AdamW(unet.parameters(), settings.learning_rate, weight_decay=0.0)
-        self.optimizers = {"unet": optimizer}
         options = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"}
         self._schedule = DDPMScheduler(_TIMESTEPS, **options, clip_sample_range=6 * _SPREAD)
+
+    @cached_property
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        weights, rate = self.networks["unet"].parameters(), self.settings.learning_rate
+        return {"unet": torch.optim.AdamW(weights, rate, weight_decay=0.0)}
 
     def _folded(self, images: Tensor) -> Tensor:
         """Turn squares of `fold` × `fold` pixels into channels."""

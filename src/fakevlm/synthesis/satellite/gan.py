@@ -4,6 +4,7 @@ A U-Net generator and a PatchGAN discriminator, L1 plus adversarial loss. Unlike
 generator's noise is an input channel, not dropout, so that an image depends on its own random numbers only.
 """
 
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -73,14 +74,18 @@ class Pix2Pix(Learner):
     """Generator and discriminator."""
 
     def __init__(self, settings: GAN, seed: int) -> None:
-        self.settings, self.networks, self.optimizers = settings, {}, {}
+        self.settings, self.networks = settings, {}
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.networks["generator"] = Generator(settings.width, settings.depth)
             self.networks["discriminator"] = Discriminator(settings.width)
-        for name, network in self.networks.items():
-            weights = network.to(device(), memory_format=torch.channels_last).parameters()
-            self.optimizers[name] = torch.optim.Adam(weights, settings.learning_rate, betas=(0.5, 0.999))
+        for network in self.networks.values():
+            network.to(device(), memory_format=torch.channels_last)
+
+    @cached_property
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        rate, betas = self.settings.learning_rate, (0.5, 0.999)
+        return {k: torch.optim.Adam(v.parameters(), rate, betas=betas) for k, v in self.networks.items()}
 
     def step(self, images: Tensor, maps: Tensor, generator: torch.Generator, done: float) -> float:
         """Update discriminator and generator once; return the L1 distance to the real images."""

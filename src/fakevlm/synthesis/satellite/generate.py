@@ -7,6 +7,8 @@ has the `group` of the aerial image that lent its map, so no split parts the two
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,8 @@ from fakevlm.config.params import Satellites
 from fakevlm.data.ground_truth import GroundTruth
 from fakevlm.data.records import FAKE, Record
 from fakevlm.errors import UserError
-from fakevlm.progress import bar
+from fakevlm.prefetch import THREADS, prefetch
+from fakevlm.progress import track
 from fakevlm.synthesis.rendered import encode_jpeg
 from fakevlm.synthesis.satellite.aerials import Aerials, enlarged, square
 from fakevlm.synthesis.satellite.measure import artifacts, thresholds
@@ -72,6 +75,21 @@ def need_aerials(learned: float, lending: float, settings: Satellites, about: st
         )
 
 
+def _sample(
+    learner: "Learner", cell: int, values: cache.Cache, key: str, part: tuple[np.ndarray, list[int]]
+) -> np.ndarray:
+    """Return an image for each map and seed of `part`, (n, size, size, 3) uint8, from the cache if there."""
+    from fakevlm.synthesis.satellite.learning import signed, unsigned
+
+    maps, seeds = part
+    batch = cache.key(key, seeds, hashlib.sha256(maps).hexdigest())
+    if packed := values.get(batch):
+        return cache.unpack(packed)["images"]
+    images = unsigned(learner.sample(signed([enlarged(layout, cell) for layout in maps]), seeds))
+    values.put(batch, cache.pack({"images": images}))
+    return images
+
+
 def generate(
     aerials: Aerials, settings: Satellites, seed: int, *, measured: bool, values: cache.Cache, kept: Path
 ) -> Iterator[tuple[Record, GroundTruth | None]]:
@@ -80,7 +98,7 @@ def generate(
     Generators trained here are saved to the folder `kept`, which `settings.weights` may name. A killed run
     continues from the weights and images cached in `values`. Raises as `need_aerials` does.
     """
-    from fakevlm.synthesis.satellite.learning import signed, unsigned
+    from fakevlm.synthesis.satellite.learning import device
 
     need_aerials(len(aerials.learned_from), len(aerials.lenders), settings)
     limits = None
@@ -94,26 +112,20 @@ def generate(
         lenders = aerials.lent(section.images)
         maps = np.stack([lender.layout for lender in lenders])
         rngs = [np.random.default_rng([seed, _STREAM, number, i]) for i in range(len(lenders))]
-        with bar(len(lenders), f"satellites: {name}") as progress:
-            for start in range(0, len(lenders), settings.sampled_at_once):
-                rows = slice(start, start + settings.sampled_at_once)
-                seeds = [int(rng.integers(2**62)) for rng in rngs[rows]]
-                inputs = hashlib.sha256(maps[rows]).hexdigest()
-                batch = cache.key(run, getattr(section, "sampling_steps", None), seeds, inputs)
-                if packed := values.get(batch):
-                    images = cache.unpack(packed)["images"]
-                else:
-                    conditions = signed([enlarged(layout, settings.cell) for layout in maps[rows]])
-                    images = unsigned(learner.sample(conditions, seeds))
-                    values.put(batch, cache.pack({"images": images}))
-                for lender, rng, pixels in zip(lenders[rows], rngs[rows], images, strict=True):
-                    jpeg, _ = encode_jpeg(pixels, rng, tuple(settings.jpeg))
-                    path = f"satellite/fake/{PurePosixPath(lender.id).stem}_{name}_fake_B.jpg"
-                    record = Record(path, jpeg, FAKE, "satellite", lender.group, "satellite", name)
-                    ground_truth = None
-                    if limits is not None:
-                        decoded = square(record.pil(), settings.image_size)
-                        flaws = artifacts(decoded, lender.layout, settings.cell, limits)
-                        ground_truth = GroundTruth(path, FAKE, "satellite", flaws)
-                    yield record, ground_truth
-                progress.update(len(seeds))
+        seeds = [int(rng.integers(2**62)) for rng in rngs]
+        step = settings.sampled_at_once
+        parts = [(maps[n : n + step], seeds[n : n + step]) for n in range(0, len(maps), step)]
+        key = cache.key(run, getattr(section, "sampling_steps", None))
+        threads = THREADS if device().type == "cpu" else 1
+        batches = prefetch(partial(_sample, learner, settings.cell, values, key), parts, threads)
+        drawn = track(chain.from_iterable(batches), f"satellites: {name}", len(lenders))
+        for lender, rng, pixels in zip(lenders, rngs, drawn, strict=True):
+            jpeg, _ = encode_jpeg(pixels, rng, tuple(settings.jpeg))
+            path = f"satellite/fake/{PurePosixPath(lender.id).stem}_{name}_fake_B.jpg"
+            record = Record(path, jpeg, FAKE, "satellite", lender.group, "satellite", name)
+            ground_truth = None
+            if limits is not None:
+                decoded = square(record.pil(), settings.image_size)
+                flaws = artifacts(decoded, lender.layout, settings.cell, limits)
+                ground_truth = GroundTruth(path, FAKE, "satellite", flaws)
+            yield record, ground_truth

@@ -68,7 +68,11 @@ class Learner(ABC):
 
     settings: GAN | Diffusion
     networks: dict[str, nn.Module]  # everything with weights, by name; the first one samples
-    optimizers: dict[str, torch.optim.Optimizer]  # of the networks, by the same names
+
+    @property
+    @abstractmethod
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """The networks' optimizers, by the same names; made when needed, for importing them takes seconds."""
 
     @abstractmethod
     def step(self, images: Tensor, maps: Tensor, generator: torch.Generator, done: float) -> float:
