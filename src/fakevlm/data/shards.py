@@ -72,11 +72,13 @@ class Records(Sequence[Record]):
     def _read(self, rows: np.ndarray, columns: list[str] | None = None) -> Iterator[Record]:
         """Yield the records of these rows; row groups with images are kept, others are not."""
         groups = np.searchsorted(self._starts, rows, side="right") - 1
-        cuts = np.flatnonzero(np.diff(groups, prepend=-1, append=-1))
+        # Runs of neighbours in a group are slices, which take pyarrow a tenth of the time of any other rows.
+        apart = np.diff(rows, prepend=-2, append=-2) != 1
+        cuts = np.flatnonzero(apart | (np.diff(groups, prepend=-1, append=-1) != 0))
         for start, end in pairwise(cuts):
             group = int(groups[start])
             table = self._read_group(group, columns) if columns else self._group(group)
-            for row in table.take(pa.array(rows[start:end] - self._starts[group])).to_pylist():
+            for row in table.slice(rows[start] - self._starts[group], end - start).to_pylist():
                 yield to_record(row)
 
     def _read_group(self, group: int, columns: list[str] | None = None) -> pa.Table:

@@ -7,7 +7,8 @@ regularisation is chosen on the validation split. The test split is never seen.
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,7 +33,7 @@ from transformers import CLIPVisionModel, CLIPVisionModelWithProjection
 from fakevlm.cache import Cache, code_version, key, model_version, work
 from fakevlm.config.params import CNNSpotSettings, Params
 from fakevlm.data.records import FAKE, Record
-from fakevlm.data.shards import columns_of
+from fakevlm.data.shards import IN_MEMORY, columns_of
 from fakevlm.errors import UserError
 from fakevlm.inference.predict import Predictor, predict
 from fakevlm.model.collate import Collator, without_ends
@@ -213,15 +214,17 @@ class CNNSpot(Expert):
     def _batch(self, pixels: Sequence[np.ndarray]) -> Tensor:
         return to_tensor(pixels, IMAGENET).contiguous(memory_format=torch.channels_last)
 
-    def _examples(self, records: Split, fake: np.ndarray, params: Params, epoch: int) -> Iterator[tuple]:
+    def _examples(
+        self, squares: Callable[[int], np.ndarray], fake: np.ndarray, params: Params, epoch: int
+    ) -> Iterator[tuple]:
         """Yield shuffled, augmented batches. Each image has a generator of its own: batches do not matter."""
         settings, size, seed = self.settings, params.experts.batch_size, [params.seed, epoch]
-        order = np.random.default_rng(seed).permutation(len(records))
+        order = np.random.default_rng(seed).permutation(len(fake))
         for start in range(0, len(order), size):
             rows, pixels = order[start : start + size], []
             for n in rows:
-                image, rng = square(records[n].pil(), settings.size), np.random.default_rng([*seed, n])
-                pixels.append(augment(image, rng, settings.augment, settings.crop))
+                rng = np.random.default_rng([*seed, n])
+                pixels.append(augment(squares(n), rng, settings.augment, settings.crop))
             yield self._batch(pixels), torch.from_numpy(fake[rows]).to(device())
 
     def fit(self, train: Split, val: Split, params: Params, cache: Cache, run: str) -> pd.DataFrame:
@@ -243,13 +246,15 @@ class CNNSpot(Expert):
             log, best = state["log"], state["best"]
             for name, part in parts.items():
                 part.load_state_dict(state[name])
+        size = self.settings.size
+        squares = lru_cache(IN_MEMORY // (3 * size**2))(lambda n: square(train[n].pil(), size))
         rounded = params.experts.precision == "bf16" and multiplies_16_bits()
         with bar(epochs * len(train), "CNNSpot: training") as progress:
             progress.update(len(log) * len(train))
             for epoch in range(len(log), epochs):
                 total = 0.0
                 self.model.train()
-                for pixels, wanted in self._examples(train, fake, params, epoch):
+                for pixels, wanted in self._examples(squares, fake, params, epoch):
                     with torch.autocast(device().type, torch.bfloat16, enabled=rounded):
                         logits = self.model(pixels)[:, 0].float()
                     loss = F.binary_cross_entropy_with_logits(logits, wanted)
