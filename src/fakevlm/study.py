@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fakevlm import paths
-from fakevlm.cache import Cache, code_version, damage, digests, model_version
+from fakevlm.cache import Cache, code_version, damage, digests, kept, model_version
 from fakevlm.cache import work as open_cache
 from fakevlm.config.params import Params
 from fakevlm.data.records import Record
@@ -175,7 +175,8 @@ def run(params: Params) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     tests, work, cache = load_tests(params), paths.work(), open_cache()
     with ray_cluster.connected(params.cluster):
         answers, chosen = _probes(params, train, val, tests, cache)
-        answers[FROZEN] = _words(params, params.base, FROZEN, tests, cache)
+        with kept("predictions") as shared:  # with stage evaluate, whose "LLaVA (untuned)" says the same
+            answers[FROZEN] = _words(params, params.base, FROZEN, tests, shared)
     logs = []
     for objective, method in TUNED.items():
         log = _tuned(params, objective, work / objective, work / "checkpoints")
