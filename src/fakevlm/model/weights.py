@@ -28,9 +28,13 @@ def device() -> torch.device:
 
 
 def multiplies_16_bits() -> bool:
-    """Return whether products of bfloat16 are faster here than those of 32 bits: the CPU has instructions."""
+    """Return whether products of bfloat16 are faster here than those of 32 bits."""
+    if device().type == "cuda":
+        return True
     has = torch.cpu.get_capabilities()
-    return device().type == "cuda" or has.get("avx512_bf16", False) or has.get("amx_bf16", False)
+    # The first is PyTorch's own choice, which ATEN_CPU_CAPABILITY can lower.
+    used = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return used and (has.get("avx512_bf16", False) or has.get("amx_bf16", False))
 
 
 def locate(name: str | Path) -> str:
