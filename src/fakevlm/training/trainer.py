@@ -283,7 +283,8 @@ def train(
 ) -> None:
     """Train `model` in place. It has the weights of the checkpoint `resume`, whose state is continued.
 
-    With `precision: bf16` a CPU that can multiplies in 16 bits, in all linear layers but the last.
+    With `precision: bf16`, on a CPU with instructions for it, linear layers multiply in 16 bits. The last
+    one, which gives the logits, does not.
     """
     trainer = _Trainer(
         model=model,
