@@ -17,8 +17,8 @@ WANTED = $(shell cat requirements.lock pyproject.toml | cksum) $(UV) $(CURDIR)
 
 # Stages call the command `fakevlm`: DVC must find this environment's first.
 INSIDE := export PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)";
-# Large arrays in pages of 2 MB, hence few page faults, which some virtual machines are slow at (stages: src/fakevlm/stage.py).
-export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+# Few page faults, which some virtual machines are slow at: as src/fakevlm/stage.py has it for stages.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=1073741824
 
 help:  ## list these commands
 	@echo "FakeVLM, from raw images to every table and figure:"

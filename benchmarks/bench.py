@@ -12,6 +12,7 @@ tiny LLaVA with LLaVA-1.5's numbers of tokens: 576 of an image and about 150 of 
 
 import argparse
 import contextlib
+import copy
 import functools
 import itertools
 import json
@@ -76,13 +77,13 @@ def noise(seed: int, side: int, size: int, form: str = "JPEG") -> bytes:
     return encode(Image.fromarray(pixels).resize((size, size)), form)
 
 
-def tiny(count: int) -> tuple[Any, ...]:
+def tiny(count: int, dtype: str = "float32") -> tuple[Any, ...]:
     """Return a small LLaVA in LLaVA-1.5's proportions, with its numbers of tokens, and `count` records."""
     import gpu
     import torch
 
     shape = gpu.Shape((64, 3, 2, 256), (192, 4, 6, 512), 336, 4000, 1024, (118, 34))
-    return gpu, shape, gpu.model(shape, torch.float32), *gpu.build(shape, count)
+    return gpu, shape, gpu.model(shape, getattr(torch, dtype)), *gpu.build(shape, count)
 
 
 def training() -> Iterator[Row]:
@@ -102,13 +103,18 @@ def training() -> Iterator[Row]:
 
 
 def evaluation(what: str = "words and P(fake)", longest: int | None = None) -> Iterator[Row]:
-    gpu, shape, llava, processor, records = tiny(16)
+    from fakevlm.model.llava import multiply_in_16_bits
+    from fakevlm.model.weights import multiplies_16_bits
+
+    narrow = multiplies_16_bits()  # weights of 16 bits for both, if this processor computes with them
+    gpu, shape, llava, processor, records = tiny(16, "bfloat16" if narrow else "float32")
     gpu.recite(llava, processor)
-    most = 2 * shape.answer[0]
-    ours = functools.partial(
-        predict, gpu.ours(llava, processor, 16, longest or most, False, bool(longest)), records
-    )
-    authors = lambda: gpu.answer_authors(llava, processor, records, 16, most, shape.padded)  # noqa: E731
+    library, most = copy.deepcopy(llava), 2 * shape.answer[0]
+    if narrow and llava.device.type == "cpu":
+        multiply_in_16_bits(llava)  # as `load_for_inference` does
+    answerer = gpu.ours(llava, processor, 16, longest or most, False, bool(longest))
+    ours = functools.partial(predict, answerer, records)
+    authors = lambda: gpu.answer_authors(library, processor, records, 16, most, shape.padded)  # noqa: E731
     for mine, text in zip(ours()["text"], authors(), strict=True):
         assert text.startswith(mine) if longest else text == mine
     yield compare(f"an image: {what}; authors' settings: words, batch 16, padded to 1,024", ours, authors, 16)

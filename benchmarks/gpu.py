@@ -49,7 +49,7 @@ from fakevlm.data.records import FAKE, FAKECLUE_QUESTION, REAL, Record
 from fakevlm.inference.generate import Llava
 from fakevlm.inference.predict import Predictor, predict
 from fakevlm.model.collate import Collator, Example, on_device
-from fakevlm.model.llava import LastLayer, SparingMLP, UnreadLayer, lighten
+from fakevlm.model.llava import LastLayer, SparingAttention, SparingMLP, UnreadLayer, lighten
 from fakevlm.training import trainer
 from fakevlm.training.data import Examples, Item
 
@@ -152,7 +152,8 @@ def model(shape: Shape, dtype: torch.dtype) -> LlavaForConditionalGeneration:
 @contextmanager
 def plain(llava: LlavaForConditionalGeneration) -> Iterator[None]:
     """Let a LLaVA be the library's own for a while."""
-    light = [(m, type(m)) for m in llava.modules() if isinstance(m, (LastLayer, SparingMLP, UnreadLayer))]
+    kinds = (LastLayer, SparingAttention, SparingMLP, UnreadLayer)
+    light = [(m, type(m)) for m in llava.modules() if isinstance(m, kinds)]
     for module, kind in light:
         module.__class__ = kind.__base__
     yield

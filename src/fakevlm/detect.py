@@ -94,11 +94,10 @@ def detect(
     model = model or tuned(params)  # before the slow imports: a missing model is reported at once
     from fakevlm.inference import generate
     from fakevlm.inference.predict import predict
-    from fakevlm.model.llava import DTYPES
 
-    asked, precision = params.evaluate, DTYPES[params.evaluate.precision]
-    size, longest = asked.batch_size, asked.max_new_tokens
-    llava = generate.predictor(model, precision, batch_size=size, max_new_tokens=longest, prompt=asked.prompt)
+    asked = params.evaluate
+    sizes = {"batch_size": asked.batch_size, "max_new_tokens": asked.max_new_tokens}
+    llava = generate.predictor(model, asked.precision, **sizes, prompt=asked.prompt)
     read = map(_read, image_files(names))
     while portion := list(_portion(read)):
         columns = predict(llava, [each for each in portion if isinstance(each, Record)], desc="detect")

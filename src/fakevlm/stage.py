@@ -33,8 +33,10 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
-    # Large arrays in pages of 2 MB (glibc), hence few page faults, which some virtual machines are slow at.
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    # Few page faults, which some virtual machines are slow at: glibc gives large arrays pages of 2 MB, and
+    # keeps up to 1 GiB that was freed.
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432"
+    ":glibc.malloc.trim_threshold=1073741824",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what CUDA needs for deterministic matrix products
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # Agg into the notebook
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -30,7 +30,7 @@ from fakevlm.evaluation.metrics import COLUMNS, FAKE
 from fakevlm.inference import generate, ray_cluster
 from fakevlm.inference.predict import Columns, Predictor, predict
 from fakevlm.model.collate import ask
-from fakevlm.model.llava import DTYPES, load_model, load_processor
+from fakevlm.model.llava import load_for_inference, load_processor
 from fakevlm.model.verdict import round_log_odds
 from fakevlm.model.weights import locate
 from fakevlm.progress import say
@@ -91,10 +91,10 @@ def _probes(
     params: Params, train: Split, val: Split, tests: Tests, cache: Cache
 ) -> tuple[dict[str, Answers], pd.DataFrame]:
     """Return both probes' answers by method, and what was chosen for them."""
-    base, dtype = locate(params.base), DTYPES[params.evaluate.precision]
+    base, precision = locate(params.base), params.evaluate.precision
     code = code_version(__name__, "fakevlm.model.collate", "fakevlm.model.chat", "fakevlm.data.records")
-    key = [model_version(base), dtype, code]
-    load = lambda: partial(features, load_model(base, dtype=dtype), load_processor(base))  # noqa: E731
+    key = [model_version(base), precision, code]
+    load = lambda: partial(features, load_for_inference(base, precision), load_processor(base))  # noqa: E731
     predictor = Predictor(load, key, params.evaluate.batch_size)
     parts = {"train": random_subset(train, params.study.probe_images, params.seed), "val": val, **tests}
     labels = {name: columns_of(records, ["label"])["label"].to_numpy(int) for name, records in parts.items()}
@@ -117,8 +117,8 @@ def _probes(
 def _words(params: Params, weights: str | Path, method: str, tests: Tests, cache: Cache) -> Answers:
     """Return a model's answers in words."""
     sizes = {"batch_size": params.evaluate.batch_size, "max_new_tokens": params.evaluate.max_new_tokens}
-    dtype, compiled = DTYPES[params.evaluate.precision], params.evaluate.compile
-    llava = generate.predictor(weights, dtype, **sizes, compiled=compiled)
+    options = {**sizes, "compiled": params.evaluate.compile}
+    llava = generate.predictor(weights, params.evaluate.precision, **options)
     ask_about = partial(predict, llava, cache=cache, cluster=params.cluster, desc=method)
     return {benchmark: ask_about(records) for benchmark, records in tests.items()}
 

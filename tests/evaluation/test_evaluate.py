@@ -80,7 +80,7 @@ def params(project: Path, weights: Path) -> Params:
 def detector(monkeypatch) -> None:
     dark = SimpleNamespace(predict=tinyllava.darkness)
     monkeypatch.setattr("fakevlm.evaluation.experts.load_expert", lambda folder: dark)
-    monkeypatch.setattr("fakevlm.model.head.load_head", lambda folder, dtype: dark)
+    monkeypatch.setattr("fakevlm.model.head.load_head", lambda folder, precision: dark)
 
 
 @pytest.mark.slow  # loads the sentence encoder

@@ -14,8 +14,8 @@ from fakevlm.cache import Cache
 from fakevlm.inference import generate
 from fakevlm.inference.predict import Predictor
 from fakevlm.inference.predict import predict as run
-from fakevlm.model import chat, verdict
-from fakevlm.model.llava import load_model, load_processor
+from fakevlm.model import chat, verdict, weights
+from fakevlm.model.llava import load_for_inference, load_model, load_processor
 
 pytestmark = pytest.mark.slow
 RECORDS = tinyllava.records(33, questions=tinyllava.QUESTIONS)  # of different length: padded at the left
@@ -33,7 +33,7 @@ def predict(model, processor, records, *, batch_size: int, prompt="template", **
 def plain(model, processor, record, prompt: str) -> dict:
     """The library's own answer about one image; without a verdict, a second pass scores the opening."""
     text = chat.prompt(processor, record.question or chat.standard(prompt), prompt)
-    inputs = processor(images=record.pil(), text=text, return_tensors="pt")
+    inputs = processor(images=record.pil(), text=text, return_tensors="pt").to(model.dtype)
     options = {"max_new_tokens": LONGEST, "output_logits": True, "return_dict_in_generate": True}
     output = model.generate(**inputs, **options, do_sample=False)
     tokens = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()
@@ -41,7 +41,8 @@ def plain(model, processor, record, prompt: str) -> dict:
     claim, step = verdict.locate(tokens, processor.tokenizer) or (None, None)
     logits = output.logits[step][0] if claim else None
     if not claim:
-        opened = processor(images=record.pil(), text=f"{text} This is a", return_tensors="pt")
+        text += " This is a"
+        opened = processor(images=record.pil(), text=text, return_tensors="pt").to(model.dtype)
         logits = model(**opened).logits[0, -1]
     fake, real = (logits[ids].double().exp().sum().item() for ids in verdict.word_ids(processor.tokenizer))
     answer = processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
@@ -73,6 +74,14 @@ def test_words_and_probabilities_are_those_of_the_plain_way(tmp_path, monkeypatc
         assert all(map(str.startswith, frame["text"], short["text"]))
         columns = ["id", "verdict", "forced", "p_fake"]
         pd.testing.assert_frame_equal(short[columns], frame[columns], atol=1e-5)
+    monkeypatch.setattr(weights, "multiplies_16_bits", lambda: True)  # also where it takes longer
+    ours, library = load_for_inference(folder, "bf16").cpu(), library.bfloat16()
+    assert {tensor.dtype for tensor in ours.parameters()} == {torch.bfloat16, torch.float32}
+    answers = predict(ours, processor, RECORDS, prompt=prompt, batch_size=7)
+    assert (answers["text"] == expected["text"]).mean() > 0.9
+    theirs = pd.DataFrame([plain(library, processor, record, prompt) for record in RECORDS])
+    errors = [(frame["p_fake"] - expected["p_fake"]).abs().mean() for frame in (answers, theirs)]
+    assert 0 < errors[0] < 2 * errors[1]
     # Where all answers begin with the opening, it is not written again.
     alike = [record for n, record in enumerate(RECORDS) if n % len(tinyllava.TAUGHT) < 2]
     frame = predict(model, processor, alike, prompt=prompt, batch_size=32)
@@ -94,16 +103,16 @@ def test_only_what_decides_an_answer_makes_it_stale(base, monkeypatch) -> None:
     call = generate.Llava.__call__
     monkeypatch.setattr(generate.Llava, "__call__", lambda *inputs: computed.append(1) or call(*inputs))
 
-    def frame(dtype: str = "float32", **changes) -> pd.DataFrame:
+    def frame(precision: str = "fp32", **changes) -> pd.DataFrame:
         settings = {"batch_size": 5, "max_new_tokens": 4} | changes
-        return tinyllava.frame(records, run(generate.predictor(base, dtype, **settings), records, cache))
+        return tinyllava.frame(records, run(generate.predictor(base, precision, **settings), records, cache))
 
     first = frame()
     pd.testing.assert_frame_equal(frame(), first, check_exact=True)
     assert len(computed) == 1
     bare = frame(prompt="bare")
     assert (bare["p_fake"] != first["p_fake"]).any()
-    frame(max_new_tokens=5), frame(dtype="bfloat16"), frame(batch_size=4)
+    frame(max_new_tokens=5), frame(precision="bf16"), frame(batch_size=4)
     assert len(computed) == 6
     pd.testing.assert_frame_equal(frame(prompt="bare"), bare, check_exact=True)
     assert len(computed) == 6

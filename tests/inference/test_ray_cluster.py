@@ -125,7 +125,7 @@ def _mortal(load, folder: Path):
 
 def test_with_one_worker_killed_the_result_is_that_of_one_process(ray, base: Path, tmp_path: Path) -> None:
     records = tinyllava.records(25, questions=tinyllava.QUESTIONS)
-    predictor = generate.predictor(base, "float32", batch_size=3, max_new_tokens=8)
+    predictor = generate.predictor(base, "fp32", batch_size=3, max_new_tokens=8)
     alone = predict(predictor, records)
     with Cache(tmp_path / "c.sqlite") as cache:
         mortal = replace(predictor, load=_mortal(predictor.load, tmp_path))

@@ -48,7 +48,7 @@ def evaluated(project: Path) -> Params:
     (project / "params.yaml").write_text(yaml.safe_dump({"profile": "mini", "mini": values}))
     records = tinyllava.records(60)
     write_records(records, benchmarks.folder("fakeclue"))
-    llava = generate.predictor(model, "float32", batch_size=4, max_new_tokens=LONGEST)
+    llava = generate.predictor(model, "fp32", batch_size=4, max_new_tokens=LONGEST)
     answers = tinyllava.frame(records, predict(llava, records))
     out = project / "artifacts/evaluate/fakeclue"
     out.mkdir(parents=True)

@@ -19,6 +19,7 @@ from fakevlm.data.records import write_records
 from fakevlm.data.shards import Records
 from fakevlm.errors import UserError
 from fakevlm.inference.generate import predictor
+from fakevlm.model import llava
 from fakevlm.model.collate import IGNORE, Collator
 from fakevlm.model.head import load_head
 from fakevlm.model.llava import load_model, load_processor
@@ -59,7 +60,7 @@ def test_it_learns_logs_and_exports_what_any_llava_loads(explained):
     names = {file.name for file in (folder / "out/model").iterdir()}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
     assert not [name for name in names if name.endswith((".pt", ".pth", ".bin"))]
-    llava = predictor(folder / "out/model", "float32", batch_size=1, max_new_tokens=20).model
+    llava = predictor(folder / "out/model", "fp32", batch_size=1, max_new_tokens=20).model
     assert llava(llava.prepare(tinyllava.records(1)))["text"][0].startswith("This is a ")
 
 
@@ -143,7 +144,7 @@ def test_loss_counts_answers_only_and_gives_the_plain_gradients(base):
 def test_linear_layers_multiply_in_16_bits_and_return_32():
     torch.manual_seed(0)
     layer, x, learned = torch.nn.Linear(64, 48), torch.randn(30, 64, requires_grad=True), []
-    for layer.__class__ in torch.nn.Linear, trainer.Linear16:
+    for layer.__class__ in torch.nn.Linear, llava.Linear16:
         out = layer(x)
         learned.append([out, *torch.autograd.grad(out.square().sum(), [x, *layer.parameters()])])
     weight, bias, factor = (t.detach().bfloat16().double() for t in (layer.weight, layer.bias, x))

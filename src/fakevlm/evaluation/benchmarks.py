@@ -114,17 +114,16 @@ def method(name: Method, params: Params, verdict_tokens: int | None = None) -> A
     """
     from fakevlm.evaluation import experts
     from fakevlm.inference import generate
-    from fakevlm.model import head, llava
+    from fakevlm.model import head
 
-    settings = params.evaluate
-    precision = llava.DTYPES[settings.precision]
+    settings, precision = params.evaluate, params.evaluate.precision
     if name == HEAD or name in EXPERTS:
         maker = ("finetune@head", "model") if name == HEAD else ("experts", EXPERTS[name])
         folder = paths.made_by(*maker)
         key = [name, model_version(folder), precision]
         if name == "UnivFD":  # it sees through the base
             key.append(model_version(params.base))
-        load = partial(head.load_head, dtype=precision) if name == HEAD else experts.load_expert
+        load = partial(head.load_head, precision=precision) if name == HEAD else experts.load_expert
         return detector(name, partial(load, folder), key, params)
     weights = params.base if name == UNTUNED else tuned(params)
     prompt = "bare" if name == AUTHORS else settings.prompt

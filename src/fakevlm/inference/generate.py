@@ -21,7 +21,7 @@ from fakevlm.data.records import Record
 from fakevlm.inference.predict import Columns, Predictor
 from fakevlm.model import chat, verdict
 from fakevlm.model.collate import Collator, Example, on_device
-from fakevlm.model.llava import load_model, load_processor
+from fakevlm.model.llava import Precision, load_for_inference, load_processor
 from fakevlm.model.weights import locate
 from fakevlm.progress import say
 
@@ -32,7 +32,7 @@ CODE = (*_MODEL, "fakevlm.data.records", __name__)
 
 def predictor(
     name: str | Path,
-    dtype: str,
+    precision: Precision,
     *,
     batch_size: int,
     max_new_tokens: int,
@@ -43,7 +43,7 @@ def predictor(
     """Return the predictor of a LLaVA.
 
     Args:
-        dtype: torch's name of the weights' type.
+        precision: see `llava.load_for_inference`.
         prompt: in which form questions are put: the processor's chat template, or the authors' bare one.
         compiled: whether steps are compiled, with a cache of fixed size; for GPUs.
         until_verdict: an answer ends where its verdict stands (`verdict.stands`).
@@ -52,11 +52,11 @@ def predictor(
         UserError: there is no such model.
     """
     options = max_new_tokens, prompt, compiled, until_verdict
-    settings = [model_version(name), dtype, options, code_version(*CODE)]
+    settings = [model_version(name), precision, options, code_version(*CODE)]
     place, processor = locate(name), cache(partial(load_processor, name))
 
     def load() -> Llava:
-        model = load_model(place, dtype=dtype)
+        model = load_for_inference(place, precision)
         return Llava(model, load_processor(place), *options)
 
     return Predictor(load, settings, batch_size, partial(by_length, processor, prompt))

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Columns = dict[str, np.ndarray]
 _THREADS = 2  # batches prepared while the model computes
+_version = cache(version)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Predictor:
         questions = frame["question"].astype(object).where(frame["question"].notna(), None).tolist()
         rows, hashes = list(self.order(questions)), frame["sha256"].tolist()
         plan = [rows[n : n + self.batch_size] for n in range(0, len(rows), self.batch_size)]
-        rounding = [*map(version, ("torch", "transformers", "numpy")), os.environ.get("OMP_NUM_THREADS")]
+        rounding = [*map(_version, ("torch", "transformers", "numpy")), os.environ.get("OMP_NUM_THREADS")]
         return plan, [
             key(self.key, rounding, [(hashes[row], questions[row]) for row in batch]) for batch in plan
         ]

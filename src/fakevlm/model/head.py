@@ -20,7 +20,7 @@ from transformers.conversion_mapping import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from fakevlm.model.collate import ask
-from fakevlm.model.llava import load_model, load_processor
+from fakevlm.model.llava import Precision, load_for_inference, load_processor
 
 
 class LlavaForVerdict(LlavaForConditionalGeneration):
@@ -82,6 +82,6 @@ class Head:
         return self.model(**ask(self.model, self.processor, images)).logits.double().sigmoid().cpu().numpy()
 
 
-def load_head(folder: str | Path, dtype: str = "float32") -> Head:
+def load_head(folder: str | Path, precision: Precision = "fp32") -> Head:
     """Return the linear-head model that `finetune(objective="head")` exported; `UserError` without one."""
-    return Head(load_model(folder, dtype=dtype, kind=LlavaForVerdict), load_processor(folder))
+    return Head(load_for_inference(folder, precision, LlavaForVerdict), load_processor(folder))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -11,20 +11,22 @@ from jinja2 import TemplateError
 from transformers import (
     AutoConfig,
     AutoProcessor,
+    Cache,
     CLIPVisionModel,
-    DynamicCache,
     GenerationConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
 )
 from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from transformers.models.llama.modeling_llama import (
+    LlamaAttention,
     LlamaDecoderLayer,
     LlamaMLP,
     LlamaModel,
-    apply_rotary_pos_emb,
+    eager_attention_forward,
 )
 
 from fakevlm.model import weights
@@ -34,9 +36,70 @@ from fakevlm.model.weights import cannot_load, load_weights, locate
 from fakevlm.progress import say
 
 _HARMLESS = ("transformers_version", "use_cache")  # settings of generation that decide no answer
-DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # params.yaml's names of precisions
+Precision = Literal["fp32", "bf16"]  # as params.yaml has it
 
 Model = TypeVar("Model", bound=LlavaForConditionalGeneration)
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    turned, (first, second), sine = x * cos, x.chunk(2, -1), sin.chunk(2, -1)[0]
+    turned.chunk(2, -1)[0].sub_(second * sine)
+    turned.chunk(2, -1)[1].add_(first * sine)
+    return turned
+
+
+class _Rotation(torch.autograd.Function):
+    """Rotary embeddings of (N, heads, T, size), to the library's bits, with fewer copies on the way."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _rotate(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _rotate(gradient, cos, -sin), None, None
+
+
+class SparingAttention(LlamaAttention):
+    """A Llama's attention with `_Rotation`, and if wished from the last positions alone."""
+
+    def forward(  # type: ignore[override]
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        asking: int = 0,
+        **options: Any,
+    ) -> tuple[torch.Tensor, Any]:
+        """Return the output (N, T or `asking`, width) at the last `asking` positions; 0 means at all."""
+        cos, sin = (part.unsqueeze(1) for part in position_embeddings)
+        last, length = hidden_states[:, -asking:], hidden_states.shape[1]
+        queries, keys, values = (
+            project(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for project, x in (
+                (self.q_proj, last),
+                (self.k_proj, hidden_states),
+                (self.v_proj, hidden_states),
+            )
+        )
+        queries = _Rotation.apply(queries, cos[:, :, -asking:], sin[:, :, -asking:])
+        keys = _Rotation.apply(keys, cos, sin)
+        if past_key_values is not None:
+            keys, values = past_key_values.update(keys, values, self.layer_idx)
+        if asking and attention_mask is None:  # what the library does without a mask needs the first queries
+            attended = keys.new_ones((1, 1, asking, keys.shape[2]), dtype=torch.bool)
+            attention_mask = attended.tril(length - asking)
+        elif asking:
+            attention_mask = attention_mask[:, :, -asking:]
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        options |= {"dropout": self.attention_dropout * self.training, "scaling": self.scaling}
+        attended, weights = attend(self, queries, keys, values, attention_mask, **options)
+        return self.o_proj(attended.flatten(2)), weights
 
 
 class LastLayer(LlamaDecoderLayer):
@@ -50,32 +113,9 @@ class LastLayer(LlamaDecoderLayer):
     ) -> torch.Tensor:
         """Return the hidden states (N, `last_positions`, width) of the last positions; 0 means of all."""
         read = self.input_layernorm(hidden_states)
-        if last_positions:
-            if options.get("past_key_values") is None:
-                options["past_key_values"] = DynamicCache()
-            options |= self._cache_earlier(read, last_positions, **options)
-            read = read[:, -last_positions:]
-        attended, _ = self.self_attn(hidden_states=read, **options)
-        hidden = hidden_states[:, -last_positions:] + attended[:, -last_positions:]
+        attended, _ = self.self_attn(hidden_states=read, asking=last_positions, **options)
+        hidden = hidden_states[:, -last_positions:] + attended
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
-
-    def _cache_earlier(
-        self, read: torch.Tensor, last: int, attention_mask: Any, position_embeddings: Any, **options: Any
-    ) -> dict[str, Any]:
-        """Write keys and values of all but the last positions into the cache; return options for the last."""
-        attention, length = self.self_attn, read.shape[1]
-        shape = (len(read), length - last, -1, attention.head_dim)
-        keys, values = (
-            project(read[:, :-last]).view(shape).transpose(1, 2)
-            for project in (attention.k_proj, attention.v_proj)
-        )
-        _, keys = apply_rotary_pos_emb(keys[:, :1], keys, *(p[:, :-last] for p in position_embeddings))
-        room = options["past_key_values"].update(keys, values, attention.layer_idx)[0].shape[2]
-        if attention_mask is None:  # what the library does without a mask needs the first queries
-            attended = read.new_ones((1, 1, last, max(room, length)), dtype=torch.bool)
-            attention_mask = attended.tril(length - last)
-        ends = tuple(part[:, -last:] for part in position_embeddings)
-        return {"attention_mask": attention_mask[:, :, -last:], "position_embeddings": ends}
 
 
 class UnreadLayer(CLIPEncoderLayer):
@@ -116,10 +156,63 @@ def lighten(model: LlavaForConditionalGeneration) -> None:
         for layer in layers[max(np.ravel(model.config.vision_feature_layer) % (len(layers) + 1)) :]:
             layer.__class__ = UnreadLayer
     if type(llama) is LlamaModel:
-        llama.layers[-1].__class__ = LastLayer
-        if llama.config.hidden_act == "silu" and weights.device().type == "cpu":
-            for layer in llama.layers:
+        last, on_cpu = llama.layers[-1], weights.device().type == "cpu"
+        last.__class__, last.self_attn.__class__ = LastLayer, SparingAttention
+        for layer in llama.layers if on_cpu else ():
+            layer.self_attn.__class__ = SparingAttention
+            if llama.config.hidden_act == "silu":
                 layer.mlp.__class__ = SparingMLP
+
+
+class Linear16(torch.nn.Linear):
+    """A linear layer that multiplies in 16 bits, on a CPU.
+
+    It returns 32 bits, and 16 where an activation follows. Autocast would compute attention in 16 bits too,
+    which takes CPUs twice as long.
+    """
+
+    returns = torch.float32
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bias = None if self.bias is None else self.bias.bfloat16()
+        return F.linear(x.bfloat16(), self.weight.bfloat16(), bias).to(self.returns)
+
+
+def multiply_in_16_bits(model: LlavaForConditionalGeneration) -> None:
+    """Let a LLaVA multiply in 16 bits in its linear layers, and compute all else in 32, on a CPU.
+
+    The last linear layer, which gives the logits, does not. Linear layers keep their weights' type.
+    """
+    for name, layer in model.named_modules():
+        if type(layer) is torch.nn.Linear and name.startswith("model."):
+            layer.__class__ = Linear16
+            if name.endswith(("fc1", "gate_proj", "up_proj")):
+                layer.returns = torch.bfloat16
+            continue
+        for tensor in (*layer.parameters(False), *layer.buffers(False)):
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.float()
+        if name.endswith(("input_layernorm", "post_attention_layernorm", "layer_norm1", "layer_norm2")):
+            layer.register_forward_hook(lambda *call: call[-1].bfloat16())  # linear layers alone read it
+
+
+def load_for_inference(
+    name_or_folder: str | Path, precision: Precision, kind: type[Model] = LlavaForConditionalGeneration
+) -> Model:
+    """Return a LLaVA that answers, on the accelerator if there is one.
+
+    With "bf16" its weights have 16 bits. A CPU then multiplies in 16 bits in linear layers, and computes all
+    else in 32; without instructions for it, everything in 32.
+
+    Raises:
+        UserError: see `load_model`.
+    """
+    if precision == "fp32" or not weights.multiplies_16_bits():
+        return load_model(name_or_folder, kind=kind)
+    model = load_model(name_or_folder, dtype="bfloat16", kind=kind)
+    if model.device.type == "cpu":
+        multiply_in_16_bits(model)
+    return model
 
 
 def load_model(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
 
@@ -20,6 +19,7 @@ from fakevlm import progress
 from fakevlm.cache import damage, digests
 from fakevlm.data.shards import columns_of, take
 from fakevlm.errors import UserError
+from fakevlm.model.llava import multiply_in_16_bits
 from fakevlm.model.weights import multiplies_16_bits
 from fakevlm.progress import say
 from fakevlm.training import ranks
@@ -258,20 +258,6 @@ class _Trainer(Trainer):
         return optimizer
 
 
-class Linear16(torch.nn.Linear):
-    """A linear layer of 32-bit weights that multiplies in 16 bits.
-
-    It returns 32 bits, and 16 where an activation follows. Autocast would compute attention in 16 bits too,
-    which takes CPUs twice as long.
-    """
-
-    returns = torch.float32
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        bias = None if self.bias is None else self.bias.bfloat16()
-        return F.linear(x.bfloat16(), self.weight.bfloat16(), bias).to(self.returns)
-
-
 def train(
     model: torch.nn.Module,
     train_set: Examples,
@@ -283,8 +269,7 @@ def train(
 ) -> None:
     """Train `model` in place. It has the weights of the checkpoint `resume`, whose state is continued.
 
-    With `precision: bf16`, on a CPU with instructions for it, linear layers multiply in 16 bits. The last
-    one, which gives the logits, does not.
+    With `precision: bf16`, on a CPU with instructions for it, linear layers multiply in 16 bits.
     """
     trainer = _Trainer(
         model=model,
@@ -301,9 +286,5 @@ def train(
         for layer in model.model.language_model.layers:
             layer.compile(dynamic=True)
     if training.precision == "bf16" and not args.bf16 and multiplies_16_bits():
-        for name, layer in model.model.named_modules():
-            if type(layer) is torch.nn.Linear:
-                layer.__class__ = Linear16
-                if name.endswith(("fc1", "gate_proj", "up_proj")):
-                    layer.returns = torch.bfloat16
+        multiply_in_16_bits(model)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
