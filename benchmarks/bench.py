@@ -7,7 +7,8 @@ ours is, the median of `PAIRS` pairs; the spread is the least and the most. Figu
 with one thread, as stages have it; a star marks wall-clock time.
 
 The authors' settings for training and evaluation are restated in benchmarks/gpu.py. Both ways run there on a
-tiny LLaVA with LLaVA-1.5's numbers of tokens: 576 of an image and about 150 of text.
+tiny LLaVA with LLaVA-1.5's numbers of tokens: 576 of an image and about 150 of text. In evaluation both have
+weights of 16 bits, as on a GPU, if this processor multiplies in 16 bits.
 """
 
 import argparse

@@ -95,9 +95,9 @@ def detect(
     from fakevlm.inference import generate
     from fakevlm.inference.predict import predict
 
-    asked = params.evaluate
-    sizes = {"batch_size": asked.batch_size, "max_new_tokens": asked.max_new_tokens}
-    llava = generate.predictor(model, asked.precision, **sizes, prompt=asked.prompt)
+    asked, precision = params.evaluate, params.evaluate.precision
+    size, longest = asked.batch_size, asked.max_new_tokens
+    llava = generate.predictor(model, precision, batch_size=size, max_new_tokens=longest, prompt=asked.prompt)
     read = map(_read, image_files(names))
     while portion := list(_portion(read)):
         columns = predict(llava, [each for each in portion if isinstance(each, Record)], desc="detect")

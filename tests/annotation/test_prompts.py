@@ -17,9 +17,8 @@ def as_text() -> str:
 
 
 def test_prompts_are_those_on_file() -> None:
-    assert as_text() == GOLDEN.read_text(encoding="utf-8"), (
-        "the prompts changed, so all images will be asked about again; to accept, run this file with Python"
-    )
+    consequence = "all images will be asked about again; to accept, run this file with Python"
+    assert as_text() == GOLDEN.read_text(encoding="utf-8"), f"the prompts changed, so {consequence}"
     names = {label_prompt(category, label).name for category in CATEGORIES for label in (FAKE, REAL)}
     assert names == set(prompt_types())
     assert len(names) == 12

@@ -64,10 +64,8 @@ def params(project: Path, weights: Path) -> Params:
     write_records(FAKECLUE, project / "artifacts/annotate/fakeclue/test")
     write_records(DDVQA, project / "artifacts/collect/benchmarks/ddvqa")
     halo = [Artifact("halo", (0.1, 0.1, 0.5, 0.5), 0.9)]
-    write_ground_truth(
-        [GroundTruth(r.id, r.label, "animal", halo if r.label == 0 else []) for r in FAKECLUE],
-        project / "artifacts/collect/ground_truth.jsonl",
-    )
+    truths = [GroundTruth(r.id, r.label, "animal", halo if r.label == 0 else []) for r in FAKECLUE]
+    write_ground_truth(truths, project / "artifacts/collect/ground_truth.jsonl")
     for place in ("finetune/head/model", "experts/cnnspot"):
         (project / "artifacts" / place).mkdir(parents=True)
         (project / "artifacts" / place / "config.json").write_text("{}")
@@ -173,7 +171,7 @@ def test_the_linear_head_answers_as_it_does_by_itself(params, project, weights, 
     model.save_pretrained(head)
     load_processor(weights / "base").save_pretrained(head)
     answers = benchmarks.method("LLaVA + Linear Head", params)(FAKECLUE, None)
-    expected = load_head(head).predict([record.pil() for record in FAKECLUE])
+    expected = load_head(head, params.evaluate.precision).predict([record.pil() for record in FAKECLUE])
     assert answers["p_fake"] == pytest.approx(expected, abs=1e-5)
     assert np.ptp(answers["p_fake"]) > 0
     assert (answers["verdict"] == np.where(answers["p_fake"] >= 0.5, "fake", "real")).all()

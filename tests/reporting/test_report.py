@@ -177,10 +177,8 @@ def test_conclusions_turn_when_the_numbers_do(inputs: Inputs) -> None:
     swapped = inputs.study.assign(method=inputs.study.method.replace({explain: probe, probe: explain}))
     worse = inputs.clue_quality.assign(f1=lambda f: f.f1.where(f.annotator != "aggregate", 0.1))
     changed = replace(inputs, study=swapped, clue_quality=worse)
-    before, after = (
-        {row.claim: row.verdict for row in conclusions.draw_conclusions(each, PUBLISHED)}
-        for each in (inputs, changed)
-    )
+    rows = [conclusions.draw_conclusions(each, PUBLISHED) for each in (inputs, changed)]
+    before, after = ({row.claim: row.verdict for row in each} for each in rows)
     for words in ("FakeClue: tuning on explanations beats the linear probe.", "Aggregating several"):
         claim = next(claim for claim in before if claim.startswith(words))
         assert (before[claim], after[claim]) == (AGREES, DIFFERS)
@@ -195,8 +193,6 @@ def test_evidence_names_intervals_silence_and_the_papers_numbers(inputs: Inputs)
     acc, rouge = (row.evidence for row in rows if row.claim.startswith("On DD-VQA, FakeVLM"))
     assert " (100 % of its answers without a verdict); AUC " in acc
     assert acc.endswith("paper: 0.932 against 0.595 (Qwen2-VL-72B)")  # no expert, nobody trained for it
-    assert rouge == (
-        "FakeVLM 0.450 [0.410, 0.490] against LLaVA (untuned) 0.250 [0.210, 0.290]; "
-        "paper: 0.704 against 0.266 (Qwen2-VL-7B)"
-    )
+    here = "FakeVLM 0.450 [0.410, 0.490] against LLaVA (untuned) 0.250 [0.210, 0.290]"
+    assert rouge == f"{here}; paper: 0.704 against 0.266 (Qwen2-VL-7B)"
     assert next(row.evidence for row in rows if row.where == "Table 3").endswith("0.940 against 0.918 (SIDA)")

@@ -37,10 +37,8 @@ def figures(tmp_path: Path) -> Path:
 
 def test_numbers_of_whole_benchmarks_beside_the_papers(figures: Path) -> None:
     numbers = [tuple(row) for row in summary.main_numbers(figures)]
-    assert numbers[:2] == [
-        ("FakeClue", "FakeVLM", "accuracy", "0.986", "0.901 [0.880, 0.920]"),
-        ("FakeClue", "FakeVLM", "AUC", "–", "0.950"),
-    ]
+    assert numbers[0] == ("FakeClue", "FakeVLM", "accuracy", "0.986", "0.901 [0.880, 0.920]")
+    assert numbers[1] == ("FakeClue", "FakeVLM", "AUC", "–", "0.950")
     assert ("DMimage", "FakeVLM", "accuracy", "0.940", "–") in numbers
     assert ("FF++", "FakeVLM", "AUC", "0.963", "0.900") in numbers  # the mean of the manipulations
     assert ("LOKI", "LLaVA + Linear Head", "accuracy", "–", "0.610 [0.550, 0.670]") in numbers

@@ -54,11 +54,7 @@ def predictor(
     options = max_new_tokens, prompt, compiled, until_verdict
     settings = [model_version(name), precision, options, code_version(*CODE)]
     place, processor = locate(name), cache(partial(load_processor, name))
-
-    def load() -> Llava:
-        model = load_for_inference(place, precision)
-        return Llava(model, load_processor(place), *options)
-
+    load = lambda: Llava(load_for_inference(place, precision), load_processor(place), *options)  # noqa: E731
     return Predictor(load, settings, batch_size, partial(by_length, processor, prompt))
 
 

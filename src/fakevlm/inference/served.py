@@ -70,15 +70,9 @@ class Served(Client):
             )
         need_key(servers, self.entry)
         self.weights = weights
-        spec = Endpoint(
-            **servers.model_dump(exclude={"top_logprobs"}),
-            name=name,
-            backend="endpoint",
-            revision=model_version(weights),
-            max_tokens=longest,
-            temperature=0.0,
-        )
-        super().__init__(spec, seed=0)
+        fixed = {"name": name, "backend": "endpoint", "revision": model_version(weights)}
+        fixed |= {"max_tokens": longest, "temperature": 0.0}
+        super().__init__(Endpoint(**servers.model_dump(exclude={"top_logprobs"}), **fixed), seed=0)
         self._top_logprobs = servers.top_logprobs
         self._prompt = cache(self._prompt)
 
@@ -114,10 +108,8 @@ class Served(Client):
         with nullcontext(store) if store else answers() as store:
             columns = predict(RequestPredictor(self, store), records, desc=self.name)
         if missing := int(columns.pop("missing").sum()):
-            say(
-                f"{self.name}: at {missing} places a word was not among the server's likeliest tokens, "
-                "and P(fake) is a bound"
-            )
+            what = f"at {missing} places a word was not among the server's likeliest tokens"
+            say(f"{self.name}: {what}, and P(fake) is a bound")
         return columns
 
     async def answer(self, record: Record, ask: Ask) -> dict[str, Any]:
@@ -133,21 +125,16 @@ class Served(Client):
             difference, missing = self._difference(self._generated(await ask(opened))[1][0])
         negated = not forced and located[0].negated
         text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        return {
-            "text": text,
-            "p_fake": float(verdict.p_fake(difference, negated)),
-            "verdict": verdict.parse(text, question),
-            "forced": forced,
-            "missing": missing > 0,
-        }
+        p_fake = float(verdict.p_fake(difference, negated))
+        row = {"text": text, "p_fake": p_fake, "verdict": verdict.parse(text, question)}
+        return row | {"forced": forced, "missing": missing > 0}
 
     def messages(self, request: Request) -> list[dict[str, Any]]:
         """Return the chat that is sent, with the opening of the answer if there is one."""
         prompt = request.prompt
         messages = super().messages(replace(request, prompt=Question(prompt.question)))
         if prompt.opening:
-            opening = [{"type": "text", "text": prompt.opening}]
-            messages.append({"role": "assistant", "content": opening})
+            messages.append({"role": "assistant", "content": [{"type": "text", "text": prompt.opening}]})
         return messages
 
     async def annotate(self, request: Request) -> Outcome:
@@ -173,9 +160,8 @@ class Served(Client):
 
     def _read(self, completion: dict[str, Any], full: bool) -> Outcome:
         outcome = super()._read(completion, full)
-        if outcome.status not in ("ok", "truncated", "empty"):
-            return outcome
-        return Outcome("ok", json.dumps(completion))
+        answered = outcome.status in ("ok", "truncated", "empty")
+        return Outcome("ok", json.dumps(completion)) if answered else outcome
 
     def _generated(self, outcome: Outcome) -> tuple[list[int], list[dict[str, Any]]]:
         """Return the tokens before the end of sequence, and what the server says about each place.
@@ -232,8 +218,5 @@ class Served(Client):
 
 def _one_image(ids: list[int], processor: Any) -> tuple[int, ...]:
     """Tokens with the image's placeholders, one for each patch or one for all, as one."""
-    return tuple(
-        token
-        for number, run in groupby(ids)
-        for token in ([number] if number == processor.image_token_id else run)
-    )
+    runs, image = groupby(ids), processor.image_token_id
+    return tuple(token for number, run in runs for token in ([number] if number == image else run))

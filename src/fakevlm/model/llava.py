@@ -207,10 +207,9 @@ def load_for_inference(
     Raises:
         UserError: see `load_model`.
     """
-    if precision == "fp32" or not weights.multiplies_16_bits():
-        return load_model(name_or_folder, kind=kind)
-    model = load_model(name_or_folder, dtype="bfloat16", kind=kind)
-    if model.device.type == "cpu":
+    narrow = precision == "bf16" and weights.multiplies_16_bits()
+    model = load_model(name_or_folder, dtype="bfloat16" if narrow else "float32", kind=kind)
+    if narrow and model.device.type == "cpu":
         multiply_in_16_bits(model)
     return model
 

@@ -240,9 +240,7 @@ def word_ids(tokenizer: Any) -> tuple[list[int], list[int]]:
     if not fake:
         fake, real = {_tokens(tokenizer, " fake")[0]}, {_tokens(tokenizer, " real")[0]}
     if not fake - real or not real - fake:
-        raise ValueError(
-            "the tokenizer begins 'fake' and 'real' with the same token, so P(fake) cannot be read"
-        )
+        raise ValueError("the tokenizer begins 'fake' and 'real' with the same token: there is no P(fake)")
     return sorted(fake - real), sorted(real - fake)
 
 
