@@ -42,6 +42,7 @@ Model = TypeVar("Model", bound=LlavaForConditionalGeneration)
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Return x · cos + (−second, first) · sin, of both halves of x; a sine is the same for both."""
     turned, (first, second), sine = x * cos, x.chunk(2, -1), sin.chunk(2, -1)[0]
     turned.chunk(2, -1)[0].sub_(second * sine)
     turned.chunk(2, -1)[1].add_(first * sine)
@@ -63,7 +64,7 @@ class _Rotation(torch.autograd.Function):
 
 
 class SparingAttention(LlamaAttention):
-    """A Llama's attention with `_Rotation`, and if wished from the last positions alone."""
+    """A Llama's attention with `_Rotation`, and if asked for from the last positions alone."""
 
     def forward(  # type: ignore[override]
         self,
@@ -71,32 +72,28 @@ class SparingAttention(LlamaAttention):
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        asking: int = 0,
+        query_length: int = 0,
         **options: Any,
     ) -> tuple[torch.Tensor, Any]:
-        """Return the output (N, T or `asking`, width) at the last `asking` positions; 0 means at all."""
+        """Return the output (N, `query_length`, width) at the last positions; 0 means at all."""
+
+        def heads(x: torch.Tensor) -> torch.Tensor:
+            return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
         cos, sin = (part.unsqueeze(1) for part in position_embeddings)
-        last, length = hidden_states[:, -asking:], hidden_states.shape[1]
-        queries, keys, values = (
-            project(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-            for project, x in (
-                (self.q_proj, last),
-                (self.k_proj, hidden_states),
-                (self.v_proj, hidden_states),
-            )
-        )
-        queries = _Rotation.apply(queries, cos[:, :, -asking:], sin[:, :, -asking:])
+        queries = heads(self.q_proj(hidden_states[:, -query_length:]))
+        queries = _Rotation.apply(queries, cos[:, :, -query_length:], sin[:, :, -query_length:])
+        keys, values = heads(self.k_proj(hidden_states)), heads(self.v_proj(hidden_states))
         keys = _Rotation.apply(keys, cos, sin)
         if past_key_values is not None:
             keys, values = past_key_values.update(keys, values, self.layer_idx)
-        if asking and attention_mask is None:  # what the library does without a mask needs the first queries
-            attended = keys.new_ones((1, 1, asking, keys.shape[2]), dtype=torch.bool)
-            attention_mask = attended.tril(length - asking)
-        elif asking:
-            attention_mask = attention_mask[:, :, -asking:]
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
+        if query_length and attention_mask is None:  # the library then takes the queries for the first ones
+            seen = keys.new_ones((1, 1, query_length, keys.shape[2]), dtype=torch.bool)
+            attention_mask = seen.tril(hidden_states.shape[1] - query_length)
+        elif query_length:
+            attention_mask = attention_mask[:, :, -query_length:]
+        kind = self.config._attn_implementation
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(kind, eager_attention_forward)
         options |= {"dropout": self.attention_dropout * self.training, "scaling": self.scaling}
         attended, weights = attend(self, queries, keys, values, attention_mask, **options)
         return self.o_proj(attended.flatten(2)), weights
@@ -113,7 +110,7 @@ class LastLayer(LlamaDecoderLayer):
     ) -> torch.Tensor:
         """Return the hidden states (N, `last_positions`, width) of the last positions; 0 means of all."""
         read = self.input_layernorm(hidden_states)
-        attended, _ = self.self_attn(hidden_states=read, asking=last_positions, **options)
+        attended, _ = self.self_attn(hidden_states=read, query_length=last_positions, **options)
         hidden = hidden_states[:, -last_positions:] + attended
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
