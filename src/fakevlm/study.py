@@ -92,7 +92,8 @@ def _probes(
 ) -> tuple[dict[str, Answers], pd.DataFrame]:
     """Return both probes' answers by method, and what was chosen for them."""
     base, precision = locate(params.base), params.evaluate.precision
-    code = code_version(__name__, "fakevlm.model.collate", "fakevlm.model.chat", "fakevlm.data.records")
+    modules = (f"fakevlm.model.{name}" for name in ("chat", "collate", "llava"))
+    code = code_version(__name__, "fakevlm.data.records", *modules)
     key = [model_version(base), precision, code]
     load = lambda: partial(features, load_for_inference(base, precision), load_processor(base))  # noqa: E731
     predictor = Predictor(load, key, params.evaluate.batch_size)

@@ -26,7 +26,7 @@ from fakevlm.model.weights import locate
 from fakevlm.progress import say
 
 OPENING = "This is a"  # of every answer that the model is trained on; what P(fake) falls back on
-_MODEL = [f"fakevlm.model.{name}" for name in ("chat", "collate", "verdict")]
+_MODEL = [f"fakevlm.model.{name}" for name in ("chat", "collate", "llava", "verdict")]
 CODE = (*_MODEL, "fakevlm.data.records", __name__)
 
 

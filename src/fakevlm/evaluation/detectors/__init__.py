@@ -75,7 +75,7 @@ def detector(name: str, load: Callable[[], Any], key: list[Any], params: Params)
     """
     code = code_version(
         "fakevlm.evaluation.experts", "fakevlm.evaluation.detectors", "fakevlm.model.head",
-        "fakevlm.model.collate", "fakevlm.model.chat", "fakevlm.data.records",
+        "fakevlm.model.collate", "fakevlm.model.chat", "fakevlm.model.llava", "fakevlm.data.records",
     )  # fmt: skip
     predictor = Predictor(partial(_columns, load), [*key, code], params.evaluate.batch_size)
 
